@@ -1,0 +1,3 @@
+//! The process wrapper in every member.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The server: fleet view, sessions, grants, API, metrics.

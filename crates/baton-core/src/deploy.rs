@@ -1,0 +1,143 @@
+//! The wish "this service runs that release, rolled out like so": immutable, numbered, with a parent.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
+use crate::units::{Millis, Share};
+
+/// One deploy. It is never edited: halting and rolling back are new deploys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// Its own id.
+    pub id: DeployId,
+    /// The service whose members it is for.
+    pub service: ServiceName,
+    /// Its number: greater than that of every deploy of the service before it.
+    pub epoch: Epoch,
+    /// What it is for.
+    pub kind: Kind,
+    /// The deploy that was in force when it was proposed; the first of a service has none.
+    pub parent: Option<DeployId>,
+    /// What members shall run in the end. Of a halt: the release of the rollout it stops.
+    pub release: ReleaseId,
+    /// The release of the last switched, unmarked deploy when this one was proposed: where a rollback goes.
+    pub fallback: Option<ReleaseId>,
+    /// How it is rolled out.
+    pub policy: Policy,
+    /// Why, in the words of whoever asked for it.
+    pub reason: String,
+    /// Who asked for it: a person's name, or `baton` for what control decided itself.
+    pub actor: String,
+    /// Milliseconds since 1970, for people; nothing is decided by it.
+    pub created: u64,
+}
+
+/// What a deploy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Bring a release to the fleet.
+    Rollout,
+    /// Stop a rollout where it is.
+    Halt {
+        /// The rollout that is stopped.
+        of: DeployId,
+    },
+    /// Go back to the fallback.
+    Rollback {
+        /// The rollout that is taken back.
+        of: DeployId,
+    },
+}
+
+/// How a release is brought to the fleet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The share of the fleet that shall run the release.
+    pub target: Share,
+    /// The greatest share of the fleet that may be unproven at once.
+    pub max_unhealthy: Share,
+    /// The phases in order; never empty. The last one runs to the end.
+    pub phases: Vec<Phase>,
+    /// The share of tries that may fail before the rollout halts.
+    pub failure_limit: Share,
+    /// Whether a halt by verdict takes the release back by itself.
+    pub auto_rollback: bool,
+}
+
+/// One phase of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// How much of the fleet may try at once.
+    pub size: PhaseSize,
+    /// How long a member must stay healthy on the new release before it counts as proven.
+    pub bake: Millis,
+}
+
+/// How much of the fleet may try at once in a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhaseSize {
+    /// A single member.
+    One,
+    /// A share of the live members, never less than one member.
+    Share(Share),
+}
+
+impl Policy {
+    /// The share of the fleet that may be unproven at once, where nothing else is said.
+    const MAX_UNHEALTHY: Share = Share::from_percent(25);
+    /// The share of tries that may fail, where nothing else is said: above what flaky starts cause.
+    const FAILURE_LIMIT: Share = Share::from_percent(5);
+
+    fn with_phases(phases: Vec<Phase>) -> Self {
+        Self {
+            target: Share::ALL,
+            max_unhealthy: Self::MAX_UNHEALTHY,
+            phases,
+            failure_limit: Self::FAILURE_LIMIT,
+            auto_rollback: true,
+        }
+    }
+
+    /// The default: one member, then 5 %, then 25 % of the fleet at a time.
+    pub fn safe() -> Self {
+        let share = |percent, bake| Phase {
+            size: PhaseSize::Share(Share::from_percent(percent)),
+            bake,
+        };
+        Self::with_phases(alloc::vec![
+            Phase {
+                size: PhaseSize::One,
+                bake: Millis::from_secs(10)
+            },
+            share(5, Millis::from_secs(5)),
+            share(25, Millis::from_secs(5)),
+        ])
+    }
+
+    /// A quarter of the fleet at a time, with a short bake.
+    pub fn fast() -> Self {
+        Self::with_phases(alloc::vec![Phase {
+            size: PhaseSize::Share(Share::from_percent(25)),
+            bake: Millis::from_secs(1),
+        }])
+    }
+
+    /// One member, then 1 %, 5 % and 10 % at a time, each with a bake of a minute.
+    pub fn careful() -> Self {
+        let bake = Millis::from_secs(60);
+        let share = |percent| Phase {
+            size: PhaseSize::Share(Share::from_percent(percent)),
+            bake,
+        };
+        Self::with_phases(alloc::vec![
+            Phase {
+                size: PhaseSize::One,
+                bake
+            },
+            share(1),
+            share(5),
+            share(10),
+        ])
+    }
+}

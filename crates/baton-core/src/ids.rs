@@ -1,0 +1,239 @@
+//! Names of things: one type each, so that two of them cannot be swapped, parsed once at the border.
+
+use alloc::string::{String, ToString};
+use core::fmt;
+use core::str::FromStr;
+
+/// Why a text is not a valid id or name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// A name has a character, a first character or a length that names may not have.
+    #[error(
+        "{kind} {text:?} is not valid: use 1 to {max} of a-z, A-Z, 0-9, '.', '_' and '-', starting with a letter or digit"
+    )]
+    Name {
+        /// What was being parsed, as people call it.
+        kind: &'static str,
+        /// The text as given.
+        text: String,
+        /// The greatest length in bytes.
+        max: usize,
+    },
+    /// A hash is not the right number of lowercase hexadecimal digits.
+    #[error("{kind} {text:?} is not valid: it has {digits} lowercase hexadecimal digits")]
+    Hex {
+        /// What was being parsed, as people call it.
+        kind: &'static str,
+        /// The text as given.
+        text: String,
+        /// The number of digits it needs.
+        digits: usize,
+    },
+}
+
+/// Longest name in bytes: fits a DNS label and a file name, and keeps tables readable.
+pub const NAME_BYTES_MAX: usize = 63;
+
+fn valid_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=NAME_BYTES_MAX).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text.bytes().all(allowed)
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(String);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $type {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                if valid_name(text) {
+                    Ok(Self(text.to_string()))
+                } else {
+                    Err(InvalidId::Name { kind: $kind, text: text.to_string(), max: NAME_BYTES_MAX })
+                }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// One place where a service runs: one bootloader and the program under it.
+    MemberId,
+    "member"
+);
+name!(
+    /// A named program that runs many times.
+    ServiceName,
+    "service"
+);
+
+macro_rules! hex_id {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $bytes:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type([u8; $bytes]);
+
+        impl $type {
+            /// The id with these bytes.
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(bytes)
+            }
+            /// The bytes of the id.
+            pub const fn as_bytes(&self) -> &[u8; $bytes] {
+                &self.0
+            }
+            /// The first 12 hexadecimal digits: what people read and type.
+            pub fn short(&self) -> String {
+                let mut text = self.to_string();
+                text.truncate(12);
+                text
+            }
+        }
+        impl FromStr for $type {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let mut bytes = [0; $bytes];
+                if unhex(text, &mut bytes) {
+                    Ok(Self(bytes))
+                } else {
+                    Err(InvalidId::Hex { kind: $kind, text: text.to_string(), digits: 2 * $bytes })
+                }
+            }
+        }
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.short())
+            }
+        }
+    };
+}
+
+/// Reads exactly `2 * into.len()` lowercase hexadecimal digits.
+fn unhex(text: &str, into: &mut [u8]) -> bool {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Some(b - b'0'),
+        b'a'..=b'f' => Some(b - b'a' + 10),
+        _ => None,
+    };
+    if text.len() != 2 * into.len() {
+        return false;
+    }
+    for (pair, byte) in text.as_bytes().chunks_exact(2).zip(into) {
+        match (digit(pair[0]), digit(pair[1])) {
+            (Some(high), Some(low)) => *byte = high << 4 | low,
+            _ => return false,
+        }
+    }
+    true
+}
+
+hex_id!(
+    /// A release: the BLAKE3 hash of its manifest.
+    ReleaseId,
+    "release",
+    32
+);
+hex_id!(
+    /// A chunk of a release's content: the BLAKE3 hash of its uncompressed bytes.
+    ChunkId,
+    "chunk",
+    32
+);
+hex_id!(
+    /// A deploy: 16 random bytes, drawn when it is proposed.
+    DeployId,
+    "deploy",
+    16
+);
+
+/// The number of a deploy within its service: every new deploy has a greater one. 0 is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// The epoch after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One launch of a release inside one member, counted from 1 since the bootloader started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GenerationId(pub u32);
+
+impl fmt::Display for GenerationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_once_at_the_border() {
+        for good in ["web", "web-1", "0", "a.b_c", &"x".repeat(NAME_BYTES_MAX)] {
+            assert_eq!(good.parse::<MemberId>().unwrap().as_str(), good);
+        }
+        for bad in [
+            "",
+            ".",
+            "-a",
+            "a b",
+            "a/b",
+            "ä",
+            "a\n",
+            &"x".repeat(NAME_BYTES_MAX + 1),
+        ] {
+            assert!(bad.parse::<MemberId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_read_back_as_it_was_printed_and_nothing_else_is() {
+        let id = ReleaseId::from_bytes(core::array::from_fn(|i| i as u8 * 7));
+        assert_eq!(id.to_string().parse::<ReleaseId>(), Ok(id));
+        assert_eq!(id.short().len(), 12);
+        for bad in [
+            "",
+            "00",
+            &id.to_string().to_uppercase(),
+            &id.to_string()[1..],
+            &"g".repeat(64),
+        ] {
+            assert!(bad.parse::<ReleaseId>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Every decision that Baton takes, as pure functions over plain data.
+//!
+//! Nothing in this crate reads a clock, a file, the network or the environment, and nothing is random:
+//! the same state, time and event give the same answer. Time comes in as [`units::Millis`]; a wish to be
+//! woken goes out as a deadline. `no_std` makes the compiler the guard of that rule.
+
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod deploy;
+pub mod ids;
+pub mod run;
+pub mod signal;
+pub mod units;

@@ -1,0 +1,135 @@
+//! How a release wants to be run: what belongs to the program, not to the rollout.
+//!
+//! Parsed from `baton.toml` by [`crate::settings`], carried in the release's manifest, obeyed by the bootloader.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::signal::Signal;
+use crate::units::Millis;
+
+/// Run settings of one release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSettings {
+    /// The program and its arguments; never empty. Relative programs are looked up in the release, then in `PATH`.
+    pub command: Vec<String>,
+    /// Where it accepts connections. Empty for workers.
+    pub listen: Vec<Listen>,
+    /// For workers only (no `listen`): whether the new generation may run beside the old one.
+    pub overlap: bool,
+    /// How a generation says that it can be judged.
+    pub ready: Ready,
+    /// How a generation is judged. Without it, being ready and alive is enough.
+    pub health: Option<HealthCheck>,
+    /// How long a generation may take from its start to its first success.
+    pub startup_timeout: Millis,
+    /// How long accepted work may finish after the stop signal.
+    pub drain: Millis,
+    /// How long the main process alone has before what is left of its tree gets the stop signal too;
+    /// half of `drain` when not set.
+    pub stop_tree_after: Option<Millis>,
+    /// The signal that asks the program to finish.
+    pub stop_signal: Signal,
+    /// What an exit of the serving generation leads to.
+    pub on_exit: OnExit,
+    /// How many relaunches within [`RESTART_WINDOW`] before the bootloader gives up.
+    pub max_restarts: u32,
+    /// The exit code by which a program asks to be relaunched at once.
+    pub relaunch_exit_code: u8,
+    /// Added to the program's environment, sorted by name, each name once.
+    pub env: Vec<(String, String)>,
+}
+
+/// Restarts are counted over this time. Long enough that a program which dies every minute is noticed.
+pub const RESTART_WINDOW: Millis = Millis::from_secs(600);
+
+impl RunSettings {
+    /// Settings for a command with every other value at its default.
+    pub fn for_command(command: Vec<String>) -> Self {
+        Self {
+            command,
+            listen: Vec::new(),
+            overlap: true,
+            ready: Ready::Probe,
+            health: None,
+            startup_timeout: Millis::from_secs(60),
+            drain: Millis::from_secs(30),
+            stop_tree_after: None,
+            stop_signal: Signal::TERM,
+            on_exit: OnExit::Restart,
+            max_restarts: 10,
+            relaunch_exit_code: 86,
+            env: Vec::new(),
+        }
+    }
+}
+
+/// One place where a program accepts connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// What the program calls it (`LISTEN_FDNAMES`).
+    pub name: String,
+    /// The address and port; port 0 is not allowed, since clients must find it.
+    pub address: core::net::SocketAddr,
+    /// How new connections move from one generation to the next.
+    pub handover: Handover,
+    /// Length of the accept queue.
+    pub backlog: u16,
+}
+
+/// The accept queue's length where nothing else is said: the kernel's own default limit (`net.core.somaxconn`).
+pub const BACKLOG_DEFAULT: u16 = 4096;
+
+/// How new connections move from one generation to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// The program takes an open socket by systemd's `LISTEN_FDS` protocol.
+    Inherit,
+}
+
+/// How a generation says that it can be judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// The first successful probe is readiness; an early `READY=1` only starts probing sooner.
+    Probe,
+    /// The program sends `READY=1` to `NOTIFY_SOCKET`; it is not probed before.
+    Notify,
+}
+
+/// What an exit of the serving generation leads to, when nothing stands by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnExit {
+    /// Relaunch the same release on the same sockets, with back-off.
+    Restart,
+    /// The bootloader ends with the program's exit code, so that the engine sees it.
+    Exit,
+}
+
+/// How a generation is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is asked.
+    pub probe: Probe,
+    /// The name of the listener that is asked.
+    pub listener: String,
+    /// Time from the end of one probe to the start of the next, once the start is over.
+    pub interval: Millis,
+    /// How long one probe may take.
+    pub timeout: Millis,
+    /// How many failures in a row make a healthy generation unhealthy.
+    pub failures: u32,
+    /// How many successes in a row make it healthy.
+    pub successes: u32,
+}
+
+/// One health question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET path`; a status of 200 to 399 is a success.
+    Http {
+        /// The path and query, starting with `/`.
+        path: String,
+    },
+    /// A connection; it succeeds when the program has accepted it.
+    Tcp,
+}

@@ -1,0 +1,1 @@
+//! Places members on machines.

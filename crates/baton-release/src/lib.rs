@@ -1,0 +1,1 @@
+//! A directory and its chunks: walk, cut, fetch, lay out, verify.

@@ -1,0 +1,1 @@
+//! Where deploys and releases are kept: the StateStore and ArtefactStore implementations.

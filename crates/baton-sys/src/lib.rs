@@ -1,0 +1,1 @@
+//! Linux: processes, signals, reuseport sockets and their selector.
