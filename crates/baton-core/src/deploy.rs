@@ -101,15 +101,9 @@ impl Policy {
 
     /// The default: one member, then 5 %, then 25 % of the fleet at a time.
     pub fn safe() -> Self {
-        let share = |percent, bake| Phase {
-            size: PhaseSize::Share(Share::from_percent(percent)),
-            bake,
-        };
+        let share = |percent, bake| Phase { size: PhaseSize::Share(Share::from_percent(percent)), bake };
         Self::with_phases(alloc::vec![
-            Phase {
-                size: PhaseSize::One,
-                bake: Millis::from_secs(10)
-            },
+            Phase { size: PhaseSize::One, bake: Millis::from_secs(10) },
             share(5, Millis::from_secs(5)),
             share(25, Millis::from_secs(5)),
         ])
@@ -126,18 +120,7 @@ impl Policy {
     /// One member, then 1 %, 5 % and 10 % at a time, each with a bake of a minute.
     pub fn careful() -> Self {
         let bake = Millis::from_secs(60);
-        let share = |percent| Phase {
-            size: PhaseSize::Share(Share::from_percent(percent)),
-            bake,
-        };
-        Self::with_phases(alloc::vec![
-            Phase {
-                size: PhaseSize::One,
-                bake
-            },
-            share(1),
-            share(5),
-            share(10),
-        ])
+        let share = |percent| Phase { size: PhaseSize::Share(Share::from_percent(percent)), bake };
+        Self::with_phases(alloc::vec![Phase { size: PhaseSize::One, bake }, share(1), share(5), share(10),])
     }
 }

@@ -207,16 +207,7 @@ mod tests {
         for good in ["web", "web-1", "0", "a.b_c", &"x".repeat(NAME_BYTES_MAX)] {
             assert_eq!(good.parse::<MemberId>().unwrap().as_str(), good);
         }
-        for bad in [
-            "",
-            ".",
-            "-a",
-            "a b",
-            "a/b",
-            "ä",
-            "a\n",
-            &"x".repeat(NAME_BYTES_MAX + 1),
-        ] {
+        for bad in ["", ".", "-a", "a b", "a/b", "ä", "a\n", &"x".repeat(NAME_BYTES_MAX + 1)] {
             assert!(bad.parse::<MemberId>().is_err(), "{bad:?}");
         }
     }
@@ -226,13 +217,7 @@ mod tests {
         let id = ReleaseId::from_bytes(core::array::from_fn(|i| i as u8 * 7));
         assert_eq!(id.to_string().parse::<ReleaseId>(), Ok(id));
         assert_eq!(id.short().len(), 12);
-        for bad in [
-            "",
-            "00",
-            &id.to_string().to_uppercase(),
-            &id.to_string()[1..],
-            &"g".repeat(64),
-        ] {
+        for bad in ["", "00", &id.to_string().to_uppercase(), &id.to_string()[1..], &"g".repeat(64)] {
             assert!(bad.parse::<ReleaseId>().is_err(), "{bad:?}");
         }
     }

@@ -10,7 +10,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod backoff;
 pub mod deploy;
+pub mod exit;
+pub mod health;
 pub mod ids;
 pub mod run;
 pub mod signal;

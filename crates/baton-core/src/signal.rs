@@ -44,11 +44,7 @@ impl Signal {
 
     /// The signal with this number, if there is one.
     pub const fn from_number(number: i32) -> Option<Self> {
-        if number >= 1 && number <= MAX as i32 {
-            Some(Self(number as u8))
-        } else {
-            None
-        }
+        if number >= 1 && number <= MAX as i32 { Some(Self(number as u8)) } else { None }
     }
 
     /// The number, 1 to 64.
@@ -64,10 +60,7 @@ impl FromStr for Signal {
     fn from_str(text: &str) -> Result<Self, InvalidSignal> {
         let upper = text.to_ascii_uppercase();
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-        let known = NAMES
-            .iter()
-            .position(|known| *known == name)
-            .map(|index| index as i32 + 1);
+        let known = NAMES.iter().position(|known| *known == name).map(|index| index as i32 + 1);
         let real_time = || match name.strip_prefix("RTMIN")? {
             "" => Some(i32::from(RTMIN)),
             offset => Some(i32::from(RTMIN) + offset.strip_prefix('+')?.parse::<u8>().ok()? as i32),

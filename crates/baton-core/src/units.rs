@@ -67,11 +67,7 @@ impl Share {
 
     /// A share of `percent` hundredths, capped at everything.
     pub const fn from_percent(percent: u32) -> Self {
-        if percent >= 100 {
-            Self::ALL
-        } else {
-            Self(percent * 10_000)
-        }
+        if percent >= 100 { Self::ALL } else { Self(percent * 10_000) }
     }
 
     /// The share in parts per million.
@@ -129,23 +125,16 @@ mod tests {
     #[test]
     fn shares_round_as_their_name_says() {
         let share = Share::from_percent(5);
-        assert_eq!(
-            (share.floor_of(4000), share.floor_of(19), share.ceil_of(19)),
-            (200, 0, 1)
-        );
+        assert_eq!((share.floor_of(4000), share.floor_of(19), share.ceil_of(19)), (200, 0, 1));
         assert_eq!(Share::ALL.ceil_of(u32::MAX), u32::MAX);
         assert_eq!(Share::from_ppm(1_000_001), None);
     }
 
     #[test]
     fn shares_read_as_percent() {
-        for (ppm, text) in [
-            (0, "0 %"),
-            (250_000, "25 %"),
-            (5_000, "0.5 %"),
-            (1, "0.0001 %"),
-            (125_000, "12.5 %"),
-        ] {
+        for (ppm, text) in
+            [(0, "0 %"), (250_000, "25 %"), (5_000, "0.5 %"), (1, "0.0001 %"), (125_000, "12.5 %")]
+        {
             assert_eq!(Share::from_ppm(ppm).unwrap().to_string(), text);
         }
     }

@@ -1,1 +1,12 @@
-//! Linux: processes, signals, reuseport sockets and their selector.
+//! Linux, as the bootloader needs it: processes, signals, reuseport sockets and their selector.
+//!
+//! The only crate with `unsafe` code. Nothing here decides anything: it does one thing and says how it went.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+pub mod held;
+pub mod process;
+pub mod selector;
+pub mod signals;
+pub mod socket;
+pub mod spawn;

@@ -1,0 +1,166 @@
+//! Processes: which there are, how they ended, and signals to them.
+
+use std::io;
+
+use baton_core::exit::Exit;
+use baton_core::signal::Signal;
+use rustix::process::{self, Pid, PidfdFlags, WaitOptions};
+
+/// One running process, as `/proc/<pid>/stat` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: i32,
+    /// The process that gets its exit status.
+    pub parent: i32,
+    /// The session that it belongs to: the pid of the session's leader.
+    pub session: i32,
+    /// When it was started, in kernel ticks since boot: with the pid, its identity.
+    pub started: u64,
+    /// It has ended and waits to be reaped.
+    pub zombie: bool,
+}
+
+/// Every process that this one can see. A process that ends meanwhile may be missing.
+pub fn all() -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Ok(name) = entry?.file_name().into_string() else {
+            continue;
+        };
+        if !name.bytes().all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        let Ok(stat) = std::fs::read(format!("/proc/{name}/stat")) else {
+            continue;
+        };
+        found.extend(parse_stat(&String::from_utf8_lossy(&stat)));
+    }
+    Ok(found)
+}
+
+/// Reads a line of `/proc/<pid>/stat` (`man 5 proc`). The program's name is in parentheses and may contain
+/// anything, so fields are counted from the last one.
+fn parse_stat(line: &str) -> Option<Process> {
+    let (pid, rest) = line.split_once(" (")?;
+    let (_, fields) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        zombie: matches!(*fields.first()?, "Z" | "X"),
+        parent: fields.get(1)?.parse().ok()?,
+        session: fields.get(3)?.parse().ok()?,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+/// The value of one variable in the environment that the process was started with, if it can be read.
+pub fn started_with(pid: i32, variable: &str) -> Option<String> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    environment.split(|byte| *byte == 0).find_map(|entry| {
+        let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+        (name == variable).then(|| value.to_owned())
+    })
+}
+
+/// Whether any of these processes has the socket with this inode open; `None` where that cannot be read.
+pub fn holds_socket(pids: &[i32], inode: u64) -> Option<bool> {
+    let wanted = format!("socket:[{inode}]");
+    for pid in pids {
+        let fds = match std::fs::read_dir(format!("/proc/{pid}/fd")) {
+            Ok(fds) => fds,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(_) => return None,
+        };
+        for fd in fds.flatten() {
+            if std::fs::read_link(fd.path()).is_ok_and(|target| target.as_os_str() == wanted.as_str()) {
+                return Some(true);
+            }
+        }
+    }
+    Some(false)
+}
+
+/// Makes orphaned descendants of this process its children, as they are PID 1's anyway.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(process::set_child_subreaper(Some(process::getpid()))?)
+}
+
+/// Takes the exit status of one child that has ended, if there is any.
+pub fn reap() -> io::Result<Option<(i32, Exit)>> {
+    loop {
+        let (pid, status) = match process::wait(WaitOptions::NOHANG) {
+            Ok(Some(ended)) => ended,
+            Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let by_signal = || status.terminating_signal().and_then(Signal::from_number).map(Exit::Signal);
+        let by_code = || status.exit_status().and_then(|code| u8::try_from(code).ok()).map(Exit::Code);
+        if let Some(exit) = by_code().or_else(by_signal) {
+            return Ok(Some((pid.as_raw_nonzero().get(), exit)));
+        }
+    }
+}
+
+/// Sends a signal to a process, if it is still the one that was seen.
+///
+/// The pid may have been given to a stranger since: the process is opened first and its start time compared.
+/// A process that has ended is no error.
+pub fn signal(to: Process, signal: Signal) -> io::Result<()> {
+    let (Some(pid), Some(number)) = (Pid::from_raw(to.pid), named(signal)) else {
+        return Ok(());
+    };
+    let open = match process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(open) => open,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = std::fs::read(format!("/proc/{}/stat", to.pid)).unwrap_or_default();
+    if parse_stat(&String::from_utf8_lossy(&stat)).is_none_or(|now| now.started != to.started) {
+        return Ok(());
+    }
+    match process::pidfd_send_signal(open, number) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Sends a signal to a child that has not been reaped yet: its pid cannot have been given to another process.
+pub fn signal_child(pid: i32, signal: Signal) -> io::Result<()> {
+    let (Some(pid), Some(number)) = (Pid::from_raw(pid), named(signal)) else {
+        return Ok(());
+    };
+    match process::kill_process(pid, number) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn named(signal: Signal) -> Option<process::Signal> {
+    let number = signal.number();
+    process::Signal::from_named_raw(number).or_else(|| {
+        // SAFETY: 34 to 64 are the real-time signals, which the kernel delivers like any other.
+        (34..=64).contains(&number).then(|| unsafe { process::Signal::from_raw_unchecked(number) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_whatever_the_program_is_called() {
+        let line = "42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 1 1 1";
+        let read = parse_stat(line).unwrap();
+        assert_eq!(read, Process { pid: 42, parent: 7, session: 40, started: 12345, zombie: false });
+        assert_eq!(parse_stat("42 (x"), None);
+    }
+
+    #[test]
+    fn this_process_is_among_all() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(all().unwrap().iter().any(|process| process.pid == me));
+        assert_eq!(started_with(me, "PATH"), std::env::var("PATH").ok());
+    }
+}

@@ -1,0 +1,118 @@
+//! Listening sockets of a reuseport group.
+
+use std::io;
+use std::mem::{MaybeUninit, size_of};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
+
+/// A new listening socket that alone has this address and lets others of the same user join from now on.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there. It listens before it becomes shareable, so of two processes that
+/// try at once only one succeeds: two groups on one address would silently become one.
+pub fn first_of_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
+    let socket = tcp(address)?;
+    // Connections of an earlier process may still be in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    listen(socket.as_fd(), backlog)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    Ok(socket)
+}
+
+/// A new listening socket that joins the group on this address, at the end.
+pub fn join_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
+    let socket = bound_shared(address)?;
+    listen(socket.as_fd(), backlog)?;
+    Ok(socket)
+}
+
+/// A new TCP socket for this address, bound and not listening, that shares its address with others of the
+/// same user.
+pub fn bound_shared(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// A new TCP socket for this address, bound and not listening, that alone had it when it was bound and lets
+/// others of the same user share it from now on.
+pub fn bound_alone_then_shared(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = tcp(address)?;
+    net::bind(&socket, &address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    Ok(socket)
+}
+
+/// Makes the socket listen; if it listens already, only changes how many connections may wait.
+pub fn listen(socket: BorrowedFd<'_>, backlog: u16) -> io::Result<()> {
+    Ok(net::listen(socket, i32::from(backlog))?)
+}
+
+/// The address that the socket is bound to.
+pub fn address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    Ok(net::getsockname(socket)?.try_into()?)
+}
+
+fn tcp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    Ok(net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
+}
+
+/// What the kernel says of a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// The socket listens: it is in its group.
+    pub listening: bool,
+    /// Connections that are established and that nobody has accepted.
+    pub waiting: u32,
+}
+
+/// `tcpi_state` of a listening socket.
+const TCP_LISTEN: u8 = 10;
+
+/// The state of the accept queue (`TCP_INFO`: of a listening socket, `tcpi_unacked` is the queue's length).
+pub fn queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the buffer has the size we state, and any bytes are a valid `tcp_info`.
+    let info = unsafe {
+        let failed = libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut size,
+        );
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        info.assume_init()
+    };
+    Ok(Queue { listening: info.tcpi_state == TCP_LISTEN, waiting: info.tcpi_unacked })
+}
+
+/// Accepts one connection. Blocks if the socket does and none waits.
+pub fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(net::accept_with(socket, SocketFlags::CLOEXEC)?)
+}
+
+/// Whether calls on the socket wait. The flag belongs to the open file: it changes for everybody who holds
+/// the socket.
+pub fn set_blocking(socket: BorrowedFd<'_>, blocking: bool) -> io::Result<()> {
+    let flags = fcntl_getfl(socket)?;
+    let wanted = if blocking { flags - OFlags::NONBLOCK } else { flags | OFlags::NONBLOCK };
+    if wanted != flags {
+        fcntl_setfl(socket, wanted)?;
+    }
+    Ok(())
+}
+
+/// The inode of a socket: its identity among all descriptors that refer to it.
+pub fn inode(socket: impl AsFd) -> io::Result<u64> {
+    Ok(fstat(socket)?.st_ino)
+}

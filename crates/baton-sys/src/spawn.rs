@@ -1,0 +1,292 @@
+//! Starts a program: fork, a few system calls, exec.
+//!
+//! Everything is laid out before the fork. Between fork and exec nothing is allocated and only calls are made
+//! that are safe there (`man 7 signal-safety`), since other threads may have held any lock at that moment.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The first descriptor that a program finds its sockets at (`sd_listen_fds(3)`).
+pub const LISTEN_FDS_START: RawFd = 3;
+
+/// What to start, and with what.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// The program and its arguments; the first is looked up by [`find_program`].
+    pub command: &'a [String],
+    /// The working directory.
+    pub directory: &'a Path,
+    /// The whole environment, without `LISTEN_PID`, which is added when `sockets` is not empty.
+    pub environment: &'a [(OsString, OsString)],
+    /// Descriptors that the program finds at 3, 4, …
+    pub sockets: &'a [BorrowedFd<'a>],
+    /// Its standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Its standard error.
+    pub stderr: BorrowedFd<'a>,
+}
+
+/// Why a program could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// No such program.
+    #[error("there is no program {program:?} in {place}")]
+    NotFound {
+        /// As it stands in the command.
+        program: String,
+        /// Where it was looked for.
+        place: String,
+    },
+    /// A text has a NUL character, which no argument or variable can carry.
+    #[error("{what} contains a NUL character")]
+    Nul {
+        /// Which text.
+        what: String,
+    },
+    /// A system call failed.
+    #[error("{step} failed for {program:?}")]
+    Failed {
+        /// Which one.
+        step: &'static str,
+        /// The program as found.
+        program: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Where the program of a command is: with a `/` in its name beneath `directory`, else in `PATH` of the
+/// environment that it will get.
+pub fn find_program(
+    program: &str,
+    directory: &Path,
+    environment: &[(OsString, OsString)],
+) -> Result<PathBuf, SpawnError> {
+    let not_found = |place: String| SpawnError::NotFound { program: program.to_owned(), place };
+    if program.contains('/') {
+        let path = directory.join(program);
+        return if path.exists() { Ok(path) } else { Err(not_found(directory.display().to_string())) };
+    }
+    let path = environment.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
+    let path = path.unwrap_or(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
+    let runnable =
+        |found: &PathBuf| rustix::fs::access(found, rustix::fs::Access::EXEC_OK).is_ok() && found.is_file();
+    std::env::split_paths(path)
+        .map(|place| directory.join(place).join(program))
+        .find(runnable)
+        .ok_or_else(|| not_found(format!("PATH ({})", path.to_string_lossy())))
+}
+
+/// Starts the program in a session of its own and returns its pid.
+///
+/// The caller reaps it. An error that happens in the child before the program runs is returned here, and that
+/// child is reaped here.
+pub fn spawn(what: &Spawn<'_>) -> Result<i32, SpawnError> {
+    let name = what.command.first().map_or("", String::as_str);
+    let program = find_program(name, what.directory, what.environment)?;
+    let image = Image::prepare(what, &program)?;
+    let failed = |step, source| SpawnError::Failed { step, program: program.clone(), source };
+    let (verdict, verdict_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(|error| failed("pipe", error.into()))?;
+    // SAFETY: the child only runs `Image::become_it`, which keeps to async-signal-safe calls and never returns.
+    let pid = match unsafe { libc::fork() } {
+        -1 => return Err(failed("fork", io::Error::last_os_error())),
+        // SAFETY: this is the child, right after the fork.
+        0 => unsafe { image.become_it(verdict_out.as_raw_fd()) },
+        pid => pid,
+    };
+    drop(verdict_out);
+    // The pipe closes when the program runs; until then it can only carry a verdict.
+    let mut report = Vec::new();
+    std::fs::File::from(verdict).take(8).read_to_end(&mut report).map_err(|error| failed("read", error))?;
+    match *report.as_slice() {
+        [step, a, b, c, d, ..] => {
+            let mut status = 0;
+            // SAFETY: `pid` is our child, `status` is ours.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            let step = STEPS.get(usize::from(step)).copied().unwrap_or("start");
+            Err(failed(step, io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]))))
+        }
+        _ => Ok(pid),
+    }
+}
+
+/// The steps of the child that can fail, as they are named in errors.
+const STEPS: [&str; 5] = ["setsid", "chdir", "dup2", "sigprocmask", "exec"];
+
+/// Everything that the child needs, in the form in which the kernel wants it.
+struct Image {
+    program: CString,
+    directory: CString,
+    _arguments: Vec<CString>,
+    argv: Vec<*const libc::c_char>,
+    environment: Vec<Vec<u8>>,
+    envp: Vec<*const libc::c_char>,
+    /// Index in `environment` of the entry whose digits only the child knows.
+    listen_pid: Option<usize>,
+    /// From which descriptor to which, targets ascending from 0.
+    descriptors: Vec<(RawFd, RawFd)>,
+    _input: OwnedFd,
+}
+
+const LISTEN_PID: &str = "LISTEN_PID=";
+/// A pid has at most 7 digits on Linux (`/proc/sys/kernel/pid_max`); one byte more ends the text.
+const PID_ROOM: usize = 12;
+
+impl Image {
+    fn prepare(what: &Spawn<'_>, program: &Path) -> Result<Self, SpawnError> {
+        let text = |bytes: &[u8]| {
+            let nul = |_| SpawnError::Nul { what: String::from_utf8_lossy(bytes).replace('\0', "\\0") };
+            CString::new(bytes).map_err(nul)
+        };
+        let arguments =
+            what.command.iter().map(|argument| text(argument.as_bytes())).collect::<Result<Vec<_>, _>>()?;
+        let mut environment = Vec::new();
+        for (name, value) in what.environment {
+            let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
+            environment.push(text(&entry)?.into_bytes_with_nul());
+        }
+        let listen_pid = (!what.sockets.is_empty()).then_some(environment.len());
+        if listen_pid.is_some() {
+            let mut entry = LISTEN_PID.as_bytes().to_vec();
+            entry.resize(entry.len() + PID_ROOM, 0);
+            environment.push(entry);
+        }
+        let open_null = std::fs::File::open("/dev/null");
+        let input: OwnedFd = open_null
+            .map_err(|source| SpawnError::Failed { step: "open /dev/null", program: program.into(), source })?
+            .into();
+        let mut descriptors =
+            vec![(input.as_raw_fd(), 0), (what.stdout.as_raw_fd(), 1), (what.stderr.as_raw_fd(), 2)];
+        descriptors.extend(what.sockets.iter().map(AsRawFd::as_raw_fd).zip(LISTEN_FDS_START..));
+        let null = std::iter::once(std::ptr::null());
+        let argv = arguments.iter().map(|argument| argument.as_ptr()).chain(null.clone()).collect();
+        let envp = environment.iter().map(|entry| entry.as_ptr().cast()).chain(null).collect();
+        Ok(Self {
+            program: text(program.as_os_str().as_bytes())?,
+            directory: text(what.directory.as_os_str().as_bytes())?,
+            _arguments: arguments,
+            argv,
+            environment,
+            envp,
+            listen_pid,
+            descriptors,
+            _input: input,
+        })
+    }
+
+    /// Turns the child into the program, or writes the failed step and errno to `verdict` and ends.
+    ///
+    /// # Safety
+    /// Only in the child of a fork, before anything else. Keeps to async-signal-safe calls.
+    unsafe fn become_it(mut self, verdict: RawFd) -> ! {
+        // SAFETY: plain system calls on values prepared before the fork.
+        unsafe {
+            // A target may have the number of the verdict's descriptor.
+            let verdict = libc::fcntl(verdict, libc::F_DUPFD_CLOEXEC, self.descriptors.len() as RawFd);
+            let step = self.try_become();
+            let errno = (*libc::__errno_location()).to_ne_bytes();
+            let report = [step, errno[0], errno[1], errno[2], errno[3]];
+            libc::write(verdict, report.as_ptr().cast(), report.len());
+            libc::_exit(127)
+        }
+    }
+
+    /// The index in [`STEPS`] of the step that failed; returns only then.
+    unsafe fn try_become(&mut self) -> u8 {
+        // SAFETY: as for `become_it`: every pointer was prepared before the fork and is still alive.
+        unsafe {
+            if libc::setsid() < 0 {
+                return 0;
+            }
+            if libc::chdir(self.directory.as_ptr()) < 0 {
+                return 1;
+            }
+            if !self.place_descriptors() {
+                return 2;
+            }
+            if !reset_signals() {
+                return 3;
+            }
+            if let Some(entry) = self.listen_pid.and_then(|index| self.environment.get_mut(index)) {
+                write_digits(&mut entry[LISTEN_PID.len()..], libc::getpid());
+            }
+            libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
+            4
+        }
+    }
+
+    unsafe fn place_descriptors(&mut self) -> bool {
+        // SAFETY: as for `become_it`.
+        unsafe {
+            let end = self.descriptors.len() as RawFd;
+            // First out of the way of every target, so that no copy lands on a descriptor still needed.
+            for (from, _) in &mut self.descriptors {
+                *from = libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, end);
+                if *from < 0 {
+                    return false;
+                }
+            }
+            for (from, to) in &self.descriptors {
+                if libc::dup2(*from, *to) < 0 {
+                    return false;
+                }
+            }
+            // Everything of ours is close-on-exec already; this is for what a library may have opened without.
+            libc::syscall(libc::SYS_close_range, end, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            true
+        }
+    }
+}
+
+/// Gives the program the signal set-up of a fresh process.
+unsafe fn reset_signals() -> bool {
+    // SAFETY: the set is initialised before it is used; all calls are async-signal-safe.
+    unsafe {
+        // An ignored signal stays ignored over exec: Rust ignores SIGPIPE, and who knows what started us.
+        for number in 1..=64 {
+            libc::signal(number, libc::SIG_DFL);
+        }
+        let mut none = std::mem::MaybeUninit::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) == 0
+    }
+}
+
+/// Writes a positive number in decimal, ended by a zero byte, without allocating.
+fn write_digits(into: &mut [u8], number: i32) {
+    let mut digits = [0u8; PID_ROOM];
+    let (mut count, mut rest) = (0, number.unsigned_abs());
+    while (rest > 0 || count == 0) && count < PID_ROOM {
+        digits[count] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+    }
+    let ordered = digits[..count].iter().rev().chain(std::iter::once(&0));
+    into.iter_mut().zip(ordered).for_each(|(place, digit)| *place = *digit);
+}
+
+/// Two connected descriptors, both close-on-exec: what is written to the second can be read from the first.
+pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((read, write))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_is_written_as_text() {
+        for number in [1, 42, 4_194_304, i32::MAX] {
+            let mut room = [b'x'; PID_ROOM];
+            write_digits(&mut room, number);
+            let end = room.iter().position(|byte| *byte == 0).unwrap();
+            assert_eq!(std::str::from_utf8(&room[..end]).unwrap(), number.to_string());
+        }
+    }
+}

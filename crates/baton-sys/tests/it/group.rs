@@ -1,0 +1,100 @@
+//! A reuseport group and its selector, with real connections.
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+
+use baton_sys::held::HeldPorts;
+use baton_sys::selector::{Choice, attach};
+use baton_sys::socket;
+
+struct Group {
+    address: SocketAddr,
+    sockets: Vec<OwnedFd>,
+    held: HeldPorts,
+}
+
+impl Group {
+    /// A group of `size` sockets on a free port of this loopback address.
+    fn open(ip: &str, size: usize) -> Self {
+        let first = socket::first_of_group((ip, 0).to_socket_addrs().unwrap().next().unwrap(), 128).unwrap();
+        let address = socket::address(&first).unwrap();
+        let others = (1..size).map(|_| socket::join_group(address, 128).unwrap());
+        let sockets = std::iter::once(first).chain(others).collect();
+        Self { address, sockets, held: HeldPorts::hold(address).unwrap() }
+    }
+
+    fn choose(&self, serving: u32, private: u32) {
+        let choice = Choice { serving, private, held: self.held.first() };
+        attach(self.sockets[0].as_fd(), choice).unwrap();
+    }
+
+    /// How many connections wait at each socket; they are accepted and closed.
+    fn drain(&self) -> Vec<u32> {
+        let waiting = |socket: &OwnedFd| {
+            let count = socket::queue(socket.as_fd()).unwrap().waiting;
+            (0..count).for_each(|_| drop(socket::accept(socket.as_fd()).unwrap()));
+            count
+        };
+        self.sockets.iter().map(waiting).collect()
+    }
+
+    fn connect(&self, count: usize) -> Vec<TcpStream> {
+        (0..count).map(|_| TcpStream::connect(self.address).unwrap()).collect()
+    }
+
+    fn connect_privately(&self, turn: usize) -> OwnedFd {
+        let socket = socket::bound_shared(self.held.address(turn)).unwrap();
+        // A normally closed connection would block its port for the next one.
+        rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO)).unwrap();
+        rustix::net::connect(&socket, &self.address).unwrap();
+        socket
+    }
+}
+
+#[test]
+fn everybody_goes_to_the_serving_socket_and_held_ports_to_the_private_one() {
+    let _alone = crate::FORKING.lock().unwrap();
+    for ip in ["127.0.0.1", "::1"] {
+        let group = Group::open(ip, 4);
+        for (serving, private) in [(0, 1), (1, 2), (2, 0), (0, 3), (1, 1)] {
+            group.choose(serving, private);
+            let _open = group.connect(50);
+            let _probes: Vec<_> = (0..8).map(|turn| group.connect_privately(turn)).collect();
+            let mut expected = vec![0; 4];
+            expected[serving as usize] += 50;
+            expected[private as usize] += 8;
+            assert_eq!(group.drain(), expected, "{ip} {serving} {private}");
+        }
+    }
+}
+
+#[test]
+fn a_dual_stack_listener_judges_ipv4_connections_alike() {
+    let group = Group::open("::", 2);
+    let v4 = SocketAddr::from(([127, 0, 0, 1], group.address.port()));
+    let held = HeldPorts::hold(v4).unwrap();
+    attach(group.sockets[0].as_fd(), Choice { serving: 0, private: 1, held: held.first() }).unwrap();
+    let _ordinary = TcpStream::connect(v4).unwrap();
+    let probe = socket::bound_shared(held.address(3)).unwrap();
+    rustix::net::connect(&probe, &v4).unwrap();
+    assert_eq!(group.drain(), [1, 1]);
+}
+
+/// What removing a socket does to the others is why the bootloader never removes one.
+#[test]
+fn a_socket_that_is_shut_down_leaves_and_the_last_takes_its_index() {
+    let group = Group::open("127.0.0.1", 3);
+    group.choose(0, 0);
+    rustix::net::shutdown(&group.sockets[0], rustix::net::Shutdown::Both).unwrap();
+    assert!(!socket::queue(group.sockets[0].as_fd()).unwrap().listening);
+    let _open = group.connect(10);
+    let waiting = |index: usize| socket::queue(group.sockets[index].as_fd()).unwrap().waiting;
+    assert_eq!((waiting(1), waiting(2)), (0, 10));
+}
+
+#[test]
+fn a_group_never_starts_on_an_address_where_somebody_listens() {
+    let group = Group::open("127.0.0.1", 1);
+    let taken = socket::first_of_group(group.address, 1).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+}

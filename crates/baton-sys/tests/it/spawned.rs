@@ -1,0 +1,102 @@
+//! Programs started by `spawn` and ended by `signal`.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use baton_core::exit::Exit;
+use baton_sys::spawn::{Spawn, SpawnError, pipe, spawn};
+
+fn environment(entries: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    entries.iter().map(|(name, value)| (name.into(), value.into())).collect()
+}
+
+/// The exit of exactly this child: tests run side by side, so nobody may reap for all.
+fn wait(pid: i32) -> Exit {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let (_, status) =
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
+    match status.exit_status() {
+        Some(code) => Exit::Code(u8::try_from(code).unwrap()),
+        None => Exit::Signal(
+            baton_core::signal::Signal::from_number(status.terminating_signal().unwrap()).unwrap(),
+        ),
+    }
+}
+
+/// Runs a shell script to its end and returns what it wrote.
+fn output(script: &str, sockets: usize) -> String {
+    let _alone = crate::FORKING.lock().unwrap();
+    let listeners: Vec<_> =
+        (0..sockets).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let sockets: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    let (mut read, write) = {
+        let (read, write) = pipe().unwrap();
+        (std::fs::File::from(read), write)
+    };
+    let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    let pid = spawn(&Spawn {
+        command: &command,
+        directory: Path::new("/"),
+        environment: &environment(&[("PATH", "/usr/bin:/bin"), ("GREETING", "hello")]),
+        sockets: &sockets,
+        stdout: write.as_fd(),
+        stderr: write.as_fd(),
+    })
+    .unwrap();
+    drop(write);
+    let mut text = String::new();
+    read.read_to_string(&mut text).unwrap();
+    assert_eq!(wait(pid), Exit::Code(0), "{text}");
+    text
+}
+
+const OPEN_DESCRIPTORS: &str =
+    "for fd in 0 1 2 3 4 5 6 7 8 9; do [ -e /proc/$$/fd/$fd ] && printf '%s ' $fd; done; true";
+
+#[test]
+fn a_program_gets_exactly_the_environment_and_descriptors_it_was_given() {
+    assert_eq!(output("echo $GREETING $HOME; pwd", 0), "hello\n/\n");
+    assert_eq!(output(OPEN_DESCRIPTORS, 2), "0 1 2 3 4 ");
+}
+
+#[test]
+fn listen_pid_is_the_pid_of_the_program() {
+    assert_eq!(output("test \"$LISTEN_PID\" = $$ && echo same", 1), "same\n");
+    assert_eq!(output("echo \"${LISTEN_PID-none}\"", 0), "none\n");
+}
+
+#[test]
+fn a_program_starts_with_no_signal_blocked_or_ignored() {
+    // 32 and 33 are the C library's own: it lets nobody touch them.
+    let of_the_library = 0b11 << 31;
+    for line in output("exec grep -E 'SigBlk|SigIgn' /proc/self/status", 0).lines() {
+        let mask = u64::from_str_radix(line.split_ascii_whitespace().last().unwrap(), 16).unwrap();
+        assert_eq!(mask & !of_the_library, 0, "{line}");
+    }
+}
+
+#[test]
+fn f14_a_program_that_cannot_run_is_named_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("text"), "no program").unwrap();
+    let _alone = crate::FORKING.lock().unwrap();
+    let attempt = |program: &str| {
+        let command = [program.to_owned()];
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let what = Spawn {
+            command: &command,
+            directory: folder.path(),
+            environment: &environment(&[("PATH", "/usr/bin:/bin")]),
+            sockets: &[],
+            stdout: null.as_fd(),
+            stderr: null.as_fd(),
+        };
+        spawn(&what).unwrap_err()
+    };
+    assert!(matches!(attempt("no-such-program"), SpawnError::NotFound { .. }));
+    assert!(matches!(attempt("./missing"), SpawnError::NotFound { .. }));
+    let SpawnError::Failed { step, source, .. } = attempt("./text") else { panic!() };
+    assert_eq!((step, source.raw_os_error()), ("exec", Some(libc::EACCES)));
+}
