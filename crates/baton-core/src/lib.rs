@@ -17,4 +17,5 @@ pub mod health;
 pub mod ids;
 pub mod run;
 pub mod signal;
+pub mod supervisor;
 pub mod units;

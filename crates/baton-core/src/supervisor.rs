@@ -1,0 +1,448 @@
+//! The bootloader's decisions: which generation is launched, judged, serves, stands by, drains and goes.
+//!
+//! [`Supervisor::step`] takes what happened and answers with what to do; [`Supervisor::deadline`] says when to
+//! call it again though nothing happened. It owns no clock, no socket and no process.
+//!
+//! Every launch takes the same way: a slot of its own, judged on the private path, switched to when healthy,
+//! the one before standing by for the bake. The one exception is a program that crashed and left nothing
+//! behind: it is launched again on the very sockets where its clients are waiting.
+
+mod generation;
+mod message;
+mod plan;
+mod report;
+mod slots;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod trial;
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+pub use generation::{Change, Ending, Generation, Illegal, State};
+pub use message::{Command, Event, Order, Scope};
+pub use plan::{Launch, Plan, Running, Ticket};
+pub use report::{Cause, Fact, Standing, Status};
+pub use slots::Slot;
+pub use stop::{Urgency, shutdown};
+
+use crate::backoff::{Backoff, Next};
+use crate::exit::Exit;
+use crate::health::{Health, Outcome};
+use crate::ids::GenerationId;
+use crate::run::{OnExit, Ready};
+use crate::signal::Signal;
+use crate::units::Millis;
+use slots::Slots;
+use stop::Stop;
+use trial::Trial;
+
+/// How long a program of which nothing can be asked must run to count as healthy: long enough for a missing
+/// module or a wrong setting to end it.
+pub const SETTLE: Millis = Millis::from_secs(1);
+/// A program that asks to be relaunched sooner than this after its launch is crashing in disguise.
+const RELAUNCH_AGE_MIN: Millis = Millis::from_secs(1);
+
+/// The generations of one member.
+#[derive(Debug, Clone)]
+pub struct Supervisor {
+    /// In order of launch; those that are gone are removed.
+    generations: Vec<Generation>,
+    slots: Slots,
+    /// The slot that everybody reaches. Before the first generation serves, connections wait there.
+    serving_slot: Slot,
+    /// Who owns the serving slot.
+    serving: Option<GenerationId>,
+    /// Some generation has served: connections at the serving slot wait for it to come back.
+    has_served: bool,
+    trial: Option<Trial>,
+    last_trial: Option<(Ticket, Standing)>,
+    restart: Option<Restart>,
+    backoff: Backoff,
+    stop: Option<Stop>,
+    next_id: u32,
+}
+
+/// A launch that waits for its time.
+#[derive(Debug, Clone)]
+struct Restart {
+    at: Millis,
+    plan: Arc<Plan>,
+    ticket: Ticket,
+}
+
+/// Restarts allowed before any plan has said how many.
+const MAX_RESTARTS_DEFAULT: u32 = 10;
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Supervisor {
+    /// A member without any generation.
+    pub fn new() -> Self {
+        let mut slots = Slots::default();
+        let serving_slot = slots.take();
+        Self {
+            generations: Vec::new(),
+            slots,
+            serving_slot,
+            serving: None,
+            has_served: false,
+            trial: None,
+            last_trial: None,
+            restart: None,
+            backoff: Backoff::new(MAX_RESTARTS_DEFAULT),
+            stop: None,
+            next_id: 1,
+        }
+    }
+
+    /// Takes in what happened at `now` and answers with what to do, in order.
+    pub fn step(&mut self, now: Millis, event: Event) -> Vec<Command> {
+        let mut out = Vec::new();
+        match event {
+            Event::Order(order) => self.obey(now, order, &mut out),
+            Event::Started(id) => self.on_started(now, id),
+            Event::FailedToStart(id, exit) => self.on_exit(now, id, exit, true, &mut out),
+            Event::Ready(id) => self.on_ready(now, id, &mut out),
+            Event::Probed(id, outcome) => self.on_probed(now, id, outcome, &mut out),
+            Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
+            Event::Emptied(id) => self.on_emptied(now, id, &mut out),
+            Event::Quiet(slot) => self.slots.quiet(slot),
+            Event::Woken => {}
+        }
+        self.pass_time(now, &mut out);
+        out
+    }
+
+    /// When to call [`Supervisor::step`] with [`Event::Woken`] if nothing else happens before.
+    pub fn deadline(&self) -> Option<Millis> {
+        let generations = self.generations.iter().filter_map(Generation::deadline);
+        let bake = self.trial.as_ref().and_then(Trial::baked_at);
+        let restart = self.restart_at();
+        let stop = self.stop.as_ref().map(Stop::gives_up_at);
+        generations.chain(bake).chain(restart).chain(stop).min()
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        let count = |state| self.generations.iter().filter(|g| g.state == state).count();
+        let serving = self.serving.and_then(|id| self.find(id));
+        Status {
+            serving: serving.filter(|g| g.state == State::Serving).map(|g| g.plan.release),
+            healthy: serving.is_some_and(|g| g.state == State::Serving && g.healthy_since.is_some()),
+            standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
+            trial: self.trial.as_ref().map(Trial::standing).or_else(|| self.last_trial.clone()),
+            draining: count(State::Draining),
+        }
+    }
+
+    /// The generations that are not gone, in order of launch.
+    pub fn generations(&self) -> &[Generation] {
+        &self.generations
+    }
+
+    /// The plan of the generation that serves, or that is being launched again to serve.
+    pub fn serving_plan(&self) -> Option<Arc<Plan>> {
+        let serving = self.serving.and_then(|id| self.find(id)).map(|g| g.plan.clone());
+        serving.or_else(|| self.restart.as_ref().map(|restart| restart.plan.clone()))
+    }
+
+    fn obey(&mut self, now: Millis, order: Order, out: &mut Vec<Command>) {
+        match order {
+            Order::Stop => self.on_stop(now, out),
+            Order::Forward(signal) => self.forward(signal, out),
+            Order::Try(_) | Order::HandBack if self.stop.is_some() => {}
+            Order::Try(launch) => self.try_plan(now, launch, out),
+            Order::HandBack => self.end_trial(now, &Cause::TakenBack, out),
+        }
+    }
+
+    fn on_started(&mut self, now: Millis, id: GenerationId) {
+        let Some(generation) = self.find_mut(id) else { return };
+        if generation.plan.check.is_some() && generation.plan.settings.ready == Ready::Probe {
+            generation.probe_at = Some(now);
+        }
+    }
+
+    fn on_ready(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id) else { return };
+        let (state, askable) = (generation.state, generation.plan.check.is_some());
+        self.change(id, Change::Ready, out);
+        if state != State::Starting {
+            return;
+        }
+        match (askable, self.find_mut(id)) {
+            (true, Some(generation)) => generation.probe_at = Some(now),
+            (_, _) => self.on_healthy(now, id, out),
+        }
+    }
+
+    fn on_probed(&mut self, now: Millis, id: GenerationId, outcome: Outcome, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let Some(check) = generation.plan.check.clone() else { return };
+        generation.asked = false;
+        if !matches!(generation.state, State::Starting | State::Probing | State::Serving) {
+            return;
+        }
+        let before = generation.health;
+        generation.health = before.fold(&check, outcome);
+        generation.probe_at = Some(now + generation.health.wait(&check, generation.age(now)));
+        let health = generation.health;
+        if before == Health::Starting && health != Health::Starting {
+            self.change(id, Change::Ready, out);
+        }
+        match health {
+            Health::Healthy { .. } if !before.is_healthy() => self.on_healthy(now, id, out),
+            Health::Unhealthy { .. } => self.on_unhealthy(now, id, before.is_healthy(), out),
+            Health::Starting | Health::Answering { .. } | Health::Healthy { .. } => {}
+        }
+    }
+
+    /// The generation has just become healthy.
+    fn on_healthy(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        generation.healthy_since = Some(now);
+        if generation.state == State::Starting {
+            self.change(id, Change::Ready, out);
+        }
+        if self.serving == Some(id) {
+            self.restart = None;
+        }
+        if self.is_candidate(id) {
+            self.switch(now, id, out);
+        } else if self.serving == Some(id) && self.find(id).is_some_and(|g| g.state == State::Probing) {
+            self.change(id, Change::Promoted, out);
+            self.say_serving(now, id, out);
+        }
+    }
+
+    /// One more probe has found the generation unhealthy; `fresh`: it was healthy before.
+    fn on_unhealthy(&mut self, now: Millis, id: GenerationId, fresh: bool, out: &mut Vec<Command>) {
+        if let Some(generation) = self.find_mut(id) {
+            generation.healthy_since = None;
+        }
+        if self.is_candidate(id) {
+            self.try_failed(now, id, &Cause::Unhealthy, out);
+        } else if self.serving == Some(id) {
+            self.on_serving_unhealthy(now, id, fresh, out);
+        }
+    }
+
+    /// A hung program is not cut off: the same release is started beside it and takes over when it is healthy.
+    fn on_serving_unhealthy(&mut self, now: Millis, id: GenerationId, fresh: bool, out: &mut Vec<Command>) {
+        if self.standby().is_some() {
+            return self.end_trial(now, &Cause::Unhealthy, out);
+        }
+        if self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
+            self.refuse(id, &Cause::Unhealthy, out);
+        }
+        let Some(generation) = self.find(id) else { return };
+        let (plan, healthy_since) = (generation.plan.clone(), generation.healthy_since);
+        if self.trial.is_none() && self.restart.is_none() && self.stop.is_none() {
+            match self.backoff.next(now, healthy_since) {
+                Next::Restart(wait) => {
+                    out.push(Command::Say(Fact::Restarting(id, Cause::Unhealthy, wait)));
+                    self.restart = Some(Restart { at: now + wait, plan, ticket: Ticket::Replace });
+                }
+                // It answers somebody, perhaps: leaving it is better than leaving nobody.
+                Next::GiveUp if fresh => out.push(Command::Say(Fact::GivenUp(id, Cause::Unhealthy))),
+                Next::GiveUp => {}
+            }
+        }
+    }
+
+    fn on_exit(&mut self, now: Millis, id: GenerationId, exit: Exit, empty: bool, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        generation.exit = Some(exit.clone());
+        let (before, after) = (generation.state, generation.age(now));
+        let cause = Cause::Ended { exit, after };
+        self.change(id, Change::Exited, out);
+        if let Some(generation) = self.find_mut(id) {
+            let ending = Ending { since: now, tree_asked: false, killed: false };
+            generation.ending.get_or_insert(ending);
+        }
+        // Whatever follows may launch on the same sockets, if nobody holds them any more.
+        if empty {
+            self.on_emptied(now, id, out);
+        } else {
+            self.ask_tree(id, out);
+        }
+        if self.stop.is_some() {
+            self.remember_exit(id, &cause);
+        } else if self.is_candidate(id) {
+            self.try_failed(now, id, &cause, out);
+        } else if self.serving == Some(id) {
+            self.on_crash(now, id, cause, out);
+        } else if before == State::Standby {
+            out.push(Command::Say(Fact::StandbyLost(id, cause)));
+            self.retire(now, id, out);
+        }
+    }
+
+    /// The serving generation has ended.
+    fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Cause, out: &mut Vec<Command>) {
+        if self.standby().is_some() {
+            return self.end_trial(now, &cause, out);
+        }
+        if self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
+            self.refuse(id, &cause, out);
+        }
+        let Some(generation) = self.find(id).cloned() else { return };
+        self.serving = None;
+        let asked_for_it = matches!(&cause, Cause::Ended { exit: Exit::Code(code), after }
+            if *code == generation.plan.settings.relaunch_exit_code && *after >= RELAUNCH_AGE_MIN);
+        let next = match generation.plan.settings.on_exit {
+            _ if asked_for_it => Next::Restart(Millis::ZERO),
+            OnExit::Restart => self.backoff.next(now, generation.healthy_since),
+            OnExit::Exit => Next::GiveUp,
+        };
+        match next {
+            Next::Restart(wait) => {
+                out.push(Command::Say(Fact::Restarting(id, cause, wait)));
+                self.restart =
+                    Some(Restart { at: now + wait, plan: generation.plan, ticket: Ticket::Restore });
+            }
+            Next::GiveUp => self.give_up(now, id, cause, out),
+        }
+    }
+
+    fn on_emptied(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id) else { return };
+        let (slot, after) = (generation.slot, generation.age(now));
+        let cause = generation.exit.clone().map(|exit| Cause::Ended { exit, after });
+        self.change(id, Change::Emptied, out);
+        if self.find(id).is_some_and(|g| g.state == State::Gone) {
+            self.slots.owner_gone(slot);
+            out.push(Command::Say(Fact::Gone(id, cause)));
+            out.push(Command::Forget(id));
+        }
+    }
+
+    /// Does what is due. Everything here depends on time alone.
+    fn pass_time(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let ids: Vec<GenerationId> = self.generations.iter().map(|g| g.id).collect();
+        for id in ids {
+            self.pass_time_for(now, id, out);
+        }
+        if self.trial.as_ref().and_then(Trial::baked_at).is_some_and(|at| at <= now) {
+            self.prove(now, out);
+        }
+        if self.restart_at().is_some_and(|at| at <= now)
+            && let Some(restart) = self.restart.take()
+        {
+            self.relaunch(now, restart, out);
+        }
+        // Only now: what has ended during this step must still be found above.
+        self.generations.retain(|g| g.state != State::Gone);
+        self.pass_time_for_stop(now, out);
+    }
+
+    fn pass_time_for(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id) else { return };
+        if generation.state == State::Gone {
+            return;
+        }
+        let limit = generation.plan.settings.startup_timeout;
+        if generation.ending.is_some() {
+            self.pass_time_for_ending(now, id, out);
+        } else if generation.settles_at().is_some_and(|at| at <= now) {
+            self.on_healthy(now, id, out);
+        } else if generation.judged_by().is_some_and(|at| at <= now) {
+            self.on_never_healthy(now, id, &Cause::NotHealthyIn(limit), out);
+        } else if generation.probe_due().is_some_and(|at| at <= now) {
+            let private = generation.slot != self.serving_slot;
+            if let Some(generation) = self.find_mut(id) {
+                generation.asked = true;
+            }
+            out.push(Command::Probe { generation: id, private });
+        }
+    }
+
+    fn on_never_healthy(&mut self, now: Millis, id: GenerationId, cause: &Cause, out: &mut Vec<Command>) {
+        if self.is_candidate(id) {
+            return self.try_failed(now, id, cause, out);
+        }
+        // A program that was launched again on the serving slot: it must go before the next may come.
+        self.retire(now, id, out);
+        if self.serving == Some(id) {
+            self.on_crash(now, id, cause.clone(), out);
+        }
+    }
+
+    /// Launches again what failed: on the serving slot if nobody holds it, else as a candidate like any other.
+    fn relaunch(&mut self, now: Millis, restart: Restart, out: &mut Vec<Command>) {
+        if self.waits_in_place() {
+            let id = self.launch(now, restart.plan, self.serving_slot, out);
+            self.serving = Some(id);
+        } else {
+            let launch = Launch { plan: restart.plan, ticket: restart.ticket, bake: Millis::ZERO };
+            self.try_plan(now, launch, out);
+        }
+    }
+
+    /// Whether clients wait at the serving slot for a program that has served there and left nothing behind.
+    fn waits_in_place(&self) -> bool {
+        let held = self.generations.iter().any(|g| g.slot == self.serving_slot && g.state != State::Gone);
+        self.serving.is_none() && self.has_served && !held
+    }
+
+    /// When the launch that waits may happen. Beside a trial only in place: two candidates would be one too many.
+    fn restart_at(&self) -> Option<Millis> {
+        let possible = self.trial.is_none() || self.waits_in_place();
+        self.restart.as_ref().filter(|_| possible).map(|restart| restart.at)
+    }
+
+    fn launch(&mut self, now: Millis, plan: Arc<Plan>, slot: Slot, out: &mut Vec<Command>) -> GenerationId {
+        let id = GenerationId(self.next_id);
+        self.next_id += 1;
+        let others = self.generations.iter().filter(|g| g.state != State::Gone).count();
+        out.push(Command::Open(self.slots.needed(slot.max(self.serving_slot), others)));
+        // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
+        let private = if slot == self.serving_slot { self.private_slot() } else { slot };
+        out.push(Command::Select { serving: self.serving_slot, private });
+        out.push(Command::Say(Fact::Launched(id, plan.release)));
+        out.push(Command::Spawn { generation: id, plan: plan.clone(), slot });
+        self.generations.push(Generation::new(id, plan, slot, now));
+        id
+    }
+
+    fn say_serving(&self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        if let Some(generation) = self.find(id) {
+            let fact = Fact::Serving(id, generation.plan.release, generation.age(now));
+            out.push(Command::Say(fact));
+        }
+    }
+
+    fn forward(&self, signal: Signal, out: &mut Vec<Command>) {
+        let serving = self.serving.and_then(|id| self.find(id)).filter(|g| g.exit.is_none());
+        let only = || self.generations.iter().find(|g| g.exit.is_none());
+        if let Some(generation) = serving.or_else(only) {
+            out.push(Command::Kill { generation: generation.id, signal, scope: Scope::Main });
+        }
+    }
+
+    fn standby(&self) -> Option<GenerationId> {
+        self.generations.iter().find(|g| g.state == State::Standby).map(|g| g.id)
+    }
+
+    fn find(&self, id: GenerationId) -> Option<&Generation> {
+        self.generations.iter().find(|g| g.id == id)
+    }
+
+    fn find_mut(&mut self, id: GenerationId) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|g| g.id == id)
+    }
+
+    fn change(&mut self, id: GenerationId, change: Change, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        match generation.state.next(change) {
+            Ok(state) => generation.state = state,
+            Err(illegal) => out.push(Command::Say(Fact::Fault(id, illegal))),
+        }
+    }
+}

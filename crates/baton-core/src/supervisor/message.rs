@@ -1,0 +1,119 @@
+//! What the supervisor hears and what it asks for.
+
+use alloc::sync::Arc;
+
+use super::plan::{Launch, Plan, Ticket};
+use super::report::Fact;
+use super::slots::Slot;
+use crate::exit::Exit;
+use crate::health::Outcome;
+use crate::ids::GenerationId;
+use crate::signal::Signal;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants something.
+    Order(Order),
+    /// The generation was spawned.
+    Started(GenerationId),
+    /// The generation could not be spawned.
+    FailedToStart(GenerationId, Exit),
+    /// The generation said `READY=1`.
+    Ready(GenerationId),
+    /// A probe of the generation has ended.
+    Probed(GenerationId, Outcome),
+    /// The generation's main process has ended.
+    Exited {
+        /// Whose.
+        generation: GenerationId,
+        /// How.
+        exit: Exit,
+        /// No other process of the generation is left.
+        empty: bool,
+    },
+    /// No process of the generation is left.
+    Emptied(GenerationId),
+    /// Nothing has landed on a slot that is being rescued for long enough.
+    Quiet(Slot),
+    /// The deadline has passed.
+    Woken,
+}
+
+/// Something that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Order {
+    /// Try this beside what serves.
+    Try(Launch),
+    /// End the trial under way and return to what was proven before it.
+    HandBack,
+    /// The container is being stopped. Said again it is more urgent.
+    Stop,
+    /// Pass a signal on to the serving program.
+    Forward(Signal),
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Have at least this many slots open.
+    Open(usize),
+    /// Give new connections to `serving`, private ones to `private`.
+    Select {
+        /// Whom everybody reaches.
+        serving: Slot,
+        /// Whom probes reach.
+        private: Slot,
+    },
+    /// Start a generation; [`Event::Started`] or [`Event::FailedToStart`] follows.
+    Spawn {
+        /// Its number.
+        generation: GenerationId,
+        /// What to run.
+        plan: Arc<Plan>,
+        /// Whose sockets it gets.
+        slot: Slot,
+    },
+    /// Ask a generation how it is; [`Event::Probed`] follows.
+    Probe {
+        /// Whom.
+        generation: GenerationId,
+        /// On the private path, as long as it is not the serving one.
+        private: bool,
+    },
+    /// Send a signal.
+    Kill {
+        /// To whom.
+        generation: GenerationId,
+        /// Which.
+        signal: Signal,
+        /// To which of its processes.
+        scope: Scope,
+    },
+    /// Forward what lands on this slot to the serving one, until it is quiet; [`Event::Quiet`] follows.
+    Rescue(Slot),
+    /// Stop listening: the container ends, and clients shall be told at once.
+    Close,
+    /// The generation is gone: what was kept for it can go.
+    Forget(GenerationId),
+    /// This is what the member runs from now on: keep it on disk.
+    Commit {
+        /// What.
+        plan: Arc<Plan>,
+        /// On whose behalf it came.
+        ticket: Ticket,
+    },
+    /// Tell people and control.
+    Say(Fact),
+    /// End with this exit code.
+    Exit(u8),
+}
+
+/// Which processes of a generation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Its main process.
+    Main,
+    /// All that are left.
+    Tree,
+}

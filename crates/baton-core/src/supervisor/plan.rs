@@ -1,0 +1,102 @@
+//! What a generation runs.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt;
+
+use crate::ids::{DeployId, Epoch, ReleaseId};
+use crate::run::{HealthCheck, Probe, RunSettings};
+use crate::units::Millis;
+
+/// A release and its run settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Which release.
+    pub release: Running,
+    /// How it is run.
+    pub settings: RunSettings,
+    /// How it is judged, where anything can be asked at all.
+    pub(super) check: Option<HealthCheck>,
+}
+
+/// The release that a generation runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// The command that the bootloader was given: what the container's image brought.
+    Image,
+    /// A release that was pushed.
+    Release(ReleaseId),
+}
+
+impl Running {
+    /// The id of a release that was pushed.
+    pub fn id(self) -> Option<ReleaseId> {
+        match self {
+            Self::Image => None,
+            Self::Release(id) => Some(id),
+        }
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image => f.write_str("image"),
+            Self::Release(id) => f.write_str(&id.short()),
+        }
+    }
+}
+
+impl Plan {
+    /// A plan to run this.
+    pub fn new(release: Running, settings: RunSettings) -> Self {
+        let check = settings.health.clone().or_else(|| settings.listen.first().map(|l| accepts(&l.name)));
+        Self { release, settings, check }
+    }
+
+    /// How it is judged, where anything can be asked at all.
+    pub fn check(&self) -> Option<&HealthCheck> {
+        self.check.as_ref()
+    }
+}
+
+/// What a program that listens must do at the least: accept.
+fn accepts(listener: &str) -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Tcp,
+        listener: String::from(listener),
+        interval: Millis::from_secs(2),
+        timeout: Millis::from_secs(1),
+        failures: 3,
+        successes: 1,
+    }
+}
+
+/// On whose behalf a generation is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ticket {
+    /// What this member runs anyway: at its start, or after everything it had has crashed.
+    Restore,
+    /// The serving generation lost its health, and the same release is started beside it.
+    Replace,
+    /// Somebody asked this member to reload.
+    Reload,
+    /// A deploy, for which control granted a slot.
+    Deploy {
+        /// Which deploy.
+        id: DeployId,
+        /// Its number.
+        epoch: Epoch,
+    },
+}
+
+/// An order to try a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// What to try.
+    pub plan: Arc<Plan>,
+    /// On whose behalf.
+    pub ticket: Ticket,
+    /// How long it must stay healthy after the switch before it counts as proven.
+    pub bake: Millis,
+}

@@ -1,0 +1,173 @@
+//! Ending: of one generation, and of the container.
+
+use alloc::vec::Vec;
+
+use super::report::{Cause, Fact};
+use super::{Change, Command, Ending, Scope, State, Supervisor};
+use crate::ids::GenerationId;
+use crate::signal::Signal;
+use crate::units::Millis;
+
+/// How long after the last limit the bootloader leaves even if the kernel has not buried every process.
+const GIVE_UP_AFTER: Millis = Millis::from_secs(1);
+
+/// The container is being stopped.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// The generation whose exit code becomes ours: the one that served.
+    leader: Option<GenerationId>,
+    code: u8,
+    /// How often it was asked for.
+    asked: u32,
+    gives_up_at: Millis,
+}
+
+impl Stop {
+    pub fn gives_up_at(&self) -> Millis {
+        self.gives_up_at
+    }
+}
+
+/// What being asked to stop once more means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// The first time: the main processes are asked, and have their time.
+    Ask,
+    /// The second time: all processes are asked.
+    AskTree,
+    /// From the third time on: all are killed.
+    Kill,
+}
+
+/// What the `asked`-th request to stop means, counted from 1.
+pub fn shutdown(asked: u32) -> Urgency {
+    match asked {
+        0 | 1 => Urgency::Ask,
+        2 => Urgency::AskTree,
+        _ => Urgency::Kill,
+    }
+}
+
+impl Supervisor {
+    pub(super) fn on_stop(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let asked = self.stop.as_ref().map_or(0, |stop| stop.asked) + 1;
+        match shutdown(asked) {
+            Urgency::Ask => self.begin_stop(now, 0, out),
+            Urgency::AskTree => self.each_alive(|this, id| this.ask_tree(id, out)),
+            Urgency::Kill => self.each_alive(|this, id| this.kill(id, out)),
+        }
+        if let Some(stop) = &mut self.stop {
+            stop.asked = asked;
+        }
+    }
+
+    /// Stops everything; `code` is the exit code unless the program that serves gives another.
+    fn begin_stop(&mut self, now: Millis, code: u8, out: &mut Vec<Command>) {
+        if self.stop.is_some() {
+            return;
+        }
+        let alive = self.generations.iter().filter(|g| g.state != State::Gone);
+        let longest = alive.map(|g| g.plan.settings.drain).max().unwrap_or_default();
+        let candidate = self.generations.last().filter(|g| g.is_judged()).map(|g| g.id);
+        self.stop = Some(Stop {
+            leader: self.serving.or(candidate),
+            code,
+            asked: 0,
+            gives_up_at: now + longest + GIVE_UP_AFTER,
+        });
+        self.trial = None;
+        self.restart = None;
+        out.push(Command::Say(Fact::Stopping));
+        // Clients of a container that ends are better refused at once than left in a queue that nobody reads;
+        // but with a candidate in the group its sockets must stay where the selector expects them.
+        if candidate.is_none() {
+            out.push(Command::Close);
+        }
+        self.each_alive(|this, id| this.retire(now, id, out));
+    }
+
+    /// Leaves with the program's exit code, so that the engine sees it.
+    pub(super) fn give_up(&mut self, now: Millis, id: GenerationId, cause: Cause, out: &mut Vec<Command>) {
+        let code = exit_code(&cause);
+        out.push(Command::Say(Fact::GivenUp(id, cause)));
+        self.begin_stop(now, code, out);
+    }
+
+    pub(super) fn remember_exit(&mut self, id: GenerationId, cause: &Cause) {
+        if let Some(stop) = self.stop.as_mut().filter(|stop| stop.leader == Some(id)) {
+            stop.code = exit_code(cause);
+        }
+    }
+
+    pub(super) fn pass_time_for_stop(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let Some(stop) = &self.stop else { return };
+        if self.generations.is_empty() || stop.gives_up_at <= now {
+            out.push(Command::Exit(stop.code));
+        }
+    }
+
+    /// Asks a generation to stop. Asked again, or gone already, it does nothing.
+    pub(super) fn retire(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id) else { return };
+        let (state, slot, signal) = (generation.state, generation.slot, generation.plan.settings.stop_signal);
+        // One that ended by itself only has its sockets left to look after.
+        if state != State::Gone && generation.ending.is_none() {
+            self.change(id, Change::Retired, out);
+            if let Some(generation) = self.find_mut(id) {
+                generation.ending = Some(Ending { since: now, tree_asked: false, killed: false });
+            }
+            out.push(Command::Kill { generation: id, signal, scope: Scope::Main });
+            // A stopped process handles no signal until it goes on.
+            out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Main });
+        }
+        if slot != self.serving_slot && self.stop.is_none() {
+            self.leave_slot(slot, out);
+        }
+    }
+
+    pub(super) fn pass_time_for_ending(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id) else { return };
+        let Some(((tree, kill), ending)) = generation.ending_limits().zip(generation.ending) else { return };
+        if now >= kill && !ending.killed {
+            self.kill(id, out);
+        } else if now >= tree && !ending.tree_asked {
+            self.ask_tree(id, out);
+        }
+    }
+
+    /// Sends the stop signal to every process of the generation.
+    pub(super) fn ask_tree(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let Some(ending) = &mut generation.ending else { return };
+        if !ending.tree_asked {
+            ending.tree_asked = true;
+            let signal = generation.plan.settings.stop_signal;
+            out.push(Command::Kill { generation: id, signal, scope: Scope::Tree });
+            out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Tree });
+        }
+    }
+
+    fn kill(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        if let Some(ending) = &mut generation.ending {
+            ending.tree_asked = true;
+            ending.killed = true;
+        }
+        out.push(Command::Kill { generation: id, signal: Signal::KILL, scope: Scope::Tree });
+    }
+
+    fn each_alive(&mut self, mut visit: impl FnMut(&mut Self, GenerationId)) {
+        let alive = self.generations.iter().filter(|g| g.state != State::Gone).map(|g| g.id);
+        for id in alive.collect::<Vec<_>>() {
+            visit(self, id);
+        }
+    }
+}
+
+/// The exit code that tells why the member gave up.
+fn exit_code(cause: &Cause) -> u8 {
+    match cause {
+        Cause::Ended { exit, .. } => exit.code(),
+        Cause::NotHealthyIn(_) | Cause::Unhealthy | Cause::TakenBack | Cause::Superseded => 1,
+    }
+}

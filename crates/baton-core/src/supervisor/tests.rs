@@ -1,0 +1,486 @@
+//! Stories and properties of the whole machine, in a world where processes are entries in a map.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSettings};
+
+/// A process as the world sees it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Process {
+    slot: Slot,
+    main_alive: bool,
+    /// It has children that outlive it.
+    leaves_children: bool,
+    healthy_once: bool,
+}
+
+/// The world around one supervisor: does what it is told and checks that it may be told so.
+struct World {
+    machine: Supervisor,
+    now: Millis,
+    processes: BTreeMap<GenerationId, Process>,
+    probes: BTreeSet<GenerationId>,
+    rescues: BTreeSet<Slot>,
+    selected: (Slot, Slot),
+    said: Vec<Fact>,
+    committed: Vec<Running>,
+    exit: Option<u8>,
+    stopping: bool,
+    /// Every spawn fails.
+    cannot_spawn: bool,
+}
+
+fn settings() -> RunSettings {
+    let mut settings = RunSettings::for_command(["server".into()].to_vec());
+    settings.listen.push(Listen {
+        name: "http".into(),
+        address: ([127, 0, 0, 1], 80).into(),
+        handover: Handover::Inherit,
+        backlog: BACKLOG_DEFAULT,
+    });
+    settings.health = Some(HealthCheck {
+        probe: Probe::Tcp,
+        listener: "http".into(),
+        interval: Millis::from_secs(2),
+        timeout: Millis::from_secs(1),
+        failures: 2,
+        successes: 1,
+    });
+    settings
+}
+
+fn release(number: u8) -> Running {
+    Running::Release(crate::ids::ReleaseId::from_bytes([number; 32]))
+}
+
+fn launch(number: u8, bake: u64) -> Launch {
+    let ticket = Ticket::Reload;
+    Launch { plan: Arc::new(Plan::new(release(number), settings())), ticket, bake: Millis(bake) }
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            machine: Supervisor::new(),
+            now: Millis(1),
+            processes: BTreeMap::new(),
+            probes: BTreeSet::new(),
+            rescues: BTreeSet::new(),
+            selected: (Slot(0), Slot(0)),
+            said: Vec::new(),
+            committed: Vec::new(),
+            exit: None,
+            stopping: false,
+            cannot_spawn: false,
+        }
+    }
+
+    /// A member whose first release serves and is proven.
+    fn serving(number: u8) -> Self {
+        let mut world = Self::new();
+        world.order(Order::Try(launch(number, 0)));
+        world.answer(GenerationId(1), Outcome::Success);
+        assert_eq!(world.machine.status().serving, Some(release(number)));
+        world
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = std::collections::VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for command in self.machine.step(self.now, event) {
+                events.extend(self.perform(command));
+            }
+            self.check();
+        }
+    }
+
+    fn perform(&mut self, command: Command) -> Option<Event> {
+        match command {
+            Command::Spawn { generation, slot, .. } if self.cannot_spawn => {
+                let _ = slot;
+                let exit = Exit::FailedToStart { why: "no".into(), not_found: true };
+                return Some(Event::FailedToStart(generation, exit));
+            }
+            Command::Spawn { generation, slot, .. } => {
+                assert!(self.processes.values().all(|p| p.slot != slot), "two programs hold slot {slot:?}");
+                assert!(!self.rescues.contains(&slot), "{slot:?} is still being rescued");
+                let process = Process { slot, main_alive: true, leaves_children: false, healthy_once: false };
+                self.processes.insert(generation, process);
+                return Some(Event::Started(generation));
+            }
+            Command::Select { serving, private } => {
+                let owner = self.processes.values().find(|p| p.slot == serving);
+                let moved = serving != self.selected.0;
+                assert!(
+                    !moved || owner.is_some_and(|p| p.healthy_once),
+                    "everybody sent to an unproven program"
+                );
+                self.selected = (serving, private);
+            }
+            Command::Probe { generation, private } => {
+                let process = self.processes[&generation];
+                assert_eq!(private, process.slot != self.selected.0);
+                assert_eq!(process.slot, if private { self.selected.1 } else { self.selected.0 });
+                assert!(self.probes.insert(generation), "two probes at once");
+            }
+            Command::Kill { generation, signal: Signal::KILL, scope: Scope::Tree } => {
+                return self.end(generation, Exit::Signal(Signal::KILL), true);
+            }
+            Command::Kill { generation, signal: Signal::TERM, scope: Scope::Main } => {
+                let serves = self.processes.get(&generation).is_some_and(|p| p.slot == self.selected.0);
+                let gave_up = self
+                    .said
+                    .iter()
+                    .any(|fact| matches!(fact, Fact::Restarting(id, ..) if *id == generation));
+                let judged = self
+                    .machine
+                    .generations()
+                    .iter()
+                    .any(|g| g.id == generation && g.healthy_since.is_none());
+                assert!(!serves || self.stopping || gave_up || judged, "stopped while it served");
+            }
+            Command::Rescue(slot) => {
+                assert_ne!(slot, self.selected.0, "the serving slot needs no rescue");
+                self.rescues.insert(slot);
+            }
+            Command::Commit { plan, .. } => self.committed.push(plan.release),
+            Command::Say(fact) => {
+                assert!(!matches!(fact, Fact::Fault(..)), "{fact}");
+                self.stopping |= fact == Fact::Stopping;
+                self.said.push(fact);
+            }
+            Command::Exit(code) => self.exit = Some(code),
+            Command::Open(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
+        }
+        None
+    }
+
+    /// Ends a program's main process, or all of it.
+    fn end(&mut self, id: GenerationId, exit: Exit, all: bool) -> Option<Event> {
+        let process = self.processes.get_mut(&id)?;
+        let empty = all || !process.leaves_children;
+        let was_alive = std::mem::replace(&mut process.main_alive, false);
+        if empty {
+            self.processes.remove(&id);
+        }
+        match was_alive {
+            true => Some(Event::Exited { generation: id, exit, empty }),
+            false => empty.then_some(Event::Emptied(id)),
+        }
+    }
+
+    fn check(&self) {
+        let serving = self.machine.generations().iter().filter(|g| g.state == State::Serving).count();
+        assert!(serving <= 1, "{serving} generations serve");
+        let judged = self.machine.generations().iter().filter(|g| g.is_judged()).count();
+        assert!(judged <= 2, "{judged} generations on trial");
+        let due = self.machine.deadline().filter(|_| self.exit.is_none());
+        assert!(due.is_none_or(|at| at > self.now), "{due:?} was due at {:?}", self.now);
+    }
+
+    fn order(&mut self, order: Order) {
+        self.step(Event::Order(order));
+    }
+
+    fn answer(&mut self, id: GenerationId, outcome: Outcome) {
+        if self.probes.remove(&id) {
+            if let (Some(process), Outcome::Success) = (self.processes.get_mut(&id), outcome) {
+                process.healthy_once = true;
+            }
+            self.step(Event::Probed(id, outcome));
+        }
+    }
+
+    fn crash(&mut self, id: u32, code: u8) {
+        let event = self.end(GenerationId(id), Exit::Code(code), false);
+        event.into_iter().for_each(|event| self.step(event));
+    }
+
+    /// Lets time pass from deadline to deadline. Probes of generations in `answers` succeed, others fail.
+    fn pass(&mut self, time: Millis, answers: &[u32]) {
+        let end = self.now + time;
+        while self.exit.is_none() {
+            for id in self.probes.clone() {
+                let outcome = if answers.contains(&id.0) { Outcome::Success } else { Outcome::Failure };
+                self.answer(id, outcome);
+            }
+            match self.machine.deadline().filter(|at| *at <= end) {
+                Some(at) => self.now = at,
+                None => break,
+            }
+            self.step(Event::Woken);
+        }
+        self.now = end;
+    }
+
+    fn standing(&self) -> Standing {
+        self.machine.status().trial.unwrap().1
+    }
+}
+
+const SECOND: Millis = Millis::from_secs(1);
+
+#[test]
+fn p2_nobody_reaches_a_candidate_before_it_is_healthy_and_the_old_one_stands_by() {
+    let mut world = World::serving(1);
+    let served_from = world.selected.0;
+    world.order(Order::Try(launch(2, 5000)));
+    world.pass(SECOND, &[1]);
+    assert_eq!(world.selected.0, served_from);
+    assert_eq!(world.standing(), Standing::Trying);
+    world.pass(SECOND, &[1, 2]);
+    assert_ne!(world.selected.0, served_from);
+    let status = world.machine.status();
+    assert_eq!((status.serving, status.standby), (Some(release(2)), Some(release(1))));
+    assert_eq!(world.committed, [release(1)]);
+    world.pass(Millis(5000), &[2]);
+    assert_eq!(world.committed, [release(1), release(2)]);
+    assert_eq!(world.machine.status().standby, None);
+}
+
+#[test]
+fn a_candidate_that_never_gets_healthy_is_tried_twice_and_refused() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 5000)));
+    world.pass(Millis::from_secs(61), &[1]);
+    assert_eq!(world.standing(), Standing::Trying, "the second try");
+    world.pass(Millis::from_secs(61), &[1]);
+    let Standing::Refused { code, detail, .. } = world.standing() else { panic!() };
+    assert_eq!((code, detail.as_str()), ("startup-timeout", "not healthy within 1 min"));
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+}
+
+#[test]
+fn p9_a_crash_or_lost_health_within_the_bake_hands_back_at_once() {
+    for crash in [true, false] {
+        let mut world = World::serving(1);
+        world.order(Order::Try(launch(2, 10_000)));
+        world.answer(GenerationId(2), Outcome::Success);
+        if crash {
+            world.crash(2, 3);
+        } else {
+            world.pass(Millis(5000), &[1]);
+        }
+        let status = world.machine.status();
+        assert_eq!((status.serving, status.standby), (Some(release(1)), None), "crash {crash}");
+        assert!(matches!(world.standing(), Standing::Refused { .. }));
+        assert_eq!(world.committed, [release(1)]);
+        assert_eq!(world.machine.generations().iter().filter(|g| g.state == State::Serving).count(), 1);
+    }
+}
+
+#[test]
+fn p4_a_crash_with_nobody_standing_by_is_launched_again_on_the_same_sockets() {
+    let mut world = World::serving(1);
+    let slot = world.selected.0;
+    world.crash(1, 1);
+    assert_eq!(world.processes[&GenerationId(2)].slot, slot);
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+    world.crash(2, 1);
+    assert!(world.processes.is_empty(), "the second time it waits");
+    world.pass(Millis(100), &[]);
+    assert_eq!(world.processes[&GenerationId(3)].slot, slot);
+}
+
+#[test]
+fn children_that_outlive_a_crash_keep_their_sockets_and_the_next_one_gets_others() {
+    let mut world = World::serving(1);
+    world.processes.get_mut(&GenerationId(1)).unwrap().leaves_children = true;
+    world.crash(1, 1);
+    assert_ne!(world.processes[&GenerationId(2)].slot, world.processes[&GenerationId(1)].slot);
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.selected.0, world.processes[&GenerationId(2)].slot);
+}
+
+#[test]
+fn a_new_trial_hands_an_unproven_one_back_first() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 60_000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.order(Order::Try(launch(3, 60_000)));
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+    world.answer(GenerationId(3), Outcome::Success);
+    let status = world.machine.status();
+    assert_eq!((status.serving, status.standby), (Some(release(3)), Some(release(1))));
+}
+
+#[test]
+fn a_hung_program_is_replaced_by_a_fresh_one_and_serves_until_then() {
+    let mut world = World::serving(1);
+    world.pass(Millis::from_secs(5), &[]);
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+    assert!(!world.machine.status().healthy);
+    assert_eq!(world.processes.len(), 2);
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.selected.0, world.processes[&GenerationId(2)].slot);
+    assert!(world.machine.status().healthy);
+}
+
+#[test]
+fn too_many_crashes_end_the_member_with_the_programs_code() {
+    let mut world = World::serving(1);
+    for id in 1..100 {
+        world.crash(id, 7);
+        world.pass(Millis::from_secs(40), &[]);
+    }
+    assert_eq!(world.exit, Some(7));
+    assert_eq!(world.said.iter().filter(|fact| matches!(fact, Fact::Restarting(..))).count(), 10);
+}
+
+#[test]
+fn f14_a_program_that_cannot_be_spawned_leaves_the_old_one_alone() {
+    let mut world = World::serving(1);
+    world.cannot_spawn = true;
+    world.order(Order::Try(launch(2, 5000)));
+    let Standing::Refused { code, .. } = world.standing() else { panic!() };
+    assert_eq!(code, "cannot-start");
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+}
+
+#[test]
+fn p20_stopping_ends_by_its_limit_whatever_the_program_does() {
+    let mut world = World::serving(1);
+    world.order(Order::Stop);
+    assert_eq!(world.exit, None);
+    world.pass(Millis::from_secs(30), &[]);
+    assert_eq!(world.exit, Some(137));
+    // And a process that the kernel cannot bury holds nobody up.
+    let mut world = World::serving(1);
+    world.order(Order::Stop);
+    world.processes.clear();
+    world.pass(Millis::from_secs(31), &[]);
+    assert!(world.exit.is_some());
+}
+
+#[test]
+fn stopping_passes_the_exit_of_the_program_on() {
+    for (exit, code) in [(Exit::Code(0), 0), (Exit::Code(42), 42), (Exit::Signal(Signal::TERM), 143)] {
+        let mut world = World::serving(1);
+        world.order(Order::Stop);
+        let event = world.end(GenerationId(1), exit, true).unwrap();
+        world.step(event);
+        assert_eq!(world.exit, Some(code));
+    }
+}
+
+#[test]
+fn a_third_request_to_stop_kills() {
+    let mut world = World::serving(1);
+    for _ in 0..3 {
+        world.order(Order::Stop);
+    }
+    assert_eq!(world.exit, Some(137));
+}
+
+#[test]
+fn exit_86_is_a_wish_to_be_launched_again_and_no_crash() {
+    let mut world = World::serving(1);
+    for id in 1..40 {
+        world.pass(Millis::from_secs(2), &[id]);
+        world.crash(id, 86);
+        assert!(world.processes.contains_key(&GenerationId(id + 1)), "at once, however often");
+        world.answer(GenerationId(id + 1), Outcome::Success);
+    }
+}
+
+#[test]
+fn slots_are_used_again_and_do_not_grow() {
+    let mut world = World::serving(1);
+    for id in 2..60 {
+        world.order(Order::Try(launch(id as u8, 100)));
+        world.answer(GenerationId(id), Outcome::Success);
+        world.pass(Millis(100), &[id]);
+        let event = world.end(GenerationId(id - 1), Exit::Code(0), true).unwrap();
+        world.step(event);
+        for slot in std::mem::take(&mut world.rescues) {
+            world.step(Event::Quiet(slot));
+        }
+    }
+    assert!(world.selected.0 <= Slot(2), "{:?}", world.selected);
+}
+
+/// One thing that may happen in the world.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Try(u8, u64),
+    HandBack,
+    Answer(usize, bool),
+    Ready(usize),
+    End { which: usize, code: u8, leaves_children: bool },
+    Quiet,
+    Pass(u64),
+    CannotSpawn(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (1u8..9, prop_oneof![Just(0u64), Just(5000)]).prop_map(|(n, bake)| Step::Try(n, bake)),
+        1 => Just(Step::HandBack),
+        6 => (0usize..4, any::<bool>()).prop_map(|(which, good)| Step::Answer(which, good)),
+        1 => (0usize..4).prop_map(Step::Ready),
+        3 => (0usize..4, prop_oneof![Just(0u8), Just(1), Just(86)], any::<bool>())
+            .prop_map(|(which, code, leaves_children)| Step::End { which, code, leaves_children }),
+        2 => Just(Step::Quiet),
+        4 => (0u64..20_000).prop_map(Step::Pass),
+        1 => any::<bool>().prop_map(Step::CannotSpawn),
+    ];
+    proptest::collection::vec(step, 0..80)
+}
+
+impl World {
+    fn nth(&self, which: usize) -> Option<GenerationId> {
+        self.processes.keys().nth(which).copied()
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Try(number, bake) => self.order(Order::Try(launch(number, bake))),
+            Step::HandBack => self.order(Order::HandBack),
+            Step::Answer(which, good) => {
+                let outcome = if good { Outcome::Success } else { Outcome::Failure };
+                self.nth(which).into_iter().for_each(|id| self.answer(id, outcome));
+            }
+            Step::Ready(which) => self.nth(which).into_iter().for_each(|id| self.step(Event::Ready(id))),
+            Step::End { which, code, leaves_children } => {
+                let Some(id) = self.nth(which) else { return };
+                let process = self.processes.get_mut(&id).unwrap();
+                process.leaves_children = process.main_alive && leaves_children;
+                let event = self.end(id, Exit::Code(code), false);
+                event.into_iter().for_each(|event| self.step(event));
+            }
+            Step::Quiet => {
+                for slot in std::mem::take(&mut self.rescues) {
+                    self.step(Event::Quiet(slot));
+                }
+            }
+            Step::Pass(time) => self.pass(Millis(time), &[]),
+            Step::CannotSpawn(cannot) => self.cannot_spawn = cannot,
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever happens: the checks of [`World`] hold at every step, and the end always comes.
+    #[test]
+    fn whatever_happens_the_rules_hold(steps in steps()) {
+        let mut world = World::new();
+        for step in steps {
+            if world.exit.is_some() {
+                break;
+            }
+            world.take(step);
+        }
+        if world.exit.is_none() {
+            world.order(Order::Stop);
+            world.pass(Millis::from_secs(31), &[]);
+        }
+        prop_assert!(world.exit.is_some());
+    }
+}

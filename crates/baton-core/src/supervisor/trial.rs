@@ -1,0 +1,229 @@
+//! Trying a plan: beside what serves, judged, switched to, baked, proven, or taken back.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::plan::{Launch, Plan, Ticket};
+use super::report::{Cause, Fact, Standing};
+use super::{Change, Command, Generation, Restart, State, Supervisor};
+use crate::backoff::{Backoff, Next};
+use crate::ids::GenerationId;
+use crate::run::OnExit;
+use crate::units::Millis;
+
+/// How often a plan is tried before it is refused. A failure after the switch is never repeated.
+const TRIES: u32 = 2;
+
+/// The trial under way: at most one.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    generation: GenerationId,
+    plan: Arc<Plan>,
+    ticket: Ticket,
+    bake: Millis,
+    tries: u32,
+    /// Set at the switch.
+    baked_at: Option<Millis>,
+}
+
+impl Trial {
+    /// When the bake ends, once it has begun.
+    pub fn baked_at(&self) -> Option<Millis> {
+        self.baked_at
+    }
+
+    /// Whether this generation is the one that bakes.
+    pub fn bakes(&self, id: GenerationId) -> bool {
+        self.generation == id && self.baked_at.is_some()
+    }
+
+    /// Whether the trial brings back what the member runs anyway.
+    pub fn replaces_the_serving(&self) -> bool {
+        matches!(self.ticket, Ticket::Restore | Ticket::Replace)
+    }
+
+    pub fn standing(&self) -> (Ticket, Standing) {
+        let standing = if self.baked_at.is_some() { Standing::Proving } else { Standing::Trying };
+        (self.ticket, standing)
+    }
+}
+
+impl Supervisor {
+    /// Starts a trial. One that has not switched yet is dropped; one that bakes hands back first, so that what
+    /// stands by is always the last that was proven.
+    pub(super) fn try_plan(&mut self, now: Millis, launch: Launch, out: &mut Vec<Command>) {
+        if self.trial.is_some() {
+            self.end_trial(now, &Cause::Superseded, out);
+        }
+        // A launch that waits would only bring back what this one is to replace, unless nothing serves.
+        if self.serving.is_some() {
+            self.restart = None;
+        }
+        let Launch { plan, ticket, bake } = launch;
+        let generation = self.launch_candidate(now, plan.clone(), out);
+        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, baked_at: None });
+    }
+
+    fn launch_candidate(&mut self, now: Millis, plan: Arc<Plan>, out: &mut Vec<Command>) -> GenerationId {
+        let slot = self.slots.take();
+        self.launch(now, plan, slot, out)
+    }
+
+    pub(super) fn is_candidate(&self, id: GenerationId) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.generation == id && trial.baked_at.is_none())
+    }
+
+    /// Where the private path leads: to the candidate, if there is one.
+    pub(super) fn private_slot(&self) -> super::Slot {
+        let candidate = self.trial.as_ref().filter(|trial| trial.baked_at.is_none());
+        let slot = candidate.and_then(|trial| self.find(trial.generation)).map(|g| g.slot);
+        slot.unwrap_or(self.serving_slot)
+    }
+
+    /// The candidate is healthy: from now on it gets the new connections.
+    pub(super) fn switch(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(slot) = self.find(id).map(|g| g.slot) else { return };
+        let (old, old_slot) = (self.serving.replace(id), self.serving_slot);
+        self.serving_slot = slot;
+        self.has_served = true;
+        self.restart = None;
+        out.push(Command::Select { serving: slot, private: slot });
+        self.change(id, Change::Promoted, out);
+        self.say_serving(now, id, out);
+        let bake = self.trial.as_ref().map_or(Millis::ZERO, |trial| trial.bake);
+        if let Some(trial) = &mut self.trial {
+            trial.baked_at = Some(now + bake);
+        }
+        match old.and_then(|old| self.find(old)) {
+            Some(old) if stands_by(old, bake) => {
+                let old = old.id;
+                self.change(old, Change::Displaced, out);
+            }
+            Some(old) => {
+                let old = old.id;
+                self.retire(now, old, out);
+            }
+            None => self.leave_slot(old_slot, out),
+        }
+    }
+
+    /// The whole bake was healthy: keep it, and let the one before go.
+    pub(super) fn prove(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let Some(trial) = self.trial.take() else { return };
+        out.push(Command::Say(Fact::Proven(trial.generation, trial.plan.release)));
+        if !trial.replaces_the_serving() {
+            self.backoff = Backoff::new(trial.plan.settings.max_restarts);
+        }
+        self.last_trial = Some((trial.ticket, Standing::Proven));
+        out.push(Command::Commit { plan: trial.plan, ticket: trial.ticket });
+        if let Some(standby) = self.standby() {
+            self.retire(now, standby, out);
+        }
+    }
+
+    /// A try failed before the switch.
+    pub(super) fn try_failed(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        cause: &Cause,
+        out: &mut Vec<Command>,
+    ) {
+        self.retire(now, id, out);
+        let Some(trial) = self.trial.as_mut().filter(|trial| trial.generation == id) else { return };
+        let (plan, ticket) = (trial.plan.clone(), trial.ticket);
+        if !trial.replaces_the_serving() && trial.tries < TRIES {
+            trial.tries += 1;
+            out.push(Command::Say(Fact::Retried(id, cause.clone())));
+            let generation = self.launch_candidate(now, plan, out);
+            if let Some(trial) = &mut self.trial {
+                trial.generation = generation;
+            }
+            return;
+        }
+        self.refuse(id, cause, out);
+        self.select_serving_alone(out);
+        if matches!(ticket, Ticket::Restore | Ticket::Replace) {
+            self.try_again_later(now, id, plan, ticket, cause, out);
+        }
+    }
+
+    /// What the member runs anyway could not be launched: again later, as long as its settings allow.
+    fn try_again_later(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        plan: Arc<Plan>,
+        ticket: Ticket,
+        cause: &Cause,
+        out: &mut Vec<Command>,
+    ) {
+        let leave = plan.settings.on_exit == OnExit::Exit && matches!(cause, Cause::Ended { .. });
+        match if leave { Next::GiveUp } else { self.backoff.next(now, None) } {
+            Next::Restart(wait) => {
+                out.push(Command::Say(Fact::Restarting(id, cause.clone(), wait)));
+                self.restart = Some(Restart { at: now + wait, plan, ticket });
+            }
+            Next::GiveUp if self.serving.is_none() => self.give_up(now, id, cause.clone(), out),
+            Next::GiveUp => out.push(Command::Say(Fact::GivenUp(id, cause.clone()))),
+        }
+    }
+
+    /// Ends the trial without success, and returns to the generation that stands by if it had switched.
+    pub(super) fn end_trial(&mut self, now: Millis, cause: &Cause, out: &mut Vec<Command>) {
+        let Some(trial) = &self.trial else { return };
+        let (id, switched) = (trial.generation, trial.baked_at.is_some());
+        if !switched {
+            self.refuse(id, cause, out);
+            self.retire(now, id, out);
+            self.select_serving_alone(out);
+        } else if let Some(standby) = self.standby() {
+            self.refuse(id, cause, out);
+            self.hand_back(now, id, standby, out);
+        } else if *cause == Cause::Superseded {
+            // Nothing to return to: it goes on serving, unproven, until the next one has taken over.
+            self.refuse(id, cause, out);
+        }
+    }
+
+    fn hand_back(&mut self, now: Millis, from: GenerationId, to: GenerationId, out: &mut Vec<Command>) {
+        let Some(slot) = self.find(to).map(|g| g.slot) else { return };
+        self.serving = Some(to);
+        self.serving_slot = slot;
+        out.push(Command::Select { serving: slot, private: slot });
+        self.change(to, Change::HandedBack, out);
+        if let Some(generation) = self.find_mut(to)
+            && generation.plan.check.is_some()
+        {
+            generation.probe_at = Some(now);
+        }
+        out.push(Command::Say(Fact::HandedBack { from, to }));
+        self.retire(now, from, out);
+    }
+
+    pub(super) fn refuse(&mut self, id: GenerationId, cause: &Cause, out: &mut Vec<Command>) {
+        let Some(trial) = self.trial.take() else { return };
+        out.push(Command::Say(Fact::Refused(id, trial.plan.release, cause.clone())));
+        self.last_trial = Some((trial.ticket, Standing::refused(id, cause)));
+    }
+
+    fn select_serving_alone(&self, out: &mut Vec<Command>) {
+        out.push(Command::Select { serving: self.serving_slot, private: self.serving_slot });
+    }
+
+    /// Forwards what still lands on a slot that nobody shall reach any more.
+    pub(super) fn leave_slot(&mut self, slot: super::Slot, out: &mut Vec<Command>) {
+        let held = self.generations.iter().any(|g| g.slot == slot && g.state != State::Gone);
+        self.slots.leave(slot, !held);
+        out.push(Command::Rescue(slot));
+    }
+}
+
+/// Whether the generation can be kept to hand back to. A worker without sockets cannot: it would go on taking
+/// work beside its successor.
+fn stands_by(old: &Generation, bake: Millis) -> bool {
+    old.state == State::Serving
+        && old.healthy_since.is_some()
+        && !old.plan.settings.listen.is_empty()
+        && bake > Millis::ZERO
+}
