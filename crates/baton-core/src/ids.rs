@@ -34,7 +34,8 @@ pub enum InvalidId {
 /// Longest name in bytes: fits a DNS label and a file name, and keeps tables readable.
 pub const NAME_BYTES_MAX: usize = 63;
 
-fn valid_name(text: &str) -> bool {
+/// Whether a text can be the name of a thing.
+pub(crate) fn valid_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
     (1..=NAME_BYTES_MAX).contains(&text.len())
         && text.as_bytes()[0].is_ascii_alphanumeric()
@@ -85,6 +86,11 @@ name!(
     /// A named program that runs many times.
     ServiceName,
     "service"
+);
+name!(
+    /// One mode of a service's code, with its own settings and members.
+    FlavorName,
+    "flavor"
 );
 
 macro_rules! hex_id {

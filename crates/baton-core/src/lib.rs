@@ -16,6 +16,7 @@ pub mod exit;
 pub mod health;
 pub mod ids;
 pub mod run;
+pub mod settings;
 pub mod signal;
 pub mod supervisor;
 pub mod units;

@@ -39,6 +39,8 @@ impl Signal {
     pub const TERM: Self = Self(15);
     /// A child changed its state.
     pub const CHLD: Self = Self(17);
+    /// Stop: cannot be caught.
+    pub const STOP: Self = Self(19);
     /// Continue after a stop.
     pub const CONT: Self = Self(18);
 

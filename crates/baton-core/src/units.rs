@@ -1,7 +1,20 @@
 //! Quantities with their unit in the type.
 
+use alloc::string::{String, ToString};
 use core::fmt;
 use core::ops::{Add, Sub};
+use core::str::FromStr;
+
+/// Why a text is not a quantity.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQuantity {
+    /// Not a duration.
+    #[error("{0:?} is not a duration: write whole numbers with units, such as 250ms, 30s, 5m or 1m30s")]
+    Duration(String),
+    /// Not a share.
+    #[error("{0:?} is not a share: write percent of at most 100%, such as 25% or 0.5%")]
+    Share(String),
+}
 
 /// Milliseconds: a duration, or a moment on a monotonic clock whose zero means nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -35,6 +48,35 @@ impl Sub for Millis {
         Self(self.0.saturating_sub(other.0))
     }
 }
+impl FromStr for Millis {
+    type Err = InvalidQuantity;
+
+    /// Reads `250ms`, `30s`, `5m`, `2h` and sums with the greater unit first, such as `1m30s`.
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
+        duration(text).ok_or_else(|| InvalidQuantity::Duration(text.to_string()))
+    }
+}
+fn duration(text: &str) -> Option<Millis> {
+    let (mut rest, mut sum, mut smallest) = (text, 0u64, u64::MAX);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = rest.split_at(digits);
+        let (factor, letters) = match unit.as_bytes() {
+            [b'm', b's', ..] => (1, 2),
+            [b's', ..] => (1000, 1),
+            [b'm', ..] => (60_000, 1),
+            [b'h', ..] => (3_600_000, 1),
+            _ => return None,
+        };
+        if factor >= smallest {
+            return None;
+        }
+        sum = sum.checked_add(number.parse::<u64>().ok()?.checked_mul(factor)?)?;
+        (rest, smallest) = (&unit[letters..], factor);
+    }
+    (!text.is_empty()).then_some(Millis(sum))
+}
+
 impl fmt::Display for Millis {
     /// `350 ms`, `2.5 s`, `4 min 10 s`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,6 +128,30 @@ impl Share {
     }
 }
 
+impl FromStr for Share {
+    type Err = InvalidQuantity;
+
+    /// Reads `25%` or `0.5%`, exactly: down to a ten-thousandth of a percent, which is one part per million.
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
+        share(text).ok_or_else(|| InvalidQuantity::Share(text.to_string()))
+    }
+}
+fn share(text: &str) -> Option<Share> {
+    let number = text.strip_suffix('%')?;
+    let (whole, fraction) = match number.split_once('.') {
+        Some((whole, fraction)) if (1..=4).contains(&fraction.len()) => (whole, fraction),
+        Some(_) => return None,
+        None => (number, ""),
+    };
+    // `parse` would let a sign through.
+    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole = whole.parse::<u32>().ok()?.checked_mul(10_000)?;
+    let rest = alloc::format!("{fraction:0<4}").parse::<u32>().ok()?;
+    Share::from_ppm(whole.checked_add(rest)?)
+}
+
 impl fmt::Display for Share {
     /// `25 %`, `0.5 %`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +171,6 @@ impl fmt::Display for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString;
 
     #[test]
     fn durations_read_as_people_say_them() {
@@ -136,6 +201,78 @@ mod tests {
             [(0, "0 %"), (250_000, "25 %"), (5_000, "0.5 %"), (1, "0.0001 %"), (125_000, "12.5 %")]
         {
             assert_eq!(Share::from_ppm(ppm).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_their_units() {
+        for (text, ms) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("5m", 300_000),
+            ("2h", 7_200_000),
+            ("1m30s", 90_000),
+            ("1h2m3s4ms", 3_723_004),
+            ("90s", 90_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Millis(ms)), "{text}");
+        }
+        for bad in [
+            "",
+            "30",
+            "s",
+            "ms",
+            "-1s",
+            "+1s",
+            "1.5s",
+            "30 s",
+            " 30s",
+            "30S",
+            "1s1m",
+            "1s1s",
+            "1d",
+            "1m30",
+            "1sm",
+            "18446744073709551616ms",
+            "18446744073709551615h",
+            "1ä",
+        ] {
+            assert!(bad.parse::<Millis>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read_exactly() {
+        for (text, ppm) in [
+            ("0%", 0),
+            ("25%", 250_000),
+            ("0.5%", 5_000),
+            ("12.34%", 123_400),
+            ("0.0001%", 1),
+            ("100%", 1_000_000),
+            ("100.0%", 1_000_000),
+        ] {
+            assert_eq!(text.parse(), Ok(Share::from_ppm(ppm).unwrap()), "{text}");
+        }
+        for bad in [
+            "",
+            "%",
+            "25",
+            "-1%",
+            "+1%",
+            ".5%",
+            "5.%",
+            "101%",
+            "100.0001%",
+            "0.00001%",
+            "1e1%",
+            "25 %",
+            "1.+5%",
+            "4294967296%",
+            "ä%",
+        ] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
         }
     }
 }

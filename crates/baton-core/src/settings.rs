@@ -1,0 +1,123 @@
+//! `baton.toml`: from text to [`Settings`], or to every mistake in it at once.
+//!
+//! Reading is a walk over the document: each function takes the settings of one table by name. What a table
+//! was asked for is what it may contain, so a setting is added by the one line that reads it; everything
+//! that nobody asked for is reported, with the nearest name that somebody asks for.
+
+mod findings;
+mod health;
+mod listen;
+mod mistake;
+mod rollout;
+mod run;
+mod suggest;
+mod table;
+mod value;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use toml::de::DeTable;
+
+use self::findings::Findings;
+pub use self::mistake::{Mistake, Mistakes};
+use self::table::Table;
+use crate::deploy::Policy;
+use crate::ids::{FlavorName, ServiceName};
+use crate::run::RunSettings;
+
+/// What a `baton.toml` says, with every value that it leaves out at its default.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The service that the program is.
+    pub service: ServiceName,
+    /// How it wants to be run.
+    pub run: RunSettings,
+    /// How its releases are rolled out.
+    pub policy: Policy,
+    /// Its other modes, each complete: what a flavor leaves out is as above.
+    pub flavors: BTreeMap<FlavorName, Flavor>,
+}
+
+/// One mode of the same code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flavor {
+    /// How it wants to be run.
+    pub run: RunSettings,
+    /// How its releases are rolled out.
+    pub policy: Policy,
+}
+
+/// Reads the text of a settings file; `file` is its name for people.
+///
+/// # Errors
+/// All mistakes in the text, in the order of their places.
+pub fn parse(file: &str, text: &str) -> Result<Settings, Mistakes> {
+    read(file, text, None)
+}
+
+/// Like [`parse`], for a caller who was told what to run: `command` takes the place of `run.command`,
+/// which may then be missing. Flavors with a command of their own keep it.
+///
+/// # Errors
+/// All mistakes in the text, in the order of their places.
+pub fn parse_with_command(file: &str, text: &str, command: Vec<String>) -> Result<Settings, Mistakes> {
+    read(file, text, Some(command))
+}
+
+/// The full names of all settings, sorted. What people choose themselves is in capitals, as in `env.NAME`;
+/// what is in a flavor is left out, since it is the same as outside.
+pub fn keys() -> BTreeSet<String> {
+    let mut keys = every_key();
+    keys.retain(|key| !key.starts_with("flavor.NAME."));
+    keys
+}
+
+fn read(file: &str, text: &str, command: Option<Vec<String>>) -> Result<Settings, Mistakes> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut findings = Findings::default();
+    let settings = Table::walk(document.get_ref(), &mut findings, |root| read_root(root, command));
+    let mistakes = findings.into_mistakes(file, text, &syntax, every_key);
+    match settings {
+        Some(settings) if mistakes.is_empty() => Ok(settings),
+        Some(_) | None => Err(Mistakes(mistakes)),
+    }
+}
+
+/// The names that a walk asks for when every table is there.
+fn every_key() -> BTreeSet<String> {
+    let (document, _) = DeTable::parse_recoverable("[[run.listen]]\n[[flavor.NAME.run.listen]]");
+    let mut findings = Findings::default();
+    Table::walk(document.get_ref(), &mut findings, |root| read_root(root, None));
+    findings.asked
+}
+
+fn read_root(root: &mut Table<'_, '_>, command: Option<Vec<String>>) -> Option<Settings> {
+    let service = root.required("service", value::service, "write service = \"NAME\"");
+    let defaults =
+        Flavor { run: RunSettings::for_command(command.clone().unwrap_or_default()), policy: Policy::safe() };
+    let mut base = read_flavor(root, defaults);
+    if let Some(command) = command {
+        base.run.command = command;
+    }
+    let flavors = root.table("flavor", |flavors| {
+        flavors
+            .chosen(value::flavor, |table, key| table.table(key, |flavor| read_flavor(flavor, base.clone())))
+    });
+    Some(Settings { service: service?, run: base.run, policy: base.policy, flavors })
+}
+
+/// Reads what a flavor says over what it has without saying anything. The root is read like a flavor of the
+/// defaults.
+fn read_flavor(table: &mut Table<'_, '_>, base: Flavor) -> Flavor {
+    let mut run = table.table("run", |table| run::read(table, base.run));
+    let env = table.table("env", |env| {
+        env.chosen(value::env_name, |env, name| env.read(name, value::text).unwrap_or_default())
+    });
+    let mut merged: BTreeMap<String, String> = run.env.into_iter().collect();
+    merged.extend(env);
+    run.env = merged.into_iter().collect();
+    let policy = table.table("rollout", |table| rollout::read(table, base.policy));
+    Flavor { run, policy }
+}

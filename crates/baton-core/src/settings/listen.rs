@@ -1,0 +1,54 @@
+//! `[[run.listen]]`: where the program accepts connections.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::table::Table;
+use super::value;
+use crate::run::{BACKLOG_DEFAULT, Handover, Listen};
+
+const HANDOVER: [(&str, Handover); 1] = [("inherit", Handover::Inherit)];
+
+/// Stands where an address is wrong or missing, so that the rest can be read; settings with it are refused.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The listeners, if the table says any.
+pub(super) fn read(run: &mut Table<'_, '_>) -> Option<Vec<Listen>> {
+    let mut listeners: Vec<Listen> = Vec::new();
+    run.tables("listen", |table| {
+        let listener = read_one(table);
+        report_double(table, &listener, &listeners);
+        listeners.push(listener);
+    })?;
+    Some(listeners)
+}
+
+fn read_one(table: &mut Table<'_, '_>) -> Listen {
+    let name = table.required("name", value::listener, "write a name, such as name = \"http\"");
+    let address = table.required("address", value::address, "write one, such as address = \"0.0.0.0:8080\"");
+    let mut listener = Listen {
+        name: name.unwrap_or_default(),
+        address: address.unwrap_or(NOWHERE),
+        handover: Handover::Inherit,
+        backlog: BACKLOG_DEFAULT,
+    };
+    table.set("handover", &mut listener.handover, value::one_of(&HANDOVER));
+    table.set("backlog", &mut listener.backlog, value::whole(1..=u32::from(u16::MAX)));
+    listener
+}
+
+fn report_double(table: &mut Table<'_, '_>, listener: &Listen, others: &[Listen]) {
+    let (name, address) = (&listener.name, listener.address);
+    if !name.is_empty() && others.iter().any(|other| other.name == *name) {
+        table.wrong(
+            "name",
+            format!("is {name:?} for the second time"),
+            "give each listener a name of its own",
+        );
+    }
+    if address != NOWHERE && others.iter().any(|other| other.address == address) {
+        let is = format!("is \"{address}\" for the second time");
+        table.wrong("address", is, "give each listener a port of its own");
+    }
+}

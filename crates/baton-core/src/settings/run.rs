@@ -1,0 +1,76 @@
+//! `[run]`: how the program is run.
+
+use alloc::format;
+use alloc::string::String;
+
+use super::table::Table;
+use super::{health, listen, value};
+use crate::run::{OnExit, Ready, RunSettings};
+
+/// More restarts than this within the window cannot happen: the waits between them are too long.
+const MAX_RESTARTS_MAX: u32 = 1000;
+
+const READY: [(&str, Ready); 2] = [("probe", Ready::Probe), ("notify", Ready::Notify)];
+const ON_EXIT: [(&str, OnExit); 2] = [("restart", OnExit::Restart), ("exit", OnExit::Exit)];
+
+/// Reads what the table says over `run`.
+pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettings {
+    read_command(table, &mut run);
+    table.set("drain", &mut run.drain, value::duration);
+    table.set("stop_signal", &mut run.stop_signal, value::stop_signal);
+    table.set("stop_tree_after", &mut run.stop_tree_after, |value| value::duration(value).map(Some));
+    table.set("ready", &mut run.ready, value::one_of(&READY));
+    table.set("on_exit", &mut run.on_exit, value::one_of(&ON_EXIT));
+    table.set("max_restarts", &mut run.max_restarts, value::whole(0..=MAX_RESTARTS_MAX));
+    table.set("relaunch_exit_code", &mut run.relaunch_exit_code, value::whole(1..=255));
+    if let Some(listen) = listen::read(table) {
+        run.listen = listen;
+    }
+    read_overlap(table, &mut run);
+    table.table("health", |health| health::read(health, &mut run));
+
+    report_late_tree_stop(table, &run);
+    run
+}
+
+fn report_late_tree_stop(table: &mut Table<'_, '_>, run: &RunSettings) {
+    let Some(after) = run.stop_tree_after.filter(|after| *after > run.drain) else { return };
+    if table.has("stop_tree_after") {
+        let is = format!("is longer than run.drain, {}", run.drain);
+        table.wrong("stop_tree_after", is, "write less, or a longer run.drain");
+    } else if table.has("drain") {
+        let is = format!("is shorter than run.stop_tree_after, {after}");
+        table.wrong("drain", is, "write more, or a shorter run.stop_tree_after");
+    }
+}
+
+fn read_command(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    if let Some(command) = table.list("command", value::text) {
+        if command.first().is_some_and(|program| program.is_empty()) {
+            table.wrong("command", "names no program", "write the program first: [\"node\", \"server.js\"]");
+        }
+        run.command = command;
+    }
+    if run.command.is_empty() && !table.has("command") {
+        table.missing("command", "write the program and its arguments: command = [\"node\", \"server.js\"]");
+    }
+    if run.command.is_empty() {
+        // So that each flavor does not report it again.
+        run.command.push(String::new());
+    }
+}
+
+fn read_overlap(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    table.set("overlap", &mut run.overlap, value::boolean);
+    if run.listen.is_empty() {
+        return;
+    }
+    if table.has("overlap") {
+        table.wrong(
+            "overlap",
+            "is for programs without run.listen",
+            "leave it out: the new generation always starts beside the old one",
+        );
+    }
+    run.overlap = true;
+}

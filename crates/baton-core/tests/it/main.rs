@@ -1,0 +1,4 @@
+//! What other crates see of the pure core.
+
+#[cfg(test)]
+mod settings;

@@ -1,0 +1,205 @@
+//! `baton.toml` as people write it.
+
+mod any_text;
+mod bad;
+mod reference;
+
+use baton_core::deploy::{Phase, PhaseSize, Policy};
+use baton_core::run::{HealthCheck, Listen, OnExit, Probe, Ready, RunSettings};
+use baton_core::settings::{Settings, parse, parse_with_command};
+use baton_core::signal::Signal;
+use baton_core::units::{Millis, Share};
+
+/// The smallest file there is, for tests that add to it.
+const SMALL: &str = "service = \"web\"\nrun.command = [\"serve\"]\n";
+
+/// Every table and every kind of value.
+const FULL: &str = r#"
+service = "web"
+
+[run]
+command = ["node", "server.js"]
+drain = "1m30s"
+stop_signal = "QUIT"
+stop_tree_after = "10s"
+ready = "notify"
+on_exit = "exit"
+max_restarts = 3
+relaunch_exit_code = 75
+
+[[run.listen]]
+name = "http"
+address = "0.0.0.0:8080"
+handover = "inherit"
+backlog = 128
+[[run.listen]]
+name = "admin"
+address = "[::1]:8081"
+
+[run.health]
+http = "/health"
+listener = "admin"
+startup_timeout = "10m"
+interval = "500ms"
+timeout = "250ms"
+failures = 5
+successes = 2
+
+[rollout]
+policy = "careful"
+target = "10%"
+max_unhealthy = "0.5%"
+phases = ["1", "50%"]
+failure_limit = "0%"
+auto_rollback = false
+
+[env]
+NODE_ENV = "production"
+_x1 = ""
+
+[flavor.taskworker]
+run.command = ["node", "worker.js"]
+run.listen = []
+run.overlap = false
+rollout.policy = "fast"
+rollout.bake = "4s"
+env.NODE_ENV = "staging"
+env.QUEUE = "mail"
+"#;
+
+fn good(text: &str) -> Settings {
+    parse("baton.toml", text).unwrap_or_else(|mistakes| panic!("{text}\n{mistakes}"))
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn listener(name: &str, address: &str, backlog: u16) -> Listen {
+    Listen {
+        name: name.to_owned(),
+        address: address.parse().unwrap(),
+        handover: baton_core::run::Handover::Inherit,
+        backlog,
+    }
+}
+
+#[test]
+fn two_lines_are_enough_and_the_rest_is_default() {
+    let settings = good(SMALL);
+    assert_eq!(settings.service.as_str(), "web");
+    assert_eq!(settings.run, RunSettings::for_command(strings(&["serve"])));
+    assert_eq!(settings.policy, Policy::safe());
+    assert!(settings.flavors.is_empty());
+}
+
+#[test]
+fn every_setting_arrives_where_it_belongs() {
+    let settings = good(FULL);
+    let run = RunSettings {
+        command: strings(&["node", "server.js"]),
+        listen: vec![listener("http", "0.0.0.0:8080", 128), listener("admin", "[::1]:8081", 4096)],
+        overlap: true,
+        ready: Ready::Notify,
+        health: Some(HealthCheck {
+            probe: Probe::Http { path: "/health".to_owned() },
+            listener: "admin".to_owned(),
+            interval: Millis(500),
+            timeout: Millis(250),
+            failures: 5,
+            successes: 2,
+        }),
+        startup_timeout: Millis::from_secs(600),
+        drain: Millis::from_secs(90),
+        stop_tree_after: Some(Millis::from_secs(10)),
+        stop_signal: Signal::QUIT,
+        on_exit: OnExit::Exit,
+        max_restarts: 3,
+        relaunch_exit_code: 75,
+        env: vec![("NODE_ENV".to_owned(), "production".to_owned()), ("_x1".to_owned(), String::new())],
+    };
+    let bake = Millis::from_secs(60);
+    let policy = Policy {
+        target: Share::from_percent(10),
+        max_unhealthy: Share::from_ppm(5000).unwrap(),
+        phases: vec![
+            Phase { size: PhaseSize::One, bake },
+            Phase { size: PhaseSize::Share(Share::from_percent(50)), bake },
+        ],
+        failure_limit: Share::NONE,
+        auto_rollback: false,
+    };
+    assert_eq!((&settings.run, &settings.policy), (&run, &policy));
+
+    let (name, worker) = settings.flavors.first_key_value().unwrap();
+    assert_eq!(name.as_str(), "taskworker");
+    let env = [("NODE_ENV", "staging"), ("QUEUE", "mail"), ("_x1", "")];
+    let differs = RunSettings {
+        command: strings(&["node", "worker.js"]),
+        listen: Vec::new(),
+        overlap: false,
+        health: None,
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        ..run
+    };
+    assert_eq!(worker.run, differs);
+    let mut fast = Policy::fast();
+    fast.phases[0].bake = Millis::from_secs(4);
+    assert_eq!(worker.policy, fast);
+}
+
+#[test]
+fn phases_keep_the_bakes_of_the_policy_unless_bake_is_set() {
+    let bakes = |text: &str| -> Vec<u64> {
+        let phases = good(&format!("{SMALL}{text}")).policy.phases;
+        phases.iter().map(|phase| phase.bake.0).collect()
+    };
+    let phases = "rollout.phases = [\"1\", \"2%\", \"3%\", \"4%\"]\n";
+    assert_eq!(bakes(phases), [10_000, 5_000, 5_000, 5_000]);
+    assert_eq!(bakes(&format!("{phases}rollout.bake = \"0s\"")), [0; 4]);
+    assert_eq!(bakes("rollout.bake = \"1h\""), [3_600_000; 3]);
+}
+
+#[test]
+fn a_flavor_with_other_listeners_is_probed_there_when_the_name_is_the_same() {
+    let text = "run.listen = [{ name = \"http\", address = \"0.0.0.0:80\" }]\nrun.health.tcp = true\n";
+    let flavor = "flavor.b.run.listen = [{ name = \"http\", address = \"0.0.0.0:81\" }]";
+    let settings = good(&format!("{SMALL}{text}{flavor}"));
+    let flavor = settings.flavors.values().next().unwrap();
+    assert_eq!(flavor.run.health, settings.run.health);
+    assert_eq!(flavor.run.listen[0].address.port(), 81);
+}
+
+#[test]
+fn a_command_that_the_caller_has_takes_the_place_of_the_one_in_the_file() {
+    let typed = || strings(&["typed"]);
+    for text in ["service = \"web\"", SMALL] {
+        let settings = parse_with_command("baton.toml", text, typed()).unwrap();
+        assert_eq!(settings.run.command, typed(), "{text}");
+    }
+    let flavor = parse_with_command(
+        "f",
+        &format!("{SMALL}flavor.a.run.command = [\"own\"]\nflavor.b = {{}}"),
+        typed(),
+    );
+    let commands: Vec<_> = flavor.unwrap().flavors.into_values().map(|flavor| flavor.run.command).collect();
+    assert_eq!(commands, [strings(&["own"]), typed()]);
+}
+
+#[test]
+fn other_good_files() {
+    for text in [
+        "run.ready = \"notify\"\nrun.health.startup_timeout = \"5m\"",
+        "run.stop_signal = \"SIGUSR1\"",
+        "run.stop_signal = \"RTMIN+3\"",
+        "run.max_restarts = 0",
+        "run.drain = \"0s\"",
+        "run.overlap = false",
+        "rollout = {}",
+        "env = { PORTS = \"80\", LISTEN = \"\" }",
+        "flavor.b.run.listen = [{ name = \"a\", address = \"0.0.0.0:80\" }]\nflavor.b.run.health.tcp = true",
+        "run.health.http = '/a?b=c%20d'\r\n[[run.listen]] # a comment\r\nname = 'x'\r\naddress = '[::]:80'\r\n",
+    ] {
+        good(&format!("{SMALL}{text}"));
+    }
+}
