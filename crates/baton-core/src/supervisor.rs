@@ -318,7 +318,10 @@ impl Supervisor {
         self.change(id, Change::Emptied, out);
         if self.find(id).is_some_and(|g| g.state == State::Gone) {
             self.slots.owner_gone(slot);
-            out.push(Command::Say(Fact::Gone(id, cause)));
+            // One that never ran has been told of already.
+            if !matches!(cause, Some(Cause::Ended { exit: Exit::FailedToStart { .. }, .. })) {
+                out.push(Command::Say(Fact::Gone(id, cause)));
+            }
             out.push(Command::Forget(id));
         }
     }

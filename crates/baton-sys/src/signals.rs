@@ -3,7 +3,7 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use baton_core::signal::Signal;
 
@@ -41,7 +41,7 @@ impl Signals {
             return Err(io::Error::from_raw_os_error(failed));
         }
         // SAFETY: `set` is initialised; -1 asks for a new descriptor.
-        let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+        let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -50,30 +50,22 @@ impl Signals {
         Ok(Self { fd })
     }
 
-    /// The next signal that is waiting, or none.
-    pub fn next(&self) -> io::Result<Option<Signal>> {
+    /// Waits for the next signal.
+    pub fn next(&self) -> io::Result<Signal> {
         let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
         let size = size_of::<libc::signalfd_siginfo>();
-        // SAFETY: the buffer is as large as the one record that we ask for.
-        let read = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
-        if read < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+        loop {
+            // SAFETY: the buffer is as large as the one record that we ask for.
+            let read = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+            if read < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: a successful read of a signalfd fills whole records.
+            let number = unsafe { info.assume_init() }.ssi_signo;
+            if let Some(signal) = i32::try_from(number).ok().and_then(Signal::from_number) {
+                return Ok(signal);
+            }
         }
-        // SAFETY: a successful read of a signalfd fills whole records.
-        let number = unsafe { info.assume_init() }.ssi_signo;
-        Ok(i32::try_from(number).ok().and_then(Signal::from_number))
-    }
-}
-
-impl AsFd for Signals {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-impl AsRawFd for Signals {
-    fn as_raw_fd(&self) -> i32 {
-        self.fd.as_raw_fd()
     }
 }
 

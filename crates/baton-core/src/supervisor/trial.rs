@@ -203,7 +203,10 @@ impl Supervisor {
 
     pub(super) fn refuse(&mut self, id: GenerationId, cause: &Cause, out: &mut Vec<Command>) {
         let Some(trial) = self.trial.take() else { return };
-        out.push(Command::Say(Fact::Refused(id, trial.plan.release, cause.clone())));
+        // What runs anyway is not refused: it is launched again, and that is told.
+        if !trial.replaces_the_serving() {
+            out.push(Command::Say(Fact::Refused(id, trial.plan.release, cause.clone())));
+        }
         self.last_trial = Some((trial.ticket, Standing::refused(id, cause)));
     }
 

@@ -1,0 +1,222 @@
+//! The sockets of one listener: a reuseport group with one socket a slot.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use baton_core::run::Listen;
+use baton_core::supervisor::Slot;
+use baton_sys::held::HeldPorts;
+use baton_sys::selector::{self, Choice};
+use baton_sys::socket;
+
+/// How often a position is asked whose it is while the group is learnt: a live program may accept the
+/// question before its queue is looked at.
+const QUESTIONS: usize = 50;
+
+/// Why a listener cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} listener {name:?} on {address} failed")]
+pub struct GroupError {
+    what: &'static str,
+    name: String,
+    address: SocketAddr,
+    #[source]
+    source: io::Error,
+}
+
+/// The reuseport group of one listener.
+#[derive(Debug)]
+pub struct Group {
+    listen: Listen,
+    /// By slot. The bootloader's own copies: what waits in a queue outlives the program.
+    sockets: Vec<Arc<OwnedFd>>,
+    /// Which slot is at which position of the group, as the kernel counts them.
+    order: Vec<usize>,
+    held: HeldPorts,
+    questions: usize,
+    serving: Slot,
+}
+
+impl Group {
+    /// Starts listening, with one socket.
+    ///
+    /// # Errors
+    /// When somebody else listens on the address, among others.
+    pub fn open(listen: Listen) -> Result<Self, GroupError> {
+        let open = || {
+            let first = socket::first_of_group(listen.address, listen.backlog)?;
+            Ok((first, HeldPorts::hold(listen.address)?))
+        };
+        match open() {
+            Ok((first, held)) => Ok(Self {
+                listen,
+                sockets: vec![Arc::new(first)],
+                order: vec![0],
+                held,
+                questions: 0,
+                serving: Slot(0),
+            }),
+            Err(source) => {
+                Err(GroupError { what: "opening", name: listen.name, address: listen.address, source })
+            }
+        }
+    }
+
+    /// What the settings say of the listener.
+    pub fn listen(&self) -> &Listen {
+        &self.listen
+    }
+
+    /// Where this process reaches the listener.
+    pub fn reached_at(&self) -> SocketAddr {
+        let ip = match self.listen.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        SocketAddr::new(ip, self.listen.address.port())
+    }
+
+    /// An address to dial from on the private path: the next of those held.
+    pub fn private_address(&mut self) -> SocketAddr {
+        self.questions = self.questions.wrapping_add(1);
+        self.held.address(self.questions)
+    }
+
+    /// The socket of a slot.
+    pub fn socket(&self, slot: Slot) -> Option<Arc<OwnedFd>> {
+        self.sockets.get(slot.0 as usize).cloned()
+    }
+
+    /// Has at least this many slots.
+    pub fn open_slots(&mut self, count: usize) -> Result<(), GroupError> {
+        while self.sockets.len() < count {
+            let socket = socket::join_group(self.listen.address, self.listen.backlog);
+            let socket = socket.map_err(|source| self.failed("adding a socket to", source))?;
+            self.order.push(self.sockets.len());
+            self.sockets.push(Arc::new(socket));
+        }
+        Ok(())
+    }
+
+    /// Gives new connections to one slot and private ones to another, from this moment on.
+    pub fn select(&mut self, serving: Slot, private: Slot) -> Result<(), GroupError> {
+        self.serving = serving;
+        self.take_back_what_left();
+        let choice = Choice {
+            serving: self.position(serving)?,
+            private: self.position(private)?,
+            held: self.held.first(),
+        };
+        self.attach(choice)
+    }
+
+    /// Makes a slot fit for its next owner. Nobody else may hold its socket.
+    ///
+    /// One that is selected for private connections is made as good as new, and it is made sure that the
+    /// private path leads to it. The serving one keeps the clients that wait there.
+    pub fn prepare(&mut self, slot: Slot) -> Result<(), GroupError> {
+        let Some(socket) = self.socket(slot) else { return Err(self.unknown(slot)) };
+        let reset = socket::set_blocking(socket.as_fd(), true)
+            .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
+        reset.map_err(|source| self.failed("resetting a socket of", source))?;
+        if slot == self.serving {
+            return Ok(());
+        }
+        if self.answers_at(slot).map_err(|source| self.failed("asking", source))? {
+            return Ok(());
+        }
+        self.learn_order()?;
+        self.select(self.serving, slot)?;
+        match self.answers_at(slot) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.failed("finding a socket of", io::ErrorKind::NotFound.into())),
+            Err(source) => Err(self.failed("asking", source)),
+        }
+    }
+
+    fn attach(&self, choice: Choice) -> Result<(), GroupError> {
+        let attached = self.sockets.first().map(|any| selector::attach(any.as_fd(), choice));
+        attached.unwrap_or(Ok(())).map_err(|source| self.failed("choosing a socket of", source))
+    }
+
+    /// Where a slot is in the group.
+    fn position(&self, slot: Slot) -> Result<u32, GroupError> {
+        let position = self.order.iter().position(|owner| *owner == slot.0 as usize);
+        position.map(|position| position as u32).ok_or_else(|| self.unknown(slot))
+    }
+
+    /// A program that called `shutdown` on its listener took it out of the group, and the last one took its
+    /// place. Here it comes back, at the end.
+    fn take_back_what_left(&mut self) {
+        for slot in 0..self.sockets.len() {
+            let socket = self.sockets[slot].as_fd();
+            let left = socket::queue(socket).is_ok_and(|queue| !queue.listening);
+            if left && let Some(position) = self.order.iter().position(|owner| *owner == slot) {
+                self.order.swap_remove(position);
+                if socket::listen(socket, self.listen.backlog).is_ok() {
+                    self.order.push(slot);
+                }
+            }
+        }
+    }
+
+    /// Whether a private connection arrives at this slot.
+    fn answers_at(&mut self, slot: Slot) -> io::Result<bool> {
+        let Some(socket) = self.socket(slot) else { return Ok(false) };
+        let question = self.connect_privately()?;
+        let arrived = socket::queue(socket.as_fd())?.waiting > 0;
+        if arrived {
+            drop(socket::accept(socket.as_fd())?);
+        }
+        drop(question);
+        Ok(arrived)
+    }
+
+    fn connect_privately(&mut self) -> io::Result<OwnedFd> {
+        let socket = socket::bound_shared(self.private_address())?;
+        // Closed normally it would block its port for the next one.
+        rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO))?;
+        rustix::net::connect(&socket, &self.reached_at())?;
+        Ok(socket)
+    }
+
+    /// Finds out which slot is at which position by sending a connection to each. It is asked for when
+    /// somebody outside has changed the group in a way that could not be followed.
+    fn learn_order(&mut self) -> Result<(), GroupError> {
+        let serving = self.position(self.serving).unwrap_or(0);
+        let mut learnt: Vec<Option<usize>> = vec![None; self.order.len()];
+        for (position, owner) in learnt.iter_mut().enumerate() {
+            let private = position as u32;
+            self.attach(Choice { serving, private, held: self.held.first() })?;
+            for _ in 0..QUESTIONS {
+                let question = self.connect_privately().map_err(|source| self.failed("asking", source))?;
+                let waits =
+                    |socket: &Arc<OwnedFd>| socket::queue(socket.as_fd()).is_ok_and(|q| q.waiting > 0);
+                *owner = self.sockets.iter().position(waits);
+                drop(question);
+                if owner.is_some() {
+                    break;
+                }
+            }
+        }
+        // A program that accepts at once can hide its position: with one such, it is the one left over.
+        let missing = (0..self.sockets.len()).find(|slot| !learnt.contains(&Some(*slot)));
+        let known = learnt.iter().flatten().count();
+        if known + 1 < learnt.len() {
+            return Err(self.failed("learning the order of", io::ErrorKind::InvalidData.into()));
+        }
+        self.order = learnt.into_iter().filter_map(|owner| owner.or(missing)).collect();
+        Ok(())
+    }
+
+    fn unknown(&self, slot: Slot) -> GroupError {
+        self.failed("finding a socket of", io::Error::other(format!("there is no slot {}", slot.0)))
+    }
+
+    fn failed(&self, what: &'static str, source: io::Error) -> GroupError {
+        GroupError { what, name: self.listen.name.clone(), address: self.listen.address, source }
+    }
+}

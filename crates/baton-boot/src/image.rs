@@ -1,0 +1,79 @@
+//! What the member runs without control: a command, a settings file, or both.
+
+use std::io;
+use std::path::PathBuf;
+
+use baton_core::run::{OnExit, RunSettings};
+use baton_core::settings::{self, Mistakes};
+use baton_core::supervisor::{Plan, Running};
+use baton_core::units::Millis;
+
+use crate::config::Config;
+
+/// The settings file that is read when none is named.
+const SETTINGS_DEFAULT: &str = "baton.toml";
+
+/// Why there is nothing to run.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// The file cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file has mistakes.
+    #[error("{0}")]
+    Mistakes(Mistakes),
+    /// Neither a file nor a command.
+    #[error("there is nothing to run: give a command behind --, or write run.command in baton.toml")]
+    Nothing,
+}
+
+/// Where to find out what to run, whenever it is asked for.
+#[derive(Debug, Clone)]
+pub struct Image {
+    settings: Option<PathBuf>,
+    command: Vec<String>,
+}
+
+impl Image {
+    /// What these arguments name.
+    pub fn new(config: &Config) -> Self {
+        Self { settings: config.settings.clone(), command: config.command.clone() }
+    }
+
+    /// What to run now, and how long a reload bakes.
+    pub fn load(&self) -> Result<(Plan, Millis), ImageError> {
+        let path = self.settings.clone().unwrap_or_else(|| SETTINGS_DEFAULT.into());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.settings.is_none() => {
+                return self.bare_command();
+            }
+            Err(source) => return Err(ImageError::Read { path, source }),
+        };
+        let name = path.display().to_string();
+        let settings = if self.command.is_empty() {
+            settings::parse(&name, &text)
+        } else {
+            settings::parse_with_command(&name, &text, self.command.clone())
+        };
+        let settings = settings.map_err(ImageError::Mistakes)?;
+        let bake = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
+        Ok((Plan::new(Running::Image, settings.run), bake))
+    }
+
+    /// A command and nothing else: like any init, the bootloader ends when it does.
+    fn bare_command(&self) -> Result<(Plan, Millis), ImageError> {
+        if self.command.is_empty() {
+            return Err(ImageError::Nothing);
+        }
+        let mut run = RunSettings::for_command(self.command.clone());
+        run.on_exit = OnExit::Exit;
+        Ok((Plan::new(Running::Image, run), Millis::ZERO))
+    }
+}

@@ -1,0 +1,80 @@
+//! Where a generation's files are.
+
+use std::io;
+use std::path::PathBuf;
+
+use baton_core::ids::GenerationId;
+use baton_core::supervisor::Running;
+
+/// Where the state is when nothing else is said.
+const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
+
+/// A folder that cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make the folder {path}; set BATON_STATE_DIR to one that can be written", path = path.display())]
+pub struct PlaceError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The member's folders.
+#[derive(Debug)]
+pub struct Place {
+    /// The bootloader's own working directory: what the image brought.
+    image: PathBuf,
+    scratch: PathBuf,
+}
+
+/// The folders of one generation.
+#[derive(Debug)]
+pub struct GenerationPlace {
+    /// Its working directory.
+    pub directory: PathBuf,
+    /// It may write here; the folder goes with it.
+    pub scratch: PathBuf,
+}
+
+impl Place {
+    /// Finds a folder that can be written: `state_dir`, else the default, else one among temporary files.
+    pub fn open(state_dir: Option<PathBuf>) -> Result<Self, PlaceError> {
+        let failed = |path: &PathBuf| {
+            let path = path.clone();
+            |source| PlaceError { path, source }
+        };
+        let image = std::env::current_dir().map_err(failed(&PathBuf::from(".")))?;
+        let own = format!("scratch/{}", std::process::id());
+        let make = |base: PathBuf| {
+            let path = base.join(&own);
+            std::fs::create_dir_all(&path).map_err(failed(&path)).map(|()| path)
+        };
+        let scratch = match state_dir {
+            Some(state_dir) => make(state_dir)?,
+            None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton")))?,
+        };
+        Ok(Self { image, scratch })
+    }
+
+    /// Makes what a generation needs.
+    pub fn prepare(&self, id: GenerationId, release: Running) -> Result<GenerationPlace, PlaceError> {
+        let directory = match release {
+            Running::Image | Running::Release(_) => self.image.clone(),
+        };
+        let scratch = self.scratch.join(id.to_string());
+        match std::fs::create_dir_all(&scratch) {
+            Ok(()) => Ok(GenerationPlace { directory, scratch }),
+            Err(source) => Err(PlaceError { path: scratch, source }),
+        }
+    }
+
+    /// Removes what a generation left.
+    pub fn forget(&self, id: GenerationId) {
+        // A folder that stays is found again at the next start of the member.
+        let _ = std::fs::remove_dir_all(self.scratch.join(id.to_string()));
+    }
+
+    /// Removes everything of this run.
+    pub fn leave(&self) {
+        let _ = std::fs::remove_dir_all(&self.scratch);
+    }
+}

@@ -1,0 +1,142 @@
+//! Connections that still land on a slot after everybody was sent to another one.
+//!
+//! Handshakes that were under way end where they began, and a program that has ended accepts nothing any more.
+//! What waits there is accepted here and forwarded to the serving generation.
+
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use baton_sys::{process, socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::sync::mpsc;
+
+use crate::tree::{self, Root};
+
+/// How long nothing must have landed on a slot before it may be used again: no handshake takes longer.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
+/// A queue that has not moved for this long has nobody who reads it, whoever holds it.
+const STUCK: Duration = Duration::from_secs(1);
+/// How often a queue that its program may still read is looked at.
+const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// How long to wait for something to land before looking at the clock again.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+
+/// A connection that was found, and where to send it.
+#[derive(Debug)]
+pub struct Stray {
+    /// The client.
+    pub client: TcpStream,
+    /// The address that it had dialled.
+    pub to: SocketAddr,
+}
+
+/// One socket of the slot, and where its clients had dialled.
+#[derive(Debug)]
+pub struct Watched {
+    /// The bootloader's own copy of the listening socket.
+    pub socket: Arc<OwnedFd>,
+    /// Where to forward what is found.
+    pub to: SocketAddr,
+}
+
+/// Watches a slot in a thread of its own until it is quiet, then calls `quiet`.
+///
+/// A thread, because the sockets must stay as blocking as their program wants them: should both accept at the
+/// same moment, only this thread waits.
+pub fn watch(
+    sockets: Vec<Watched>,
+    owner: Option<Root>,
+    strays: mpsc::UnboundedSender<Stray>,
+    quiet: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let run = move || {
+        let mut queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
+        let mut last = Instant::now();
+        while last.elapsed() < HANDSHAKE_GRACE {
+            let fds: Vec<BorrowedFd<'_>> = queues.iter().map(|queue| queue.watched.socket.as_fd()).collect();
+            let mut fds: Vec<PollFd<'_>> =
+                fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+            // An error here is a signal at worst; the queues say what is true.
+            let _ = poll(&mut fds, Some(&WAIT));
+            drop(fds);
+            let found = queues.iter_mut().map(|queue| queue.empty(owner, &strays)).max();
+            if found.is_some_and(|found| found != Found::Nothing) {
+                last = Instant::now();
+            }
+            if found == Some(Found::LeftAlone) {
+                let _ = poll(&mut [], Some(&LOOK_EVERY));
+            }
+        }
+        quiet();
+    };
+    std::thread::Builder::new().name("rescue".to_owned()).stack_size(256 * 1024).spawn(run)?;
+    Ok(())
+}
+
+/// What a look at a queue has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Found {
+    Nothing,
+    Strays,
+    /// Something waits that the program may still accept itself.
+    LeftAlone,
+}
+
+struct Queue {
+    watched: Watched,
+    inode: Option<u64>,
+    /// The length when it last changed, and when that was.
+    seen: (u32, Instant),
+}
+
+impl Queue {
+    fn new(watched: Watched) -> Self {
+        let inode = socket::inode(&watched.socket).ok();
+        Self { watched, inode, seen: (0, Instant::now()) }
+    }
+
+    /// Forwards what waits, if nobody else reads this queue.
+    fn empty(&mut self, owner: Option<Root>, strays: &mpsc::UnboundedSender<Stray>) -> Found {
+        let waiting = socket::queue(self.watched.socket.as_fd()).map_or(0, |queue| queue.waiting);
+        if waiting != self.seen.0 {
+            self.seen = (waiting, Instant::now());
+        }
+        if waiting == 0 {
+            return Found::Nothing;
+        }
+        let alone = !self.is_held(owner);
+        if !alone && self.seen.1.elapsed() < STUCK {
+            return Found::LeftAlone;
+        }
+        if alone {
+            // Now the flag is ours to change, and an accept that finds nothing does not block.
+            let _ = socket::set_blocking(self.watched.socket.as_fd(), false);
+        }
+        for _ in 0..waiting {
+            let Ok(client) = socket::accept(self.watched.socket.as_fd()) else { break };
+            let _ = strays.send(Stray { client: client.into(), to: self.watched.to });
+        }
+        Found::Strays
+    }
+
+    /// Whether a process of the generation has the socket open; where that cannot be known, it may.
+    fn is_held(&self, owner: Option<Root>) -> bool {
+        let Some(owner) = owner else { return false };
+        let held = || {
+            let pids: Vec<i32> = tree::of(owner).ok()?.iter().map(|process| process.pid).collect();
+            process::holds_socket(&pids, self.inode?)
+        };
+        held().unwrap_or(true)
+    }
+}
+
+/// Connects a stray to whoever serves its address now, and copies both ways until both have ended.
+pub async fn forward(stray: Stray) -> std::io::Result<()> {
+    stray.client.set_nonblocking(true)?;
+    let mut client = tokio::net::TcpStream::from_std(stray.client)?;
+    let mut server = tokio::net::TcpStream::connect(stray.to).await?;
+    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+    Ok(())
+}
