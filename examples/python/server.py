@@ -283,10 +283,8 @@ def main():
     # The handler only has to exist: the signal's arrival is written to the pipe, which wakes the poll below.
     signals, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake)
-    stops = [signal.SIGINT] if "ignore-term" in BEHAVIOUR else [signal.SIGINT, signal.SIGTERM]
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    for each in stops:
-        signal.signal(each, lambda *_: None)
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "ignore-term" in BEHAVIOUR else lambda *_: None)
     if "crash-after" in BEHAVIOUR:
         left = float(BEHAVIOUR["crash-after"]) - (time.monotonic() - STARTED)
         crash = threading.Timer(max(left, 0), os._exit, [3])

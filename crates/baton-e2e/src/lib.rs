@@ -1,3 +1,3 @@
 //! Whole stories over real processes under real load.
 
-fn main() {}
+pub mod load;

@@ -1,0 +1,133 @@
+//! What the load generator prints.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One line of the load generator's standard output, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// The counts so far, once a second.
+    Progress(Report),
+    /// This line was understood and holds from now on.
+    Heard(String),
+    /// This line was not understood.
+    Misheard {
+        /// As it was said.
+        line: String,
+        /// What is wrong with it, and what could be said.
+        why: String,
+    },
+    /// The counts at the end: the last line.
+    Report(Report),
+}
+
+/// The account of every request so far. Times are milliseconds since the Unix epoch.
+///
+/// Every request that was sent has exactly one end: answered, lost, died with its program, not sent, or still
+/// unfinished. `wrong_release`, and `duplicated` for an answer that came on top of the right one, are counted beside
+/// `answered`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// When the load began.
+    pub started_ms: u64,
+    /// When these counts were taken.
+    pub ended_ms: u64,
+    /// Requests begun. One that is tried again after an idle close is still one.
+    pub sent: u64,
+    /// Requests whose whole and matching answer came, from whichever release.
+    pub answered: u64,
+    /// Requests under way.
+    pub unfinished: u64,
+    /// The sum of `losses`.
+    pub lost: u64,
+    /// Every kind of loss.
+    pub losses: BTreeMap<Loss, Losses>,
+    /// Requests in flight that ended with a program of which the driver said that it died.
+    pub died_with_program: u64,
+    /// Those of `died_with_program` that a reset connection without an earlier answer ended. From outside, one that
+    /// still waited in the accept queue, and should have survived, looks the same.
+    pub died_maybe_queued: u64,
+    /// Reused connections that were closed before the answer's first byte. Their requests were tried again.
+    pub idle_closes: u64,
+    /// Requests that the generator itself could not send, for want of ports or descriptors.
+    pub not_sent: u64,
+    /// Connections opened, or tried.
+    pub connections: u64,
+    /// Answers by release.
+    pub releases: BTreeMap<String, u64>,
+}
+
+impl Report {
+    /// How many were lost in this way.
+    pub fn count(&self, loss: Loss) -> u64 {
+        self.losses.get(&loss).map_or(0, |losses| losses.count)
+    }
+
+    /// Whether every request was sent, has an end, and none was lost.
+    pub fn is_clean(&self) -> bool {
+        self.lost == 0 && self.not_sent == 0 && self.unfinished == 0
+    }
+}
+
+/// The ways in which a request can be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// No connection could be made.
+    Refused,
+    /// The connection ended before the answer began.
+    ResetBeforeFirstByte,
+    /// The connection ended within the answer.
+    ResetAfterFirstByte,
+    /// No connection, or no whole answer, within the timeout.
+    TimedOut,
+    /// The answer came from a release that must not answer, or no longer.
+    WrongRelease,
+    /// An earlier request's answer came again.
+    Duplicated,
+    /// An answer came that is not one to this request.
+    Mismatched,
+}
+
+impl Loss {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Refused,
+        Self::ResetBeforeFirstByte,
+        Self::ResetAfterFirstByte,
+        Self::TimedOut,
+        Self::WrongRelease,
+        Self::Duplicated,
+        Self::Mismatched,
+    ];
+}
+
+/// How often one kind of loss happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Losses {
+    /// How many requests.
+    pub count: u64,
+    /// The first of them.
+    pub example: Option<Example>,
+}
+
+/// One request that was lost. Times are milliseconds since the Unix epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Example {
+    /// Where it was sent.
+    pub target: String,
+    /// Its connection (`X-Conn`).
+    pub conn: u64,
+    /// Its number (`X-Seq`).
+    pub seq: u64,
+    /// When its connection was begun.
+    pub connecting_ms: u64,
+    /// When it was sent.
+    pub sent_ms: u64,
+    /// When it was known to be lost.
+    pub ended_ms: u64,
+    /// What was seen.
+    pub detail: String,
+}

@@ -1,0 +1,124 @@
+//! A bootloader as a real process, in a folder of its own.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait::wait_for;
+
+/// A binary of this workspace: they all lie beside each other.
+pub fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let found = test.ancestors().nth(2).unwrap().join(name);
+    assert!(found.is_file(), "there is no {}: run `cargo build --workspace` first", found.display());
+    found
+}
+
+/// A folder with an example in it, or empty.
+pub struct Folder {
+    directory: tempfile::TempDir,
+}
+
+impl Folder {
+    pub fn empty() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn with_example(name: &str) -> Self {
+        let folder = Self::empty();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
+        for file in fs::read_dir(example).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        folder
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.path().join(file), text).unwrap();
+    }
+
+    /// Replaces a text in a file.
+    pub fn change(&self, file: &str, from: &str, to: &str) {
+        let text = fs::read_to_string(self.path().join(file)).unwrap();
+        assert!(text.contains(from), "{file} does not contain {from:?}");
+        self.write(file, &text.replace(from, to));
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path().join(file)).unwrap_or_default()
+    }
+}
+
+/// An address that nobody listens on.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A running bootloader. It is killed with the value.
+pub struct Boot {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Boot {
+    /// Starts one in this folder, with these arguments and variables.
+    pub fn start(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let log = folder.path().join("log");
+        let child = Command::new(binary("baton-boot"))
+            .args(arguments)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+            .env("BATON_STATE_DIR", folder.path().join("state"))
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(File::create(folder.path().join("output")).unwrap())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until this many lines of the log contain a text.
+    pub fn wait_for(&self, text: &str, times: usize) {
+        wait_for(&format!("{times} × {text:?} in\n{}", self.log()), || {
+            (self.log().lines().filter(|line| line.contains(text)).count() >= times).then_some(())
+        });
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub fn exit(mut self) -> ExitStatus {
+        wait_for("the bootloader to exit", || self.child.try_wait().unwrap())
+    }
+
+    pub fn stop(self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.exit()
+    }
+}
+
+impl Drop for Boot {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,141 @@
+//! A bootloader as an init: signals, exit codes, orphans, and stopping.
+
+use rustix::process::Signal;
+
+use crate::boot::{Boot, Folder};
+use crate::wait::wait_for;
+
+fn shell<'a>(script: &'a str) -> [&'a str; 4] {
+    ["--", "sh", "-c", script]
+}
+
+#[test]
+fn p18_every_exit_code_is_passed_on() {
+    let folder = Folder::empty();
+    for code in 0..=255 {
+        let script = format!("exit {code}");
+        let exit = Boot::start(&folder, &shell(&script), &[]).exit();
+        assert_eq!(exit.code(), Some(code));
+    }
+}
+
+#[test]
+fn p18_the_end_by_a_signal_is_passed_on_as_128_and_its_number() {
+    let folder = Folder::empty();
+    // Those that end a process and that a shell can send to itself; 17 to 23 and 28 do not end one.
+    for number in (1..=31).filter(|number| !(17..=23).contains(number) && *number != 28) {
+        let script = format!("ulimit -c 0; kill -{number} $$; sleep 5");
+        let exit = Boot::start(&folder, &shell(&script), &[]).exit();
+        assert_eq!(exit.code(), Some(128 + number), "signal {number}");
+    }
+}
+
+#[test]
+fn p18_signals_that_are_not_the_bootloaders_reach_the_program() {
+    let folder = Folder::empty();
+    let script = "import signal, sys\n\
+        mine = {s for s in signal.valid_signals() if s not in (9, 19, 17)}\n\
+        signal.pthread_sigmask(signal.SIG_BLOCK, mine)\n\
+        print('up', flush=True)\n\
+        while True: print('got', int(signal.sigwait(mine)), flush=True)\n";
+    folder.write("listen.py", script);
+    let boot = Boot::start(&folder, &["--", "python3", "listen.py"], &[]);
+    wait_for("the program", || folder.read("output").contains("up").then_some(()));
+    // HUP, INT and TERM have a meaning of their own; the faults show only in the bootloader itself.
+    let kept = [1, 2, 4, 5, 7, 8, 9, 11, 13, 15, 17, 19, 31];
+    for number in (1..=31).filter(|number| !kept.contains(number)) {
+        boot.signal(Signal::from_named_raw(number).unwrap());
+        wait_for(&format!("signal {number}"), || {
+            folder.read("output").contains(&format!("got {number}\n")).then_some(())
+        });
+    }
+}
+
+#[test]
+fn p18_orphans_are_reaped() {
+    let folder = Folder::empty();
+    // Each inner shell leaves a child behind that outlives it a little.
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sh -c 'sleep 0.1 &'; done; sleep 0.5; touch done; sleep 60";
+    let boot = Boot::start(&folder, &shell(script), &[]);
+    wait_for("the orphans", || folder.path().join("done").exists().then_some(()));
+    let zombies = || {
+        baton_sys::process::all().unwrap().into_iter().filter(|p| p.parent == boot.pid() && p.zombie).count()
+    };
+    wait_for("no zombie", || (zombies() == 0).then_some(()));
+}
+
+/// The main process ends at once on TERM; its 15 children need a second to finish.
+#[test]
+fn p19_what_the_main_process_leaves_may_finish() {
+    let folder = Folder::empty();
+    folder.write(
+        "child.sh",
+        "trap 'sleep 1; echo finished >> finished; exit' TERM; echo up >> up; while :; do sleep 0.05; done\n",
+    );
+    let script =
+        "for i in $(seq 15); do sh child.sh & done; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let boot = Boot::start(&folder, &shell(script), &[]);
+    wait_for("the children", || (folder.read("up").lines().count() == 15).then_some(()));
+    assert_eq!(boot.stop().code(), Some(0));
+    assert_eq!(folder.read("finished").lines().count(), 15);
+}
+
+#[test]
+fn p20_a_program_that_ignores_term_is_killed_at_its_limit_and_all_its_processes_with_it() {
+    let folder = Folder::empty();
+    folder.write(
+        "baton.toml",
+        "service = \"stubborn\"\n[run]\ncommand = [\"sh\", \"run.sh\"]\ndrain = \"500ms\"\n",
+    );
+    // One that ignores the signal, one that left the session, and one that is stopped.
+    folder.write(
+        "run.sh",
+        "trap '' TERM\nsetsid sh -c \"trap '' TERM; echo \\$\\$ >> pids; while :; do sleep 0.1; done\" &\n\
+         sh -c 'echo $$ >> pids; kill -STOP $$' &\necho $$ >> pids\nwhile :; do sleep 0.1; done\n",
+    );
+    let boot = Boot::start(&folder, &[], &[]);
+    wait_for("the processes", || (folder.read("pids").lines().count() == 3).then_some(()));
+    assert_eq!(boot.stop().code(), Some(137));
+    let pids: Vec<i32> = folder.read("pids").lines().map(|pid| pid.parse().unwrap()).collect();
+    let left = baton_sys::process::all().unwrap().into_iter().filter(|p| pids.contains(&p.pid) && !p.zombie);
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn f4_a_stop_right_after_the_start_is_not_lost() {
+    let folder = Folder::empty();
+    for _ in 0..20 {
+        let boot = Boot::start(&folder, &shell("exec sleep 60"), &[]);
+        let status = || std::fs::read_to_string(format!("/proc/{}/status", boot.pid())).unwrap_or_default();
+        // From the moment at which signals are blocked, none is lost.
+        wait_for("blocked signals", || {
+            let blocked = status().lines().find(|line| line.starts_with("SigBlk"))?.to_owned();
+            (!blocked.ends_with("0000000000000000")).then_some(())
+        });
+        let code = boot.stop().code();
+        assert!(matches!(code, Some(0 | 143)), "{code:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_and_end_with_2() {
+    let folder = Folder::empty();
+    let nothing = Boot::start(&folder, &[], &[]);
+    nothing.wait_for("there is nothing to run", 1);
+    assert_eq!(nothing.exit().code(), Some(2));
+    folder.write("baton.toml", "service = \"x\"\n[run]\ncomand = [\"true\"]\ndrain = 5\n");
+    let wrong = Boot::start(&folder, &[], &[]);
+    for mistake in ["baton.toml:3:1: run.comand is not a setting; did you mean run.command?", "baton.toml:4:"]
+    {
+        wrong.wait_for(mistake, 1);
+    }
+    assert_eq!(wrong.exit().code(), Some(2));
+}
+
+#[test]
+fn f14_a_command_that_does_not_exist_ends_with_127() {
+    let folder = Folder::empty();
+    let boot = Boot::start(&folder, &["--", "no-such-program"], &[]);
+    boot.wait_for("there is no program \"no-such-program\"", 1);
+    assert_eq!(boot.exit().code(), Some(127));
+}

@@ -1,0 +1,140 @@
+//! A bootloader on its own replaces its program under load.
+
+use std::net::SocketAddr;
+
+use baton_core::units::{Millis, Share};
+use baton_e2e::load::{Plan, Report};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::boot::{Boot, Folder, free_address};
+use crate::load::Load;
+use crate::program::Client;
+use crate::wait::wait_for;
+
+fn plan(address: SocketAddr) -> Plan {
+    Plan {
+        new: 4,
+        keep: 4,
+        rate: 50,
+        idle_gap: Millis(5),
+        slow_share: Share::from_percent(10),
+        slow: Millis(300),
+        timeout: Millis::from_secs(20),
+        ..Plan::on(vec![address.to_string().parse().unwrap()])
+    }
+}
+
+/// An example under a bootloader on a free port, serving.
+fn serving(example: &str, bake: &str) -> (Folder, Boot, SocketAddr) {
+    let folder = Folder::with_example(example);
+    let settings = folder.read("baton.toml");
+    folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"{bake}\"\n"));
+    let address = free_address();
+    let boot = Boot::start(&folder, &[], &[("BATON_LISTEN", &format!("http={address}"))]);
+    boot.wait_for(" serves, ", 1);
+    (folder, boot, address)
+}
+
+fn assert_nothing_lost(report: &Report) {
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(report.is_clean(), "{report:#?}");
+    assert_eq!(report.answered, report.sent, "{report:#?}");
+}
+
+#[test]
+fn p1_p3_fifty_reloads_in_a_row_under_load_lose_nothing() {
+    let (_folder, boot, address) = serving("python", "50ms");
+    let load = Load::start(plan(address));
+    for reload in 1..=50 {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload + 1);
+    }
+    let report = load.stop();
+    assert_nothing_lost(&report);
+    assert!(report.sent > 1000, "{report:#?}");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn p1_a_node_program_is_replaced_without_loss() {
+    let (_folder, boot, address) = serving("node", "50ms");
+    let load = Load::start(plan(address));
+    for reload in 1..=10 {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload + 1);
+    }
+    assert_nothing_lost(&load.stop());
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn p1_p4_a_killed_program_is_launched_again_and_nobody_is_refused() {
+    let (_folder, boot, address) = serving("python", "50ms");
+    let target = address.to_string();
+    let load = Load::start(plan(address));
+    for crash in 1..=5 {
+        let pid = Client::connect(address).unwrap().get("/").unwrap().pid();
+        load.say(&format!("window {target} begin"));
+        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+        boot.wait_for(" serves, ", crash + 1);
+        load.say(&format!("window {target} end"));
+    }
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn a_release_that_never_gets_healthy_is_refused_and_the_old_one_goes_on() {
+    let (folder, boot, address) = serving("python", "50ms");
+    folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"500ms\"");
+    folder.write("behaviour", "never-healthy\n");
+    let load = Load::start(plan(address));
+    boot.signal(Signal::HUP);
+    boot.wait_for("refused: not healthy within 500 ms", 1);
+    assert_eq!(Client::connect(address).unwrap().get("/").unwrap().generation(), "1");
+    assert_nothing_lost(&load.stop());
+}
+
+#[test]
+fn p9_a_release_that_crashes_within_the_bake_is_handed_back() {
+    let (folder, boot, address) = serving("python", "30s");
+    folder.write("behaviour", "crash-after=0.5\n");
+    let load = Load::start(plan(address));
+    load.say(&format!("window {address} begin"));
+    boot.signal(Signal::HUP);
+    boot.wait_for("handed back from generation 2 to 1", 1);
+    load.say(&format!("window {address} end"));
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert_eq!(Client::connect(address).unwrap().get("/").unwrap().generation(), "1");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn mistakes_in_the_settings_leave_everything_as_it_is() {
+    let (folder, boot, address) = serving("python", "50ms");
+    folder.change("baton.toml", "interval", "intervall");
+    boot.signal(Signal::HUP);
+    boot.wait_for("did you mean", 1);
+    assert_eq!(Client::connect(address).unwrap().get("/").unwrap().generation(), "1");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn a_worker_is_replaced_when_the_next_one_is_ready() {
+    let folder = Folder::with_example("worker");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 1 is gone: exit 0", 1);
+    wait_for("work of the second generation", || {
+        let pids: std::collections::BTreeSet<String> = folder
+            .read("output")
+            .lines()
+            .filter_map(|line| line.split("pid=").nth(1)?.split(' ').next().map(str::to_owned))
+            .collect();
+        (pids.len() == 2).then_some(())
+    });
+    assert!(boot.stop().success());
+}
