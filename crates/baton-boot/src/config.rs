@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use baton_core::ids::{InvalidId, MemberId, ServiceName};
+
 /// What people see with `--help`.
 pub const HELP: &str = "\
 baton-boot: runs a program, and replaces it without closing its sockets
@@ -22,10 +24,15 @@ HUP starts the program anew beside the old one and hands over when it is
 healthy; every other signal is passed on to the program.
 
 Environment:
+  BATON_SERVER      where control is, for example http://127.0.0.1:7400; without
+                    it the bootloader works on its own
+  BATON_SERVICE     the service that this member belongs to; needed with a server
+  BATON_MEMBER      this member's name (default: the host's name)
   BATON_LISTEN      where this member listens, instead of the settings:
                     NAME=ADDRESS[,NAME=ADDRESS ...]
-  BATON_STATE_DIR   where scratch folders are made (default: /var/lib/baton,
-                    or a folder of its own in TMPDIR where that cannot be written)
+  BATON_STATE_DIR   where releases and scratch folders are kept; put it on a volume
+                    (default: /var/lib/baton; without a server a folder in TMPDIR
+                    where that cannot be written)
 ";
 
 /// What the bootloader was asked to do.
@@ -46,10 +53,23 @@ pub struct Config {
     pub command: Vec<String>,
     /// Where this member listens, by the listener's name, instead of what the settings say.
     pub listen: Vec<(String, SocketAddr)>,
+    /// Control, if there is one.
+    pub control: Option<Control>,
     /// Where this member keeps what it must not forget.
     pub state_dir: Option<PathBuf>,
     /// What the program inherits: everything but the bootloader's own variables.
     pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Where control is, and who this member is to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Its address: `http://HOST:PORT`.
+    pub server: String,
+    /// The service that the member belongs to.
+    pub service: ServiceName,
+    /// The member's name.
+    pub member: MemberId,
 }
 
 /// What is wrong with the arguments or the environment.
@@ -64,13 +84,35 @@ pub enum ConfigError {
     /// `BATON_LISTEN` cannot be read.
     #[error("BATON_LISTEN has {0:?}, which is not NAME=ADDRESS; write for example http=127.0.0.1:8080")]
     Listen(String),
+    /// A name is missing that control must know.
+    #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
+    NoService,
+    /// The address of control is of a kind that this version does not speak.
+    #[error("BATON_SERVER is {0:?}; write http://HOST:PORT")]
+    Server(String),
+    /// A name is not valid.
+    #[error("{variable} is not valid")]
+    Id {
+        /// The variable that has it.
+        variable: &'static str,
+        /// Why.
+        #[source]
+        source: InvalidId,
+    },
+}
+
+impl ConfigError {
+    fn id(variable: &'static str) -> impl FnOnce(InvalidId) -> Self {
+        move |source| Self::Id { variable, source }
+    }
 }
 
 impl Config {
-    /// Reads arguments (without the program's own name) and environment.
+    /// Reads arguments (without the program's own name) and environment; `host` is the host's name.
     pub fn parse(
         arguments: impl IntoIterator<Item = OsString>,
         environment: Vec<(OsString, OsString)>,
+        host: &str,
     ) -> Result<Request, ConfigError> {
         let mut settings = None;
         let mut command = Vec::new();
@@ -100,10 +142,25 @@ impl Config {
             found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
         };
         let listen = variable("BATON_LISTEN").map_or(Ok(Vec::new()), |text| parse_listen(&text))?;
+        let control = match variable("BATON_SERVER") {
+            None => None,
+            Some(server) if !server.starts_with("http://") => return Err(ConfigError::Server(server)),
+            Some(server) => Some(Control {
+                server: server.trim_end_matches('/').to_owned(),
+                service: variable("BATON_SERVICE")
+                    .ok_or(ConfigError::NoService)?
+                    .parse()
+                    .map_err(ConfigError::id("BATON_SERVICE"))?,
+                member: variable("BATON_MEMBER")
+                    .unwrap_or_else(|| host.to_owned())
+                    .parse()
+                    .map_err(ConfigError::id("BATON_MEMBER"))?,
+            }),
+        };
         let state_dir = variable("BATON_STATE_DIR").map(PathBuf::from);
         let environment =
             environment.into_iter().filter(|(name, _)| is_inherited(&name.to_string_lossy())).collect();
-        Ok(Request::Run(Box::new(Self { settings, command, listen, state_dir, environment })))
+        Ok(Request::Run(Box::new(Self { settings, command, listen, control, state_dir, environment })))
     }
 }
 
@@ -128,7 +185,7 @@ mod tests {
 
     fn parse(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Request, ConfigError> {
         let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Config::parse(arguments.iter().map(OsString::from), environment)
+        Config::parse(arguments.iter().map(OsString::from), environment, "host-1")
     }
 
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
@@ -152,6 +209,20 @@ mod tests {
         assert_eq!(config.listen[1], ("admin".to_owned(), "[::1]:81".parse().unwrap()));
         for bad in ["http", "http=", "http=localhost:80", "http=1.2.3.4:80,"] {
             assert!(matches!(parse(&[], &[("BATON_LISTEN", bad)]), Err(ConfigError::Listen(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn control_needs_to_know_who_this_member_is() {
+        let config = run(&[], &[("BATON_SERVER", "http://127.0.0.1:7400/"), ("BATON_SERVICE", "web")]);
+        let control = config.control.unwrap();
+        assert_eq!((control.server.as_str(), control.member.as_str()), ("http://127.0.0.1:7400", "host-1"));
+        for (bad, message) in [
+            (vec![("BATON_SERVER", "http://x")], "BATON_SERVICE is not"),
+            (vec![("BATON_SERVER", "x:80"), ("BATON_SERVICE", "web")], "write http://HOST:PORT"),
+            (vec![("BATON_SERVER", "http://x"), ("BATON_SERVICE", "we b")], "BATON_SERVICE is not valid"),
+        ] {
+            assert!(parse(&[], &bad).unwrap_err().to_string().contains(message), "{message}");
         }
     }
 

@@ -2,105 +2,191 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use baton_core::member::Input;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket};
 use baton_core::units::Millis;
 use baton_sys::signals::Signals;
 use tokio::sync::mpsc;
 
+use crate::controlled::Controlled;
 use crate::image::Image;
 use crate::log;
 use crate::world::World;
 
-/// How long to wait when the machine has no deadline: any time, as something else always comes first.
+/// How long to wait when nothing has a deadline: any time, as something else always comes first.
 const FAR_AWAY: Duration = Duration::from_secs(3600);
+/// How long a member that has committed to nothing waits for control before it runs what its image brought.
+const IMAGE_PATIENCE: Millis = Millis::from_secs(5);
+/// How long a program that is reloaded under control bakes, as control says nothing about it.
+const RELOAD_BAKE: Millis = Millis::from_secs(5);
+
+/// Something that happened.
+enum Happening {
+    Signal(Signal),
+    Machine(Event),
+    Member(Input),
+    Woken,
+}
+
+/// Where things that happen arrive.
+pub struct Inbox {
+    signals: mpsc::UnboundedReceiver<Signal>,
+    events: mpsc::UnboundedReceiver<Event>,
+    inputs: mpsc::UnboundedReceiver<Input>,
+}
+
+impl Inbox {
+    /// An inbox for signals, what happens to generations, and what control says.
+    pub fn new(
+        signals: Signals,
+        events: mpsc::UnboundedReceiver<Event>,
+        inputs: mpsc::UnboundedReceiver<Input>,
+    ) -> io::Result<Self> {
+        Ok(Self { signals: stream(signals)?, events, inputs })
+    }
+
+    /// Waits for the next thing, or until the time has passed.
+    async fn next(&mut self, limit: Duration) -> Happening {
+        tokio::select! {
+            // Signals first: a stop must not wait behind a flood of anything else.
+            biased;
+            Some(signal) = self.signals.recv() => Happening::Signal(signal),
+            Some(event) = self.events.recv() => Happening::Machine(event),
+            Some(input) = self.inputs.recv() => Happening::Member(input),
+            () = tokio::time::sleep(limit) => Happening::Woken,
+        }
+    }
+}
 
 /// Everything that the loop works with.
 pub struct Driver {
-    signals: mpsc::UnboundedReceiver<Signal>,
-    events: mpsc::UnboundedReceiver<Event>,
+    inbox: Inbox,
     machine: Supervisor,
     world: World,
     image: Image,
+    controlled: Option<Controlled>,
+    /// When the image's own program is launched, unless something else runs by then.
+    image_at: Option<Millis>,
     started: Instant,
 }
 
 impl Driver {
-    /// A driver for this world, whose events arrive at `events`.
-    pub fn new(
-        signals: Signals,
-        events: mpsc::UnboundedReceiver<Event>,
-        world: World,
-        image: Image,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            signals: stream(signals)?,
-            events,
+    /// A driver for this world. Nothing has happened yet.
+    pub fn new(inbox: Inbox, world: World, image: Image, controlled: Option<Controlled>) -> Self {
+        Self {
+            inbox,
             machine: Supervisor::new(),
             world,
             image,
+            controlled,
+            image_at: None,
             started: Instant::now(),
-        })
+        }
     }
 
     /// Runs until the member ends, and returns its exit code.
     pub async fn run(mut self) -> u8 {
-        let mut due = VecDeque::new();
-        if let Some(first) = self.launch(Ticket::Restore) {
-            due.push_back(first);
-        }
+        let mut due = VecDeque::from(self.first());
         loop {
             while let Some(event) = due.pop_front() {
                 if let Some(code) = self.decide_and_do(event) {
-                    self.world.leave();
+                    self.leave().await;
                     return code;
                 }
             }
-            due.extend(self.wait().await);
+            let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
+            let happening = self.inbox.next(left).await;
+            due.extend(self.meaning_of(happening));
         }
     }
 
-    /// Waits for the next thing that matters.
-    async fn wait(&mut self) -> Vec<Event> {
-        let now = self.now();
-        let left = self.machine.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(now).0));
-        tokio::select! {
-            // Signals first: a stop must not wait behind a flood of anything else.
-            biased;
-            Some(signal) = self.signals.recv() => self.meaning_of(signal).into_iter().collect(),
-            Some(event) = self.events.recv() => vec![event],
-            () = tokio::time::sleep(left) => vec![Event::Woken],
-        }
-    }
-
-    fn decide_and_do(&mut self, event: Event) -> Option<u8> {
-        let mut code = None;
-        for command in self.machine.step(self.now(), event) {
-            match command {
-                Command::Exit(exit) => code = Some(exit),
-                command => self.world.perform(command),
+    /// What a member starts with: what it has committed to, else what its image brought.
+    fn first(&mut self) -> Vec<Event> {
+        match &self.controlled {
+            None => self.launch_image(Ticket::Restore).into_iter().collect(),
+            Some(controlled) if controlled.restore() => Vec::new(),
+            Some(_) if self.image.is_empty() => {
+                log::say("nothing was ever committed here; waiting for control to say what to run");
+                Vec::new()
+            }
+            Some(_) => {
+                self.image_at = Some(self.now() + IMAGE_PATIENCE);
+                Vec::new()
             }
         }
-        code
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        let member = self.controlled.as_ref().and_then(Controlled::deadline);
+        [self.machine.deadline(), member, self.image_at].into_iter().flatten().min()
+    }
+
+    fn meaning_of(&mut self, happening: Happening) -> Vec<Event> {
+        let now = self.now();
+        match happening {
+            Happening::Signal(signal) => self.meaning_of_signal(signal).into_iter().collect(),
+            Happening::Machine(event) => vec![event],
+            Happening::Member(input) => {
+                self.tell_member(now, input);
+                Vec::new()
+            }
+            Happening::Woken => {
+                self.tell_member(now, Input::Woken);
+                let image =
+                    self.image_at.take_if(|at| *at <= now).filter(|_| self.machine.generations().is_empty());
+                let image = image.and_then(|_| self.launch_image(Ticket::Restore));
+                image.into_iter().chain([Event::Woken]).collect()
+            }
+        }
     }
 
     /// What a signal to the bootloader asks for. What is not listed is the program's.
-    fn meaning_of(&mut self, signal: Signal) -> Option<Event> {
+    fn meaning_of_signal(&mut self, signal: Signal) -> Option<Event> {
         match signal {
             Signal::CHLD => {
                 self.world.reap();
                 None
             }
             Signal::TERM | Signal::INT => Some(Event::Order(Order::Stop)),
-            Signal::HUP => self.launch(Ticket::Reload),
+            Signal::HUP if self.controlled.is_some() => self.relaunch(),
+            Signal::HUP => self.launch_image(Ticket::Reload),
             other => Some(Event::Order(Order::Forward(other))),
         }
     }
 
+    fn decide_and_do(&mut self, event: Event) -> Option<u8> {
+        let now = self.now();
+        let mut code = None;
+        for command in self.machine.step(now, event) {
+            match command {
+                Command::Exit(exit) => code = Some(exit),
+                Command::Commit { plan, ticket } => {
+                    if let Some(controlled) = &self.controlled {
+                        controlled.commit(&plan, ticket);
+                    }
+                }
+                command => self.world.perform(command),
+            }
+        }
+        if let Some(controlled) = &mut self.controlled {
+            controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
+        }
+        code
+    }
+
+    fn tell_member(&mut self, now: Millis, input: Input) {
+        if let Some(controlled) = &mut self.controlled {
+            controlled.step(now, input);
+            controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
+        }
+    }
+
     /// The order to try what the settings say now. Mistakes in them leave everything as it is.
-    fn launch(&mut self, ticket: Ticket) -> Option<Event> {
+    fn launch_image(&self, ticket: Ticket) -> Option<Event> {
         match self.image.load() {
             Ok((plan, bake)) => {
                 // What runs anyway has nobody to be handed back to.
@@ -108,9 +194,23 @@ impl Driver {
                 Some(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))
             }
             Err(error) => {
-                log::say(format_args!("not reloaded: {}", log::chain(&error)));
+                log::say(format_args!("nothing is changed: {}", log::chain(&error)));
                 None
             }
+        }
+    }
+
+    /// The order to start what serves anew.
+    fn relaunch(&self) -> Option<Event> {
+        let plan = self.machine.serving_plan()?;
+        let launch = Launch { plan: Arc::clone(&plan), ticket: Ticket::Reload, bake: RELOAD_BAKE };
+        Some(Event::Order(Order::Try(launch)))
+    }
+
+    async fn leave(&mut self) {
+        self.world.leave();
+        if let Some(controlled) = self.controlled.take() {
+            controlled.leave().await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the member runs without control: a command, a settings file, or both.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use baton_core::run::{OnExit, RunSettings};
 use baton_core::settings::{self, Mistakes};
@@ -44,6 +44,11 @@ impl Image {
     /// What these arguments name.
     pub fn new(config: &Config) -> Self {
         Self { settings: config.settings.clone(), command: config.command.clone() }
+    }
+
+    /// Whether there is neither a command nor a settings file.
+    pub fn is_empty(&self) -> bool {
+        self.command.is_empty() && self.settings.is_none() && !Path::new(SETTINGS_DEFAULT).exists()
     }
 
     /// What to run now, and how long a reload bakes.

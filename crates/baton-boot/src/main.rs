@@ -1,6 +1,7 @@
 //! `baton-boot`: the process wrapper in every member.
 
 mod config;
+mod controlled;
 mod driver;
 mod group;
 mod image;
@@ -10,20 +11,25 @@ mod output;
 mod place;
 mod probe;
 mod rescue;
+mod session;
 mod tree;
 mod world;
 
 use std::error::Error;
 use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
 
-use baton_sys::process::become_subreaper;
+use baton_release::releases::ReleasesDir;
+use baton_sys::process::{become_subreaper, host_name};
 use baton_sys::signals::Signals;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Request};
-use crate::driver::Driver;
+use crate::controlled::Controlled;
+use crate::driver::{Driver, Inbox};
 use crate::image::Image;
-use crate::place::Place;
+use crate::place::{Place, STATE_DIR_DEFAULT};
 use crate::world::World;
 
 /// The exit code for what the bootloader cannot work with: bad arguments or settings.
@@ -39,25 +45,47 @@ fn main() -> std::process::ExitCode {
 }
 
 fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
-    let config = match Config::parse(std::env::args_os().skip(1), std::env::vars_os().collect())? {
-        Request::Run(config) => *config,
-        Request::Print(text) => {
-            std::io::stdout().write_all(text.as_bytes())?;
-            return Ok(0);
-        }
-    };
+    let config =
+        match Config::parse(std::env::args_os().skip(1), std::env::vars_os().collect(), &host_name())? {
+            Request::Run(config) => *config,
+            Request::Print(text) => {
+                std::io::stdout().write_all(text.as_bytes())?;
+                return Ok(0);
+            }
+        };
     let image = Image::new(&config);
     // Mistakes are told before anything is opened.
-    image.load()?;
+    if config.control.is_none() || !image.is_empty() {
+        image.load()?;
+    }
     become_subreaper()?;
-    let place = Place::open(config.state_dir.clone())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime.block_on(async {
-        let (events, inbox) = mpsc::unbounded_channel();
-        let world = World::new(config, place, events);
-        Ok::<u8, Box<dyn Error>>(Driver::new(signals, inbox, world, image)?.run().await)
-    });
+    let code =
+        runtime.block_on(async { Ok::<u8, Box<dyn Error>>(build(signals, config, image)?.run().await) });
     // Threads that pass on output may still wait for a process that outlived the stop.
     runtime.shutdown_background();
     code
+}
+
+fn build(signals: Signals, config: Config, image: Image) -> Result<Driver, Box<dyn Error>> {
+    let (events, happened) = mpsc::unbounded_channel();
+    let (inputs, heard) = mpsc::unbounded_channel();
+    let state_dir = config.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR_DEFAULT));
+    let releases = match &config.control {
+        Some(_) => Some(Arc::new(
+            ReleasesDir::open(state_dir)
+                .map_err(|error| format!("{}: {}", state_dir.display(), log::chain(&error)))?,
+        )),
+        None => None,
+    };
+    let place = Place::open(config.state_dir.clone(), releases.clone())?;
+    let controlled = match (&config.control, releases) {
+        (Some(control), Some(releases)) => {
+            let listens = config.listen.iter().map(|(name, address)| format!("{name}={address}")).collect();
+            Some(Controlled::start(control, listens, releases, inputs, events.clone())?)
+        }
+        _ => None,
+    };
+    let world = World::new(config, place, events);
+    Ok(Driver::new(Inbox::new(signals, happened, heard)?, world, image, controlled))
 }

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use baton_core::ids::GenerationId;
 use baton_core::supervisor::Running;
+use baton_release::releases::ReleasesDir;
 
 /// Where the state is when nothing else is said.
-const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
+pub const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
 
 /// A folder that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -19,11 +21,12 @@ pub struct PlaceError {
 }
 
 /// The member's folders.
-#[derive(Debug)]
 pub struct Place {
     /// The bootloader's own working directory: what the image brought.
     image: PathBuf,
     scratch: PathBuf,
+    /// The releases on this member's disk, if it has control.
+    releases: Option<Arc<ReleasesDir>>,
 }
 
 /// The folders of one generation.
@@ -37,7 +40,7 @@ pub struct GenerationPlace {
 
 impl Place {
     /// Finds a folder that can be written: `state_dir`, else the default, else one among temporary files.
-    pub fn open(state_dir: Option<PathBuf>) -> Result<Self, PlaceError> {
+    pub fn open(state_dir: Option<PathBuf>, releases: Option<Arc<ReleasesDir>>) -> Result<Self, PlaceError> {
         let failed = |path: &PathBuf| {
             let path = path.clone();
             |source| PlaceError { path, source }
@@ -52,13 +55,17 @@ impl Place {
             Some(state_dir) => make(state_dir)?,
             None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton")))?,
         };
-        Ok(Self { image, scratch })
+        Ok(Self { image, scratch, releases })
     }
 
     /// Makes what a generation needs.
     pub fn prepare(&self, id: GenerationId, release: Running) -> Result<GenerationPlace, PlaceError> {
         let directory = match release {
-            Running::Image | Running::Release(_) => self.image.clone(),
+            Running::Image => self.image.clone(),
+            Running::Release(id) => match &self.releases {
+                Some(releases) => releases.path(id),
+                None => self.image.clone(),
+            },
         };
         let scratch = self.scratch.join(id.to_string());
         match std::fs::create_dir_all(&scratch) {

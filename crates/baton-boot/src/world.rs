@@ -2,7 +2,7 @@
 //!
 //! What takes long is only started here; its end comes back as an event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,7 +63,6 @@ struct Run {
 }
 
 /// Everything around the supervisor.
-#[derive(Debug)]
 pub struct World {
     config: Config,
     place: Place,
@@ -74,7 +73,12 @@ pub struct World {
     events: mpsc::UnboundedSender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
     slots: usize,
+    /// What generations that are gone wrote at last, the newest at the end.
+    last_words: VecDeque<(GenerationId, LastLines)>,
 }
+
+/// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
+const LAST_WORDS: usize = 4;
 
 impl World {
     /// A world without any process; what happens in it goes to `events`.
@@ -90,6 +94,7 @@ impl World {
             events,
             strays,
             slots: 1,
+            last_words: VecDeque::new(),
         }
     }
 
@@ -98,7 +103,7 @@ impl World {
         match command {
             Command::Open(slots) => self.slots = self.slots.max(slots),
             Command::Select { serving, private } => self.select(serving, private),
-            Command::Spawn { generation, plan, slot } => self.spawn(generation, plan, slot),
+            Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::Probe { generation, private } => self.probe(generation, private),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
@@ -155,7 +160,7 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, id: GenerationId, plan: Arc<Plan>, slot: Slot) {
+    fn spawn(&mut self, id: GenerationId, plan: &Arc<Plan>, slot: Slot) {
         let lines = LastLines::default();
         let run = Run {
             root: None,
@@ -167,7 +172,7 @@ impl World {
             notices: None,
         };
         self.runs.insert(id, run);
-        match self.launch(id, &plan, slot, &lines) {
+        match self.launch(id, plan, slot, &lines) {
             Ok((root, notices)) => {
                 if let Some(run) = self.runs.get_mut(&id) {
                     run.root = Some(root);
@@ -264,6 +269,10 @@ impl World {
             set(name, value.into());
         }
         set("BATON_RELEASE", plan.release.id().map_or("image".to_owned(), |id| id.to_string()).into());
+        if let Some(control) = &self.config.control {
+            set("BATON_MEMBER", control.member.to_string().into());
+            set("BATON_SERVICE", control.service.to_string().into());
+        }
         set("BATON_GENERATION", id.to_string().into());
         set("BATON_SCRATCH", scratch.into());
         set("NOTIFY_SOCKET", notify.into());
@@ -327,6 +336,9 @@ impl World {
     fn forget(&mut self, id: GenerationId) {
         if let Some(run) = self.runs.remove(&id) {
             run.notices.inspect(JoinHandle::abort);
+            self.last_words.push_back((id, run.lines));
+            let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+            self.last_words.drain(..surplus);
         }
         self.place.forget(id);
     }
@@ -342,7 +354,9 @@ impl World {
 
     /// The last lines that a generation wrote.
     pub fn last_lines(&self, id: GenerationId) -> Vec<String> {
-        self.runs.get(&id).map(|run| run.lines.get()).unwrap_or_default()
+        let living = self.runs.get(&id).map(|run| &run.lines);
+        let gone = || self.last_words.iter().find(|(gone, _)| *gone == id).map(|(_, lines)| lines);
+        living.or_else(gone).map(LastLines::get).unwrap_or_default()
     }
 
     /// Removes what only this run needed.

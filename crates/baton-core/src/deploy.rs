@@ -42,6 +42,9 @@ pub enum Kind {
     Halt {
         /// The rollout that is stopped.
         of: DeployId,
+        /// Whether members on trial give up the release at once. A person's halt lets running bakes finish;
+        /// the halt of a failing release does not.
+        hand_back: bool,
     },
     /// Go back to the fallback.
     Rollback {
@@ -83,7 +86,32 @@ pub enum PhaseSize {
     Share(Share),
 }
 
+/// Why a policy cannot be rolled out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPolicy {
+    /// There is no phase.
+    #[error("the policy has no phases: give at least one")]
+    NoPhases,
+    /// The whole fleet could be on trial at once.
+    #[error("max_unhealthy is 100 %, which would try the release everywhere at once: choose less")]
+    AllAtOnce,
+}
+
 impl Policy {
+    /// Whether the policy can be rolled out.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn check(&self) -> Result<(), InvalidPolicy> {
+        if self.phases.is_empty() {
+            Err(InvalidPolicy::NoPhases)
+        } else if self.max_unhealthy == Share::ALL {
+            Err(InvalidPolicy::AllAtOnce)
+        } else {
+            Ok(())
+        }
+    }
+
     /// The share of the fleet that may be unproven at once, where nothing else is said.
     const MAX_UNHEALTHY: Share = Share::from_percent(25);
     /// The share of tries that may fail, where nothing else is said: above what flaky starts cause.

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 pub use generation::{Change, Ending, Generation, Illegal, State};
 pub use message::{Command, Event, Order, Scope};
 pub use plan::{Launch, Plan, Running, Ticket};
-pub use report::{Cause, Fact, Standing, Status};
+pub use report::{Fact, Reason, Status, TrialState};
 pub use slots::Slot;
 pub use stop::{Urgency, shutdown};
 
@@ -57,7 +57,7 @@ pub struct Supervisor {
     /// Some generation has served: connections at the serving slot wait for it to come back.
     has_served: bool,
     trial: Option<Trial>,
-    last_trial: Option<(Ticket, Standing)>,
+    last_trial: Option<(Ticket, TrialState)>,
     restart: Option<Restart>,
     backoff: Backoff,
     stop: Option<Stop>,
@@ -158,7 +158,7 @@ impl Supervisor {
             Order::Forward(signal) => self.forward(signal, out),
             Order::Try(_) | Order::HandBack if self.stop.is_some() => {}
             Order::Try(launch) => self.try_plan(now, launch, out),
-            Order::HandBack => self.end_trial(now, &Cause::TakenBack, out),
+            Order::HandBack => self.end_trial(now, &Reason::TakenBack, out),
         }
     }
 
@@ -227,7 +227,7 @@ impl Supervisor {
             generation.healthy_since = None;
         }
         if self.is_candidate(id) {
-            self.try_failed(now, id, &Cause::Unhealthy, out);
+            self.try_failed(now, id, &Reason::Unhealthy, out);
         } else if self.serving == Some(id) {
             self.on_serving_unhealthy(now, id, fresh, out);
         }
@@ -236,21 +236,21 @@ impl Supervisor {
     /// A hung program is not cut off: the same release is started beside it and takes over when it is healthy.
     fn on_serving_unhealthy(&mut self, now: Millis, id: GenerationId, fresh: bool, out: &mut Vec<Command>) {
         if self.standby().is_some() {
-            return self.end_trial(now, &Cause::Unhealthy, out);
+            return self.end_trial(now, &Reason::Unhealthy, out);
         }
         if self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
-            self.refuse(id, &Cause::Unhealthy, out);
+            self.refuse(id, &Reason::Unhealthy, out);
         }
         let Some(generation) = self.find(id) else { return };
         let (plan, healthy_since) = (generation.plan.clone(), generation.healthy_since);
         if self.trial.is_none() && self.restart.is_none() && self.stop.is_none() {
             match self.backoff.next(now, healthy_since) {
                 Next::Restart(wait) => {
-                    out.push(Command::Say(Fact::Restarting(id, Cause::Unhealthy, wait)));
+                    out.push(Command::Say(Fact::Restarting(id, Reason::Unhealthy, wait)));
                     self.restart = Some(Restart { at: now + wait, plan, ticket: Ticket::Replace });
                 }
                 // It answers somebody, perhaps: leaving it is better than leaving nobody.
-                Next::GiveUp if fresh => out.push(Command::Say(Fact::GivenUp(id, Cause::Unhealthy))),
+                Next::GiveUp if fresh => out.push(Command::Say(Fact::GivenUp(id, Reason::Unhealthy))),
                 Next::GiveUp => {}
             }
         }
@@ -260,7 +260,7 @@ impl Supervisor {
         let Some(generation) = self.find_mut(id) else { return };
         generation.exit = Some(exit.clone());
         let (before, after) = (generation.state, generation.age(now));
-        let cause = Cause::Ended { exit, after };
+        let cause = Reason::Ended { exit, after };
         self.change(id, Change::Exited, out);
         if let Some(generation) = self.find_mut(id) {
             let ending = Ending { since: now, tree_asked: false, killed: false };
@@ -285,7 +285,7 @@ impl Supervisor {
     }
 
     /// The serving generation has ended.
-    fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Cause, out: &mut Vec<Command>) {
+    fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
         if self.standby().is_some() {
             return self.end_trial(now, &cause, out);
         }
@@ -294,7 +294,7 @@ impl Supervisor {
         }
         let Some(generation) = self.find(id).cloned() else { return };
         self.serving = None;
-        let asked_for_it = matches!(&cause, Cause::Ended { exit: Exit::Code(code), after }
+        let asked_for_it = matches!(&cause, Reason::Ended { exit: Exit::Code(code), after }
             if *code == generation.plan.settings.relaunch_exit_code && *after >= RELAUNCH_AGE_MIN);
         let next = match generation.plan.settings.on_exit {
             _ if asked_for_it => Next::Restart(Millis::ZERO),
@@ -314,12 +314,12 @@ impl Supervisor {
     fn on_emptied(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find(id) else { return };
         let (slot, after) = (generation.slot, generation.age(now));
-        let cause = generation.exit.clone().map(|exit| Cause::Ended { exit, after });
+        let cause = generation.exit.clone().map(|exit| Reason::Ended { exit, after });
         self.change(id, Change::Emptied, out);
         if self.find(id).is_some_and(|g| g.state == State::Gone) {
             self.slots.owner_gone(slot);
             // One that never ran has been told of already.
-            if !matches!(cause, Some(Cause::Ended { exit: Exit::FailedToStart { .. }, .. })) {
+            if !matches!(cause, Some(Reason::Ended { exit: Exit::FailedToStart { .. }, .. })) {
                 out.push(Command::Say(Fact::Gone(id, cause)));
             }
             out.push(Command::Forget(id));
@@ -356,7 +356,7 @@ impl Supervisor {
         } else if generation.settles_at().is_some_and(|at| at <= now) {
             self.on_healthy(now, id, out);
         } else if generation.judged_by().is_some_and(|at| at <= now) {
-            self.on_never_healthy(now, id, &Cause::NotHealthyIn(limit), out);
+            self.on_never_healthy(now, id, &Reason::NotHealthyIn(limit), out);
         } else if generation.probe_due().is_some_and(|at| at <= now) {
             let private = generation.slot != self.serving_slot;
             if let Some(generation) = self.find_mut(id) {
@@ -366,7 +366,7 @@ impl Supervisor {
         }
     }
 
-    fn on_never_healthy(&mut self, now: Millis, id: GenerationId, cause: &Cause, out: &mut Vec<Command>) {
+    fn on_never_healthy(&mut self, now: Millis, id: GenerationId, cause: &Reason, out: &mut Vec<Command>) {
         if self.is_candidate(id) {
             return self.try_failed(now, id, cause, out);
         }

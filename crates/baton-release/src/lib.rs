@@ -1,1 +1,26 @@
-//! A directory and its chunks: walk, cut, fetch, lay out, verify.
+//! A directory and its chunks: cut it, push it, fetch it, lay it out, verify it.
+//!
+//! A release is described by its [`Manifest`](baton_core::release::Manifest); its content lies in an
+//! [`ArtefactStore`](store::ArtefactStore) as chunks that are named by their hash. Members keep complete, verified
+//! releases in a [`ReleasesDir`](releases::ReleasesDir), from where they start without any network.
+//!
+//! Everything here blocks; callers that must not wait put it on a thread.
+
+mod beneath;
+pub mod chunk;
+pub mod disk;
+pub mod fetch;
+pub mod manifest;
+mod parallel;
+pub mod releases;
+pub mod remote;
+pub mod store;
+
+#[cfg(feature = "push")]
+mod cut;
+#[cfg(feature = "push")]
+mod provenance;
+#[cfg(feature = "push")]
+pub mod push;
+#[cfg(feature = "push")]
+mod walk;

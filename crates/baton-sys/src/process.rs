@@ -86,6 +86,11 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(process::set_child_subreaper(Some(process::getpid()))?)
 }
 
+/// The name of this host, as its kernel knows it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Takes the exit status of one child that has ended, if there is any.
 pub fn reap() -> io::Result<Option<(i32, Exit)>> {
     loop {

@@ -1,1 +1,15 @@
 //! What leaves the process: protobuf sessions, stored records and the JSON of the API.
+
+pub mod api;
+pub mod session;
+
+/// Generated from `proto/baton/v1`.
+#[allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::all,
+    reason = "generated; the protobuf files are its documentation"
+)]
+pub mod v1 {
+    tonic::include_proto!("baton.v1");
+}

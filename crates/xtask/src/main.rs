@@ -1,3 +1,19 @@
-//! Checks and chores of this repository.
+//! Checks and chores of this repository: `cargo xtask NAME`.
 
-fn main() {}
+mod check;
+
+use anyhow::bail;
+
+const HELP: &str = "\
+cargo xtask check            format, lints, structure, documentation
+cargo xtask simulate SEEDS   rollouts of a simulated fleet
+cargo xtask bench            speed, against peers";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["check"] => check::run(),
+        _ => bail!("what is to be done?\n{HELP}"),
+    }
+}

@@ -7,11 +7,12 @@ use super::generation::Illegal;
 use super::plan::{Running, Ticket};
 use crate::exit::Exit;
 use crate::ids::GenerationId;
+use crate::report::Cause;
 use crate::units::Millis;
 
 /// Why a generation was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
+pub enum Reason {
     /// Its main process ended.
     Ended {
         /// How.
@@ -29,21 +30,20 @@ pub enum Cause {
     Superseded,
 }
 
-impl Cause {
-    /// One word for machines.
-    pub fn code(&self) -> &'static str {
+impl Reason {
+    /// What it comes to for the release; nothing when the release is not to blame.
+    pub fn blames(&self) -> Option<Cause> {
         match self {
-            Self::Ended { exit: Exit::FailedToStart { .. }, .. } => "cannot-start",
-            Self::Ended { .. } => "exited",
-            Self::NotHealthyIn(_) => "startup-timeout",
-            Self::Unhealthy => "unhealthy",
-            Self::TakenBack => "taken-back",
-            Self::Superseded => "superseded",
+            Self::Ended { exit: Exit::FailedToStart { .. }, .. } => Some(Cause::Launch),
+            Self::Ended { .. } => Some(Cause::Exit),
+            Self::NotHealthyIn(_) => Some(Cause::Startup),
+            Self::Unhealthy => Some(Cause::Unhealthy),
+            Self::TakenBack | Self::Superseded => None,
         }
     }
 }
 
-impl fmt::Display for Cause {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended { exit, after } => f.write_str(&exit.sentence(*after)),
@@ -65,9 +65,9 @@ pub enum Fact {
     /// A generation stayed healthy for the whole bake.
     Proven(GenerationId, Running),
     /// A try failed before the switch and is repeated.
-    Retried(GenerationId, Cause),
+    Retried(GenerationId, Reason),
     /// A trial ended without success.
-    Refused(GenerationId, Running, Cause),
+    Refused(GenerationId, Running, Reason),
     /// The serving generation was given up for the one that stood by.
     HandedBack {
         /// Who had served.
@@ -76,13 +76,13 @@ pub enum Fact {
         to: GenerationId,
     },
     /// The serving generation failed with nobody standing by; the same is launched again after this wait.
-    Restarting(GenerationId, Cause, Millis),
+    Restarting(GenerationId, Reason, Millis),
     /// The generation that stood by has ended.
-    StandbyLost(GenerationId, Cause),
+    StandbyLost(GenerationId, Reason),
     /// It failed too often, or was told not to restart.
-    GivenUp(GenerationId, Cause),
+    GivenUp(GenerationId, Reason),
     /// No process of a generation is left.
-    Gone(GenerationId, Option<Cause>),
+    Gone(GenerationId, Option<Reason>),
     /// The container is being stopped.
     Stopping,
     /// A fault in the bootloader itself.
@@ -118,27 +118,32 @@ impl fmt::Display for Fact {
 
 /// How the trial under way, or the last one, stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum TrialState {
     /// The candidate is starting or being judged.
     Trying,
     /// The candidate serves and bakes.
     Proving,
     /// It stayed healthy for the whole bake.
     Proven,
-    /// It was not kept.
+    /// It failed.
     Refused {
-        /// One word for machines.
-        code: &'static str,
-        /// One sentence for people.
+        /// Why, for machines.
+        cause: Cause,
+        /// Why, for people.
         detail: String,
         /// The generation that failed.
         generation: GenerationId,
     },
+    /// It was taken back or superseded: it may be good.
+    Dropped,
 }
 
-impl Standing {
-    pub(super) fn refused(generation: GenerationId, cause: &Cause) -> Self {
-        Self::Refused { code: cause.code(), detail: cause.to_string(), generation }
+impl TrialState {
+    pub(super) fn ended(generation: GenerationId, reason: &Reason) -> Self {
+        match reason.blames() {
+            Some(cause) => Self::Refused { cause, detail: reason.to_string(), generation },
+            None => Self::Dropped,
+        }
     }
 }
 
@@ -152,7 +157,7 @@ pub struct Status {
     /// Who stands by, to be handed back to.
     pub standby: Option<Running>,
     /// The trial under way or, when none is, the last one.
-    pub trial: Option<(Ticket, Standing)>,
+    pub trial: Option<(Ticket, TrialState)>,
     /// How many generations are finishing.
     pub draining: usize,
 }

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::report::{Cause, Fact};
+use super::report::{Fact, Reason};
 use super::{Change, Command, Ending, Scope, State, Supervisor};
 use crate::ids::GenerationId;
 use crate::signal::Signal;
@@ -87,13 +87,13 @@ impl Supervisor {
     }
 
     /// Leaves with the program's exit code, so that the engine sees it.
-    pub(super) fn give_up(&mut self, now: Millis, id: GenerationId, cause: Cause, out: &mut Vec<Command>) {
+    pub(super) fn give_up(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
         let code = exit_code(&cause);
         out.push(Command::Say(Fact::GivenUp(id, cause)));
         self.begin_stop(now, code, out);
     }
 
-    pub(super) fn remember_exit(&mut self, id: GenerationId, cause: &Cause) {
+    pub(super) fn remember_exit(&mut self, id: GenerationId, cause: &Reason) {
         if let Some(stop) = self.stop.as_mut().filter(|stop| stop.leader == Some(id)) {
             stop.code = exit_code(cause);
         }
@@ -165,9 +165,9 @@ impl Supervisor {
 }
 
 /// The exit code that tells why the member gave up.
-fn exit_code(cause: &Cause) -> u8 {
+fn exit_code(cause: &Reason) -> u8 {
     match cause {
-        Cause::Ended { exit, .. } => exit.code(),
-        Cause::NotHealthyIn(_) | Cause::Unhealthy | Cause::TakenBack | Cause::Superseded => 1,
+        Reason::Ended { exit, .. } => exit.code(),
+        Reason::NotHealthyIn(_) | Reason::Unhealthy | Reason::TakenBack | Reason::Superseded => 1,
     }
 }

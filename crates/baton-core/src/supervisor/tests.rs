@@ -6,6 +6,7 @@ use std::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::report::Cause;
 use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSettings};
 
 /// A process as the world sees it.
@@ -217,7 +218,7 @@ impl World {
         self.now = end;
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> TrialState {
         self.machine.status().trial.unwrap().1
     }
 }
@@ -231,7 +232,7 @@ fn p2_nobody_reaches_a_candidate_before_it_is_healthy_and_the_old_one_stands_by(
     world.order(Order::Try(launch(2, 5000)));
     world.pass(SECOND, &[1]);
     assert_eq!(world.selected.0, served_from);
-    assert_eq!(world.standing(), Standing::Trying);
+    assert_eq!(world.standing(), TrialState::Trying);
     world.pass(SECOND, &[1, 2]);
     assert_ne!(world.selected.0, served_from);
     let status = world.machine.status();
@@ -247,10 +248,10 @@ fn a_candidate_that_never_gets_healthy_is_tried_twice_and_refused() {
     let mut world = World::serving(1);
     world.order(Order::Try(launch(2, 5000)));
     world.pass(Millis::from_secs(61), &[1]);
-    assert_eq!(world.standing(), Standing::Trying, "the second try");
+    assert_eq!(world.standing(), TrialState::Trying, "the second try");
     world.pass(Millis::from_secs(61), &[1]);
-    let Standing::Refused { code, detail, .. } = world.standing() else { panic!() };
-    assert_eq!((code, detail.as_str()), ("startup-timeout", "not healthy within 1 min"));
+    let TrialState::Refused { cause, detail, .. } = world.standing() else { panic!() };
+    assert_eq!((cause, detail.as_str()), (Cause::Startup, "not healthy within 1 min"));
     assert_eq!(world.machine.status().serving, Some(release(1)));
 }
 
@@ -267,7 +268,7 @@ fn p9_a_crash_or_lost_health_within_the_bake_hands_back_at_once() {
         }
         let status = world.machine.status();
         assert_eq!((status.serving, status.standby), (Some(release(1)), None), "crash {crash}");
-        assert!(matches!(world.standing(), Standing::Refused { .. }));
+        assert!(matches!(world.standing(), TrialState::Refused { .. }));
         assert_eq!(world.committed, [release(1)]);
         assert_eq!(world.machine.generations().iter().filter(|g| g.state == State::Serving).count(), 1);
     }
@@ -337,8 +338,8 @@ fn f14_a_program_that_cannot_be_spawned_leaves_the_old_one_alone() {
     let mut world = World::serving(1);
     world.cannot_spawn = true;
     world.order(Order::Try(launch(2, 5000)));
-    let Standing::Refused { code, .. } = world.standing() else { panic!() };
-    assert_eq!(code, "cannot-start");
+    let TrialState::Refused { cause, .. } = world.standing() else { panic!() };
+    assert_eq!(cause, Cause::Launch);
     assert_eq!(world.machine.status().serving, Some(release(1)));
 }
 

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::plan::{Launch, Plan, Ticket};
-use super::report::{Cause, Fact, Standing};
+use super::report::{Fact, Reason, TrialState};
 use super::{Change, Command, Generation, Restart, State, Supervisor};
 use crate::backoff::{Backoff, Next};
 use crate::ids::GenerationId;
@@ -42,8 +42,8 @@ impl Trial {
         matches!(self.ticket, Ticket::Restore | Ticket::Replace)
     }
 
-    pub fn standing(&self) -> (Ticket, Standing) {
-        let standing = if self.baked_at.is_some() { Standing::Proving } else { Standing::Trying };
+    pub fn standing(&self) -> (Ticket, TrialState) {
+        let standing = if self.baked_at.is_some() { TrialState::Proving } else { TrialState::Trying };
         (self.ticket, standing)
     }
 }
@@ -53,7 +53,7 @@ impl Supervisor {
     /// stands by is always the last that was proven.
     pub(super) fn try_plan(&mut self, now: Millis, launch: Launch, out: &mut Vec<Command>) {
         if self.trial.is_some() {
-            self.end_trial(now, &Cause::Superseded, out);
+            self.end_trial(now, &Reason::Superseded, out);
         }
         // A launch that waits would only bring back what this one is to replace, unless nothing serves.
         if self.serving.is_some() {
@@ -114,7 +114,7 @@ impl Supervisor {
         if !trial.replaces_the_serving() {
             self.backoff = Backoff::new(trial.plan.settings.max_restarts);
         }
-        self.last_trial = Some((trial.ticket, Standing::Proven));
+        self.last_trial = Some((trial.ticket, TrialState::Proven));
         out.push(Command::Commit { plan: trial.plan, ticket: trial.ticket });
         if let Some(standby) = self.standby() {
             self.retire(now, standby, out);
@@ -126,7 +126,7 @@ impl Supervisor {
         &mut self,
         now: Millis,
         id: GenerationId,
-        cause: &Cause,
+        cause: &Reason,
         out: &mut Vec<Command>,
     ) {
         self.retire(now, id, out);
@@ -155,10 +155,10 @@ impl Supervisor {
         id: GenerationId,
         plan: Arc<Plan>,
         ticket: Ticket,
-        cause: &Cause,
+        cause: &Reason,
         out: &mut Vec<Command>,
     ) {
-        let leave = plan.settings.on_exit == OnExit::Exit && matches!(cause, Cause::Ended { .. });
+        let leave = plan.settings.on_exit == OnExit::Exit && matches!(cause, Reason::Ended { .. });
         match if leave { Next::GiveUp } else { self.backoff.next(now, None) } {
             Next::Restart(wait) => {
                 out.push(Command::Say(Fact::Restarting(id, cause.clone(), wait)));
@@ -170,7 +170,7 @@ impl Supervisor {
     }
 
     /// Ends the trial without success, and returns to the generation that stands by if it had switched.
-    pub(super) fn end_trial(&mut self, now: Millis, cause: &Cause, out: &mut Vec<Command>) {
+    pub(super) fn end_trial(&mut self, now: Millis, cause: &Reason, out: &mut Vec<Command>) {
         let Some(trial) = &self.trial else { return };
         let (id, switched) = (trial.generation, trial.baked_at.is_some());
         if !switched {
@@ -180,7 +180,7 @@ impl Supervisor {
         } else if let Some(standby) = self.standby() {
             self.refuse(id, cause, out);
             self.hand_back(now, id, standby, out);
-        } else if *cause == Cause::Superseded {
+        } else if *cause == Reason::Superseded {
             // Nothing to return to: it goes on serving, unproven, until the next one has taken over.
             self.refuse(id, cause, out);
         }
@@ -201,13 +201,13 @@ impl Supervisor {
         self.retire(now, from, out);
     }
 
-    pub(super) fn refuse(&mut self, id: GenerationId, cause: &Cause, out: &mut Vec<Command>) {
+    pub(super) fn refuse(&mut self, id: GenerationId, cause: &Reason, out: &mut Vec<Command>) {
         let Some(trial) = self.trial.take() else { return };
         // What runs anyway is not refused: it is launched again, and that is told.
         if !trial.replaces_the_serving() {
             out.push(Command::Say(Fact::Refused(id, trial.plan.release, cause.clone())));
         }
-        self.last_trial = Some((trial.ticket, Standing::refused(id, cause)));
+        self.last_trial = Some((trial.ticket, TrialState::ended(id, cause)));
     }
 
     fn select_serving_alone(&self, out: &mut Vec<Command>) {

@@ -1,0 +1,34 @@
+# Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
+
+.PHONY: demo test check build bench simulate setup
+MUSL = x86_64-unknown-linux-musl
+
+## demo: the whole product in a minute and a half, on this machine
+demo: build
+	target/release/baton demo
+
+## test: every test
+test: setup
+	cargo build --workspace --locked
+	cargo test --workspace --locked
+
+## check: format, lints, structure, documentation
+check: setup
+	cargo xtask check
+
+## build: the programs as people get them; the bootloader static
+build: setup
+	cargo build --workspace --release --locked
+	cargo build --package baton-boot --profile boot --target $(MUSL) --locked
+	install -m 755 target/$(MUSL)/boot/baton-boot target/release/baton-boot
+
+## bench: speed, as ratios against a peer in the same run
+bench: build
+	cargo xtask bench
+
+## simulate: 10,000 rollouts of 4,000 members
+simulate:
+	cargo run --release --quiet --package xtask -- simulate 10000
+
+setup:
+	@scripts/setup

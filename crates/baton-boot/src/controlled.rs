@@ -1,0 +1,228 @@
+//! What a member does that has control: it hears wishes, brings releases to its disk, and reports.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_core::ids::{Epoch, GenerationId, ReleaseId};
+use baton_core::member::{Action, Input, Member};
+use baton_core::report::{Cause, Refusal, Seen};
+use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Ticket, TrialState};
+use baton_core::units::Millis;
+use baton_release::fetch::{FetchError, fetch};
+use baton_release::releases::{self, ReleasesDir, VerifyError};
+use baton_release::remote::Remote;
+use baton_wire::session::Hello;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::config::Control;
+use crate::log;
+use crate::session::{Saying, Session};
+
+/// How long a goodbye may take. Control learns of the end anyway, a lease later.
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// A member's side of control.
+pub struct Controlled {
+    member: Member,
+    releases: Arc<ReleasesDir>,
+    remote: Arc<Remote>,
+    inputs: mpsc::UnboundedSender<Input>,
+    orders: mpsc::UnboundedSender<Event>,
+    saying: watch::Sender<Saying>,
+    session: JoinHandle<()>,
+    status: Status,
+}
+
+impl Controlled {
+    /// Reads what this member has not forgotten, and starts its session.
+    pub fn start(
+        control: &Control,
+        listens: Vec<String>,
+        releases: Arc<ReleasesDir>,
+        inputs: mpsc::UnboundedSender<Input>,
+        orders: mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, Box<dyn Error>> {
+        let seen = releases.seen()?.map(|seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
+        let committed = releases.committed()?.map(|committed| (committed.release, committed.epoch));
+        let member = Member::new(control.member.clone(), seen, committed);
+        let (saying, said) = watch::channel(Saying::Report(member.report().into()));
+        let hello = Hello {
+            member: control.member.clone(),
+            service: control.service.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            listens,
+        };
+        let session = Session::new(&control.server, hello, said, inputs.clone())?;
+        let session = tokio::spawn(session.run());
+        let remote = Arc::new(Remote::new(&control.server));
+        Ok(Self { member, releases, remote, inputs, orders, saying, session, status: Status::default() })
+    }
+
+    /// Starts what this member has committed to; `false` when that is nothing.
+    pub fn restore(&self) -> bool {
+        let Some((release, _)) = self.member.committed() else { return false };
+        self.try_release(release, Ticket::Restore, Millis::ZERO);
+        true
+    }
+
+    /// Takes in what happened and does what follows.
+    pub fn step(&mut self, now: Millis, input: Input) {
+        for action in self.member.step(now, input) {
+            match action {
+                Action::Remember(seen) => self.remember(seen),
+                Action::Stage(release) => self.stage(release),
+                Action::Try { release, ticket, bake } => self.try_release(release, ticket, bake),
+                Action::HandBack => self.order(Order::HandBack),
+            }
+        }
+    }
+
+    /// When to call [`Controlled::step`] with [`Input::Woken`].
+    pub fn deadline(&self) -> Option<Millis> {
+        self.member.deadline()
+    }
+
+    /// Takes in how the generations stand, and tells control when anything has changed. `last_lines` gives what
+    /// a generation wrote at last.
+    pub fn report(&mut self, now: Millis, status: Status, last_lines: impl Fn(GenerationId) -> Vec<String>) {
+        if status != self.status {
+            self.status = status.clone();
+            self.step(now, Input::Stands(with_last_lines(status, last_lines)));
+        }
+        let report = Saying::Report(self.member.report().into());
+        self.saying.send_if_modified(|said| {
+            let changed = *said != report;
+            *said = report;
+            changed
+        });
+    }
+
+    /// Writes down what is proven; the report follows when it is on disk.
+    pub fn commit(&self, plan: &Plan, ticket: Ticket) {
+        let Running::Release(release) = plan.release else { return };
+        let epoch = match (ticket, self.member.committed()) {
+            (Ticket::Deploy { epoch, .. }, _) => epoch,
+            (Ticket::Restore | Ticket::Replace | Ticket::Reload, Some((known, _))) if known == release => {
+                return;
+            }
+            (Ticket::Restore | Ticket::Replace | Ticket::Reload, _) => {
+                self.member.report().seen.map_or(Epoch(0), |seen| seen.epoch)
+            }
+        };
+        self.blocking(move |releases, _| match releases.commit(release, epoch) {
+            Ok(()) => Some(Input::Committed(release, epoch)),
+            Err(error) => {
+                log::say(format_args!("cannot commit release {}: {}", release.short(), log::chain(&error)));
+                None
+            }
+        });
+    }
+
+    /// Says goodbye, if control is there to hear it.
+    pub async fn leave(self) {
+        self.saying.send_replace(Saying::Goodbye);
+        let _ = tokio::time::timeout(GOODBYE, self.session).await;
+    }
+
+    fn remember(&self, seen: Seen) {
+        self.blocking(move |releases, _| {
+            Some(match releases.see(releases::Seen { epoch: seen.epoch, deploy: seen.deploy }) {
+                Ok(()) => Input::Remembered(seen),
+                Err(error) => {
+                    log::say(format_args!(
+                        "cannot obey deploy {}: {}",
+                        seen.deploy.short(),
+                        log::chain(&error)
+                    ));
+                    Input::NotRemembered(seen)
+                }
+            })
+        });
+    }
+
+    fn stage(&self, release: ReleaseId) {
+        self.blocking(move |releases, remote| {
+            Some(match fetch(release, remote, releases, &|_| {}) {
+                Ok(_) => Input::Staged(release),
+                Err(error) => {
+                    log::say(format_args!(
+                        "cannot fetch release {}: {}",
+                        release.short(),
+                        log::chain(&error)
+                    ));
+                    Input::NotStaged(release, refusal_of_fetch(&error))
+                }
+            })
+        });
+    }
+
+    /// Verifies a release and has it tried. One that was altered on disk is refused, and fetched again later.
+    fn try_release(&self, release: ReleaseId, ticket: Ticket, bake: Millis) {
+        let orders = self.orders.clone();
+        self.blocking(move |releases, _| {
+            let verified = releases.verify(release).and_then(|()| releases.manifest(release));
+            match verified {
+                Ok(manifest) => {
+                    let plan = Arc::new(Plan::new(Running::Release(release), manifest.run));
+                    let _ = orders.send(Event::Order(Order::Try(Launch { plan, ticket, bake })));
+                    None
+                }
+                Err(error) => {
+                    log::say(format_args!(
+                        "cannot launch release {}: {}",
+                        release.short(),
+                        log::chain(&error)
+                    ));
+                    Some(Input::NotStaged(release, refusal_of_verify(&error)))
+                }
+            }
+        });
+    }
+
+    fn order(&self, order: Order) {
+        let _ = self.orders.send(Event::Order(order));
+    }
+
+    /// Does something that waits for a disk or the network, on a thread of its own.
+    fn blocking(&self, work: impl FnOnce(&ReleasesDir, &Remote) -> Option<Input> + Send + 'static) {
+        let (releases, remote, inputs) = (self.releases.clone(), self.remote.clone(), self.inputs.clone());
+        spawn_blocking(move || {
+            if let Some(input) = work(&releases, &remote) {
+                // The receiver lives as long as the member.
+                let _ = inputs.send(input);
+            }
+        });
+    }
+}
+
+fn with_last_lines(mut status: Status, last_lines: impl Fn(GenerationId) -> Vec<String>) -> Status {
+    if let Some((_, TrialState::Refused { detail, generation, .. })) = &mut status.trial {
+        for line in last_lines(*generation) {
+            detail.push('\n');
+            detail.push_str(&line);
+        }
+    }
+    status
+}
+
+fn refusal_of_fetch(error: &FetchError) -> Refusal {
+    let cause = match error {
+        FetchError::Store(_) => Cause::Fetch,
+        FetchError::Refused(_) | FetchError::Chunk { .. } | FetchError::Changed(_) => Cause::Verify,
+        FetchError::Disk(_) => Cause::Disk,
+    };
+    Refusal { cause, detail: log::chain(error) }
+}
+
+fn refusal_of_verify(error: &VerifyError) -> Refusal {
+    let cause = match error {
+        VerifyError::Disk(_) => Cause::Disk,
+        VerifyError::Absent(_)
+        | VerifyError::Manifest(_)
+        | VerifyError::Altered { .. }
+        | VerifyError::Touched(_) => Cause::Verify,
+    };
+    Refusal { cause, detail: log::chain(error) }
+}

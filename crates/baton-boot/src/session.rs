@@ -1,0 +1,176 @@
+//! The session with control: kept up as long as the member lives, never waited for.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use baton_core::member::Input;
+use baton_core::report::{Report, Stamp};
+use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
+use baton_wire::v1::members_client::MembersClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::log;
+
+/// How often control hears of a member that has nothing to say: four times in a lease, so that one lost
+/// message does not make it silent.
+const HEARTBEAT: Duration = Duration::from_millis(2500);
+/// How long connecting may take.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How often the connection is asked whether it still is one, and how long it has to answer: a half-open one
+/// is noticed within 5 s.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
+/// The longest wait before the next attempt. Each is drawn at random from zero to a limit that doubles: after
+/// a restart of control its members must not all come in the same moment.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MIN: Duration = Duration::from_millis(100);
+/// Messages that may wait for the connection. More would be news that is no longer true.
+const QUEUE: usize = 4;
+
+/// What the member has to say: the newest only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saying {
+    /// How it stands.
+    Report(Box<Report>),
+    /// It ends.
+    Goodbye,
+}
+
+/// One member's session.
+pub struct Session {
+    hello: Hello,
+    saying: watch::Receiver<Saying>,
+    heard: mpsc::UnboundedSender<Input>,
+    endpoint: Endpoint,
+    life: u64,
+    sequence: u64,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("cannot connect")]
+    Connect(#[from] tonic::transport::Error),
+    #[error("control ended the session: {0}")]
+    Refused(String),
+    #[error("control said something that cannot be understood")]
+    Invalid(#[from] InvalidMessage),
+    #[error("control closed the session")]
+    Closed,
+}
+
+impl From<tonic::Status> for Ended {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(status.message().to_owned())
+    }
+}
+
+impl Session {
+    /// A session with the control at `server` (`http://HOST:PORT`), not begun yet.
+    pub fn new(
+        server: &str,
+        hello: Hello,
+        saying: watch::Receiver<Saying>,
+        heard: mpsc::UnboundedSender<Input>,
+    ) -> Result<Self, tonic::transport::Error> {
+        let endpoint = Endpoint::from_shared(server.to_owned())?
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(true);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let life = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        Ok(Self { hello, saying, heard, endpoint, life, sequence: 0 })
+    }
+
+    /// Keeps the session up until the member says goodbye.
+    pub async fn run(mut self) {
+        let mut limit = WAIT_MIN;
+        // A long outage is told once, not at every attempt.
+        let mut told = false;
+        loop {
+            let (connected, ended) = match self.once().await {
+                Ok(()) => return,
+                Err(ended) => ended,
+            };
+            if connected {
+                (limit, told) = (WAIT_MIN, false);
+            }
+            if !told {
+                log::say(format_args!("without control: {}", log::chain(&ended)));
+                told = true;
+            }
+            let wait = limit.mul_f64(fastrand::f64());
+            limit = (limit * 2).min(WAIT_MAX);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One connection, until it ends. `Ok` after a goodbye, else whether it had begun and why it ended.
+    async fn once(&mut self) -> Result<(), (bool, Ended)> {
+        let channel = self.endpoint.connect().await.map_err(|error| (false, error.into()))?;
+        self.talk(channel).await.map_err(|ended| (true, ended))
+    }
+
+    async fn talk(&mut self, channel: Channel) -> Result<(), Ended> {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let send = |message: FromMember| {
+            let out = out.clone();
+            async move { out.send(message.to_wire()).await.map_err(|_| Ended::Closed) }
+        };
+        send(FromMember::Hello(self.hello.clone())).await?;
+        let mut client = MembersClient::new(channel);
+        let mut incoming = client.session(ReceiverStream::new(queue)).await?.into_inner();
+        let mut heartbeat = interval(HEARTBEAT);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Control knows nothing of this member yet: whatever there is to say is news.
+        self.saying.mark_changed();
+        loop {
+            tokio::select! {
+                message = incoming.message() => match message? {
+                    Some(message) => self.hear(message)?,
+                    None => return Err(Ended::Closed),
+                },
+                changed = self.saying.changed() => {
+                    let saying = self.saying.borrow_and_update().clone();
+                    match saying {
+                        Saying::Report(report) if changed.is_ok() => {
+                            send(FromMember::Report(Report { stamp: self.stamp(), ..*report })).await?;
+                        }
+                        Saying::Report(_) | Saying::Goodbye => {
+                            send(FromMember::Goodbye).await?;
+                            drop(out);
+                            // Control closes its side when it has heard.
+                            while incoming.message().await.is_ok_and(|message| message.is_some()) {}
+                            return Ok(());
+                        }
+                    }
+                },
+                _ = heartbeat.tick() => {
+                    let stamp = self.stamp();
+                    send(FromMember::Heartbeat(stamp)).await?;
+                }
+            }
+        }
+    }
+
+    fn hear(&self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
+        let input = match ToMember::from_wire(message)? {
+            // A newer control may say more than this version knows.
+            None => return Ok(()),
+            Some(ToMember::Wish(wish)) => Input::Wish(wish),
+            Some(ToMember::Grant { deploy, bake }) => Input::Grant { deploy, bake },
+            Some(ToMember::HandBack { deploy }) => Input::HandBack { deploy },
+        };
+        // The receiver lives as long as the member.
+        let _ = self.heard.send(input);
+        Ok(())
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.sequence += 1;
+        Stamp { life: self.life, sequence: self.sequence }
+    }
+}

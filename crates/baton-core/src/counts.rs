@@ -1,0 +1,148 @@
+//! Where every member stands in a rollout, and how many stand where.
+
+use crate::deploy::{Deploy, Kind};
+use crate::fleet::{Fleet, Member, Presence, Silence, Tie};
+use crate::report::Refusal;
+use crate::units::Millis;
+
+/// How many members there are of each sort.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Heard of within the lease.
+    pub live: u32,
+    /// Not heard of within the lease, not gone.
+    pub silent: u32,
+    /// Gone, while they hold a slot.
+    pub gone: u32,
+    /// Live, healthy, and on the release for the whole bake.
+    pub proven: u32,
+    /// Proven with not one connection accepted during the bake.
+    pub proven_without_traffic: u32,
+    /// Members that take a slot.
+    pub open: u32,
+    /// Members that have, may have or may yet get the release by what was granted.
+    pub held: u32,
+    /// Members on trial whose end is not known.
+    pub unsettled: u32,
+    /// Members with a slot that refused.
+    pub refused: u32,
+    /// Members without a slot that cannot stage the release.
+    pub unstageable: u32,
+    /// Members that tried the release.
+    pub tries: u32,
+    /// Of those, the ones that failed.
+    pub failed: u32,
+    /// Of those, the ones that still take a slot.
+    pub failed_open: u32,
+    /// Live members with no old generation left.
+    pub drained: u32,
+}
+
+impl Counts {
+    /// Members that are not gone.
+    pub const fn present(&self) -> u32 {
+        self.live + self.silent
+    }
+
+    /// How much of the fleet is silent.
+    pub const fn silence(&self) -> Silence {
+        Silence { silent: self.silent, of: self.present() }
+    }
+
+    /// Members that had their turn and came to an end. Those who fell silent did not: silence must not
+    /// move a rollout on.
+    pub(crate) const fn settled(&self) -> u32 {
+        self.proven + self.refused
+    }
+
+    pub(crate) fn add(&mut self, member: &Member, place: &Place<'_>, kind: Kind) {
+        let one = |condition: bool| u32::from(condition);
+        let slot = matches!(member.tie, Tie::Slot(_));
+        let found = member.tie == Tie::Found;
+        let live = place.presence == Presence::Live;
+        self.live += one(live);
+        self.silent += one(matches!(place.presence, Presence::Silent { .. }));
+        self.gone += one(place.presence == Presence::Gone);
+        self.proven += one(place.proven);
+        self.open += one(place.open);
+        self.held += one(slot || found);
+        self.refused += one(slot && place.refusal.is_some());
+        self.unstageable += one(!slot && place.refusal.is_some());
+        self.unsettled += one(place.open && place.refusal.is_none() && place.presence != Presence::Gone);
+        self.tries += one(slot || (found && kind == Kind::Rollout));
+        self.failed += one(place.failure.is_some());
+        self.failed_open += one(place.failure.is_some() && place.open);
+        if let Some(report) = &member.report {
+            self.proven_without_traffic += one(place.proven && slot && report.bake_connections == 0);
+            self.drained += one(live && report.drained);
+        }
+    }
+}
+
+/// How a member failed the release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Failure<'a> {
+    /// It refused it.
+    Refused(&'a Refusal),
+    /// It fell silent between its grant and its proof.
+    Silent,
+    /// It vanished.
+    Gone,
+    /// It had proven it and then crashed or lost its health.
+    Relapsed,
+}
+
+/// Where one member stands in a rollout.
+pub(crate) struct Place<'a> {
+    pub(crate) presence: Presence,
+    pub(crate) proven: bool,
+    /// Whether it takes a slot.
+    pub(crate) open: bool,
+    pub(crate) refusal: Option<&'a Refusal>,
+    pub(crate) failure: Option<Failure<'a>>,
+}
+
+/// A fleet, the deploy in force, and the time at which they are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) fleet: &'a Fleet,
+    pub(crate) deploy: &'a Deploy,
+    pub(crate) now: Millis,
+}
+
+impl<'a> Moment<'a> {
+    pub(crate) fn place(&self, member: &'a Member) -> Place<'a> {
+        let presence = member.presence(self.now);
+        let proven = presence == Presence::Live && member.proves(self.deploy);
+        let open = match member.tie {
+            Tie::Slot(_) => !proven,
+            // Somebody who may still be on trial from an earlier deploy is as unproven as anybody.
+            Tie::Leftover => true,
+            Tie::Found | Tie::Nothing => presence != Presence::Gone && member.on_trial(),
+        };
+        let refusal = member.refusal(self.deploy);
+        Place { presence, proven, open, refusal, failure: self.failure(member, presence, proven) }
+    }
+
+    fn failure(&self, member: &'a Member, presence: Presence, proven: bool) -> Option<Failure<'a>> {
+        let relapsed = || {
+            let report = member.report.as_ref().filter(|_| member.standing(self.deploy).is_some());
+            report.is_some_and(|report| report.relapses > 0)
+        };
+        match (member.tie, self.deploy.kind) {
+            (Tie::Slot(_), _) if relapsed() => Some(Failure::Relapsed),
+            (Tie::Slot(grant), _) => match (presence, member.refusal(self.deploy)) {
+                (Presence::Gone, _) => Some(Failure::Gone),
+                (Presence::Live | Presence::Silent { .. }, Some(refusal)) => Some(Failure::Refused(refusal)),
+                (Presence::Live, None) => (grant.proven && !proven).then_some(Failure::Relapsed),
+                (Presence::Silent { .. }, None) => {
+                    (!grant.proven && self.fleet.is_overdue(member, self.now)).then_some(Failure::Silent)
+                }
+            },
+            // Members that were on the release before count when it is new, not when all go back to it.
+            (Tie::Found, Kind::Rollout) => relapsed().then_some(Failure::Relapsed),
+            (Tie::Found, Kind::Rollback { .. } | Kind::Halt { .. }) => None,
+            (Tie::Nothing | Tie::Leftover, _) => None,
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! What is known of a service's members: what they said last, when, and what they were granted.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::deploy::Deploy;
+use crate::ids::{Epoch, MemberId, ReleaseId};
+use crate::report::{Refusal, Report, Seen, Stamp, Standing};
+use crate::rollout;
+use crate::units::Millis;
+
+/// A member that was not heard of for this long is silent. Three lost heartbeats in a row, not one.
+pub const LEASE: Millis = Millis::from_secs(10);
+
+/// A silent member counts as gone after this long: enough for a container to be restarted in its place.
+pub const GONE_AFTER: Millis = Millis::from_secs(60);
+
+/// The members of one service and the deploy in force for them.
+///
+/// All times are moments on one monotonic clock. What members report only ever adds knowledge: a report
+/// that is older than what is known is ignored, and what is not known makes a rollout slower.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fleet {
+    members: BTreeMap<MemberId, Member>,
+    in_force: Option<InForce>,
+    highest_epoch: Epoch,
+    restored: Option<Restored>,
+    /// The last moment at which most of the fleet was silent. Nobody's patience runs out during it.
+    mass_silence_at: Millis,
+}
+
+/// The deploy in force and what must be remembered of it across a restart of control, beside the grants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// The deploy.
+    pub deploy: Deploy,
+    /// How many members were live when it came into force; 0 when nobody was there.
+    pub members_at_start: u32,
+    /// Whether it has reached its target once: what fails from then on is not its failure.
+    pub switched: bool,
+}
+
+/// A restart of control, after which it must listen before it grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Restored {
+    at: Millis,
+    /// The store knew no members, so that nobody can say when all have reported.
+    blind: bool,
+}
+
+/// What is known of one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub(crate) report: Option<Report>,
+    pub(crate) heard_at: Millis,
+    pub(crate) gone: bool,
+    pub(crate) rank: u64,
+    pub(crate) tie: Tie,
+}
+
+/// What ties a member to the deploy in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tie {
+    /// Nothing.
+    Nothing,
+    /// It had a slot of the deploy before and has not said yet how that ended.
+    Leftover,
+    /// It had proven the release before this deploy gave it a slot.
+    Found,
+    /// It was given a slot.
+    Slot(Grant),
+}
+
+/// A slot given to a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grant {
+    /// How long the member must stay healthy on the new release.
+    pub bake: Millis,
+    /// Whether it has proven the release since.
+    pub proven: bool,
+}
+
+/// Whether a member can be heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// Heard of within the lease.
+    Live,
+    /// Not heard of within the lease: neither there nor gone.
+    Silent {
+        /// When it was last heard.
+        since: Millis,
+    },
+    /// Silent for too long, or it said goodbye in the middle of a try.
+    Gone,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Heard {
+    /// It was newer than what was known.
+    News,
+    /// It was older, or known already. It changed nothing and renewed no lease.
+    Stale,
+}
+
+impl Member {
+    fn new(heard_at: Millis) -> Self {
+        Self { report: None, heard_at, gone: false, rank: 0, tie: Tie::Nothing }
+    }
+
+    /// Its last report; none when it is known from the state store only.
+    pub const fn report(&self) -> Option<&Report> {
+        self.report.as_ref()
+    }
+
+    /// What ties it to the deploy in force.
+    pub const fn tie(&self) -> Tie {
+        self.tie
+    }
+
+    /// When it was last heard of.
+    pub const fn heard_at(&self) -> Millis {
+        self.heard_at
+    }
+
+    /// Whether it can be heard.
+    pub fn presence(&self, now: Millis) -> Presence {
+        if self.gone {
+            Presence::Gone
+        } else if now.since(self.heard_at) >= LEASE {
+            Presence::Silent { since: self.heard_at }
+        } else {
+            Presence::Live
+        }
+    }
+
+    /// How far it is with `deploy`; none when it has not heard of it yet.
+    pub(crate) fn standing(&self, deploy: &Deploy) -> Option<&Standing> {
+        self.report.as_ref().filter(|report| report.seen == Some(seen(deploy))).map(|report| &report.standing)
+    }
+
+    /// Why it refuses the release of `deploy`, if it does.
+    pub(crate) fn refusal(&self, deploy: &Deploy) -> Option<&Refusal> {
+        if let Some(Standing::Refused(refusal)) = self.standing(deploy) { Some(refusal) } else { None }
+    }
+
+    /// Whether it last said that it tries an unproven release, for whichever deploy.
+    pub(crate) fn on_trial(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.standing.on_trial())
+    }
+
+    /// Whether it last said that it runs the release of `deploy`, healthy and baked. What it says of its
+    /// progress counts only together with the digest that it runs.
+    pub(crate) fn proves(&self, deploy: &Deploy) -> bool {
+        let Some(report) = &self.report else { return false };
+        let baked = match self.standing(deploy) {
+            Some(standing) => *standing == Standing::Proven,
+            None => !report.standing.on_trial(),
+        };
+        let committed = report.committed.map(|(release, _)| release);
+        let release: Option<ReleaseId> = Some(deploy.release);
+        baked && report.healthy && report.running == release && committed == release
+    }
+
+    /// Brings the tie up to date with the last report.
+    fn update_tie(&mut self, deploy: &Deploy) {
+        let proves = self.proves(deploy);
+        let runs_other = self.report.as_ref().and_then(|report| report.running) != Some(deploy.release);
+        self.tie = match self.tie {
+            Tie::Slot(grant) => Tie::Slot(Grant { proven: grant.proven || proves, ..grant }),
+            Tie::Leftover if self.standing(deploy).is_none() => Tie::Leftover,
+            Tie::Leftover | Tie::Nothing if proves => Tie::Found,
+            Tie::Leftover | Tie::Nothing => Tie::Nothing,
+            Tie::Found if runs_other && self.standing(deploy).is_some() => Tie::Nothing,
+            Tie::Found => Tie::Found,
+        };
+    }
+
+    /// The tie that is left of it when another deploy takes the place of `deploy`.
+    fn leave_behind(&self, deploy: &Deploy) -> Tie {
+        match self.tie {
+            Tie::Leftover => Tie::Leftover,
+            Tie::Slot(_) if !self.proves(deploy) && self.refusal(deploy).is_none() => Tie::Leftover,
+            Tie::Slot(_) | Tie::Found | Tie::Nothing => Tie::Nothing,
+        }
+    }
+}
+
+/// What a member reports once it has heard of `deploy`.
+pub(crate) const fn seen(deploy: &Deploy) -> Seen {
+    Seen { epoch: deploy.epoch, deploy: deploy.id }
+}
+
+impl Fleet {
+    /// A service that has just been made up: nobody is known and nothing is in force.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The fleet as a server knows it that has just started: from the state store, before anybody has
+    /// reported. It grants nothing until all `known` members have reported or one lease has passed.
+    pub fn restore(
+        known: impl IntoIterator<Item = MemberId>,
+        in_force: Option<InForce>,
+        grants: impl IntoIterator<Item = (MemberId, Grant)>,
+        highest_epoch: Epoch,
+        now: Millis,
+    ) -> Self {
+        let mut fleet = Self { in_force, highest_epoch, ..Self::default() };
+        for id in known {
+            fleet.entry(&id, now);
+        }
+        fleet.restored = Some(Restored { at: now, blind: fleet.members.is_empty() });
+        for (id, grant) in grants {
+            fleet.entry(&id, now).tie = Tie::Slot(grant);
+        }
+        fleet
+    }
+
+    /// The deploy in force.
+    pub const fn in_force(&self) -> Option<&InForce> {
+        self.in_force.as_ref()
+    }
+
+    /// Everybody who is known, in the order of their names.
+    pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.members.iter()
+    }
+
+    /// One member.
+    pub fn member(&self, id: &MemberId) -> Option<&Member> {
+        self.members.get(id)
+    }
+
+    /// How many entries there are: the members that are not gone, and those gone that still hold something.
+    pub(crate) fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The highest epoch that any member has ever reported here.
+    pub const fn highest_epoch(&self) -> Epoch {
+        self.highest_epoch
+    }
+
+    /// The slots given in the deploy in force: what a state store keeps.
+    pub fn grants(&self) -> impl Iterator<Item = (&MemberId, Grant)> {
+        self.members.iter().filter_map(|(id, member)| match member.tie {
+            Tie::Slot(grant) => Some((id, grant)),
+            Tie::Nothing | Tie::Leftover | Tie::Found => None,
+        })
+    }
+
+    /// Puts a deploy in force. Members that run the release already, proven, count from the start. Those
+    /// who may be in the middle of a try for the deploy before take a slot until they have said otherwise.
+    pub fn begin(&mut self, deploy: Deploy, now: Millis) {
+        self.members.retain(|_, member| !member.gone);
+        let mut live = 0;
+        for (id, member) in &mut self.members {
+            live += u32::from(member.presence(now) == Presence::Live);
+            member.rank = rollout::order(deploy.id, id);
+            member.tie =
+                self.in_force.as_ref().map_or(Tie::Nothing, |before| member.leave_behind(&before.deploy));
+            member.update_tie(&deploy);
+        }
+        self.in_force = Some(InForce { deploy, members_at_start: live, switched: false });
+    }
+
+    /// Notes that the deploy in force has reached its target.
+    pub fn note_switched(&mut self) {
+        if let Some(in_force) = &mut self.in_force {
+            in_force.switched = true;
+        }
+    }
+
+    /// Takes in a report that has just arrived.
+    pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
+        let in_force = self.in_force.as_ref();
+        let member = match self.members.get_mut(&report.member) {
+            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last)) => {
+                return Heard::Stale;
+            }
+            Some(known) => known,
+            None => entry(&mut self.members, in_force, &report.member, now),
+        };
+        let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
+        member.report = Some(report);
+        member.heard_at = now;
+        member.gone = false;
+        if let Some(in_force) = in_force {
+            member.update_tie(&in_force.deploy);
+        }
+        self.highest_epoch = self.highest_epoch.max(epoch);
+        Heard::News
+    }
+
+    /// Takes in a sign of life of a member that has nothing new to say. It counts only from somebody whose
+    /// report is known.
+    pub fn heartbeat(&mut self, id: &MemberId, stamp: Stamp, now: Millis) -> Heard {
+        let Some(member) = self.members.get_mut(id) else { return Heard::Stale };
+        match &mut member.report {
+            Some(last) if !member.gone && stamp > last.stamp => {
+                last.stamp = stamp;
+                member.heard_at = now;
+                Heard::News
+            }
+            Some(_) | None => Heard::Stale,
+        }
+    }
+
+    /// A member said goodbye, or a person says that it will not come back. If it was in the middle of a try
+    /// its slot stays taken, since a failing release may be why it left.
+    pub fn leave(&mut self, id: &MemberId) {
+        let Some(member) = self.members.get_mut(id) else { return };
+        match member.tie {
+            Tie::Slot(Grant { proven: false, .. }) => member.gone = true,
+            Tie::Slot(Grant { proven: true, .. }) | Tie::Leftover | Tie::Found | Tie::Nothing => {
+                self.members.remove(id);
+            }
+        }
+    }
+
+    /// Finds out who is gone by now and returns their names. Nobody is while most of the fleet is silent:
+    /// then it is probably us. To be called before every decision.
+    pub fn sweep(&mut self, now: Millis) -> Vec<MemberId> {
+        if self.silence(now).is_mass() {
+            self.mass_silence_at = now;
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        let since = self.mass_silence_at;
+        self.members.retain(|id, member| {
+            let lost = !member.gone && now.since(member.heard_at.max(since)) >= GONE_AFTER;
+            if lost {
+                gone.push(id.clone());
+                member.gone = true;
+            }
+            // Who may have the release is remembered, so that nobody else gets it instead.
+            !lost || matches!(member.tie, Tie::Slot(_) | Tie::Found)
+        });
+        gone
+    }
+
+    /// Whether a member has been silent long enough to be blamed for it. A fleet that falls silent at once
+    /// takes up to a lease to look so, and as long to come back, which must not look like single failures.
+    pub(crate) fn is_overdue(&self, member: &Member, now: Millis) -> bool {
+        now.since(member.heard_at.max(self.mass_silence_at)) >= LEASE + LEASE
+    }
+
+    /// How much of the fleet is silent.
+    pub fn silence(&self, now: Millis) -> Silence {
+        self.members.values().fold(Silence::default(), |mut silence, member| {
+            match member.presence(now) {
+                Presence::Live => silence.of += 1,
+                Presence::Silent { .. } => {
+                    silence.of += 1;
+                    silence.silent += 1;
+                }
+                Presence::Gone => {}
+            }
+            silence
+        })
+    }
+
+    /// How many known members have not reported to this server yet, as long as it must wait for them.
+    pub(crate) fn awaited(&self, now: Millis) -> Option<u32> {
+        let restored = self.restored.filter(|restored| now.since(restored.at) < LEASE)?;
+        let unheard = self.members.values().filter(|member| member.report.is_none()).count() as u32;
+        (restored.blind || unheard > 0).then_some(unheard)
+    }
+
+    /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]).
+    pub fn grant(&mut self, members: &[MemberId], bake: Millis) {
+        for id in members {
+            if let Some(member) = self.members.get_mut(id) {
+                member.tie = Tie::Slot(Grant { bake, proven: false });
+            }
+        }
+    }
+
+    fn entry(&mut self, id: &MemberId, now: Millis) -> &mut Member {
+        entry(&mut self.members, self.in_force.as_ref(), id, now)
+    }
+}
+
+/// The entry of a member, made when there is none.
+fn entry<'a>(
+    members: &'a mut BTreeMap<MemberId, Member>,
+    in_force: Option<&InForce>,
+    id: &MemberId,
+    now: Millis,
+) -> &'a mut Member {
+    members.entry(id.clone()).or_insert_with(|| Member {
+        rank: in_force.map_or(0, |in_force| rollout::order(in_force.deploy.id, id)),
+        ..Member::new(now)
+    })
+}
+
+/// Whether a report tells nothing new after `last`. Within one life of a bootloader the epoch it has seen
+/// never falls; a new life may have lost its disk.
+fn is_stale(report: &Report, last: &Report) -> bool {
+    let epoch = |report: &Report| report.seen.map(|seen| seen.epoch);
+    report.stamp <= last.stamp || report.stamp.life == last.stamp.life && epoch(report) < epoch(last)
+}
+
+/// How much of a fleet is silent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Silence {
+    /// How many members are silent.
+    pub silent: u32,
+    /// Of how many that are not gone.
+    pub of: u32,
+}
+
+impl Silence {
+    /// Whether more than half are silent, which is more likely our own fault than theirs.
+    pub const fn is_mass(self) -> bool {
+        2 * self.silent as u64 > self.of as u64
+    }
+}

@@ -1,0 +1,583 @@
+//! What a member does when control wishes something: pure, like the supervisor beneath it.
+//!
+//! A member never obeys a lower epoch than it has written down, nor an equal one under another id. It writes
+//! an epoch down before it acts on it. Orders may come twice, late or not at all: each is obeyed by what it
+//! says, and what was missed is said again by control, which sees from the reports what is still to do.
+
+use alloc::vec::Vec;
+
+use crate::deploy::Kind;
+use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
+use crate::report::{Refusal, Report, Seen, Stamp, Standing};
+use crate::supervisor::{Running, Status, Ticket, TrialState};
+use crate::units::Millis;
+
+/// How long a member waits before it tries again what it refused.
+pub const RETRY: Millis = Millis::from_secs(60);
+
+/// The deploy in force, as far as a member must know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// Which deploy.
+    pub seen: Seen,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What to have on disk, and to run once there is a slot.
+    pub release: ReleaseId,
+    /// What a member that has nothing starts without a slot.
+    pub base: Option<ReleaseId>,
+}
+
+/// What a deploy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Bring a release to the fleet.
+    Rollout,
+    /// Stop a rollout where it is.
+    Halt,
+    /// Go back.
+    Rollback,
+}
+
+impl From<Kind> for Purpose {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Rollout => Self::Rollout,
+            Kind::Halt { .. } => Self::Halt,
+            Kind::Rollback { .. } => Self::Rollback,
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Control says what is in force.
+    Wish(Wish),
+    /// Control gives a slot.
+    Grant {
+        /// For which deploy.
+        deploy: DeployId,
+        /// How long the release must stay healthy after the switch.
+        bake: Millis,
+    },
+    /// Control wants the trial ended.
+    HandBack {
+        /// In which deploy.
+        deploy: DeployId,
+    },
+    /// What was to be remembered is on disk.
+    Remembered(Seen),
+    /// It could not be written down: the deploy is not obeyed, and heard as new when it is said again.
+    NotRemembered(Seen),
+    /// A release is on disk, verified.
+    Staged(ReleaseId),
+    /// A release could not be brought to the disk.
+    NotStaged(ReleaseId, Refusal),
+    /// What was to be committed is on disk.
+    Committed(ReleaseId, Epoch),
+    /// The generations stand like this now. The detail of a refusal has the program's last lines.
+    Stands(Status),
+    /// The deadline has passed.
+    Woken,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Write down that this deploy was seen; [`Input::Remembered`] follows.
+    Remember(Seen),
+    /// Bring a release to the disk; [`Input::Staged`] or [`Input::NotStaged`] follows.
+    Stage(ReleaseId),
+    /// Try a release.
+    Try {
+        /// Which.
+        release: ReleaseId,
+        /// On whose behalf.
+        ticket: Ticket,
+        /// How long it bakes.
+        bake: Millis,
+    },
+    /// End the trial under way.
+    HandBack,
+}
+
+/// Whether a release is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Staging {
+    Wanted,
+    Under,
+    Done,
+    Failed { refusal: Refusal, again_at: Millis },
+}
+
+impl Staging {
+    /// Whether the release is to be fetched now; it is under way from then on.
+    fn begins(&mut self, now: Millis) -> bool {
+        let begins = match self {
+            Self::Wanted => true,
+            Self::Failed { again_at, .. } => *again_at <= now,
+            Self::Under | Self::Done => false,
+        };
+        if begins {
+            *self = Self::Under;
+        }
+        begins
+    }
+
+    fn again_at(&self) -> Option<Millis> {
+        match self {
+            Self::Failed { again_at, .. } => Some(*again_at),
+            Self::Wanted | Self::Under | Self::Done => None,
+        }
+    }
+}
+
+/// A slot, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Slot {
+    bake: Millis,
+    /// When a refused release is tried again; set once it was refused.
+    again_at: Option<Millis>,
+}
+
+/// One member's side of the rollouts.
+#[derive(Debug, Clone)]
+pub struct Member {
+    id: MemberId,
+    committed: Option<(ReleaseId, Epoch)>,
+    seen: Option<Seen>,
+    /// A wish whose epoch is being written down.
+    remembering: Option<Wish>,
+    wish: Option<Wish>,
+    staging: Staging,
+    slot: Option<Slot>,
+    status: Status,
+    refusal: Option<Refusal>,
+    attempts: u32,
+    relapses: u32,
+    /// Of what a member starts that has nothing.
+    base: Staging,
+    base_tried: bool,
+}
+
+impl Member {
+    /// A member with what it has on disk.
+    pub fn new(id: MemberId, seen: Option<Seen>, committed: Option<(ReleaseId, Epoch)>) -> Self {
+        Self {
+            id,
+            committed,
+            seen,
+            remembering: None,
+            wish: None,
+            staging: Staging::Wanted,
+            slot: None,
+            status: Status::default(),
+            refusal: None,
+            attempts: 0,
+            relapses: 0,
+            base: Staging::Wanted,
+            base_tried: false,
+        }
+    }
+
+    /// Takes in what happened and answers with what to do.
+    pub fn step(&mut self, now: Millis, input: Input) -> Vec<Action> {
+        let mut out = Vec::new();
+        match input {
+            Input::Wish(wish) => self.hear(wish, &mut out),
+            Input::Remembered(seen) => self.take_up(seen, &mut out),
+            Input::NotRemembered(seen) => {
+                self.remembering.take_if(|wish| wish.seen == seen);
+            }
+            Input::Grant { deploy, bake } => self.take_slot(deploy, bake, &mut out),
+            Input::HandBack { deploy } => self.give_back(deploy, &mut out),
+            Input::Staged(release) => self.on_staged(release, &mut out),
+            Input::NotStaged(release, refusal) => self.on_not_staged(now, release, refusal),
+            Input::Committed(release, epoch) => self.committed = Some((release, epoch)),
+            Input::Stands(status) => self.on_status(now, status),
+            Input::Woken => {}
+        }
+        self.pass_time(now, &mut out);
+        out
+    }
+
+    /// When to call [`Member::step`] with [`Input::Woken`] if nothing else happens before.
+    pub fn deadline(&self) -> Option<Millis> {
+        let retry = self.slot.as_ref().and_then(|slot| slot.again_at);
+        [self.staging.again_at(), self.base.again_at(), retry].into_iter().flatten().min()
+    }
+
+    /// What to tell control now. Whoever sends it stamps it.
+    pub fn report(&self) -> Report {
+        Report {
+            member: self.id.clone(),
+            stamp: Stamp::default(),
+            seen: self.seen,
+            committed: self.committed,
+            running: self.status.serving.and_then(Running::id),
+            healthy: self.status.healthy,
+            standing: self.standing(),
+            attempts: self.attempts,
+            relapses: self.relapses,
+            standby: self.status.standby.and_then(Running::id),
+            drained: self.status.draining == 0 && self.status.standby.is_none(),
+            bake_connections: 0,
+        }
+    }
+
+    /// What the member starts by itself.
+    pub fn committed(&self) -> Option<(ReleaseId, Epoch)> {
+        self.committed
+    }
+
+    fn standing(&self) -> Standing {
+        let Some(wish) = &self.wish else { return Standing::Behind };
+        match &self.status.trial {
+            Some((Ticket::Deploy { .. }, TrialState::Trying)) => return Standing::Trying,
+            Some((Ticket::Deploy { .. }, TrialState::Proving)) => return Standing::Proving,
+            _ => {}
+        }
+        if let Some(refusal) = &self.refusal {
+            return Standing::Refused(refusal.clone());
+        }
+        let serves = self.status.serving == Some(Running::Release(wish.release));
+        match (&self.staging, &self.slot) {
+            _ if serves && self.committed.is_some_and(|(release, _)| release == wish.release) => {
+                Standing::Proven
+            }
+            (Staging::Failed { refusal, .. }, _) => Standing::Refused(refusal.clone()),
+            (Staging::Done, Some(_)) => Standing::Granted,
+            (Staging::Done, None) => Standing::Staged,
+            (Staging::Wanted | Staging::Under, _) => Standing::Behind,
+        }
+    }
+
+    /// A wish counts when its epoch is the greatest yet. It is written down before anything follows from it.
+    fn hear(&mut self, wish: Wish, out: &mut Vec<Action>) {
+        let known = self.remembering.as_ref().map(|wish| wish.seen).or(self.seen);
+        match known {
+            Some(known) if wish.seen.epoch < known.epoch => {}
+            Some(known) if wish.seen == known => {
+                // Heard before, perhaps in an earlier life: it is on disk already.
+                if self.wish.is_none() && self.remembering.is_none() {
+                    self.begin(wish);
+                }
+            }
+            // Two deploys with one number: one of the servers is wrong, and nobody can tell which.
+            Some(known) if wish.seen.epoch == known.epoch => {}
+            Some(_) | None => {
+                self.remembering = Some(wish);
+                out.push(Action::Remember(wish.seen));
+            }
+        }
+    }
+
+    fn take_up(&mut self, seen: Seen, out: &mut Vec<Action>) {
+        if let Some(wish) = self.remembering.take_if(|wish| wish.seen == seen) {
+            self.seen = Some(seen);
+            let tries_other = self.wish.is_none_or(|before| before.release != wish.release);
+            let trying = matches!(self.status.trial, Some((Ticket::Deploy { .. }, TrialState::Trying)));
+            // A candidate that nobody was switched to is dropped for another release; a halt lets it finish.
+            if trying && tries_other && wish.purpose != Purpose::Halt {
+                out.push(Action::HandBack);
+            }
+            self.begin(wish);
+        }
+    }
+
+    fn begin(&mut self, wish: Wish) {
+        let before = self.wish.replace(wish);
+        self.slot = None;
+        self.refusal = None;
+        (self.attempts, self.relapses) = (0, 0);
+        if before.is_none_or(|before| before.release != wish.release) {
+            self.staging = Staging::Wanted;
+        }
+        if before.is_none_or(|before| before.base != wish.base) {
+            self.base = Staging::Wanted;
+        }
+    }
+
+    fn obeys(&self, deploy: DeployId) -> bool {
+        self.wish.is_some_and(|wish| wish.seen.deploy == deploy)
+    }
+
+    fn take_slot(&mut self, deploy: DeployId, bake: Millis, out: &mut Vec<Action>) {
+        let purpose = self.wish.map(|wish| wish.purpose);
+        if !self.obeys(deploy) || self.standing() != Standing::Staged || purpose == Some(Purpose::Halt) {
+            return;
+        }
+        self.slot = Some(Slot { bake, again_at: None });
+        self.try_out(bake, out);
+    }
+
+    fn try_out(&mut self, bake: Millis, out: &mut Vec<Action>) {
+        let Some(wish) = self.wish else { return };
+        self.attempts += 1;
+        let ticket = Ticket::Deploy { id: wish.seen.deploy, epoch: wish.seen.epoch };
+        out.push(Action::Try { release: wish.release, ticket, bake });
+    }
+
+    fn give_back(&mut self, deploy: DeployId, out: &mut Vec<Action>) {
+        let on_trial = matches!(
+            self.status.trial,
+            Some((Ticket::Deploy { .. }, TrialState::Trying | TrialState::Proving))
+        );
+        if self.obeys(deploy) && on_trial {
+            out.push(Action::HandBack);
+        }
+    }
+
+    fn on_staged(&mut self, release: ReleaseId, out: &mut Vec<Action>) {
+        let Some(wish) = self.wish else { return };
+        if wish.release == release {
+            self.staging = Staging::Done;
+        }
+        if wish.base == Some(release) {
+            self.base = Staging::Done;
+            if self.is_bare() {
+                self.base_tried = true;
+                out.push(Action::Try { release, ticket: Ticket::Restore, bake: Millis::ZERO });
+            }
+        }
+    }
+
+    /// Nothing runs here and nothing is committed.
+    fn is_bare(&self) -> bool {
+        self.committed.is_none() && self.status.serving.is_none() && !self.base_tried
+    }
+
+    fn on_not_staged(&mut self, now: Millis, release: ReleaseId, refusal: Refusal) {
+        let Some(wish) = self.wish else { return };
+        let failed = Staging::Failed { refusal, again_at: now + RETRY };
+        if wish.base == Some(release) {
+            self.base = failed.clone();
+        }
+        if wish.release == release {
+            self.staging = failed;
+        }
+    }
+
+    fn on_status(&mut self, now: Millis, status: Status) {
+        let wished = self.wish.map(|wish| Running::Release(wish.release));
+        let ours = |status: &Status| match status.trial {
+            Some((Ticket::Deploy { id, .. }, _)) => self.obeys(id),
+            Some(_) | None => false,
+        };
+        let refused = match &status.trial {
+            Some((_, TrialState::Refused { cause, detail, .. })) if ours(&status) => {
+                Some(Refusal { cause: *cause, detail: detail.clone() })
+            }
+            _ => None,
+        };
+        let was_refused =
+            matches!(self.status.trial, Some((_, TrialState::Refused { .. }))) && ours(&self.status);
+        let proven_here = self.committed.map(|(release, _)| Running::Release(release)) == wished;
+        let lost = self.status.healthy && self.status.serving == wished && !status.healthy;
+        self.relapses += u32::from(proven_here && wished.is_some() && lost && !self.on_trial(&status));
+        self.status = status;
+        match refused {
+            Some(refusal) if !was_refused => {
+                self.refusal = Some(refusal);
+                if let Some(slot) = &mut self.slot {
+                    slot.again_at = Some(now + RETRY);
+                }
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    fn on_trial(&self, status: &Status) -> bool {
+        matches!(status.trial, Some((_, TrialState::Trying | TrialState::Proving)))
+    }
+
+    fn pass_time(&mut self, now: Millis, out: &mut Vec<Action>) {
+        let Some(wish) = self.wish else { return };
+        // What everybody else runs comes first: without it this member serves nobody.
+        if let Some(base) = wish.base.filter(|base| *base != wish.release)
+            && self.is_bare()
+            && self.base.begins(now)
+        {
+            out.push(Action::Stage(base));
+        }
+        if self.staging.begins(now) {
+            out.push(Action::Stage(wish.release));
+        }
+        let due =
+            self.slot.as_mut().and_then(|slot| slot.again_at.take_if(|at| *at <= now).map(|_| slot.bake));
+        if let Some(bake) = due {
+            self.refusal = None;
+            self.try_out(bake, out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const OLD: ReleaseId = ReleaseId::from_bytes([1; 32]);
+    const NEW: ReleaseId = ReleaseId::from_bytes([2; 32]);
+
+    fn wish(epoch: u64, purpose: Purpose, release: ReleaseId) -> Wish {
+        let seen = Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([epoch as u8; 16]) };
+        Wish { seen, purpose, release, base: Some(OLD) }
+    }
+
+    fn serving(release: ReleaseId) -> Status {
+        Status { serving: Some(Running::Release(release)), healthy: true, ..Status::default() }
+    }
+
+    fn with_trial(status: Status, epoch: u64, state: TrialState) -> Status {
+        let ticket = Ticket::Deploy { id: DeployId::from_bytes([epoch as u8; 16]), epoch: Epoch(epoch) };
+        Status { trial: Some((ticket, state)), ..status }
+    }
+
+    /// A member that serves OLD, has committed it, and has not heard of any deploy.
+    fn member() -> Member {
+        let mut member = Member::new("m".parse().unwrap(), None, Some((OLD, Epoch(1))));
+        member.step(Millis(0), Input::Stands(serving(OLD)));
+        member
+    }
+
+    /// The same after it was told to run NEW and has it on its disk.
+    fn staged() -> Member {
+        let mut member = member();
+        let wish = wish(2, Purpose::Rollout, NEW);
+        assert_eq!(member.step(Millis(0), Input::Wish(wish)), [Action::Remember(wish.seen)]);
+        assert_eq!(member.step(Millis(0), Input::Remembered(wish.seen)), [Action::Stage(NEW)]);
+        assert_eq!(member.report().standing, Standing::Behind);
+        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+        assert_eq!(member.report().standing, Standing::Staged);
+        member
+    }
+
+    fn grant(epoch: u64) -> Input {
+        Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500) }
+    }
+
+    #[test]
+    fn a_rollout_goes_from_behind_to_proven() {
+        let mut member = staged();
+        let tried = member.step(Millis(1), grant(2));
+        let ticket = Ticket::Deploy { id: DeployId::from_bytes([2; 16]), epoch: Epoch(2) };
+        assert_eq!(tried, [Action::Try { release: NEW, ticket, bake: Millis(500) }]);
+        assert_eq!(member.report().standing, Standing::Granted);
+        assert_eq!(member.step(Millis(1), grant(2)), [], "said again it is no second slot");
+        member.step(Millis(2), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
+        assert_eq!(member.report().standing, Standing::Trying);
+        member.step(Millis(3), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proving)));
+        assert_eq!(member.report().standing, Standing::Proving);
+        member.step(Millis(4), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proven)));
+        assert_eq!(member.report().standing, Standing::Granted, "not before it is written down");
+        member.step(Millis(5), Input::Committed(NEW, Epoch(2)));
+        let report = member.report();
+        assert_eq!((report.standing, report.attempts, report.relapses), (Standing::Proven, 1, 0));
+    }
+
+    #[test]
+    fn p12_a_lower_epoch_or_an_equal_one_of_another_deploy_is_not_obeyed() {
+        let mut member = staged();
+        assert_eq!(member.step(Millis(1), Input::Wish(wish(1, Purpose::Rollback, OLD))), []);
+        let mut other = wish(2, Purpose::Rollout, OLD);
+        other.seen.deploy = DeployId::from_bytes([9; 16]);
+        assert_eq!(member.step(Millis(1), Input::Wish(other)), []);
+        assert_eq!(member.step(Millis(1), grant(1)), []);
+        assert_eq!(member.report().seen.unwrap().epoch, Epoch(2));
+        // Nor after a restart that has only what was written down.
+        let seen = member.report().seen;
+        let mut restarted = Member::new("m".parse().unwrap(), seen, Some((OLD, Epoch(1))));
+        assert_eq!(restarted.step(Millis(2), Input::Wish(wish(1, Purpose::Rollout, NEW))), []);
+        assert_eq!(restarted.step(Millis(2), Input::Wish(other)), []);
+        assert_eq!(
+            restarted.step(Millis(2), Input::Wish(wish(2, Purpose::Rollout, NEW))),
+            [Action::Stage(NEW)]
+        );
+    }
+
+    #[test]
+    fn p12_nothing_follows_from_an_epoch_before_it_is_written_down() {
+        let mut member = member();
+        let wish = wish(2, Purpose::Rollout, NEW);
+        member.step(Millis(0), Input::Wish(wish));
+        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+        assert_eq!(member.step(Millis(0), grant(2)), []);
+        assert_eq!(member.report().seen, None);
+    }
+
+    #[test]
+    fn what_failed_is_refused_and_tried_again_after_a_minute_on_the_same_slot() {
+        let mut member = staged();
+        member.step(Millis(0), grant(2));
+        let refused = TrialState::Refused {
+            cause: crate::report::Cause::Exit,
+            detail: "exit 1".into(),
+            generation: crate::ids::GenerationId(2),
+        };
+        member.step(Millis(1), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
+        member.step(Millis(2), Input::Stands(with_trial(serving(OLD), 2, refused)));
+        assert!(matches!(member.report().standing, Standing::Refused(_)));
+        assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
+        let tried = member.step(Millis(2) + RETRY, Input::Woken);
+        assert!(matches!(tried[..], [Action::Try { release: NEW, .. }]));
+        assert_eq!(member.report().attempts, 2);
+    }
+
+    #[test]
+    fn what_cannot_be_fetched_is_refused_and_fetched_again() {
+        let mut member = member();
+        let wish = wish(2, Purpose::Rollout, NEW);
+        member.step(Millis(0), Input::Wish(wish));
+        member.step(Millis(0), Input::Remembered(wish.seen));
+        let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+        member.step(Millis(5), Input::NotStaged(NEW, refusal.clone()));
+        assert_eq!(member.report().standing, Standing::Refused(refusal));
+        assert_eq!(member.step(Millis(5) + RETRY, Input::Woken), [Action::Stage(NEW)]);
+    }
+
+    #[test]
+    fn p17_a_member_without_anything_starts_what_the_fleet_runs_and_not_what_is_on_trial() {
+        let mut member = Member::new("m".parse().unwrap(), None, None);
+        let wish = wish(2, Purpose::Rollout, NEW);
+        member.step(Millis(0), Input::Wish(wish));
+        let staged = member.step(Millis(0), Input::Remembered(wish.seen));
+        assert_eq!(staged, [Action::Stage(OLD), Action::Stage(NEW)]);
+        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+        let started = member.step(Millis(0), Input::Staged(OLD));
+        assert_eq!(started, [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }]);
+        member.step(Millis(0), Input::Stands(serving(OLD)));
+        member.step(Millis(0), Input::Committed(OLD, Epoch(2)));
+        assert_eq!(member.report().standing, Standing::Staged);
+    }
+
+    #[test]
+    fn a_halt_grants_nothing_and_a_hand_back_ends_what_is_on_trial() {
+        let mut member = staged();
+        member.step(Millis(0), grant(2));
+        member.step(Millis(1), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proving)));
+        let halt = wish(3, Purpose::Halt, NEW);
+        member.step(Millis(2), Input::Wish(halt));
+        assert_eq!(member.step(Millis(2), Input::Remembered(halt.seen)), []);
+        assert_eq!(member.report().standing, Standing::Proving, "it may finish its bake");
+        let back = Input::HandBack { deploy: halt.seen.deploy };
+        assert_eq!(member.step(Millis(3), back.clone()), [Action::HandBack]);
+        member.step(Millis(4), Input::Stands(with_trial(serving(OLD), 2, TrialState::Dropped)));
+        assert_eq!(member.report().standing, Standing::Staged);
+        assert_eq!(member.step(Millis(5), back), [], "said again it changes nothing");
+        assert_eq!(member.step(Millis(5), grant(3)), []);
+        assert_eq!(vec![member.report().attempts], [0]);
+    }
+
+    #[test]
+    fn a_candidate_nobody_was_switched_to_is_dropped_for_another_release() {
+        let mut member = staged();
+        member.step(Millis(0), grant(2));
+        member.step(Millis(1), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
+        let back = wish(3, Purpose::Rollback, OLD);
+        member.step(Millis(2), Input::Wish(back));
+        let actions = member.step(Millis(2), Input::Remembered(back.seen));
+        assert_eq!(actions, [Action::HandBack, Action::Stage(OLD)]);
+    }
+}

@@ -1,0 +1,214 @@
+//! Reading a manifest word by word, accepting one spelling of everything only.
+
+use alloc::string::{String, ToString};
+use core::fmt::{Display, Write};
+use core::str::FromStr;
+
+use super::text::{Fault, ManifestError};
+
+/// The lines of a manifest that are still to be read.
+pub(super) struct Lines<'a> {
+    rest: &'a str,
+    number: u32,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of a text, each of which ends with a line feed.
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { rest: text, number: 1 }
+    }
+
+    /// The number of the next line, counted from 1.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Whether everything has been read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next line, whatever it is.
+    pub(super) fn next(&mut self) -> Result<Words<'a>, ManifestError> {
+        let line = self.number;
+        let Some((text, rest)) = self.rest.split_once('\n') else {
+            let what = Fault::Unfinished;
+            return Err(ManifestError { line, what });
+        };
+        self.rest = rest;
+        self.number += 1;
+        Ok(Words { line, rest: Some(text) })
+    }
+
+    /// The next line without its first word, when that is `key`.
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, ManifestError> {
+        let first = self.rest.split([' ', '\n']).next();
+        if first != Some(key) {
+            return Ok(None);
+        }
+        let mut words = self.next()?;
+        words.word()?;
+        Ok(Some(words))
+    }
+
+    /// The next line without its first word, which must be `key`.
+    pub(super) fn expect(&mut self, key: &'static str) -> Result<Words<'a>, ManifestError> {
+        let line = self.number;
+        let what = Fault::Expected(key);
+        self.take(key)?.ok_or(ManifestError { line, what })
+    }
+}
+
+/// What is left of one line; words are separated by one space.
+pub(super) struct Words<'a> {
+    line: u32,
+    rest: Option<&'a str>,
+}
+
+impl<'a> Words<'a> {
+    /// The error that this line has this fault.
+    pub(super) fn fault(&self, what: Fault) -> ManifestError {
+        ManifestError { line: self.line, what }
+    }
+
+    /// The next word, up to a space or the end.
+    pub(super) fn word(&mut self) -> Result<&'a str, ManifestError> {
+        let rest = self.rest.unwrap_or_default();
+        let (word, rest) = match rest.split_once(' ') {
+            Some((word, rest)) => (word, Some(rest)),
+            None => (rest, None),
+        };
+        if word.is_empty() {
+            return Err(self.fault(Fault::WordMissing));
+        }
+        self.rest = rest;
+        Ok(word)
+    }
+
+    /// The next word, as a value that prints exactly as it was written: no `+1`, no `01`.
+    pub(super) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, ManifestError> {
+        let word = self.word()?;
+        match word.parse::<T>() {
+            Ok(value) if value.to_string() == word => Ok(value),
+            Ok(_) | Err(_) => Err(self.fault(Fault::NotA { what, text: word.to_string() })),
+        }
+    }
+
+    /// The next word, which is one of a few.
+    pub(super) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, ManifestError> {
+        let word = self.word()?;
+        let found = known.iter().find(|(name, _)| *name == word);
+        found.map(|(_, value)| *value).ok_or_else(|| self.fault(Fault::UnknownWord(word.to_string())))
+    }
+
+    /// The next text in quotes.
+    pub(super) fn quoted(&mut self) -> Result<String, ManifestError> {
+        let rest = self.rest.unwrap_or_default();
+        let (text, rest) = unquote(rest).ok_or_else(|| self.fault(Fault::Quotes))?;
+        self.rest = match rest {
+            "" => None,
+            _ => Some(rest.strip_prefix(' ').ok_or_else(|| self.fault(Fault::Quotes))?),
+        };
+        Ok(text)
+    }
+
+    /// Everything that is left of the line.
+    pub(super) fn remainder(&mut self) -> Result<&'a str, ManifestError> {
+        self.rest.take().ok_or_else(|| self.fault(Fault::WordMissing))
+    }
+
+    /// Whether nothing is left of the line.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Makes sure that nothing is left of the line.
+    pub(super) fn end(&self) -> Result<(), ManifestError> {
+        match self.rest {
+            None => Ok(()),
+            Some(rest) => Err(self.fault(Fault::Surplus(rest.to_string()))),
+        }
+    }
+}
+
+/// The text in quotes on one line: `"`, `\` and control characters are escaped, nothing else is.
+pub(super) fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(quoted, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Takes a text in quotes off the front, if it is spelled as [`quote`] does.
+fn unquote(input: &str) -> Option<(String, &str)> {
+    let mut rest = input.strip_prefix('"')?;
+    let mut text = String::new();
+    loop {
+        let end = rest.find(['"', '\\'])?;
+        text.push_str(&rest[..end]);
+        if let Some(after) = rest[end..].strip_prefix('"') {
+            // Comparing with the one right spelling also refuses raw control characters and needless escapes.
+            let used = &input[..input.len() - after.len()];
+            return (quote(&text) == used).then_some((text, after));
+        }
+        let escape = &rest[end + 1..];
+        rest = match escape.strip_prefix("u{") {
+            Some(code) => {
+                let (digits, after) = code.split_once('}')?;
+                text.push(u32::from_str_radix(digits, 16).ok().and_then(char::from_u32)?);
+                after
+            }
+            None => {
+                let escaped = escape.chars().next()?;
+                text.push(escaped);
+                &escape[escaped.len_utf8()..]
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn quotes_have_one_spelling() {
+        assert_eq!(quote("a \"b\" \\ \n ä"), r#""a \"b\" \\ \u{a} ä""#);
+        for bad in [
+            "",
+            "a",
+            "\"",
+            "\"a",
+            r#""\n""#,
+            r#""\u{A}""#,
+            r#""\u{0a}""#,
+            r#""\u{61}""#,
+            r#""\u{d800}""#,
+            r#""\"#,
+            "\"a\tb\"",
+            r#""\u{a""#,
+            r#""\u{+a}""#,
+        ] {
+            assert_eq!(unquote(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back_from_its_quotes(text in ".*|[\\x00-\\x7f\"\\\\]*", after in " .*") {
+            let line = quote(&text) + &after;
+            prop_assert_eq!(unquote(&line), Some((text, after.as_str())));
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Run settings as lines of a manifest: `run.<key> <value>`, in a fixed order, each value spelled in one way.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::lines::{Lines, quote};
+use super::text::{Fault, ManifestError};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Ready, RunSettings};
+use crate::signal::Signal;
+use crate::units::Millis;
+
+const YES_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
+
+/// The settings as (key, value), in the order of the manifest. `listen` and `env` may come several times.
+pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
+    // Taken apart by name, so that a new setting cannot be forgotten here.
+    let RunSettings {
+        command,
+        listen,
+        overlap,
+        ready,
+        health,
+        startup_timeout,
+        drain,
+        stop_tree_after,
+        stop_signal,
+        on_exit,
+        max_restarts,
+        relaunch_exit_code,
+        env,
+    } = run;
+    let mut lines = Vec::new();
+    let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
+    lines.push(("run.command", words.join(" ")));
+    lines.extend(listen.iter().map(|listen| ("run.listen", listen_value(listen))));
+    lines.push(("run.overlap", (if *overlap { "yes" } else { "no" }).to_string()));
+    lines.push(("run.ready", ready_word(*ready).to_string()));
+    lines.extend(health.iter().flat_map(health_lines));
+    lines.push(("run.startup_timeout", startup_timeout.0.to_string()));
+    lines.push(("run.drain", drain.0.to_string()));
+    lines.extend(stop_tree_after.map(|after| ("run.stop_tree_after", after.0.to_string())));
+    lines.push(("run.stop_signal", stop_signal.number().to_string()));
+    lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
+    lines.push(("run.max_restarts", max_restarts.to_string()));
+    lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
+    lines.extend(env.iter().map(|(name, value)| ("run.env", format!("{} {}", quote(name), quote(value)))));
+    lines
+}
+
+/// Reads what [`write`] wrote, and refuses what no program could be started with.
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> {
+    Ok(RunSettings {
+        command: read_command(lines)?,
+        listen: read_listen(lines)?,
+        overlap: read_word(lines, "run.overlap", &YES_NO)?,
+        ready: read_word(lines, "run.ready", &READY)?,
+        health: read_health(lines)?,
+        startup_timeout: Millis(read_value(lines, "run.startup_timeout")?),
+        drain: Millis(read_value(lines, "run.drain")?),
+        stop_tree_after: read_stop_tree_after(lines)?,
+        stop_signal: read_signal(lines)?,
+        on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
+        max_restarts: read_value(lines, "run.max_restarts")?,
+        relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,
+        env: read_env(lines)?,
+    })
+}
+
+/// What is wrong between settings that are right each for itself.
+pub(super) fn check(run: &RunSettings) -> Result<(), Fault> {
+    let names: Vec<&str> = run.listen.iter().map(|listen| listen.name.as_str()).collect();
+    let twice = |name: &str| names.iter().filter(|other| **other == name).count() > 1;
+    if names.iter().any(|name| twice(name)) {
+        return Err(refused("run.listen", "two listeners have the same name"));
+    }
+    match &run.health {
+        Some(health) if !names.contains(&health.listener.as_str()) => {
+            Err(refused("run.health.listener", "there is no listener of that name"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn refused(key: &'static str, why: &'static str) -> Fault {
+    Fault::Setting { key, why }
+}
+
+const READY: [(&str, Ready); 2] = [("probe", Ready::Probe), ("notify", Ready::Notify)];
+const ON_EXIT: [(&str, OnExit); 2] = [("restart", OnExit::Restart), ("exit", OnExit::Exit)];
+const HANDOVER: [(&str, Handover); 1] = [("inherit", Handover::Inherit)];
+
+fn ready_word(ready: Ready) -> &'static str {
+    match ready {
+        Ready::Probe => "probe",
+        Ready::Notify => "notify",
+    }
+}
+
+fn on_exit_word(on_exit: OnExit) -> &'static str {
+    match on_exit {
+        OnExit::Restart => "restart",
+        OnExit::Exit => "exit",
+    }
+}
+
+fn listen_value(listen: &Listen) -> String {
+    let Listen { name, address, handover, backlog } = listen;
+    let handover = match handover {
+        Handover::Inherit => "inherit",
+    };
+    format!("{} {address} {handover} {backlog}", quote(name))
+}
+
+fn health_lines(health: &HealthCheck) -> Vec<(&'static str, String)> {
+    let HealthCheck { probe, listener, interval, timeout, failures, successes } = health;
+    let probe = match probe {
+        Probe::Http { path } => format!("http {}", quote(path)),
+        Probe::Tcp => "tcp".to_string(),
+    };
+    Vec::from([
+        ("run.health.probe", probe),
+        ("run.health.listener", quote(listener)),
+        ("run.health.interval", interval.0.to_string()),
+        ("run.health.timeout", timeout.0.to_string()),
+        ("run.health.failures", failures.to_string()),
+        ("run.health.successes", successes.to_string()),
+    ])
+}
+
+fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, ManifestError> {
+    const KEY: &str = "run.command";
+    let mut words = lines.expect(KEY)?;
+    let mut command = Vec::new();
+    while !words.is_empty() {
+        command.push(words.quoted()?);
+    }
+    if command.first().is_none_or(String::is_empty) {
+        return Err(words.fault(refused(KEY, "it names no program")));
+    }
+    if command.iter().any(|word| word.contains('\0')) {
+        return Err(words.fault(refused(KEY, "it has a NUL character, which no program can be given")));
+    }
+    Ok(command)
+}
+
+fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
+    const KEY: &str = "run.listen";
+    let mut listen = Vec::new();
+    while let Some(mut words) = lines.take(KEY)? {
+        let one = Listen {
+            name: words.quoted()?,
+            address: words.value("an address with port")?,
+            handover: words.one_of(&HANDOVER)?,
+            backlog: words.value("a number")?,
+        };
+        words.end()?;
+        // The names travel to the program in one variable, separated by colons.
+        if one.name.is_empty() || one.name.chars().any(|c| c.is_control() || c == ':') {
+            let why = "a listener's name is not empty and has no colon or control character";
+            return Err(words.fault(refused(KEY, why)));
+        }
+        if one.address.port() == 0 {
+            return Err(words.fault(refused(KEY, "port 0 cannot be found by clients")));
+        }
+        listen.push(one);
+    }
+    Ok(listen)
+}
+
+fn read_health(lines: &mut Lines<'_>) -> Result<Option<HealthCheck>, ManifestError> {
+    const KEY: &str = "run.health.probe";
+    let Some(mut words) = lines.take(KEY)? else {
+        return Ok(None);
+    };
+    let probe = match words.one_of(&[("http", true), ("tcp", false)])? {
+        true => Probe::Http { path: words.quoted()? },
+        false => Probe::Tcp,
+    };
+    words.end()?;
+    if let Probe::Http { path } = &probe
+        && (!path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        let why = "a path starts with `/` and has printable ASCII characters only";
+        return Err(words.fault(refused(KEY, why)));
+    }
+    let mut words = lines.expect("run.health.listener")?;
+    let listener = words.quoted()?;
+    words.end()?;
+    Ok(Some(HealthCheck {
+        probe,
+        listener,
+        interval: Millis(read_value(lines, "run.health.interval")?),
+        timeout: Millis(read_value(lines, "run.health.timeout")?),
+        failures: read_value(lines, "run.health.failures")?,
+        successes: read_value(lines, "run.health.successes")?,
+    }))
+}
+
+fn read_stop_tree_after(lines: &mut Lines<'_>) -> Result<Option<Millis>, ManifestError> {
+    let Some(mut words) = lines.take("run.stop_tree_after")? else {
+        return Ok(None);
+    };
+    let after = words.value("a number")?;
+    words.end()?;
+    Ok(Some(Millis(after)))
+}
+
+fn read_signal(lines: &mut Lines<'_>) -> Result<Signal, ManifestError> {
+    const KEY: &str = "run.stop_signal";
+    let mut words = lines.expect(KEY)?;
+    let number = words.value("a number")?;
+    words.end()?;
+    Signal::from_number(number).ok_or_else(|| words.fault(refused(KEY, "signals are 1 to 64")))
+}
+
+fn read_env(lines: &mut Lines<'_>) -> Result<Vec<(String, String)>, ManifestError> {
+    const KEY: &str = "run.env";
+    let mut env: Vec<(String, String)> = Vec::new();
+    while let Some(mut words) = lines.take(KEY)? {
+        let (name, value) = (words.quoted()?, words.quoted()?);
+        words.end()?;
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            let why = "a name is not empty and has no `=`, and neither name nor value has a NUL character";
+            return Err(words.fault(refused(KEY, why)));
+        }
+        if env.last().is_some_and(|(last, _)| *last >= name) {
+            return Err(words.fault(refused(KEY, "names are sorted, each once")));
+        }
+        env.push((name, value));
+    }
+    Ok(env)
+}
+
+fn read_word<T: Copy>(
+    lines: &mut Lines<'_>,
+    key: &'static str,
+    known: &[(&'static str, T)],
+) -> Result<T, ManifestError> {
+    let mut words = lines.expect(key)?;
+    let value = words.one_of(known)?;
+    words.end()?;
+    Ok(value)
+}
+
+fn read_value<T>(lines: &mut Lines<'_>, key: &'static str) -> Result<T, ManifestError>
+where
+    T: core::str::FromStr + core::fmt::Display,
+{
+    let mut words = lines.expect(key)?;
+    let value = words.value("a number")?;
+    words.end()?;
+    Ok(value)
+}

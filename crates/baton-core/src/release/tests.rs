@@ -1,0 +1,255 @@
+//! A manifest and its text are the same thing, in both directions.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use super::*;
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Ready};
+use crate::signal::Signal;
+use crate::units::Millis;
+
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z]{0,6}", "[^\\x00]{0,8}", "[\"\\\\\n\t ]{0,4}"]
+}
+
+fn any_command() -> impl Strategy<Value = Vec<String>> {
+    ("[^\\x00]{1,8}", vec(any_text(), 0..4)).prop_map(|(program, mut rest)| {
+        rest.insert(0, program);
+        rest
+    })
+}
+
+fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
+    let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
+    let one = (ip, 1..=u16::MAX, any::<u16>());
+    btree_map("[a-z .\"]{1,6}", one, 0..3).prop_map(|all| {
+        let listen = |(name, (ip, port, backlog))| Listen {
+            name,
+            address: SocketAddr::new(ip, port),
+            handover: Handover::Inherit,
+            backlog,
+        };
+        all.into_iter().map(listen).collect()
+    })
+}
+
+fn any_health(listen: &[Listen]) -> BoxedStrategy<Option<HealthCheck>> {
+    if listen.is_empty() {
+        return Just(None).boxed();
+    }
+    let names: Vec<String> = listen.iter().map(|listen| listen.name.clone()).collect();
+    let probe = prop_oneof![Just(Probe::Tcp), "/[!-~]{0,9}".prop_map(|path| Probe::Http { path })];
+    let numbers = any::<(u64, u64, u32, u32)>();
+    let health = (probe, prop::sample::select(names), numbers);
+    let health = health.prop_map(|(probe, listener, (interval, timeout, failures, successes))| HealthCheck {
+        probe,
+        listener,
+        interval: Millis(interval),
+        timeout: Millis(timeout),
+        failures,
+        successes,
+    });
+    prop::option::of(health).boxed()
+}
+
+fn any_run() -> impl Strategy<Value = RunSettings> {
+    let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
+    let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
+    let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
+    let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
+    (any_command(), with_health, words, numbers, env).prop_map(
+        |(command, (health, listen), words, numbers, env)| {
+            let (overlap, ready, on_exit, signal) = words;
+            let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
+            RunSettings {
+                command,
+                listen,
+                overlap,
+                ready: if ready { Ready::Probe } else { Ready::Notify },
+                health,
+                startup_timeout: Millis(startup),
+                drain: Millis(drain),
+                stop_tree_after: tree.map(Millis),
+                stop_signal: Signal::from_number(signal).unwrap(),
+                on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
+                max_restarts,
+                relaunch_exit_code,
+                env: env.into_iter().collect(),
+            }
+        },
+    )
+}
+
+fn any_kind() -> impl Strategy<Value = EntryKind> {
+    let chunk = (any::<[u8; 32]>(), 1..=CHUNK_BYTES_MAX);
+    let chunk = chunk.prop_map(|(id, bytes)| Chunk { id: ChunkId::from_bytes(id), bytes });
+    let file = (any::<bool>(), vec(chunk, 0..4));
+    prop_oneof![
+        Just(EntryKind::Dir),
+        "[a-z. /]{0,5}[a-z]".prop_filter_map("leaves", |target| {
+            let path: TreePath = "a".parse().unwrap();
+            path.may_link_to(&target).is_ok().then_some(EntryKind::Link { target })
+        }),
+        file.prop_map(|(executable, chunks)| EntryKind::File(File { executable, chunks })),
+    ]
+}
+
+fn any_entries() -> impl Strategy<Value = Vec<Entry>> {
+    let name = prop::sample::select(Vec::from(["a", "b", "a-b", "ä", "z z", ".c"]));
+    let path = vec(name, 1..5).prop_map(|names| names.join("/"));
+    btree_map(path, any_kind(), 0..12).prop_map(|wanted| {
+        // Whatever lies beneath something makes that a directory.
+        let mut all: BTreeMap<String, EntryKind> = wanted.clone();
+        for path in wanted.keys() {
+            for (slash, _) in path.match_indices('/') {
+                all.insert(path[..slash].to_string(), EntryKind::Dir);
+            }
+        }
+        let entry = |(path, kind): (String, EntryKind)| Entry { path: path.parse().unwrap(), kind };
+        all.into_iter().map(entry).collect()
+    })
+}
+
+fn any_manifest() -> impl Strategy<Value = Manifest> {
+    let commit =
+        ("[0-9a-f]{40}|[0-9a-f]{64}", any::<bool>()).prop_map(|(hash, dirty)| Commit { hash, dirty });
+    let provenance = (any::<u64>(), any_text(), prop::option::of(commit));
+    ("[a-z][a-z0-9._-]{0,9}", provenance, any_run(), any_entries()).prop_map(
+        |(service, (created, builder, commit), run, entries)| Manifest {
+            service: service.parse().unwrap(),
+            provenance: Provenance { created, builder, commit },
+            run,
+            tree: Tree::of(entries).unwrap(),
+        },
+    )
+}
+
+/// Another text, near to a right one.
+fn damaged(text: &str, line: prop::sample::Index, how: u8, with: &str) -> String {
+    let mut lines: Vec<&str> = text.lines().collect();
+    let at = line.index(lines.len());
+    let changed = match how % 5 {
+        0 => lines.remove(at).to_string(),
+        1 => format!("{}{with}", lines.remove(at)),
+        2 => format!("{with}{}", lines.remove(at)),
+        3 => lines.remove(at).replacen(' ', with, 1),
+        _ => with.to_string(),
+    };
+    if how % 5 != 0 {
+        lines.insert(at, &changed);
+    }
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_manifest_is_read_back_from_its_text(manifest in any_manifest()) {
+        let text = manifest.to_text();
+        prop_assert_eq!(Manifest::parse(&text), Ok(manifest), "{}", text);
+    }
+
+    #[test]
+    fn a_text_that_is_accepted_is_the_only_one_of_its_manifest(
+        manifest in any_manifest(),
+        line in any::<prop::sample::Index>(),
+        how in any::<u8>(),
+        with in prop_oneof![" ", "0", "\\+", "\\\\u\\{61\\}", "[ -~]{0,4}", "\r", "dir a", "\n"],
+    ) {
+        let text = damaged(&manifest.to_text(), line, how, &with);
+        if let Ok(read) = Manifest::parse(&text) {
+            prop_assert_eq!(read.to_text(), text);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "(baton-manifest 1\n)?([a-z.]{1,12} [ -~\n\"]{0,20}\n?){0,12}") {
+        let _ = Manifest::parse(&text);
+    }
+
+    #[test]
+    fn a_diff_names_what_changed_and_nothing_else(old in any_manifest(), new in any_manifest()) {
+        prop_assert!(diff(&old, &old).is_empty());
+        let there = diff(&old, &new);
+        let back = diff(&new, &old);
+        prop_assert_eq!((&there.added, &there.removed), (&back.removed, &back.added));
+        prop_assert_eq!(there.settings.is_empty(), old.run == new.run);
+        prop_assert_eq!(there.is_empty(), old.run == new.run && old.tree.entries() == new.tree.entries());
+    }
+}
+
+#[test]
+fn a_manifest_reads_as_documented() {
+    let chunk = Chunk { id: ChunkId::from_bytes([7; 32]), bytes: 1042 };
+    let entry = |path: &str, kind| Entry { path: path.parse().unwrap(), kind };
+    let file = |executable, chunks| EntryKind::File(File { executable, chunks });
+    let mut run = RunSettings::for_command(Vec::from(["python3".to_string(), "app.py".to_string()]));
+    run.listen.push(Listen {
+        name: "http".to_string(),
+        address: "0.0.0.0:8080".parse().unwrap(),
+        handover: Handover::Inherit,
+        backlog: 4096,
+    });
+    run.env.push(("GREETING".to_string(), "\"hi\"\n".to_string()));
+    let manifest = Manifest {
+        service: "web".parse().unwrap(),
+        provenance: Provenance {
+            created: 1_763_000_000_000,
+            builder: "ci@build-7".to_string(),
+            commit: Some(Commit {
+                hash: "8843d7f92416211de9ebb963ff4ce28125932878".to_string(),
+                dirty: false,
+            }),
+        },
+        run,
+        tree: Tree::of(Vec::from([
+            entry("static", EntryKind::Dir),
+            entry("static/app.js", file(false, Vec::from([chunk]))),
+            entry("static/current", EntryKind::Link { target: "app.js".to_string() }),
+            entry("tool", file(true, Vec::new())),
+        ]))
+        .unwrap(),
+    };
+    let text = "\
+baton-manifest 1
+service web
+created 1763000000000
+builder \"ci@build-7\"
+commit 8843d7f92416211de9ebb963ff4ce28125932878 clean
+run.command \"python3\" \"app.py\"
+run.listen \"http\" 0.0.0.0:8080 inherit 4096
+run.overlap yes
+run.ready probe
+run.startup_timeout 60000
+run.drain 30000
+run.stop_signal 15
+run.on_exit restart
+run.max_restarts 10
+run.relaunch_exit_code 86
+run.env \"GREETING\" \"\\\"hi\\\"\\u{a}\"
+limits 1042 4
+dir static
+file 1042 static/app.js
+chunk 0707070707070707070707070707070707070707070707070707070707070707 1042
+link static/current
+to app.js
+exec 0 tool
+";
+    assert_eq!(manifest.to_text(), text);
+    assert_eq!(Manifest::parse(text), Ok(manifest.clone()));
+    assert_eq!(manifest.id(), id_of(text));
+
+    let mut next = manifest.clone();
+    next.run.drain = Millis(5000);
+    let only = SettingChange {
+        key: "run.drain",
+        old: Vec::from(["30000".to_string()]),
+        new: Vec::from(["5000".to_string()]),
+    };
+    assert_eq!(diff(&manifest, &next).settings, [only]);
+}

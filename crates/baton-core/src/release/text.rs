@@ -1,0 +1,257 @@
+//! The manifest as text: what is hashed, stored, sent, and read by people with a text editor.
+//!
+//! ```text
+//! baton-manifest 1
+//! service web
+//! created 1763000000000
+//! builder "ci@build-7"
+//! commit 8843d7f92416211de9ebb963ff4ce28125932878 clean
+//! run.command "python3" "app.py"
+//! …
+//! limits 1042 5
+//! dir static
+//! file 1042 static/app.js
+//! chunk 6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85 1042
+//! link static/current
+//! to app.js
+//! exec 0 tool
+//! ```
+//!
+//! There is exactly one text for a manifest: [`Manifest::parse`] accepts what [`Manifest::to_text`] writes and
+//! nothing else, so a hash names one release and no two readers can see different ones in the same bytes.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+use super::lines::{Lines, Words, quote};
+use super::path::PathFault;
+use super::tree::{Tree, TreeFault};
+use super::{Chunk, Commit, Entry, EntryKind, File, Limits, Manifest, Provenance, run_lines};
+use crate::ids::ServiceName;
+
+/// Largest manifest in bytes: holds a large tree ten times over, and can be held in memory by a small member.
+pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
+
+const MAGIC: &str = "baton-manifest";
+const VERSION: &str = "1";
+
+/// Why a text is not a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the manifest is refused at line {line}")]
+pub struct ManifestError {
+    /// The line, counted from 1.
+    pub line: u32,
+    /// What is wrong there.
+    #[source]
+    pub what: Fault,
+}
+
+/// What is wrong in a line of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// More bytes than anyone should have to read.
+    #[error("a manifest has at most {MANIFEST_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Something else.
+    #[error("this is not a manifest: the first line is `baton-manifest {VERSION}`")]
+    NotAManifest,
+    /// From the future.
+    #[error("this is version {0:?} of the format; this program reads {VERSION}: update it")]
+    Version(String),
+    /// The text ends where a line should follow, or in the middle of one.
+    #[error("the text ends too early, or its last line is not finished")]
+    Unfinished,
+    /// Another line should be here.
+    #[error("a line `{0} …` should be here")]
+    Expected(&'static str),
+    /// The line is too short, or has two spaces in a row.
+    #[error("a word is missing, or there is a space too much")]
+    WordMissing,
+    /// The line is too long.
+    #[error("{0:?} is too much")]
+    Surplus(String),
+    /// A word that has no meaning here.
+    #[error("{0:?} is not known here")]
+    UnknownWord(String),
+    /// A value of the wrong kind, or in another than its one spelling.
+    #[error("{text:?} is not {what} in its one right spelling")]
+    NotA {
+        /// What should be here.
+        what: &'static str,
+        /// What is here.
+        text: String,
+    },
+    /// A text that is not in quotes, or in another than its one spelling.
+    #[error("a text in quotes should be here, in its one right spelling")]
+    Quotes,
+    /// Something that does not exist in releases.
+    #[error("{0:?} does not exist in a release: only dir, file, exec and link do")]
+    UnknownKind(String),
+    /// A path that is not allowed.
+    #[error("the path {path:?} is not allowed")]
+    Path {
+        /// The path.
+        path: String,
+        /// Why not.
+        #[source]
+        fault: PathFault,
+    },
+    /// An entry that does not fit to the others.
+    #[error("the entry does not fit into the release")]
+    Tree(#[from] TreeFault),
+    /// A file whose chunks do not make up its size.
+    #[error("{path:?} has {bytes} bytes, but its chunks have {sum}")]
+    Size {
+        /// The file.
+        path: String,
+        /// The size that is said.
+        bytes: u64,
+        /// The size that is there.
+        sum: u64,
+    },
+    /// A run setting that no program can be started with.
+    #[error("{key} is not possible: {why}")]
+    Setting {
+        /// The setting.
+        key: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
+}
+
+impl Manifest {
+    /// The manifest's text.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> core::fmt::Result {
+        let Self { service, provenance, run, tree } = self;
+        let Provenance { created, builder, commit } = provenance;
+        writeln!(out, "{MAGIC} {VERSION}\nservice {service}")?;
+        writeln!(out, "created {created}\nbuilder {}", quote(builder))?;
+        if let Some(Commit { hash, dirty }) = commit {
+            writeln!(out, "commit {hash} {}", if *dirty { "dirty" } else { "clean" })?;
+        }
+        for (key, value) in run_lines::write(run) {
+            writeln!(out, "{key} {value}")?;
+        }
+        let Limits { bytes, entries } = tree.limits();
+        writeln!(out, "limits {bytes} {entries}")?;
+        for Entry { path, kind } in tree.entries() {
+            match kind {
+                EntryKind::Dir => writeln!(out, "dir {path}")?,
+                EntryKind::Link { target } => writeln!(out, "link {path}\nto {target}")?,
+                EntryKind::File(file) => {
+                    let word = if file.executable { "exec" } else { "file" };
+                    writeln!(out, "{word} {} {path}", file.bytes())?;
+                    for Chunk { id, bytes } in &file.chunks {
+                        writeln!(out, "chunk {id} {bytes}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a manifest and checks every rule: what comes back can be laid out and started.
+    pub fn parse(text: &str) -> Result<Self, ManifestError> {
+        let mut lines = Lines::new(text);
+        let at = |line, what| ManifestError { line, what };
+        if text.len() > MANIFEST_BYTES_MAX {
+            return Err(at(1, Fault::TooLarge));
+        }
+        let mut words = lines.take(MAGIC)?.ok_or(at(1, Fault::NotAManifest))?;
+        let version = words.remainder()?;
+        if version != VERSION {
+            return Err(at(1, Fault::Version(version.to_string())));
+        }
+        let mut words = lines.expect("service")?;
+        let service: ServiceName = words.value("a service's name")?;
+        words.end()?;
+        let provenance = read_provenance(&mut lines)?;
+        let line = lines.number();
+        let run = run_lines::read(&mut lines)?;
+        run_lines::check(&run).map_err(|what| at(line, what))?;
+        let tree = read_tree(&mut lines)?;
+        Ok(Self { service, provenance, run, tree })
+    }
+}
+
+fn read_provenance(lines: &mut Lines<'_>) -> Result<Provenance, ManifestError> {
+    let mut words = lines.expect("created")?;
+    let created = words.value("a number")?;
+    words.end()?;
+    let mut words = lines.expect("builder")?;
+    let builder = words.quoted()?;
+    words.end()?;
+    let commit = match lines.take("commit")? {
+        None => None,
+        Some(mut words) => {
+            let hash = words.word()?;
+            let digits = hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            if !digits || !matches!(hash.len(), 40 | 64) {
+                return Err(words.fault(Fault::NotA { what: "a git commit", text: hash.to_string() }));
+            }
+            let dirty = words.one_of(&[("clean", false), ("dirty", true)])?;
+            words.end()?;
+            let hash = hash.to_string();
+            Some(Commit { hash, dirty })
+        }
+    };
+    Ok(Provenance { created, builder, commit })
+}
+
+fn read_tree(lines: &mut Lines<'_>) -> Result<Tree, ManifestError> {
+    let mut words = lines.expect("limits")?;
+    let limits = Limits { bytes: words.value("a number")?, entries: words.value("a number")? };
+    words.end()?;
+    let mut tree = Tree::new(limits).map_err(|fault| words.fault(fault.into()))?;
+    while !lines.is_empty() {
+        let line = lines.number();
+        let entry = read_entry(lines)?;
+        tree.add(entry).map_err(|fault| ManifestError { line, what: fault.into() })?;
+    }
+    Ok(tree)
+}
+
+fn read_entry(lines: &mut Lines<'_>) -> Result<Entry, ManifestError> {
+    let mut words = lines.next()?;
+    let (path, kind) = match words.word()? {
+        "dir" => (words.remainder()?, EntryKind::Dir),
+        "link" => {
+            let target = lines.expect("to")?.remainder()?.to_string();
+            (words.remainder()?, EntryKind::Link { target })
+        }
+        "file" => read_file(&mut words, lines, false)?,
+        "exec" => read_file(&mut words, lines, true)?,
+        other => return Err(words.fault(Fault::UnknownKind(other.to_string()))),
+    };
+    let path = path.parse().map_err(|fault| words.fault(Fault::Path { path: path.to_string(), fault }))?;
+    Ok(Entry { path, kind })
+}
+
+fn read_file<'a>(
+    words: &mut Words<'a>,
+    lines: &mut Lines<'a>,
+    executable: bool,
+) -> Result<(&'a str, EntryKind), ManifestError> {
+    let bytes: u64 = words.value("a number")?;
+    let path = words.remainder()?;
+    let mut chunks = Vec::new();
+    while let Some(mut words) = lines.take("chunk")? {
+        chunks.push(Chunk { id: words.value("a chunk's hash")?, bytes: words.value("a number")? });
+        words.end()?;
+    }
+    let file = File { executable, chunks };
+    let sum = file.bytes();
+    if sum != bytes {
+        let path = path.to_string();
+        return Err(words.fault(Fault::Size { path, bytes, sum }));
+    }
+    Ok((path, EntryKind::File(file)))
+}

@@ -1,0 +1,343 @@
+//! The progress of a deploy over the fleet: who may try the release now, and why the others wait.
+//!
+//! Order chooses, counts authorise. Members are taken in an order that is salted by the deploy, and only as
+//! many as the slots allow; a slot stays taken until its holder has *proven* the release, also when it
+//! refuses, falls silent or vanishes. So failures use up the budget by themselves, and what is not known
+//! makes a rollout slower, never faster.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use crate::counts::{Counts, Failure, Moment};
+use crate::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
+use crate::fleet::{Fleet, InForce, Member, Presence, Tie};
+use crate::ids::{DeployId, Epoch, MemberId};
+use crate::report::{Refusal, Standing};
+use crate::turn::{Turn, Why};
+use crate::units::{Millis, Share};
+
+/// How many holders of slots a reason names: a line of text, not a list.
+const NAMED_MAX: usize = 3;
+
+/// A member's place in the order of a deploy: the first 8 bytes of a hash of both, so that the same members
+/// are not always first.
+pub fn order(deploy: DeployId, member: &MemberId) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(deploy.as_bytes()).update(member.as_str().as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// How many of `n` members may try at once: at least one, or small fleets would never move.
+pub fn slots(size: PhaseSize, max_unhealthy: Share, n: u32) -> u32 {
+    match size {
+        PhaseSize::One => 1,
+        PhaseSize::Share(share) => share.min(max_unhealthy).floor_of(n).max(1),
+    }
+}
+
+/// The phase that a deploy is in, counted from 0, and what it says. A phase ends when as many members are
+/// settled as it and the phases before it had slots, measured by the fleet that the deploy began with: a
+/// shrinking view of the fleet must not end a phase early. A rollback has no phases, since its release went
+/// through them before; nothing is baked on the way back.
+fn phase(deploy: &Deploy, members_at_start: u32, settled: u32) -> (usize, Phase) {
+    let Policy { max_unhealthy, phases, .. } = &deploy.policy;
+    if let Kind::Rollback { .. } = deploy.kind {
+        return (0, Phase { size: PhaseSize::Share(*max_unhealthy), bake: Millis::ZERO });
+    }
+    let mut ends_at = 0;
+    for (index, phase) in phases.iter().enumerate() {
+        ends_at += slots(phase.size, *max_unhealthy, members_at_start);
+        if settled < ends_at || index + 1 == phases.len() {
+            return (index, *phase);
+        }
+    }
+    // No stored policy is without phases; if one were, the most careful reading is the right one.
+    (0, Phase { size: PhaseSize::One, bake: Millis::from_secs(60) })
+}
+
+/// The deploy in force and its progress at one moment: one pass over the fleet, from which every decision
+/// and every explanation follows.
+#[derive(Debug)]
+pub struct Rollout<'a> {
+    moment: Moment<'a>,
+    in_force: &'a InForce,
+    counts: Counts,
+    phase_index: usize,
+    phase: Phase,
+    slots: u32,
+    wanted: u32,
+    stop: Option<Why>,
+    go: BTreeSet<&'a MemberId>,
+}
+
+impl<'a> Rollout<'a> {
+    /// Looks at the fleet; none when nothing is in force. [`Fleet::sweep`] comes first.
+    pub fn of(fleet: &'a Fleet, now: Millis) -> Option<Self> {
+        let in_force = fleet.in_force()?;
+        let deploy = &in_force.deploy;
+        let moment = Moment { fleet, deploy, now };
+        let mut counts = Counts::default();
+        for (_, member) in fleet.members() {
+            counts.add(member, &moment.place(member), deploy.kind);
+        }
+        let start = in_force.members_at_start;
+        let (phase_index, phase) = phase(deploy, start, counts.settled());
+        // Of the fleet then and now the smaller counts, so that neither a loss nor a burst of members opens
+        // slots. If nobody was there at the start, there was nobody to protect.
+        let n = if start == 0 { counts.live } else { start.min(counts.live) };
+        // Who vanished with the release still counts, or others would get it instead.
+        let target = deploy.policy.target.ceil_of(fleet.size() as u32);
+        let mut rollout = Self {
+            moment,
+            in_force,
+            counts,
+            phase_index,
+            phase,
+            slots: slots(phase.size, deploy.policy.max_unhealthy, n),
+            wanted: target.saturating_sub(counts.held),
+            stop: None,
+            go: BTreeSet::new(),
+        };
+        rollout.stop = rollout.find_stop();
+        rollout.go = rollout.choose();
+        Some(rollout)
+    }
+
+    /// The deploy.
+    pub const fn deploy(&self) -> &'a Deploy {
+        &self.in_force.deploy
+    }
+
+    /// The fleet.
+    pub const fn fleet(&self) -> &'a Fleet {
+        self.moment.fleet
+    }
+
+    /// Whether it has reached its target once.
+    pub const fn switched(&self) -> bool {
+        self.in_force.switched
+    }
+
+    /// How many members there are of each sort.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The phase that it is in, counted from 0.
+    pub const fn phase(&self) -> usize {
+        self.phase_index
+    }
+
+    /// How long a member that gets a slot now must stay healthy: goes with the grant.
+    pub const fn bake(&self) -> Millis {
+        self.phase.bake
+    }
+
+    /// How many members may try at once in this phase.
+    pub const fn slots(&self) -> u32 {
+        self.slots
+    }
+
+    /// How many members are still to get a slot.
+    pub const fn wanted(&self) -> u32 {
+        self.wanted
+    }
+
+    /// What stops everybody, if anything does.
+    pub const fn stop(&self) -> Option<&Why> {
+        self.stop.as_ref()
+    }
+
+    /// How many more slots may be given now.
+    pub const fn room(&self) -> u32 {
+        match self.stop {
+            Some(_) => 0,
+            None => {
+                let free = self.slots.saturating_sub(self.counts.open);
+                if free < self.wanted { free } else { self.wanted }
+            }
+        }
+    }
+
+    fn find_stop(&self) -> Option<Why> {
+        let deploy = self.deploy();
+        let silence = self.counts.silence();
+        if let Kind::Halt { .. } = deploy.kind {
+            Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
+        } else if self.fleet().highest_epoch() > deploy.epoch {
+            Some(Why::Outranked { epoch: self.fleet().highest_epoch() })
+        } else if let Some(unheard) = self.fleet().awaited(self.moment.now) {
+            Some(Why::Listening { unheard })
+        } else if silence.is_mass() {
+            Some(Why::Frozen { silent: silence.silent, of: silence.of })
+        } else {
+            None
+        }
+    }
+
+    /// The first members in order for whom there is room, among those who can go.
+    fn choose(&self) -> BTreeSet<&'a MemberId> {
+        let room = self.room() as usize;
+        if room == 0 {
+            return BTreeSet::new();
+        }
+        let ready = |(_, member): &(&MemberId, &Member)| {
+            member.tie == Tie::Nothing
+                && member.presence(self.moment.now) == Presence::Live
+                && member.standing(self.deploy()) == Some(&Standing::Staged)
+        };
+        let ready = self.fleet().members().filter(ready);
+        let mut ready: Vec<_> = ready.map(|(id, member)| (member.rank, id)).collect();
+        if room < ready.len() {
+            ready.select_nth_unstable(room);
+        }
+        ready.into_iter().take(room).map(|(_, id)| id).collect()
+    }
+
+    /// Who gets a slot now. Ask the state store for it (see [`Rollout::admissible`]), then note it with
+    /// [`Fleet::grant`], then tell the members.
+    pub fn next_grants(&self) -> Vec<MemberId> {
+        self.go.iter().map(|&id| id.clone()).collect()
+    }
+
+    /// Whether a member may try the release now, and if not, why not.
+    pub fn turn(&self, id: &MemberId) -> Turn {
+        if self.go.contains(id) {
+            return Turn::Go;
+        }
+        let why = match self.fleet().member(id) {
+            None => Why::Gone,
+            Some(member) => self.why(member),
+        };
+        Turn::Wait(why)
+    }
+
+    /// Why a member that does not go waits: what is wrong with itself first, then what stops everybody.
+    fn why(&self, member: &Member) -> Why {
+        let place = self.moment.place(member);
+        let standing = member.standing(self.deploy());
+        match (place.presence, standing) {
+            (Presence::Gone, _) => Why::Gone,
+            (Presence::Silent { since }, _) => Why::Silent { quiet: self.moment.now.since(since) },
+            (Presence::Live, _) if place.proven => Why::AlreadyThere,
+            (Presence::Live, Some(Standing::Refused(refusal))) if place.open => Why::Refused(refusal.clone()),
+            (Presence::Live, Some(Standing::Refused(refusal))) => Why::CannotStage(refusal.clone()),
+            (Presence::Live, _) if place.open => {
+                Why::OnTrial { standing: standing.map_or("granted", Standing::word) }
+            }
+            (Presence::Live, _) => match &self.stop {
+                Some(stop) => stop.clone(),
+                None if standing != Some(&Standing::Staged) => Why::NotStaged,
+                None if self.wanted <= self.slots.saturating_sub(self.counts.open) => {
+                    Why::TargetReached { target: self.deploy().policy.target }
+                }
+                None => self.slots_taken(),
+            },
+        }
+    }
+
+    fn slots_taken(&self) -> Why {
+        let takes = |(id, member): (&MemberId, &Member)| self.moment.place(member).open.then(|| id.clone());
+        let taken = self.counts.open + self.go.len() as u32;
+        let next = self.go.iter().map(|&id| id.clone());
+        let by = self.fleet().members().filter_map(takes).chain(next).take(NAMED_MAX).collect();
+        Why::SlotsTaken { slots: self.slots, taken, by }
+    }
+
+    /// The check that a state store makes before it accepts slots, with what it knows itself: whoever asks
+    /// may have looked at an older state. `epoch` is that of the deploy the slots are for.
+    ///
+    /// # Errors
+    /// Says why the slots would be too many. Nothing may be granted then; the asker looks again.
+    pub fn admissible(&self, epoch: Epoch, members: &[MemberId]) -> Result<(), Inadmissible> {
+        if self.deploy().epoch != epoch {
+            return Err(Inadmissible::OtherDeploy { asked: epoch, in_force: self.deploy().epoch });
+        }
+        if let Some(why) = &self.stop {
+            return Err(Inadmissible::Stopped(why.clone()));
+        }
+        if members.len() > self.room() as usize {
+            return Err(Inadmissible::TooMany { asked: members.len() as u32, room: self.room() });
+        }
+        let mut asked = BTreeSet::new();
+        for id in members {
+            let free = |member: &Member| {
+                member.tie == Tie::Nothing && member.presence(self.moment.now) == Presence::Live
+            };
+            if !asked.insert(id) || !self.fleet().member(id).is_some_and(free) {
+                return Err(Inadmissible::Member { member: id.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Who shall go back at once to the generation that still stands by: nothing starts, so no slots are
+    /// needed. In a rollback the members whose standby is the release, or who still try another one beside
+    /// it; in the halt of a failing release all that are on trial.
+    pub fn hand_backs(&self) -> Vec<MemberId> {
+        let deploy = self.deploy();
+        if self.counts.silence().is_mass() || self.fleet().highest_epoch() > deploy.epoch {
+            return Vec::new();
+        }
+        let back = |member: &Member| {
+            let Some(report) = &member.report else { return false };
+            match deploy.kind {
+                Kind::Rollback { .. } if report.running == Some(deploy.release) => {
+                    report.standing.on_trial() && member.standing(deploy).is_none()
+                }
+                Kind::Rollback { .. } => report.standby == Some(deploy.release),
+                Kind::Halt { hand_back, .. } => hand_back && report.standing.on_trial(),
+                Kind::Rollout => false,
+            }
+        };
+        let live = |member: &Member| member.presence(self.moment.now) == Presence::Live;
+        let members = self.fleet().members().filter(|(_, member)| live(member) && back(member));
+        members.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The first member that failed, in the order of their names.
+    pub(crate) fn first_failure(&self) -> Option<(&'a MemberId, Failure<'a>)> {
+        self.moment
+            .fleet
+            .members()
+            .find_map(|(id, member)| self.moment.place(member).failure.map(|failure| (id, failure)))
+    }
+
+    /// Members that refuse the release, with or without a slot.
+    pub fn refused(&self) -> impl Iterator<Item = (&'a MemberId, &'a Refusal)> {
+        let deploy = &self.in_force.deploy;
+        let present = self.fleet().members().filter(|(_, member)| !member.gone);
+        present.filter_map(|(id, member)| member.refusal(deploy).map(|refusal| (id, refusal)))
+    }
+}
+
+/// Why slots are not given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Inadmissible {
+    /// Another deploy is in force.
+    #[error("slots were asked for in epoch {asked}, but epoch {in_force} is in force")]
+    OtherDeploy {
+        /// The epoch they were asked for.
+        asked: Epoch,
+        /// The epoch in force.
+        in_force: Epoch,
+    },
+    /// Nothing may be granted at all.
+    #[error("no slots are given: {0}")]
+    Stopped(Why),
+    /// More than there is room for.
+    #[error("{asked} slots were asked for, and there is room for {room}")]
+    TooMany {
+        /// How many were asked for.
+        asked: u32,
+        /// How many there are.
+        room: u32,
+    },
+    /// A member is not there, has the release or a slot already, or was named twice.
+    #[error("member {member} cannot get a slot")]
+    Member {
+        /// The member.
+        member: MemberId,
+    },
+}

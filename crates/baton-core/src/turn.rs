@@ -1,0 +1,155 @@
+//! Whose turn it is, and if not, why not: in data, so that every view can explain it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::ids::{DeployId, Epoch, MemberId};
+use crate::report::Refusal;
+use crate::units::{Millis, Share};
+
+/// Whether a member may try the new release now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Turn {
+    /// It gets a slot.
+    Go,
+    /// It waits.
+    Wait(Why),
+}
+
+/// Why a member waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// It has proven the release.
+    AlreadyThere,
+    /// It has a slot and is using it.
+    OnTrial {
+        /// The word of its standing.
+        standing: &'static str,
+    },
+    /// It had its turn and kept or took back the old release.
+    Refused(Refusal),
+    /// It could not get the release.
+    CannotStage(Refusal),
+    /// It does not have the release on its disk yet, or has not heard of the deploy.
+    NotStaged,
+    /// It cannot be heard.
+    Silent {
+        /// For how long.
+        quiet: Millis,
+    },
+    /// It is gone, or was never there.
+    Gone,
+    /// As many members as shall have the release have it or are trying it.
+    TargetReached {
+        /// The share of the fleet that shall have it.
+        target: Share,
+    },
+    /// All slots are taken.
+    SlotsTaken {
+        /// How many slots there are.
+        slots: u32,
+        /// How many members take one.
+        taken: u32,
+        /// The first few of them.
+        by: Vec<MemberId>,
+    },
+    /// The rollout is halted.
+    Halted {
+        /// The deploy that halted it.
+        by: DeployId,
+        /// Why it did.
+        because: String,
+    },
+    /// Too many members are silent to decide anything.
+    Frozen {
+        /// How many are silent.
+        silent: u32,
+        /// Of how many.
+        of: u32,
+    },
+    /// Control has just started and does not know the fleet yet.
+    Listening {
+        /// How many known members have not reported.
+        unheard: u32,
+    },
+    /// Members obey a newer deploy than the one in force here: this server is behind.
+    Outranked {
+        /// The epoch that they obey.
+        epoch: Epoch,
+    },
+}
+
+impl Why {
+    /// A stable word for records, the API and metrics.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AlreadyThere => "already-there",
+            Self::OnTrial { .. } => "on-trial",
+            Self::Refused(_) => "refused",
+            Self::CannotStage(_) => "cannot-stage",
+            Self::NotStaged => "not-staged",
+            Self::Silent { .. } => "silent",
+            Self::Gone => "gone",
+            Self::TargetReached { .. } => "target-reached",
+            Self::SlotsTaken { .. } => "slots-taken",
+            Self::Halted { .. } => "halted",
+            Self::Frozen { .. } => "frozen",
+            Self::Listening { .. } => "listening",
+            Self::Outranked { .. } => "outranked",
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyThere => f.write_str("it runs the release, proven"),
+            Self::OnTrial { standing } => write!(f, "it is on trial ({standing})"),
+            Self::Refused(refusal) => {
+                write!(f, "it refused the release: {refusal}; it tries again every minute")
+            }
+            Self::CannotStage(refusal) => write!(f, "{refusal}; it tries again every minute"),
+            Self::NotStaged => f.write_str("it is still fetching the release"),
+            Self::Silent { quiet } => write!(f, "it has been silent for {quiet}"),
+            Self::Gone => f.write_str("it is gone"),
+            Self::TargetReached { target } => write!(f, "the target of {target} is reached or being tried"),
+            Self::SlotsTaken { slots, taken, by } => {
+                write!(f, "{taken} of {slots} slots are taken by ")?;
+                write_names(f, by, *taken)
+            }
+            Self::Halted { by, because } if because.is_empty() => {
+                write!(f, "halted by deploy {}", by.short())
+            }
+            Self::Halted { by, because } => write!(f, "halted by deploy {}: {because}", by.short()),
+            Self::Frozen { silent, of } => write!(
+                f,
+                "frozen: {silent} of {of} members went silent, so nothing is done until they are back; \
+                 look at the network and at this server first"
+            ),
+            Self::Listening { unheard: 0 } => {
+                f.write_str("this server has just started and listens for members")
+            }
+            Self::Listening { unheard } => {
+                write!(f, "this server has just started and waits for {unheard} members to report")
+            }
+            Self::Outranked { epoch } => write!(
+                f,
+                "members obey epoch {epoch}, which is newer than the deploy in force here: \
+                 this server's store is behind, deploy again to go on"
+            ),
+        }
+    }
+}
+
+/// `a, b, c and 14 others`.
+fn write_names(f: &mut fmt::Formatter<'_>, names: &[MemberId], of: u32) -> fmt::Result {
+    for (i, name) in names.iter().enumerate() {
+        write!(f, "{}{name}", if i == 0 { "" } else { ", " })?;
+    }
+    match (of as usize).saturating_sub(names.len()) {
+        0 => Ok(()),
+        others => write!(f, " and {others} others"),
+    }
+}

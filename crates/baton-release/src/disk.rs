@@ -1,0 +1,82 @@
+//! Writing so that a crash, a power cut or a full disk leaves the old or the new, never a mix.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// What could not be done on the disk.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {attempted} {}", path.display())]
+pub struct DiskError {
+    /// What was attempted: `create`, `write`.
+    pub attempted: &'static str,
+    /// With what.
+    pub path: PathBuf,
+    /// What the system says.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Turns what the system says into a [`DiskError`]; for `map_err`.
+pub fn failed<E: Into<io::Error>>(
+    attempted: &'static str,
+    path: impl AsRef<Path>,
+) -> impl FnOnce(E) -> DiskError {
+    move |source| DiskError { attempted, path: path.as_ref().to_owned(), source: source.into() }
+}
+
+/// Writes a file and makes its content durable. The name of a new file is durable only after [`sync_dir`].
+pub fn write_synced(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    let mut file = File::create_new(path).map_err(failed("create", path))?;
+    file.write_all(content).map_err(failed("write", path))?;
+    file.sync_all().map_err(failed("sync", path))
+}
+
+/// Makes durable which names are in a directory.
+pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
+    File::open(path).and_then(|dir| dir.sync_all()).map_err(failed("sync", path))
+}
+
+/// Gives a file a new content. On return it is durable; after an error or a crash the file has the old content
+/// or the new one.
+///
+/// A failed sync may have thrown away what it should have written and a second one would then report success, so
+/// after any error the new file is given up and never synced again.
+pub fn replace(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    let new = path.with_extension("new");
+    remove_if_there(&new)?;
+    let done = write_synced(&new, content)
+        .and_then(|()| fs::rename(&new, path).map_err(failed("rename into place", path)));
+    if done.is_err() {
+        // The error to report is the first one; what is left is removed by the next attempt.
+        let _ = fs::remove_file(&new);
+    }
+    done?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(failed("remove", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_has_the_new_content_and_no_neighbour() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        fs::write(path.with_extension("new"), "left by a crash").unwrap();
+        for content in ["one", "two"] {
+            replace(&path, content.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+        let missing = dir.path().join("missing/record");
+        assert_eq!(replace(&missing, b"").unwrap_err().attempted, "create");
+    }
+}

@@ -1,0 +1,177 @@
+//! The releases on a member's disk: complete and verified ones only, launchable without any network.
+//!
+//! ```text
+//! state_dir/
+//!   lock                    held by the one bootloader that uses the directory
+//!   committed               the release this member has committed to, and the epoch
+//!   seen                    the newest deploy this member has heard of
+//!   releases/<id>/tree/     the files of a release
+//!   releases/<id>/manifest  its manifest
+//!   releases/<id>/laid-out  inodes and times of the files as they were laid out
+//!   staging/<id>/           a release under construction; emptied at start
+//! ```
+
+mod lock;
+mod records;
+mod staging;
+mod verify;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use baton_core::ids::ReleaseId;
+use baton_core::release::Manifest;
+
+pub use lock::Held;
+pub use records::{Committed, RecordError, Seen};
+pub(crate) use staging::Staging;
+pub use verify::VerifyError;
+
+use crate::beneath::{Beneath, DIR_MODE};
+use crate::disk::{self, DiskError, failed};
+use crate::manifest;
+
+/// The releases on a member's disk. Only one process at a time can have a directory open.
+pub struct ReleasesDir {
+    path: PathBuf,
+    /// One release is staged at a time: two would compete for the disk, and the same one would collide.
+    turn: Mutex<()>,
+    /// Held as long as the directory is in use.
+    _lock: File,
+}
+
+/// Why a directory of releases cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("another process uses it")]
+    Held(#[from] Held),
+    /// Somebody else could change what is launched.
+    #[error("{} is not safe to launch from: {why}", path.display())]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// The disk fails.
+    #[error("the directory of releases cannot be opened")]
+    Disk(#[from] DiskError),
+}
+
+impl ReleasesDir {
+    /// Opens the directory, creates it if needed, and removes what an earlier process left half done.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        create_dir(path)?;
+        let lock = lock::take(&path.join("lock"))?;
+        let releases = Self { path: path.to_owned(), turn: Mutex::new(()), _lock: lock };
+        for dir in [path.to_owned(), releases.complete(), releases.staging()] {
+            create_dir(&dir)?;
+            check_owner(&dir)?;
+        }
+        disk::sync_dir(path)?;
+        empty(&releases.staging())?;
+        Ok(releases)
+    }
+
+    /// Whether the release is on disk. It is complete then, but may have been altered since: see
+    /// [`ReleasesDir::verify`].
+    pub fn has(&self, id: ReleaseId) -> bool {
+        self.home(id).is_dir()
+    }
+
+    /// Where the files of a release are.
+    pub fn path(&self, id: ReleaseId) -> PathBuf {
+        self.home(id).join("tree")
+    }
+
+    /// The releases on disk, in no order.
+    pub fn list(&self) -> Result<Vec<ReleaseId>, DiskError> {
+        let dir = self.complete();
+        let names = fs::read_dir(&dir).map_err(failed("list", &dir))?;
+        let mut ids = Vec::new();
+        for name in names {
+            let name = name.map_err(failed("list", &dir))?.file_name();
+            ids.extend(name.to_str().and_then(|name| name.parse::<ReleaseId>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// The manifest of a release on disk, checked against its id.
+    pub fn manifest(&self, id: ReleaseId) -> Result<Manifest, VerifyError> {
+        if !self.has(id) {
+            return Err(VerifyError::Absent(id));
+        }
+        let path = self.home(id).join("manifest");
+        let text = fs::read(&path).map_err(failed("read", &path))?;
+        Ok(manifest::verified(id, &String::from_utf8_lossy(&text))?)
+    }
+
+    /// The handle beneath which the files of a release are.
+    pub(crate) fn tree(&self, id: ReleaseId) -> Result<Beneath, DiskError> {
+        let path = self.path(id);
+        Beneath::open(&path).map_err(failed("open", &path))
+    }
+
+    /// Waits until nobody else stages a release.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(|held| held.into_inner())
+    }
+
+    fn complete(&self) -> PathBuf {
+        self.path.join("releases")
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.path.join("staging")
+    }
+
+    fn home(&self, id: ReleaseId) -> PathBuf {
+        self.complete().join(id.to_string())
+    }
+}
+
+fn create_dir(path: &Path) -> Result<(), DiskError> {
+    DirBuilder::new().recursive(true).mode(DIR_MODE).create(path).map_err(failed("create", path))
+}
+
+/// Programs are launched from here: nobody but this user may be able to change them.
+fn check_owner(path: &Path) -> Result<(), OpenError> {
+    const OTHERS_WRITE: u32 = 0o002;
+    let found = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let unsafe_because = |why| Err(OpenError::Unsafe { path: path.to_owned(), why });
+    if !found.is_dir() {
+        return unsafe_because("it is not a directory; if it is a link, use the directory itself");
+    }
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return unsafe_because("it belongs to another user");
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
+        return unsafe_because("everybody may write to it; run `chmod o-w` on it");
+    }
+    Ok(())
+}
+
+/// Removes everything in a directory; follows no link.
+fn empty(dir: &Path) -> Result<(), DiskError> {
+    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
+        remove(&entry.map_err(failed("list", dir))?.path())?;
+    }
+    Ok(())
+}
+
+/// Removes a file, a link, or a directory with all that is in it, if it is there; follows no link.
+fn remove(path: &Path) -> Result<(), DiskError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(failed("remove", path)),
+    }
+}

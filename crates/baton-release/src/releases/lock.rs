@@ -1,0 +1,46 @@
+//! One process at a time.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::OpenError;
+use crate::disk::failed;
+
+/// Another process holds the lock.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is held by process {holder}: stop it, or use another directory", path.display())]
+pub struct Held {
+    /// The lock.
+    pub path: PathBuf,
+    /// The process that holds it, as it wrote itself down.
+    pub holder: String,
+}
+
+/// Takes the lock; it is free again when the file is closed, however the process ends.
+pub(super) fn take(path: &Path) -> Result<File, OpenError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file = options.open(path).map_err(failed("open", path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(Held { path: path.to_owned(), holder: holder(&file) }.into()),
+        Err(error) => return Err(failed("lock", path)(error).into()),
+    }
+    let pid = std::process::id();
+    file.set_len(0).and_then(|()| writeln!(file, "{pid}")).map_err(failed("write", path))?;
+    Ok(file)
+}
+
+fn holder(file: &File) -> String {
+    /// A process number has at most 7 digits on Linux.
+    const PID_BYTES_MAX: u64 = 10;
+    let mut text = String::new();
+    match file.take(PID_BYTES_MAX).read_to_string(&mut text) {
+        Ok(_) if text.trim().parse::<u32>().is_ok() => text.trim().to_owned(),
+        Ok(_) | Err(_) => "(unknown)".to_owned(),
+    }
+}

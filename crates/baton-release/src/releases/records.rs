@@ -1,0 +1,198 @@
+//! What a member must not forget: which release it has committed to, and the newest deploy it has heard of.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use baton_core::ids::{DeployId, Epoch, ReleaseId};
+
+use super::ReleasesDir;
+use crate::disk::{self, DiskError, failed};
+
+/// The release that a member starts by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The release.
+    pub release: ReleaseId,
+    /// The epoch of the deploy that brought it.
+    pub epoch: Epoch,
+}
+
+/// The newest deploy that a member has heard of. It never obeys an older one, nor another of the same epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its id.
+    pub deploy: DeployId,
+}
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The disk fails.
+    #[error("a record of this member fails")]
+    Disk(#[from] DiskError),
+    /// The file was altered or damaged.
+    #[error("{} is damaged; remove it to start without what it says", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A release must be on disk before a member commits to it.
+    #[error("release {0} is not on disk")]
+    Absent(ReleaseId),
+    /// A deploy that must not be obeyed.
+    #[error("deploy {} of epoch {} is refused: this member has seen {} of epoch {}",
+        refused.deploy, refused.epoch, seen.deploy, seen.epoch)]
+    Stale {
+        /// The deploy that was offered.
+        refused: Seen,
+        /// The newest one.
+        seen: Seen,
+    },
+}
+
+impl ReleasesDir {
+    /// The release that this member has committed to, if there is one.
+    pub fn committed(&self) -> Result<Option<Committed>, RecordError> {
+        self.read("committed", |[release, epoch]| {
+            Some(Committed {
+                release: release.strip_prefix("release ")?.parse().ok()?,
+                epoch: Epoch(epoch.strip_prefix("epoch ")?.parse().ok()?),
+            })
+        })
+    }
+
+    /// Commits to a release, which must be on disk. On return it is durable.
+    pub fn commit(&self, release: ReleaseId, epoch: Epoch) -> Result<(), RecordError> {
+        if !self.has(release) {
+            return Err(RecordError::Absent(release));
+        }
+        self.write("committed", &[format!("release {release}"), format!("epoch {epoch}")])
+    }
+
+    /// The newest deploy that this member has heard of, if it has of any.
+    pub fn seen(&self) -> Result<Option<Seen>, RecordError> {
+        self.read("seen", |[epoch, deploy]| {
+            Some(Seen {
+                epoch: Epoch(epoch.strip_prefix("epoch ")?.parse().ok()?),
+                deploy: deploy.strip_prefix("deploy ")?.parse().ok()?,
+            })
+        })
+    }
+
+    /// Remembers a deploy as the newest one, unless it is older than what was seen, or another one of the same
+    /// epoch. On return it is durable, and may be obeyed; seeing the same one again is fine.
+    pub fn see(&self, new: Seen) -> Result<(), RecordError> {
+        match self.seen()? {
+            Some(seen) if seen == new => Ok(()),
+            Some(seen) if seen.epoch >= new.epoch => Err(RecordError::Stale { refused: new, seen }),
+            Some(_) | None => {
+                self.write("seen", &[format!("epoch {}", new.epoch), format!("deploy {}", new.deploy)])
+            }
+        }
+    }
+
+    fn write(&self, name: &str, lines: &[String; 2]) -> Result<(), RecordError> {
+        Ok(disk::replace(&self.path.join(name), text(name, lines).as_bytes())?)
+    }
+
+    /// Reads a record of two lines. What `parse` makes of them must be all that the file says.
+    fn read<T>(&self, name: &str, parse: impl Fn([&str; 2]) -> Option<T>) -> Result<Option<T>, RecordError> {
+        let path = self.path.join(name);
+        let found = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(failed("read", &path))?,
+        };
+        let found = String::from_utf8_lossy(&found);
+        let mut lines = found.lines().skip(1);
+        let record = lines.next().zip(lines.next()).filter(|(first, second)| {
+            // The sum guards against flipped bits, and that nothing follows.
+            text(name, &[(*first).to_owned(), (*second).to_owned()]) == found
+        });
+        match record.and_then(|(first, second)| parse([first, second])) {
+            Some(record) => Ok(Some(record)),
+            None => Err(RecordError::Damaged { path }),
+        }
+    }
+}
+
+/// The content of a record: a head, two lines, and the hash of all that.
+fn text(name: &str, lines: &[String; 2]) -> String {
+    let mut text = format!("baton-{name} 1\n{}\n{}\n", lines[0], lines[1]);
+    let sum = blake3::hash(text.as_bytes()).to_hex();
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "sum {sum}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(epoch: u64, deploy: u8) -> Seen {
+        Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([deploy; 16]) }
+    }
+
+    #[test]
+    fn p12_a_member_never_goes_back_to_an_older_deploy_not_even_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        assert_eq!(releases.seen().unwrap(), None);
+        releases.see(seen(5, 1)).unwrap();
+        drop(releases);
+
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        releases.see(seen(5, 1)).unwrap();
+        for stale in [seen(4, 1), seen(4, 2), seen(5, 2)] {
+            assert!(matches!(releases.see(stale), Err(RecordError::Stale { .. })), "{stale:?}");
+        }
+        assert_eq!(releases.seen().unwrap(), Some(seen(5, 1)));
+        releases.see(seen(6, 2)).unwrap();
+        assert_eq!(releases.seen().unwrap(), Some(seen(6, 2)));
+    }
+
+    #[test]
+    fn only_what_is_on_disk_is_committed_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        let release = ReleaseId::from_bytes([7; 32]);
+        assert!(matches!(releases.commit(release, Epoch(1)), Err(RecordError::Absent(_))));
+        assert_eq!(releases.committed().unwrap(), None);
+        fs::create_dir(releases.home(release)).unwrap();
+        releases.commit(release, Epoch(1)).unwrap();
+        assert_eq!(releases.committed().unwrap(), Some(Committed { release, epoch: Epoch(1) }));
+    }
+
+    #[test]
+    fn every_damage_to_a_record_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        releases.see(seen(12, 3)).unwrap();
+        let path = dir.path().join("seen");
+        let right = fs::read(&path).unwrap();
+        let mut wrong: Vec<Vec<u8>> = (0..right.len()).map(|end| right[..end].to_vec()).collect();
+        for at in 0..right.len() {
+            for bit in 0..8 {
+                let mut flipped = right.clone();
+                flipped[at] ^= 1 << bit;
+                wrong.push(flipped);
+            }
+        }
+        wrong.push([&right[..], b"\n"].concat());
+        wrong.push(text("seen", &["epoch 012".to_owned(), "deploy 1".to_owned()]).into_bytes());
+        for content in wrong {
+            fs::write(&path, &content).unwrap();
+            let found = releases.seen();
+            assert!(
+                matches!(found, Err(RecordError::Damaged { .. })),
+                "{:?}",
+                String::from_utf8_lossy(&content)
+            );
+        }
+        fs::write(&path, &right).unwrap();
+        assert_eq!(releases.seen().unwrap(), Some(seen(12, 3)));
+    }
+}

@@ -1,0 +1,272 @@
+//! The artefact store of a control server, over HTTP.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `POST /v1/chunks/missing` | at most [`MISSING_IDS_MAX`] chunk ids, one on a line | those that are missing, one on a line |
+//! | `PUT /v1/chunks/{id}` | the packed chunk, at most [`PACKED_BYTES_MAX`] bytes | nothing |
+//! | `GET /v1/chunks/{id}` | | the packed chunk |
+//! | `PUT /v1/releases/{id}/manifest` | the text, at most [`MANIFEST_BYTES_MAX`] bytes | nothing |
+//! | `GET /v1/releases/{id}/manifest` | | the text |
+//! | `GET /v1/manifests` | | the ids of the releases that are known, one on a line |
+//!
+//! Ids are lowercase hexadecimal digits, and every line ends with a line feed. A failure is answered with the
+//! status of its kind, see [`status`], and a body that says why in one line.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::str::FromStr;
+use std::time::Duration;
+
+use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::release::MANIFEST_BYTES_MAX;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::chunk::PACKED_BYTES_MAX;
+use crate::store::{ArtefactStore, Kind, Retry, StoreError};
+
+/// Most chunk ids in one question: one request of 2 MB for an ordinary large tree.
+pub const MISSING_IDS_MAX: usize = 32_768;
+/// Bytes of a chunk id and its line feed.
+const ID_LINE_BYTES: usize = 65;
+/// Most bytes of a list of releases: a million of them.
+const LIST_BYTES_MAX: usize = ID_LINE_BYTES * 1_000_000;
+/// How much is read of what a server says about a failure.
+const REASON_BYTES_MAX: usize = 1024;
+
+/// How long to wait for a connection: a server that does not answer within it has a problem.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request may take: the longest chunk at 17 kB/s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a manifest or a list may take, which are up to 64 times as long as a chunk.
+const LONG_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// Pauses before trying again. They bridge a restart of the server; longer outages are the caller's to judge.
+const PAUSES_MS: [u64; 4] = [100, 300, 900, 2700];
+/// Connections that are kept for the next request: one for each of the threads that push or fetch.
+const IDLE_CONNECTIONS: usize = 8;
+
+/// The HTTP status that stands for a kind of failure.
+pub const fn status(kind: Kind) -> u16 {
+    match kind {
+        Kind::Missing => 404,
+        Kind::Conflict => 409,
+        Kind::Denied => 403,
+        Kind::Corrupt => 422,
+        Kind::Unavailable => 503,
+    }
+}
+
+fn kind_of(status: u16) -> Kind {
+    match status {
+        404 | 410 => Kind::Missing,
+        409 | 412 => Kind::Conflict,
+        422 => Kind::Corrupt,
+        408 | 429 | 500..=599 => Kind::Unavailable,
+        // Including redirects: chunks come from the server that was named, or not at all.
+        _ => Kind::Denied,
+    }
+}
+
+/// The artefact store of a control server.
+pub struct Remote {
+    base: String,
+    agent: Agent,
+}
+
+/// What a server said instead of the answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{base} answers {status}: {reason}")]
+struct Refused {
+    base: String,
+    status: u16,
+    reason: String,
+}
+
+/// An answer that is not what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{base} answers with what was not asked for: {line:?}")]
+struct NotAsked {
+    base: String,
+    line: String,
+}
+
+/// A request and how it is answered.
+struct Call<'a> {
+    attempted: String,
+    path: String,
+    send: Method<'a>,
+    answer_bytes_max: usize,
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy)]
+enum Method<'a> {
+    Get,
+    Post(&'a [u8]),
+    Put(&'a [u8]),
+}
+
+impl Remote {
+    /// The store of the server with this address: `http://control:7070`.
+    ///
+    /// Proxies named in the environment are not used: members and control share a network.
+    pub fn new(base: &str) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .max_idle_connections_per_host(IDLE_CONNECTIONS)
+            .build();
+        Self { base: base.trim_end_matches('/').to_owned(), agent: Agent::new_with_config(config) }
+    }
+
+    /// Sends a request, again after a pause while that makes sense, and returns the answer's body.
+    fn call(&self, call: &Call<'_>) -> Result<Vec<u8>, StoreError> {
+        for pause in PAUSES_MS {
+            match self.call_once(call) {
+                Err(error) if error.retry() == Retry::Later => wait(pause),
+                done => return done,
+            }
+        }
+        self.call_once(call)
+    }
+
+    fn call_once(&self, call: &Call<'_>) -> Result<Vec<u8>, StoreError> {
+        let error = |kind| StoreError::new(kind, call.attempted.as_str());
+        let failed = |cause: ureq::Error| error(kind_of_failure(&cause)).because(cause);
+        let mut response = self.send(call).map_err(failed)?;
+        let status = response.status().as_u16();
+        let body = response.body_mut().with_config();
+        if (200..300).contains(&status) {
+            // The client's limit is the first length that is too much.
+            return body.limit(call.answer_bytes_max as u64 + 1).read_to_vec().map_err(failed);
+        }
+        let reason = body.limit(REASON_BYTES_MAX as u64).read_to_vec().unwrap_or_default();
+        let reason = String::from_utf8_lossy(&reason).trim().replace(char::is_control, " ");
+        Err(error(kind_of(status)).because(Refused { base: self.base.clone(), status, reason }))
+    }
+
+    fn send(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
+        let url = format!("{}{}", self.base, call.path);
+        let timeout = Some(call.timeout);
+        let (request, body) = match call.send {
+            Method::Get => return self.agent.get(url).config().timeout_global(timeout).build().call(),
+            Method::Post(body) => (self.agent.post(url), body),
+            Method::Put(body) => (self.agent.put(url), body),
+        };
+        request.config().timeout_global(timeout).build().send(body)
+    }
+
+    fn not_asked(&self, attempted: &str, line: &str) -> StoreError {
+        let (base, line) = (self.base.clone(), line.to_owned());
+        StoreError::new(Kind::Corrupt, attempted).because(NotAsked { base, line })
+    }
+
+    /// The ids in a body, one on a line.
+    fn ids<T: FromStr>(&self, attempted: &str, body: &[u8]) -> Result<Vec<T>, StoreError> {
+        let text = String::from_utf8_lossy(body);
+        let id = |line: &str| line.parse().map_err(|_| self.not_asked(attempted, line));
+        text.lines().map(id).collect()
+    }
+}
+
+/// Waits before trying again: `pause` ms, give or take half of it, so that a fleet does not come back at once.
+#[expect(clippy::disallowed_methods, reason = "a pause between attempts waits for nothing but time")]
+fn wait(pause: u64) {
+    let random = RandomState::new().hash_one(pause);
+    std::thread::sleep(Duration::from_millis(pause / 2 + random % pause));
+}
+
+/// Whether a request that got no proper answer is worth another attempt.
+fn kind_of_failure(error: &ureq::Error) -> Kind {
+    use ureq::Error;
+    match error {
+        Error::BodyExceedsLimit(_) => Kind::Corrupt,
+        Error::BadUri(_) | Error::Http(_) | Error::Tls(_) | Error::TlsRequired => Kind::Denied,
+        // A cut connection, a timeout, a garbled answer; also what a later version of the client may add.
+        _ => Kind::Unavailable,
+    }
+}
+
+impl ArtefactStore for Remote {
+    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
+        let attempted = "ask which chunks are missing";
+        let mut missing = BTreeSet::new();
+        for ids in ids.chunks(MISSING_IDS_MAX) {
+            let question: String = ids.iter().map(|id| format!("{id}\n")).collect();
+            let answer = self.call(&Call {
+                attempted: attempted.to_owned(),
+                path: "/v1/chunks/missing".to_owned(),
+                send: Method::Post(question.as_bytes()),
+                answer_bytes_max: question.len(),
+                timeout: REQUEST_TIMEOUT,
+            })?;
+            let asked: BTreeSet<&ChunkId> = ids.iter().collect();
+            for id in self.ids::<ChunkId>(attempted, &answer)? {
+                if !asked.contains(&id) {
+                    return Err(self.not_asked(attempted, &id.to_string()));
+                }
+                missing.insert(id);
+            }
+        }
+        Ok(missing.into_iter().collect())
+    }
+
+    fn put(&self, id: ChunkId, packed: &[u8]) -> Result<(), StoreError> {
+        self.call(&Call {
+            attempted: format!("put chunk {id}"),
+            path: format!("/v1/chunks/{id}"),
+            send: Method::Put(packed),
+            answer_bytes_max: REASON_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })
+        .map(drop)
+    }
+
+    fn get(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
+        self.call(&Call {
+            attempted: format!("get chunk {id}"),
+            path: format!("/v1/chunks/{id}"),
+            send: Method::Get,
+            answer_bytes_max: PACKED_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })
+    }
+
+    fn publish(&self, id: ReleaseId, manifest: &str) -> Result<(), StoreError> {
+        self.call(&Call {
+            attempted: format!("publish release {id}"),
+            path: format!("/v1/releases/{id}/manifest"),
+            send: Method::Put(manifest.as_bytes()),
+            answer_bytes_max: REASON_BYTES_MAX,
+            timeout: LONG_REQUEST_TIMEOUT,
+        })
+        .map(drop)
+    }
+
+    fn manifest(&self, id: ReleaseId) -> Result<String, StoreError> {
+        let attempted = format!("read the manifest of release {id}");
+        let text = self.call(&Call {
+            attempted: attempted.clone(),
+            path: format!("/v1/releases/{id}/manifest"),
+            send: Method::Get,
+            answer_bytes_max: MANIFEST_BYTES_MAX,
+            timeout: LONG_REQUEST_TIMEOUT,
+        })?;
+        String::from_utf8(text).map_err(|error| StoreError::new(Kind::Corrupt, attempted).because(error))
+    }
+
+    fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
+        let attempted = "list releases";
+        let body = self.call(&Call {
+            attempted: attempted.to_owned(),
+            path: "/v1/manifests".to_owned(),
+            send: Method::Get,
+            answer_bytes_max: LIST_BYTES_MAX,
+            timeout: LONG_REQUEST_TIMEOUT,
+        })?;
+        self.ids(attempted, &body)
+    }
+}

@@ -1,0 +1,11 @@
+//! Releases on their whole way: from a directory through a store to a member's disk.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod crash;
+mod disk_full;
+mod hostile;
+mod launch;
+mod remote;
+mod round_trip;
+mod sample;

@@ -1,0 +1,200 @@
+//! What was pushed is what is laid out, and only what is new travels.
+
+use std::sync::Mutex;
+
+use baton_release::fetch::{self, Fetched, fetch};
+use baton_release::push;
+use baton_release::store::memory::MemoryStore;
+use baton_release::store::{Kind, conformance};
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+
+use crate::sample::{Node, Nodes, chain, left, nodes, noise, open, push_dir, push_nodes, read, write};
+
+#[test]
+fn the_store_in_memory_conforms() -> Result<(), conformance::Failure> {
+    conformance::run(MemoryStore::new)
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    let content = prop_oneof![
+        Just(Vec::new()),
+        vec(any::<u8>(), 1..100),
+        (any::<u8>(), 10_000_usize..600_000).prop_map(|(seed, bytes)| noise(seed % 4, bytes)),
+    ];
+    prop_oneof![
+        Just(Node::Dir),
+        prop::sample::select(vec!["a", "./b/", "b/a", "nowhere"]).prop_map(|to| Node::Link(to.to_owned())),
+        (any::<bool>(), content).prop_map(|(executable, content)| Node::File { executable, content }),
+    ]
+}
+
+fn any_nodes() -> impl Strategy<Value = Nodes> {
+    let name = prop::sample::select(vec!["a", "b", "a-b", "ä ö", ".c", "-"]);
+    let path = vec(name, 1..4).prop_map(|names| names.join("/"));
+    btree_map(path, any_node(), 0..10).prop_map(|wanted| {
+        let mut all = wanted.clone();
+        for path in wanted.keys() {
+            all.extend(path.match_indices('/').map(|(slash, _)| (path[..slash].to_owned(), Node::Dir)));
+        }
+        all
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn what_was_pushed_is_laid_out(first in any_nodes(), second in any_nodes()) {
+        let state = tempfile::tempdir().unwrap();
+        let (store, releases) = (MemoryStore::new(), open(state.path()));
+        for nodes in [&first, &second] {
+            let pushed = push_nodes(nodes, &store);
+            fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
+            prop_assert_eq!(&read(&releases.path(pushed.id)), nodes);
+            releases.verify_quick(pushed.id).unwrap();
+            releases.verify_full(pushed.id).unwrap();
+        }
+    }
+}
+
+#[test]
+fn only_what_is_new_travels() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, releases) = (MemoryStore::new(), open(&dir.path().join("state")));
+    let mut nodes = nodes(1);
+    let first = push_nodes(&nodes, &store);
+    assert_eq!(first.bytes_new, first.bytes_total);
+    let all = fetch(first.id, &store, &releases, &|_| {}).unwrap();
+    assert_eq!(all, Fetched { bytes_fetched: first.bytes_total, bytes_reused: 0 });
+
+    let change = noise(9, 5_000);
+    nodes.insert("lib/new".to_owned(), Node::File { executable: false, content: change });
+    let second = push_nodes(&nodes, &store);
+    assert_eq!((second.bytes_new, second.chunks_new), (5_000, 1));
+    let calls = store.calls();
+    let moved = fetch(second.id, &store, &releases, &|_| {}).unwrap();
+    assert_eq!(moved, Fetched { bytes_fetched: 5_000, bytes_reused: first.bytes_total });
+    assert_eq!(store.calls() - calls, 2, "the manifest and one chunk");
+
+    let calls = store.calls();
+    assert_eq!(fetch(second.id, &store, &releases, &|_| {}).unwrap(), Fetched::default());
+    assert_eq!(store.calls(), calls, "what is there is not asked for");
+}
+
+#[test]
+fn the_same_content_is_the_same_release() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::new();
+    write(&dir.path().join("source"), &nodes(1));
+    let first = push_dir(&dir.path().join("source"), &store);
+    let again = push_dir(&dir.path().join("source"), &store);
+    assert_eq!((again.id, again.bytes_new, again.chunks_new), (first.id, 0, 0));
+}
+
+#[test]
+fn what_a_damaged_release_on_disk_has_is_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, releases) = (MemoryStore::new(), open(&dir.path().join("state")));
+    let pushed = push_nodes(&nodes(1), &store);
+    fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
+    let path = releases.path(pushed.id).join("lib/data");
+    let mut content = std::fs::read(&path).unwrap();
+    content[100] ^= 1;
+    std::fs::write(&path, content).unwrap();
+
+    let moved = fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
+    assert!(moved.bytes_fetched > 0 && moved.bytes_reused > 0, "{moved:?}");
+    assert_eq!(read(&releases.path(pushed.id)), nodes(1));
+    releases.verify_full(pushed.id).unwrap();
+}
+
+#[test]
+fn progress_adds_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, releases) = (MemoryStore::new(), open(&dir.path().join("state")));
+    let source = push::Source {
+        dir: dir.path().join("source"),
+        service: "web".parse().unwrap(),
+        run: baton_core::run::RunSettings::for_command(vec!["./run".to_owned()]),
+        builder: "test".to_owned(),
+    };
+    write(&source.dir, &nodes(1));
+    let steps = Mutex::new((0, 0));
+    let pushed = push::push(&source, &store, &|step| match step {
+        push::Step::Read { .. } => {}
+        push::Step::Compared { bytes_new } => steps.lock().unwrap().0 += bytes_new,
+        push::Step::Uploaded { bytes } => steps.lock().unwrap().1 += bytes,
+    });
+    let pushed = pushed.unwrap();
+    assert_eq!(steps.into_inner().unwrap(), (pushed.bytes_new, pushed.bytes_new));
+    assert_eq!(pushed.files, 3);
+
+    let moved = Mutex::new(0);
+    fetch(pushed.id, &store, &releases, &|step| match step {
+        fetch::Step::Planned { bytes } => assert_eq!(bytes, pushed.bytes_total),
+        fetch::Step::Fetched { bytes } | fetch::Step::Reused { bytes } => *moved.lock().unwrap() += bytes,
+        fetch::Step::Created | fetch::Step::Sealed => {}
+    })
+    .unwrap();
+    assert_eq!(moved.into_inner().unwrap(), pushed.bytes_total);
+}
+
+#[test]
+fn f100_a_release_whose_program_is_missing_is_not_pushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::new();
+    write(dir.path(), &nodes(1));
+    for command in ["./missing", "lib/data", "lib/../run"] {
+        let source = push::Source {
+            dir: dir.path().to_owned(),
+            service: "web".parse().unwrap(),
+            run: baton_core::run::RunSettings::for_command(vec![command.to_owned()]),
+            builder: "test".to_owned(),
+        };
+        let error = push::push(&source, &store, &|_| {}).unwrap_err();
+        assert!(chain(&error).contains(command), "{}", chain(&error));
+    }
+    assert_eq!(store.calls(), 0);
+}
+
+#[test]
+fn f76_whatever_call_of_the_store_fails_a_push_or_fetch_is_whole_or_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    write(&source, &nodes(1));
+    let kinds = [Kind::Missing, Kind::Conflict, Kind::Denied, Kind::Unavailable, Kind::Corrupt];
+    let calls = {
+        let store = MemoryStore::new();
+        push_dir(&source, &store);
+        store.calls()
+    };
+    for (call, kind) in (1..=calls).zip(kinds.into_iter().cycle()) {
+        let store = MemoryStore::new();
+        store.fail_call(call, kind);
+        let request = push::Source {
+            dir: source.clone(),
+            service: "web".parse().unwrap(),
+            run: baton_core::run::RunSettings::for_command(vec!["true".to_owned()]),
+            builder: "test".to_owned(),
+        };
+        let error = push::push(&request, &store, &|_| {}).unwrap_err();
+        assert!(matches!(error, push::PushError::Store(error) if error.kind == kind), "call {call}");
+        assert_eq!(baton_release::store::ArtefactStore::list(&store).unwrap(), []);
+        let pushed = push_dir(&source, &store);
+
+        let state = dir.path().join("state");
+        let releases = open(&state);
+        let mut failing = 1;
+        loop {
+            store.fail_call(failing, kind);
+            let Err(error) = fetch(pushed.id, &store, &releases, &|_| {}) else { break };
+            assert!(matches!(error, fetch::FetchError::Store(_)), "{}", chain(&error));
+            assert_eq!(left(&state), [""; 0]);
+            failing += 1;
+        }
+        releases.verify_full(pushed.id).unwrap();
+        drop(releases);
+        std::fs::remove_dir_all(&state).unwrap();
+    }
+}

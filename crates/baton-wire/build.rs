@@ -1,0 +1,13 @@
+//! Compiles the protobuf files without a `protoc` on the machine.
+
+use std::error::Error;
+
+const FILES: [&str; 1] = ["proto/baton/v1/session.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(FILES, ["proto"])?;
+    // Who connects is not the business of this crate, so no transport is generated.
+    tonic_prost_build::configure().build_transport(false).compile_fds(files)?;
+    Ok(())
+}

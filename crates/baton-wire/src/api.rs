@@ -1,0 +1,284 @@
+//! The JSON of the HTTP API under `/v1`: what operators' tools send and get.
+//!
+//! Ids are lowercase hexadecimal texts, times are milliseconds since 1970, shares are parts per million,
+//! durations are milliseconds. Fields are only ever added; whoever reads passes over what it does not know.
+//!
+//! | method and path | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/services` | | `[`[`ServiceStatus`]`]` |
+//! | `GET /v1/services/{service}?after=VERSION&wait_ms=N` | | [`ServiceStatus`], at once or when it is newer than `after` |
+//! | `GET /v1/services/{service}/members` | | `[`[`MemberStatus`]`]` |
+//! | `GET /v1/services/{service}/deploys` | | `[`[`DeployView`]`]`, newest first |
+//! | `POST /v1/services/{service}/deploys` | [`Propose`] | `201` [`DeployView`], or `200` [`Preview`] with `dry_run` |
+//! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
+//! | `GET /v1/events?after=N&service=S&wait_ms=N` | | `[`[`EventView`]`]`, oldest first, at once or when there are any |
+//!
+//! A refusal has the status of its kind and a [`Refused`] body.
+
+use serde::{Deserialize, Serialize};
+
+/// How a release is rolled out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// The share of the fleet that shall run the release.
+    pub target_ppm: u32,
+    /// The greatest share of the fleet that may be unproven at once.
+    pub max_unhealthy_ppm: u32,
+    /// The phases in order.
+    pub phases: Vec<PhaseView>,
+    /// The share of tries that may fail.
+    pub failure_limit_ppm: u32,
+    /// Whether a failing release is taken back by itself.
+    pub auto_rollback: bool,
+}
+
+/// One phase.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseView {
+    /// The share of the live members that may try at once; absent: one member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_ppm: Option<u32>,
+    /// How long the release must stay healthy.
+    pub bake_ms: u64,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// Bring a release to the fleet. Needs `release`; `policy` is `safe` where absent.
+    Rollout,
+    /// Stop what is under way.
+    Halt,
+    /// Go on with what was halted.
+    Resume,
+    /// Take back what is in force; to `release` if given.
+    Rollback,
+}
+
+/// A proposal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propose {
+    /// What is asked for.
+    pub wanted: Wanted,
+    /// The release, or a unique prefix of at least 4 digits of its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// How it is rolled out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyView>,
+    /// A release that was rolled back is wanted all the same.
+    #[serde(default)]
+    pub again: bool,
+    /// The deploy that the proposer believes to be in force; absent: whichever is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Who asks.
+    #[serde(default)]
+    pub actor: String,
+    /// Sent again with the same key, the proposal is made once (1 to 128 visible characters).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Only tell what would happen.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What a proposal would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The release.
+    pub release: String,
+    /// How many members are live.
+    pub members: u32,
+    /// For each phase, how many may try at once and how long each bakes.
+    pub phases: Vec<PreviewPhase>,
+    /// Members in the order in which they would get a slot, if nothing fails.
+    pub order: Vec<String>,
+}
+
+/// One phase of a preview.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewPhase {
+    /// How many members may try at once.
+    pub slots: u32,
+    /// How long each bakes.
+    pub bake_ms: u64,
+}
+
+/// A deploy and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployView {
+    /// Its id.
+    pub id: String,
+    /// Whose members it is for.
+    pub service: String,
+    /// Its number.
+    pub epoch: u64,
+    /// `rollout`, `halt` or `rollback`.
+    pub kind: String,
+    /// The deploy that was in force before.
+    pub parent: Option<String>,
+    /// The deploy that a halt or a rollback is about.
+    pub of: Option<String>,
+    /// What members shall run.
+    pub release: String,
+    /// Where a rollback would go.
+    pub fallback: Option<String>,
+    /// How it is rolled out.
+    pub policy: PolicyView,
+    /// Why.
+    pub reason: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// When it was accepted.
+    pub created_ms: u64,
+    /// Whether it reached its target.
+    pub switched: bool,
+    /// How safely it is kept: `durable` (on this server's disk).
+    pub accepted: String,
+}
+
+/// How a service stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: String,
+    /// Grows with every change: to wait for the next one.
+    pub version: u64,
+    /// The deploy in force.
+    pub deploy: Option<DeployView>,
+    /// `idle`, `rolling-out`, `rolling-back`, `halted`, `switched`, `drained`, `incomplete`.
+    pub state: String,
+    /// Why nobody new gets a slot, in a sentence; absent while somebody does.
+    pub waits: Option<String>,
+    /// The reason's code.
+    pub waits_code: Option<String>,
+    /// The phase, counted from 1.
+    pub phase: u32,
+    /// How many phases there are.
+    pub phases: u32,
+    /// How many members may try at once now.
+    pub slots: u32,
+    /// How many members there are of each sort.
+    pub counts: CountsView,
+    /// What a new member starts.
+    pub committed: Option<String>,
+    /// The first member that failed in this deploy, and how.
+    pub failure: Option<FailureView>,
+}
+
+/// How many members there are of each sort.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CountsView {
+    /// Heard of within the lease.
+    pub live: u32,
+    /// Not heard of, and not given up.
+    pub silent: u32,
+    /// Run something else and do not have the release yet.
+    pub behind: u32,
+    /// Have the release on disk.
+    pub staged: u32,
+    /// Have a slot, or start or probe a candidate.
+    pub trying: u32,
+    /// Serve the release and bake.
+    pub proving: u32,
+    /// Were healthy for the whole bake.
+    pub proven: u32,
+    /// Kept or took back the old release.
+    pub refused: u32,
+    /// Have no old generation left.
+    pub drained: u32,
+}
+
+/// How a member failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureView {
+    /// Which member.
+    pub member: String,
+    /// The cause for machines.
+    pub code: String,
+    /// The cause and the last lines of output for people.
+    pub detail: String,
+}
+
+/// How a member stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Its name.
+    pub member: String,
+    /// `live`, `silent` or `gone`.
+    pub presence: String,
+    /// Milliseconds since it was last heard of.
+    pub heard_ago_ms: u64,
+    /// The release that serves.
+    pub running: Option<String>,
+    /// The release that it would start by itself.
+    pub committed: Option<String>,
+    /// The release that stands by.
+    pub standby: Option<String>,
+    /// Whether what serves is healthy.
+    pub healthy: bool,
+    /// `behind`, `staged`, `granted`, `trying`, `proving`, `proven` or `refused`.
+    pub standing: String,
+    /// Why it has no slot or does not run the release, in a sentence.
+    pub why: Option<String>,
+    /// The reason's code.
+    pub why_code: Option<String>,
+    /// How it failed: the cause and the last lines of output.
+    pub refusal: Option<String>,
+    /// No old generation is left.
+    pub drained: bool,
+    /// Where it listens.
+    pub listens: Vec<String>,
+    /// The bootloader's version.
+    pub version: String,
+}
+
+/// A release in the artefact store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    /// Its id.
+    pub id: String,
+    /// The service it was pushed for.
+    pub service: String,
+    /// How many files it has.
+    pub files: u64,
+    /// How many bytes they have.
+    pub bytes: u64,
+    /// The git commit it was made from, if it was.
+    pub commit: Option<String>,
+    /// When it was made.
+    pub created_ms: u64,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventView {
+    /// Its number: greater than that of every event before it.
+    pub sequence: u64,
+    /// When.
+    pub at_ms: u64,
+    /// For which service.
+    pub service: String,
+    /// A stable word: `deploy-accepted`, `granted`, `proven`, `refused`, `switched` and others.
+    pub kind: String,
+    /// Of which member, if of one.
+    pub member: Option<String>,
+    /// Of which deploy, if of one.
+    pub deploy: Option<String>,
+    /// A sentence for people.
+    pub text: String,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// A stable word: `conflict`, `not-found`, `invalid`, `not-allowed`, `unavailable` and others.
+    pub code: String,
+    /// What is wrong and what to do, in a sentence.
+    pub message: String,
+}

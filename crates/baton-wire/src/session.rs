@@ -1,0 +1,390 @@
+//! The session between a member and control, in the words of the core.
+//!
+//! What arrives is checked here, once: an id of the wrong length or a value that is not known is an error that
+//! names the field, never a default.
+
+use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
+use baton_core::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
+use baton_core::units::Millis;
+
+use crate::v1;
+
+/// What is wrong with a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}.{field} is not valid: {why}")]
+pub struct InvalidMessage {
+    /// The message.
+    pub message: &'static str,
+    /// The field.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// What a member says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromMember {
+    /// First and once: who it is.
+    Hello(Hello),
+    /// How it stands.
+    Report(Report),
+    /// Nothing has changed.
+    Heartbeat(Stamp),
+    /// It ends on purpose.
+    Goodbye,
+}
+
+/// Who a member is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello {
+    /// Its name.
+    pub member: MemberId,
+    /// What it runs.
+    pub service: ServiceName,
+    /// The bootloader's version, for people.
+    pub version: String,
+    /// Where it listens, for people: `NAME=ADDRESS`.
+    pub listens: Vec<String>,
+}
+
+/// What control says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToMember {
+    /// The deploy in force.
+    Wish(Wish),
+    /// A slot for the deploy in force.
+    Grant {
+        /// Which deploy.
+        deploy: DeployId,
+        /// How long the release must stay healthy after the switch.
+        bake: Millis,
+    },
+    /// End the trial under way and go back.
+    HandBack {
+        /// The deploy in force when it was said.
+        deploy: DeployId,
+    },
+}
+
+pub use baton_core::member::{Purpose, Wish};
+
+impl ToMember {
+    /// For the wire.
+    pub fn to_wire(&self) -> v1::ToMember {
+        use v1::to_member::Message;
+        let message = match self {
+            Self::Wish(wish) => Message::Wish(v1::Wish {
+                deploy: Some(seen_to_wire(wish.seen)),
+                kind: match wish.purpose {
+                    Purpose::Rollout => v1::Kind::Rollout,
+                    Purpose::Halt => v1::Kind::Halt,
+                    Purpose::Rollback => v1::Kind::Rollback,
+                }
+                .into(),
+                release: wish.release.as_bytes().to_vec(),
+                base: optional_to_wire(wish.base),
+            }),
+            Self::Grant { deploy, bake } => {
+                Message::Grant(v1::Grant { deploy: deploy.as_bytes().to_vec(), bake_ms: bake.0 })
+            }
+            Self::HandBack { deploy } => {
+                Message::HandBack(v1::HandBack { deploy: deploy.as_bytes().to_vec() })
+            }
+        };
+        v1::ToMember { message: Some(message) }
+    }
+
+    /// From the wire; nothing when the message is of a kind that this version does not know.
+    pub fn from_wire(message: v1::ToMember) -> Result<Option<Self>, InvalidMessage> {
+        use v1::to_member::Message;
+        Ok(Some(match message.message {
+            None => return Ok(None),
+            Some(Message::Wish(wish)) => Self::Wish(Wish {
+                seen: seen_from_wire("Wish", wish.deploy.as_ref())?,
+                purpose: match wish.kind() {
+                    v1::Kind::Rollout => Purpose::Rollout,
+                    v1::Kind::Halt => Purpose::Halt,
+                    v1::Kind::Rollback => Purpose::Rollback,
+                    v1::Kind::Unspecified => return Err(invalid("Wish", "kind", "it is not known")),
+                },
+                release: release_from_wire("Wish", "release", &wish.release)?,
+                base: optional_from_wire("Wish", "base", &wish.base)?,
+            }),
+            Some(Message::Grant(grant)) => {
+                Self::Grant { deploy: deploy_from_wire("Grant", &grant.deploy)?, bake: Millis(grant.bake_ms) }
+            }
+            Some(Message::HandBack(back)) => {
+                Self::HandBack { deploy: deploy_from_wire("HandBack", &back.deploy)? }
+            }
+        }))
+    }
+}
+
+impl FromMember {
+    /// For the wire.
+    pub fn to_wire(&self) -> v1::FromMember {
+        use v1::from_member::Message;
+        let message = match self {
+            Self::Hello(hello) => Message::Hello(v1::Hello {
+                member: hello.member.to_string(),
+                service: hello.service.to_string(),
+                version: hello.version.clone(),
+                listens: hello.listens.clone(),
+            }),
+            Self::Report(report) => Message::Report(report_to_wire(report)),
+            Self::Heartbeat(stamp) => {
+                Message::Heartbeat(v1::Heartbeat { stamp: Some(stamp_to_wire(*stamp)) })
+            }
+            Self::Goodbye => Message::Goodbye(v1::Goodbye {}),
+        };
+        v1::FromMember { message: Some(message) }
+    }
+
+    /// From the wire; nothing when the message is of a kind that this version does not know. `member` is who
+    /// said hello on this session: nobody speaks for another.
+    pub fn from_wire(
+        message: v1::FromMember,
+        member: Option<&MemberId>,
+    ) -> Result<Option<Self>, InvalidMessage> {
+        use v1::from_member::Message;
+        Ok(Some(match (message.message, member) {
+            (None, _) => return Ok(None),
+            (Some(Message::Hello(hello)), _) => Self::Hello(hello_from_wire(hello)?),
+            (Some(Message::Report(report)), Some(member)) => Self::Report(report_from_wire(&report, member)?),
+            (Some(Message::Heartbeat(beat)), Some(_)) => {
+                Self::Heartbeat(stamp_from_wire("Heartbeat", beat.stamp.as_ref())?)
+            }
+            (Some(Message::Goodbye(_)), _) => Self::Goodbye,
+            (Some(Message::Report(_) | Message::Heartbeat(_)), None) => {
+                return Err(invalid("FromMember", "message", "a session starts with a hello"));
+            }
+        }))
+    }
+}
+
+fn hello_from_wire(hello: v1::Hello) -> Result<Hello, InvalidMessage> {
+    let named = |field| move |error: baton_core::ids::InvalidId| invalid("Hello", field, error.to_string());
+    Ok(Hello {
+        member: hello.member.parse().map_err(named("member"))?,
+        service: hello.service.parse().map_err(named("service"))?,
+        version: hello.version,
+        listens: hello.listens,
+    })
+}
+
+fn report_to_wire(report: &Report) -> v1::Report {
+    let (standing, refusal) = match &report.standing {
+        Standing::Behind => (v1::Standing::Behind, None),
+        Standing::Staged => (v1::Standing::Staged, None),
+        Standing::Granted => (v1::Standing::Granted, None),
+        Standing::Trying => (v1::Standing::Trying, None),
+        Standing::Proving => (v1::Standing::Proving, None),
+        Standing::Proven => (v1::Standing::Proven, None),
+        Standing::Refused(refusal) => (v1::Standing::Refused, Some(refusal)),
+    };
+    v1::Report {
+        stamp: Some(stamp_to_wire(report.stamp)),
+        seen: report.seen.map(seen_to_wire),
+        committed: report
+            .committed
+            .map(|(release, epoch)| v1::Committed { release: release.as_bytes().to_vec(), epoch: epoch.0 }),
+        running: optional_to_wire(report.running),
+        healthy: report.healthy,
+        standing: standing.into(),
+        refusal: refusal.map(|refusal| v1::Refusal {
+            cause: refusal.cause.code().to_owned(),
+            detail: refusal.detail.clone(),
+        }),
+        attempts: report.attempts,
+        relapses: report.relapses,
+        standby: optional_to_wire(report.standby),
+        drained: report.drained,
+        bake_connections: report.bake_connections,
+    }
+}
+
+fn report_from_wire(report: &v1::Report, member: &MemberId) -> Result<Report, InvalidMessage> {
+    let standing = standing_from_wire(report)?;
+    let committed = report.committed.as_ref().map(|committed| {
+        Ok((release_from_wire("Committed", "release", &committed.release)?, Epoch(committed.epoch)))
+    });
+    Ok(Report {
+        member: member.clone(),
+        stamp: stamp_from_wire("Report", report.stamp.as_ref())?,
+        seen: report.seen.as_ref().map(|seen| seen_from_wire("Report", Some(seen))).transpose()?,
+        committed: committed.transpose()?,
+        running: optional_from_wire("Report", "running", &report.running)?,
+        healthy: report.healthy,
+        standing,
+        attempts: report.attempts,
+        relapses: report.relapses,
+        standby: optional_from_wire("Report", "standby", &report.standby)?,
+        drained: report.drained,
+        bake_connections: report.bake_connections,
+    })
+}
+
+fn standing_from_wire(report: &v1::Report) -> Result<Standing, InvalidMessage> {
+    let refusal = || {
+        let refusal = report.refusal.as_ref();
+        let refusal = refusal.ok_or_else(|| invalid("Report", "refusal", "it is missing"))?;
+        let cause = Cause::from_code(&refusal.cause);
+        let cause =
+            cause.ok_or_else(|| invalid("Refusal", "cause", format!("{:?} is not known", refusal.cause)))?;
+        Ok(Refusal { cause, detail: refusal.detail.clone() })
+    };
+    Ok(match report.standing() {
+        v1::Standing::Unspecified => return Err(invalid("Report", "standing", "it is not known")),
+        v1::Standing::Behind => Standing::Behind,
+        v1::Standing::Staged => Standing::Staged,
+        v1::Standing::Granted => Standing::Granted,
+        v1::Standing::Trying => Standing::Trying,
+        v1::Standing::Proving => Standing::Proving,
+        v1::Standing::Proven => Standing::Proven,
+        v1::Standing::Refused => Standing::Refused(refusal()?),
+    })
+}
+
+fn stamp_to_wire(stamp: Stamp) -> v1::Stamp {
+    v1::Stamp { life: stamp.life, sequence: stamp.sequence }
+}
+
+fn stamp_from_wire(message: &'static str, stamp: Option<&v1::Stamp>) -> Result<Stamp, InvalidMessage> {
+    let stamp = stamp.ok_or_else(|| invalid(message, "stamp", "it is missing"))?;
+    Ok(Stamp { life: stamp.life, sequence: stamp.sequence })
+}
+
+fn seen_to_wire(seen: Seen) -> v1::Seen {
+    v1::Seen { epoch: seen.epoch.0, deploy: seen.deploy.as_bytes().to_vec() }
+}
+
+fn seen_from_wire(message: &'static str, seen: Option<&v1::Seen>) -> Result<Seen, InvalidMessage> {
+    let seen = seen.ok_or_else(|| invalid(message, "deploy", "it is missing"))?;
+    Ok(Seen { epoch: Epoch(seen.epoch), deploy: deploy_from_wire(message, &seen.deploy)? })
+}
+
+fn deploy_from_wire(message: &'static str, bytes: &[u8]) -> Result<DeployId, InvalidMessage> {
+    let bytes = bytes.try_into().map_err(|_| wrong_length(message, "deploy", bytes))?;
+    Ok(DeployId::from_bytes(bytes))
+}
+
+fn release_from_wire(
+    message: &'static str,
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<ReleaseId, InvalidMessage> {
+    let bytes = bytes.try_into().map_err(|_| wrong_length(message, field, bytes))?;
+    Ok(ReleaseId::from_bytes(bytes))
+}
+
+fn optional_to_wire(release: Option<ReleaseId>) -> Vec<u8> {
+    release.map(|release| release.as_bytes().to_vec()).unwrap_or_default()
+}
+
+fn optional_from_wire(
+    message: &'static str,
+    field: &'static str,
+    bytes: &[u8],
+) -> Result<Option<ReleaseId>, InvalidMessage> {
+    if bytes.is_empty() { Ok(None) } else { release_from_wire(message, field, bytes).map(Some) }
+}
+
+fn wrong_length(message: &'static str, field: &'static str, bytes: &[u8]) -> InvalidMessage {
+    invalid(message, field, format!("it has {} bytes", bytes.len()))
+}
+
+fn invalid(message: &'static str, field: &'static str, why: impl Into<String>) -> InvalidMessage {
+    InvalidMessage { message, field, why: why.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(standing: Standing) -> Report {
+        let release = ReleaseId::from_bytes([7; 32]);
+        Report {
+            member: "web-1".parse().unwrap(),
+            stamp: Stamp { life: 3, sequence: 9 },
+            seen: Some(Seen { epoch: Epoch(4), deploy: DeployId::from_bytes([1; 16]) }),
+            committed: Some((release, Epoch(3))),
+            running: None,
+            healthy: true,
+            standing,
+            attempts: 2,
+            relapses: 1,
+            standby: Some(release),
+            drained: true,
+            bake_connections: 77,
+        }
+    }
+
+    #[test]
+    fn what_a_member_says_arrives_as_it_was_said() {
+        let refusal = Refusal { cause: Cause::Exit, detail: "exit 1\nlast line".to_owned() };
+        let standings = [
+            Standing::Behind,
+            Standing::Staged,
+            Standing::Granted,
+            Standing::Trying,
+            Standing::Proving,
+            Standing::Proven,
+            Standing::Refused(refusal),
+        ];
+        let hello = Hello {
+            member: "web-1".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            version: "1".to_owned(),
+            listens: vec!["http=127.0.0.1:80".to_owned()],
+        };
+        let mut said: Vec<FromMember> =
+            standings.into_iter().map(|standing| FromMember::Report(report(standing))).collect();
+        said.extend([
+            FromMember::Hello(hello),
+            FromMember::Heartbeat(Stamp { life: 1, sequence: 2 }),
+            FromMember::Goodbye,
+        ]);
+        let member = "web-1".parse().unwrap();
+        for message in said {
+            assert_eq!(FromMember::from_wire(message.to_wire(), Some(&member)), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn what_control_says_arrives_as_it_was_said() {
+        let deploy = DeployId::from_bytes([5; 16]);
+        let wish = |purpose, base| {
+            let seen = Seen { epoch: Epoch(9), deploy };
+            ToMember::Wish(Wish { seen, purpose, release: ReleaseId::from_bytes([2; 32]), base })
+        };
+        for message in [
+            wish(Purpose::Rollout, None),
+            wish(Purpose::Halt, Some(ReleaseId::from_bytes([3; 32]))),
+            wish(Purpose::Rollback, None),
+            ToMember::Grant { deploy, bake: Millis(500) },
+            ToMember::HandBack { deploy },
+        ] {
+            assert_eq!(ToMember::from_wire(message.to_wire()), Ok(Some(message)));
+        }
+    }
+
+    #[test]
+    fn p36_what_is_wrong_is_refused_with_the_field_and_what_is_new_is_passed_over() {
+        let member: MemberId = "web-1".parse().unwrap();
+        let said = |change: fn(&mut v1::Report)| {
+            let mut wire = report_to_wire(&report(Standing::Staged));
+            change(&mut wire);
+            report_from_wire(&wire, &member).unwrap_err().to_string()
+        };
+        assert_eq!(said(|report| report.standing = 99), "Report.standing is not valid: it is not known");
+        assert_eq!(said(|report| report.stamp = None), "Report.stamp is not valid: it is missing");
+        assert_eq!(said(|report| report.running = vec![1]), "Report.running is not valid: it has 1 bytes");
+        assert_eq!(
+            said(|report| report.standing = v1::Standing::Refused.into()),
+            "Report.refusal is not valid: it is missing"
+        );
+        assert_eq!(ToMember::from_wire(v1::ToMember { message: None }), Ok(None));
+        let early = FromMember::Heartbeat(Stamp::default()).to_wire();
+        assert!(FromMember::from_wire(early, None).is_err());
+    }
+}

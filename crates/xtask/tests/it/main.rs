@@ -1,0 +1,90 @@
+//! The structure of the workspace is what it is said to be.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+
+/// Crates by floor: one may use what is on a lower floor, and nothing else of the workspace.
+const FLOORS: [&[&str]; 7] = [
+    &["baton-core"],
+    &["baton-wire", "baton-sys"],
+    &["baton-release", "baton-engine"],
+    &["baton-store"],
+    &["baton-boot", "baton-control"],
+    &["baton-cli"],
+    &["baton-e2e", "xtask"],
+];
+
+/// What must never be compiled into the bootloader: servers, stores and cloud clients.
+const NOT_IN_BOOT: [&str; 9] = [
+    "axum",
+    "redb",
+    "baton-store",
+    "baton-engine",
+    "baton-control",
+    "clap",
+    "reqwest",
+    "openssl-sys",
+    "aws-config",
+];
+
+fn metadata() -> Metadata {
+    MetadataCommand::new().exec().unwrap()
+}
+
+#[test]
+fn every_crate_uses_only_what_is_on_a_lower_floor() {
+    let floor_of: BTreeMap<&str, usize> = FLOORS
+        .iter()
+        .enumerate()
+        .flat_map(|(floor, crates)| crates.iter().map(move |name| (*name, floor)))
+        .collect();
+    let metadata = metadata();
+    let names: BTreeSet<&str> =
+        metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(names, floor_of.keys().copied().collect());
+    for package in metadata.workspace_packages() {
+        let used = package.dependencies.iter().filter(|used| used.kind != DependencyKind::Development);
+        for used in used.filter(|used| names.contains(used.name.as_str())) {
+            let (from, to) = (package.name.as_str(), used.name.as_str());
+            assert!(floor_of[from] > floor_of[to], "{from} uses {to}, which is not on a lower floor");
+        }
+    }
+}
+
+#[test]
+fn every_crate_says_why_it_is_not_a_module() {
+    for package in metadata().workspace_packages() {
+        let description = package.description.clone().unwrap_or_default();
+        assert!(description.contains("A crate "), "{} does not say why it is a crate", package.name);
+    }
+}
+
+#[test]
+fn the_bootloader_stays_small() {
+    let metadata = metadata();
+    let resolve = metadata.resolve.as_ref().unwrap();
+    let nodes: BTreeMap<&PackageId, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
+    let boot = metadata.packages.iter().find(|package| package.name.as_str() == "baton-boot").unwrap();
+    let mut found = BTreeSet::new();
+    let mut open = vec![&boot.id];
+    while let Some(id) = open.pop() {
+        let normal = |kinds: &[cargo_metadata::DepKindInfo]| {
+            kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
+        };
+        let used = nodes[id].deps.iter().filter(|used| normal(&used.dep_kinds)).map(|used| &used.pkg);
+        open.extend(used.filter(|used| found.insert(*used)));
+    }
+    let names: BTreeSet<&str> = metadata
+        .packages
+        .iter()
+        .filter(|package| found.contains(&package.id))
+        .map(|package| package.name.as_str())
+        .collect();
+    assert!(names.contains("tokio"), "the walk found nothing");
+    for forbidden in NOT_IN_BOOT {
+        assert!(!names.contains(forbidden), "{forbidden} is compiled into baton-boot");
+    }
+}
