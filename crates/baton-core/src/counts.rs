@@ -36,6 +36,8 @@ pub struct Counts {
     pub failed_open: u32,
     /// Live members with no old generation left.
     pub drained: u32,
+    /// The latest phase in which a slot was given, counted from 0.
+    pub phase: usize,
 }
 
 impl Counts {
@@ -72,6 +74,9 @@ impl Counts {
         self.tries += one(slot || (found && kind == Kind::Rollout));
         self.failed += one(place.failure.is_some());
         self.failed_open += one(place.failure.is_some() && place.open);
+        if let Tie::Slot(grant) = member.tie {
+            self.phase = self.phase.max(grant.phase);
+        }
         if let Some(report) = &member.report {
             self.proven_without_traffic += one(place.proven && slot && report.bake_connections == 0);
             self.drained += one(live && report.drained);
@@ -118,22 +123,26 @@ impl<'a> Moment<'a> {
             Tie::Slot(_) => !proven,
             // Somebody who may still be on trial from an earlier deploy is as unproven as anybody.
             Tie::Leftover => true,
-            Tie::Found | Tie::Nothing => presence != Presence::Gone && member.on_trial(),
+            Tie::Found | Tie::Nothing => presence != Presence::Gone && member.may_be_on_trial(),
         };
         let refusal = member.refusal(self.deploy);
-        Place { presence, proven, open, refusal, failure: self.failure(member, presence, proven) }
+        Place { presence, proven, open, refusal, failure: self.failure(member, presence, proven, refusal) }
     }
 
-    fn failure(&self, member: &'a Member, presence: Presence, proven: bool) -> Option<Failure<'a>> {
-        let relapsed = || {
-            let report = member.report.as_ref().filter(|_| member.standing(self.deploy).is_some());
-            report.is_some_and(|report| report.relapses > 0)
-        };
+    fn failure(
+        &self,
+        member: &'a Member,
+        presence: Presence,
+        proven: bool,
+        refusal: Option<&'a Refusal>,
+    ) -> Option<Failure<'a>> {
+        let relapses = member.report.as_ref().map_or(0, |report| report.relapses);
+        let relapsed = || relapses > 0 && member.standing(self.deploy).is_some();
         match (member.tie, self.deploy.kind) {
             (Tie::Slot(_), _) if relapsed() => Some(Failure::Relapsed),
-            (Tie::Slot(grant), _) => match (presence, member.refusal(self.deploy)) {
+            (Tie::Slot(grant), _) => match (presence, refusal) {
                 (Presence::Gone, _) => Some(Failure::Gone),
-                (Presence::Live | Presence::Silent { .. }, Some(refusal)) => Some(Failure::Refused(refusal)),
+                (Presence::Live | Presence::Silent { .. }, Some(why)) => Some(Failure::Refused(why)),
                 (Presence::Live, None) => (grant.proven && !proven).then_some(Failure::Relapsed),
                 (Presence::Silent { .. }, None) => {
                     (!grant.proven && self.fleet.is_overdue(member, self.now)).then_some(Failure::Silent)

@@ -74,6 +74,8 @@ pub enum Tie {
 /// A slot given to a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
+    /// The phase in which it was given, counted from 0: the phases before it ended well.
+    pub phase: usize,
     /// How long the member must stay healthy on the new release.
     pub bake: Millis,
     /// Whether it has proven the release since.
@@ -145,9 +147,10 @@ impl Member {
         if let Some(Standing::Refused(refusal)) = self.standing(deploy) { Some(refusal) } else { None }
     }
 
-    /// Whether it last said that it tries an unproven release, for whichever deploy.
-    pub(crate) fn on_trial(&self) -> bool {
-        self.report.as_ref().is_some_and(|report| report.standing.on_trial())
+    /// Whether it may be trying an unproven release, for whichever deploy: it last said so, or this server
+    /// knows it from the state store only.
+    pub(crate) fn may_be_on_trial(&self) -> bool {
+        self.report.as_ref().is_none_or(|report| report.standing.on_trial())
     }
 
     /// Whether it last said that it runs the release of `deploy`, healthy and baked. What it says of its
@@ -158,9 +161,11 @@ impl Member {
             Some(standing) => *standing == Standing::Proven,
             None => !report.standing.on_trial(),
         };
-        let committed = report.committed.map(|(release, _)| release);
-        let release: Option<ReleaseId> = Some(deploy.release);
-        baked && report.healthy && report.running == release && committed == release
+        let is_release = |release: ReleaseId| release == deploy.release;
+        baked
+            && report.healthy
+            && report.running.is_some_and(is_release)
+            && report.committed.is_some_and(|(release, _)| is_release(release))
     }
 
     /// Brings the tie up to date with the last report.
@@ -199,22 +204,18 @@ impl Fleet {
     }
 
     /// The fleet as a server knows it that has just started: from the state store, before anybody has
-    /// reported. It grants nothing until all `known` members have reported or one lease has passed.
+    /// reported. It grants nothing until all `members` have reported or one lease has passed.
     pub fn restore(
-        known: impl IntoIterator<Item = MemberId>,
+        members: impl IntoIterator<Item = (MemberId, Tie)>,
         in_force: Option<InForce>,
-        grants: impl IntoIterator<Item = (MemberId, Grant)>,
         highest_epoch: Epoch,
         now: Millis,
     ) -> Self {
         let mut fleet = Self { in_force, highest_epoch, ..Self::default() };
-        for id in known {
-            fleet.entry(&id, now);
+        for (id, tie) in members {
+            fleet.entry(&id, now).tie = tie;
         }
         fleet.restored = Some(Restored { at: now, blind: fleet.members.is_empty() });
-        for (id, grant) in grants {
-            fleet.entry(&id, now).tie = Tie::Slot(grant);
-        }
         fleet
     }
 
@@ -369,11 +370,12 @@ impl Fleet {
         (restored.blind || unheard > 0).then_some(unheard)
     }
 
-    /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]).
-    pub fn grant(&mut self, members: &[MemberId], bake: Millis) {
+    /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]), all with
+    /// this grant (see [`crate::rollout::Rollout::grant`]).
+    pub fn grant(&mut self, members: &[MemberId], grant: Grant) {
         for id in members {
             if let Some(member) = self.members.get_mut(id) {
-                member.tie = Tie::Slot(Grant { bake, proven: false });
+                member.tie = Tie::Slot(grant);
             }
         }
     }

@@ -26,6 +26,7 @@ pub mod rollout;
 pub mod run;
 pub mod settings;
 pub mod signal;
+pub mod simulate;
 pub mod supervisor;
 pub mod turn;
 pub mod units;

@@ -4,6 +4,9 @@
 //! an epoch down before it acts on it. Orders may come twice, late or not at all: each is obeyed by what it
 //! says, and what was missed is said again by control, which sees from the reports what is still to do.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::vec::Vec;
 
 use crate::deploy::Kind;
@@ -76,6 +79,10 @@ pub enum Input {
     NotStaged(ReleaseId, Refusal),
     /// What was to be committed is on disk.
     Committed(ReleaseId, Epoch),
+    /// What was to be committed could not be written down: the trial counts as failed.
+    NotCommitted(ReleaseId, Refusal),
+    /// What the member had committed to is not on its disk any more as it was.
+    Lost(ReleaseId),
     /// The generations stand like this now. The detail of a refusal has the program's last lines.
     Stands(Status),
     /// The deadline has passed.
@@ -192,9 +199,13 @@ impl Member {
             }
             Input::Grant { deploy, bake } => self.take_slot(deploy, bake, &mut out),
             Input::HandBack { deploy } => self.give_back(deploy, &mut out),
-            Input::Staged(release) => self.on_staged(release, &mut out),
+            Input::Staged(release) => self.on_staged(now, release, &mut out),
             Input::NotStaged(release, refusal) => self.on_not_staged(now, release, refusal),
             Input::Committed(release, epoch) => self.committed = Some((release, epoch)),
+            Input::NotCommitted(release, refusal) => self.on_not_committed(now, release, refusal),
+            Input::Lost(release) => {
+                self.committed.take_if(|(committed, _)| *committed == release);
+            }
             Input::Stands(status) => self.on_status(now, status),
             Input::Woken => {}
         }
@@ -241,11 +252,10 @@ impl Member {
         if let Some(refusal) = &self.refusal {
             return Standing::Refused(refusal.clone());
         }
-        let serves = self.status.serving == Some(Running::Release(wish.release));
+        // Also while it is being started again: what has proven itself here needs no slot.
+        let committed = self.committed.is_some_and(|(release, _)| release == wish.release);
         match (&self.staging, &self.slot) {
-            _ if serves && self.committed.is_some_and(|(release, _)| release == wish.release) => {
-                Standing::Proven
-            }
+            _ if committed => Standing::Proven,
             (Staging::Failed { refusal, .. }, _) => Standing::Refused(refusal.clone()),
             (Staging::Done, Some(_)) => Standing::Granted,
             (Staging::Done, None) => Standing::Staged,
@@ -329,10 +339,15 @@ impl Member {
         }
     }
 
-    fn on_staged(&mut self, release: ReleaseId, out: &mut Vec<Action>) {
+    fn on_staged(&mut self, now: Millis, release: ReleaseId, out: &mut Vec<Action>) {
         let Some(wish) = self.wish else { return };
         if wish.release == release {
             self.staging = Staging::Done;
+            // Fetched anew after it could not be launched: the slot is still there to be used.
+            let unused = self.slot.as_mut().filter(|slot| slot.again_at.is_none());
+            if let Some(slot) = unused.filter(|_| !is_on_trial(&self.status)) {
+                slot.again_at = Some(now);
+            }
         }
         if wish.base == Some(release) {
             self.base = Staging::Done;
@@ -343,9 +358,40 @@ impl Member {
         }
     }
 
-    /// Nothing runs here and nothing is committed.
+    /// No release runs here and none is committed. What came with the container is no release.
     fn is_bare(&self) -> bool {
-        self.committed.is_none() && self.status.serving.is_none() && !self.base_tried
+        let runs_release = matches!(self.status.serving, Some(Running::Release(_)));
+        self.committed.is_none() && !runs_release && !self.base_tried
+    }
+
+    /// Whether the deploy is still the one to obey, and this member has a slot of it: what takes time to
+    /// prepare may come too late.
+    pub fn has_slot(&self, deploy: DeployId) -> bool {
+        self.obeys(deploy) && self.slot.is_some()
+    }
+
+    /// Whether a release that came without a slot may be committed: only what the whole fleet runs, by a
+    /// member that has nothing.
+    pub fn may_commit_unasked(&self, release: ReleaseId) -> bool {
+        self.committed.is_none() && self.wish.is_some_and(|wish| wish.base == Some(release))
+    }
+
+    fn on_not_committed(&mut self, now: Millis, release: ReleaseId, refusal: Refusal) {
+        if self.wish.is_some_and(|wish| wish.release == release) {
+            self.refuse(now, refusal);
+        }
+    }
+
+    /// The trial failed; the slot is kept, and used again later.
+    fn refuse(&mut self, now: Millis, refusal: Refusal) {
+        self.refusal = Some(refusal);
+        self.rest(now);
+    }
+
+    fn rest(&mut self, now: Millis) {
+        if let Some(slot) = &mut self.slot {
+            slot.again_at = Some(now + RETRY);
+        }
     }
 
     fn on_not_staged(&mut self, now: Millis, release: ReleaseId, refusal: Refusal) {
@@ -361,35 +407,23 @@ impl Member {
 
     fn on_status(&mut self, now: Millis, status: Status) {
         let wished = self.wish.map(|wish| Running::Release(wish.release));
-        let ours = |status: &Status| match status.trial {
-            Some((Ticket::Deploy { id, .. }, _)) => self.obeys(id),
-            Some(_) | None => false,
-        };
-        let refused = match &status.trial {
-            Some((_, TrialState::Refused { cause, detail, .. })) if ours(&status) => {
-                Some(Refusal { cause: *cause, detail: detail.clone() })
-            }
-            _ => None,
-        };
-        let was_refused =
-            matches!(self.status.trial, Some((_, TrialState::Refused { .. }))) && ours(&self.status);
         let proven_here = self.committed.map(|(release, _)| Running::Release(release)) == wished;
         let lost = self.status.healthy && self.status.serving == wished && !status.healthy;
-        self.relapses += u32::from(proven_here && wished.is_some() && lost && !self.on_trial(&status));
-        self.status = status;
-        match refused {
-            Some(refusal) if !was_refused => {
-                self.refusal = Some(refusal);
-                if let Some(slot) = &mut self.slot {
-                    slot.again_at = Some(now + RETRY);
-                }
+        self.relapses += u32::from(proven_here && wished.is_some() && lost && !is_on_trial(&status));
+        let before = core::mem::replace(&mut self.status, status);
+        if self.status.trial == before.trial {
+            return;
+        }
+        match self.status.trial.clone() {
+            Some((Ticket::Deploy { id, .. }, TrialState::Refused { cause, detail, .. }))
+                if self.obeys(id) =>
+            {
+                self.refuse(now, Refusal { cause, detail });
             }
+            // Somebody else's doing, such as a reload: it is tried again like one that failed.
+            Some((Ticket::Deploy { id, .. }, TrialState::Dropped)) if self.obeys(id) => self.rest(now),
             Some(_) | None => {}
         }
-    }
-
-    fn on_trial(&self, status: &Status) -> bool {
-        matches!(status.trial, Some((_, TrialState::Trying | TrialState::Proving)))
     }
 
     fn pass_time(&mut self, now: Millis, out: &mut Vec<Action>) {
@@ -413,171 +447,6 @@ impl Member {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-
-    const OLD: ReleaseId = ReleaseId::from_bytes([1; 32]);
-    const NEW: ReleaseId = ReleaseId::from_bytes([2; 32]);
-
-    fn wish(epoch: u64, purpose: Purpose, release: ReleaseId) -> Wish {
-        let seen = Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([epoch as u8; 16]) };
-        Wish { seen, purpose, release, base: Some(OLD) }
-    }
-
-    fn serving(release: ReleaseId) -> Status {
-        Status { serving: Some(Running::Release(release)), healthy: true, ..Status::default() }
-    }
-
-    fn with_trial(status: Status, epoch: u64, state: TrialState) -> Status {
-        let ticket = Ticket::Deploy { id: DeployId::from_bytes([epoch as u8; 16]), epoch: Epoch(epoch) };
-        Status { trial: Some((ticket, state)), ..status }
-    }
-
-    /// A member that serves OLD, has committed it, and has not heard of any deploy.
-    fn member() -> Member {
-        let mut member = Member::new("m".parse().unwrap(), None, Some((OLD, Epoch(1))));
-        member.step(Millis(0), Input::Stands(serving(OLD)));
-        member
-    }
-
-    /// The same after it was told to run NEW and has it on its disk.
-    fn staged() -> Member {
-        let mut member = member();
-        let wish = wish(2, Purpose::Rollout, NEW);
-        assert_eq!(member.step(Millis(0), Input::Wish(wish)), [Action::Remember(wish.seen)]);
-        assert_eq!(member.step(Millis(0), Input::Remembered(wish.seen)), [Action::Stage(NEW)]);
-        assert_eq!(member.report().standing, Standing::Behind);
-        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
-        assert_eq!(member.report().standing, Standing::Staged);
-        member
-    }
-
-    fn grant(epoch: u64) -> Input {
-        Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500) }
-    }
-
-    #[test]
-    fn a_rollout_goes_from_behind_to_proven() {
-        let mut member = staged();
-        let tried = member.step(Millis(1), grant(2));
-        let ticket = Ticket::Deploy { id: DeployId::from_bytes([2; 16]), epoch: Epoch(2) };
-        assert_eq!(tried, [Action::Try { release: NEW, ticket, bake: Millis(500) }]);
-        assert_eq!(member.report().standing, Standing::Granted);
-        assert_eq!(member.step(Millis(1), grant(2)), [], "said again it is no second slot");
-        member.step(Millis(2), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
-        assert_eq!(member.report().standing, Standing::Trying);
-        member.step(Millis(3), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proving)));
-        assert_eq!(member.report().standing, Standing::Proving);
-        member.step(Millis(4), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proven)));
-        assert_eq!(member.report().standing, Standing::Granted, "not before it is written down");
-        member.step(Millis(5), Input::Committed(NEW, Epoch(2)));
-        let report = member.report();
-        assert_eq!((report.standing, report.attempts, report.relapses), (Standing::Proven, 1, 0));
-    }
-
-    #[test]
-    fn p12_a_lower_epoch_or_an_equal_one_of_another_deploy_is_not_obeyed() {
-        let mut member = staged();
-        assert_eq!(member.step(Millis(1), Input::Wish(wish(1, Purpose::Rollback, OLD))), []);
-        let mut other = wish(2, Purpose::Rollout, OLD);
-        other.seen.deploy = DeployId::from_bytes([9; 16]);
-        assert_eq!(member.step(Millis(1), Input::Wish(other)), []);
-        assert_eq!(member.step(Millis(1), grant(1)), []);
-        assert_eq!(member.report().seen.unwrap().epoch, Epoch(2));
-        // Nor after a restart that has only what was written down.
-        let seen = member.report().seen;
-        let mut restarted = Member::new("m".parse().unwrap(), seen, Some((OLD, Epoch(1))));
-        assert_eq!(restarted.step(Millis(2), Input::Wish(wish(1, Purpose::Rollout, NEW))), []);
-        assert_eq!(restarted.step(Millis(2), Input::Wish(other)), []);
-        assert_eq!(
-            restarted.step(Millis(2), Input::Wish(wish(2, Purpose::Rollout, NEW))),
-            [Action::Stage(NEW)]
-        );
-    }
-
-    #[test]
-    fn p12_nothing_follows_from_an_epoch_before_it_is_written_down() {
-        let mut member = member();
-        let wish = wish(2, Purpose::Rollout, NEW);
-        member.step(Millis(0), Input::Wish(wish));
-        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
-        assert_eq!(member.step(Millis(0), grant(2)), []);
-        assert_eq!(member.report().seen, None);
-    }
-
-    #[test]
-    fn what_failed_is_refused_and_tried_again_after_a_minute_on_the_same_slot() {
-        let mut member = staged();
-        member.step(Millis(0), grant(2));
-        let refused = TrialState::Refused {
-            cause: crate::report::Cause::Exit,
-            detail: "exit 1".into(),
-            generation: crate::ids::GenerationId(2),
-        };
-        member.step(Millis(1), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
-        member.step(Millis(2), Input::Stands(with_trial(serving(OLD), 2, refused)));
-        assert!(matches!(member.report().standing, Standing::Refused(_)));
-        assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
-        let tried = member.step(Millis(2) + RETRY, Input::Woken);
-        assert!(matches!(tried[..], [Action::Try { release: NEW, .. }]));
-        assert_eq!(member.report().attempts, 2);
-    }
-
-    #[test]
-    fn what_cannot_be_fetched_is_refused_and_fetched_again() {
-        let mut member = member();
-        let wish = wish(2, Purpose::Rollout, NEW);
-        member.step(Millis(0), Input::Wish(wish));
-        member.step(Millis(0), Input::Remembered(wish.seen));
-        let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
-        member.step(Millis(5), Input::NotStaged(NEW, refusal.clone()));
-        assert_eq!(member.report().standing, Standing::Refused(refusal));
-        assert_eq!(member.step(Millis(5) + RETRY, Input::Woken), [Action::Stage(NEW)]);
-    }
-
-    #[test]
-    fn p17_a_member_without_anything_starts_what_the_fleet_runs_and_not_what_is_on_trial() {
-        let mut member = Member::new("m".parse().unwrap(), None, None);
-        let wish = wish(2, Purpose::Rollout, NEW);
-        member.step(Millis(0), Input::Wish(wish));
-        let staged = member.step(Millis(0), Input::Remembered(wish.seen));
-        assert_eq!(staged, [Action::Stage(OLD), Action::Stage(NEW)]);
-        assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
-        let started = member.step(Millis(0), Input::Staged(OLD));
-        assert_eq!(started, [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }]);
-        member.step(Millis(0), Input::Stands(serving(OLD)));
-        member.step(Millis(0), Input::Committed(OLD, Epoch(2)));
-        assert_eq!(member.report().standing, Standing::Staged);
-    }
-
-    #[test]
-    fn a_halt_grants_nothing_and_a_hand_back_ends_what_is_on_trial() {
-        let mut member = staged();
-        member.step(Millis(0), grant(2));
-        member.step(Millis(1), Input::Stands(with_trial(serving(NEW), 2, TrialState::Proving)));
-        let halt = wish(3, Purpose::Halt, NEW);
-        member.step(Millis(2), Input::Wish(halt));
-        assert_eq!(member.step(Millis(2), Input::Remembered(halt.seen)), []);
-        assert_eq!(member.report().standing, Standing::Proving, "it may finish its bake");
-        let back = Input::HandBack { deploy: halt.seen.deploy };
-        assert_eq!(member.step(Millis(3), back.clone()), [Action::HandBack]);
-        member.step(Millis(4), Input::Stands(with_trial(serving(OLD), 2, TrialState::Dropped)));
-        assert_eq!(member.report().standing, Standing::Staged);
-        assert_eq!(member.step(Millis(5), back), [], "said again it changes nothing");
-        assert_eq!(member.step(Millis(5), grant(3)), []);
-        assert_eq!(vec![member.report().attempts], [0]);
-    }
-
-    #[test]
-    fn a_candidate_nobody_was_switched_to_is_dropped_for_another_release() {
-        let mut member = staged();
-        member.step(Millis(0), grant(2));
-        member.step(Millis(1), Input::Stands(with_trial(serving(OLD), 2, TrialState::Trying)));
-        let back = wish(3, Purpose::Rollback, OLD);
-        member.step(Millis(2), Input::Wish(back));
-        let actions = member.step(Millis(2), Input::Remembered(back.seen));
-        assert_eq!(actions, [Action::HandBack, Action::Stage(OLD)]);
-    }
+fn is_on_trial(status: &Status) -> bool {
+    matches!(status.trial, Some((_, TrialState::Trying | TrialState::Proving)))
 }

@@ -10,11 +10,12 @@ use alloc::vec::Vec;
 
 use crate::counts::{Counts, Failure, Moment};
 use crate::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
-use crate::fleet::{Fleet, InForce, Member, Presence, Tie};
+use crate::fleet::{Fleet, Grant, InForce, Member, Presence, Tie};
 use crate::ids::{DeployId, Epoch, MemberId};
 use crate::report::{Refusal, Standing};
 use crate::turn::{Turn, Why};
 use crate::units::{Millis, Share};
+use crate::verdict::{self, Rule};
 
 /// How many holders of slots a reason names: a line of text, not a list.
 const NAMED_MAX: usize = 3;
@@ -36,24 +37,52 @@ pub fn slots(size: PhaseSize, max_unhealthy: Share, n: u32) -> u32 {
     }
 }
 
-/// The phase that a deploy is in, counted from 0, and what it says. A phase ends when as many members are
-/// settled as it and the phases before it had slots, measured by the fleet that the deploy began with: a
-/// shrinking view of the fleet must not end a phase early. A rollback has no phases, since its release went
-/// through them before; nothing is baked on the way back.
-fn phase(deploy: &Deploy, members_at_start: u32, settled: u32) -> (usize, Phase) {
+/// The phases of a deploy. A rollback has one, since its release went through them before, and nothing is
+/// baked on the way back.
+fn phases(deploy: &Deploy) -> Vec<Phase> {
     let Policy { max_unhealthy, phases, .. } = &deploy.policy;
-    if let Kind::Rollback { .. } = deploy.kind {
-        return (0, Phase { size: PhaseSize::Share(*max_unhealthy), bake: Millis::ZERO });
-    }
-    let mut ends_at = 0;
-    for (index, phase) in phases.iter().enumerate() {
-        ends_at += slots(phase.size, *max_unhealthy, members_at_start);
-        if settled < ends_at || index + 1 == phases.len() {
-            return (index, *phase);
+    match deploy.kind {
+        Kind::Rollback { .. } => {
+            alloc::vec![Phase { size: PhaseSize::Share(*max_unhealthy), bake: Millis::ZERO }]
         }
+        // No stored policy is without phases; if one were, the most careful reading is the right one.
+        Kind::Rollout | Kind::Halt { .. } if phases.is_empty() => {
+            alloc::vec![Phase { size: PhaseSize::One, bake: Millis::from_secs(60) }]
+        }
+        Kind::Rollout | Kind::Halt { .. } => phases.clone(),
     }
-    // No stored policy is without phases; if one were, the most careful reading is the right one.
-    (0, Phase { size: PhaseSize::One, bake: Millis::from_secs(60) })
+}
+
+/// The window of a rollout: how many may try at once now.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    /// The phase, counted from 0.
+    phase: usize,
+    bake: Millis,
+    slots: u32,
+}
+
+impl Window {
+    /// A phase ends when as many members are settled as it and the phases before it had slots, and not every
+    /// slot is held by one that failed. The slots to be settled are those of the fleet that the deploy began
+    /// with, since a shrinking view of the fleet must not end a phase early.
+    fn of(deploy: &Deploy, members_at_start: u32, counts: &Counts) -> Self {
+        let max_unhealthy = deploy.policy.max_unhealthy;
+        // Of the fleet then and now the smaller counts, so that neither a loss nor a burst of members opens
+        // slots. If nobody was there at the start, there was nobody to protect.
+        let n = if members_at_start == 0 { counts.live } else { members_at_start.min(counts.live) };
+        let mut window = Self { phase: 0, bake: Millis::ZERO, slots: 1 };
+        let mut ends_at = 0;
+        for (phase, Phase { size, bake }) in phases(deploy).into_iter().enumerate() {
+            ends_at += slots(size, max_unhealthy, members_at_start);
+            window = Self { phase, bake, slots: slots(size, max_unhealthy, n) };
+            let settled = counts.settled() >= ends_at && counts.failed_open < window.slots;
+            if phase >= counts.phase && !settled {
+                break;
+            }
+        }
+        window
+    }
 }
 
 /// The deploy in force and its progress at one moment: one pass over the fleet, from which every decision
@@ -63,11 +92,10 @@ pub struct Rollout<'a> {
     moment: Moment<'a>,
     in_force: &'a InForce,
     counts: Counts,
-    phase_index: usize,
-    phase: Phase,
-    slots: u32,
+    window: Window,
     wanted: u32,
     stop: Option<Why>,
+    broken: Option<Rule>,
     go: BTreeSet<&'a MemberId>,
 }
 
@@ -81,22 +109,17 @@ impl<'a> Rollout<'a> {
         for (_, member) in fleet.members() {
             counts.add(member, &moment.place(member), deploy.kind);
         }
-        let start = in_force.members_at_start;
-        let (phase_index, phase) = phase(deploy, start, counts.settled());
-        // Of the fleet then and now the smaller counts, so that neither a loss nor a burst of members opens
-        // slots. If nobody was there at the start, there was nobody to protect.
-        let n = if start == 0 { counts.live } else { start.min(counts.live) };
         // Who vanished with the release still counts, or others would get it instead.
         let target = deploy.policy.target.ceil_of(fleet.size() as u32);
+        let window = Window::of(deploy, in_force.members_at_start, &counts);
         let mut rollout = Self {
             moment,
             in_force,
             counts,
-            phase_index,
-            phase,
-            slots: slots(phase.size, deploy.policy.max_unhealthy, n),
+            window,
             wanted: target.saturating_sub(counts.held),
             stop: None,
+            broken: verdict::broken_rule(deploy, &counts, window.slots).filter(|_| !in_force.switched),
             go: BTreeSet::new(),
         };
         rollout.stop = rollout.find_stop();
@@ -126,17 +149,17 @@ impl<'a> Rollout<'a> {
 
     /// The phase that it is in, counted from 0.
     pub const fn phase(&self) -> usize {
-        self.phase_index
+        self.window.phase
     }
 
-    /// How long a member that gets a slot now must stay healthy: goes with the grant.
-    pub const fn bake(&self) -> Millis {
-        self.phase.bake
+    /// What goes with a slot that is given now.
+    pub const fn grant(&self) -> Grant {
+        Grant { phase: self.window.phase, bake: self.window.bake, proven: false }
     }
 
     /// How many members may try at once in this phase.
     pub const fn slots(&self) -> u32 {
-        self.slots
+        self.window.slots
     }
 
     /// How many members are still to get a slot.
@@ -145,19 +168,26 @@ impl<'a> Rollout<'a> {
     }
 
     /// What stops everybody, if anything does.
-    pub const fn stop(&self) -> Option<&Why> {
-        self.stop.as_ref()
+    pub fn stop(&self) -> Option<Why> {
+        self.stop.clone().or_else(|| self.broken.map(Why::Failing))
+    }
+
+    /// Whether nothing can be decided: it is halted, or too little is known.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// The rule by which it has failed.
+    pub(crate) const fn broken(&self) -> Option<Rule> {
+        self.broken
     }
 
     /// How many more slots may be given now.
-    pub const fn room(&self) -> u32 {
-        match self.stop {
-            Some(_) => 0,
-            None => {
-                let free = self.slots.saturating_sub(self.counts.open);
-                if free < self.wanted { free } else { self.wanted }
-            }
+    pub fn room(&self) -> u32 {
+        if self.stop.is_some() || self.broken.is_some() {
+            return 0;
         }
+        self.window.slots.saturating_sub(self.counts.open).min(self.wanted)
     }
 
     fn find_stop(&self) -> Option<Why> {
@@ -226,10 +256,10 @@ impl<'a> Rollout<'a> {
             (Presence::Live, _) if place.open => {
                 Why::OnTrial { standing: standing.map_or("granted", Standing::word) }
             }
-            (Presence::Live, _) => match &self.stop {
-                Some(stop) => stop.clone(),
+            (Presence::Live, _) => match self.stop() {
+                Some(stop) => stop,
                 None if standing != Some(&Standing::Staged) => Why::NotStaged,
-                None if self.wanted <= self.slots.saturating_sub(self.counts.open) => {
+                None if self.wanted <= self.window.slots.saturating_sub(self.counts.open) => {
                     Why::TargetReached { target: self.deploy().policy.target }
                 }
                 None => self.slots_taken(),
@@ -242,7 +272,7 @@ impl<'a> Rollout<'a> {
         let taken = self.counts.open + self.go.len() as u32;
         let next = self.go.iter().map(|&id| id.clone());
         let by = self.fleet().members().filter_map(takes).chain(next).take(NAMED_MAX).collect();
-        Why::SlotsTaken { slots: self.slots, taken, by }
+        Why::SlotsTaken { slots: self.window.slots, taken, by }
     }
 
     /// The check that a state store makes before it accepts slots, with what it knows itself: whoever asks
@@ -254,8 +284,8 @@ impl<'a> Rollout<'a> {
         if self.deploy().epoch != epoch {
             return Err(Inadmissible::OtherDeploy { asked: epoch, in_force: self.deploy().epoch });
         }
-        if let Some(why) = &self.stop {
-            return Err(Inadmissible::Stopped(why.clone()));
+        if let Some(why) = self.stop() {
+            return Err(Inadmissible::Stopped(why));
         }
         if members.len() > self.room() as usize {
             return Err(Inadmissible::TooMany { asked: members.len() as u32, room: self.room() });

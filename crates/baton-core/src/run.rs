@@ -11,15 +11,17 @@ use crate::units::Millis;
 /// Run settings of one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunSettings {
-    /// The program and its arguments; never empty. Relative programs are looked up in the release, then in `PATH`.
+    /// The program and its arguments; never empty. A program with a `/` in its name is found in the release,
+    /// any other in `PATH`.
     pub command: Vec<String>,
     /// Where it accepts connections. Empty for workers.
     pub listen: Vec<Listen>,
-    /// For workers only (no `listen`): whether the new generation may run beside the old one.
+    /// For workers only (no `listen`): whether the new generation may run beside the old one. Always true yet.
     pub overlap: bool,
     /// How a generation says that it can be judged.
     pub ready: Ready,
-    /// How a generation is judged. Without it, being ready and alive is enough.
+    /// How a generation is judged. Without it, one that listens must accept a connection, and for one that does
+    /// not, being ready and alive is enough.
     pub health: Option<HealthCheck>,
     /// How long a generation may take from its start to its first success.
     pub startup_timeout: Millis,

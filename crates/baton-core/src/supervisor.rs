@@ -146,6 +146,21 @@ impl Supervisor {
         &self.generations
     }
 
+    /// Whether a trial is under way.
+    pub fn on_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// Whether the member is ending.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Whether anything runs, or is to be launched again.
+    pub fn has_work(&self) -> bool {
+        !self.generations.is_empty() || self.restart.is_some()
+    }
+
     /// The plan of the generation that serves, or that is being launched again to serve.
     pub fn serving_plan(&self) -> Option<Arc<Plan>> {
         let serving = self.serving.and_then(|id| self.find(id)).map(|g| g.plan.clone());

@@ -7,6 +7,7 @@ use core::fmt;
 use crate::ids::{DeployId, Epoch, MemberId};
 use crate::report::Refusal;
 use crate::units::{Millis, Share};
+use crate::verdict::Rule;
 
 /// Whether a member may try the new release now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub enum Why {
         /// Why it did.
         because: String,
     },
+    /// The rollout has failed and is about to be stopped.
+    Failing(Rule),
     /// Too many members are silent to decide anything.
     Frozen {
         /// How many are silent.
@@ -95,6 +98,7 @@ impl Why {
             Self::TargetReached { .. } => "target-reached",
             Self::SlotsTaken { .. } => "slots-taken",
             Self::Halted { .. } => "halted",
+            Self::Failing(_) => "failing",
             Self::Frozen { .. } => "frozen",
             Self::Listening { .. } => "listening",
             Self::Outranked { .. } => "outranked",
@@ -123,6 +127,7 @@ impl fmt::Display for Why {
                 write!(f, "halted by deploy {}", by.short())
             }
             Self::Halted { by, because } => write!(f, "halted by deploy {}: {because}", by.short()),
+            Self::Failing(rule) => write!(f, "it is about to be stopped, because {rule}"),
             Self::Frozen { silent, of } => write!(
                 f,
                 "frozen: {silent} of {of} members went silent, so nothing is done until they are back; \

@@ -4,8 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::counts::Failure;
-use crate::deploy::Kind;
+use crate::counts::{Counts, Failure};
+use crate::deploy::{Deploy, Kind};
 use crate::ids::MemberId;
 use crate::rollout::Rollout;
 use crate::units::Share;
@@ -79,18 +79,23 @@ impl Rule {
     }
 }
 
-impl fmt::Display for HaltReason {
+impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.rule {
-            Rule::FirstMember => f.write_str("the first member failed"),
-            Rule::WindowFailed { slots: 1 } => f.write_str("the member in the only slot failed"),
-            Rule::WindowFailed { slots } => write!(f, "the members in all {slots} slots failed"),
-            Rule::FailureLimit { failed, tries, at_least, limit } => write!(
+        match self {
+            Self::FirstMember => f.write_str("the first member failed"),
+            Self::WindowFailed { slots: 1 } => f.write_str("the member in the only slot failed"),
+            Self::WindowFailed { slots } => write!(f, "the members in all {slots} slots failed"),
+            Self::FailureLimit { failed, tries, at_least, limit } => write!(
                 f,
                 "{failed} of {tries} members failed, which is a rate of at least {at_least} where {limit} is allowed"
             ),
-        }?;
-        write!(f, " ({}: {})", self.member, self.failure)
+        }
+    }
+}
+
+impl fmt::Display for HaltReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}: {})", self.rule, self.member, self.failure)
     }
 }
 
@@ -108,17 +113,17 @@ impl fmt::Display for Failure<'_> {
 /// Fewer failures than this are chance.
 const FAILURES_MIN: u32 = 3;
 
-/// Decides. While nothing may be granted at all (halted, frozen, just started, outranked), nothing is decided
-/// either; and once a deploy has reached its target, what fails later is not its failure.
+/// Decides. While too little is known to give slots, nothing is decided either; and once a deploy has reached
+/// its target, what fails later is not its failure.
 pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
-    if rollout.switched() || is_switched(rollout) {
-        let counts = rollout.counts();
+    let counts = rollout.counts();
+    if rollout.switched() || (!rollout.is_held() && is_switched(rollout)) {
         return Verdict::Done { drained: counts.silent == 0 && counts.drained == counts.live };
     }
-    if rollout.stop().is_some() {
+    if rollout.is_held() {
         return Verdict::Continue;
     }
-    match stopped_by(rollout).zip(rollout.first_failure()) {
+    match rollout.broken().zip(rollout.first_failure()) {
         Some((rule, (member, failure))) => {
             let reason = HaltReason { rule, member: member.clone(), failure: failure.to_string() };
             let deploy = rollout.deploy();
@@ -138,21 +143,21 @@ pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
 fn is_switched(rollout: &Rollout<'_>) -> bool {
     let counts = rollout.counts();
     let target = rollout.deploy().policy.target.ceil_of(counts.present());
-    rollout.stop().is_none() && counts.present() > 0 && counts.unsettled == 0 && counts.proven >= target
+    counts.present() > 0 && counts.unsettled == 0 && counts.proven >= target
 }
 
-fn stopped_by(rollout: &Rollout<'_>) -> Option<Rule> {
-    let (counts, policy) = (rollout.counts(), &rollout.deploy().policy);
-    let at_least = lower_bound(counts.failed, counts.tries);
-    if counts.failed == 0 {
+/// The rule by which a rollout with so many slots has failed, if it has.
+pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
+    let (failed, tries, limit) = (counts.failed, counts.tries, deploy.policy.failure_limit);
+    let at_least = lower_bound(failed, tries);
+    if failed == 0 {
         None
-    } else if rollout.deploy().kind == Kind::Rollout && counts.tries == 1 {
+    } else if deploy.kind == Kind::Rollout && tries == 1 {
         Some(Rule::FirstMember)
-    } else if counts.failed_open >= rollout.slots() {
-        Some(Rule::WindowFailed { slots: rollout.slots() })
-    } else if counts.failed >= FAILURES_MIN && at_least > policy.failure_limit {
-        let limit = policy.failure_limit;
-        Some(Rule::FailureLimit { failed: counts.failed, tries: counts.tries, at_least, limit })
+    } else if counts.failed_open >= slots {
+        Some(Rule::WindowFailed { slots })
+    } else if failed >= FAILURES_MIN && at_least > limit {
+        Some(Rule::FailureLimit { failed, tries, at_least, limit })
     } else {
         None
     }

@@ -141,7 +141,7 @@ fn damaged(text: &str, line: prop::sample::Index, how: u8, with: &str) -> String
         3 => lines.remove(at).replacen(' ', with, 1),
         _ => with.to_string(),
     };
-    if how % 5 != 0 {
+    if !how.is_multiple_of(5) {
         lines.insert(at, &changed);
     }
     lines.iter().flat_map(|line| [line, "\n"]).collect()

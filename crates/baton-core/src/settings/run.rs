@@ -63,6 +63,14 @@ fn read_command(table: &mut Table<'_, '_>, run: &mut RunSettings) {
 fn read_overlap(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     table.set("overlap", &mut run.overlap, value::boolean);
     if run.listen.is_empty() {
+        if !run.overlap {
+            table.wrong(
+                "overlap",
+                "cannot be false yet",
+                "leave it out: the new generation starts beside the old one, which is stopped when it is ready",
+            );
+            run.overlap = true;
+        }
         return;
     }
     if table.has("overlap") {

@@ -60,7 +60,7 @@ _x1 = ""
 [flavor.taskworker]
 run.command = ["node", "worker.js"]
 run.listen = []
-run.overlap = false
+run.overlap = true
 rollout.policy = "fast"
 rollout.bake = "4s"
 env.NODE_ENV = "staging"
@@ -137,7 +137,7 @@ fn every_setting_arrives_where_it_belongs() {
     let differs = RunSettings {
         command: strings(&["node", "worker.js"]),
         listen: Vec::new(),
-        overlap: false,
+        overlap: true,
         health: None,
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..run
@@ -194,7 +194,7 @@ fn other_good_files() {
         "run.stop_signal = \"RTMIN+3\"",
         "run.max_restarts = 0",
         "run.drain = \"0s\"",
-        "run.overlap = false",
+        "run.overlap = true",
         "rollout = {}",
         "env = { PORTS = \"80\", LISTEN = \"\" }",
         "flavor.b.run.listen = [{ name = \"a\", address = \"0.0.0.0:80\" }]\nflavor.b.run.health.tcp = true",

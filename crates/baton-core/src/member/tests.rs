@@ -1,0 +1,214 @@
+//! Stories of one member.
+
+use super::*;
+use alloc::vec;
+
+const OLD: ReleaseId = ReleaseId::from_bytes([1; 32]);
+const NEW: ReleaseId = ReleaseId::from_bytes([2; 32]);
+
+fn wish(epoch: u64, purpose: Purpose, release: ReleaseId) -> Wish {
+    let seen = Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([epoch as u8; 16]) };
+    Wish { seen, purpose, release, base: Some(OLD) }
+}
+
+fn serving(release: ReleaseId) -> Status {
+    Status { serving: Some(Running::Release(release)), healthy: true, ..Status::default() }
+}
+
+fn with_trial(status: &Status, epoch: u64, state: TrialState) -> Status {
+    let ticket = Ticket::Deploy { id: DeployId::from_bytes([epoch as u8; 16]), epoch: Epoch(epoch) };
+    Status { trial: Some((ticket, state)), ..status.clone() }
+}
+
+/// A member that serves OLD, has committed it, and has not heard of any deploy.
+fn member() -> Member {
+    let mut member = Member::new("m".parse().unwrap(), None, Some((OLD, Epoch(1))));
+    member.step(Millis(0), Input::Stands(serving(OLD)));
+    member
+}
+
+/// The same after it was told to run NEW and has it on its disk.
+fn staged() -> Member {
+    let mut member = member();
+    let wish = wish(2, Purpose::Rollout, NEW);
+    assert_eq!(member.step(Millis(0), Input::Wish(wish)), [Action::Remember(wish.seen)]);
+    assert_eq!(member.step(Millis(0), Input::Remembered(wish.seen)), [Action::Stage(NEW)]);
+    assert_eq!(member.report().standing, Standing::Behind);
+    assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+    assert_eq!(member.report().standing, Standing::Staged);
+    member
+}
+
+fn grant(epoch: u64) -> Input {
+    Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500) }
+}
+
+#[test]
+fn a_rollout_goes_from_behind_to_proven() {
+    let mut member = staged();
+    let tried = member.step(Millis(1), grant(2));
+    let ticket = Ticket::Deploy { id: DeployId::from_bytes([2; 16]), epoch: Epoch(2) };
+    assert_eq!(tried, [Action::Try { release: NEW, ticket, bake: Millis(500) }]);
+    assert_eq!(member.report().standing, Standing::Granted);
+    assert_eq!(member.step(Millis(1), grant(2)), [], "said again it is no second slot");
+    member.step(Millis(2), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Trying)));
+    assert_eq!(member.report().standing, Standing::Trying);
+    member.step(Millis(3), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proving)));
+    assert_eq!(member.report().standing, Standing::Proving);
+    member.step(Millis(4), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proven)));
+    assert_eq!(member.report().standing, Standing::Granted, "not before it is written down");
+    member.step(Millis(5), Input::Committed(NEW, Epoch(2)));
+    let report = member.report();
+    assert_eq!((report.standing, report.attempts, report.relapses), (Standing::Proven, 1, 0));
+}
+
+#[test]
+fn p12_a_lower_epoch_or_an_equal_one_of_another_deploy_is_not_obeyed() {
+    let mut member = staged();
+    assert_eq!(member.step(Millis(1), Input::Wish(wish(1, Purpose::Rollback, OLD))), []);
+    let mut other = wish(2, Purpose::Rollout, OLD);
+    other.seen.deploy = DeployId::from_bytes([9; 16]);
+    assert_eq!(member.step(Millis(1), Input::Wish(other)), []);
+    assert_eq!(member.step(Millis(1), grant(1)), []);
+    assert_eq!(member.report().seen.unwrap().epoch, Epoch(2));
+    // Nor after a restart that has only what was written down.
+    let seen = member.report().seen;
+    let mut restarted = Member::new("m".parse().unwrap(), seen, Some((OLD, Epoch(1))));
+    assert_eq!(restarted.step(Millis(2), Input::Wish(wish(1, Purpose::Rollout, NEW))), []);
+    assert_eq!(restarted.step(Millis(2), Input::Wish(other)), []);
+    assert_eq!(restarted.step(Millis(2), Input::Wish(wish(2, Purpose::Rollout, NEW))), [Action::Stage(NEW)]);
+}
+
+#[test]
+fn p12_nothing_follows_from_an_epoch_before_it_is_written_down() {
+    let mut member = member();
+    let wish = wish(2, Purpose::Rollout, NEW);
+    member.step(Millis(0), Input::Wish(wish));
+    assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+    assert_eq!(member.step(Millis(0), grant(2)), []);
+    assert_eq!(member.report().seen, None);
+}
+
+#[test]
+fn what_failed_is_refused_and_tried_again_after_a_minute_on_the_same_slot() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    let refused = TrialState::Refused {
+        cause: crate::report::Cause::Exit,
+        detail: "exit 1".into(),
+        generation: crate::ids::GenerationId(2),
+    };
+    member.step(Millis(1), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Trying)));
+    member.step(Millis(2), Input::Stands(with_trial(&serving(OLD), 2, refused)));
+    assert!(matches!(member.report().standing, Standing::Refused(_)));
+    assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
+    let tried = member.step(Millis(2) + RETRY, Input::Woken);
+    assert!(matches!(tried[..], [Action::Try { release: NEW, .. }]));
+    assert_eq!(member.report().attempts, 2);
+}
+
+#[test]
+fn what_cannot_be_fetched_is_refused_and_fetched_again() {
+    let mut member = member();
+    let wish = wish(2, Purpose::Rollout, NEW);
+    member.step(Millis(0), Input::Wish(wish));
+    member.step(Millis(0), Input::Remembered(wish.seen));
+    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    member.step(Millis(5), Input::NotStaged(NEW, refusal.clone()));
+    assert_eq!(member.report().standing, Standing::Refused(refusal));
+    assert_eq!(member.step(Millis(5) + RETRY, Input::Woken), [Action::Stage(NEW)]);
+}
+
+#[test]
+fn p17_a_member_without_anything_starts_what_the_fleet_runs_and_not_what_is_on_trial() {
+    let mut member = Member::new("m".parse().unwrap(), None, None);
+    let wish = wish(2, Purpose::Rollout, NEW);
+    member.step(Millis(0), Input::Wish(wish));
+    let staged = member.step(Millis(0), Input::Remembered(wish.seen));
+    assert_eq!(staged, [Action::Stage(OLD), Action::Stage(NEW)]);
+    assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
+    let started = member.step(Millis(0), Input::Staged(OLD));
+    assert_eq!(started, [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }]);
+    member.step(Millis(0), Input::Stands(serving(OLD)));
+    member.step(Millis(0), Input::Committed(OLD, Epoch(2)));
+    assert_eq!(member.report().standing, Standing::Staged);
+}
+
+#[test]
+fn a_halt_grants_nothing_and_a_hand_back_ends_what_is_on_trial() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    member.step(Millis(1), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proving)));
+    let halt = wish(3, Purpose::Halt, NEW);
+    member.step(Millis(2), Input::Wish(halt));
+    assert_eq!(member.step(Millis(2), Input::Remembered(halt.seen)), []);
+    assert_eq!(member.report().standing, Standing::Proving, "it may finish its bake");
+    let back = Input::HandBack { deploy: halt.seen.deploy };
+    assert_eq!(member.step(Millis(3), back.clone()), [Action::HandBack]);
+    member.step(Millis(4), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Dropped)));
+    assert_eq!(member.report().standing, Standing::Staged);
+    assert_eq!(member.step(Millis(5), back), [], "said again it changes nothing");
+    assert_eq!(member.step(Millis(5), grant(3)), []);
+    assert_eq!(vec![member.report().attempts], [0]);
+}
+
+#[test]
+fn a_candidate_nobody_was_switched_to_is_dropped_for_another_release() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    member.step(Millis(1), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Trying)));
+    let back = wish(3, Purpose::Rollback, OLD);
+    member.step(Millis(2), Input::Wish(back));
+    let actions = member.step(Millis(2), Input::Remembered(back.seen));
+    assert_eq!(actions, [Action::HandBack, Action::Stage(OLD)]);
+}
+
+#[test]
+fn what_is_being_started_again_needs_no_slot() {
+    let mut member =
+        Member::new("m".parse().unwrap(), Some(wish(2, Purpose::Rollout, NEW).seen), Some((NEW, Epoch(2))));
+    member.step(Millis(0), Input::Wish(wish(2, Purpose::Rollout, NEW)));
+    member.step(Millis(0), Input::Staged(NEW));
+    assert_eq!(member.report().standing, Standing::Proven);
+    assert!(!member.report().healthy);
+    assert_eq!(member.step(Millis(1), grant(2)), []);
+}
+
+#[test]
+fn a_trial_that_was_dropped_or_could_not_be_launched_uses_its_slot_again() {
+    let mut dropped = staged();
+    dropped.step(Millis(0), grant(2));
+    dropped.step(Millis(1), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Trying)));
+    dropped.step(Millis(2), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Dropped)));
+    assert_eq!(dropped.deadline(), Some(Millis(2) + RETRY));
+
+    let mut altered = staged();
+    altered.step(Millis(0), grant(2));
+    let refusal = Refusal { cause: crate::report::Cause::Verify, detail: "altered".into() };
+    altered.step(Millis(1), Input::NotStaged(NEW, refusal));
+    assert_eq!(altered.step(Millis(1) + RETRY, Input::Woken), [Action::Stage(NEW)]);
+    let again = altered.step(Millis(2) + RETRY, Input::Staged(NEW));
+    assert!(matches!(again[..], [Action::Try { release: NEW, .. }]), "{again:?}");
+}
+
+#[test]
+fn p12_a_launch_that_took_long_is_not_wanted_by_another_deploy() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    assert!(member.has_slot(DeployId::from_bytes([2; 16])));
+    let next = wish(3, Purpose::Rollback, OLD);
+    member.step(Millis(1), Input::Wish(next));
+    member.step(Millis(1), Input::Remembered(next.seen));
+    assert!(!member.has_slot(DeployId::from_bytes([2; 16])));
+}
+
+#[test]
+fn p29_what_cannot_be_committed_is_refused_and_tried_again() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    member.step(Millis(1), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proven)));
+    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    member.step(Millis(2), Input::NotCommitted(NEW, refusal.clone()));
+    assert_eq!(member.report().standing, Standing::Refused(refusal));
+    assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
+}

@@ -1,0 +1,92 @@
+//! Whole rollouts in virtual time: members, a server and a bad network around the pure functions, from a
+//! seed. What a seed shows once it shows for ever.
+
+mod control;
+mod member;
+mod observer;
+mod prng;
+mod queue;
+mod scenario;
+mod world;
+
+use alloc::string::String;
+
+pub use observer::Broken;
+pub use scenario::{SMALL_FLEETS, Scenario, Trouble};
+
+use crate::units::Millis;
+
+/// How often members give a sign of life: one may be lost within a lease.
+const HEARTBEAT: Millis = Millis::from_secs(4);
+/// The longest that a message takes.
+const DELAY_MAX: Millis = Millis::from_secs(2);
+
+/// What came out of a simulated rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The seed that shows it again.
+    pub seed: u64,
+    /// How it ended.
+    pub end: End,
+    /// How long it took in virtual time.
+    pub took: Millis,
+    /// How many members ever started the new release.
+    pub touched: u32,
+    /// How many were on trial at once at most.
+    pub on_trial_most: u32,
+    /// How many things happened.
+    pub events: u64,
+    /// The first invariant that did not hold.
+    pub broken: Option<Broken>,
+}
+
+/// How a simulated rollout ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// Everybody has proven what was last wished for.
+    Switched,
+    /// Everybody is back on the old release.
+    RolledBack,
+    /// It is halted, and nobody is on trial.
+    Halted,
+    /// Only members are left that refuse.
+    Incomplete,
+    /// An invariant did not hold.
+    Broken,
+}
+
+/// Simulates one rollout.
+pub fn run(seed: u64, scenario: &Scenario) -> Outcome {
+    match control::Control::new(scenario.policy.clone()) {
+        Some(control) => world::World::new(seed, scenario, control).run(),
+        // The first deploy of a service is refused only for its policy.
+        None => Outcome {
+            seed,
+            end: End::Broken,
+            took: Millis::ZERO,
+            touched: 0,
+            on_trial_most: 0,
+            events: 0,
+            broken: None,
+        },
+    }
+}
+
+/// Simulates one rollout and says what is wrong with it, if anything: an invariant that broke, or an end
+/// that the scenario does not allow.
+///
+/// # Errors
+/// One line with the seed and the scenario.
+pub fn check(seed: u64, scenario: &Scenario) -> Result<Outcome, String> {
+    let outcome = run(seed, scenario);
+    let wrong = match &outcome.broken {
+        Some(broken) => {
+            Err(alloc::format!("{} broke after {}: {}", broken.invariant, broken.at, broken.what))
+        }
+        None => scenario.check(&outcome),
+    };
+    match wrong {
+        Ok(()) => Ok(outcome),
+        Err(wrong) => Err(alloc::format!("seed {seed} ({scenario}): {wrong}")),
+    }
+}

@@ -1,0 +1,141 @@
+//! What a simulated rollout has to cope with.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+use super::prng::Prng;
+use super::{End, Outcome};
+use crate::deploy::{PhaseSize, Policy};
+use crate::rollout::slots;
+use crate::units::{Millis, Share};
+
+/// A rollout to simulate: over which fleet, how, and what goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scenario {
+    /// How many members there are at the start.
+    pub members: u32,
+    /// The name of the policy, for people.
+    pub policy_name: &'static str,
+    /// How the release is rolled out.
+    pub policy: Policy,
+    /// What goes wrong, beside lost, late, doubled and reordered messages and a restart of control.
+    pub trouble: Trouble,
+    /// Whether a candidate runs beside the old generation, which then stands by through the bake.
+    pub overlap: bool,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// One start in a hundred crashes.
+    FlakyStart,
+    /// Every start crashes.
+    CrashAtStart,
+    /// Every generation of the release crashes half a minute after it was switched to.
+    CrashAfterHalfAMinute,
+    /// Members join and leave all the time, some without goodbye.
+    JoinsAndLeaves,
+    /// One member in a hundred never gets the release to run, and some cannot even fetch it.
+    RefusedMembers,
+    /// More than half of the fleet cannot be heard for a while.
+    MassSilence,
+    /// A person halts the rollout, and resumes it later.
+    HaltAndResume,
+    /// A person deploys something else in the middle.
+    Superseded,
+}
+
+impl Trouble {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::None,
+        Self::FlakyStart,
+        Self::CrashAtStart,
+        Self::CrashAfterHalfAMinute,
+        Self::JoinsAndLeaves,
+        Self::RefusedMembers,
+        Self::MassSilence,
+        Self::HaltAndResume,
+        Self::Superseded,
+    ];
+
+    pub(super) const fn start_crashes(self) -> Share {
+        match self {
+            Self::CrashAtStart => Share::ALL,
+            Self::FlakyStart => Share::from_percent(1),
+            Self::None
+            | Self::CrashAfterHalfAMinute
+            | Self::JoinsAndLeaves
+            | Self::RefusedMembers
+            | Self::MassSilence
+            | Self::HaltAndResume
+            | Self::Superseded => Share::NONE,
+        }
+    }
+
+    /// How long after the switch the release crashes, if it does.
+    pub(super) fn crashes_after(self) -> Option<Millis> {
+        (self == Self::CrashAfterHalfAMinute).then_some(Millis::from_secs(30))
+    }
+}
+
+/// Fleet sizes at which rounding matters.
+pub const SMALL_FLEETS: [u32; 6] = [1, 2, 3, 5, 8, 10];
+
+impl Scenario {
+    /// The scenario of a seed for a fleet of this size. Neighbouring seeds differ in everything.
+    pub fn drawn(seed: u64, members: u32) -> Self {
+        let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
+        let mut prng = Prng::new(seed ^ 0x5ce9_a210);
+        let (policy_name, policy) = match prng.below(8) {
+            0 => ("careful", Policy::careful()),
+            1 | 2 => ("fast", Policy::fast()),
+            _ => ("safe", Policy::safe()),
+        };
+        Self { members, policy_name, policy, trouble, overlap: prng.below(4) > 0 }
+    }
+
+    /// How many members may try at once before any has proven the release.
+    pub fn first_slots(&self) -> u32 {
+        let first = self.policy.phases.first().map_or(PhaseSize::One, |phase| phase.size);
+        slots(first, self.policy.max_unhealthy, self.members)
+    }
+
+    /// Whether the rollout may end like that. The invariants hold in any case; this is about the goal.
+    ///
+    /// # Errors
+    /// Says what should have come out.
+    pub fn check(&self, outcome: &Outcome) -> Result<(), String> {
+        let big = self.members >= 1000;
+        let ends: &[End] = match self.trouble {
+            Trouble::None | Trouble::HaltAndResume | Trouble::Superseded => &[End::Switched],
+            // Two failed starts in a row on one of a handful of members are a failing release.
+            Trouble::FlakyStart if big => &[End::Switched],
+            Trouble::FlakyStart => &[End::Switched, End::RolledBack],
+            Trouble::CrashAtStart => &[End::RolledBack],
+            // What is through before the first crash shows is through.
+            Trouble::CrashAfterHalfAMinute if big && self.policy_name != "fast" => &[End::RolledBack],
+            Trouble::CrashAfterHalfAMinute => &[End::Switched, End::RolledBack],
+            // Who leaves or falls silent in the middle of a try may have been killed by it.
+            Trouble::JoinsAndLeaves | Trouble::MassSilence => &[End::Switched, End::RolledBack],
+            Trouble::RefusedMembers => &[End::Switched, End::Incomplete, End::RolledBack],
+        };
+        if !ends.contains(&outcome.end) {
+            return Err(format!("it ended {:?}, not {ends:?}", outcome.end));
+        }
+        if self.trouble == Trouble::CrashAtStart && outcome.touched > self.first_slots() {
+            return Err(format!("it touched {} members, not {}", outcome.touched, self.first_slots()));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let overlap = if self.overlap { "side by side" } else { "one after the other" };
+        write!(f, "{:?}, {} members, {}, {overlap}", self.trouble, self.members, self.policy_name)
+    }
+}

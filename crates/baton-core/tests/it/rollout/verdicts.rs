@@ -1,0 +1,274 @@
+//! When a rollout stops, goes back, or is done.
+
+use baton_core::deploy::Policy;
+use baton_core::fleet::LEASE;
+use baton_core::report::{Cause, Report, Standing};
+use baton_core::turn::Turn;
+use baton_core::units::Share;
+use baton_core::verdict::{HaltReason, Rule, Verdict};
+
+use super::{Scene, id, refused};
+
+/// The rule by which a rollout goes back.
+fn rule(verdict: &Verdict) -> Option<Rule> {
+    match verdict {
+        Verdict::RollBack(HaltReason { rule, .. }) => Some(*rule),
+        Verdict::Continue | Verdict::Halt(_) | Verdict::Incomplete { .. } | Verdict::Done { .. } => None,
+    }
+}
+
+#[test]
+fn p8_p9_the_first_member_that_refuses_ends_the_rollout() {
+    for members in [1, 2, 3, 10, 4000] {
+        let mut scene = Scene::of(members, Policy::safe());
+        let first = scene.grant()[0];
+        scene.stands(first, Standing::Trying);
+        assert_eq!(scene.verdict(), Verdict::Continue);
+        scene.stands(first, refused());
+        let verdict = scene.verdict();
+        let Verdict::RollBack(reason) = &verdict else { panic!("{verdict:?}") };
+        let expected = format!("the first member failed (m{first}: the candidate ended: exit 1 after 0.8 s)");
+        assert_eq!(reason.to_string(), expected);
+        assert_eq!(scene.grant(), []);
+    }
+}
+
+#[test]
+fn p9_without_a_fallback_or_with_auto_rollback_off_it_halts() {
+    for (auto_rollback, fallback) in [(false, true), (true, false)] {
+        let mut scene = Scene::of(3, Policy::safe());
+        let mut deploy = scene.deploy.clone();
+        deploy.policy.auto_rollback = auto_rollback;
+        deploy.fallback = deploy.fallback.filter(|_| fallback);
+        scene.fleet.begin(deploy, scene.now);
+        let first = scene.grant()[0];
+        scene.stands(first, refused());
+        assert!(matches!(scene.verdict(), Verdict::Halt(_)));
+    }
+}
+
+#[test]
+fn p8_a_window_full_of_failures_ends_the_rollout() {
+    let mut scene = Scene::of(8, Policy { failure_limit: Share::ALL, ..Policy::fast() });
+    let granted = scene.grant();
+    assert_eq!(granted.len(), 2);
+    scene.stands(granted[0], refused());
+    assert_eq!(scene.verdict(), Verdict::Continue);
+    scene.stands(granted[1], refused());
+    assert_eq!(rule(&scene.verdict()), Some(Rule::WindowFailed { slots: 2 }));
+}
+
+#[test]
+fn more_failures_than_chance_explains_end_the_rollout_and_fewer_do_not() {
+    for (failed, ends) in [(2, false), (3, false), (60, false), (85, true)] {
+        let mut scene = Scene::of(4000, Policy::fast());
+        let granted = scene.grant();
+        granted[..failed].iter().for_each(|&index| scene.stands(index, refused()));
+        let limit = matches!(rule(&scene.verdict()), Some(Rule::FailureLimit { .. }));
+        assert_eq!(limit, ends, "{failed} of {}", granted.len());
+    }
+}
+
+#[test]
+fn p8_a_rollout_that_has_failed_gives_no_slots_even_before_it_is_stopped() {
+    let mut scene = Scene::of(4000, Policy::fast());
+    let granted = scene.grant();
+    granted[..85].iter().for_each(|&index| scene.stands(index, refused()));
+    granted[85..500].iter().for_each(|&index| scene.stands(index, Standing::Proven));
+    let untouched = (0..4000).find(|index| !granted.contains(index)).unwrap();
+    let turn = scene.rollout().turn(&id(untouched));
+    let Turn::Wait(why) = &turn else { panic!("{turn:?}") };
+    assert!(
+        why.to_string().starts_with("it is about to be stopped, because 85 of 1000 members failed"),
+        "{why}"
+    );
+    assert_eq!(scene.grant(), []);
+}
+
+#[test]
+fn failures_that_show_before_the_successes_do_not_stop_a_good_release() {
+    // One in a hundred members is broken: its two tries are over long before anybody has baked.
+    let mut scene = Scene::of(4000, Policy::safe());
+    let first = scene.grant()[0];
+    scene.stands(first, Standing::Proven);
+    let second = scene.grant();
+    second[..4].iter().for_each(|&index| scene.stands(index, refused()));
+    assert_eq!(scene.verdict(), Verdict::Continue);
+}
+
+#[test]
+fn a_member_that_falls_silent_in_its_try_has_failed_but_not_at_once() {
+    let mut scene = Scene::of(5, Policy::safe());
+    let first = scene.grant()[0];
+    scene.stands(first, Standing::Trying);
+    for (lease, failed) in [(1, false), (2, true)] {
+        scene.now = scene.now + LEASE;
+        (0..5).filter(|&index| index != first).for_each(|index| scene.stands(index, Standing::Staged));
+        scene.fleet.sweep(scene.now);
+        assert_eq!(rule(&scene.verdict()), failed.then_some(Rule::FirstMember), "after {lease} leases");
+    }
+}
+
+#[test]
+fn a_member_that_vanishes_in_its_try_has_failed() {
+    let mut scene = Scene::of(5, Policy::safe());
+    let first = scene.grant()[0];
+    scene.fleet.leave(&id(first));
+    assert_eq!(rule(&scene.verdict()), Some(Rule::FirstMember));
+}
+
+#[test]
+fn proven_members_that_crash_end_the_rollout_while_it_is_under_way() {
+    let mut scene = Scene::of(100, Policy::fast());
+    let granted = scene.grant();
+    granted.iter().for_each(|&index| scene.stands(index, Standing::Proven));
+    scene.grant();
+    assert_eq!(scene.verdict(), Verdict::Continue);
+    // They are up again and healthy, and bake anew: they take a slot, and the crash is not forgotten.
+    for &index in &granted[..7] {
+        let mut again = super::report(index, 90_000, &scene.deploy, Standing::Proving);
+        again.relapses = 1;
+        let _ = scene.fleet.apply(again, scene.now);
+    }
+    assert_eq!(scene.rollout().counts().failed, 7);
+    assert_eq!(scene.rollout().counts().open, 25 + 7);
+    assert!(matches!(rule(&scene.verdict()), Some(Rule::FailureLimit { .. })));
+}
+
+#[test]
+fn what_fails_after_the_switch_is_not_the_deploys_failure() {
+    let mut scene = Scene::of(3, Policy::safe());
+    scene.run();
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+    scene.fleet.note_switched();
+    for index in 0..3 {
+        scene.says(index, |report| (report.relapses, report.healthy) = (3, false));
+    }
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn p13_complete_means_that_every_live_member_has_proven_the_digest_it_runs() {
+    type Change = fn(&mut Scene);
+    let last = 9;
+    let changes: [(&str, Change, bool); 7] = [
+        ("all have", |s| s.stands(9, Standing::Proven), true),
+        ("one bakes", |s| s.stands(9, Standing::Proving), false),
+        ("one is behind", |s| s.stands(9, Standing::Behind), false),
+        ("one runs something unknown", |s| s.says(9, |report| report.running = None), false),
+        (
+            "one is silent",
+            |s| {
+                s.now = s.now + LEASE;
+            },
+            false,
+        ),
+        ("one has left", |s| s.fleet.leave(&id(9)), true),
+        (
+            "one has joined",
+            |s| {
+                s.stands(9, Standing::Proven);
+                s.stands(10, Standing::Behind);
+            },
+            false,
+        ),
+    ];
+    for (what, change, complete) in changes {
+        let mut scene = Scene::of(10, Policy::fast());
+        loop {
+            let granted: Vec<_> = scene.grant().into_iter().filter(|&index| index != last).collect();
+            if granted.is_empty() && scene.rollout().counts().proven == 9 {
+                break;
+            }
+            granted.iter().for_each(|&index| scene.stands(index, Standing::Proven));
+        }
+        change(&mut scene);
+        if what == "one is silent" {
+            (0..9).for_each(|index| scene.stands(index, Standing::Proven));
+        }
+        let done = scene.verdict() == Verdict::Done { drained: true };
+        // A slot that its holder left with is a failure, but nobody is left who lacks the release.
+        assert_eq!(done, complete, "{what}: {:?}", scene.verdict());
+    }
+}
+
+#[test]
+fn done_is_drained_when_no_old_generation_is_left() {
+    let mut scene = Scene::of(1, Policy::safe());
+    scene.grant();
+    let proven = super::report(0, 0, &scene.deploy, Standing::Proven);
+    scene.says(0, |report| *report = Report { stamp: report.stamp, drained: false, ..proven });
+    assert_eq!(scene.verdict(), Verdict::Done { drained: false });
+    scene.stands(0, Standing::Proven);
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn an_empty_fleet_is_never_done() {
+    assert_eq!(Scene::of(0, Policy::safe()).verdict(), Verdict::Continue);
+}
+
+#[test]
+fn p13_when_only_refused_and_unstageable_members_are_left_they_are_named() {
+    let mut scene = Scene::of(100, Policy::fast());
+    scene.stands(7, refused());
+    let broken = scene.grant()[0];
+    scene.stands(broken, refused());
+    loop {
+        assert!(!matches!(scene.verdict(), Verdict::Incomplete { .. }));
+        let on_trial: Vec<_> =
+            scene.fleet.grants().filter(|(_, grant)| !grant.proven).map(|(id, _)| super::index(id)).collect();
+        on_trial
+            .into_iter()
+            .filter(|&index| index != broken)
+            .for_each(|index| scene.stands(index, Standing::Proven));
+        if scene.grant().is_empty() {
+            break;
+        }
+    }
+    let mut left = vec![id(7), id(broken)];
+    left.sort();
+    assert_eq!(scene.verdict(), Verdict::Incomplete { left });
+    // They try again every minute, and success ends it well.
+    scene.stands(7, Standing::Staged);
+    assert_eq!(scene.grant(), [7]);
+    scene.stands(7, Standing::Proven);
+    scene.stands(broken, Standing::Proven);
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn p46_every_reason_has_a_code_and_reads_as_a_sentence() {
+    let reason = |rule| HaltReason { rule, member: id(1), failure: Cause::Startup.to_string() };
+    let limit = Rule::FailureLimit {
+        failed: 85,
+        tries: 1000,
+        at_least: Share::from_ppm(69_300).unwrap(),
+        limit: Share::from_percent(5),
+    };
+    for (rule, code, text) in [
+        (Rule::FirstMember, "first-member-failed", "the first member failed"),
+        (Rule::WindowFailed { slots: 1 }, "window-failed", "the member in the only slot failed"),
+        (Rule::WindowFailed { slots: 9 }, "window-failed", "the members in all 9 slots failed"),
+        (
+            limit,
+            "failure-limit",
+            "85 of 1000 members failed, which is a rate of at least 6.93 % where 5 % is allowed",
+        ),
+    ] {
+        assert_eq!(rule.code(), code);
+        assert_eq!(reason(rule).to_string(), format!("{text} (m1: the candidate was not ready in time)"));
+    }
+}
+
+#[test]
+fn one_that_proved_without_traffic_is_counted() {
+    let mut scene = Scene::of(1, Policy::safe());
+    scene.grant();
+    scene.says(0, |report| {
+        (report.standing, report.bake_connections) = (Standing::Proven, 0);
+        (report.running, report.committed) =
+            (Some(super::NEW), Some((super::NEW, baton_core::ids::Epoch(2))));
+    });
+    assert_eq!(scene.rollout().counts().proven_without_traffic, 1);
+}

@@ -1,0 +1,199 @@
+//! Halting, resuming, rolling back, superseding.
+
+use baton_core::deploy::{Deploy, Kind, Policy};
+use baton_core::fleet::{LEASE, Tie};
+use baton_core::ids::{DeployId, Epoch};
+use baton_core::report::{Seen, Standing};
+use baton_core::turn::{Turn, Why};
+use baton_core::units::{Millis, Share};
+use baton_core::verdict::Verdict;
+
+use super::{NEW, OLD, Scene, deploy, id, refused, report};
+
+/// The deploy after `before`.
+fn next(before: &Deploy, kind: Kind, release: baton_core::ids::ReleaseId) -> Deploy {
+    let number = before.epoch.0 as u8 + 1;
+    Deploy {
+        id: DeployId::from_bytes([number; 16]),
+        epoch: before.epoch.next(),
+        kind,
+        release,
+        parent: Some(before.id),
+        reason: "it looks bad".into(),
+        ..before.clone()
+    }
+}
+
+/// A fleet of 100 in which 20 have proven the release, 5 bake it, and 20 start it.
+fn half_way() -> Scene {
+    let mut scene = Scene::of(100, Policy::fast());
+    let granted = scene.grant();
+    granted[..20].iter().for_each(|&index| scene.stands(index, Standing::Proven));
+    granted[20..].iter().for_each(|&index| scene.stands(index, Standing::Proving));
+    for index in scene.grant() {
+        scene.stands(index, Standing::Trying);
+    }
+    scene
+}
+
+fn begin(scene: &mut Scene, kind: Kind, release: baton_core::ids::ReleaseId) {
+    let deploy = next(&scene.deploy, kind, release);
+    scene.deploy = deploy.clone();
+    scene.fleet.begin(deploy, scene.now);
+}
+
+fn who(scene: &Scene, is: impl Fn(&Standing) -> bool) -> Vec<usize> {
+    let members = scene.fleet.members();
+    let picked = members.filter(|(_, member)| member.report().is_some_and(|report| is(&report.standing)));
+    picked.map(|(id, _)| super::index(id)).collect()
+}
+
+#[test]
+fn a_halt_grants_nothing_and_says_by_whom_and_why() {
+    for hand_back in [false, true] {
+        let mut scene = half_way();
+        let on_trial = who(&scene, Standing::on_trial).len();
+        let of = scene.deploy.id;
+        begin(&mut scene, Kind::Halt { of, hand_back }, NEW);
+        (0..200).for_each(|index| scene.stands(index % 100, Standing::Staged));
+        assert_eq!(scene.grant(), []);
+        let by = scene.deploy.id;
+        let halted = Why::Halted { by, because: "it looks bad".into() };
+        assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(halted.clone()));
+        assert_eq!(halted.to_string(), "halted by deploy 030303030303: it looks bad");
+        assert_eq!(scene.verdict(), Verdict::Continue);
+        assert_eq!(on_trial, 25);
+    }
+}
+
+#[test]
+fn p9_the_halt_of_a_failing_release_hands_back_and_a_persons_lets_bakes_finish() {
+    for hand_back in [false, true] {
+        let mut scene = half_way();
+        let of = scene.deploy.id;
+        begin(&mut scene, Kind::Halt { of, hand_back }, NEW);
+        assert_eq!(scene.rollout().hand_backs().len(), if hand_back { 25 } else { 0 });
+    }
+}
+
+#[test]
+fn p9_a_rollback_hands_back_at_once_and_starts_the_rest_with_slots() {
+    let mut scene = half_way();
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    let (baking, trying) =
+        (who(&scene, |s| *s == Standing::Proving), who(&scene, |s| *s == Standing::Trying));
+    let mut expected = [baking, trying].concat();
+    expected.sort();
+    let mut handed_back: Vec<_> = scene.rollout().hand_backs().iter().map(super::index).collect();
+    handed_back.sort();
+    assert_eq!(handed_back, expected);
+    let proven = who(&scene, |s| *s == Standing::Proven);
+    let on_new = |scene: &mut Scene, index| {
+        scene.says(index, |report| {
+            (report.running, report.committed) = (Some(NEW), Some((NEW, Epoch(2))));
+        });
+    };
+    proven.iter().for_each(|&index| on_new(&mut scene, index));
+    assert_eq!(scene.grant(), [], "all slots are taken by those on trial");
+    // Back on the old release, they have proven it long ago.
+    expected.iter().for_each(|&index| scene.stands(index, Standing::Proven));
+    (0..100).filter(|index| !proven.contains(index)).for_each(|index| scene.stands(index, Standing::Proven));
+    let rollout = scene.rollout();
+    assert_eq!((rollout.slots(), rollout.grant().bake, rollout.counts().proven), (25, Millis::ZERO, 80));
+    let rounds = scene.run();
+    assert_eq!(rounds.concat().len(), 20, "only those who had proven the new one need a slot");
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn f92_a_rollback_that_fails_too_halts() {
+    let mut scene = Scene::of(4, Policy::fast());
+    scene.run();
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    scene.deploy.fallback = Some(OLD);
+    for index in 0..4 {
+        scene.says(index, |r| (r.running, r.committed) = (Some(NEW), Some((NEW, Epoch(2)))));
+    }
+    let first = scene.grant()[0];
+    scene.stands(first, refused());
+    assert!(matches!(scene.verdict(), Verdict::Halt(_)), "{:?}", scene.verdict());
+}
+
+#[test]
+fn a_resumed_rollout_counts_who_has_proven_the_release_and_starts_with_a_wide_window() {
+    let mut scene = half_way();
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Halt { of, hand_back: false }, NEW);
+    begin(&mut scene, Kind::Rollout, NEW);
+    let counts = *scene.rollout().counts();
+    assert_eq!((counts.proven, counts.held, counts.open), (20, 20, 25));
+    assert_eq!(scene.rollout().next_grants(), [], "the bakes that go on take the slots");
+}
+
+#[test]
+fn a_reached_target_is_not_done_while_members_are_on_trial() {
+    let mut scene = half_way();
+    scene.deploy.policy.target = Share::from_percent(10);
+    begin(&mut scene, Kind::Rollout, NEW);
+    assert_eq!((scene.rollout().counts().proven, scene.verdict()), (20, Verdict::Continue));
+    for index in who(&scene, Standing::on_trial) {
+        scene.stands(index, Standing::Staged);
+    }
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn p16_a_second_deploy_counts_who_is_on_trial_of_the_first_until_they_say_otherwise() {
+    let mut scene = Scene::of(100, Policy::fast());
+    let granted = scene.grant();
+    // Nothing was heard of them since: they may be starting the release this moment.
+    let before = scene.deploy.clone();
+    begin(&mut scene, Kind::Rollout, baton_core::ids::ReleaseId::from_bytes([3; 32]));
+    assert_eq!(scene.rollout().counts().open, 25);
+    assert!(granted.iter().all(|&i| scene.fleet.member(&id(i)).unwrap().tie() == Tie::Leftover));
+    let untouched: Vec<_> = (0..100).filter(|index| !granted.contains(index)).collect();
+    untouched.iter().for_each(|&index| scene.stands(index, Standing::Staged));
+    assert_eq!(scene.grant(), []);
+    let late = report(granted[0], 70_000, &before, Standing::Trying);
+    let _ = scene.fleet.apply(late, scene.now);
+    assert_eq!(scene.grant(), [], "a late word on the first deploy settles nothing");
+    granted.iter().enumerate().for_each(|(n, &index)| {
+        let said = report(index, 80_000 + n as u64, &scene.deploy, Standing::Staged);
+        let _ = scene.fleet.apply(said, scene.now);
+    });
+    assert_eq!(scene.grant().len(), 25);
+}
+
+#[test]
+fn p14_nobody_is_handed_back_in_a_mass_silence() {
+    let mut scene = half_way();
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    assert_eq!(scene.rollout().hand_backs().len(), 25);
+    scene.now = scene.now + LEASE;
+    assert_eq!(scene.rollout().hand_backs(), []);
+}
+
+#[test]
+fn a_member_that_lost_the_release_gets_it_again() {
+    let mut scene = Scene::of(2, Policy::fast());
+    scene.run();
+    begin(&mut scene, Kind::Rollout, NEW);
+    assert_eq!(scene.rollout().counts().held, 2);
+    // A new container under the old name, with an empty disk.
+    scene.says(0, |report| report.stamp.life = 2);
+    assert_eq!(scene.rollout().counts().held, 1);
+    assert_eq!(scene.grant(), [0]);
+}
+
+#[test]
+fn what_was_seen_of_another_deploy_is_no_standing_in_this_one() {
+    let mut scene = Scene::of(1, Policy::fast());
+    let seen = Some(Seen { epoch: Epoch(1), deploy: DeployId::from_bytes([1; 16]) });
+    scene.fleet = baton_core::fleet::Fleet::new();
+    scene.fleet.begin(deploy(Policy::fast()), scene.now);
+    scene.says(0, |report| report.seen = seen);
+    assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(Why::NotStaged));
+}

@@ -1,0 +1,121 @@
+//! Whole rollouts, each with its invariants checked at every step.
+
+use std::num::NonZero;
+use std::thread;
+
+use baton_core::simulate::{self, End, Outcome, SMALL_FLEETS, Scenario, Trouble};
+
+/// Simulates so many seeds on all cores. Fails with the seeds and scenarios that went wrong.
+fn simulate(seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) -> Vec<(Scenario, Outcome)> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let every_nth = |first: usize| {
+        let checked = (first as u64..seeds).step_by(cores).map(|seed| {
+            let scenario = scenario(seed);
+            simulate::check(seed, &scenario).map(|outcome| (scenario, outcome))
+        });
+        checked.collect::<Vec<_>>()
+    };
+    let checked: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|first| scope.spawn(move || every_nth(first))).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    });
+    let wrong: Vec<_> = checked.iter().filter_map(|checked| checked.as_ref().err().cloned()).collect();
+    assert!(wrong.is_empty(), "{} of {seeds} went wrong, such as\n{}", wrong.len(), wrong[0]);
+    checked.into_iter().flatten().collect()
+}
+
+/// Ten thousand rollouts over small fleets with one trouble.
+fn small(trouble: Trouble) -> Vec<(Scenario, Outcome)> {
+    simulate(10_000, |seed| {
+        let members = SMALL_FLEETS[(seed % SMALL_FLEETS.len() as u64) as usize];
+        Scenario { trouble, ..Scenario::drawn(seed, members) }
+    })
+}
+
+#[test]
+fn p7_p8_p9_500_rollouts_of_4000_members_keep_every_invariant_and_end_as_they_should() {
+    simulate(500, |seed| Scenario::drawn(seed, 4000));
+}
+
+#[test]
+fn p8_p9_of_4000_members_a_release_that_crashes_at_start_touches_its_first_slots_and_goes_back_by_itself() {
+    let crash = |seed| Scenario { trouble: Trouble::CrashAtStart, ..Scenario::drawn(seed, 4000) };
+    for (scenario, outcome) in simulate(20, crash) {
+        assert_eq!(outcome.end, End::RolledBack, "{scenario}");
+        assert!(outcome.touched <= scenario.first_slots(), "{scenario}: {}", outcome.touched);
+    }
+}
+
+#[test]
+fn one_flaky_start_in_a_hundred_does_not_stop_a_good_release_of_4000_members() {
+    let flaky = |seed| Scenario { trouble: Trouble::FlakyStart, ..Scenario::drawn(seed, 4000) };
+    for (scenario, outcome) in simulate(20, flaky) {
+        assert_eq!((outcome.end, outcome.touched), (End::Switched, 4000), "{scenario}");
+    }
+}
+
+#[test]
+fn fleets_of_any_middling_size_keep_every_invariant_and_end_as_they_should() {
+    simulate(1000, |seed| Scenario::drawn(seed, 11 + (seed * 7 % 190) as u32));
+}
+
+#[test]
+fn p15_small_fleets_with_nothing_wrong_switch() {
+    for (scenario, outcome) in small(Trouble::None) {
+        assert_eq!((outcome.end, outcome.touched), (End::Switched, scenario.members), "{scenario}");
+        assert!(outcome.on_trial_most <= (scenario.members / 4).max(1), "{scenario}");
+    }
+}
+
+#[test]
+fn p8_p9_a_release_that_crashes_at_start_touches_one_member_of_a_small_fleet_and_goes_back_by_itself() {
+    for (scenario, outcome) in small(Trouble::CrashAtStart) {
+        let slots = (scenario.members / 4).max(1);
+        assert!(outcome.touched <= slots, "{scenario}: {}", outcome.touched);
+        assert_eq!(outcome.end, End::RolledBack, "{scenario}");
+    }
+}
+
+#[test]
+fn p8_a_release_that_crashes_within_the_bake_touches_no_more_than_one_that_crashes_at_start() {
+    let careful = |seed| Scenario {
+        trouble: Trouble::CrashAfterHalfAMinute,
+        policy: baton_core::deploy::Policy::careful(),
+        policy_name: "careful",
+        ..Scenario::drawn(seed, 200)
+    };
+    for (scenario, outcome) in simulate(50, careful) {
+        assert_eq!((outcome.end, outcome.touched), (End::RolledBack, 1), "{scenario}");
+    }
+}
+
+#[test]
+fn p14_small_fleets_outlive_a_mass_silence() {
+    small(Trouble::MassSilence);
+}
+
+#[test]
+fn p16_small_fleets_are_superseded_and_halted_and_resumed() {
+    small(Trouble::Superseded);
+    small(Trouble::HaltAndResume);
+}
+
+#[test]
+fn p17_members_join_and_leave_small_fleets() {
+    small(Trouble::JoinsAndLeaves);
+}
+
+#[test]
+fn p13_members_that_refuse_are_left_over_or_end_the_rollout() {
+    small(Trouble::RefusedMembers);
+    small(Trouble::FlakyStart);
+    small(Trouble::CrashAfterHalfAMinute);
+}
+
+#[test]
+fn a_seed_gives_the_same_rollout_every_time() {
+    for seed in 0..20 {
+        let scenario = Scenario::drawn(seed, 50);
+        assert_eq!(simulate::run(seed, &scenario), simulate::run(seed, &scenario));
+    }
+}
