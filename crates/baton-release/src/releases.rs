@@ -16,7 +16,7 @@ mod records;
 mod staging;
 mod verify;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub struct ReleasesDir {
     /// One release is staged at a time: two would compete for the disk, and the same one would collide.
     turn: Mutex<()>,
     /// Held as long as the directory is in use.
-    _lock: File,
+    _lock: lock::Lock,
 }
 
 /// Why a directory of releases cannot be used.

@@ -20,8 +20,18 @@ pub struct Held {
     pub holder: String,
 }
 
-/// Takes the lock; it is free again when the file is closed, however the process ends.
-pub(super) fn take(path: &Path) -> Result<File, OpenError> {
+/// The lock; it is free again when this is dropped or the process ends, however that happens.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing the file would be enough, were there not children between fork and exec, which have a copy of it.
+    fn drop(&mut self) {
+        let _ = rustix::fs::flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
+/// Takes the lock, or says who has it.
+pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(path).map_err(failed("open", path))?;
@@ -32,7 +42,7 @@ pub(super) fn take(path: &Path) -> Result<File, OpenError> {
     }
     let pid = std::process::id();
     file.set_len(0).and_then(|()| writeln!(file, "{pid}")).map_err(failed("write", path))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 fn holder(file: &File) -> String {

@@ -1,6 +1,6 @@
 //! Releases on their whole way: from a directory through a store to a member's disk.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
 mod crash;
 mod disk_full;
