@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 1] = ["proto/baton/v1/session.proto"];
+const FILES: [&str; 2] = ["proto/baton/stored/v1/records.proto", "proto/baton/v1/session.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

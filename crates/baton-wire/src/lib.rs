@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod session;
+pub mod stored;
 
 /// Generated from `proto/baton/v1`.
 #[allow(

@@ -1,0 +1,127 @@
+//! Deploys.
+
+use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
+use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::units::Millis;
+
+use super::field::{id, invalid, optional_id, parsed, present, share};
+use super::v1::{self, kind, phase};
+use super::{BadRecord, Encoded, LoggedDeploy, Milestones};
+
+impl Encoded for LoggedDeploy {
+    type Message = v1::LoggedDeploy;
+
+    fn to_message(&self) -> v1::LoggedDeploy {
+        let Milestones { switched, incomplete, drained } = self.milestones;
+        v1::LoggedDeploy {
+            deploy: Some(deploy_message(&self.deploy)),
+            members_at_start: Some(self.members_at_start),
+            switched,
+            incomplete,
+            drained,
+        }
+    }
+
+    fn from_message(message: v1::LoggedDeploy) -> Result<Self, BadRecord> {
+        let v1::LoggedDeploy { deploy, members_at_start, switched, incomplete, drained } = message;
+        Ok(Self {
+            deploy: read_deploy(present(deploy, "deploy")?)?,
+            members_at_start: present(members_at_start, "members_at_start")?,
+            milestones: Milestones { switched, incomplete, drained },
+        })
+    }
+}
+
+fn deploy_message(deploy: &Deploy) -> v1::Deploy {
+    v1::Deploy {
+        id: Some(deploy.id.as_bytes().to_vec()),
+        service: Some(deploy.service.to_string()),
+        epoch: Some(deploy.epoch.0),
+        kind: Some(v1::Kind { is: Some(kind_message(deploy.kind)) }),
+        parent: deploy.parent.map(|parent| parent.as_bytes().to_vec()),
+        release: Some(deploy.release.as_bytes().to_vec()),
+        fallback: deploy.fallback.map(|fallback| fallback.as_bytes().to_vec()),
+        policy: Some(policy_message(&deploy.policy)),
+        reason: Some(deploy.reason.clone()),
+        actor: Some(deploy.actor.clone()),
+        created: Some(deploy.created),
+    }
+}
+
+fn read_deploy(message: v1::Deploy) -> Result<Deploy, BadRecord> {
+    let kind = present(message.kind, "deploy.kind")?.is;
+    Ok(Deploy {
+        id: DeployId::from_bytes(id(message.id, "deploy.id")?),
+        service: parsed(message.service, "deploy.service")?,
+        epoch: Epoch(present(message.epoch, "deploy.epoch")?),
+        kind: read_kind(present(kind, "deploy.kind.is")?)?,
+        parent: optional_id(message.parent, "deploy.parent")?.map(DeployId::from_bytes),
+        release: ReleaseId::from_bytes(id(message.release, "deploy.release")?),
+        fallback: optional_id(message.fallback, "deploy.fallback")?.map(ReleaseId::from_bytes),
+        policy: read_policy(present(message.policy, "deploy.policy")?)?,
+        reason: present(message.reason, "deploy.reason")?,
+        actor: present(message.actor, "deploy.actor")?,
+        created: present(message.created, "deploy.created")?,
+    })
+}
+
+fn kind_message(kind: Kind) -> kind::Is {
+    match kind {
+        Kind::Rollout => kind::Is::Rollout(kind::Rollout {}),
+        Kind::Halt { of, hand_back } => {
+            kind::Is::Halt(kind::Halt { of: Some(of.as_bytes().to_vec()), hand_back: Some(hand_back) })
+        }
+        Kind::Rollback { of } => kind::Is::Rollback(kind::Rollback { of: Some(of.as_bytes().to_vec()) }),
+    }
+}
+
+fn read_kind(message: kind::Is) -> Result<Kind, BadRecord> {
+    Ok(match message {
+        kind::Is::Rollout(kind::Rollout {}) => Kind::Rollout,
+        kind::Is::Halt(halt) => Kind::Halt {
+            of: DeployId::from_bytes(id(halt.of, "deploy.kind.halt.of")?),
+            hand_back: present(halt.hand_back, "deploy.kind.halt.hand_back")?,
+        },
+        kind::Is::Rollback(rollback) => {
+            Kind::Rollback { of: DeployId::from_bytes(id(rollback.of, "deploy.kind.rollback.of")?) }
+        }
+    })
+}
+
+fn policy_message(policy: &Policy) -> v1::Policy {
+    v1::Policy {
+        target_ppm: Some(policy.target.ppm()),
+        max_unhealthy_ppm: Some(policy.max_unhealthy.ppm()),
+        phases: policy.phases.iter().map(phase_message).collect(),
+        failure_limit_ppm: Some(policy.failure_limit.ppm()),
+        auto_rollback: Some(policy.auto_rollback),
+    }
+}
+
+fn read_policy(message: v1::Policy) -> Result<Policy, BadRecord> {
+    let policy = Policy {
+        target: share(message.target_ppm, "deploy.policy.target_ppm")?,
+        max_unhealthy: share(message.max_unhealthy_ppm, "deploy.policy.max_unhealthy_ppm")?,
+        phases: message.phases.into_iter().map(read_phase).collect::<Result<_, _>>()?,
+        failure_limit: share(message.failure_limit_ppm, "deploy.policy.failure_limit_ppm")?,
+        auto_rollback: present(message.auto_rollback, "deploy.policy.auto_rollback")?,
+    };
+    policy.check().map_err(|error| invalid("deploy.policy", error))?;
+    Ok(policy)
+}
+
+fn phase_message(phase: &Phase) -> v1::Phase {
+    let size = match phase.size {
+        PhaseSize::One => phase::Size::One(phase::One {}),
+        PhaseSize::Share(share) => phase::Size::SharePpm(share.ppm()),
+    };
+    v1::Phase { size: Some(size), bake_ms: Some(phase.bake.0) }
+}
+
+fn read_phase(message: v1::Phase) -> Result<Phase, BadRecord> {
+    let size = match present(message.size, "deploy.policy.phases.size")? {
+        phase::Size::One(phase::One {}) => PhaseSize::One,
+        phase::Size::SharePpm(ppm) => PhaseSize::Share(share(Some(ppm), "deploy.policy.phases.share_ppm")?),
+    };
+    Ok(Phase { size, bake: Millis(present(message.bake_ms, "deploy.policy.phases.bake_ms")?) })
+}

@@ -1,0 +1,45 @@
+//! Members and their slots.
+
+use baton_core::fleet::Grant;
+use baton_core::units::Millis;
+
+use super::field::{invalid, present};
+use super::v1::member;
+use super::{BadRecord, Encoded, MemberRecord, Slot, v1};
+
+impl Encoded for MemberRecord {
+    type Message = v1::Member;
+
+    fn to_message(&self) -> v1::Member {
+        let slot = self.slot.map(|slot| match slot {
+            Slot::Given(grant) => member::Slot::Grant(grant_message(grant)),
+            Slot::Leftover => member::Slot::Leftover(member::Leftover {}),
+        });
+        v1::Member { slot }
+    }
+
+    fn from_message(message: v1::Member) -> Result<Self, BadRecord> {
+        let slot = match message.slot {
+            Some(member::Slot::Grant(grant)) => Some(Slot::Given(read_grant(&grant)?)),
+            Some(member::Slot::Leftover(member::Leftover {})) => Some(Slot::Leftover),
+            None => None,
+        };
+        Ok(Self { slot })
+    }
+}
+
+fn grant_message(grant: Grant) -> v1::Grant {
+    let Grant { phase, bake, proven } = grant;
+    // A policy with more phases than fit would not fit into memory.
+    let phase = u32::try_from(phase).unwrap_or(u32::MAX);
+    v1::Grant { phase: Some(phase), bake_ms: Some(bake.0), proven: Some(proven) }
+}
+
+fn read_grant(message: &v1::Grant) -> Result<Grant, BadRecord> {
+    let phase = present(message.phase, "grant.phase")?;
+    Ok(Grant {
+        phase: usize::try_from(phase).map_err(|error| invalid("grant.phase", error))?,
+        bake: Millis(present(message.bake_ms, "grant.bake_ms")?),
+        proven: present(message.proven, "grant.proven")?,
+    })
+}

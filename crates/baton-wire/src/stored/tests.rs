@@ -1,0 +1,185 @@
+use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
+use baton_core::event::{Event, What};
+use baton_core::ids::{DeployId, ReleaseId};
+use baton_core::units::{Millis, Share};
+use proptest::prelude::*;
+
+use super::*;
+
+fn deploy() -> LoggedDeploy {
+    let deploy = Deploy {
+        id: DeployId::from_bytes([1; 16]),
+        service: "web".parse().unwrap(),
+        epoch: Epoch(7),
+        kind: Kind::Halt { of: DeployId::from_bytes([2; 16]), hand_back: true },
+        parent: Some(DeployId::from_bytes([2; 16])),
+        release: ReleaseId::from_bytes([3; 32]),
+        fallback: Some(ReleaseId::from_bytes([4; 32])),
+        policy: Policy::safe(),
+        reason: "too slow".into(),
+        actor: "ada".into(),
+        created: 1_700_000_000_000,
+    };
+    let milestones = Milestones { switched: None, incomplete: Some(5), drained: None };
+    LoggedDeploy { deploy, members_at_start: 8, milestones }
+}
+
+fn event() -> Event {
+    Event {
+        at: 1_700_000_000_000,
+        service: "web".parse().unwrap(),
+        deploy: Some(DeployId::from_bytes([1; 16])),
+        member: Some("m-1".parse().unwrap()),
+        what: What::Refused,
+        text: "m-1 refused: the candidate ended".into(),
+    }
+}
+
+fn given() -> MemberRecord {
+    MemberRecord { slot: Some(Slot::Given(Grant { phase: 2, bake: Millis(5000), proven: true })) }
+}
+
+/// What an error says, causes included.
+fn says(error: &BadRecord) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[track_caller]
+fn comes_back<T: Record + PartialEq + std::fmt::Debug>(record: &T) {
+    assert_eq!(T::from_bytes(&record.to_bytes()).unwrap(), *record);
+}
+
+#[test]
+fn records_come_back_as_they_were() {
+    comes_back(&ServiceRecord { highest_epoch: Epoch(u64::MAX) });
+    comes_back(&event());
+    comes_back(&Event { deploy: None, member: None, text: String::new(), ..event() });
+    for slot in [None, Some(Slot::Leftover), given().slot] {
+        comes_back(&MemberRecord { slot });
+    }
+    let of = DeployId::from_bytes([2; 16]);
+    for kind in [Kind::Rollout, Kind::Halt { of, hand_back: false }, Kind::Rollback { of }] {
+        let logged = deploy();
+        comes_back(&LoggedDeploy { deploy: Deploy { kind, ..logged.deploy }, ..logged });
+    }
+    let logged = deploy();
+    let policy = Policy { target: Share::NONE, auto_rollback: false, ..Policy::careful() };
+    let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
+    let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };
+    comes_back(&LoggedDeploy { deploy: first, members_at_start: 0, milestones });
+}
+
+/// Written by the first version, which must be readable for ever.
+#[test]
+fn what_the_first_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v1/service.hex"), &ServiceRecord { highest_epoch: Epoch(7) });
+    read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &deploy());
+    read(include_str!("../../fixtures/stored/v1/member-granted.hex"), &given());
+    let leftover = MemberRecord { slot: Some(Slot::Leftover) };
+    read(include_str!("../../fixtures/stored/v1/member-leftover.hex"), &leftover);
+    read(include_str!("../../fixtures/stored/v1/event.hex"), &event());
+}
+
+#[track_caller]
+fn read<T: Record + PartialEq + std::fmt::Debug>(hex: &str, record: &T) {
+    let digits = hex.trim().as_bytes().chunks(2);
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = digits.map(byte).collect();
+    assert_eq!(T::from_bytes(&bytes).unwrap(), *record);
+}
+
+#[test]
+fn p36_a_deploy_with_a_missing_field_is_an_error_that_names_it() {
+    type Spoil = fn(&mut v1::Deploy);
+    let spoiled: [(Spoil, &str); 17] = [
+        (|deploy| deploy.id = None, "deploy.id is missing"),
+        (|deploy| deploy.service = None, "deploy.service is missing"),
+        (|deploy| deploy.epoch = None, "deploy.epoch is missing"),
+        (|deploy| deploy.kind = None, "deploy.kind is missing"),
+        (|deploy| deploy.kind = Some(v1::Kind { is: None }), "deploy.kind.is is missing"),
+        (|deploy| deploy.release = None, "deploy.release is missing"),
+        (|deploy| deploy.policy = None, "deploy.policy is missing"),
+        (|deploy| deploy.reason = None, "deploy.reason is missing"),
+        (|deploy| deploy.actor = None, "deploy.actor is missing"),
+        (|deploy| deploy.created = None, "deploy.created is missing"),
+        (|deploy| deploy.id = Some(vec![0; 15]), "deploy.id is not valid: it has 15 bytes instead of 16"),
+        (|deploy| deploy.parent = Some(vec![]), "deploy.parent is not valid: it has 0 bytes instead of 16"),
+        (
+            |deploy| deploy.fallback = Some(vec![0; 33]),
+            "deploy.fallback is not valid: it has 33 bytes instead of 32",
+        ),
+        (
+            |deploy| deploy.service = Some("../x".into()),
+            "deploy.service is not valid: service \"../x\" is not valid",
+        ),
+        (|deploy| policy(deploy).phases.clear(), "deploy.policy is not valid: the policy has no phases"),
+        (
+            |deploy| policy(deploy).target_ppm = Some(1_000_001),
+            "deploy.policy.target_ppm is not valid: 1000001 parts per million are more than all",
+        ),
+        (|deploy| policy(deploy).phases[1].size = None, "deploy.policy.phases.size is missing"),
+    ];
+    for (spoil, expected) in spoiled {
+        let mut message = deploy().to_message();
+        spoil(message.deploy.as_mut().unwrap());
+        let error = LoggedDeploy::from_bytes(&message.encode_to_vec()).unwrap_err();
+        assert!(says(&error).starts_with(&format!("its field {expected}")), "{}", says(&error));
+    }
+}
+
+fn policy(deploy: &mut v1::Deploy) -> &mut v1::Policy {
+    deploy.policy.as_mut().unwrap()
+}
+
+#[test]
+fn p36_other_records_with_bad_fields_are_errors() {
+    let error = ServiceRecord::from_bytes(b"").unwrap_err();
+    assert_eq!(says(&error), "its field highest_epoch is missing");
+    let error = Event::from_bytes(
+        &v1::Event { what: Some("sunspots".into()), ..event().to_message() }.encode_to_vec(),
+    );
+    assert_eq!(says(&error.unwrap_err()), "its field what is not valid: \"sunspots\" is not known");
+    let empty = v1::Member { slot: Some(v1::member::Slot::Grant(v1::Grant::default())) };
+    let error = MemberRecord::from_bytes(&empty.encode_to_vec()).unwrap_err();
+    assert_eq!(says(&error), "its field grant.phase is missing");
+}
+
+fn size() -> impl Strategy<Value = PhaseSize> {
+    let share = (0..=1_000_000u32).prop_map(|ppm| PhaseSize::Share(Share::from_ppm(ppm).unwrap()));
+    prop_oneof![Just(PhaseSize::One), share]
+}
+
+proptest! {
+    #[test]
+    fn every_policy_comes_back(
+        phases in prop::collection::vec((size(), any::<u64>()), 1..5),
+        ppm in prop::array::uniform3(0..1_000_000u32),
+        auto_rollback: bool,
+    ) {
+        let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
+        let phases = phases.into_iter().map(|(size, bake)| Phase { size, bake: Millis(bake) }).collect();
+        let policy = Policy { target, max_unhealthy, phases, failure_limit, auto_rollback };
+        let logged = deploy();
+        comes_back(&LoggedDeploy { deploy: Deploy { policy, ..logged.deploy }, ..logged });
+    }
+
+    #[test]
+    fn p36_damaged_bytes_are_read_or_refused_without_a_panic(at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+        let mut bytes = deploy().to_bytes();
+        *at.get_mut(&mut bytes) = byte;
+        let _: Result<LoggedDeploy, BadRecord> = LoggedDeploy::from_bytes(&bytes);
+        bytes.truncate(cut.index(bytes.len()));
+        let _: Result<LoggedDeploy, BadRecord> = LoggedDeploy::from_bytes(&bytes);
+    }
+
+    #[test]
+    fn p36_any_bytes_are_read_or_refused_without_a_panic(bytes: Vec<u8>) {
+        let _: Result<LoggedDeploy, BadRecord> = LoggedDeploy::from_bytes(&bytes);
+        let _: Result<Event, BadRecord> = Event::from_bytes(&bytes);
+        let _: Result<MemberRecord, BadRecord> = MemberRecord::from_bytes(&bytes);
+        let _: Result<ServiceRecord, BadRecord> = ServiceRecord::from_bytes(&bytes);
+    }
+}
