@@ -1,0 +1,136 @@
+//! Where control keeps what must outlive it: deploys, slots, members and events.
+
+pub mod conformance;
+mod embedded;
+mod error;
+mod events;
+mod held;
+mod memory;
+mod service;
+
+use std::time::Duration;
+
+use baton_core::deploy::Deploy;
+use baton_core::event::Event;
+use baton_core::fleet::{Grant, Heard};
+use baton_core::history::Proposal;
+use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
+use baton_core::report::{Report, Stamp};
+use baton_core::units::Millis;
+
+pub use embedded::EmbeddedStore;
+pub use error::{Kind, Retry, StateError};
+pub use events::{EVENTS_MAX, Numbered};
+pub use memory::{Fault, MemoryStore};
+pub use service::Service;
+
+/// A place that keeps the state of all services, shared by every server that uses it.
+///
+/// Every method may be called by several at once, and again after an error or without an answer. It blocks
+/// while it writes to the disk. `now` is a moment on the caller's monotonic clock, always the same one; only
+/// leases are measured with it.
+pub trait StateStore: Send + Sync {
+    /// The services that have a deploy or a member, in the order of their names.
+    fn services(&self) -> Result<Vec<ServiceName>, StateError>;
+
+    /// What is known of a service, all as of one moment. Of a service that nobody has heard of nothing is known.
+    ///
+    /// On return, members that were silent for too long are gone from it.
+    fn service(&self, name: &ServiceName, now: Millis) -> Result<Service, StateError>;
+
+    /// Puts a deploy in force, if its parent still is.
+    ///
+    /// On return, the deploy is durable, in force, and numbered above every other of the service and every
+    /// epoch that a member has reported. All slots of its parent have ended. The id of the proposal is what
+    /// makes a call the same call: when a deploy has it already, that one comes back and nothing changes.
+    fn propose(&self, service: &ServiceName, proposal: Proposal, now: Millis)
+    -> Result<Accepted, StateError>;
+
+    /// Gives slots to all of these members, in the deploy of this epoch, or to none of them.
+    ///
+    /// On return, the slots are durable and the members may be told. What comes back is what each of them
+    /// was given. The store judges by what it knows itself, so that no number of callers with old views
+    /// opens more slots than there are. A second call is a conflict, since the slots are taken then.
+    fn grant(
+        &self,
+        service: &ServiceName,
+        epoch: Epoch,
+        members: &[MemberId],
+        now: Millis,
+    ) -> Result<Grant, StateError>;
+
+    /// Notes that the deploy in force got somewhere. `at` is in milliseconds since 1970.
+    ///
+    /// On return, that is durable. The first time counts; a second call changes nothing.
+    fn reach(
+        &self,
+        service: &ServiceName,
+        deploy: DeployId,
+        milestone: Milestone,
+        at: u64,
+    ) -> Result<(), StateError>;
+
+    /// Takes in what a member says, which renews its lease.
+    ///
+    /// On return, every view has it. It becomes durable with the next durable write for the service: before
+    /// any slot that depends on it, while what is lost until then only slows a rollout down. A second call
+    /// is [`Heard::Stale`].
+    fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError>;
+
+    /// Adds events to the end of the log, and drops the oldest beyond [`EVENTS_MAX`].
+    ///
+    /// On return, they are durable, and their numbers follow all others. A second call adds them again.
+    fn append(&self, events: Vec<Event>) -> Result<(), StateError>;
+
+    /// The events numbered `from` and above, of one service or of all, oldest first, at most `max` of them.
+    ///
+    /// Numbers begin at 1 and are never used twice. The oldest ones may be gone.
+    fn events(
+        &self,
+        service: Option<&ServiceName>,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Numbered>, StateError>;
+
+    /// Waits until something has changed after the version `since`, at most for `limit`, and returns the
+    /// version that the store has now. 0 is before every version.
+    ///
+    /// It says only "look again": changes may come in one, and a return without a change is no mistake.
+    fn changed(&self, since: u64, limit: Duration) -> Result<u64, StateError>;
+}
+
+/// A deploy that was put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The deploy.
+    pub deploy: Deploy,
+    /// Whether this was an earlier call, whose answer is given again.
+    pub again: bool,
+}
+
+/// Somewhere that a deploy can get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Milestone {
+    /// Its target is reached.
+    Switched,
+    /// Only members are left that refuse the release or cannot get it.
+    Incomplete,
+    /// No old generation is left.
+    Drained,
+}
+
+/// What a member says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// Where it stands.
+    Report(Report),
+    /// Nothing new, but it is there.
+    Heartbeat {
+        /// The member.
+        member: MemberId,
+        /// The place among its reports.
+        stamp: Stamp,
+    },
+    /// It will not come back.
+    Left(MemberId),
+}

@@ -1,0 +1,161 @@
+//! What can go wrong at a state store.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use baton_core::history::ProposeError;
+use baton_core::ids::{DeployId, ServiceName};
+use baton_core::rollout::Inadmissible;
+
+/// What went wrong at a state store. Nothing has changed then, except after [`StateError::Unavailable`]: what
+/// was attempted may have happened, and is attempted again under the same id.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// A proposal is refused.
+    #[error("cannot put a deploy of {service} in force")]
+    Refused {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        #[source]
+        source: ProposeError,
+    },
+    /// A proposal has the id of a deploy that says something else.
+    #[error(
+        "cannot put a deploy of {service} in force: {} is the id of another one, propose again with a new id",
+        .id.short()
+    )]
+    IdTaken {
+        /// The service.
+        service: ServiceName,
+        /// The id.
+        id: DeployId,
+    },
+    /// Slots are refused.
+    #[error("cannot give slots to members of {service}")]
+    NoSlots {
+        /// The service.
+        service: ServiceName,
+        /// Why.
+        #[source]
+        source: Inadmissible,
+    },
+    /// The service has no deploy at all.
+    #[error("cannot give slots to members of {service}: nothing was ever deployed")]
+    NothingInForce {
+        /// The service.
+        service: ServiceName,
+    },
+    /// The service has no such deploy.
+    #[error("cannot note the progress of deploy {}: {service} has no such deploy", .deploy.short())]
+    NoSuchDeploy {
+        /// The service.
+        service: ServiceName,
+        /// The deploy.
+        deploy: DeployId,
+    },
+    /// Another deploy is in force.
+    #[error("cannot note the progress of deploy {}: another deploy of {service} is in force", .deploy.short())]
+    NotInForce {
+        /// The service.
+        service: ServiceName,
+        /// The deploy.
+        deploy: DeployId,
+    },
+    /// Another process uses the file.
+    #[error(
+        "cannot open the state store {}: another server has it open, stop that one or use another directory",
+        .path.display()
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A newer version has written the file.
+    #[error(
+        "cannot open the state store {}: a newer baton has written it (schema {found}, this one knows {known}), \
+         start that version or a later one",
+        .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u64,
+        /// The newest schema that this version knows.
+        known: u64,
+    },
+    /// What is stored is not what it should be.
+    #[error(
+        "cannot read the state store {}: {what} is damaged, put a backup in its place or start with another directory",
+        .path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is damaged.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The store cannot be reached, or its disk fails.
+    #[error("cannot {attempted}: the state store is not available")]
+    Unavailable {
+        /// What was attempted.
+        attempted: String,
+        /// What failed.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Kinds of failure of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It is not there.
+    Missing,
+    /// Somebody else was faster, or the caller looked at an old state.
+    Conflict,
+    /// It may not be done.
+    Denied,
+    /// The store cannot be reached, or its disk fails.
+    Unavailable,
+    /// What is stored is not what it should be.
+    Corrupt,
+}
+
+/// When it makes sense to try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// After another look at the state, which may change what is wanted.
+    AfterLook,
+    /// After a pause, unchanged.
+    Later,
+    /// Not before somebody has changed something.
+    Never,
+}
+
+impl StateError {
+    /// What kind of failure it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NothingInForce { .. } | Self::NoSuchDeploy { .. } => Kind::Missing,
+            Self::Refused { source: ProposeError::Conflict { .. }, .. }
+            | Self::NoSlots { .. }
+            | Self::NotInForce { .. } => Kind::Conflict,
+            Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } => Kind::Denied,
+            Self::InUse { .. } | Self::Unavailable { .. } => Kind::Unavailable,
+            Self::Corrupt { .. } => Kind::Corrupt,
+        }
+    }
+
+    /// When it makes sense to try again.
+    pub fn retry(&self) -> Retry {
+        match self.kind() {
+            Kind::Conflict => Retry::AfterLook,
+            Kind::Unavailable => Retry::Later,
+            Kind::Missing | Kind::Denied | Kind::Corrupt => Retry::Never,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What a store holds in memory: everything, so that reading never touches the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use baton_core::fleet::{Heard, Presence};
+use baton_core::ids::ServiceName;
+use baton_core::units::Millis;
+
+use super::events::EventLog;
+use super::{News, Numbered, Service, StateError};
+
+/// All services, the events, and the number of changes so far.
+#[derive(Debug)]
+pub(super) struct Held {
+    services: BTreeMap<ServiceName, Service>,
+    events: EventLog,
+    version: u64,
+    opened: Millis,
+}
+
+impl Held {
+    pub(super) const fn new(
+        services: BTreeMap<ServiceName, Service>,
+        events: EventLog,
+        opened: Millis,
+    ) -> Self {
+        Self { services, events, version: 1, opened }
+    }
+
+    pub(super) const fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn names(&self) -> Vec<ServiceName> {
+        self.services.keys().cloned().collect()
+    }
+
+    /// A service, whether or not anything is known of it.
+    pub(super) fn get(&self, name: &ServiceName) -> Service {
+        self.services.get(name).cloned().unwrap_or_else(|| Service::unknown(name, self.opened))
+    }
+
+    pub(super) fn look(&mut self, name: &ServiceName, now: Millis) -> Service {
+        match self.services.get_mut(name) {
+            Some(service) => {
+                service.sweep(now);
+                service.clone()
+            }
+            None => Service::unknown(name, self.opened),
+        }
+    }
+
+    /// Changes a service, but only once `save` has made the change durable.
+    pub(super) fn write<T>(
+        &mut self,
+        name: &ServiceName,
+        change: impl FnOnce(&mut Service) -> Result<T, StateError>,
+        save: impl FnOnce(&Service) -> Result<(), StateError>,
+    ) -> Result<T, StateError> {
+        let mut next = self.get(name);
+        let answer = change(&mut next)?;
+        save(&next)?;
+        self.services.insert(name.clone(), next);
+        self.note_change();
+        Ok(answer)
+    }
+
+    pub(super) fn hear(&mut self, name: &ServiceName, news: News, now: Millis) -> Heard {
+        let mut new = None;
+        let service = match self.services.get_mut(name) {
+            Some(service) => service,
+            None => new.insert(Service::unknown(name, self.opened)),
+        };
+        // Nobody needs to look again for a heartbeat, and most of what is said are heartbeats.
+        let nothing_new = match &news {
+            News::Heartbeat { member, .. } => {
+                service.fleet().member(member).is_some_and(|member| member.presence(now) == Presence::Live)
+            }
+            News::Report(_) | News::Left(_) => false,
+        };
+        let heard = service.hear(news, now);
+        if heard == Heard::News && !nothing_new {
+            if let Some(service) = new {
+                self.services.insert(name.clone(), service);
+            }
+            self.note_change();
+        }
+        heard
+    }
+
+    pub(super) const fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    /// The services that events are about, of those that are known.
+    pub(super) fn services_of(&self, events: &[Numbered]) -> Vec<(&ServiceName, &Service)> {
+        let names: BTreeSet<_> = events.iter().map(|event| &event.event.service).collect();
+        names.into_iter().filter_map(|name| self.services.get_key_value(name)).collect()
+    }
+
+    /// Adds events that have their numbers.
+    pub(super) fn add_events(&mut self, events: Vec<Numbered>) {
+        self.events.add(events);
+        self.note_change();
+    }
+
+    const fn note_change(&mut self) {
+        self.version += 1;
+    }
+}

@@ -1,0 +1,211 @@
+//! One service as a store knows it, and everything that can be done to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use baton_core::deploy::{Deploy, Kind};
+use baton_core::fleet::{Fleet, Grant, Heard, InForce, Member, Tie};
+use baton_core::history::{History, Past, Proposal, Wish};
+use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
+use baton_core::rollout::Rollout;
+use baton_core::units::Millis;
+use baton_wire::stored::{LoggedDeploy, MemberRecord, Milestones, ServiceRecord, Slot};
+
+use super::{Accepted, Milestone, News, StateError};
+
+/// All that is known of one service at one moment. Copies are cheap and never change.
+#[derive(Debug, Clone)]
+pub struct Service {
+    history: Arc<History>,
+    milestones: Arc<BTreeMap<DeployId, Milestones>>,
+    fleet: Arc<Fleet>,
+}
+
+impl Service {
+    /// The log of its deploys.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Its members, and the deploy in force for them.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
+    }
+
+    /// How far a deploy got, and when.
+    pub fn milestones(&self, deploy: DeployId) -> Milestones {
+        self.milestones.get(&deploy).copied().unwrap_or_default()
+    }
+
+    /// A service of which nothing is stored, in a store that was opened at the moment `opened`. Somebody may
+    /// know more: the store may have been lost.
+    pub(super) fn unknown(name: &ServiceName, opened: Millis) -> Self {
+        Self::stored(name, Vec::new(), Vec::new(), ServiceRecord { highest_epoch: Epoch(0) }, opened)
+    }
+
+    /// A service as it was stored, its deploys oldest first.
+    pub(super) fn stored(
+        name: &ServiceName,
+        log: Vec<LoggedDeploy>,
+        members: Vec<(MemberId, MemberRecord)>,
+        service: ServiceRecord,
+        opened: Millis,
+    ) -> Self {
+        let in_force = log.last().map(|last| InForce {
+            deploy: last.deploy.clone(),
+            members_at_start: last.members_at_start,
+            switched: last.milestones.switched.is_some(),
+        });
+        let milestones = log.iter().map(|logged| (logged.deploy.id, logged.milestones)).collect();
+        let past = |logged: LoggedDeploy| Past {
+            switched: logged.milestones.switched.is_some(),
+            deploy: logged.deploy,
+        };
+        let tie = |record: MemberRecord| match record.slot {
+            Some(Slot::Given(grant)) => Tie::Slot(grant),
+            Some(Slot::Leftover) => Tie::Leftover,
+            None => Tie::Nothing,
+        };
+        let members = members.into_iter().map(|(id, record)| (id, tie(record)));
+        let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened);
+        Self {
+            history: Arc::new(History::new(name.clone(), log.into_iter().map(past).collect())),
+            milestones: Arc::new(milestones),
+            fleet: Arc::new(fleet),
+        }
+    }
+
+    /// What is to be stored of the service itself.
+    pub(super) fn record(&self) -> ServiceRecord {
+        ServiceRecord { highest_epoch: self.fleet.highest_epoch() }
+    }
+
+    /// What is to be stored of the deploy in force; the ones before it never change.
+    pub(super) fn logged(&self) -> Option<LoggedDeploy> {
+        let in_force = self.fleet.in_force()?;
+        Some(LoggedDeploy {
+            deploy: in_force.deploy.clone(),
+            members_at_start: in_force.members_at_start,
+            milestones: self.milestones(in_force.deploy.id),
+        })
+    }
+
+    /// What is to be stored of the members.
+    pub(super) fn member_records(&self) -> BTreeMap<&MemberId, MemberRecord> {
+        let record = |(id, member): (_, &Member)| {
+            let slot = match member.tie() {
+                Tie::Slot(grant) => Some(Slot::Given(grant)),
+                Tie::Leftover => Some(Slot::Leftover),
+                // What was found is found again with the first report.
+                Tie::Found | Tie::Nothing => None,
+            };
+            (id, MemberRecord { slot })
+        };
+        self.fleet.members().map(record).collect()
+    }
+
+    /// Lets those go who were silent for too long.
+    pub(super) fn sweep(&mut self, now: Millis) {
+        Arc::make_mut(&mut self.fleet).sweep(now);
+    }
+
+    pub(super) fn propose(
+        &mut self,
+        name: &ServiceName,
+        proposal: Proposal,
+        now: Millis,
+    ) -> Result<Accepted, StateError> {
+        if let Some(known) = self.history.find(proposal.id) {
+            return if grants_wish(known, &proposal.wish) {
+                Ok(Accepted { deploy: known.clone(), again: true })
+            } else {
+                Err(StateError::IdTaken { service: name.clone(), id: proposal.id })
+            };
+        }
+        let deploy = self
+            .history
+            .propose(proposal, self.fleet.highest_epoch())
+            .map_err(|source| StateError::Refused { service: name.clone(), source })?;
+        Arc::make_mut(&mut self.history).add(deploy.clone());
+        Arc::make_mut(&mut self.fleet).begin(deploy.clone(), now);
+        Ok(Accepted { deploy, again: false })
+    }
+
+    pub(super) fn grant(
+        &mut self,
+        name: &ServiceName,
+        epoch: Epoch,
+        members: &[MemberId],
+        now: Millis,
+    ) -> Result<Grant, StateError> {
+        self.sweep(now);
+        let rollout = Rollout::of(&self.fleet, now)
+            .ok_or_else(|| StateError::NothingInForce { service: name.clone() })?;
+        rollout
+            .admissible(epoch, members)
+            .map_err(|source| StateError::NoSlots { service: name.clone(), source })?;
+        let grant = rollout.grant();
+        Arc::make_mut(&mut self.fleet).grant(members, grant);
+        Ok(grant)
+    }
+
+    pub(super) fn reach(
+        &mut self,
+        name: &ServiceName,
+        deploy: DeployId,
+        milestone: Milestone,
+        at: u64,
+    ) -> Result<(), StateError> {
+        let mut milestones = self.milestones(deploy);
+        let when = match milestone {
+            Milestone::Switched => &mut milestones.switched,
+            Milestone::Incomplete => &mut milestones.incomplete,
+            Milestone::Drained => &mut milestones.drained,
+        };
+        if when.is_some() {
+            return Ok(());
+        }
+        *when = Some(at);
+        if self.history.find(deploy).is_none() {
+            return Err(StateError::NoSuchDeploy { service: name.clone(), deploy });
+        }
+        if self.history.in_force().is_some_and(|in_force| in_force.id != deploy) {
+            return Err(StateError::NotInForce { service: name.clone(), deploy });
+        }
+        Arc::make_mut(&mut self.milestones).insert(deploy, milestones);
+        if milestone == Milestone::Switched {
+            Arc::make_mut(&mut self.history).note_switched(deploy);
+            Arc::make_mut(&mut self.fleet).note_switched();
+        }
+        Ok(())
+    }
+
+    pub(super) fn hear(&mut self, news: News, now: Millis) -> Heard {
+        let fleet = Arc::make_mut(&mut self.fleet);
+        match news {
+            News::Report(report) => fleet.apply(report, now),
+            News::Heartbeat { member, stamp } => fleet.heartbeat(&member, stamp, now),
+            News::Left(member) if fleet.member(&member).is_some() => {
+                fleet.leave(&member);
+                Heard::News
+            }
+            News::Left(_) => Heard::Stale,
+        }
+    }
+}
+
+/// Whether a deploy is what such a wish leads to: a call is repeated with the wish of the first one.
+fn grants_wish(deploy: &Deploy, wish: &Wish) -> bool {
+    match (wish, deploy.kind) {
+        (Wish::Rollout { release, policy, again: _ }, Kind::Rollout) => {
+            deploy.release == *release && deploy.policy == *policy
+        }
+        (Wish::Halt { hand_back: wanted }, Kind::Halt { hand_back, .. }) => *wanted == hand_back,
+        (Wish::Resume, Kind::Rollout | Kind::Rollback { .. }) => true,
+        (Wish::RollBack { to }, Kind::Rollback { .. }) => to.is_none_or(|to| to == deploy.release),
+        (Wish::Rollout { .. }, Kind::Halt { .. } | Kind::Rollback { .. })
+        | (Wish::Halt { .. }, Kind::Rollout | Kind::Rollback { .. })
+        | (Wish::Resume, Kind::Halt { .. })
+        | (Wish::RollBack { .. }, Kind::Rollout | Kind::Halt { .. }) => false,
+    }
+}
