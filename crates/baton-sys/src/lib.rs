@@ -5,6 +5,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod held;
+pub mod parent;
 pub mod process;
 pub mod selector;
 pub mod signals;

@@ -54,6 +54,12 @@ fn parse_stat(line: &str) -> Option<Process> {
     })
 }
 
+/// When a process was started, in kernel ticks since boot; with its pid, its identity.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    parse_stat(&String::from_utf8_lossy(&stat)).map(|process| process.started)
+}
+
 /// The value of one variable in the environment that the process was started with, if it can be read.
 pub fn started_with(pid: i32, variable: &str) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
@@ -121,8 +127,7 @@ pub fn signal(to: Process, signal: Signal) -> io::Result<()> {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let stat = std::fs::read(format!("/proc/{}/stat", to.pid)).unwrap_or_default();
-    if parse_stat(&String::from_utf8_lossy(&stat)).is_none_or(|now| now.started != to.started) {
+    if started(to.pid) != Some(to.started) {
         return Ok(());
     }
     match process::pidfd_send_signal(open, number) {

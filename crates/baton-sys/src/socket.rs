@@ -25,7 +25,11 @@ pub fn first_of_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> 
 
 /// A new listening socket that joins the group on this address, at the end.
 pub fn join_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
-    let socket = bound_shared(address)?;
+    let socket = tcp(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    // So that its connections in TIME_WAIT do not keep the next process from starting a group.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
     listen(socket.as_fd(), backlog)?;
     Ok(socket)
 }

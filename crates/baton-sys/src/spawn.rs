@@ -203,6 +203,8 @@ impl Image {
             if libc::setsid() < 0 {
                 return 0;
             }
+            // A program whose supervisor was killed would keep its port from the next one.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return 1;
             }
