@@ -76,7 +76,7 @@ pub struct Control {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// An argument that is not known or lacks its value.
-    #[error("{0}; see baton-boot --help")]
+    #[error("the arguments are not understood (see baton-boot --help)")]
     Argument(#[from] lexopt::Error),
     /// An argument that is not text.
     #[error("the argument {0:?} is not UTF-8; write it in UTF-8")]
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(run(&["--", "sh", "-c", "--settings x"], &[]).command, ["sh", "-c", "--settings x"]);
         assert_eq!(run(&["--settings", "a.toml", "node", "--inspect"], &[]).command, ["node", "--inspect"]);
         assert_eq!(run(&["--settings=a.toml"], &[]).settings, Some("a.toml".into()));
-        assert!(parse(&["--sttings", "x"], &[]).unwrap_err().to_string().contains("--sttings"));
+        assert!(crate::log::chain(&parse(&["--sttings", "x"], &[]).unwrap_err()).contains("--sttings"));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What a member does that has control: it hears wishes, brings releases to its disk, and reports.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use baton_core::ids::{Epoch, GenerationId, ReleaseId};
+use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Ticket, TrialState};
@@ -30,6 +30,9 @@ pub struct Controlled {
     remote: Arc<Remote>,
     inputs: mpsc::UnboundedSender<Input>,
     orders: mpsc::UnboundedSender<Event>,
+    /// One record is written at a time, and each looks at what is there: threads may overtake each other.
+    writing: Arc<Mutex<()>>,
+    service: ServiceName,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
@@ -57,7 +60,18 @@ impl Controlled {
         let session = Session::new(&control.server, hello, said, inputs.clone())?;
         let session = tokio::spawn(session.run());
         let remote = Arc::new(Remote::new(&control.server));
-        Ok(Self { member, releases, remote, inputs, orders, saying, session, status: Status::default() })
+        Ok(Self {
+            member,
+            releases,
+            remote,
+            inputs,
+            orders,
+            writing: Arc::default(),
+            service: control.service.clone(),
+            saying,
+            session,
+            status: Status::default(),
+        })
     }
 
     /// Starts what this member has committed to; `false` when that is nothing.
@@ -104,19 +118,27 @@ impl Controlled {
         let Running::Release(release) = plan.release else { return };
         let epoch = match (ticket, self.member.committed()) {
             (Ticket::Deploy { epoch, .. }, _) => epoch,
-            (Ticket::Restore | Ticket::Replace | Ticket::Reload, Some((known, _))) if known == release => {
-                return;
-            }
-            (Ticket::Restore | Ticket::Replace | Ticket::Reload, _) => {
+            (Ticket::Restore, None) if self.member.may_commit_unasked(release) => {
                 self.member.report().seen.map_or(Epoch(0), |seen| seen.epoch)
             }
+            // What runs without a slot is not what this member shall come back with, if it is not that already.
+            (Ticket::Restore | Ticket::Replace | Ticket::Reload, _) => return,
         };
-        self.blocking(move |releases, _| match releases.commit(release, epoch) {
-            Ok(()) => Some(Input::Committed(release, epoch)),
-            Err(error) => {
-                log::say(format_args!("cannot commit release {}: {}", release.short(), log::chain(&error)));
-                None
+        let writing = self.writing.clone();
+        self.blocking(move |releases, _| {
+            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let newer = releases.committed().ok().flatten().is_some_and(|committed| committed.epoch > epoch);
+            if newer {
+                return None;
             }
+            Some(match releases.commit(release, epoch) {
+                Ok(()) => Input::Committed(release, epoch),
+                Err(error) => {
+                    let detail = format!("cannot commit release {}: {}", release.short(), log::chain(&error));
+                    log::say(&detail);
+                    Input::NotCommitted(release, Refusal { cause: Cause::Disk, detail })
+                }
+            })
         });
     }
 
@@ -127,7 +149,9 @@ impl Controlled {
     }
 
     fn remember(&self, seen: Seen) {
+        let writing = self.writing.clone();
         self.blocking(move |releases, _| {
+            let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
             Some(match releases.see(releases::Seen { epoch: seen.epoch, deploy: seen.deploy }) {
                 Ok(()) => Input::Remembered(seen),
                 Err(error) => {
@@ -158,26 +182,39 @@ impl Controlled {
         });
     }
 
+    /// Whether a launch that has been prepared is still wanted.
+    pub fn wants(&self, launch: &Launch) -> bool {
+        match launch.ticket {
+            Ticket::Deploy { id, .. } => self.member.has_slot(id),
+            Ticket::Restore | Ticket::Replace | Ticket::Reload => true,
+        }
+    }
+
     /// Verifies a release and has it tried. One that was altered on disk is refused, and fetched again later.
     fn try_release(&self, release: ReleaseId, ticket: Ticket, bake: Millis) {
-        let orders = self.orders.clone();
+        let (orders, service) = (self.orders.clone(), self.service.clone());
         self.blocking(move |releases, _| {
             let verified = releases.verify(release).and_then(|()| releases.manifest(release));
-            match verified {
-                Ok(manifest) => {
+            let refused = match verified {
+                Ok(manifest) if manifest.service == service => {
                     let plan = Arc::new(Plan::new(Running::Release(release), manifest.run));
                     let _ = orders.send(Event::Order(Order::Try(Launch { plan, ticket, bake })));
-                    None
+                    return None;
                 }
-                Err(error) => {
-                    log::say(format_args!(
-                        "cannot launch release {}: {}",
-                        release.short(),
-                        log::chain(&error)
-                    ));
-                    Some(Input::NotStaged(release, refusal_of_verify(&error)))
+                Ok(manifest) => {
+                    let detail =
+                        format!("it was made for service {}, and this is {service}", manifest.service);
+                    Refusal { cause: Cause::Verify, detail }
                 }
-            }
+                Err(error) => refusal_of_verify(&error),
+            };
+            log::say(format_args!("cannot launch release {}: {}", release.short(), refused.detail));
+            Some(match ticket {
+                Ticket::Restore => Input::Lost(release),
+                Ticket::Deploy { .. } | Ticket::Replace | Ticket::Reload => {
+                    Input::NotStaged(release, refused)
+                }
+            })
         });
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::member::Input;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket};
+use baton_core::supervisor::{Command, Event, Launch, Order, Running, Supervisor, Ticket};
 use baton_core::units::Millis;
 use baton_sys::signals::Signals;
 use tokio::sync::mpsc;
@@ -108,13 +108,14 @@ impl Driver {
     fn first(&mut self) -> Vec<Event> {
         match &self.controlled {
             None => self.launch_image(Ticket::Restore).into_iter().collect(),
-            Some(controlled) if controlled.restore() => Vec::new(),
-            Some(_) if self.image.is_empty() => {
-                log::say("nothing was ever committed here; waiting for control to say what to run");
-                Vec::new()
-            }
-            Some(_) => {
-                self.image_at = Some(self.now() + IMAGE_PATIENCE);
+            Some(controlled) => {
+                let restored = controlled.restore();
+                if !self.image.is_empty() {
+                    // Also beside a release, which may turn out not to be what it was.
+                    self.image_at = Some(self.now() + IMAGE_PATIENCE);
+                } else if !restored {
+                    log::say("nothing was ever committed here; waiting for control to say what to run");
+                }
                 Vec::new()
             }
         }
@@ -129,19 +130,36 @@ impl Driver {
         let now = self.now();
         match happening {
             Happening::Signal(signal) => self.meaning_of_signal(signal).into_iter().collect(),
-            Happening::Machine(event) => vec![event],
+            Happening::Machine(event) => {
+                Some(event).filter(|event| self.is_wanted(event)).into_iter().collect()
+            }
             Happening::Member(input) => {
                 self.tell_member(now, input);
                 Vec::new()
             }
             Happening::Woken => {
                 self.tell_member(now, Input::Woken);
-                let image =
-                    self.image_at.take_if(|at| *at <= now).filter(|_| self.machine.generations().is_empty());
+                let image = self.image_at.take_if(|at| *at <= now).filter(|_| !self.machine.has_work());
                 let image = image.and_then(|_| self.launch_image(Ticket::Restore));
                 image.into_iter().chain([Event::Woken]).collect()
             }
         }
+    }
+
+    /// A launch takes time to prepare, and may come when it is not wanted any more: another deploy is in force,
+    /// or something runs already.
+    fn is_wanted(&self, event: &Event) -> bool {
+        match (event, &self.controlled) {
+            (Event::Order(Order::Try(launch)), Some(controlled)) => {
+                let idle = !self.machine.has_work() || self.runs_image();
+                controlled.wants(launch) && (launch.ticket != Ticket::Restore || idle)
+            }
+            _ => true,
+        }
+    }
+
+    fn runs_image(&self) -> bool {
+        self.machine.serving_plan().is_some_and(|plan| plan.release == Running::Image)
     }
 
     /// What a signal to the bootloader asks for. What is not listed is the program's.
@@ -172,7 +190,8 @@ impl Driver {
                 command => self.world.perform(command),
             }
         }
-        if let Some(controlled) = &mut self.controlled {
+        // That a stopped program serves no more is no news of its health; control is told goodbye.
+        if let Some(controlled) = self.controlled.as_mut().filter(|_| !self.machine.is_stopping()) {
             controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
         }
         code
@@ -203,6 +222,10 @@ impl Driver {
     /// The order to start what serves anew.
     fn relaunch(&self) -> Option<Event> {
         let plan = self.machine.serving_plan()?;
+        if self.machine.on_trial() {
+            log::say("not reloaded: a release is on trial; wait until it is proven or taken back");
+            return None;
+        }
         let launch = Launch { plan: Arc::clone(&plan), ticket: Ticket::Reload, bake: RELOAD_BAKE };
         Some(Event::Order(Order::Try(launch)))
     }

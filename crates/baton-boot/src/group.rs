@@ -8,7 +8,7 @@ use std::sync::Arc;
 use baton_core::run::Listen;
 use baton_core::supervisor::Slot;
 use baton_sys::held::HeldPorts;
-use baton_sys::selector::{self, Choice};
+use baton_sys::selector::{self, Choice, HELD_PORTS};
 use baton_sys::socket;
 
 /// How often a position is asked whose it is while the group is learnt: a live program may accept the
@@ -175,8 +175,21 @@ impl Group {
         Ok(arrived)
     }
 
+    /// A private connection, from the first held port that is free: probes may have some of them.
     fn connect_privately(&mut self) -> io::Result<OwnedFd> {
-        let socket = socket::bound_shared(self.private_address())?;
+        let mut last = io::ErrorKind::AddrNotAvailable.into();
+        for _ in 0..HELD_PORTS {
+            let from = self.private_address();
+            match self.connect_from(from) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn connect_from(&self, from: SocketAddr) -> io::Result<OwnedFd> {
+        let socket = socket::bound_shared(from)?;
         // Closed normally it would block its port for the next one.
         rustix::net::sockopt::set_socket_linger(&socket, Some(std::time::Duration::ZERO))?;
         rustix::net::connect(&socket, &self.reached_at())?;

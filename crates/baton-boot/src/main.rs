@@ -41,6 +41,7 @@ fn main() -> std::process::ExitCode {
         log::say(log::chain(&*error));
         EXIT_USAGE
     });
+    log::flush();
     code.into()
 }
 

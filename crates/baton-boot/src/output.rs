@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How much is read at once: the size of a pipe.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -14,24 +15,50 @@ const LINE_BYTES_KEPT: usize = 512;
 
 /// The last lines of one generation's output.
 #[derive(Debug, Clone, Default)]
-pub struct LastLines(Arc<Mutex<Lines>>);
+pub struct LastLines(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<Lines>,
+    ended: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct Lines {
     complete: VecDeque<String>,
     open: Vec<u8>,
+    /// Streams that are still being read.
+    streams: usize,
 }
+
+/// How long to wait for what a program that has ended wrote at last: only a sink that stalls takes as long.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 
 impl LastLines {
     /// The lines, oldest first.
     pub fn get(&self) -> Vec<String> {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.lock();
         let open = (!lines.open.is_empty()).then(|| readable(&lines.open));
         lines.complete.iter().cloned().chain(open).collect()
     }
 
+    /// Waits, for a moment at most, until all that was written has been read.
+    pub fn wait_for_end(&self) {
+        let reading = |lines: &mut Lines| lines.streams > 0;
+        drop(self.0.ended.wait_timeout_while(self.lock(), LAST_WORDS, reading));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stream_ended(&self) {
+        self.lock().streams -= 1;
+        self.0.ended.notify_all();
+    }
+
     fn add(&self, bytes: &[u8]) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lock();
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             let text = part.strip_suffix(b"\n").unwrap_or(part);
             let room = LINE_BYTES_KEPT.saturating_sub(lines.open.len()).min(text.len());
@@ -65,17 +92,22 @@ pub enum Stream {
 /// Starts a thread that passes on what arrives at `from` until every holder of its other end has ended.
 ///
 /// A thread, because a sink that stalls must hold up the program, and nothing of ours.
-pub fn pass_on(from: OwnedFd, to: Stream, lines: LastLines) -> io::Result<()> {
+pub fn pass_on(from: OwnedFd, to: Stream, lines: &LastLines) -> io::Result<()> {
     let name = match to {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     };
-    let copy = move || match to {
-        Stream::Stdout => copy_all(from, io::stdout().as_fd(), &lines),
-        Stream::Stderr => copy_all(from, io::stderr().as_fd(), &lines),
+    lines.lock().streams += 1;
+    let read = lines.clone();
+    let copy = move || {
+        match to {
+            Stream::Stdout => copy_all(from, io::stdout().as_fd(), &read),
+            Stream::Stderr => copy_all(from, io::stderr().as_fd(), &read),
+        }
+        read.stream_ended();
     };
-    std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(copy)?;
-    Ok(())
+    let started = std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(copy);
+    started.map(drop).inspect_err(|_| lines.stream_ended())
 }
 
 fn copy_all(from: OwnedFd, to: BorrowedFd<'_>, lines: &LastLines) {

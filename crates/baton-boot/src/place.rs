@@ -47,8 +47,13 @@ impl Place {
         };
         let image = std::env::current_dir().map_err(failed(&PathBuf::from(".")))?;
         let own = format!("scratch/{}", std::process::id());
+        let exclusive = releases.is_some();
         let make = |base: PathBuf| {
             let path = base.join(&own);
+            // What an earlier process left, which was killed: with releases the whole folder is ours alone, else
+            // what has our own number, as that of PID 1 always comes back.
+            let left = if exclusive { base.join("scratch") } else { path.clone() };
+            let _ = std::fs::remove_dir_all(left);
             std::fs::create_dir_all(&path).map_err(failed(&path)).map(|()| path)
         };
         let scratch = match state_dir {
@@ -76,8 +81,10 @@ impl Place {
 
     /// Removes what a generation left.
     pub fn forget(&self, id: GenerationId) {
-        // A folder that stays is found again at the next start of the member.
-        let _ = std::fs::remove_dir_all(self.scratch.join(id.to_string()));
+        // A folder that stays is removed at the next start of the member.
+        let left = self.scratch.join(id.to_string());
+        // It may be large, and the loop must not wait for a disk.
+        tokio::task::spawn_blocking(move || drop(std::fs::remove_dir_all(left)));
     }
 
     /// Removes everything of this run.

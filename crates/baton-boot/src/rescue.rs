@@ -114,7 +114,8 @@ impl Queue {
             // Now the flag is ours to change, and an accept that finds nothing does not block.
             let _ = socket::set_blocking(self.watched.socket.as_fd(), false);
         }
-        for _ in 0..waiting {
+        // Beside a program that may still accept, one at a time: should it take this one, the next look finds none.
+        for _ in 0..if alone { waiting } else { 1 } {
             let Ok(client) = socket::accept(self.watched.socket.as_fd()) else { break };
             let _ = strays.send(Stray { client: client.into(), to: self.watched.to });
         }

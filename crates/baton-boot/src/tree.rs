@@ -12,6 +12,8 @@ pub struct Root {
     pub generation: GenerationId,
     /// Its pid, which is also the number of its session.
     pub pid: i32,
+    /// When it was started, in kernel ticks: once it is gone, its pid may be somebody else's.
+    pub started: Option<u64>,
 }
 
 /// The living processes of a generation, its main process included.
@@ -29,11 +31,12 @@ pub fn of(root: Root) -> std::io::Result<Vec<Process>> {
 
 fn members(root: Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Vec<Process> {
     let mut pids: BTreeSet<i32> = BTreeSet::new();
+    // While a session has members its number is not given away, so a stranger with it means there are none.
+    let reused = all.iter().any(|process| process.pid == root.pid && Some(process.started) != root.started);
     loop {
         let before = pids.len();
         for process in all {
-            let belongs = process.pid == root.pid
-                || process.session == root.pid
+            let belongs = (!reused && (process.pid == root.pid || process.session == root.pid))
                 || pids.contains(&process.parent)
                 || (!pids.contains(&process.pid) && marked(process));
             if belongs {
@@ -70,12 +73,14 @@ mod tests {
             process(21, 20, 20),
             Process { zombie: true, ..process(15, 10, 10) },
         ];
-        let root = Root { generation: GenerationId(1), pid: 10 };
+        let root = Root { generation: GenerationId(1), pid: 10, started: Some(0) };
         let found = |marked: &[i32]| {
             let found = members(root, &all, |process| marked.contains(&process.pid));
             found.iter().map(|process| process.pid).collect::<Vec<_>>()
         };
         assert_eq!(found(&[]), [10, 11, 12]);
         assert_eq!(found(&[13]), [10, 11, 12, 13, 14]);
+        let stranger = Root { started: Some(7), ..root };
+        assert_eq!(members(stranger, &all, |_| false), []);
     }
 }

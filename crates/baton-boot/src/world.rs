@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use baton_core::exit::Exit;
+use baton_core::health::Outcome;
 use baton_core::ids::GenerationId;
 use baton_core::run::Listen;
 use baton_core::signal::Signal;
@@ -34,6 +35,8 @@ use crate::tree::{self, Root};
 enum LaunchError {
     #[error("this release listens on {wanted}, and this member on {have}; start a new member for it")]
     OtherListeners { wanted: String, have: String },
+    #[error("BATON_LISTEN names a listener {0:?}, and this release has none of that name")]
+    UnknownListener(String),
     #[error(transparent)]
     Group(#[from] GroupError),
     #[error(transparent)]
@@ -132,6 +135,10 @@ impl World {
         if let Some((id, run)) = run {
             run.reaped = true;
             run.empty = is_empty(run);
+            if run.empty {
+                // Nobody writes any more: its last words are on their way, and belong to what is told now.
+                run.lines.wait_for_end();
+            }
             let ended = Event::Exited { generation: *id, exit, empty: run.empty };
             self.tell(ended);
         }
@@ -154,8 +161,11 @@ impl World {
     fn select(&mut self, serving: Slot, private: Slot) {
         for group in &mut self.groups {
             // The selector stays as it was: whoever serves goes on serving.
-            if let Err(error) = group.open_slots(self.slots).and_then(|()| group.select(serving, private)) {
-                log::say(log::chain(&error));
+            // Spares that cannot be opened are no reason to send clients to the wrong place.
+            for done in [group.open_slots(self.slots), group.select(serving, private)] {
+                if let Err(error) = done {
+                    log::say(log::chain(&error));
+                }
             }
         }
     }
@@ -200,12 +210,15 @@ impl World {
         self.open_groups(plan, slot)?;
         let place = self.place.prepare(id, plan.release)?;
         let opened = |what| move |source| LaunchError::Io { what, source };
-        let notify = NotifySocket::open(&format!("baton/{}/{id}", std::process::id()))
+        let notify = NotifySocket::open(&format!("baton/{:016x}/{id}", fastrand::u64(..)))
             .map_err(opened("a notify socket"))?;
         let (out, out_write) = spawn::pipe().map_err(opened("a pipe"))?;
         let (err, err_write) = spawn::pipe().map_err(opened("a pipe"))?;
         let sockets: Vec<Arc<OwnedFd>> = self.groups.iter().filter_map(|group| group.socket(slot)).collect();
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(|socket| socket.as_fd()).collect();
+        // Before the program starts: once it runs, nothing may fail.
+        output::pass_on(out, Stream::Stdout, lines).map_err(opened("a thread"))?;
+        output::pass_on(err, Stream::Stderr, lines).map_err(opened("a thread"))?;
         let pid = spawn::spawn(&Spawn {
             command: &plan.settings.command,
             directory: &place.directory,
@@ -214,14 +227,16 @@ impl World {
             stdout: out_write.as_fd(),
             stderr: err_write.as_fd(),
         })?;
-        output::pass_on(out, Stream::Stdout, lines.clone()).map_err(opened("a thread"))?;
-        output::pass_on(err, Stream::Stderr, lines.clone()).map_err(opened("a thread"))?;
-        let root = Root { generation: id, pid };
+        let root = Root { generation: id, pid, started: process::started(pid) };
         Ok((root, tokio::spawn(listen_to(notify, root, self.events.clone()))))
     }
 
     /// Opens the listeners at the first launch; later ones must have the same.
     fn open_groups(&mut self, plan: &Plan, slot: Slot) -> Result<(), LaunchError> {
+        let known = |name: &str| plan.settings.listen.iter().any(|listen| listen.name == name);
+        if let Some((name, _)) = self.config.listen.iter().find(|(name, _)| !known(name)) {
+            return Err(LaunchError::UnknownListener(name.clone()));
+        }
         let wanted: Vec<Listen> = plan.settings.listen.iter().map(|listen| self.here(listen)).collect();
         if !self.opened {
             let groups: Result<Vec<Group>, GroupError> = wanted.into_iter().map(Group::open).collect();
@@ -286,21 +301,25 @@ impl World {
     }
 
     fn probe(&mut self, id: GenerationId, private: bool) {
-        let Some(run) = self.runs.get(&id) else { return };
-        let (Some(check), slot) = (run.plan.check().cloned(), run.slot) else { return };
-        let Some(group) = self.groups.iter_mut().find(|group| group.listen().name == check.listener) else {
-            return;
-        };
-        let Some(socket) = group.socket(slot) else { return };
+        let events = self.events.clone();
+        match self.question(id, private) {
+            Some(question) => drop(tokio::spawn(async move {
+                let outcome = probe::ask(question).await;
+                let _ = events.send(Event::Probed(id, outcome));
+            })),
+            // Every probe has an end, or none would follow.
+            None => self.tell(Event::Probed(id, Outcome::Failure)),
+        }
+    }
+
+    fn question(&mut self, id: GenerationId, private: bool) -> Option<Question> {
+        let run = self.runs.get(&id)?;
+        let (check, slot) = (run.plan.check().cloned()?, run.slot);
+        let group = self.groups.iter_mut().find(|group| group.listen().name == check.listener)?;
         let from =
             if private { (0..HELD_PORTS).map(|_| group.private_address()).collect() } else { Vec::new() };
-        let question =
-            Question { probe: check.probe, to: group.reached_at(), from, socket, timeout: check.timeout };
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let outcome = probe::ask(question).await;
-            let _ = events.send(Event::Probed(id, outcome));
-        });
+        let (to, socket) = (group.reached_at(), group.socket(slot)?);
+        Some(Question { probe: check.probe, to, from, socket, timeout: check.timeout })
     }
 
     fn kill(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
