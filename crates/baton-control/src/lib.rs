@@ -1,1 +1,25 @@
-//! The server: fleet view, sessions, grants, API, metrics.
+//! The server: what it knows of the fleet, sessions with members, slots, the API and metrics.
+//!
+//! One thread, the keeper, decides and writes: members' news and operators' proposals come to it in one queue,
+//! it decides with the pure functions of `baton-core`, writes to the state store, tells the members, and puts
+//! what it knows on a board. Whoever only reads (the API, the metrics) looks at the board and never waits for
+//! a disk.
+
+mod api;
+mod board;
+mod chain;
+mod clock;
+mod decision;
+mod guard;
+mod happened;
+mod keeper;
+mod metrics;
+mod order;
+mod preview;
+mod proposal;
+mod server;
+mod session;
+mod sessions;
+mod view;
+
+pub use server::{Config, Server, ServerError};

@@ -1,0 +1,176 @@
+//! HTTP: the API of operators, the artefact store of members, and the sessions, on one port.
+
+mod artefacts;
+mod deploys;
+mod events;
+mod extract;
+mod refusal;
+mod releases;
+mod services;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use baton_core::ids::ServiceName;
+use baton_core::release::MANIFEST_BYTES_MAX;
+use baton_release::chunk::PACKED_BYTES_MAX;
+use baton_release::remote::MISSING_IDS_MAX;
+use baton_release::store::ArtefactStore;
+use baton_store::state::StateStore;
+use baton_wire::v1::members_server;
+use tokio::sync::{Semaphore, watch};
+use tonic::server::NamedService;
+
+use crate::board::{Board, Posted};
+use crate::clock::Clock;
+use crate::keeper::Inbox;
+use crate::metrics;
+use crate::session::SessionService;
+
+pub(crate) use refusal::Refusal;
+
+/// Largest proposal in bytes: a policy with all its phases takes a tenth of it.
+const PROPOSAL_BYTES_MAX: usize = 64 << 10;
+/// Largest question which chunks are missing: each is 64 digits and a line feed.
+const MISSING_BYTES_MAX: usize = MISSING_IDS_MAX * 65;
+/// Requests for artefacts at once: each holds a chunk or more in memory, and a thread while it uses the disk.
+const ARTEFACT_REQUESTS_MAX: usize = 64;
+/// Longest long poll. Proxies give up after a minute or less.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// What there is, for who asks for something else.
+const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
+    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/{id}, \
+    /v1/releases/{id}/manifest, /v1/manifests, /healthz and /metrics";
+
+/// What all handlers share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    inbox: Inbox,
+    board: watch::Receiver<Arc<Board>>,
+    states: Arc<dyn StateStore>,
+    artefacts: Arc<dyn ArtefactStore>,
+    clock: Clock,
+    /// Room for requests for artefacts.
+    room: Arc<Semaphore>,
+    releases: releases::Cache,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        inbox: Inbox,
+        board: watch::Receiver<Arc<Board>>,
+        states: Arc<dyn StateStore>,
+        artefacts: Arc<dyn ArtefactStore>,
+        clock: Clock,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
+        Self { inbox, board, states, artefacts, clock, room, releases: releases::Cache::default() }
+    }
+
+    fn board(&self) -> Arc<Board> {
+        Arc::clone(&self.board.borrow())
+    }
+
+    /// What is known of a service.
+    fn posted(&self, service: &ServiceName) -> Result<Arc<Posted>, Refusal> {
+        let board = self.board();
+        board.services.get(service).cloned().ok_or_else(|| {
+            let known = board.services.keys().map(ServiceName::as_str).collect::<Vec<_>>().join(", ");
+            let known =
+                if known.is_empty() { "none is known yet".to_owned() } else { format!("known are {known}") };
+            Refusal::not_found(format!("there is no service {service} here: {known}"))
+        })
+    }
+
+    /// Whether nothing new will ever be on the board.
+    fn is_stopping(&self) -> bool {
+        self.board.has_changed().is_err()
+    }
+
+    /// Waits until `is_due`, at most for so long. It is no mistake if it never is.
+    async fn wait(&self, wait_ms: Option<u64>, is_due: impl FnMut(&Arc<Board>) -> bool) {
+        let limit = Duration::from_millis(wait_ms.unwrap_or(0)).min(WAIT_MAX);
+        let mut board = self.board.clone();
+        // Neither the limit nor the end of the server is an error: whoever asks gets what is known.
+        let _ = tokio::time::timeout(limit, board.wait_for(is_due)).await;
+    }
+}
+
+/// Runs what waits for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::stopping())
+}
+
+/// Everything that the server answers.
+pub(crate) fn router(shared: Shared) -> Router {
+    let sessions =
+        format!("/{}/{{*method}}", <members_server::MembersServer<SessionService> as NamedService>::NAME);
+    let session = SessionService::new(shared.inbox.clone());
+    let api = Router::new()
+        .route("/v1/services", get(services::list))
+        .route("/v1/services/{service}", get(services::one))
+        .route("/v1/services/{service}/members", get(services::members))
+        .route("/v1/services/{service}/deploys", get(deploys::list).post(deploys::propose))
+        .route("/v1/releases", get(releases::list))
+        .route("/v1/events", get(events::list))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics));
+    let missing = Router::new().route("/v1/chunks/missing", post(artefacts::missing));
+    let chunks = Router::new().route("/v1/chunks/{id}", get(artefacts::chunk).put(artefacts::put_chunk));
+    let manifests = Router::new()
+        .route("/v1/releases/{id}/manifest", get(artefacts::manifest).put(artefacts::publish))
+        .route("/v1/manifests", get(artefacts::manifests));
+    let artefacts = limited(missing, MISSING_BYTES_MAX)
+        .merge(limited(chunks, PACKED_BYTES_MAX))
+        .merge(limited(manifests, MANIFEST_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(shared.clone(), artefacts::in_turn));
+    limited(api, PROPOSAL_BYTES_MAX)
+        .merge(artefacts)
+        .route_service(&sessions, session)
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+/// Refuses bodies of more bytes: by what they say of themselves, or else once they have come to it.
+fn limited(router: Router<Shared>, max: usize) -> Router<Shared> {
+    router.layer(DefaultBodyLimit::max(max)).layer(middleware::from_fn_with_state(max, not_too_long))
+}
+
+async fn not_too_long(State(max): State<usize>, request: Request, next: Next) -> Response {
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > max as u64) {
+        let text = format!("the body is too long: send at most {max} bytes");
+        return Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too-long", text).into_response();
+    }
+    next.run(request).await
+}
+
+async fn nothing_here() -> Refusal {
+    Refusal::not_found(format!("there is nothing here; there are {PATHS}"))
+}
+
+async fn wrong_method() -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this path has no such method")
+}
+
+/// Alive. It says nothing about the fleet, and needs no disk.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match metrics::text(&shared.board(), shared.clock.now()) {
+        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT)], text).into_response(),
+        // A text that is written to memory.
+        Err(_) => Refusal::unavailable("the metrics cannot be written").into_response(),
+    }
+}

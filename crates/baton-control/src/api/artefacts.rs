@@ -1,0 +1,141 @@
+//! The artefact store over HTTP, as `baton_release::remote` expects it.
+//!
+//! Unlike elsewhere, a refusal is one line of text, which that client shows as it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use baton_core::event::{Event, What};
+use baton_core::ids::{ChunkId, InvalidId, ReleaseId};
+use baton_core::release::Manifest;
+use baton_release::remote::{MISSING_IDS_MAX, status};
+use baton_release::store::{ArtefactStore, Kind, StoreError};
+use tokio::time::timeout;
+
+use super::{Refusal, Shared, blocking};
+use crate::chain::chain;
+use crate::clock::unix_ms;
+use crate::keeper::Ask;
+
+/// How long a request may take: as long as its client waits for a manifest. Whoever stalls gives its room back.
+const REQUEST_MAX: Duration = Duration::from_secs(600);
+
+/// A refusal in one line.
+pub(super) struct Line(StatusCode, String);
+
+impl IntoResponse for Line {
+    fn into_response(self) -> Response {
+        (self.0, format!("{}\n", self.1)).into_response()
+    }
+}
+
+impl From<StoreError> for Line {
+    fn from(error: StoreError) -> Self {
+        let code = StatusCode::from_u16(status(error.kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        Self(code, chain(&error))
+    }
+}
+
+impl From<InvalidId> for Line {
+    fn from(error: InvalidId) -> Self {
+        Self(StatusCode::BAD_REQUEST, chain(&error))
+    }
+}
+
+impl From<Refusal> for Line {
+    fn from(refusal: Refusal) -> Self {
+        Self(refusal.status, refusal.message)
+    }
+}
+
+/// Lets a request in when there is room for what it holds.
+pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    // It is never closed.
+    let _permit = shared.room.acquire().await;
+    match timeout(REQUEST_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned()).into_response(),
+    }
+}
+
+pub(super) async fn missing(State(shared): State<Shared>, body: String) -> Result<String, Line> {
+    let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
+    if ids.len() > MISSING_IDS_MAX {
+        return Err(Refusal::invalid(format!("more than {MISSING_IDS_MAX} chunk ids in one question")).into());
+    }
+    let missing = call(&shared, move |store| store.missing(&ids)).await?;
+    Ok(lines(&missing))
+}
+
+pub(super) async fn chunk(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Vec<u8>, Line> {
+    let id: ChunkId = id.parse()?;
+    call(&shared, move |store| store.get(id)).await
+}
+
+pub(super) async fn put_chunk(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(), Line> {
+    let id: ChunkId = id.parse()?;
+    call(&shared, move |store| store.put(id, &body)).await
+}
+
+pub(super) async fn manifest(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, Line> {
+    let id: ReleaseId = id.parse()?;
+    call(&shared, move |store| store.manifest(id)).await
+}
+
+pub(super) async fn manifests(State(shared): State<Shared>) -> Result<String, Line> {
+    Ok(lines(&call(&shared, |store| store.list()).await?))
+}
+
+pub(super) async fn publish(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    body: String,
+) -> Result<(), Line> {
+    let id: ReleaseId = id.parse()?;
+    let pushed = call(&shared, move |store| add(store, id, &body)).await?;
+    if let Some(event) = pushed {
+        // The release is there, with or without its event.
+        let _ = shared.inbox.send(Ask::Note(event)).await;
+    }
+    Ok(())
+}
+
+/// Publishes a release and tells so, if it is new.
+fn add(store: &dyn ArtefactStore, id: ReleaseId, text: &str) -> Result<Option<Event>, StoreError> {
+    let known = match store.manifest(id) {
+        Ok(_) => true,
+        Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => false,
+        Err(error) => return Err(error),
+    };
+    store.publish(id, text)?;
+    let manifest = Manifest::parse(text).ok().filter(|_| !known);
+    Ok(manifest.map(|manifest| Event {
+        at: unix_ms(),
+        text: format!("release {} of {} has arrived", id.short(), manifest.service),
+        service: manifest.service,
+        deploy: None,
+        member: None,
+        what: What::Pushed,
+    }))
+}
+
+async fn call<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce(&dyn ArtefactStore) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Line> {
+    let store = Arc::clone(&shared.artefacts);
+    Ok(blocking(move || work(&*store)).await??)
+}
+
+fn lines(ids: &[impl ToString]) -> String {
+    ids.iter().map(|id| id.to_string() + "\n").collect()
+}

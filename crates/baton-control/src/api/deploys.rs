@@ -1,0 +1,120 @@
+//! The log of deploys, and proposals for the next one.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use baton_core::deploy::Policy;
+use baton_core::history::{Proposal, Wish};
+use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_wire::api::{DeployView, Propose, Wanted};
+use tokio::sync::oneshot;
+
+use super::extract::{Named, Sent};
+use super::{Refusal, Shared, releases};
+use crate::clock::unix_ms;
+use crate::keeper::Ask;
+use crate::preview::preview;
+use crate::proposal::{id_of_key, random_id};
+use crate::view;
+
+/// Longest idempotency key.
+const KEY_CHARS_MAX: usize = 128;
+/// Longest reason in bytes: a paragraph.
+const REASON_BYTES_MAX: usize = 4096;
+/// Longest name of whoever asks, in bytes.
+const ACTOR_BYTES_MAX: usize = 256;
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Named(service): Named,
+) -> Result<Json<Vec<DeployView>>, Refusal> {
+    let posted = shared.posted(&service)?;
+    Ok(Json(posted.service.history().past().iter().rev().map(view::deploy).collect()))
+}
+
+pub(super) async fn propose(
+    State(shared): State<Shared>,
+    Named(service): Named,
+    Sent(asked): Sent<Propose>,
+) -> Result<Response, Refusal> {
+    let dry_run = asked.dry_run;
+    let proposal = proposal(&shared, &service, asked).await?;
+    if dry_run {
+        return look_ahead(&shared, &service, proposal);
+    }
+    let (reply, answer) = oneshot::channel();
+    let ask = Ask::Propose { service, proposal, reply };
+    shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
+    let accepted = answer.await.map_err(|_| Refusal::stopping())??;
+    Ok((StatusCode::CREATED, Json(view::deploy_at(&accepted.deploy, false))).into_response())
+}
+
+/// What somebody asks for, checked.
+async fn proposal(shared: &Shared, service: &ServiceName, asked: Propose) -> Result<Proposal, Refusal> {
+    let posted = shared.board().services.get(service).cloned();
+    let in_force =
+        posted.as_ref().and_then(|posted| posted.service.history().in_force()).map(|deploy| deploy.id);
+    let parent = match &asked.parent {
+        Some(parent) => Some(parent.parse::<DeployId>()?),
+        None => in_force,
+    };
+    let id = match &asked.idempotency_key {
+        Some(key) => {
+            check_key(key)?;
+            id_of_key(service, key)
+        }
+        None => random_id()?,
+    };
+    check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
+    check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
+    let release = match &asked.release {
+        Some(text) => {
+            let past = posted.iter().flat_map(|posted| posted.service.history().past());
+            let used: Vec<ReleaseId> = past.map(|past| past.deploy.release).collect();
+            Some(releases::resolve(shared, text, used.into_iter()).await?)
+        }
+        None => None,
+    };
+    let wish = wish(shared, &asked, release).await?;
+    let actor = if asked.actor.is_empty() { "somebody".to_owned() } else { asked.actor };
+    Ok(Proposal { id, parent, wish, reason: asked.reason, actor, created: unix_ms() })
+}
+
+async fn wish(shared: &Shared, asked: &Propose, release: Option<ReleaseId>) -> Result<Wish, Refusal> {
+    match asked.wanted {
+        Wanted::Rollout => {
+            let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;
+            releases::must_exist(shared, release).await?;
+            let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), view::policy_of)?;
+            Ok(Wish::Rollout { release, policy, again: asked.again })
+        }
+        Wanted::Halt => Ok(Wish::Halt { hand_back: false }),
+        Wanted::Resume => Ok(Wish::Resume),
+        Wanted::Rollback => Ok(Wish::RollBack { to: release }),
+    }
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    if (1..=KEY_CHARS_MAX).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(format!("idempotency_key needs 1 to {KEY_CHARS_MAX} visible ASCII characters")))
+    }
+}
+
+fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
+    if text.len() <= max {
+        Ok(())
+    } else {
+        Err(Refusal::invalid(format!("{field} has {} bytes: write at most {max}", text.len())))
+    }
+}
+
+/// Answers what the proposal would do, by the very check that would accept it.
+fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
+    let posted = shared.posted(service)?;
+    let (history, fleet) = (posted.service.history(), posted.service.fleet());
+    let deploy = history.propose(proposal, fleet.highest_epoch()).map_err(|error| Refusal::from(&error))?;
+    Ok(Json(preview(fleet, &deploy, shared.clock.now())).into_response())
+}

@@ -1,0 +1,122 @@
+//! Why something is not done: a status, a word and a sentence.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use baton_core::history::ProposeError;
+use baton_core::ids::InvalidId;
+use baton_store::state::{Kind, StateError};
+use baton_wire::api::Refused;
+
+use crate::chain::chain;
+use crate::proposal::NoRandomness;
+use crate::view::BadPolicy;
+
+/// A refusal.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into() }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
+    pub(crate) fn stopping() -> Self {
+        Self::unavailable("the server is stopping: try again")
+    }
+
+    /// The code and status of a proposal that is refused. Only somebody who was faster is a conflict.
+    fn of_proposal(error: &ProposeError, message: String) -> Self {
+        let (status, code) = match error {
+            ProposeError::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
+            ProposeError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            ProposeError::Marked { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "marked"),
+            ProposeError::NothingToHalt | ProposeError::NothingToResume | ProposeError::NothingToRollBack => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "nothing-to-do")
+            }
+            ProposeError::NoFallback { .. } | ProposeError::NeverSwitched { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back")
+            }
+        };
+        Self::new(status, code, message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = Refused { code: self.code.to_owned(), message: self.message };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<&ProposeError> for Refusal {
+    fn from(error: &ProposeError) -> Self {
+        Self::of_proposal(error, chain(error))
+    }
+}
+
+impl From<StateError> for Refusal {
+    fn from(error: StateError) -> Self {
+        let message = chain(&error);
+        if let StateError::Refused { source, .. } = &error {
+            return Self::of_proposal(source, message);
+        }
+        match error.kind() {
+            Kind::Missing => Self::not_found(message),
+            Kind::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
+            // What is denied here is an idempotency key that was used for something else.
+            Kind::Denied => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-taken", message),
+            Kind::Unavailable | Kind::Corrupt => Self::unavailable(message),
+        }
+    }
+}
+
+macro_rules! invalid {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Refusal {
+            fn from(error: $error) -> Self {
+                Self::invalid(chain(&error))
+            }
+        })*
+    };
+}
+invalid!(InvalidId, BadPolicy);
+
+macro_rules! rejected {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Refusal {
+            fn from(error: $error) -> Self {
+                // The status tells what is wrong with the form; 422 is for what is said in it.
+                let status = match error.status() {
+                    StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                    status => status,
+                };
+                Self::new(status, "invalid", error.body_text())
+            }
+        })*
+    };
+}
+rejected!(JsonRejection, PathRejection, QueryRejection);
+
+impl From<NoRandomness> for Refusal {
+    fn from(error: NoRandomness) -> Self {
+        Self::unavailable(chain(&error))
+    }
+}

@@ -1,0 +1,129 @@
+//! The releases in the artefact store, and how they are named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use baton_core::ids::ReleaseId;
+use baton_core::release::Manifest;
+use baton_release::manifest::verified;
+use baton_release::store::{ArtefactStore, Kind, StoreError};
+use baton_wire::api::ReleaseView;
+
+use super::{Refusal, Shared, blocking};
+use crate::chain::chain;
+
+/// Fewest digits of a release's id that name it: what people read off a screen, and rarely the same by chance.
+const PREFIX_DIGITS_MIN: usize = 4;
+/// How many candidates a refusal names.
+const CANDIDATES_MAX: usize = 5;
+
+/// What was read of releases before: they never change.
+#[derive(Clone, Default)]
+pub(super) struct Cache(Arc<Mutex<BTreeMap<ReleaseId, ReleaseView>>>);
+
+impl Cache {
+    fn get(&self, id: ReleaseId) -> Option<ReleaseView> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn put(&self, id: ReleaseId, view: ReleaseView) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, view);
+    }
+}
+
+pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<ReleaseView>>, Refusal> {
+    let (artefacts, cache) = (Arc::clone(&shared.artefacts), shared.releases.clone());
+    let views = blocking(move || read_all(&*artefacts, &cache)).await?;
+    Ok(Json(views.map_err(|error| refused(&error))?))
+}
+
+fn read_all(artefacts: &dyn ArtefactStore, cache: &Cache) -> Result<Vec<ReleaseView>, StoreError> {
+    let mut views = Vec::new();
+    for id in artefacts.list()? {
+        let known = cache.get(id);
+        let view = match known {
+            Some(view) => Some(view),
+            None => read(artefacts, id)?.inspect(|view| cache.put(id, view.clone())),
+        };
+        views.extend(view);
+    }
+    views.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
+    Ok(views)
+}
+
+/// A release, unless it is damaged: the others are listed all the same.
+fn read(artefacts: &dyn ArtefactStore, id: ReleaseId) -> Result<Option<ReleaseView>, StoreError> {
+    let text = match artefacts.manifest(id) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(verified(id, &text).ok().map(|manifest| view(id, &manifest)))
+}
+
+fn view(id: ReleaseId, manifest: &Manifest) -> ReleaseView {
+    ReleaseView {
+        id: id.to_string(),
+        service: manifest.service.to_string(),
+        files: manifest.tree.files().count() as u64,
+        bytes: manifest.tree.bytes(),
+        commit: manifest.provenance.commit.as_ref().map(|commit| commit.hash.clone()),
+        created_ms: manifest.provenance.created,
+    }
+}
+
+/// The release that a text names: its id, or enough digits of it. `also` are releases that are known otherwise.
+pub(super) async fn resolve(
+    shared: &Shared,
+    text: &str,
+    also: impl Iterator<Item = ReleaseId>,
+) -> Result<ReleaseId, Refusal> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !digits || !(PREFIX_DIGITS_MIN..64).contains(&text.len()) {
+        return Err(Refusal::invalid(format!(
+            "{text:?} names no release: write its id, or at least the first {PREFIX_DIGITS_MIN} lowercase digits of it"
+        )));
+    }
+    let artefacts = Arc::clone(&shared.artefacts);
+    let stored = blocking(move || artefacts.list()).await?.map_err(|error| refused(&error))?;
+    let fits = |id: &ReleaseId| id.to_string().starts_with(text);
+    let candidates: BTreeSet<_> = stored.into_iter().chain(also).filter(fits).collect();
+    let mut found = candidates.iter();
+    match (found.next(), found.next()) {
+        (Some(&id), None) => Ok(id),
+        (None, _) => Err(Refusal::not_found(format!("no release begins with {text}: see `baton releases`"))),
+        (Some(_), Some(_)) => {
+            let named = candidates.iter().take(CANDIDATES_MAX).map(ToString::to_string);
+            let named = named.collect::<Vec<_>>().join(", ");
+            let text = format!("{} releases begin with {text}, write more digits: {named}", candidates.len());
+            Err(Refusal::new(StatusCode::BAD_REQUEST, "ambiguous", text))
+        }
+    }
+}
+
+/// Makes sure that members can fetch a release.
+pub(super) async fn must_exist(shared: &Shared, id: ReleaseId) -> Result<(), Refusal> {
+    let artefacts = Arc::clone(&shared.artefacts);
+    match blocking(move || artefacts.manifest(id)).await? {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == Kind::Missing => {
+            Err(Refusal::not_found(format!("release {} is not here: `baton push` it first", id.short())))
+        }
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+fn refused(error: &StoreError) -> Refusal {
+    match error.kind {
+        Kind::Missing => Refusal::not_found(chain(error)),
+        Kind::Conflict | Kind::Denied | Kind::Unavailable | Kind::Corrupt => {
+            Refusal::unavailable(chain(error))
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! The one loop that decides: wait for what is asked, decide, write, tell.
+//!
+//! It is level-triggered: a message only says "look again", and every round decides from what the state store
+//! knows. So nothing that was lost, doubled or late matters for longer than one tick.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use baton_core::event::Event;
+use baton_core::history::{Proposal, ProposeError, Wish};
+use baton_core::ids::{MemberId, ServiceName};
+use baton_core::units::Millis;
+use baton_core::verdict::HaltReason;
+use baton_store::state::{Accepted, News, Retry, Service, StateError, StateStore};
+use baton_wire::session::Hello;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use crate::board::{Board, Posted};
+use crate::chain::chain;
+use crate::clock::{Clock, unix_ms};
+use crate::decision::{Decision, decide};
+use crate::happened::{self, Look};
+use crate::order::Orders;
+use crate::proposal::id_of_stop;
+use crate::sessions::{AllSessions, Outgoing};
+use crate::view::status::{self, Blame};
+
+/// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
+const TICK: Duration = Duration::from_secs(1);
+/// What may wait to be taken in. Above it, senders wait, and with them their members' streams.
+pub(crate) const INBOX_MAX: usize = 4096;
+/// What is taken in before the next decision: a whole fleet that reports at once is one decision, not thousands.
+const BATCH_MAX: usize = 1024;
+/// How often one round decides anew after it has changed something: a verdict, what follows from it, and room
+/// for a conflict. What is left waits for the next tick.
+const STEPS_MAX: usize = 4;
+
+/// Where the keeper is asked.
+pub(crate) type Inbox = mpsc::Sender<Ask>;
+
+/// What comes of a proposal.
+pub(crate) type Answer = Result<Accepted, StateError>;
+
+/// What the keeper is asked or told.
+pub(crate) enum Ask {
+    /// A member has connected.
+    Hello {
+        /// Who it is.
+        hello: Hello,
+        /// Where it is told things.
+        out: Outgoing,
+    },
+    /// A member says something.
+    News {
+        /// Its service.
+        service: ServiceName,
+        /// What.
+        news: News,
+    },
+    /// An operator wants something.
+    Propose {
+        /// For which service.
+        service: ServiceName,
+        /// What.
+        proposal: Proposal,
+        /// Told once it is durable and on the board.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// Something happened elsewhere in the server.
+    Note(Event),
+    /// The server ends.
+    Stop,
+}
+
+/// The keeper.
+pub(crate) struct Keeper {
+    store: Arc<dyn StateStore>,
+    clock: Clock,
+    inbox: mpsc::Receiver<Ask>,
+    board: watch::Sender<Arc<Board>>,
+    sessions: AllSessions,
+    kept: BTreeMap<ServiceName, Kept>,
+    /// When this server started, in milliseconds since 1970: where versions begin, so that they grow across
+    /// restarts.
+    started: u64,
+    /// What was last complained about, so that it is said once.
+    complaint: String,
+}
+
+/// What is remembered of a service between two rounds.
+struct Kept {
+    seen: Service,
+    seen_at: Millis,
+    changes: u64,
+    blame: Option<Blame>,
+}
+
+/// What was taken in and is not answered yet.
+#[derive(Default)]
+struct Round {
+    /// Services to look at, and whether something is new there.
+    touched: BTreeSet<ServiceName>,
+    /// Members that said goodbye.
+    left: BTreeSet<(ServiceName, MemberId)>,
+    events: Vec<Event>,
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    stop: bool,
+}
+
+impl Keeper {
+    /// A keeper that knows what the store knows.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn new(
+        store: Arc<dyn StateStore>,
+        clock: Clock,
+        inbox: mpsc::Receiver<Ask>,
+        board: watch::Sender<Arc<Board>>,
+    ) -> Result<Self, StateError> {
+        let mut keeper = Self {
+            store,
+            clock,
+            inbox,
+            board,
+            sessions: AllSessions::default(),
+            kept: BTreeMap::new(),
+            started: unix_ms(),
+            complaint: String::new(),
+        };
+        for service in keeper.store.services()? {
+            keeper.remember(&service)?;
+            keeper.post(&service, true);
+        }
+        Ok(keeper)
+    }
+
+    /// Runs until it is told to stop, or nobody is left who could ask. Blocks; `runtime` is where timers run.
+    pub(crate) fn run(mut self, runtime: &Handle) {
+        let events = self.kept.keys().map(|service| happened::took_over(service, unix_ms())).collect();
+        let mut round = Round { events, ..Round::default() };
+        self.finish(&mut round);
+        // A moment, not a wait: however much is said in between, it comes.
+        let mut tick = Instant::now() + TICK;
+        loop {
+            let mut asks = Vec::new();
+            // The limit is set inside, where the runtime's clock is.
+            let wait = async { timeout_at(tick, self.inbox.recv_many(&mut asks, BATCH_MAX)).await };
+            let waited = runtime.block_on(wait);
+            if waited == Ok(0) {
+                return;
+            }
+            let mut round = Round::default();
+            if tick <= Instant::now() {
+                tick = Instant::now() + TICK;
+                self.sessions.sweep();
+                round.touched = self.kept.keys().cloned().collect();
+            }
+            for ask in asks {
+                self.take_in(ask, &mut round);
+            }
+            if round.stop {
+                return;
+            }
+            self.finish(&mut round);
+        }
+    }
+
+    fn take_in(&mut self, ask: Ask, round: &mut Round) {
+        match ask {
+            Ask::Hello { hello, out } => {
+                let service = hello.service.clone();
+                self.sessions.of(&service).open(hello, out);
+                self.touch(service, round);
+            }
+            Ask::News { service, news } => self.hear(&service, news, round),
+            Ask::Propose { service, proposal, reply } => {
+                self.touch(service.clone(), round);
+                let answer = self.store.propose(&service, proposal, self.clock.now());
+                if answer.is_err() {
+                    self.forget_if_empty(&service, round);
+                }
+                round.answers.push((reply, answer));
+            }
+            Ask::Note(event) => round.events.push(event),
+            Ask::Stop => round.stop = true,
+        }
+    }
+
+    fn hear(&mut self, service: &ServiceName, news: News, round: &mut Round) {
+        // Nothing follows from most heartbeats; what they renew is seen at the next tick.
+        let quiet = matches!(news, News::Heartbeat { .. });
+        if let News::Left(member) = &news {
+            round.left.insert((service.clone(), member.clone()));
+        }
+        if !quiet {
+            self.touch(service.clone(), round);
+        }
+        if let Err(error) = self.store.hear(service, news, self.clock.now()) {
+            self.complain(&error);
+        }
+    }
+
+    /// The service is looked at in this round. What was known before is kept, to see what has changed.
+    fn touch(&mut self, service: ServiceName, round: &mut Round) {
+        match self.remember(&service) {
+            Ok(()) => {
+                round.touched.insert(service);
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    /// A refused wish for a service that nobody has ever heard of leaves no trace.
+    fn forget_if_empty(&mut self, service: &ServiceName, round: &mut Round) {
+        let is_empty = |kept: &Kept| {
+            kept.seen.history().past().is_empty() && kept.seen.fleet().members().next().is_none()
+        };
+        if self.kept.get(service).is_some_and(is_empty) && !self.sessions.knows(service) {
+            self.kept.remove(service);
+            round.touched.remove(service);
+        }
+    }
+
+    fn remember(&mut self, service: &ServiceName) -> Result<(), StateError> {
+        if !self.kept.contains_key(service) {
+            let seen_at = self.clock.now();
+            let seen = self.store.service(service, seen_at)?;
+            self.kept.insert(service.clone(), Kept { seen, seen_at, changes: 0, blame: None });
+        }
+        Ok(())
+    }
+
+    /// Decides about all that was touched, then says what happened, then answers.
+    fn finish(&mut self, round: &mut Round) {
+        let touched: Vec<_> = round.touched.iter().cloned().collect();
+        for service in &touched {
+            if let Err(error) = self.serve(service, round) {
+                self.complain(&error);
+            }
+        }
+        let events = std::mem::take(&mut round.events);
+        let any = !events.is_empty();
+        if any && let Err(error) = self.store.append(events) {
+            self.complain(&error);
+        }
+        self.board.send_if_modified(|board| {
+            // The board's own changes were made silently, one service after the other.
+            Arc::make_mut(board).events += u64::from(any);
+            any || !touched.is_empty()
+        });
+        for (reply, answer) in round.answers.drain(..) {
+            // Whoever asked may have given up; the answer stays the same when they ask again.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// One service: decide and write until nothing is left to do, then tell the members.
+    fn serve(&mut self, name: &ServiceName, round: &mut Round) -> Result<(), StateError> {
+        let decided = self.decide(name);
+        let now = self.clock.now();
+        let service = self.store.service(name, now)?;
+        if let Some(orders) = Orders::of(&service, now) {
+            self.sessions.of(name).tell(now, |member| orders.of_member(member));
+        }
+        let Some(kept) = self.kept.get_mut(name) else { return decided };
+        let left = |member: &MemberId| round.left.contains(&(name.clone(), member.clone()));
+        let before = Look { service: &kept.seen, now: kept.seen_at };
+        let after = Look { service: &service, now };
+        let events = happened::between(name, &before, &after, left, unix_ms());
+        (kept.seen, kept.seen_at) = (service, now);
+        let changed = !events.is_empty();
+        round.events.extend(events);
+        self.post(name, changed);
+        decided
+    }
+
+    fn decide(&mut self, name: &ServiceName) -> Result<(), StateError> {
+        for _ in 0..STEPS_MAX {
+            let now = self.clock.now();
+            let service = self.store.service(name, now)?;
+            let decision = decide(&service, now).filter(|decision| !decision.is_empty());
+            let Some(decision) = decision else { return Ok(()) };
+            match self.carry_out(name, &service, &decision, now) {
+                // Somebody was faster: look again.
+                Err(error) if error.retry() == Retry::AfterLook => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was decided; the members are told once it is durable.
+    fn carry_out(
+        &mut self,
+        name: &ServiceName,
+        service: &Service,
+        decision: &Decision,
+        now: Millis,
+    ) -> Result<(), StateError> {
+        if let Some((wish, reason)) = &decision.stop {
+            if let Some(kept) = self.kept.get_mut(name) {
+                kept.blame = Some(Blame::of(service, decision.deploy.id, reason, now));
+            }
+            return self.stop(name, decision, wish, reason);
+        }
+        for &milestone in &decision.reached {
+            self.store.reach(name, decision.deploy.id, milestone, unix_ms())?;
+        }
+        if !decision.grants.is_empty() {
+            self.store.grant(name, decision.deploy.epoch, &decision.grants, now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a failing release back, or halts where there is no way back.
+    fn stop(
+        &self,
+        name: &ServiceName,
+        decision: &Decision,
+        wish: &Wish,
+        reason: &HaltReason,
+    ) -> Result<(), StateError> {
+        let propose = |wish: &Wish| {
+            let proposal = Proposal {
+                id: id_of_stop(decision.deploy.id, wish),
+                parent: Some(decision.deploy.id),
+                wish: wish.clone(),
+                reason: reason.to_string(),
+                actor: "baton".to_owned(),
+                created: unix_ms(),
+            };
+            self.store.propose(name, proposal, self.clock.now()).map(drop)
+        };
+        match propose(wish) {
+            Err(StateError::Refused { source, .. })
+                if !matches!(source, ProposeError::Conflict { .. })
+                    && matches!(wish, Wish::RollBack { .. }) =>
+            {
+                propose(&Wish::Halt { hand_back: true })
+            }
+            done => done,
+        }
+    }
+
+    /// Puts what is kept of a service on the board. Nobody is woken before the whole round is done.
+    fn post(&mut self, name: &ServiceName, changed: bool) {
+        let Some(kept) = self.kept.get_mut(name) else { return };
+        let sessions = self.sessions.of(name);
+        let fleet = kept.seen.fleet();
+        sessions.keep_hellos(|member| fleet.member(member).is_some());
+        let mut status = status::of(name, &kept.seen, kept.blame.as_ref(), kept.seen_at);
+        let (started, changes) = (self.started, &mut kept.changes);
+        let (service, hellos, count) = (kept.seen.clone(), sessions.hellos(), sessions.count());
+        self.board.send_if_modified(|board| {
+            let board = Arc::make_mut(board);
+            let before = board.services.get(name);
+            status.version = before.map_or(0, |before| before.status.version);
+            let same = before.is_some_and(|before| before.status == status);
+            *changes += u64::from(changed || !same);
+            status.version = started + *changes;
+            let posted = Posted { status, service, hellos, sessions: count };
+            board.services.insert(name.clone(), Arc::new(posted));
+            false
+        });
+    }
+
+    /// Says what is wrong with the store, once.
+    fn complain(&mut self, error: &StateError) {
+        let complaint = chain(error);
+        if complaint != self.complaint {
+            eprintln!("baton server: {complaint}");
+            self.complaint = complaint;
+        }
+    }
+}

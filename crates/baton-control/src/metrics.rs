@@ -1,0 +1,136 @@
+//! What a monitoring system reads: everything from the board, so that a restart loses nothing.
+
+use std::fmt::Error;
+
+use baton_core::deploy::Kind;
+use baton_core::rollout::Rollout;
+use baton_core::units::Millis;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::board::{Board, Posted};
+use crate::view;
+
+/// The media type of the text.
+pub(crate) const CONTENT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Bounds in seconds: from a rollback within a member's start to a careful rollout over a day.
+const ROLLOUT_SECONDS: [f64; 12] =
+    [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 86_400.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabel {
+    service: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PresenceLabels {
+    service: String,
+    presence: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReleaseLabels {
+    service: String,
+    release: String,
+    standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    service: String,
+    kind: &'static str,
+}
+
+/// The metrics of one moment.
+struct Metrics {
+    members: Family<PresenceLabels, Gauge>,
+    releases: Family<ReleaseLabels, Gauge>,
+    proven: Family<ServiceLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    deploys: Family<KindLabels, Counter>,
+    sessions: Family<ServiceLabel, Gauge>,
+    seconds: Family<KindLabels, Histogram>,
+}
+
+/// All metrics as text.
+///
+/// # Errors
+/// None that is known: it is written to memory.
+pub(crate) fn text(board: &Board, now: Millis) -> Result<String, Error> {
+    let metrics = Metrics {
+        members: Family::default(),
+        releases: Family::default(),
+        proven: Family::default(),
+        deploys: Family::default(),
+        sessions: Family::default(),
+        seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
+    };
+    for (name, posted) in &board.services {
+        metrics.add(name.as_str(), posted, now);
+    }
+    let mut text = String::new();
+    encode(&mut text, &metrics.registry())?;
+    Ok(text)
+}
+
+impl Metrics {
+    fn registry(&self) -> Registry {
+        let mut registry = Registry::with_prefix("baton");
+        registry.register("members", "Members by whether they can be heard", self.members.clone());
+        registry.register(
+            "member_releases",
+            "Members by the release that serves and how far they are with the deploy in force",
+            self.releases.clone(),
+        );
+        registry.register(
+            "rollout_proven_ratio",
+            "Share of the members that have proven the release of the deploy in force",
+            self.proven.clone(),
+        );
+        registry.register("deploys", "Deploys that were accepted", self.deploys.clone());
+        registry.register("sessions", "Members that are connected", self.sessions.clone());
+        registry.register_with_unit(
+            "rollout",
+            "Time from the acceptance of a deploy until it was switched",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        registry
+    }
+
+    fn add(&self, name: &str, posted: &Posted, now: Millis) {
+        let service = || name.to_owned();
+        let fleet = posted.service.fleet();
+        for (_, member) in fleet.members() {
+            let presence = view::member::presence(member.presence(now));
+            self.members.get_or_create(&PresenceLabels { service: service(), presence }).inc();
+            let running = member.report().and_then(|report| report.running);
+            let release = running.map_or_else(|| "none".to_owned(), |release| release.short());
+            let standing = view::member::standing(fleet, member).map_or("behind", |standing| standing.word());
+            self.releases.get_or_create(&ReleaseLabels { service: service(), release, standing }).inc();
+        }
+        if let Some(rollout) = Rollout::of(fleet, now) {
+            let counts = rollout.counts();
+            let ratio = f64::from(counts.proven) / f64::from(counts.present().max(1));
+            self.proven.get_or_create(&ServiceLabel { service: service() }).set(ratio);
+        }
+        let sessions = i64::try_from(posted.sessions).unwrap_or(i64::MAX);
+        self.sessions.get_or_create(&ServiceLabel { service: service() }).set(sessions);
+        for past in posted.service.history().past() {
+            let deploy = &past.deploy;
+            let labels = KindLabels { service: service(), kind: view::kind(deploy.kind) };
+            self.deploys.get_or_create(&labels).inc();
+            if let (Some(at), Kind::Rollout | Kind::Rollback { .. }) =
+                (posted.service.milestones(deploy.id).switched, deploy.kind)
+            {
+                let seconds = Millis(at).since(Millis(deploy.created)).0 as f64 / 1000.0;
+                self.seconds.get_or_create(&labels).observe(seconds);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a member is to be told, as its last report shows it: pure. What was lost is simply found missing again.
+
+use std::collections::BTreeSet;
+
+use baton_core::fleet::Tie;
+use baton_core::ids::{MemberId, ReleaseId};
+use baton_core::report::{Seen, Standing};
+use baton_core::rollout::Rollout;
+use baton_core::units::Millis;
+use baton_store::state::Service;
+use baton_wire::session::{ToMember, Wish};
+
+/// The orders of one service at one moment.
+pub(crate) struct Orders<'a> {
+    rollout: Rollout<'a>,
+    base: Option<ReleaseId>,
+    hand_backs: BTreeSet<MemberId>,
+}
+
+impl<'a> Orders<'a> {
+    /// The orders that follow from the deploy in force; none when nothing is.
+    pub(crate) fn of(service: &'a Service, now: Millis) -> Option<Self> {
+        let rollout = Rollout::of(service.fleet(), now)?;
+        let hand_backs = rollout.hand_backs().into_iter().collect();
+        Some(Self { rollout, base: service.history().release_for_new_member(), hand_backs })
+    }
+
+    /// What to tell a member now, if anything.
+    pub(crate) fn of_member(&self, id: &MemberId) -> Option<ToMember> {
+        let deploy = self.rollout.deploy();
+        let in_force = Seen { epoch: deploy.epoch, deploy: deploy.id };
+        let member = self.rollout.fleet().member(id);
+        let report = member.and_then(|member| member.report());
+        let (Some(member), Some(report)) = (member, report) else { return Some(self.wish(in_force)) };
+        match report.seen {
+            Some(seen) if seen == in_force => {}
+            // It obeys a newer deploy, or another one with the same number: it would not listen.
+            Some(seen) if seen.epoch >= in_force.epoch => return None,
+            Some(_) | None => return Some(self.wish(in_force)),
+        }
+        if self.hand_backs.contains(id) {
+            return Some(ToMember::HandBack { deploy: deploy.id });
+        }
+        match (member.tie(), &report.standing) {
+            (Tie::Slot(grant), Standing::Staged) => {
+                Some(ToMember::Grant { deploy: deploy.id, bake: grant.bake })
+            }
+            // A bootloader that was restarted has heard of the deploy and does not know it any more.
+            (_, Standing::Behind) => Some(self.wish(in_force)),
+            _ => None,
+        }
+    }
+
+    fn wish(&self, seen: Seen) -> ToMember {
+        let deploy = self.rollout.deploy();
+        let (purpose, release) = (deploy.kind.into(), deploy.release);
+        ToMember::Wish(Wish { seen, purpose, release, base: self.base })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use baton_core::deploy::Policy;
+    use baton_core::fleet::LEASE;
+    use baton_core::history::{Proposal, Wish as Wanted};
+    use baton_core::ids::{DeployId, Epoch};
+    use baton_core::report::{Report, Stamp};
+    use baton_store::state::{MemoryStore, News, StateStore};
+
+    use crate::decision::decide;
+
+    const RELEASE: ReleaseId = ReleaseId::from_bytes([2; 32]);
+    const DEPLOY: DeployId = DeployId::from_bytes([1; 16]);
+    /// When a store that was empty at its start trusts what it knows.
+    const NOW: Millis = LEASE;
+
+    fn report(sequence: u64, seen: Option<(u64, u8)>, standing: Standing) -> News {
+        let seen =
+            seen.map(|(epoch, id)| Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([id; 16]) });
+        News::Report(Report {
+            member: "web-1".parse().unwrap(),
+            stamp: Stamp { life: 1, sequence },
+            seen,
+            committed: None,
+            running: None,
+            healthy: true,
+            standing,
+            attempts: 0,
+            relapses: 0,
+            standby: None,
+            drained: true,
+            bake_connections: 0,
+        })
+    }
+
+    /// What web-1 is told after it has said this, in a service with one deploy.
+    fn told(seen: Option<(u64, u8)>, standing: Standing) -> Option<ToMember> {
+        let (store, web) = (MemoryStore::new(Millis::ZERO), "web".parse().unwrap());
+        let _ = store.hear(&web, report(1, None, Standing::Behind), NOW).unwrap();
+        let wish = Wanted::Rollout { release: RELEASE, policy: Policy::safe(), again: false };
+        let (reason, actor) = (String::new(), String::new());
+        let proposal = Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0 };
+        store.propose(&web, proposal, NOW).unwrap();
+        let _ = store.hear(&web, report(2, seen, standing), NOW).unwrap();
+        let decision = decide(&store.service(&web, NOW).unwrap(), NOW).unwrap();
+        if !decision.grants.is_empty() {
+            store.grant(&web, decision.deploy.epoch, &decision.grants, NOW).unwrap();
+        }
+        let service = store.service(&web, NOW).unwrap();
+        Orders::of(&service, NOW).unwrap().of_member(&"web-1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_member_is_told_what_its_report_lacks() {
+        let wish =
+            |order: Option<ToMember>| matches!(order, Some(ToMember::Wish(wish)) if wish.release == RELEASE);
+        assert!(wish(told(None, Standing::Behind)), "it has not heard of the deploy");
+        assert!(wish(told(Some((1, 1)), Standing::Behind)), "it may have forgotten it");
+        let bake = Policy::safe().phases[0].bake;
+        assert_eq!(
+            told(Some((1, 1)), Standing::Staged),
+            Some(ToMember::Grant { deploy: DEPLOY, bake }),
+            "it has a slot and does not use it"
+        );
+        for standing in [Standing::Granted, Standing::Trying, Standing::Proving, Standing::Proven] {
+            assert_eq!(told(Some((1, 1)), standing.clone()), None, "{standing:?}");
+        }
+    }
+
+    #[test]
+    fn p12_a_member_that_obeys_another_deploy_is_left_alone() {
+        assert_eq!(told(Some((2, 9)), Standing::Proven), None, "a newer one");
+        assert_eq!(told(Some((1, 9)), Standing::Staged), None, "another one with the same number");
+    }
+}

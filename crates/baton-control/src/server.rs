@@ -1,0 +1,173 @@
+//! The server: its address, its stores, and its life from start to stop.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use axum::middleware;
+use axum::serve::ListenerExt;
+use baton_release::disk::DiskError;
+use baton_store::artefact::FolderStore;
+use baton_store::state::{EmbeddedStore, StateError, StateStore};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::api;
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::guard;
+use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
+
+/// How long answers under way may take when the server stops. Sessions and long polls end at once.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
+/// Nobody else reads what members and operators have said.
+const DATA_DIR_MODE: u32 = 0o700;
+
+/// What a server needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where it listens, on this machine only; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where it keeps everything. Made if it is not there.
+    pub data_dir: PathBuf,
+}
+
+/// Why a server does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Others could reach it.
+    #[error(
+        "cannot listen at {address}: this version has neither tokens nor TLS, so everybody who reaches that \
+         address could deploy; listen at 127.0.0.1 and reach it from elsewhere by `ssh -L {port}:127.0.0.1:{port}` \
+         or a proxy that asks who it is, until a version with TLS", port = .address.port()
+    )]
+    NotLoopback {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The address is taken or not there.
+    #[error("cannot listen at {address}: choose another address, or stop what listens there")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The data directory cannot be made.
+    #[error("cannot make the data directory {}", .path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The state store cannot be used.
+    #[error("cannot use the state store")]
+    State(#[from] StateError),
+    /// The artefact store cannot be used.
+    #[error("cannot use the artefact store")]
+    Artefacts(#[from] DiskError),
+    /// The loop that decides cannot be started, or has ended before it was told to.
+    #[error("the server has lost the thread that decides: start it again")]
+    Keeper(#[source] Option<io::Error>),
+    /// Connections cannot be taken any more.
+    #[error("cannot take connections any more")]
+    Serve(#[source] io::Error),
+}
+
+/// A server that has its address and its stores, and does nothing yet.
+pub struct Server {
+    address: SocketAddr,
+    listener: TcpListener,
+    keeper: Keeper,
+    inbox: Inbox,
+    state: api::Shared,
+}
+
+impl Server {
+    /// Takes the address and opens the stores. Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// When the address is not on this machine or is taken, when another server uses the data directory, or when
+    /// what lies there cannot be read.
+    pub fn bind(config: Config) -> Result<Self, ServerError> {
+        let Config { listen, data_dir } = config;
+        if !listen.ip().is_loopback() {
+            return Err(ServerError::NotLoopback { address: listen });
+        }
+        let failed = |source| ServerError::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(DATA_DIR_MODE)
+            .create(&data_dir)
+            .map_err(|source| ServerError::DataDir { path: data_dir.clone(), source })?;
+        let clock = Clock::start();
+        let states: Arc<dyn StateStore> =
+            Arc::new(EmbeddedStore::open(&data_dir.join("state.redb"), clock.now())?);
+        let artefacts = Arc::new(FolderStore::open(&data_dir.join("artefacts"))?);
+        let (inbox, asked) = mpsc::channel(INBOX_MAX);
+        let (post, board) = watch::channel(Arc::new(Board::default()));
+        let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
+        let state = api::Shared::new(inbox.clone(), board, states, artefacts, clock);
+        Ok(Self { address, listener, keeper, inbox, state })
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` comes to an end. When this returns, the data directory is free again.
+    ///
+    /// # Errors
+    /// When it cannot go on.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+        let Self { address, listener, keeper, inbox, state } = self;
+        let listen = |source| ServerError::Listen { address, source };
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
+        // Orders are a few bytes, and must not wait for more of them.
+        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+        let port = address.port();
+        let app = api::router(state).layer(middleware::from_fn_with_state(port, guard::check));
+        let runtime = Handle::current();
+        let keeper = thread::Builder::new()
+            .name("keeper".to_owned())
+            .spawn(move || keeper.run(&runtime))
+            .map_err(|error| ServerError::Keeper(Some(error)))?;
+
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = axum::serve(listener, app).with_graceful_shutdown(async {
+            // An error means that `stop` is gone, which means the same.
+            let _ = stopped.await;
+        });
+        let mut serve = tokio::spawn(serve.into_future());
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            () = inbox.closed() => Err(ServerError::Keeper(None)),
+            served = &mut serve => return served.map_err(io::Error::other).and_then(|served| served).map_err(ServerError::Serve),
+        };
+        // The keeper first: with it the sessions and the long polls end, which connections wait for.
+        let _ = inbox.send(Ask::Stop).await;
+        drop(inbox);
+        let joined = tokio::task::spawn_blocking(move || keeper.join()).await;
+        let _ = stop.send(());
+        if timeout(CLOSING_MAX, &mut serve).await.is_err() {
+            serve.abort();
+        }
+        match joined {
+            Ok(Ok(())) => ended,
+            Ok(Err(_)) | Err(_) => Err(ServerError::Keeper(None)),
+        }
+    }
+}

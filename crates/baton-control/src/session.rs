@@ -1,0 +1,142 @@
+//! The members' end of the server: one gRPC stream each way, opened by the member.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use baton_store::state::News;
+use baton_wire::session::{FromMember, Hello, InvalidMessage};
+use baton_wire::v1;
+use baton_wire::v1::members_server::{Members, MembersServer};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::keeper::{Ask, Inbox};
+use crate::sessions::Outgoing;
+
+/// Largest message of a member in bytes: a report with a refusal and the last lines of a program.
+const MESSAGE_BYTES_MAX: usize = 64 << 10;
+/// Orders that wait for a member to take them. There are never more than a few, and lost ones are said again.
+const ORDERS_MAX: usize = 16;
+/// How long a stream may be without a message before it is given up: three leases, so that the lease decides
+/// about the member long before, and a dead connection does not stay for ever.
+const QUIET_MAX: Duration = Duration::from_secs(30);
+
+/// The gRPC service.
+pub(crate) struct SessionService {
+    inbox: Inbox,
+}
+
+impl SessionService {
+    pub(crate) fn new(inbox: Inbox) -> MembersServer<Self> {
+        MembersServer::new(Self { inbox }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+#[tonic::async_trait]
+impl Members for SessionService {
+    type SessionStream = Orders;
+
+    async fn session(&self, request: Request<Streaming<v1::FromMember>>) -> Result<Response<Orders>, Status> {
+        let (out, orders) = mpsc::channel(ORDERS_MAX);
+        let reader = Reader { inbox: self.inbox.clone(), from: request.into_inner() };
+        let reader = tokio::spawn(reader.run(out));
+        Ok(Response::new(Orders { orders, reader }))
+    }
+}
+
+/// What a member is told. The stream ends when the keeper gives the session up, and with it what reads.
+pub(crate) struct Orders {
+    orders: mpsc::Receiver<Result<v1::ToMember, Status>>,
+    reader: JoinHandle<()>,
+}
+
+impl Stream for Orders {
+    type Item = Result<v1::ToMember, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.orders.poll_recv(context)
+    }
+}
+
+impl Drop for Orders {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+/// Reads what a member says.
+struct Reader {
+    inbox: Inbox,
+    from: Streaming<v1::FromMember>,
+}
+
+impl Reader {
+    async fn run(mut self, out: Outgoing) {
+        match self.hello().await {
+            Ok(Some(hello)) => {
+                // The keeper alone holds the stream open from now on, so that it can end it.
+                let weak = out.downgrade();
+                if let Err(status) = self.listen(hello, out).await
+                    && let Some(out) = weak.upgrade()
+                {
+                    end(&out, status);
+                }
+            }
+            Ok(None) => {}
+            Err(status) => end(&out, status),
+        }
+    }
+
+    async fn hello(&mut self) -> Result<Option<Hello>, Status> {
+        match self.next(None).await? {
+            Some(FromMember::Hello(hello)) => Ok(Some(hello)),
+            Some(FromMember::Report(_) | FromMember::Heartbeat(_) | FromMember::Goodbye) => {
+                Err(Status::invalid_argument("a session starts with a hello"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn listen(&mut self, hello: Hello, out: Outgoing) -> Result<(), Status> {
+        self.ask(Ask::Hello { hello: hello.clone(), out }).await?;
+        while let Some(message) = self.next(Some(&hello)).await? {
+            let news = match message {
+                FromMember::Hello(_) => return Err(Status::invalid_argument("a session has one hello")),
+                FromMember::Report(report) => News::Report(report),
+                FromMember::Heartbeat(stamp) => News::Heartbeat { member: hello.member.clone(), stamp },
+                FromMember::Goodbye => News::Left(hello.member.clone()),
+            };
+            self.ask(Ask::News { service: hello.service.clone(), news }).await?;
+        }
+        Ok(())
+    }
+
+    /// The next message of a kind that is known; none at the end.
+    async fn next(&mut self, hello: Option<&Hello>) -> Result<Option<FromMember>, Status> {
+        loop {
+            let message = timeout(QUIET_MAX, self.from.message())
+                .await
+                .map_err(|_| Status::deadline_exceeded("nothing was said for too long"))??;
+            let Some(message) = message else { return Ok(None) };
+            let invalid = |error: InvalidMessage| Status::invalid_argument(error.to_string());
+            let message =
+                FromMember::from_wire(message, hello.map(|hello| &hello.member)).map_err(invalid)?;
+            if message.is_some() {
+                return Ok(message);
+            }
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Result<(), Status> {
+        self.inbox.send(ask).await.map_err(|_| Status::unavailable("the server is stopping"))
+    }
+}
+
+/// Ends a session with the reason. When the queue is full, nobody is there to read it.
+fn end(out: &Outgoing, status: Status) {
+    let _ = out.try_send(Err(status));
+}

@@ -1,0 +1,85 @@
+//! How a member stands.
+
+use baton_core::fleet::{Fleet, Member, Presence};
+use baton_core::ids::{MemberId, ReleaseId};
+use baton_core::report::{Report, Standing};
+use baton_core::rollout::Rollout;
+use baton_core::turn::{Turn, Why};
+use baton_core::units::Millis;
+use baton_wire::api::MemberStatus;
+
+use super::status::text;
+use crate::board::Posted;
+
+/// All members of a service, in the order of their names.
+pub(crate) fn all(posted: &Posted, now: Millis) -> Vec<MemberStatus> {
+    let fleet = posted.service.fleet();
+    let rollout = Rollout::of(fleet, now);
+    fleet.members().map(|(id, member)| one(posted, rollout.as_ref(), id, member, now)).collect()
+}
+
+fn one(
+    posted: &Posted,
+    rollout: Option<&Rollout<'_>>,
+    id: &MemberId,
+    member: &Member,
+    now: Millis,
+) -> MemberStatus {
+    let why = rollout.and_then(|rollout| match rollout.turn(id) {
+        Turn::Go | Turn::Wait(Why::AlreadyThere) => None,
+        Turn::Wait(why) => Some(why),
+    });
+    let proven = rollout.is_some_and(|rollout| rollout.turn(id) == Turn::Wait(Why::AlreadyThere));
+    let report = member.report();
+    let release = |of: fn(&Report) -> Option<ReleaseId>| report.and_then(of).map(|id| id.to_string());
+    let hello = posted.hellos.get(id);
+    MemberStatus {
+        member: id.to_string(),
+        presence: presence(member.presence(now)).to_owned(),
+        heard_ago_ms: now.since(member.heard_at()).0,
+        running: release(|report| report.running),
+        committed: release(|report| report.committed.map(|(release, _)| release)),
+        standby: release(|report| report.standby),
+        healthy: report.is_some_and(|report| report.healthy),
+        standing: if proven {
+            "proven"
+        } else {
+            standing(posted.service.fleet(), member).map_or("behind", Standing::word)
+        }
+        .to_owned(),
+        why: why.as_ref().map(ToString::to_string),
+        why_code: why.map(|why| why.code().to_owned()),
+        refusal: standing(posted.service.fleet(), member).and_then(refusal),
+        drained: report.is_some_and(|report| report.drained),
+        listens: hello.map(|hello| hello.listens.clone()).unwrap_or_default(),
+        version: hello.map(|hello| hello.version.clone()).unwrap_or_default(),
+    }
+}
+
+/// The word of a presence.
+pub(crate) const fn presence(presence: Presence) -> &'static str {
+    match presence {
+        Presence::Live => "live",
+        Presence::Silent { .. } => "silent",
+        Presence::Gone => "gone",
+    }
+}
+
+/// How far a member is with the deploy in force; none when it has not heard of it.
+pub(crate) fn standing<'a>(fleet: &Fleet, member: &'a Member) -> Option<&'a Standing> {
+    let deploy = &fleet.in_force()?.deploy;
+    let report = member.report()?;
+    report.seen.is_some_and(|seen| seen.deploy == deploy.id).then_some(&report.standing)
+}
+
+fn refusal(standing: &Standing) -> Option<String> {
+    match standing {
+        Standing::Refused(refusal) => Some(text(refusal)),
+        Standing::Behind
+        | Standing::Staged
+        | Standing::Granted
+        | Standing::Trying
+        | Standing::Proving
+        | Standing::Proven => None,
+    }
+}

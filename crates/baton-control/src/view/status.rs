@@ -1,0 +1,186 @@
+//! How a service stands.
+
+use baton_core::deploy::Kind;
+use baton_core::fleet::{Member, Presence};
+use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_core::report::{Refusal, Seen, Standing};
+use baton_core::rollout::Rollout;
+use baton_core::turn::{Turn, Why};
+use baton_core::units::Millis;
+use baton_core::verdict::{HaltReason, Verdict, verdict};
+use baton_store::state::Service;
+use baton_wire::api::{CountsView, FailureView, ServiceStatus};
+
+use super::deploy_at;
+
+/// Why a deploy was stopped: what outlives it, since its members forget it when they go back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Blame {
+    deploy: DeployId,
+    failure: FailureView,
+}
+
+impl Blame {
+    /// The failure that stops a deploy.
+    pub(crate) fn of(service: &Service, deploy: DeployId, reason: &HaltReason, now: Millis) -> Self {
+        let refused = Rollout::of(service.fleet(), now).and_then(|rollout| {
+            rollout
+                .refused()
+                .find(|(member, _)| **member == reason.member)
+                .map(|(_, refusal)| refusal.clone())
+        });
+        let member = service.fleet().member(&reason.member);
+        let (code, detail) = match refused {
+            Some(refusal) => (refusal.cause.code(), text(&refusal)),
+            None => {
+                let code = match member.map(|member| member.presence(now)) {
+                    Some(Presence::Live) => "relapsed",
+                    Some(Presence::Silent { .. }) => "silent",
+                    Some(Presence::Gone) | None => "gone",
+                };
+                (code, reason.failure.clone())
+            }
+        };
+        let failure = FailureView { member: reason.member.to_string(), code: code.to_owned(), detail };
+        Self { deploy, failure }
+    }
+}
+
+/// The status, with version 0.
+pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, now: Millis) -> ServiceStatus {
+    let committed = service.history().release_for_new_member().map(|release: ReleaseId| release.to_string());
+    let Some(rollout) = Rollout::of(service.fleet(), now) else {
+        return idle(name, service, committed, now);
+    };
+    let deploy = rollout.deploy();
+    let verdict = verdict(&rollout);
+    let waits = waits(&rollout, &verdict);
+    let phases = match deploy.kind {
+        Kind::Rollout | Kind::Halt { .. } => deploy.policy.phases.len(),
+        Kind::Rollback { .. } => 1,
+    };
+    ServiceStatus {
+        service: name.to_string(),
+        version: 0,
+        deploy: Some(deploy_at(deploy, rollout.switched())),
+        state: state(&rollout, &verdict, service).to_owned(),
+        waits: waits.as_ref().map(|(text, _)| text.clone()),
+        waits_code: waits.map(|(_, code)| code.to_owned()),
+        phase: rollout.phase() as u32 + 1,
+        phases: phases as u32,
+        slots: rollout.slots(),
+        counts: counts(&rollout),
+        committed,
+        failure: failure(&rollout, blame),
+    }
+}
+
+fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: Millis) -> ServiceStatus {
+    let silence = service.fleet().silence(now);
+    let live = silence.of - silence.silent;
+    ServiceStatus {
+        service: name.to_string(),
+        version: 0,
+        deploy: None,
+        state: "idle".to_owned(),
+        waits: None,
+        waits_code: None,
+        phase: 0,
+        phases: 0,
+        slots: 0,
+        counts: CountsView { live, silent: silence.silent, ..CountsView::default() },
+        committed,
+        failure: None,
+    }
+}
+
+fn state(rollout: &Rollout<'_>, verdict: &Verdict, service: &Service) -> &'static str {
+    let reached = service.milestones(rollout.deploy().id);
+    match (verdict, rollout.deploy().kind) {
+        (_, Kind::Halt { .. }) => "halted",
+        (Verdict::Done { .. }, _) if reached.drained.is_some() => "drained",
+        (Verdict::Done { .. }, _) => "switched",
+        (Verdict::Incomplete { .. }, _) => "incomplete",
+        (_, Kind::Rollout) => "rolling-out",
+        (_, Kind::Rollback { .. }) => "rolling-back",
+    }
+}
+
+/// Why nobody new gets a slot: what stops everybody, or else what the next members in line wait for.
+fn waits(rollout: &Rollout<'_>, verdict: &Verdict) -> Option<(String, &'static str)> {
+    if matches!(verdict, Verdict::Done { .. }) {
+        return None;
+    }
+    if let Some(why) = rollout.stop() {
+        return Some((why.to_string(), why.code()));
+    }
+    let mut first = None;
+    for (id, _) in rollout.fleet().members() {
+        match rollout.turn(id) {
+            Turn::Go => return None,
+            // The same for all who could go, so that nobody else needs to be asked.
+            Turn::Wait(why @ Why::SlotsTaken { .. }) => return Some((why.to_string(), why.code())),
+            Turn::Wait(Why::AlreadyThere | Why::Gone) => {}
+            Turn::Wait(why) => first = first.or_else(|| Some((format!("{id}: {why}"), why.code()))),
+        }
+    }
+    first
+}
+
+fn counts(rollout: &Rollout<'_>) -> CountsView {
+    let counts = rollout.counts();
+    let deploy = rollout.deploy();
+    let in_force = Seen { epoch: deploy.epoch, deploy: deploy.id };
+    let standing = |member: &Member| {
+        let report = member.report().filter(|report| report.seen == Some(in_force))?;
+        Some(report.standing.clone())
+    };
+    let (mut staged, mut trying, mut proving, mut refused) = (0, 0, 0, 0);
+    for (_, member) in rollout.fleet().members() {
+        match standing(member) {
+            Some(Standing::Staged) => staged += 1,
+            Some(Standing::Granted | Standing::Trying) => trying += 1,
+            Some(Standing::Proving) => proving += 1,
+            Some(Standing::Refused(_)) => refused += 1,
+            Some(Standing::Behind | Standing::Proven) | None => {}
+        }
+    }
+    let placed = staged + trying + proving + refused + counts.proven;
+    CountsView {
+        live: counts.live,
+        silent: counts.silent,
+        behind: counts.present().saturating_sub(placed),
+        staged,
+        trying,
+        proving,
+        proven: counts.proven,
+        refused,
+        drained: counts.drained,
+    }
+}
+
+/// What stopped this deploy or led to it, or else the first member that refuses it now.
+fn failure(rollout: &Rollout<'_>, blame: Option<&Blame>) -> Option<FailureView> {
+    let deploy = rollout.deploy();
+    let about = |blame: &&Blame| match deploy.kind {
+        Kind::Rollout => blame.deploy == deploy.id,
+        Kind::Halt { of, .. } | Kind::Rollback { of } => blame.deploy == of || blame.deploy == deploy.id,
+    };
+    if let Some(blame) = blame.filter(about) {
+        return Some(blame.failure.clone());
+    }
+    rollout.refused().next().map(|(member, refusal)| FailureView {
+        member: member.to_string(),
+        code: refusal.cause.code().to_owned(),
+        detail: text(refusal),
+    })
+}
+
+/// The cause and all of the detail.
+pub(super) fn text(refusal: &Refusal) -> String {
+    if refusal.detail.is_empty() {
+        refusal.cause.to_string()
+    } else {
+        format!("{}: {}", refusal.cause, refusal.detail)
+    }
+}

@@ -1,0 +1,229 @@
+//! The API in detail, and whatever is not a proper request.
+
+use baton_core::ids::ChunkId;
+use baton_release::chunk;
+use baton_release::remote::Remote;
+use baton_release::store::{ArtefactStore, Kind};
+use baton_wire::api::{DeployView, EventView, Preview, Refused, ReleaseView, ServiceStatus, Wanted};
+use tokio::task::spawn_blocking;
+use tokio::time::{Duration, Instant};
+
+use crate::light::{Fleet, names};
+use crate::rollout::settled;
+use crate::running::{Running, rollout, wanted};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p32_a_proposal_that_is_sent_again_with_its_key_is_made_once() {
+    let server = Running::start();
+    let (first, second) = (server.push(1).await, server.push(2).await);
+    let mut asked = rollout(first, 0);
+    asked.idempotency_key = Some("build-17".into());
+    let deploy = server.deploy(&asked).await;
+    assert_eq!(server.deploy(&asked).await, deploy);
+    server.deploy(&rollout(second, 0)).await;
+    // A late replay does not come into force again either.
+    assert_eq!(server.deploy(&asked).await, deploy);
+    let deploys: Vec<DeployView> = server.get("/v1/services/web/deploys").await;
+    assert_eq!(deploys.iter().map(|deploy| deploy.epoch).collect::<Vec<_>>(), [2, 1]);
+    // The same key for something else is a mistake.
+    let mut other = rollout(second, 0);
+    other.idempotency_key = Some("build-17".into());
+    let answer = server.propose(&other).await;
+    assert_eq!((answer.status, answer.json::<Refused>().code.as_str()), (422, "key-taken"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_who_looked_at_an_old_state_gets_a_conflict() {
+    let server = Running::start();
+    let release = server.push(1).await;
+    let first = server.deploy(&rollout(release, 0)).await;
+    let second = server.deploy(&rollout(release, 1)).await;
+    assert_eq!(second.parent, Some(first.id.clone()));
+    let mut late = rollout(release, 2);
+    late.parent = Some(first.id);
+    let answer = server.propose(&late).await;
+    assert_eq!((answer.status, answer.json::<Refused>().code.as_str()), (409, "conflict"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_what_would_happen_and_changes_nothing() {
+    let (server, _fleet, first) = settled(5).await;
+    let second = server.push(2).await;
+    let mut asked = rollout(second, 100);
+    asked.dry_run = true;
+    let answer = server.propose(&asked).await;
+    assert_eq!(answer.status, 200);
+    let preview: Preview = answer.json();
+    assert_eq!((preview.members, preview.order.len()), (5, 5));
+    assert_eq!(preview.phases.iter().map(|phase| phase.slots).collect::<Vec<_>>(), [1, 2]);
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!(status.deploy.unwrap().release, first.to_string());
+    // What would be refused is refused.
+    let mut halt = wanted(Wanted::Halt);
+    halt.dry_run = true;
+    let answer = server.propose(&halt).await;
+    assert_eq!((answer.status, answer.json::<Refused>().code.as_str()), (422, "nothing-to-do"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p33_a_long_poll_returns_when_something_has_changed() {
+    let server = Running::start();
+    let release = server.push(1).await;
+    server.deploy(&rollout(release, 0)).await;
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!((status.state.as_str(), status.counts.live), ("rolling-out", 0));
+    let last = server.events().await.last().unwrap().sequence;
+    let path = format!("/v1/services/web?after={}&wait_ms=30000", status.version);
+    let events_path = format!("/v1/events?after={last}&wait_ms=30000");
+    let (newer, events, _fleet) =
+        tokio::join!(server.get::<ServiceStatus>(&path), server.get::<Vec<EventView>>(&events_path), async {
+            Fleet::start(server.address, names(1))
+        },);
+    assert!(newer.version > status.version);
+    assert!(events.iter().all(|event| event.sequence > last) && !events.is_empty());
+    // Without a change it returns what is known, after the time that was asked for.
+    let asked = Instant::now();
+    let none: Vec<EventView> = server.get("/v1/events?after=1000000&wait_ms=50").await;
+    assert!(none.is_empty() && asked.elapsed() >= Duration::from_millis(50));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_are_named_by_enough_digits_and_must_be_there() {
+    let server = Running::start();
+    let mut ids = Vec::new();
+    for number in 0..3 {
+        ids.push(server.push(number).await);
+    }
+    let views: Vec<ReleaseView> = server.get("/v1/releases").await;
+    let newest_first: Vec<_> = ids.iter().rev().map(ToString::to_string).collect();
+    assert_eq!(views.iter().map(|view| view.id.clone()).collect::<Vec<_>>(), newest_first);
+
+    let mut asked = rollout(ids[1], 0);
+    asked.release = Some(ids[1].short());
+    assert_eq!(server.deploy(&asked).await.release, ids[1].to_string());
+    for (release, status, code) in [
+        ("abc", 400, "invalid"),
+        ("ABCDEF", 400, "invalid"),
+        ("../../etc/passwd", 400, "invalid"),
+        ("00000000", 404, "not-found"),
+        (&"0".repeat(64), 404, "not-found"),
+    ] {
+        asked.release = Some(release.to_owned());
+        let answer = server.propose(&asked).await;
+        let refused: Refused = answer.json();
+        assert_eq!((answer.status, refused.code.as_str()), (status, code), "{release}: {refused:?}");
+        if release.len() == 64 {
+            assert!(refused.message.contains("baton push"), "{refused:?}");
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_artefact_store_is_there_for_the_remote_client() {
+    let server = Running::start();
+    let remote = Remote::new(&format!("http://{}", server.address));
+    let id = server.push(7).await;
+    spawn_blocking(move || {
+        let content = b"some content".as_slice();
+        let (chunk_id, packed) = (chunk::id_of(content), chunk::pack(content).unwrap());
+        assert_eq!(remote.missing(&[chunk_id]).unwrap(), [chunk_id]);
+        assert_eq!(remote.get(chunk_id).unwrap_err().kind, Kind::Missing);
+        remote.put(chunk_id, &packed).unwrap();
+        remote.put(chunk_id, &packed).unwrap();
+        assert_eq!(remote.missing(&[chunk_id]).unwrap(), []);
+        assert_eq!(remote.get(chunk_id).unwrap(), packed);
+        let other = ChunkId::from_bytes([7; 32]);
+        assert_eq!(remote.put(other, &packed).unwrap_err().kind, Kind::Corrupt);
+        assert_eq!(remote.list().unwrap(), [id]);
+        assert!(remote.manifest(id).unwrap().contains("web"));
+    })
+    .await
+    .unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p36_whatever_is_sent_is_refused_in_json_and_the_server_goes_on() {
+    let server = Running::start();
+    let release = server.push(1).await;
+    let deploys = "/v1/services/web/deploys";
+    let body = |text: &str| Some(text.as_bytes().to_vec());
+    let long = format!(r#"{{"wanted":"halt","reason":"{}"}}"#, "x".repeat(5000));
+    let key = |key: &str| format!(r#"{{"wanted":"halt","idempotency_key":"{key}"}}"#);
+    let policy = format!(
+        r#"{{"wanted":"rollout","release":"{release}","policy":{{"target_ppm":1,"max_unhealthy_ppm":1,
+        "phases":[],"failure_limit_ppm":1,"auto_rollback":true}}}}"#
+    );
+    for (method, path, body, status) in [
+        ("GET", "/", None, 404),
+        ("GET", "/v2/services", None, 404),
+        ("GET", "/v1/services/web/nothing", None, 404),
+        ("GET", "/v1/services/web", None, 404),
+        ("GET", "/v1/services/-web", None, 400),
+        ("GET", "/v1/services/%FF", None, 400),
+        ("GET", "/v1/services/a%2Fb", None, 400),
+        ("GET", "/v1/services/web?after=x", None, 400),
+        ("GET", "/v1/services/web?after=-1", None, 400),
+        ("GET", "/v1/events?service=../x", None, 400),
+        ("GET", "/v1/events?wait_ms=99999999999999999999999", None, 400),
+        ("DELETE", "/v1/services", None, 405),
+        ("POST", deploys, body(""), 400),
+        ("POST", deploys, body("{"), 400),
+        ("POST", deploys, body("\u{0}\u{1}"), 400),
+        ("POST", deploys, body("[]"), 400),
+        ("POST", deploys, body(r#"{"wanted":"everything"}"#), 400),
+        ("POST", deploys, body(r#"{"wanted":"rollout"}"#), 400),
+        ("POST", deploys, body(r#"{"wanted":"halt","parent":"x"}"#), 400),
+        ("POST", deploys, body(&key("")), 400),
+        ("POST", deploys, body(&key("a b")), 400),
+        ("POST", deploys, body(&key(&"x".repeat(129))), 400),
+        ("POST", deploys, body(&long), 400),
+        ("POST", deploys, body(&policy), 400),
+        ("POST", deploys, body(r#"{"wanted":"halt"}"#), 422),
+        ("POST", deploys, body(r#"{"wanted":"resume"}"#), 422),
+        ("POST", deploys, body(r#"{"wanted":"rollback"}"#), 422),
+    ] {
+        let answer = server.call(method, path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        let refused: Refused = answer.json();
+        assert!(!refused.message.is_empty() && !refused.code.is_empty(), "{path}");
+    }
+    // The artefact store refuses in one line of text.
+    for (method, path, body, status) in [
+        ("GET", "/v1/chunks/xyz", None, 400),
+        ("PUT", "/v1/chunks/xyz", body("x"), 400),
+        ("PUT", &format!("/v1/chunks/{release}"), body("x"), 422),
+        ("POST", "/v1/chunks/missing", body("xyz\n"), 400),
+        ("PUT", &format!("/v1/releases/{release}/manifest"), body("x"), 422),
+        ("GET", "/v1/releases/xyz/manifest", None, 400),
+    ] {
+        let answer = server.call(method, path, body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+    }
+    let nothing = server.call("GET", "/nothing", None).await.json::<Refused>();
+    assert!(nothing.message.contains("/v1/services"), "it lists what there is: {nothing:?}");
+    assert_eq!(server.call("GET", "/healthz", None).await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p36_a_body_that_is_too_long_is_refused_before_it_is_read() {
+    let server = Running::start();
+    let id = "7".repeat(64);
+    for (method, path, length) in [
+        ("POST", "/v1/services/web/deploys".to_owned(), 1 << 20),
+        ("POST", "/v1/chunks/missing".to_owned(), 4 << 20),
+        ("PUT", format!("/v1/chunks/{id}"), 2 << 20),
+        ("PUT", format!("/v1/releases/{id}/manifest"), usize::MAX >> 1),
+    ] {
+        let head = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        let answer = server.raw(method, &path, &format!("Host: localhost\r\n{head}")).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{method} {path}: {answer}");
+    }
+    server.stop().await;
+}

@@ -1,0 +1,52 @@
+//! Who is not served at all.
+
+use baton_control::{Config, Server, ServerError};
+use baton_wire::api::Refused;
+
+use crate::running::Running;
+
+#[test]
+fn an_address_that_others_can_reach_is_refused_with_the_reason() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400"] {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("data");
+        let config = Config { listen: address.parse().unwrap(), data_dir: data_dir.clone() };
+        let error = Server::bind(config).err().expect("it is refused");
+        assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("neither tokens nor TLS") && text.contains("ssh -L"), "{text}");
+        assert!(!data_dir.exists(), "nothing is left behind");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_does_not_get_the_same_directory() {
+    let server = Running::start();
+    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data_dir: server.data_dir() };
+    let error = Server::bind(config).err().expect("it is refused");
+    let ServerError::State(cause) = &error else { panic!("{error}") };
+    assert!(cause.to_string().contains("another server has it open"), "{cause}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_other_hosts_and_from_other_pages_are_refused() {
+    let server = Running::start();
+    let port = server.address.port();
+    for (headers, status) in [
+        (format!("Host: 127.0.0.1:{port}\r\n"), 200),
+        ("Host: localhost\r\n".to_owned(), 200),
+        (format!("Host: evil.example:{port}\r\n"), 421),
+        (format!("Host: localhost:{port}\r\nOrigin: http://evil.example\r\n"), 403),
+        (format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"), 200),
+    ] {
+        let answer = server.raw("GET", "/v1/services", &headers).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {answer}");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        if status != 200 {
+            let refused: Refused = serde_json::from_str(body).unwrap();
+            assert!(refused.code.starts_with("wrong-"), "{refused:?}");
+        }
+    }
+    server.stop().await;
+}

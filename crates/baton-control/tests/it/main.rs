@@ -1,0 +1,16 @@
+//! The server as its users meet it: over HTTP and over sessions, on a real port, with real stores.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod api;
+mod guard;
+mod light;
+mod metrics;
+mod restart;
+mod rollout;
+mod running;

@@ -1,0 +1,124 @@
+//! Whole rollouts over light members.
+
+use std::collections::BTreeSet;
+
+use baton_core::ids::ReleaseId;
+use baton_wire::api::{MemberStatus, Wanted};
+
+use crate::light::{Fleet, names};
+use crate::running::{Running, rollout, wanted};
+
+/// A server and a fleet that runs its first release.
+pub async fn settled(count: usize) -> (Running, Fleet, ReleaseId) {
+    let server = Running::start();
+    let fleet = Fleet::start(server.address, names(count));
+    server.wait_for("all are here", |status| status.counts.live as usize == count).await;
+    let first = server.push(1).await;
+    server.deploy(&rollout(first, 0)).await;
+    server.wait_until_switched(first).await;
+    (server, fleet, first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p13_a_deploy_is_switched_when_every_member_has_proven_it_within_its_slots() {
+    let (server, fleet, first) = settled(5).await;
+    let second = server.push(2).await;
+    let deploy = server.deploy(&rollout(second, 100)).await;
+    assert_eq!((deploy.epoch, deploy.fallback), (2, Some(first.to_string())));
+
+    let status = server.wait_until_switched(second).await;
+    assert_eq!((status.counts.live, status.counts.proven), (5, 5));
+    assert_eq!(status.committed, Some(second.to_string()));
+    assert!(fleet.world.most_at_once(second) <= 2, "{}", fleet.world.most_at_once(second));
+    let members: Vec<MemberStatus> = server.get("/v1/services/web/members").await;
+    for member in &members {
+        assert_eq!(member.running, Some(second.to_string()), "{member:?}");
+        assert_eq!((member.standing.as_str(), member.presence.as_str()), ("proven", "live"), "{member:?}");
+        assert_eq!(member.listens, ["http=127.0.0.1:8080"]);
+    }
+    server.wait_for("drained", |status| status.state == "drained").await;
+    let events = server.events().await;
+    let kinds: BTreeSet<_> = events.iter().map(|event| event.kind.as_str()).collect();
+    for kind in [
+        "pushed",
+        "joined",
+        "deployed",
+        "granted",
+        "handed-over",
+        "proven",
+        "phase-began",
+        "switched",
+        "drained",
+    ] {
+        assert!(kinds.contains(kind), "{kind}: {events:#?}");
+    }
+    assert!(events.is_sorted_by(|a, b| a.sequence < b.sequence));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one_member() {
+    let (server, fleet, first) = settled(5).await;
+    let bad = server.push(2).await;
+    fleet.world.spoil(bad);
+    let deploy = server.deploy(&rollout(bad, 100)).await;
+
+    let status = server.wait_until_switched(first).await;
+    let back = status.deploy.unwrap();
+    assert_eq!((back.kind.as_str(), back.actor.as_str()), ("rollback", "baton"));
+    assert_eq!((back.of, back.epoch), (Some(deploy.id), 3));
+    assert!(back.reason.contains("the first member failed"), "{}", back.reason);
+    assert_eq!(fleet.world.tries(bad).len(), 1, "it touches one slot");
+    let failure = status.failure.unwrap();
+    assert_eq!((failure.code.as_str(), failure.member), ("exit", fleet.world.tries(bad)[0].to_string()));
+    assert!(failure.detail.ends_with("fatal: no such table"), "{}", failure.detail);
+    let events = server.events().await;
+    for kind in ["refused", "rolled-back"] {
+        assert!(events.iter().any(|event| event.kind == kind), "{kind}: {events:#?}");
+    }
+
+    // What was taken back is not deployed again by mistake.
+    let again = server.propose(&rollout(bad, 100)).await;
+    assert_eq!((again.status, again.json::<serde_json::Value>()["code"].as_str()), (422, Some("marked")));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_halts_resumes_and_rolls_back() {
+    let (server, fleet, first) = settled(3).await;
+    let second = server.push(2).await;
+    fleet.world.allow_proofs(0);
+    server.deploy(&rollout(second, 50)).await;
+    server.wait_for("one is on trial", |status| status.counts.proving == 1).await;
+    server.deploy(&wanted(Wanted::Halt)).await;
+    fleet.world.allow_proofs(usize::MAX);
+    // A person's halt lets the running bake finish and starts nothing new.
+    let halted = server.wait_for("the bake is over", |status| status.counts.proven == 1).await;
+    assert_eq!((halted.state.as_str(), halted.waits_code.as_deref()), ("halted", Some("halted")));
+    assert_eq!(fleet.world.tries(second).len(), 1);
+    server.deploy(&wanted(Wanted::Resume)).await;
+    server.wait_until_switched(second).await;
+    server.deploy(&wanted(Wanted::Rollback)).await;
+    let status = server.wait_until_switched(first).await;
+    assert_eq!(status.counts.proven, 3);
+    let events = server.events().await;
+    for kind in ["halted", "resumed", "rolled-back"] {
+        assert!(events.iter().any(|event| event.kind == kind && event.text.starts_with("alice ")), "{kind}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_p17_fifty_members_that_join_at_once_open_no_slots_and_start_what_is_committed() {
+    let (server, mut fleet, first) = settled(4).await;
+    let second = server.push(2).await;
+    server.deploy(&rollout(second, 20)).await;
+    fleet.join((4..54).map(|number| format!("web-{number}")));
+    server.wait_for("all are here", |status| status.counts.live == 54).await;
+    // Two fifths of the four that were there, however many come.
+    let status = server.wait_until_switched(second).await;
+    assert_eq!(status.counts.proven, 54);
+    assert_eq!(fleet.world.most_at_once(second), 1);
+    assert_eq!(fleet.world.tries(first).len(), 4, "who joins later starts it without a slot");
+    server.stop().await;
+}
