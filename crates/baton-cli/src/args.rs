@@ -1,0 +1,374 @@
+//! What was typed. What it means is each command's business.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use baton_core::ids::ServiceName;
+use baton_core::units::{Millis, Share};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Where control is, unless something else is said.
+const SERVER: &str = "http://127.0.0.1:7400";
+
+/// Ships code to running processes and takes it back, without losing a request.
+///
+/// Every command talks to one control server (`baton server`). Where a command needs a service, it is the one
+/// that is named, or the one in the baton.toml of this directory, or the only one that the server knows.
+#[derive(Debug, Parser)]
+#[command(
+    name = "baton",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Example, in a directory with a baton.toml:
+  baton server &          start control
+  baton deploy            push this directory and roll it out
+  baton status --watch    see how it goes
+  baton rollback          take it back
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 halted or rolled back, 4 timed out,
+5 conflict, 6 not allowed, 7 control unreachable, 130 Ctrl-C."
+)]
+pub struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Address of control
+    #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL", default_value = SERVER)]
+    pub server: String,
+    /// Text for people, or one JSON document with the types of the API
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the whole product on this machine, in a minute and a half
+    Demo(Demo),
+    /// Run control: the server that members and operators talk to
+    Server(Server),
+    /// Make a release of a directory and bring it to the server
+    Push(Push),
+    /// Roll a release out, and wait until every member runs it
+    Deploy(Deploy),
+    /// Take the last deploy back
+    Rollback(Rollback),
+    /// Stop a rollout where it is
+    Halt(Halt),
+    /// Go on with what was halted
+    Resume(Resume),
+    /// How services stand
+    Status(Status),
+    /// The members of a service and where each stands
+    Members(Members),
+    /// The deploys of a service, newest first
+    Deploys(Deploys),
+    /// The releases that the server keeps, newest first
+    Releases(Releases),
+    /// What happened
+    Events(Events),
+}
+
+/// `baton demo`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton demo
+
+Starts control and 8 members of a small Python program with load on them, then deploys
+good and bad releases, rolls back, and kills things. Needs python3 and, beside this
+program, baton-boot and baton-load. Leaves nothing behind.")]
+pub struct Demo {}
+
+/// `baton server`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton server --data /var/lib/baton
+
+Until there are tokens and TLS it listens on loopback addresses only.")]
+pub struct Server {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    pub listen: SocketAddr,
+    /// Where deploys, events and releases are kept [default: baton in the user's state directory]
+    #[arg(long, env = "BATON_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `baton push`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton push ./build --service web
+
+Only what the server lacks is uploaded. Nothing changes on any member.")]
+pub struct Push {
+    /// The directory, with a baton.toml in it
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// The service that the release is for [default: as baton.toml says]
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton deploy`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton deploy                             push this directory and roll it out
+  baton deploy 9f3a2b --policy careful     roll out a release that was pushed
+  baton deploy --target 10% -m \"try it\"    to a tenth of the members only
+  baton deploy --dry-run                   push, then show what would happen
+
+Waits until the rollout has switched every member (exit 0), was halted or
+rolled back (3), or took too long (4). Ctrl-C stops the waiting, not the
+rollout.")]
+pub struct Deploy {
+    /// The release: its id or the first 4 or more digits [default: push this directory]
+    #[arg(value_name = "RELEASE")]
+    pub release: Option<String>,
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// How careful to be [default: as baton.toml says, else safe]
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub policy: Option<PolicyName>,
+    /// The share of the members that shall run the release
+    #[arg(long, value_name = "PERCENT")]
+    pub target: Option<Share>,
+    /// The greatest share of the members that may be unproven at once
+    #[arg(long, value_name = "PERCENT")]
+    pub max_unhealthy: Option<Share>,
+    /// How long each member must stay healthy on the release
+    #[arg(long, value_name = "DURATION")]
+    pub bake: Option<Millis>,
+    /// Roll out although the release was rolled back before
+    #[arg(long)]
+    pub again: bool,
+    /// Only show what would happen; without RELEASE this pushes
+    #[arg(long, conflicts_with = "detach")]
+    pub dry_run: bool,
+    /// Why
+    #[arg(short, long = "message", value_name = "WHY", default_value = "")]
+    pub message: String,
+    /// Whether to wait, and how long.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// Whether to wait for the end of a rollout, and how long.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Wait {
+    /// Return as soon as it is accepted
+    #[arg(long)]
+    pub detach: bool,
+    /// How long to wait before giving up waiting
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub timeout: Millis,
+}
+
+/// Policies that have a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// One member, then 5 %, then 25 % at a time
+    Safe,
+    /// 25 % at a time, with a short bake
+    Fast,
+    /// One member, then 1 %, 5 % and 10 % at a time, a minute each
+    Careful,
+}
+
+/// `baton rollback`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton rollback                        to the release that ran before
+  baton rollback --to 9f3a2b -m \"slow\"  to one that you choose")]
+pub struct Rollback {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// The release to go back to [default: the last one that was fully rolled out]
+    #[arg(long, value_name = "RELEASE")]
+    pub to: Option<String>,
+    /// Why
+    #[arg(short, long = "message", value_name = "WHY", default_value = "")]
+    pub message: String,
+    /// Whether to wait, and how long.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// `baton halt`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton halt -m \"looking at the error rate\"
+
+Members that run the release keep it; no other one starts it.")]
+pub struct Halt {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// Why
+    #[arg(short, long = "message", value_name = "WHY", default_value = "")]
+    pub message: String,
+}
+
+/// `baton resume`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton resume --service web")]
+pub struct Resume {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// Why
+    #[arg(short, long = "message", value_name = "WHY", default_value = "")]
+    pub message: String,
+    /// Whether to wait, and how long.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// `baton status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton status                 every service, or the one of this directory
+  baton status web --watch     one service, again whenever it changes
+
+As JSON: an object for a named SERVICE, else an array; with --watch one object
+a line.")]
+pub struct Status {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// Show it again whenever it changes, until Ctrl-C
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// `baton members`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton members --service web --output json")]
+pub struct Members {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton deploys`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton deploys --service web")]
+pub struct Deploys {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton releases`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton releases --service web")]
+pub struct Releases {
+    /// Only those of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton events`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton events --last 20
+  baton events -f --service web
+
+As JSON: an array; with --follow one object a line.")]
+pub struct Events {
+    /// Only those of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// Show new ones as they happen, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// How many of the past to show
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub last: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_is_in_the_reference() {
+        let page = include_str!("../../../docs/reference/cli.md");
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands() {
+            let heading = format!("\n## baton {}\n", command.get_name());
+            let start = page.find(&heading).unwrap_or_else(|| panic!("no section{heading}"));
+            let section = &page[start + 1..];
+            let section = &section[..section.find("\n## ").unwrap_or(section.len())];
+            for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
+                let name = match (argument.get_long(), argument.get_value_names()) {
+                    (Some("help" | "version"), _) => continue,
+                    (Some(long), _) => format!("`--{long}"),
+                    (None, Some([name])) => format!("`{name}"),
+                    (None, _) => panic!("an argument without a name in {heading}"),
+                };
+                assert!(section.contains(&name), "{heading} does not tell of {name}");
+            }
+            assert!(section.contains("```"), "{heading} has no example");
+        }
+        for global in ["`--server", "`--output"] {
+            assert!(page.contains(global), "{global}");
+        }
+    }
+
+    #[test]
+    fn every_help_has_an_example_and_fits_80_columns() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            assert!(help.contains("\nExample"), "{help}");
+            assert!(help.contains(&format!("baton {}", command.get_name())), "{help}");
+        }
+    }
+}

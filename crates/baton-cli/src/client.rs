@@ -1,0 +1,247 @@
+//! The HTTP API of control, typed.
+
+use std::time::Duration;
+
+use baton_core::ids::ServiceName;
+use baton_wire::api::{
+    DeployView, EventView, MemberStatus, Preview, Propose, Refused, ReleaseView, ServiceStatus,
+};
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use crate::exit::Exit;
+
+/// How long to wait for a connection: a server that does not answer within it has a problem.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an answer may take beyond what the server was asked to wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of an answer: the members of the largest fleet, 100,000, each with its last lines of output.
+const ANSWER_BYTES_MAX: u64 = 256 << 20;
+
+/// Control, as operators see it.
+#[derive(Debug)]
+pub struct Client {
+    base: String,
+    agent: Agent,
+}
+
+/// Why control has not answered what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The address is none.
+    #[error("{base:?} is not the address of a server: write http://HOST:PORT")]
+    Address {
+        /// As given.
+        base: String,
+    },
+    /// Nobody answers.
+    #[error("control is unreachable at {base}: start it with `baton server`, or name another with --server")]
+    Unreachable {
+        /// The address.
+        base: String,
+        /// Why.
+        #[source]
+        source: Box<ureq::Error>,
+    },
+    /// It was understood, and refused.
+    #[error("{}", refused.message)]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the server says.
+        refused: Refused,
+    },
+    /// Whoever answers is not control, or another version of it.
+    #[error("{base} does not answer like control: is it the right address, and as new as this program?")]
+    NotUnderstood {
+        /// The address.
+        base: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl ClientError {
+    /// Whether it makes sense to try again: control is away or is being restarted.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => Exit::of_status(*status) == Exit::Unreachable,
+            Self::Address { .. } | Self::NotUnderstood { .. } => false,
+        }
+    }
+}
+
+impl Client {
+    /// The control server at this address. Nothing is sent yet.
+    ///
+    /// Proxies named in the environment are not used, as with members.
+    ///
+    /// # Errors
+    /// The address is not one of plain HTTP.
+    pub fn new(base: &str) -> Result<Self, ClientError> {
+        let base = base.trim_end_matches('/').to_owned();
+        let host = base.strip_prefix("http://").unwrap_or_default();
+        if host.is_empty() || host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+            return Err(ClientError::Address { base });
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .build();
+        Ok(Self { base, agent: Agent::new_with_config(config) })
+    }
+
+    /// Its address.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Every service.
+    pub fn services(&self) -> Result<Vec<ServiceStatus>, ClientError> {
+        self.get("/v1/services", Duration::ZERO)
+    }
+
+    /// One service, as it is now.
+    pub fn service(&self, service: &ServiceName) -> Result<ServiceStatus, ClientError> {
+        self.get(&format!("/v1/services/{service}"), Duration::ZERO)
+    }
+
+    /// One service, as soon as it is newer than this version, or as it is after `wait`.
+    pub fn service_after(
+        &self,
+        service: &ServiceName,
+        version: u64,
+        wait: Duration,
+    ) -> Result<ServiceStatus, ClientError> {
+        let wait_ms = wait.as_millis();
+        self.get(&format!("/v1/services/{service}?after={version}&wait_ms={wait_ms}"), wait)
+    }
+
+    /// The members of a service.
+    pub fn members(&self, service: &ServiceName) -> Result<Vec<MemberStatus>, ClientError> {
+        self.get(&format!("/v1/services/{service}/members"), Duration::ZERO)
+    }
+
+    /// The deploys of a service, newest first.
+    pub fn deploys(&self, service: &ServiceName) -> Result<Vec<DeployView>, ClientError> {
+        self.get(&format!("/v1/services/{service}/deploys"), Duration::ZERO)
+    }
+
+    /// The releases, newest first.
+    pub fn releases(&self) -> Result<Vec<ReleaseView>, ClientError> {
+        self.get("/v1/releases", Duration::ZERO)
+    }
+
+    /// Some of the events after this number, oldest first; waits for the first for as long as `wait`.
+    pub fn events(
+        &self,
+        service: Option<&ServiceName>,
+        after: u64,
+        wait: Duration,
+    ) -> Result<Vec<EventView>, ClientError> {
+        let of = service.map(|service| format!("&service={service}")).unwrap_or_default();
+        let wait_ms = wait.as_millis();
+        self.get(&format!("/v1/events?after={after}&wait_ms={wait_ms}{of}"), wait)
+    }
+
+    /// Puts a deploy in force. It is durable on return, and sent again with the same key it is made once.
+    pub fn propose(&self, service: &ServiceName, proposal: &Propose) -> Result<DeployView, ClientError> {
+        self.post(&format!("/v1/services/{service}/deploys"), proposal)
+    }
+
+    /// What a proposal with `dry_run` would do.
+    pub fn preview(&self, service: &ServiceName, proposal: &Propose) -> Result<Preview, ClientError> {
+        self.post(&format!("/v1/services/{service}/deploys"), proposal)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let limit = Some(wait + ANSWER_TIMEOUT);
+        self.answer(|| self.agent.get(&url).config().timeout_global(limit).build().call())
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &Propose) -> Result<T, ClientError> {
+        let url = format!("{}{path}", self.base);
+        let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
+        self.answer(|| {
+            let request = self.agent.post(&url).content_type("application/json");
+            request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
+        })
+    }
+
+    /// Sends a request, once more if the connection broke: everything that is sent may arrive twice.
+    fn answer<T: DeserializeOwned>(
+        &self,
+        send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<T, ClientError> {
+        let read = || {
+            let mut response = send()?;
+            let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
+            Ok((response.status().as_u16(), body))
+        };
+        let answered = match read() {
+            Err(error) if broke(&error) => read(),
+            first => first,
+        };
+        let (status, body) = answered.map_err(|source| ClientError::Unreachable {
+            base: self.base.clone(),
+            source: Box::new(source),
+        })?;
+        if (200..300).contains(&status) {
+            serde_json::from_slice(&body).map_err(|source| self.not_understood(source))
+        } else {
+            Err(ClientError::Refused { status, refused: refused(status, &body) })
+        }
+    }
+
+    fn not_understood(&self, source: serde_json::Error) -> ClientError {
+        ClientError::NotUnderstood { base: self.base.clone(), source }
+    }
+}
+
+/// Whether a connection that was there has broken: the server may have been restarted in between.
+fn broke(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => error.kind() != std::io::ErrorKind::ConnectionRefused,
+        ureq::Error::Protocol(_) => true,
+        // Time-outs and mistakes in the request would only repeat, and the list may grow.
+        _ => false,
+    }
+}
+
+/// What a server says instead of the answer. A proxy in between does not speak JSON.
+fn refused(status: u16, body: &[u8]) -> Refused {
+    serde_json::from_slice(body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(body);
+        let line = text.lines().next().unwrap_or_default().trim();
+        Refused { code: "failed".to_owned(), message: format!("the server answers {status}: {line}") }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_plain_http_and_nothing_more() {
+        for good in ["http://127.0.0.1:7400", "http://control/", "http://[::1]:7400"] {
+            assert!(Client::new(good).is_ok(), "{good}");
+        }
+        for bad in ["", "127.0.0.1:7400", "https://control", "http://", "http://a b", "http://a/b"] {
+            assert!(matches!(Client::new(bad), Err(ClientError::Address { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn who_refuses_without_json_is_quoted() {
+        let json = br#"{"code":"conflict","message":"somebody was faster","new":1}"#;
+        assert_eq!(refused(409, json).code, "conflict");
+        assert_eq!(refused(502, b"Bad Gateway\n<html>").message, "the server answers 502: Bad Gateway");
+    }
+}

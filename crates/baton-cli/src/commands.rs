@@ -1,0 +1,41 @@
+//! What the commands mean: one file each.
+
+mod demo;
+mod deploy;
+mod deploys;
+mod events;
+mod halt;
+mod members;
+mod push;
+mod releases;
+mod resume;
+mod rollback;
+mod server;
+mod status;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::ui::Ui;
+
+/// Does what was typed.
+///
+/// # Errors
+/// Says why it was not done; what it says has not been printed yet.
+pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
+    let context = || Context::new(&cli.global, ui);
+    match cli.command {
+        Command::Demo(_) => demo::run(&ui),
+        Command::Server(args) => server::run(args, &ui),
+        Command::Push(args) => push::run(args, &context()?),
+        Command::Deploy(args) => deploy::run(args, &context()?),
+        Command::Rollback(args) => rollback::run(args, &context()?),
+        Command::Halt(args) => halt::run(args, &context()?),
+        Command::Resume(args) => resume::run(args, &context()?),
+        Command::Status(args) => status::run(args, &context()?),
+        Command::Members(args) => members::run(args, &context()?),
+        Command::Deploys(args) => deploys::run(args, &context()?),
+        Command::Releases(args) => releases::run(&args, &context()?),
+        Command::Events(args) => events::run(&args, &context()?),
+    }
+}

@@ -1,0 +1,69 @@
+//! `baton deploy`: a release, onto the members of a service.
+
+use std::path::Path;
+
+use baton_core::deploy::Policy;
+use baton_core::ids::ServiceName;
+use baton_wire::api::{Propose, Wanted};
+
+use super::push::push;
+use crate::args::Deploy;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::follow::follow;
+use crate::project::Project;
+use crate::proposal::proposal;
+use crate::{policy, render};
+
+/// Pushes if no release was named, proposes the rollout, and waits for its end.
+pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
+    let meant = meant(&args, context)?;
+    // Before anything is pushed: what cannot be rolled out need not travel.
+    let policy = policy::meant(meant.policy, &args)?;
+    let release = match (args.release, meant.project) {
+        (Some(release), _) => release,
+        (None, Some(project)) => push(&project, meant.service.clone(), context)?.id.to_string(),
+        (None, None) => {
+            push(&Project::required(Path::new("."))?, meant.service.clone(), context)?.id.to_string()
+        }
+    };
+    let proposal = Propose {
+        release: Some(release),
+        policy: Some(policy::view(&policy)),
+        again: args.again,
+        dry_run: args.dry_run,
+        ..proposal(Wanted::Rollout, args.message)?
+    };
+    if args.dry_run {
+        let preview = context.client.preview(&meant.service, &proposal)?;
+        let width = context.ui.width;
+        return context.ui.result(&preview, |preview| render::rollout::preview(preview, width));
+    }
+    let deploy = context.client.propose(&meant.service, &proposal)?;
+    follow(context, &meant.service, &deploy, &args.wait)
+}
+
+/// What is to be deployed, as far as it was typed or stands in the settings.
+struct Meant {
+    service: ServiceName,
+    /// The policy of the settings, when they are those of the service.
+    policy: Option<Policy>,
+    project: Option<Project>,
+}
+
+fn meant(args: &Deploy, context: &Context) -> Result<Meant, Failure> {
+    let here = Path::new(".");
+    let project = match &args.release {
+        None => Some(Project::required(here)?),
+        Some(_) => Project::read(here)?,
+    };
+    let service = match (&args.service, &project) {
+        (Some(typed), _) => typed.clone(),
+        (None, Some(project)) => project.settings.service.clone(),
+        (None, None) => context.service(None)?,
+    };
+    let settings = project.as_ref().map(|project| &project.settings);
+    let own = |name: &ServiceName| args.release.is_none() || *name == service;
+    let policy = settings.filter(|settings| own(&settings.service)).map(|settings| settings.policy.clone());
+    Ok(Meant { service, policy, project })
+}

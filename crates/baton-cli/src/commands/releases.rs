@@ -1,0 +1,16 @@
+//! `baton releases`: what could be deployed.
+
+use crate::args::Releases;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::moment::now_ms;
+use crate::render::lists;
+
+/// Prints the releases that the server keeps.
+pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
+    let mut releases = context.client.releases()?;
+    if let Some(service) = &args.service {
+        releases.retain(|release| release.service == service.as_str());
+    }
+    context.ui.result(&releases, |releases| lists::releases(releases, now_ms(), context.ui.width))
+}

@@ -1,0 +1,75 @@
+//! What every command works with.
+
+use std::path::Path;
+
+use baton_core::ids::ServiceName;
+
+use crate::args::Global;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::project::Project;
+use crate::ui::Ui;
+
+/// What every command works with.
+#[derive(Debug)]
+pub struct Context {
+    /// Control.
+    pub client: Client,
+    /// Where results go.
+    pub ui: Ui,
+    /// What Ctrl-C says.
+    pub interrupt: Interrupt,
+}
+
+impl Context {
+    /// For what was typed.
+    ///
+    /// # Errors
+    /// The address of the server is none, or Ctrl-C cannot be caught.
+    pub fn new(global: &Global, ui: Ui) -> Result<Self, Failure> {
+        let interrupt =
+            Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
+        Ok(Self { client: Client::new(&global.server)?, ui, interrupt })
+    }
+
+    /// The service that is meant: the one that was typed, else that of the settings in this directory, else the
+    /// only one that the server knows.
+    ///
+    /// # Errors
+    /// None of these, or the server cannot be asked.
+    pub fn service(&self, typed: Option<ServiceName>) -> Result<ServiceName, Failure> {
+        if let Some(service) = typed {
+            return Ok(service);
+        }
+        if let Some(project) = Project::read(Path::new("."))? {
+            return Ok(project.settings.service);
+        }
+        only_one(&self.client.services()?.into_iter().map(|status| status.service).collect::<Vec<_>>())
+    }
+}
+
+fn only_one(services: &[String]) -> Result<ServiceName, Failure> {
+    let usage = |text: String| Failure::Usage(text);
+    match services {
+        [] => Err(usage(
+            "the server knows no service yet: name one with --service, or go to a directory with a baton.toml"
+                .to_owned(),
+        )),
+        [service] => service.parse().map_err(|error| usage(format!("the server's only service: {error}"))),
+        many => Err(usage(format!("name a service with --service: the server knows {}", many.join(", ")))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_service_is_meant_and_several_are_named() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(only_one(&names(&["web"])).unwrap().as_str(), "web");
+        assert!(only_one(&names(&["api", "web"])).unwrap_err().message().contains("api, web"));
+        assert!(only_one(&[]).unwrap_err().message().contains("--service"));
+    }
+}

@@ -1,0 +1,189 @@
+//! Why a command did not do what was asked, and what that means for whoever asked.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use baton_control::ServerError;
+use baton_core::deploy::InvalidPolicy;
+use baton_core::settings::Mistakes;
+use baton_release::push::PushError;
+use baton_release::store;
+
+use crate::client::ClientError;
+use crate::demo::DemoError;
+use crate::end::End;
+use crate::escape;
+use crate::exit::Exit;
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Control refuses, or is not there.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The policy that was typed makes no sense.
+    #[error("this cannot be rolled out")]
+    Policy(#[from] InvalidPolicy),
+    /// `baton.toml` has mistakes.
+    #[error("{0}")]
+    Settings(Mistakes),
+    /// `baton.toml` cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The release has not reached the server.
+    #[error("nothing was deployed")]
+    Push(#[from] PushError),
+    /// The rollout ended otherwise than wanted. People have been told.
+    #[error("{0}")]
+    Ended(End),
+    /// The demo did not end as it should.
+    #[error("the demo failed")]
+    Demo(#[from] DemoError),
+    /// The server does not start, or has ended.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// The machine does not do what every command needs.
+    #[error("cannot {what}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The result cannot be written.
+    #[error("cannot write the result")]
+    Print(#[from] io::Error),
+}
+
+impl Failure {
+    /// How the program ends because of it.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
+            Self::Client(ClientError::Refused { status, .. }) => Exit::of_status(*status),
+            Self::Client(ClientError::NotUnderstood { .. }) => Exit::Failed,
+            Self::Client(ClientError::Address { .. })
+            | Self::Server(ServerError::NotLoopback { .. })
+            | Self::Usage(_)
+            | Self::Policy(_)
+            | Self::Settings(_) => Exit::Usage,
+            Self::Push(PushError::Store(error)) => exit_of_store(error.kind),
+            Self::Ended(end) => end.exit(),
+            // Whoever reads the output has seen enough.
+            Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Demo(DemoError::Interrupted) => Exit::Interrupted,
+            Self::Demo(_)
+            | Self::Read { .. }
+            | Self::Push(_)
+            | Self::Server(_)
+            | Self::System { .. }
+            | Self::Print(_) => Exit::Failed,
+        }
+    }
+
+    /// A stable word for programs: what the API says, or one of the table in `docs/reference/cli.md`.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
+            Self::Ended(end) => end.code(),
+            Self::Push(_) if self.exit() == Exit::Failed => "push-failed",
+            other => match other.exit() {
+                Exit::Usage => "usage",
+                Exit::Unreachable => "unreachable",
+                Exit::Conflict => "conflict",
+                Exit::NotAllowed => "not-allowed",
+                Exit::Done | Exit::Failed | Exit::Halted | Exit::TimedOut | Exit::Interrupted => "failed",
+            },
+        }
+    }
+
+    /// What is wrong and why, safe to print: `a: b: c`, and mistakes in settings one a line.
+    pub fn message(&self) -> String {
+        if let Self::Settings(mistakes) = self {
+            let mistakes: Vec<String> =
+                mistakes.0.iter().map(|one| escape::escape(&one.to_string())).collect();
+            return mistakes.join("\n");
+        }
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        escape::escape(&text)
+    }
+}
+
+const fn exit_of_store(kind: store::Kind) -> Exit {
+    match kind {
+        store::Kind::Unavailable => Exit::Unreachable,
+        store::Kind::Denied => Exit::NotAllowed,
+        store::Kind::Conflict => Exit::Conflict,
+        store::Kind::Missing | store::Kind::Corrupt => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_wire::api::Refused;
+
+    use super::*;
+
+    fn refused(status: u16, code: &str) -> Failure {
+        let refused = Refused { code: code.to_owned(), message: "no\x1b[2J".to_owned() };
+        Failure::Client(ClientError::Refused { status, refused })
+    }
+
+    #[test]
+    fn every_failure_has_its_exit_code_and_word() {
+        let pipe = || io::Error::from(io::ErrorKind::BrokenPipe);
+        for (failure, exit, code) in [
+            (refused(409, "conflict"), Exit::Conflict, "conflict"),
+            (refused(403, "not-allowed"), Exit::NotAllowed, "not-allowed"),
+            (refused(404, "not-found"), Exit::Failed, "not-found"),
+            (Failure::Usage(String::new()), Exit::Usage, "usage"),
+            (Failure::Policy(InvalidPolicy::AllAtOnce), Exit::Usage, "usage"),
+            (Failure::Ended(End::Halted), Exit::Halted, "halted"),
+            (Failure::Ended(End::RolledBack), Exit::Halted, "rolled-back"),
+            (Failure::Ended(End::TimedOut), Exit::TimedOut, "timed-out"),
+            (Failure::Ended(End::Superseded), Exit::Conflict, "superseded"),
+            (Failure::Ended(End::Incomplete), Exit::Failed, "incomplete"),
+            (Failure::Print(pipe()), Exit::Done, "failed"),
+            (Failure::System { what: "wait", source: pipe() }, Exit::Failed, "failed"),
+        ] {
+            assert_eq!((failure.exit(), failure.code()), (exit, code), "{failure:?}");
+        }
+        for (kind, exit) in [
+            (store::Kind::Unavailable, Exit::Unreachable),
+            (store::Kind::Denied, Exit::NotAllowed),
+            (store::Kind::Missing, Exit::Failed),
+        ] {
+            let failure = Failure::Push(PushError::Store(store::StoreError::new(kind, "publish")));
+            assert_eq!(failure.exit(), exit);
+        }
+    }
+
+    #[test]
+    fn p44_what_a_server_says_cannot_drive_the_terminal() {
+        assert_eq!(refused(500, "failed").message(), "no\\x1b[2J");
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let source = io::Error::other("disk on fire");
+        let failure = Failure::Read { path: "baton.toml".into(), source };
+        assert_eq!(failure.message(), "cannot read baton.toml: disk on fire");
+    }
+}

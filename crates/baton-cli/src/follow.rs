@@ -1,0 +1,210 @@
+//! Waiting for the end of a deploy, and showing how it goes.
+
+use std::time::{Duration, Instant};
+
+use baton_core::ids::ServiceName;
+use baton_wire::api::{DeployView, FailureView, ServiceStatus};
+
+use crate::args::Wait;
+use crate::client::ClientError;
+use crate::context::Context;
+use crate::course::{Course, Stage};
+use crate::end::End;
+use crate::failure::Failure;
+use crate::render::rollout::{block, change_line, phase_line, summary};
+use crate::table::fit;
+use crate::ui::{Live, Ui};
+use crate::{moment, render};
+
+/// How long one question waits for a change. Shorter than what proxies allow.
+const QUESTION: Duration = Duration::from_secs(25);
+/// The same where the elapsed time is redrawn.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two attempts to reach a server that is away: it may be restarting.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Follows a deploy that was just accepted to its end, as far as the caller wants to wait; prints the result.
+///
+/// # Errors
+/// [`End`] when it ended otherwise than well, or took too long; else the server refuses or is gone for good.
+pub fn follow(
+    context: &Context,
+    service: &ServiceName,
+    deploy: &DeployView,
+    wait: &Wait,
+) -> Result<(), Failure> {
+    let ui = &context.ui;
+    if wait.detach {
+        return ui.result(deploy, |deploy| {
+            let accepted = render::rollout::accepted(deploy);
+            format!("{accepted}see how it goes with `baton status {service} --watch`\n")
+        });
+    }
+    ui.text(&render::rollout::accepted(deploy))?;
+    context.interrupt.on_ctrl_c(&format!(
+        "detached: the rollout goes on; see `baton status {service} --watch`, stop it with `baton halt`"
+    ));
+    let (stage, status, took, cause) = watch(context, service, deploy, wait)?;
+    ui.result(&status, |status| summary(deploy, stage, status, cause.as_ref(), took))?;
+    match end(stage) {
+        None => Ok(()),
+        Some(end) => Err(Failure::Ended(end)),
+    }
+}
+
+/// What a stage means to who waited; nothing when it is what was wanted.
+const fn end(stage: Stage) -> Option<End> {
+    match stage {
+        Stage::Switched => None,
+        Stage::Incomplete => Some(End::Incomplete),
+        Stage::Halted | Stage::RollbackStuck => Some(End::Halted),
+        Stage::RolledBack => Some(End::RolledBack),
+        Stage::Superseded => Some(End::Superseded),
+        Stage::Rolling | Stage::RollingBack => Some(End::TimedOut),
+    }
+}
+
+type Watched = (Stage, ServiceStatus, Duration, Option<FailureView>);
+
+/// Looks until the deploy has ended or the time is up.
+fn watch(
+    context: &Context,
+    service: &ServiceName,
+    deploy: &DeployView,
+    wait: &Wait,
+) -> Result<Watched, Failure> {
+    let (start, limit) = (Instant::now(), Duration::from_millis(wait.timeout.0));
+    let (mut course, mut show) = (Course::of(deploy), Show::default());
+    let mut cause = None;
+    let mut status = context.client.service(service)?;
+    loop {
+        let stage = course.see(&status);
+        if stage != Stage::Superseded {
+            // What takes it back carries on why; what fails after that is another story.
+            cause = cause.or_else(|| status.failure.clone());
+        }
+        show.status(&context.ui, &status, start.elapsed())?;
+        let left = limit.saturating_sub(start.elapsed());
+        let ended = !matches!(stage, Stage::Rolling | Stage::RollingBack);
+        if ended || left.is_zero() {
+            let took = start.elapsed();
+            let stage =
+                if stage == Stage::Superseded { how_it_was(context, service, deploy)? } else { stage };
+            return Ok((stage, status, took, cause));
+        }
+        let longest = if context.ui.is_live() { TICK } else { QUESTION };
+        match context.client.service_after(service, status.version, left.min(longest)) {
+            Ok(newer) => status = newer,
+            Err(away) if away.is_away() => {
+                show.away(&context.ui, &away)?;
+                status = back_again(context, service, limit.saturating_sub(start.elapsed()))?;
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+}
+
+/// Waits for a server that is away. The rollout goes on meanwhile, or stands where it is.
+fn back_again(context: &Context, service: &ServiceName, limit: Duration) -> Result<ServiceStatus, Failure> {
+    let start = Instant::now();
+    loop {
+        pause(PAUSE.min(limit));
+        match context.client.service(service) {
+            Err(away) if away.is_away() && start.elapsed() < limit => {}
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a pause between attempts waits for nothing but time")]
+fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// What became of a deploy that another one took over from: it may have ended well just before.
+fn how_it_was(context: &Context, service: &ServiceName, deploy: &DeployView) -> Result<Stage, Failure> {
+    let deploys = context.client.deploys(service)?;
+    let switched = deploys.iter().any(|past| past.id == deploy.id && past.switched);
+    Ok(if switched { Stage::Switched } else { Stage::Superseded })
+}
+
+/// Shows a rollout as it goes on: redrawn on a terminal, else a line for each change.
+#[derive(Default)]
+struct Show {
+    live: Live,
+    /// The status that was shown last, and when.
+    last: Option<(ServiceStatus, Duration)>,
+    line: String,
+}
+
+impl Show {
+    fn status(&mut self, ui: &Ui, status: &ServiceStatus, elapsed: Duration) -> Result<(), Failure> {
+        if ui.is_live() {
+            if let Some((last, at)) = self.last.take().filter(|(last, _)| another_phase(last, status)) {
+                self.live.keep(ui, &phase_line(&last, at, ui.width, ui.paint))?;
+            }
+            self.live.draw(ui, &block(status, elapsed, ui.width, ui.paint))?;
+            self.last = Some((status.clone(), elapsed));
+            return Ok(());
+        }
+        let line = change_line(status);
+        if self.line == line {
+            return Ok(());
+        }
+        ui.text(&format!("{}  {line}\n", moment::stamp(moment::now_ms())))?;
+        self.line = line;
+        Ok(())
+    }
+
+    fn away(&mut self, ui: &Ui, away: &ClientError) -> Result<(), Failure> {
+        let text = format!("{away}; trying again");
+        self.line.clear();
+        if ui.is_live() {
+            self.live.keep(ui, &format!("{}\n", fit(&text, ui.width)))
+        } else {
+            ui.text(&format!("{}  {text}\n", moment::stamp(moment::now_ms())))
+        }
+    }
+}
+
+/// Whether what was shown last is over: its line stays, and another one begins.
+fn another_phase(last: &ServiceStatus, now: &ServiceStatus) -> bool {
+    let of = |status: &ServiceStatus| (status.deploy.as_ref().map(|deploy| deploy.epoch), status.phase);
+    of(last) != of(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+    use crate::sample;
+
+    #[test]
+    fn every_end_has_its_exit_code() {
+        for (stage, exit) in [
+            (Stage::Switched, None),
+            (Stage::Incomplete, Some(Exit::Failed)),
+            (Stage::Halted, Some(Exit::Halted)),
+            (Stage::RolledBack, Some(Exit::Halted)),
+            (Stage::RollbackStuck, Some(Exit::Halted)),
+            (Stage::Superseded, Some(Exit::Conflict)),
+            (Stage::Rolling, Some(Exit::TimedOut)),
+            (Stage::RollingBack, Some(Exit::TimedOut)),
+        ] {
+            assert_eq!(end(stage).map(End::exit), exit, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_phase_is_over_when_the_next_or_another_deploy_begins() {
+        let now = sample::status("rolling-out");
+        let mut next = now.clone();
+        next.counts.proven += 1;
+        assert!(!another_phase(&now, &next));
+        next.phase += 1;
+        assert!(another_phase(&now, &next));
+        let mut back = now.clone();
+        back.deploy = None;
+        assert!(another_phase(&now, &back));
+    }
+}

@@ -1,0 +1,189 @@
+//! Tables of members, deploys and releases, and lines of events.
+
+use baton_core::units::Millis;
+use baton_wire::api::{DeployView, EventView, MemberStatus, ReleaseView};
+
+use super::{bytes, id, or_dash};
+use crate::escape::escape;
+use crate::moment::{ago, stamp};
+use crate::table::{fit, table};
+
+/// The members of a service.
+pub fn members(members: &[MemberStatus], width: usize) -> String {
+    if members.is_empty() {
+        return "no members yet: start one with baton-boot\n".to_owned();
+    }
+    let row = |member: &MemberStatus| {
+        let heard = match member.presence.as_str() {
+            "live" => "live".to_owned(),
+            other => format!("{} for {}", escape(other), Millis(member.heard_ago_ms)),
+        };
+        let health = if member.running.is_none() {
+            "-"
+        } else if member.healthy {
+            "healthy"
+        } else {
+            "unhealthy"
+        };
+        [
+            escape(&member.member),
+            heard,
+            escape(&member.standing),
+            member.running.as_deref().map_or_else(|| "-".to_owned(), id),
+            health.to_owned(),
+            member.refusal.as_deref().or(member.why.as_deref()).map_or_else(String::new, first_line),
+        ]
+    };
+    let rows: Vec<_> = members.iter().map(row).collect();
+    table(["MEMBER", "HEARD", "STANDING", "RUNNING", "HEALTH", "WHY"], &rows, width)
+}
+
+/// The deploys of a service.
+pub fn deploys(deploys: &[DeployView], now_ms: u64, width: usize) -> String {
+    if deploys.is_empty() {
+        return "no deploys yet: `baton deploy` makes one\n".to_owned();
+    }
+    let row = |deploy: &DeployView| {
+        [
+            deploy.epoch.to_string(),
+            id(&deploy.id),
+            escape(&deploy.kind),
+            id(&deploy.release),
+            if deploy.switched { "switched" } else { "-" }.to_owned(),
+            ago(deploy.created_ms, now_ms),
+            escape(&deploy.actor),
+            escape(&deploy.reason),
+        ]
+    };
+    let rows: Vec<_> = deploys.iter().map(row).collect();
+    table(["EPOCH", "DEPLOY", "KIND", "RELEASE", "END", "WHEN", "BY", "WHY"], &rows, width)
+}
+
+/// Releases.
+pub fn releases(releases: &[ReleaseView], now_ms: u64, width: usize) -> String {
+    if releases.is_empty() {
+        return "no releases yet: `baton push` makes one\n".to_owned();
+    }
+    let row = |release: &ReleaseView| {
+        [
+            id(&release.id),
+            escape(&release.service),
+            release.files.to_string(),
+            bytes(release.bytes),
+            ago(release.created_ms, now_ms),
+            or_dash(release.commit.as_deref()),
+        ]
+    };
+    let rows: Vec<_> = releases.iter().map(row).collect();
+    table(["RELEASE", "SERVICE", "FILES", "SIZE", "MADE", "COMMIT"], &rows, width)
+}
+
+/// One event on one line.
+pub fn event(event: &EventView, width: usize) -> String {
+    let who = match &event.member {
+        Some(member) => format!("{}/{}", escape(&event.service), escape(member)),
+        None => escape(&event.service),
+    };
+    let line = format!("{}  {:<14} {who}  {}", stamp(event.at_ms), escape(&event.kind), escape(&event.text));
+    format!("{}\n", fit(&line, width))
+}
+
+fn first_line(text: &str) -> String {
+    escape(text.lines().next().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::sample;
+
+    const NOW: u64 = 1_795_209_567_000 + 300_000;
+
+    fn member(name: &str) -> MemberStatus {
+        MemberStatus {
+            member: name.to_owned(),
+            presence: "live".to_owned(),
+            heard_ago_ms: 12_000,
+            running: Some(sample::release()),
+            committed: None,
+            standby: None,
+            healthy: true,
+            standing: "proven".to_owned(),
+            why: Some("it runs the release, proven".to_owned()),
+            why_code: Some("already-there".to_owned()),
+            refusal: None,
+            drained: true,
+            listens: Vec::new(),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn members_are_a_table_of_80_columns() {
+        let mut refused = member("web-2");
+        refused.standing = "refused".to_owned();
+        refused.refusal = Some("the candidate was not ready in time\nTraceback\x1b[2J".to_owned());
+        let mut silent = member("web-3");
+        silent.presence = "silent".to_owned();
+        silent.running = None;
+        silent.why = None;
+        let text = members(&[member("web-1"), refused, silent], 80);
+        assert_eq!(
+            text,
+            "MEMBER  HEARD            STANDING  RUNNING       HEALTH   WHY\n\
+             web-1   live             proven    9f3a2b7c1d5e  healthy  it runs the release, …\n\
+             web-2   live             refused   9f3a2b7c1d5e  healthy  the candidate was not…\n\
+             web-3   silent for 12 s  proven    -             -\n"
+        );
+        assert!(text.lines().all(|line| line.width() <= 80));
+        assert!(members(&[], 80).contains("baton-boot"));
+    }
+
+    #[test]
+    fn deploys_are_a_table() {
+        let mut deploy = sample::deploy();
+        deploy.reason = "fix\nlogin".to_owned();
+        assert_eq!(
+            deploys(&[deploy], NOW, usize::MAX),
+            "EPOCH  DEPLOY        KIND     RELEASE       END  WHEN    BY          WHY\n\
+             5      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  -    5m ago  kim@laptop  fix\\nlogin\n"
+        );
+    }
+
+    #[test]
+    fn releases_are_a_table() {
+        let release = ReleaseView {
+            id: sample::release(),
+            service: "web".to_owned(),
+            files: 12,
+            bytes: 3_400_000,
+            commit: None,
+            created_ms: NOW - 7_200_000,
+        };
+        assert_eq!(
+            releases(&[release], NOW, 80),
+            "RELEASE       SERVICE  FILES  SIZE    MADE    COMMIT\n\
+             9f3a2b7c1d5e  web      12     3.4 MB  2h ago  -\n"
+        );
+    }
+
+    #[test]
+    fn p44_an_event_is_one_harmless_line() {
+        let happened = EventView {
+            sequence: 7,
+            at_ms: NOW,
+            service: "web".to_owned(),
+            kind: "refused".to_owned(),
+            member: Some("web-2".to_owned()),
+            deploy: None,
+            text: "the candidate ended\n2026-11-20T21:24:27Z  switched       web  all is well".to_owned(),
+        };
+        assert_eq!(
+            event(&happened, usize::MAX),
+            "2026-11-20T21:24:27Z  refused        web/web-2  the candidate ended\\n2026-11-20T21:24:27Z  \
+             switched       web  all is well\n"
+        );
+    }
+}

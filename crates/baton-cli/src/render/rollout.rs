@@ -1,0 +1,273 @@
+//! A rollout under way, and how it ended.
+
+use std::time::Duration;
+
+use baton_core::units::Millis;
+use baton_wire::api::{DeployView, FailureView, Preview, ServiceStatus};
+
+use super::{bar, count, id};
+use crate::course::Stage;
+use crate::escape::{escape, lines};
+use crate::table::fit;
+use crate::ui::{Colour, Paint};
+
+/// How wide the bar is at most.
+const BAR_CELLS: usize = 30;
+/// What a phase's line needs beside the bar in a fleet of 100,000.
+const BESIDE_BAR: usize = 50;
+/// How many of the members in order a preview names.
+const ORDER_SHOWN: usize = 10;
+
+/// One line that tells how far a phase is.
+pub fn phase_line(status: &ServiceStatus, elapsed: Duration, width: usize, paint: Paint) -> String {
+    let bar = bar::bar(&status.counts, BAR_CELLS.min(width.saturating_sub(BESIDE_BAR)), paint);
+    let (proven, total) = (status.counts.proven, bar::total(&status.counts));
+    format!("{}  [{bar}]  {proven} of {total} proven  {}\n", phase(status), time(elapsed))
+}
+
+/// `phase 2/3`, or what is going on instead.
+fn phase(status: &ServiceStatus) -> String {
+    let kind = status.deploy.as_ref().map_or("", |deploy| deploy.kind.as_str());
+    match kind {
+        "rollout" if status.phases > 0 => format!("phase {}/{}", status.phase, status.phases),
+        "rollback" => "roll back".to_owned(),
+        _ => escape(&status.state),
+    }
+}
+
+/// Everything about a rollout that is redrawn as it goes on.
+pub fn block(status: &ServiceStatus, elapsed: Duration, width: usize, paint: Paint) -> String {
+    let mut text = phase_line(status, elapsed, width, paint);
+    text.push_str(&bar::legend(&status.counts, width, paint));
+    if let Some(waits) = &status.waits {
+        text.push_str(&fit(&format!("waits: {}", escape(waits)), width));
+        text.push('\n');
+    }
+    if let Some(failure) = &status.failure {
+        text.push_str(&paint.colour(Colour::Red, &fit(&failure_line(failure), width)));
+        text.push('\n');
+    }
+    text
+}
+
+/// One line that tells everything, for where nothing can be redrawn.
+pub fn change_line(status: &ServiceStatus) -> String {
+    let mut text = format!("{}: {}", phase(status), bar::in_words(&status.counts));
+    if let Some(failure) = &status.failure {
+        text.push_str(&format!("; {}", failure_line(failure)));
+    }
+    if let Some(waits) = &status.waits {
+        text.push_str(&format!("; waits: {}", escape(waits)));
+    }
+    text
+}
+
+/// Who failed first and how, on one line.
+fn failure_line(failure: &FailureView) -> String {
+    let first = failure.detail.lines().next().unwrap_or_default();
+    format!("failed on {} ({}): {}", escape(&failure.member), escape(&failure.code), escape(first))
+}
+
+/// Who failed first and how, with the last lines of output.
+pub fn failure(failure: &FailureView) -> String {
+    let mut text = failure_line(failure);
+    text.push('\n');
+    for line in lines(&failure.detail).skip(1) {
+        text.push_str(&format!("  | {line}\n"));
+    }
+    text
+}
+
+/// What was accepted.
+pub fn accepted(deploy: &DeployView) -> String {
+    let what = match deploy.kind.as_str() {
+        "halt" => "halts at",
+        "rollback" => "goes back to",
+        _ => "goes to",
+    };
+    let (service, kept) = (escape(&deploy.service), escape(&deploy.accepted));
+    let (release, epoch) = (id(&deploy.release), deploy.epoch);
+    format!("{service} {what} release {release}: deploy {} (epoch {epoch}, {kept})\n", id(&deploy.id))
+}
+
+/// How it ended.
+pub fn summary(
+    deploy: &DeployView,
+    stage: Stage,
+    status: &ServiceStatus,
+    cause: Option<&FailureView>,
+    took: Duration,
+) -> String {
+    let (service, release, took) = (escape(&deploy.service), id(&deploy.release), time(took));
+    let now = status.deploy.as_ref();
+    let (proven, total) = (status.counts.proven, bar::total(&status.counts));
+    let mut text = match stage {
+        Stage::Switched => {
+            format!("{service} runs release {release} on {proven} of {total} members: switched in {took}\n")
+        }
+        Stage::Incomplete => format!(
+            "release {release} is proven on {proven} of {total} members; the others refuse it or cannot get it\n\
+             they try again every minute: see `baton members --service {service}`\n"
+        ),
+        Stage::Halted => format!(
+            "halted after {took}: release {release} stays on {proven} of {total} members\n\
+             go on with `baton resume`, or take it back with `baton rollback`\n"
+        ),
+        Stage::RolledBack => format!(
+            "rolled back after {took}: {service} runs release {} on {proven} of {total} members\n",
+            now.map_or_else(String::new, |now| id(&now.release))
+        ),
+        Stage::RollbackStuck => format!(
+            "release {release} was being rolled back, and that stopped after {took}\n\
+             members keep what serves: see `baton members --service {service}`\n"
+        ),
+        Stage::Superseded => format!(
+            "another deploy took over after {took} (deploy {}): see `baton deploys --service {service}`\n",
+            now.map_or_else(String::new, |now| id(&now.id))
+        ),
+        Stage::Rolling | Stage::RollingBack => {
+            format!("not done after {took}; it goes on: see `baton status {service} --watch`\n")
+        }
+    };
+    if let (Stage::Switched | Stage::Incomplete, true) = (stage, status.counts.refused > 0) {
+        text.push_str(&format!("refused by {}\n", count(status.counts.refused.into(), "member")));
+    }
+    match (cause, now) {
+        (Some(cause), _) => text.push_str(&failure(cause)),
+        // Who halted it or took it back says why; the failure may have come and gone between two looks.
+        (None, Some(now)) if now.id != deploy.id && !now.reason.is_empty() => {
+            text.push_str(&format!("because: {}\n", escape(&now.reason)));
+        }
+        (None, _) => {}
+    }
+    text
+}
+
+/// What a deploy would do.
+pub fn preview(preview: &Preview, width: usize) -> String {
+    let members = count(preview.members.into(), "member");
+    let mut text = format!("release {} would go to {members}:\n", id(&preview.release));
+    for (index, phase) in preview.phases.iter().enumerate() {
+        let bake = Millis(phase.bake_ms);
+        let last = if index + 1 == preview.phases.len() { ", to the end" } else { "" };
+        text.push_str(&format!(
+            "  phase {}: {} at once, each healthy for {bake}{last}\n",
+            index + 1,
+            phase.slots
+        ));
+    }
+    let named = preview.order.iter().take(ORDER_SHOWN).map(|member| escape(member));
+    let mut order = named.collect::<Vec<_>>().join(", ");
+    if preview.order.len() > ORDER_SHOWN {
+        order.push_str(&format!(" and {} others", preview.order.len() - ORDER_SHOWN));
+    }
+    if !order.is_empty() {
+        text.push_str(&fit(&format!("in this order: {order}"), width));
+        text.push('\n');
+    }
+    text
+}
+
+fn time(elapsed: Duration) -> Millis {
+    Millis(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use unicode_width::UnicodeWidthStr;
+
+    use super::*;
+    use crate::sample;
+
+    fn failed() -> FailureView {
+        FailureView {
+            member: "web-3".to_owned(),
+            code: "startup".to_owned(),
+            detail: "not ready within 3 s\nTraceback:\n\tboom\x1b[2J\n".to_owned(),
+        }
+    }
+
+    const ELAPSED: Duration = Duration::from_millis(12_340);
+
+    #[test]
+    fn a_rollout_under_way_is_a_few_lines_of_80_columns() {
+        let mut status = sample::status("rolling-out");
+        status.failure = Some(failed());
+        let text = block(&status, ELAPSED, 80, Paint::Without);
+        assert_eq!(
+            text,
+            "phase 2/3  [#########++~===========.....??]  82 of 240 proven  12.3 s\n\
+             # 82 proven  + 12 proving  ~ 3 trying  = 100 staged  . 41 behind  ? 2 silent\n\
+             waits: 15 of 15 slots are taken by web-1, web-2, web-3 and 12 others\n\
+             failed on web-3 (startup): not ready within 3 s\n"
+        );
+        assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn a_change_is_one_line() {
+        assert_eq!(
+            change_line(&sample::status("rolling-out")),
+            "phase 2/3: 82 proven, 12 proving, 3 trying, 100 staged, 41 behind, 2 silent; \
+             waits: 15 of 15 slots are taken by web-1, web-2, web-3 and 12 others"
+        );
+    }
+
+    #[test]
+    fn what_was_accepted_is_named() {
+        assert_eq!(
+            accepted(&sample::deploy()),
+            "web goes to release 9f3a2b7c1d5e: deploy 7c1d5e9f3a2b (epoch 5, durable)\n"
+        );
+    }
+
+    #[test]
+    fn p44_the_last_lines_of_output_are_shown_and_harmless() {
+        assert_eq!(
+            failure(&failed()),
+            "failed on web-3 (startup): not ready within 3 s\n  | Traceback:\n  |     boom\\x1b[2J\n"
+        );
+    }
+
+    #[test]
+    fn every_end_says_what_happened_and_what_to_do() {
+        let deploy = sample::deploy();
+        let mut status = sample::status("switched");
+        let end = |stage, status: &ServiceStatus| summary(&deploy, stage, status, None, ELAPSED);
+        assert_eq!(
+            end(Stage::Switched, &status),
+            "web runs release 9f3a2b7c1d5e on 82 of 240 members: switched in 12.3 s\n"
+        );
+        if let Some(now) = &mut status.deploy {
+            now.id = "aa".repeat(16);
+            now.release = "bb".repeat(32);
+            now.reason = "the first member failed (web-3: \x07)".to_owned();
+        }
+        let because = "because: the first member failed (web-3: \\x07)\n";
+        for (stage, needle) in [
+            (Stage::RolledBack, "rolled back after 12.3 s: web runs release bbbbbbbbbbbb on"),
+            (Stage::Halted, "`baton resume`"),
+            (Stage::RollbackStuck, "`baton members --service web`"),
+            (Stage::Superseded, "(deploy aaaaaaaaaaaa)"),
+        ] {
+            let text = end(stage, &status);
+            assert!(text.contains(needle) && text.ends_with(because), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_preview_tells_phases_and_order() {
+        let slots = [1, 12, 60];
+        let phases = slots.map(|slots| baton_wire::api::PreviewPhase { slots, bake_ms: 5000 }).to_vec();
+        let order = (0..240).map(|n| format!("web-{n}")).collect();
+        let text = preview(&Preview { release: sample::release(), members: 240, phases, order }, 80);
+        assert_eq!(
+            text,
+            "release 9f3a2b7c1d5e would go to 240 members:\n  \
+               phase 1: 1 at once, each healthy for 5 s\n  \
+               phase 2: 12 at once, each healthy for 5 s\n  \
+               phase 3: 60 at once, each healthy for 5 s, to the end\n\
+             in this order: web-0, web-1, web-2, web-3, web-4, web-5, web-6, web-7, web-8, w…\n"
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! Answers of the API that tests start from.
+
+use baton_wire::api::{CountsView, DeployView, PhaseView, PolicyView, ServiceStatus};
+
+/// A release id.
+pub fn release() -> String {
+    "9f3a2b7c1d5e".to_owned() + &"0".repeat(52)
+}
+
+/// A rollout of [`release`].
+pub fn deploy() -> DeployView {
+    DeployView {
+        id: "7c1d5e9f3a2b".to_owned() + &"0".repeat(20),
+        service: "web".to_owned(),
+        epoch: 5,
+        kind: "rollout".to_owned(),
+        parent: None,
+        of: None,
+        release: release(),
+        fallback: None,
+        policy: PolicyView {
+            target_ppm: 1_000_000,
+            max_unhealthy_ppm: 250_000,
+            phases: vec![
+                PhaseView { size_ppm: None, bake_ms: 10_000 },
+                PhaseView { size_ppm: Some(50_000), bake_ms: 5000 },
+                PhaseView { size_ppm: Some(250_000), bake_ms: 5000 },
+            ],
+            failure_limit_ppm: 50_000,
+            auto_rollback: true,
+        },
+        reason: String::new(),
+        actor: "kim@laptop".to_owned(),
+        created_ms: 1_795_209_567_000,
+        switched: false,
+        accepted: "durable".to_owned(),
+    }
+}
+
+/// 240 members in the second phase of [`deploy`].
+pub fn status(state: &str) -> ServiceStatus {
+    let counts = CountsView {
+        live: 238,
+        silent: 2,
+        behind: 41,
+        staged: 100,
+        trying: 3,
+        proving: 12,
+        proven: 82,
+        refused: 0,
+        drained: 200,
+    };
+    ServiceStatus {
+        service: "web".to_owned(),
+        version: 17,
+        deploy: Some(deploy()),
+        state: state.to_owned(),
+        waits: Some("15 of 15 slots are taken by web-1, web-2, web-3 and 12 others".to_owned()),
+        waits_code: Some("slots-taken".to_owned()),
+        phase: 2,
+        phases: 3,
+        slots: 15,
+        counts,
+        committed: None,
+        failure: None,
+    }
+}

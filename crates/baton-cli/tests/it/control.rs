@@ -1,0 +1,38 @@
+//! The real server, in this process.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use baton_control::{Config, Server};
+use tokio::sync::oneshot;
+
+/// A server that runs until it is dropped.
+pub struct Control {
+    pub url: String,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Starts a server on a free port, with its data in this directory.
+    pub fn start(data: &Path) -> Self {
+        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data_dir: data.to_owned() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = runtime.block_on(async { Server::bind(config).unwrap() });
+        let url = format!("http://{}", server.address());
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async { server.run(async { drop(stopped.await) }).await.unwrap() });
+        });
+        Self { url, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}

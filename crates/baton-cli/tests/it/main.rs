@@ -1,0 +1,11 @@
+//! The real program, against the real server.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod broken;
+mod control;
+mod program;
+mod serve;
+mod story;
+mod usage;
+mod wait;

@@ -1,0 +1,185 @@
+//! What people do, one after the other, with a server that has no members.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::control::Control;
+use crate::program::{Ran, baton, run};
+use crate::wait::wait_for;
+
+/// A project whose program is one script.
+pub fn sample_project(dir: &Path) {
+    fs::write(
+        dir.join("baton.toml"),
+        "service = \"web\"\n[run]\ncommand = [\"./start\"]\n[rollout]\nmax_unhealthy = \"20%\"\n",
+    )
+    .unwrap();
+    fs::write(dir.join(".batonignore"), "data\n").unwrap();
+    let start = dir.join("start");
+    fs::write(&start, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&start, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+struct Place {
+    dir: tempfile::TempDir,
+    _data: tempfile::TempDir,
+    control: Control,
+}
+
+impl Place {
+    fn new() -> Self {
+        let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        sample_project(dir.path());
+        Self { control: Control::start(data.path()), dir, _data: data }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        run(self.dir.path(), &self.control.url, arguments)
+    }
+
+    /// Runs a command that must succeed.
+    fn must(&self, arguments: &[&str]) -> Ran {
+        let ran = self.run(arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+        ran
+    }
+
+    /// Starts a command that waits, until its first line of output.
+    fn start(&self, arguments: &[&str]) -> Child {
+        let mut child = baton(self.dir.path(), &self.control.url, arguments).spawn().unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("no members") {
+            line.clear();
+            assert_ne!(out.read_line(&mut line).unwrap(), 0, "{arguments:?} ended early");
+        }
+        // The rest is read, so that nothing blocks.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        child
+    }
+}
+
+#[test]
+fn a_release_is_pushed_deployed_seen_and_stopped() {
+    let place = Place::new();
+    let pushed = place.must(&["push", "--output", "json"]).json();
+    let release = pushed["id"].as_str().unwrap().to_owned();
+    assert_eq!((pushed["service"].as_str(), release.len()), (Some("web"), 64));
+    let again = place.must(&["push"]).stdout;
+    assert!(again.contains(&format!("pushed release {} of web", &release[..12])), "{again}");
+    assert!(again.contains("of which 0 B were new"), "{again}");
+
+    let accepted = place.must(&["deploy", &release[..8], "--detach", "-m", "first\x1b[2J"]).stdout;
+    assert!(accepted.starts_with(&format!("web goes to release {}: deploy ", &release[..12])), "{accepted}");
+    assert!(accepted.contains("(epoch 1, durable)") && accepted.contains("--watch"), "{accepted}");
+
+    let preview = place.must(&["deploy", &release[..8], "--dry-run"]).stdout;
+    assert!(
+        preview.starts_with(&format!("release {} would go to 0 members:\n", &release[..12])),
+        "{preview}"
+    );
+
+    let status = place.must(&["status", "web", "--output", "json"]).json();
+    assert_eq!(status["deploy"]["release"], release.as_str());
+    assert_eq!(status["deploy"]["policy"]["max_unhealthy_ppm"], 200_000, "as baton.toml says");
+    let shown = place.must(&["status"]).stdout;
+    assert!(shown.contains("first\\x1b[2J") && !shown.contains('\x1b'), "{shown:?}");
+    assert_eq!(place.must(&["status", "--output", "json"]).json()[0]["service"], "web");
+
+    assert!(place.must(&["halt", "-m", "wait"]).stdout.starts_with("web halts at release"));
+    assert_eq!(place.must(&["status", "web", "--output", "json"]).json()["state"], "halted");
+    place.must(&["resume", "--detach"]);
+    let deploys = place.must(&["deploys", "--output", "json"]).json();
+    let epochs: Vec<_> = deploys.as_array().unwrap().iter().map(|deploy| deploy["epoch"].as_u64()).collect();
+    assert_eq!(epochs, [Some(3), Some(2), Some(1)]);
+    assert!(place.must(&["deploys"]).stdout.contains("halt"));
+
+    assert!(place.must(&["releases"]).stdout.contains(&release[..12]));
+    assert_eq!(place.must(&["members"]).stdout, "no members yet: start one with baton-boot\n");
+    let events = wait_for("the events", || {
+        let events = place.must(&["events", "--output", "json"]).json();
+        let kinds: Vec<_> = events.as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+        ["deployed", "halted", "resumed"].iter().all(|kind| kinds.contains(&(*kind).into())).then_some(events)
+    });
+    let last = place.must(&["events", "--last", "1", "--output", "json"]).json();
+    assert_eq!(last[0], events[events.as_array().unwrap().len() - 1]);
+    assert_eq!(place.must(&["events", "--last", "2"]).stdout.lines().count(), 2);
+}
+
+#[test]
+fn refusals_have_the_exit_code_of_their_kind() {
+    let place = Place::new();
+    let ran = place.run(&["status", "api"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("no service api"), "{}", ran.stderr);
+    let ran = place.run(&["deploy", "0000000000", "--output", "json"]);
+    assert_eq!((ran.code, ran.error_code().as_str()), (1, "not-found"), "{ran:?}");
+    place.must(&["deploy", "--detach"]);
+    let ran = place.run(&["resume"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.stderr.contains("nothing to resume"), "{}", ran.stderr);
+    assert_eq!(place.run(&["rollback"]).code, 1, "there is no way back");
+}
+
+#[test]
+fn who_waits_longer_than_the_limit_is_told_that_it_goes_on() {
+    let place = Place::new();
+    let ran = place.run(&["deploy", "--timeout", "1ms"]);
+    assert_eq!(ran.code, 4, "{ran:?}");
+    assert!(ran.stdout.contains("it goes on: see `baton status web --watch`"), "{}", ran.stdout);
+    let ran = place.run(&["deploy", "--timeout", "1ms", "--output", "json"]);
+    assert_eq!((ran.code, ran.error_code().as_str()), (4, "timed-out"));
+    assert_eq!(ran.json()["service"], "web");
+}
+
+#[test]
+fn a_halt_ends_the_waiting() {
+    let place = Place::new();
+    let mut waiting = place.start(&["deploy"]);
+    place.must(&["halt", "-m", "no"]);
+    assert_eq!(waiting.wait().unwrap().code(), Some(3));
+}
+
+#[test]
+fn another_deploy_ends_the_waiting() {
+    let place = Place::new();
+    let mut waiting = place.start(&["deploy"]);
+    place.must(&["deploy", "--detach", "-m", "me too"]);
+    assert_eq!(waiting.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn ctrl_c_detaches_and_never_aborts() {
+    let place = Place::new();
+    let waiting = place.start(&["deploy"]);
+    kill_process(Pid::from_child(&waiting), Signal::INT).unwrap();
+    let ended = Ran::from(waiting.wait_with_output().unwrap());
+    assert_eq!(ended.code, 130);
+    assert!(
+        ended.stderr.contains("detached: the rollout goes on; see `baton status web --watch`"),
+        "{ended:?}"
+    );
+    assert_eq!(place.must(&["status", "web", "--output", "json"]).json()["deploy"]["kind"], "rollout");
+}
+
+#[test]
+fn new_events_and_changes_are_printed_as_they_come() {
+    let place = Place::new();
+    place.must(&["deploy", "--detach"]);
+    for arguments in [&["events", "-f", "--output", "json"][..], &["status", "--watch", "--output", "json"]] {
+        let mut following = baton(place.dir.path(), &place.control.url, arguments).spawn().unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+        let mut next = || lines.next().unwrap().unwrap();
+        let first = next();
+        serde_json::from_str::<serde_json::Value>(&first).unwrap();
+        place.must(&["deploy", "--detach", "-m", arguments[0]]);
+        while !next().contains("\"web\"") {}
+        kill_process(Pid::from_child(&following), Signal::INT).unwrap();
+        assert_eq!(following.wait().unwrap().code(), Some(130));
+    }
+}

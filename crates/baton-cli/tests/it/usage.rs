@@ -1,0 +1,87 @@
+//! What is said to who types something wrong, or asks.
+
+use std::fs;
+
+use crate::program::run;
+
+/// An address where nobody is: port 1 is for root, and for a service that nobody runs.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+const COMMANDS: [&str; 12] = [
+    "demo", "server", "push", "deploy", "rollback", "halt", "resume", "status", "members", "deploys",
+    "releases", "events",
+];
+
+#[test]
+fn every_command_can_be_learnt_from_its_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = run(dir.path(), NOBODY, &["--help"]);
+    assert_eq!(all.code, 0);
+    for command in COMMANDS {
+        assert!(all.stdout.contains(&format!("\n  {command} ")), "{command} in {}", all.stdout);
+        let one = run(dir.path(), NOBODY, &[command, "--help"]);
+        assert_eq!(one.code, 0);
+        assert!(one.stdout.contains("Example"), "{}", one.stdout);
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_would() {
+    let dir = tempfile::tempdir().unwrap();
+    for (arguments, says) in [
+        (&["deplyo"][..], "deploy"),
+        (&["deploy", "--target", "10"], "such as 25%"),
+        (&["deploy", "--timeout", "15"], "such as 250ms"),
+        (&["deploy", "--policy", "reckless"], "careful"),
+        (&["deploy", "9f3a", "--service", "a b"], "starting with a letter or digit"),
+        (&["deploy", "9f3a", "--service", "web", "--max-unhealthy", "100%"], "choose less"),
+        (&["deploy"], "there is no baton.toml"),
+        (&["push", "nowhere"], "there is no baton.toml"),
+        (&["status", "--server", "https://control"], "http://HOST:PORT"),
+        (&["server", "--listen", "0.0.0.0:0", "--data", "data"], "TLS"),
+        (&[], "Usage"),
+    ] {
+        let ran = run(dir.path(), NOBODY, arguments);
+        assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn every_mistake_in_the_settings_is_told_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("baton.toml"), "servise = \"web\"\n[run]\ncommand = 3\n").unwrap();
+    let ran = run(dir.path(), NOBODY, &["deploy"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("baton.toml:1:1: servise"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("baton.toml:3:"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_exit_code_7() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("baton.toml"), "service = \"web\"\nrun.command = [\"./start\"]\n").unwrap();
+    for arguments in [
+        &["status"][..],
+        &["status", "--watch"],
+        &["push"],
+        &["deploy"],
+        &["deploy", "9f3a", "--service", "web"],
+        &["rollback"],
+        &["halt"],
+        &["resume"],
+        &["members"],
+        &["deploys"],
+        &["releases"],
+        &["events"],
+        &["events", "-f"],
+    ] {
+        let ran = run(dir.path(), NOBODY, arguments);
+        assert_eq!(ran.code, 7, "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains("control is unreachable at http://127.0.0.1:1"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`baton server`"), "{}", ran.stderr);
+    }
+    let ran = run(dir.path(), NOBODY, &["status", "--output", "json"]);
+    assert_eq!((ran.code, ran.error_code().as_str(), ran.stdout.as_str()), (7, "unreachable", ""));
+}
