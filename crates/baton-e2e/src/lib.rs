@@ -1,3 +1,4 @@
 //! Whole stories over real processes under real load.
 
+pub mod bench;
 pub mod load;

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 use crate::boot::{Boot, Folder};
 use crate::wait::wait_for;
 
-fn shell<'a>(script: &'a str) -> [&'a str; 4] {
+fn shell(script: &str) -> [&str; 4] {
     ["--", "sh", "-c", script]
 }
 

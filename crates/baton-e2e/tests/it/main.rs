@@ -4,7 +4,9 @@
 
 mod binary;
 mod boot;
+mod deploys;
 mod examples;
+mod fleet;
 mod generator;
 mod init;
 mod load;

@@ -1,0 +1,20 @@
+//! Speed, measured against a peer in the same run, in turns: machines are shared and noisy, so ratios of pairs
+//! are what counts.
+
+pub mod deploy;
+pub mod handover;
+pub mod init;
+pub mod sample;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+/// A program of this workspace: they all lie beside each other.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe().context("cannot find this program")?.with_file_name(name);
+    if !path.is_file() {
+        bail!("there is no {}: run `make build` first", path.display());
+    }
+    Ok(path)
+}

@@ -1,0 +1,179 @@
+//! Control, members and the command line as real processes on this machine.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use baton_engine::local::{LocalMember, Spec};
+use serde_json::Value;
+
+use crate::boot::{Folder, binary, free_address};
+use crate::program::Client;
+use crate::wait::wait_for;
+
+/// A control server and its members. All end with the value.
+pub struct Fleet {
+    pub service: &'static str,
+    /// The name of the service's listener; workers have none.
+    listener: Option<&'static str>,
+    address: SocketAddr,
+    server: Option<Child>,
+    pub members: Vec<LocalMember>,
+    pub addresses: Vec<SocketAddr>,
+    folder: Folder,
+}
+
+impl Fleet {
+    /// Control and this many members of a service that listens at `http`.
+    pub fn start(service: &'static str, members: usize) -> Self {
+        Self::with(service, Some("http"), members)
+    }
+
+    /// The same of a service that does not listen.
+    pub fn of_workers(service: &'static str, members: usize) -> Self {
+        Self::with(service, None, members)
+    }
+
+    fn with(service: &'static str, listener: Option<&'static str>, members: usize) -> Self {
+        let mut fleet = Self {
+            service,
+            listener,
+            address: free_address(),
+            server: None,
+            members: Vec::new(),
+            addresses: Vec::new(),
+            folder: Folder::empty(),
+        };
+        fleet.start_control();
+        (0..members).for_each(|_| fleet.add_member());
+        wait_for("the members to report", || {
+            let live = fleet.members_now().iter().filter(|member| member["presence"] == "live").count();
+            (live == members).then_some(())
+        });
+        fleet
+    }
+
+    pub fn start_control(&mut self) {
+        let log = File::options().create(true).append(true).open(self.path("control.log")).unwrap();
+        let child = Command::new(binary("baton"))
+            .args(["server", "--listen", &self.address.to_string(), "--data"])
+            .arg(self.path("control"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.server = Some(child);
+        wait_for("control to answer", || self.baton(&["status"]).status.success().then_some(()));
+    }
+
+    pub fn kill_control(&mut self) {
+        let mut server = self.server.take().unwrap();
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    pub fn add_member(&mut self) {
+        let name = format!("{}-{}", self.service, self.members.len());
+        let address = free_address();
+        self.addresses.push(address);
+        self.members.push(self.member(&name, address));
+    }
+
+    /// Kills a bootloader, and starts one again in its place.
+    pub fn replace_member(&mut self, index: usize) {
+        self.members[index].kill().unwrap();
+        wait_for("the bootloader to end", || self.members[index].wait(std::time::Duration::ZERO).unwrap());
+        let name = self.members[index].member().to_string();
+        self.members[index] = self.member(&name, self.addresses[index]);
+    }
+
+    fn member(&self, name: &str, address: SocketAddr) -> LocalMember {
+        let spec = Spec {
+            boot: binary("baton-boot"),
+            server: format!("http://{}", self.address),
+            service: self.service.parse().unwrap(),
+            member: name.parse().unwrap(),
+            state_dir: self.path(name),
+            listen: self.listener.map(|name| (name.to_owned(), address)).into_iter().collect(),
+            env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
+            output: self.path(&format!("{name}.log")),
+        };
+        LocalMember::start(&spec).unwrap()
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs the command line to its end, in a folder.
+    pub fn baton_in(&self, directory: &Path, arguments: &[&str]) -> Output {
+        Command::new(binary("baton"))
+            .args(arguments)
+            .current_dir(directory)
+            .env("BATON_SERVER", format!("http://{}", self.address))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    pub fn baton(&self, arguments: &[&str]) -> Output {
+        self.baton_in(self.folder.path(), arguments)
+    }
+
+    /// Runs a command that must end well, and returns its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let arguments = [arguments, &["--output", "json"]].concat();
+        let output = self.baton(&arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Pushes and deploys what is in a folder, and returns the exit code.
+    pub fn deploy(&self, folder: &Folder, options: &[&str]) -> Option<i32> {
+        let output = self.baton_in(folder.path(), &[&["deploy"], options].concat());
+        let code = output.status.code();
+        if code != Some(0) {
+            eprintln!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        code
+    }
+
+    pub fn members_now(&self) -> Vec<Value> {
+        let output = self.baton(&["members", "--service", self.service, "--output", "json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    pub fn status(&self) -> Value {
+        self.json(&["status", self.service])
+    }
+
+    /// The release that the deploy in force brings.
+    pub fn release(&self) -> String {
+        self.status()["deploy"]["release"].as_str().unwrap().to_owned()
+    }
+
+    /// The release that a member's program says it is.
+    pub fn answers(&self, member: usize) -> Option<String> {
+        let answer = Client::connect(self.addresses[member])?.get("/")?;
+        answer.body["release"].as_str().map(str::to_owned)
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            let _ = member.terminate();
+        }
+        self.members.clear();
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
