@@ -7,7 +7,7 @@ use baton_core::report::{Report, Stamp};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -25,6 +25,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 /// a restart of control its members must not all come in the same moment.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const WAIT_MIN: Duration = Duration::from_millis(100);
+/// A session that lasted this long was one: the next failure is a new story.
+const CALM: Duration = Duration::from_secs(10);
 /// Messages that may wait for the connection. More would be news that is no longer true.
 const QUEUE: usize = 4;
 
@@ -91,11 +93,13 @@ impl Session {
         // A long outage is told once, not at every attempt.
         let mut told = false;
         loop {
-            let (connected, ended) = match self.once().await {
+            let begun = Instant::now();
+            let ended = match self.once().await {
                 Ok(()) => return,
                 Err(ended) => ended,
             };
-            if connected {
+            // One that control closes at once, as for a second member of this name, is no success.
+            if begun.elapsed() >= CALM {
                 (limit, told) = (WAIT_MIN, false);
             }
             if !told {
@@ -108,10 +112,10 @@ impl Session {
         }
     }
 
-    /// One connection, until it ends. `Ok` after a goodbye, else whether it had begun and why it ended.
-    async fn once(&mut self) -> Result<(), (bool, Ended)> {
-        let channel = self.endpoint.connect().await.map_err(|error| (false, error.into()))?;
-        self.talk(channel).await.map_err(|ended| (true, ended))
+    /// One connection, until it ends: `Ok` after a goodbye.
+    async fn once(&mut self) -> Result<(), Ended> {
+        let channel = self.endpoint.connect().await?;
+        self.talk(channel).await
     }
 
     async fn talk(&mut self, channel: Channel) -> Result<(), Ended> {
