@@ -4,6 +4,7 @@
 
 mod binary;
 mod boot;
+mod demo;
 mod deploys;
 mod examples;
 mod fleet;
