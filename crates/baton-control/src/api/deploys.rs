@@ -5,7 +5,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::deploy::Policy;
-use baton_core::history::{Proposal, Wish};
+use baton_core::fleet::Fleet;
+use baton_core::history::{History, Proposal, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_wire::api::{DeployView, Propose, Wanted};
 use tokio::sync::oneshot;
@@ -76,16 +77,21 @@ async fn proposal(shared: &Shared, service: &ServiceName, asked: Propose) -> Res
         }
         None => None,
     };
-    let wish = wish(shared, &asked, release).await?;
+    let wish = wish(shared, service, &asked, release).await?;
     let actor = if asked.actor.is_empty() { "somebody".to_owned() } else { asked.actor };
     Ok(Proposal { id, parent, wish, reason: asked.reason, actor, created: unix_ms() })
 }
 
-async fn wish(shared: &Shared, asked: &Propose, release: Option<ReleaseId>) -> Result<Wish, Refusal> {
+async fn wish(
+    shared: &Shared,
+    service: &ServiceName,
+    asked: &Propose,
+    release: Option<ReleaseId>,
+) -> Result<Wish, Refusal> {
     match asked.wanted {
         Wanted::Rollout => {
             let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;
-            releases::must_exist(shared, release).await?;
+            releases::must_be_of(shared, release, service).await?;
             let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), view::policy_of)?;
             Ok(Wish::Rollout { release, policy, again: asked.again })
         }
@@ -113,8 +119,11 @@ fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
 
 /// Answers what the proposal would do, by the very check that would accept it.
 fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
-    let posted = shared.posted(service)?;
-    let (history, fleet) = (posted.service.history(), posted.service.fleet());
+    let posted = shared.board().services.get(service).cloned();
+    // Nobody has heard of it: a first deploy is welcome all the same.
+    let (nothing, nobody) = (History::new(service.clone(), Vec::new()), Fleet::new());
+    let known = posted.as_ref().map(|posted| (posted.service.history(), posted.service.fleet()));
+    let (history, fleet) = known.unwrap_or((&nothing, &nobody));
     let deploy = history.propose(proposal, fleet.highest_epoch()).map_err(|error| Refusal::from(&error))?;
     Ok(Json(preview(fleet, &deploy, shared.clock.now())).into_response())
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use baton_core::ids::ReleaseId;
+use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
 use baton_release::manifest::verified;
 use baton_release::store::{ArtefactStore, Kind, StoreError};
@@ -107,11 +107,21 @@ pub(super) async fn resolve(
     }
 }
 
-/// Makes sure that members can fetch a release.
-pub(super) async fn must_exist(shared: &Shared, id: ReleaseId) -> Result<(), Refusal> {
+/// Makes sure that members can fetch a release, and that it was made for this service.
+pub(super) async fn must_be_of(shared: &Shared, id: ReleaseId, service: &ServiceName) -> Result<(), Refusal> {
     let artefacts = Arc::clone(&shared.artefacts);
     match blocking(move || artefacts.manifest(id)).await? {
-        Ok(_) => Ok(()),
+        Ok(text) => match Manifest::parse(&text) {
+            Ok(manifest) if manifest.service == *service => Ok(()),
+            Ok(manifest) => Err(Refusal::invalid(format!(
+                "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",
+                id.short(),
+                manifest.service
+            ))),
+            Err(error) => {
+                Err(Refusal::unavailable(format!("release {} is damaged here: {error}", id.short())))
+            }
+        },
         Err(error) if error.kind == Kind::Missing => {
             Err(Refusal::not_found(format!("release {} is not here: `baton push` it first", id.short())))
         }

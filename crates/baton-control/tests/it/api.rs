@@ -60,6 +60,9 @@ async fn a_dry_run_tells_what_would_happen_and_changes_nothing() {
     assert_eq!(preview.phases.iter().map(|phase| phase.slots).collect::<Vec<_>>(), [1, 2]);
     let status: ServiceStatus = server.get("/v1/services/web").await;
     assert_eq!(status.deploy.unwrap().release, first.to_string());
+    // A service that nobody has heard of may be looked at too, but not with another's release.
+    let other = server.post("/v1/services/other/deploys", &asked).await;
+    assert_eq!(other.status, 400, "{}", other.text());
     // What would be refused is refused.
     let mut halt = wanted(Wanted::Halt);
     halt.dry_run = true;
