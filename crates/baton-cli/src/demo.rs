@@ -127,7 +127,7 @@ impl Demo<'_> {
         self.step("kill a program (SIGKILL)", Self::kill_a_program)?;
 
         let fifth = self.stage.push(5, None)?;
-        self.step("deploy 5: control killed meanwhile", |demo| demo.deploy_without_control(fifth))
+        self.step("deploy 5: control killed halfway", |demo| demo.deploy_without_control(fifth))
     }
 
     /// Does a step and notes what it came to.

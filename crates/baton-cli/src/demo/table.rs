@@ -20,7 +20,7 @@ pub struct Row {
 /// The rows, and a line for all of the load from its first to its last request.
 pub fn render(rows: &[Row], total: &Counts) -> String {
     let mut text = format!(
-        "{:<34} {:>7} {:>7} {:>6} {:>8} {:>4} {:>4} {:>4}\n",
+        "{:<33} {:>7} {:>7} {:>6} {:>8} {:>4} {:>4} {:>4}\n",
         "", "time", "members", "sent", "answered", "lost", "died", "idle"
     );
     for row in rows {
@@ -35,7 +35,7 @@ pub fn render(rows: &[Row], total: &Counts) -> String {
 fn line(step: &str, time: &str, members: &str, counts: &Counts) -> String {
     let Counts { sent, answered, lost, died_with_program, idle_closes, .. } = counts;
     format!(
-        "{step:<34} {time:>7} {members:>7} {sent:>6} {answered:>8} {lost:>4} {died_with_program:>4} {idle_closes:>4}\n"
+        "{step:<33} {time:>7} {members:>7} {sent:>6} {answered:>8} {lost:>4} {died_with_program:>4} {idle_closes:>4}\n"
     )
 }
 
@@ -49,7 +49,7 @@ mod tests {
         let row = Row { step: "a step", time: Duration::from_millis(12_340), members: 8, counts };
         let text = render(&[row], &counts);
         assert!(
-            text.contains("a step                              12.3 s       8 123456   123400    1"),
+            text.contains("a step                             12.3 s       8 123456   123400    1"),
             "{text}"
         );
         assert!(text.lines().take(3).all(|line| line.len() <= 80), "{text}");
