@@ -11,6 +11,8 @@ use baton_sys::held::HeldPorts;
 use baton_sys::selector::{self, Choice, HELD_PORTS};
 use baton_sys::socket;
 
+use crate::log;
+
 /// How often a position is asked whose it is while the group is learnt: a live program may accept the
 /// question before its queue is looked at.
 const QUESTIONS: usize = 50;
@@ -37,6 +39,7 @@ pub struct Group {
     held: HeldPorts,
     questions: usize,
     serving: Slot,
+    spares: usize,
 }
 
 impl Group {
@@ -57,6 +60,7 @@ impl Group {
                 held,
                 questions: 0,
                 serving: Slot(0),
+                spares: 0,
             }),
             Err(source) => {
                 Err(GroupError { what: "opening", name: listen.name, address: listen.address, source })
@@ -90,27 +94,32 @@ impl Group {
         self.sockets.get(slot.0 as usize).cloned()
     }
 
-    /// Has at least this many slots.
-    pub fn open_slots(&mut self, count: usize) -> Result<(), GroupError> {
-        while self.sockets.len() < count {
-            let socket = socket::join_group(self.listen.address, self.listen.backlog);
-            let socket = socket.map_err(|source| self.failed("adding a socket to", source))?;
-            self.order.push(self.sockets.len());
-            self.sockets.push(Arc::new(socket));
+    /// Gives new connections to one slot and private ones to another, from this moment on, with at least so
+    /// many others behind them.
+    pub fn select(&mut self, serving: Slot, private: Slot, spares: usize) -> Result<(), GroupError> {
+        self.take_back_what_left();
+        while self.sockets.len() <= serving.max(private).0 as usize {
+            self.add()?;
         }
-        Ok(())
+        let (everybody, probes) = (self.position(serving)?, self.position(private)?);
+        while self.order.len() <= everybody.max(probes) as usize + spares {
+            // Without a spare it works as well, until a program leaves the group.
+            if let Err(error) = self.add() {
+                log::say(log::chain(&error));
+                break;
+            }
+        }
+        self.serving = serving;
+        self.spares = spares;
+        self.attach(Choice { serving: everybody, private: probes, held: self.held.first() })
     }
 
-    /// Gives new connections to one slot and private ones to another, from this moment on.
-    pub fn select(&mut self, serving: Slot, private: Slot) -> Result<(), GroupError> {
-        self.serving = serving;
-        self.take_back_what_left();
-        let choice = Choice {
-            serving: self.position(serving)?,
-            private: self.position(private)?,
-            held: self.held.first(),
-        };
-        self.attach(choice)
+    fn add(&mut self) -> Result<(), GroupError> {
+        let socket = socket::join_group(self.listen.address, self.listen.backlog);
+        let socket = socket.map_err(|source| self.failed("adding a socket to", source))?;
+        self.order.push(self.sockets.len());
+        self.sockets.push(Arc::new(socket));
+        Ok(())
     }
 
     /// Makes a slot fit for its next owner. Nobody else may hold its socket.
@@ -129,7 +138,7 @@ impl Group {
             return Ok(());
         }
         self.learn_order()?;
-        self.select(self.serving, slot)?;
+        self.select(self.serving, slot, self.spares)?;
         match self.answers_at(slot) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.failed("finding a socket of", io::ErrorKind::NotFound.into())),
@@ -167,12 +176,13 @@ impl Group {
     fn answers_at(&mut self, slot: Slot) -> io::Result<bool> {
         let Some(socket) = self.socket(slot) else { return Ok(false) };
         let question = self.connect_privately()?;
-        let arrived = socket::queue(socket.as_fd())?.waiting > 0;
-        if arrived {
+        let arrived = socket::queue(socket.as_fd())?.waiting;
+        // Nobody else holds the socket: whatever waits there are questions.
+        for _ in 0..arrived {
             drop(socket::accept(socket.as_fd())?);
         }
         drop(question);
-        Ok(arrived)
+        Ok(arrived > 0)
     }
 
     /// A private connection, from the first held port that is free: probes may have some of them.
@@ -205,10 +215,10 @@ impl Group {
             let private = position as u32;
             self.attach(Choice { serving, private, held: self.held.first() })?;
             for _ in 0..QUESTIONS {
+                let before = self.waiting();
                 let question = self.connect_privately().map_err(|source| self.failed("asking", source))?;
-                let waits =
-                    |socket: &Arc<OwnedFd>| socket::queue(socket.as_fd()).is_ok_and(|q| q.waiting > 0);
-                *owner = self.sockets.iter().position(waits);
+                let after = self.waiting();
+                *owner = before.iter().zip(&after).position(|(before, after)| after > before);
                 drop(question);
                 if owner.is_some() {
                     break;
@@ -225,11 +235,86 @@ impl Group {
         Ok(())
     }
 
+    /// How many connections wait, by slot.
+    fn waiting(&self) -> Vec<u32> {
+        self.sockets
+            .iter()
+            .map(|socket| socket::queue(socket.as_fd()).map_or(0, |queue| queue.waiting))
+            .collect()
+    }
+
     fn unknown(&self, slot: Slot) -> GroupError {
         self.failed("finding a socket of", io::Error::other(format!("there is no slot {}", slot.0)))
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> GroupError {
         GroupError { what, name: self.listen.name.clone(), address: self.listen.address, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use baton_core::run::Handover;
+    use std::net::TcpStream;
+
+    fn group() -> Group {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Group::open(Listen { name: "http".into(), address, handover: Handover::Inherit, backlog: 64 })
+            .unwrap()
+    }
+
+    /// A program that calls `shutdown` on its listener takes it out of the group.
+    fn leave(group: &Group, slot: u32) {
+        let socket = group.socket(Slot(slot)).unwrap();
+        rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
+    }
+
+    fn empty(group: &Group) {
+        for (socket, waiting) in group.sockets.iter().zip(group.waiting()) {
+            (0..waiting).for_each(|_| drop(socket::accept(socket.as_fd()).unwrap()));
+        }
+    }
+
+    /// Connects as everybody does, and tells where that ended.
+    fn reached(group: &Group) -> Vec<usize> {
+        empty(group);
+        let _clients: Vec<TcpStream> =
+            (0..20).map(|_| TcpStream::connect(group.reached_at()).unwrap()).collect();
+        let found = group.waiting().into_iter().enumerate().filter(|(_, waiting)| *waiting > 0);
+        let found = found.map(|(slot, _)| slot).collect();
+        empty(group);
+        found
+    }
+
+    #[test]
+    fn programs_that_leave_the_group_move_nobody_who_is_named() {
+        let mut group = group();
+        group.select(Slot(0), Slot(1), 2).unwrap();
+        group.prepare(Slot(1)).unwrap();
+        // Each one that served leaves when it is replaced, in turns between two slots.
+        let mut serving = 1;
+        for _ in 0..6 {
+            group.select(Slot(serving), Slot(serving), 2).unwrap();
+            assert_eq!(reached(&group), [serving as usize]);
+            let other = if serving == 1 { 2 } else { 1 };
+            leave(&group, other);
+            assert_eq!(reached(&group), [serving as usize], "somebody else has left: {:?}", group.order);
+            group.select(Slot(serving), Slot(other), 2).unwrap();
+            group.prepare(Slot(other)).unwrap();
+            serving = other;
+        }
+    }
+
+    #[test]
+    fn an_order_that_was_changed_from_outside_is_learnt_again() {
+        let mut group = group();
+        group.select(Slot(0), Slot(1), 2).unwrap();
+        group.order.swap(1, 3);
+        group.select(Slot(0), Slot(1), 2).unwrap();
+        group.prepare(Slot(1)).unwrap();
+        assert!(group.order.iter().copied().eq(0..group.order.len()), "{:?}", group.order);
+        group.select(Slot(1), Slot(1), 2).unwrap();
+        assert_eq!(reached(&group), [1]);
     }
 }

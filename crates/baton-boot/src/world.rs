@@ -75,7 +75,8 @@ pub struct World {
     runs: BTreeMap<GenerationId, Run>,
     events: mpsc::UnboundedSender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
-    slots: usize,
+    /// How many sockets there must be behind those that the selector names.
+    spares: usize,
     /// What generations that are gone wrote at last, the newest at the end.
     last_words: VecDeque<(GenerationId, LastLines)>,
 }
@@ -96,7 +97,7 @@ impl World {
             runs: BTreeMap::new(),
             events,
             strays,
-            slots: 1,
+            spares: 1,
             last_words: VecDeque::new(),
         }
     }
@@ -104,7 +105,7 @@ impl World {
     /// Does one thing. What is to be said is said; the exit code is the caller's business.
     pub fn perform(&mut self, command: Command) {
         match command {
-            Command::Open(slots) => self.slots = self.slots.max(slots),
+            Command::Spare(count) => self.spares = count,
             Command::Select { serving, private } => self.select(serving, private),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::Probe { generation, private } => self.probe(generation, private),
@@ -161,11 +162,9 @@ impl World {
     fn select(&mut self, serving: Slot, private: Slot) {
         for group in &mut self.groups {
             // The selector stays as it was: whoever serves goes on serving.
-            // Spares that cannot be opened are no reason to send clients to the wrong place.
-            for done in [group.open_slots(self.slots), group.select(serving, private)] {
-                if let Err(error) = done {
-                    log::say(log::chain(&error));
-                }
+            // The selector stays as it was: whoever serves goes on serving.
+            if let Err(error) = group.select(serving, private, self.spares) {
+                log::say(log::chain(&error));
             }
         }
     }
@@ -243,9 +242,8 @@ impl World {
             self.groups = groups?;
             self.opened = true;
             for group in &mut self.groups {
-                group.open_slots(self.slots)?;
                 // Until somebody is healthy, connections wait at the first slot, which no program has.
-                group.select(Slot(0), slot)?;
+                group.select(Slot(0), slot, self.spares)?;
             }
         } else if !self.groups.iter().map(Group::listen).eq(wanted.iter()) {
             let names = |listens: &mut dyn Iterator<Item = &Listen>| {

@@ -419,7 +419,8 @@ impl Supervisor {
         let id = GenerationId(self.next_id);
         self.next_id += 1;
         let others = self.generations.iter().filter(|g| g.state != State::Gone).count();
-        out.push(Command::Open(self.slots.needed(slot.max(self.serving_slot), others)));
+        // Anyone else may leave the group; the one that is launched may, too, once it has been replaced.
+        out.push(Command::Spare(others + 1));
         // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
         let private = if slot == self.serving_slot { self.private_slot() } else { slot };
         out.push(Command::Select { serving: self.serving_slot, private });

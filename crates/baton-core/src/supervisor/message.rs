@@ -56,8 +56,8 @@ pub enum Order {
 /// Something to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Have at least this many slots open.
-    Open(usize),
+    /// From now on have at least this many sockets behind those that the selector names.
+    Spare(usize),
     /// Give new connections to `serving`, private ones to `private`.
     Select {
         /// Whom everybody reaches.

@@ -1,9 +1,9 @@
 //! Slots: sets of listening sockets, one socket per listener, that generations take turns to own.
 //!
 //! A socket that leaves a reuseport group moves the last one to its index, and nothing makes that atomic with
-//! the selector. So slots never leave: when a generation is gone, its slot waits for the next one. Behind the
-//! highest slot that the selector names there are always spare ones, as many as other generations live: should
-//! a program take a socket out of the group, a spare moves and not a named one.
+//! the selector. So slots never leave: when a generation is gone, its slot waits for the next one. Behind those
+//! that the selector names there are always others, at least as many as other generations live: should a
+//! program take a socket out of the group, one of those moves and not a named one.
 
 use alloc::vec::Vec;
 
@@ -63,12 +63,6 @@ impl Slots {
             let (owner_gone, quiet) = (owner_gone || gone, quiet || silent);
             *used = if owner_gone && quiet { Use::Free } else { Use::Leaving { owner_gone, quiet } };
         }
-    }
-
-    /// How many slots must be open when the selector names none above `highest` and `others` generations live
-    /// besides those that it names.
-    pub fn needed(&self, highest: Slot, others: usize) -> usize {
-        self.uses.len().max(highest.0 as usize + 1 + others.max(1))
     }
 }
 

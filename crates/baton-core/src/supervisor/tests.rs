@@ -155,7 +155,7 @@ impl World {
                 self.said.push(fact);
             }
             Command::Exit(code) => self.exit = Some(code),
-            Command::Open(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
+            Command::Spare(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
         }
         None
     }
