@@ -485,3 +485,96 @@ proptest! {
         prop_assert!(world.exit.is_some());
     }
 }
+
+/// A member in every situation that differs for what may happen next.
+fn situations() -> Vec<(&'static str, World)> {
+    let starting = || {
+        let mut world = World::serving(1);
+        world.order(Order::Try(launch(2, 5000)));
+        world
+    };
+    let baking = || {
+        let mut world = starting();
+        world.answer(GenerationId(2), Outcome::Success);
+        world
+    };
+    let with = |mut world: World, act: &dyn Fn(&mut World)| {
+        act(&mut world);
+        world
+    };
+    [
+        ("nothing", World::new()),
+        ("first starts", with(World::new(), &|world| world.order(Order::Try(launch(1, 0))))),
+        ("serving", World::serving(1)),
+        ("candidate starts", starting()),
+        ("candidate is ready", with(starting(), &|world| world.step(Event::Ready(GenerationId(2))))),
+        ("baking with a standby", baking()),
+        ("standby lost", with(baking(), &|world| world.crash(1, 1))),
+        ("draining", with(baking(), &|world| world.pass(Millis(5000), &[2]))),
+        ("handed back", with(baking(), &|world| world.order(Order::HandBack))),
+        ("launched again", with(World::serving(1), &|world| world.crash(1, 1))),
+        ("waiting to be launched again", {
+            with(World::serving(1), &|world| {
+                world.crash(1, 1);
+                world.crash(2, 1);
+            })
+        }),
+        ("unhealthy", with(World::serving(1), &|world| world.pass(Millis::from_secs(5), &[]))),
+        ("stopping", with(World::serving(1), &|world| world.order(Order::Stop))),
+        ("stopping a trial", with(baking(), &|world| world.order(Order::Stop))),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Everything that can be said to a supervisor, about generations that there are and one that there is not.
+fn events() -> Vec<Event> {
+    let mut events = [
+        Event::Order(Order::Try(launch(9, 100))),
+        Event::Order(Order::HandBack),
+        Event::Order(Order::Stop),
+        Event::Order(Order::Forward(Signal::USR1)),
+        Event::Quiet(Slot(0)),
+        Event::Quiet(Slot(7)),
+        Event::Woken,
+    ]
+    .to_vec();
+    for id in [1, 2, 3, 99].map(GenerationId) {
+        events.extend([Event::Started(id), Event::Ready(id), Event::Emptied(id)]);
+        events.extend([Event::Probed(id, Outcome::Success), Event::Probed(id, Outcome::Failure)]);
+        let why = Exit::FailedToStart { why: "no".into(), not_found: true };
+        events.push(Event::FailedToStart(id, why));
+        for exit in [Exit::Code(0), Exit::Code(86), Exit::Signal(Signal::KILL)] {
+            events.extend([true, false].map(|empty| Event::Exited {
+                generation: id,
+                exit: exit.clone(),
+                empty,
+            }));
+        }
+    }
+    events
+}
+
+/// Also what cannot happen, such as the end of a generation that is gone, is answered and changes nothing else.
+#[test]
+fn every_situation_answers_every_event() {
+    for (situation, world) in situations() {
+        for event in events() {
+            let mut machine = world.machine.clone();
+            let before = machine.status();
+            let commands = machine.step(world.now, event.clone());
+            let about = std::format!("{situation}: {event:?}");
+            let serving = machine.generations().iter().filter(|g| g.state == State::Serving).count();
+            assert!(serving <= 1, "{about}: {serving} serve");
+            let ended = commands.iter().any(|command| matches!(command, Command::Exit(_)));
+            assert!(
+                ended || machine.deadline().is_none_or(|at| at > world.now),
+                "{about}: it is due at once"
+            );
+            let stranger = std::format!("{event:?}").contains("GenerationId(99)");
+            if stranger && situation != "stopping" {
+                assert_eq!((machine.status(), commands), (before, Vec::new()), "{about}");
+            }
+        }
+    }
+}
