@@ -1,7 +1,6 @@
 //! In place of the bootloader stands a shell script: what is tested is the process, not what it does.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -16,8 +15,11 @@ const STARTER_DIR: &str = "BATON_TEST_STARTER_DIR";
 
 fn spec(dir: &Path, script: &str) -> Spec {
     let boot = dir.join("boot");
-    fs::write(&boot, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&boot, fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes it: a child that a test beside this one forks just then would hold it open for
+    // writing, and it could not be run.
+    let write = "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\"";
+    let written = Command::new("sh").args(["-c", write]).arg(&boot).arg(script).status().unwrap();
+    assert!(written.success());
     Spec {
         boot,
         server: "http://127.0.0.1:7400".to_owned(),
