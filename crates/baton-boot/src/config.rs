@@ -45,7 +45,7 @@ pub enum Request {
 }
 
 /// Everything that the bootloader was told from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Config {
     /// The settings file, if one was named.
     pub settings: Option<PathBuf>,

@@ -183,11 +183,8 @@ impl Controlled {
     }
 
     /// Whether a launch that has been prepared is still wanted.
-    pub fn wants(&self, launch: &Launch) -> bool {
-        match launch.ticket {
-            Ticket::Deploy { id, .. } => self.member.has_slot(id),
-            Ticket::Restore | Ticket::Replace | Ticket::Reload => true,
-        }
+    pub fn wants(&self, ticket: Ticket) -> bool {
+        self.member.wants(ticket)
     }
 
     /// Verifies a release and has it tried. One that was altered on disk is refused, and fetched again later.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::member::Input;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Launch, Order, Running, Supervisor, Ticket};
+use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket};
 use baton_core::units::Millis;
 use baton_sys::signals::Signals;
 use tokio::sync::mpsc;
@@ -146,20 +146,12 @@ impl Driver {
         }
     }
 
-    /// A launch takes time to prepare, and may come when it is not wanted any more: another deploy is in force,
-    /// or something runs already.
+    /// A launch takes time to prepare, and may come when another deploy is in force.
     fn is_wanted(&self, event: &Event) -> bool {
         match (event, &self.controlled) {
-            (Event::Order(Order::Try(launch)), Some(controlled)) => {
-                let idle = !self.machine.has_work() || self.runs_image();
-                controlled.wants(launch) && (launch.ticket != Ticket::Restore || idle)
-            }
-            _ => true,
+            (Event::Order(Order::Try(launch)), Some(controlled)) => controlled.wants(launch.ticket),
+            (_, _) => true,
         }
-    }
-
-    fn runs_image(&self) -> bool {
-        self.machine.serving_plan().is_some_and(|plan| plan.release == Running::Image)
     }
 
     /// What a signal to the bootloader asks for. What is not listed is the program's.
@@ -231,7 +223,8 @@ impl Driver {
     }
 
     async fn leave(&mut self) {
-        self.world.leave();
+        let left = self.machine.ends_by().map_or(Millis::ZERO, |at| at.since(self.now()));
+        self.world.leave(Duration::from_millis(left.0)).await;
         if let Some(controlled) = self.controlled.take() {
             controlled.leave().await;
         }

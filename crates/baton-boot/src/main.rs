@@ -3,14 +3,17 @@
 mod config;
 mod controlled;
 mod driver;
+mod environment;
 mod group;
 mod image;
+mod listeners;
 mod log;
 mod notify;
 mod output;
 mod place;
 mod probe;
 mod rescue;
+mod runs;
 mod session;
 mod tree;
 mod world;

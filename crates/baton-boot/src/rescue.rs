@@ -33,7 +33,7 @@ pub struct Stray {
 }
 
 /// One socket of the slot, and where its clients had dialled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Watched {
     /// The bootloader's own copy of the listening socket.
     pub socket: Arc<OwnedFd>,
@@ -46,13 +46,14 @@ pub struct Watched {
 /// A thread, because the sockets must stay as blocking as their program wants them: should both accept at the
 /// same moment, only this thread waits.
 pub fn watch(
-    sockets: Vec<Watched>,
-    owner: Option<Root>,
-    strays: mpsc::UnboundedSender<Stray>,
+    sockets: &[Watched],
+    owner: Option<&Root>,
+    strays: &mpsc::UnboundedSender<Stray>,
     quiet: impl FnOnce() + Send + 'static,
 ) -> std::io::Result<()> {
+    let mut queues: Vec<Queue> = sockets.iter().cloned().map(Queue::new).collect();
+    let (owner, strays) = (owner.cloned(), strays.clone());
     let run = move || {
-        let mut queues: Vec<Queue> = sockets.into_iter().map(Queue::new).collect();
         let mut last = Instant::now();
         while last.elapsed() < HANDSHAKE_GRACE {
             let fds: Vec<BorrowedFd<'_>> = queues.iter().map(|queue| queue.watched.socket.as_fd()).collect();
@@ -61,7 +62,7 @@ pub fn watch(
             // An error here is a signal at worst; the queues say what is true.
             let _ = poll(&mut fds, Some(&WAIT));
             drop(fds);
-            let found = queues.iter_mut().map(|queue| queue.empty(owner, &strays)).max();
+            let found = queues.iter_mut().map(|queue| queue.empty(owner.as_ref(), &strays)).max();
             if found.is_some_and(|found| found != Found::Nothing) {
                 last = Instant::now();
             }
@@ -98,7 +99,7 @@ impl Queue {
     }
 
     /// Forwards what waits, if nobody else reads this queue.
-    fn empty(&mut self, owner: Option<Root>, strays: &mpsc::UnboundedSender<Stray>) -> Found {
+    fn empty(&mut self, owner: Option<&Root>, strays: &mpsc::UnboundedSender<Stray>) -> Found {
         let waiting = socket::queue(self.watched.socket.as_fd()).map_or(0, |queue| queue.waiting);
         if waiting != self.seen.0 {
             self.seen = (waiting, Instant::now());
@@ -123,7 +124,7 @@ impl Queue {
     }
 
     /// Whether a process of the generation has the socket open; where that cannot be known, it may.
-    fn is_held(&self, owner: Option<Root>) -> bool {
+    fn is_held(&self, owner: Option<&Root>) -> bool {
         let Some(owner) = owner else { return false };
         let held = || {
             let pids: Vec<i32> = tree::of(owner).ok()?.iter().map(|process| process.pid).collect();

@@ -1,12 +1,14 @@
 //! Which processes belong to a generation.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use baton_core::ids::GenerationId;
+use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
 /// The main process of a generation: the leader of its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Whose.
     pub generation: GenerationId,
@@ -14,32 +16,50 @@ pub struct Root {
     pub pid: i32,
     /// When it was started, in kernel ticks: once it is gone, its pid may be somebody else's.
     pub started: Option<u64>,
+    /// The inodes of the listening sockets that it was given.
+    pub sockets: Vec<u64>,
 }
 
 /// The living processes of a generation, its main process included.
 ///
-/// A process belongs to it by its session, by descent from one that belongs to it, or, for one that left its
-/// session and lost its parents, by the generation that it was started with.
-pub fn of(root: Root) -> std::io::Result<Vec<Process>> {
+/// A process belongs to it by its session or by descent from one that belongs to it. One that left its session
+/// and lost its parents belongs to the generation that it was started with, or whose sockets it has: as long
+/// as it may accept what is meant for a successor, the generation is not gone.
+pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
     let all = process::all()?;
-    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    let me = own_pid();
     let started_with = |process: &Process| process::started_with(process.pid, "BATON_GENERATION");
     Ok(members(root, &all, |process| {
-        process.parent == me && started_with(process).is_some_and(|id| id == root.generation.to_string())
+        process.parent == me
+            && (started_with(process).is_some_and(|id| id == root.generation.to_string())
+                || holds_any(process, &root.sockets))
     }))
 }
 
-fn members(root: Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Vec<Process> {
-    let mut pids: BTreeSet<i32> = BTreeSet::new();
+fn holds_any(process: &Process, sockets: &[u64]) -> bool {
+    // What cannot be looked into belongs to somebody who got nothing from us.
+    sockets.iter().any(|socket| process::holds_socket(&[process.pid], *socket) == Some(true))
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap_or_default()
+}
+
+fn members(root: &Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Vec<Process> {
     // While a session has members its number is not given away, so a stranger with it means there are none.
     let reused = all.iter().any(|process| process.pid == root.pid && Some(process.started) != root.started);
+    closure(all, |process| {
+        (!reused && (process.pid == root.pid || process.session == root.pid)) || marked(process)
+    })
+}
+
+/// The living among those that belong and their descendants.
+fn closure(all: &[Process], belongs: impl Fn(&Process) -> bool) -> Vec<Process> {
+    let mut pids: BTreeSet<i32> = BTreeSet::new();
     loop {
         let before = pids.len();
         for process in all {
-            let belongs = (!reused && (process.pid == root.pid || process.session == root.pid))
-                || pids.contains(&process.parent)
-                || (!pids.contains(&process.pid) && marked(process));
-            if belongs {
+            if !pids.contains(&process.pid) && (pids.contains(&process.parent) || belongs(process)) {
                 pids.insert(process.pid);
             }
         }
@@ -48,6 +68,38 @@ fn members(root: Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Ve
         }
     }
     all.iter().filter(|process| pids.contains(&process.pid) && !process.zombie).copied().collect()
+}
+
+/// How often to look whether strays have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How much of the time is kept for the kernel to bury what is killed.
+const BURIAL: Duration = Duration::from_millis(500);
+
+/// Ends every process that descends from this one, when no generation is left: those that nothing tied to any.
+/// They are asked, and killed when `limit` is nearly over.
+pub async fn end_strays(limit: Duration) {
+    let end = tokio::time::Instant::now() + limit;
+    for (signal, until) in [(Signal::TERM, end.checked_sub(BURIAL).unwrap_or(end)), (Signal::KILL, end)] {
+        let left = strays();
+        if left.is_empty() {
+            return;
+        }
+        for process in left {
+            // One that has ended meanwhile is as good; one that we may not signal we cannot end.
+            let _ = process::signal(process, signal);
+            let _ = process::signal(process, Signal::CONT);
+        }
+        while tokio::time::Instant::now() < until && !strays().is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+fn strays() -> Vec<Process> {
+    while matches!(process::reap(), Ok(Some(_))) {}
+    let me = own_pid();
+    // Where processes cannot be listed there is nobody to name.
+    closure(&process::all().unwrap_or_default(), |process| process.parent == me)
 }
 
 #[cfg(test)]
@@ -73,14 +125,14 @@ mod tests {
             process(21, 20, 20),
             Process { zombie: true, ..process(15, 10, 10) },
         ];
-        let root = Root { generation: GenerationId(1), pid: 10, started: Some(0) };
+        let root = Root { generation: GenerationId(1), pid: 10, started: Some(0), sockets: Vec::new() };
         let found = |marked: &[i32]| {
-            let found = members(root, &all, |process| marked.contains(&process.pid));
+            let found = members(&root, &all, |process| marked.contains(&process.pid));
             found.iter().map(|process| process.pid).collect::<Vec<_>>()
         };
         assert_eq!(found(&[]), [10, 11, 12]);
         assert_eq!(found(&[13]), [10, 11, 12, 13, 14]);
-        let stranger = Root { started: Some(7), ..root };
-        assert_eq!(members(stranger, &all, |_| false), []);
+        let stranger = Root { started: Some(7), ..root.clone() };
+        assert_eq!(members(&stranger, &all, |_| false), []);
     }
 }

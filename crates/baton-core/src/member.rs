@@ -244,10 +244,12 @@ impl Member {
 
     fn standing(&self) -> Standing {
         let Some(wish) = &self.wish else { return Standing::Behind };
-        match &self.status.trial {
-            Some((Ticket::Deploy { .. }, TrialState::Trying)) => return Standing::Trying,
-            Some((Ticket::Deploy { .. }, TrialState::Proving)) => return Standing::Proving,
-            _ => {}
+        if let Some((Ticket::Deploy { .. }, trial)) = &self.status.trial {
+            match trial {
+                TrialState::Trying => return Standing::Trying,
+                TrialState::Proving => return Standing::Proving,
+                TrialState::Proven | TrialState::Refused { .. } | TrialState::Dropped => {}
+            }
         }
         if let Some(refusal) = &self.refusal {
             return Standing::Refused(refusal.clone());
@@ -364,10 +366,13 @@ impl Member {
         self.committed.is_none() && !runs_release && !self.base_tried
     }
 
-    /// Whether the deploy is still the one to obey, and this member has a slot of it: what takes time to
-    /// prepare may come too late.
-    pub fn has_slot(&self, deploy: DeployId) -> bool {
-        self.obeys(deploy) && self.slot.is_some()
+    /// Whether a launch on this ticket is still wanted, which took time to prepare: a deploy must still be the
+    /// one to obey, and this member must have a slot of it.
+    pub fn wants(&self, ticket: Ticket) -> bool {
+        match ticket {
+            Ticket::Deploy { id, .. } => self.obeys(id) && self.slot.is_some(),
+            Ticket::Restore | Ticket::Replace | Ticket::Reload => true,
+        }
     }
 
     /// Whether a release that came without a slot may be committed: only what the whole fleet runs, by a

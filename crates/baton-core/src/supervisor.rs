@@ -43,6 +43,8 @@ use trial::Trial;
 pub const SETTLE: Millis = Millis::from_secs(1);
 /// A program that asks to be relaunched sooner than this after its launch is crashing in disguise.
 const RELAUNCH_AGE_MIN: Millis = Millis::from_secs(1);
+/// When to try again to select somebody. The kernel refuses only when it has no memory for it.
+const SELECT_AGAIN: Millis = Millis(100);
 
 /// The generations of one member.
 #[derive(Debug, Clone)]
@@ -61,6 +63,10 @@ pub struct Supervisor {
     restart: Option<Restart>,
     backoff: Backoff,
     stop: Option<Stop>,
+    /// A reload that was asked for while another one was being judged.
+    reload: Option<Launch>,
+    /// When to select once more what could not be selected.
+    select_at: Option<Millis>,
     next_id: u32,
 }
 
@@ -97,6 +103,8 @@ impl Supervisor {
             restart: None,
             backoff: Backoff::new(MAX_RESTARTS_DEFAULT),
             stop: None,
+            reload: None,
+            select_at: None,
             next_id: 1,
         }
     }
@@ -113,6 +121,7 @@ impl Supervisor {
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::Emptied(id) => self.on_emptied(now, id, &mut out),
             Event::Quiet(slot) => self.slots.quiet(slot),
+            Event::NotSelected => self.select_at = Some(now + SELECT_AGAIN),
             Event::Woken => {}
         }
         self.pass_time(now, &mut out);
@@ -125,7 +134,7 @@ impl Supervisor {
         let bake = self.trial.as_ref().and_then(Trial::baked_at);
         let restart = self.restart_at();
         let stop = self.stop.as_ref().map(Stop::gives_up_at);
-        generations.chain(bake).chain(restart).chain(stop).min()
+        generations.chain(bake).chain(restart).chain(stop).chain(self.select_at).min()
     }
 
     /// How things stand.
@@ -156,6 +165,11 @@ impl Supervisor {
         self.stop.is_some()
     }
 
+    /// When the member ends at the latest, once it is being stopped.
+    pub fn ends_by(&self) -> Option<Millis> {
+        self.stop.as_ref().map(Stop::gives_up_at)
+    }
+
     /// Whether anything runs, or is to be launched again.
     pub fn has_work(&self) -> bool {
         !self.generations.is_empty() || self.restart.is_some()
@@ -172,9 +186,26 @@ impl Supervisor {
             Order::Stop => self.on_stop(now, out),
             Order::Forward(signal) => self.forward(signal, out),
             Order::Try(_) | Order::HandBack if self.stop.is_some() => {}
-            Order::Try(launch) => self.try_plan(now, launch, out),
+            // It took time to prepare, and meanwhile something else runs.
+            Order::Try(launch) if launch.ticket == Ticket::Restore && !self.misses(&launch.plan) => {}
+            // What was asked for meanwhile may be newer than what is being judged; one more covers them all.
+            Order::Try(launch) if launch.ticket == Ticket::Reload && self.judges_reload() => {
+                if self.reload.replace(launch).is_none() {
+                    out.push(Command::Say(Fact::ReloadWaits));
+                }
+            }
+            Order::Try(launch) => {
+                self.reload = None;
+                self.try_plan(now, launch, out);
+            }
             Order::HandBack => self.end_trial(now, &Reason::TakenBack, out),
         }
+    }
+
+    /// Whether nothing runs yet that this plan would bring, or only what the image brought.
+    fn misses(&self, plan: &Plan) -> bool {
+        let image = self.serving_plan().is_some_and(|serving| serving.release == Running::Image);
+        !self.has_work() || (image && plan.release != Running::Image)
     }
 
     fn on_started(&mut self, now: Millis, id: GenerationId) {
@@ -354,6 +385,15 @@ impl Supervisor {
             && let Some(restart) = self.restart.take()
         {
             self.relaunch(now, restart, out);
+        }
+        if self.select_at.take_if(|at| *at <= now).is_some() {
+            self.select(out);
+        }
+        if !self.judges_reload()
+            && let Some(launch) = self.reload.take()
+        {
+            self.try_plan(now, launch, out);
+            return self.pass_time(now, out);
         }
         // Only now: what has ended during this step must still be found above.
         self.generations.retain(|g| g.state != State::Gone);

@@ -195,11 +195,17 @@ fn a_trial_that_was_dropped_or_could_not_be_launched_uses_its_slot_again() {
 fn p12_a_launch_that_took_long_is_not_wanted_by_another_deploy() {
     let mut member = staged();
     member.step(Millis(0), grant(2));
-    assert!(member.has_slot(DeployId::from_bytes([2; 16])));
+    let ticket =
+        |number| Ticket::Deploy { id: DeployId::from_bytes([number; 16]), epoch: Epoch(number.into()) };
+    let wanted = |member: &Member| {
+        [Ticket::Restore, Ticket::Replace, Ticket::Reload, ticket(2), ticket(3)]
+            .map(|ticket| member.wants(ticket))
+    };
+    assert_eq!(wanted(&member), [true, true, true, true, false]);
     let next = wish(3, Purpose::Rollback, OLD);
     member.step(Millis(1), Input::Wish(next));
     member.step(Millis(1), Input::Remembered(next.seen));
-    assert!(!member.has_slot(DeployId::from_bytes([2; 16])));
+    assert_eq!(wanted(&member), [true, true, true, false, false], "the next one has given no slot yet");
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub enum Event {
     Emptied(GenerationId),
     /// Nothing has landed on a slot that is being rescued for long enough.
     Quiet(Slot),
+    /// The last [`Command::Select`] failed: everybody reaches whom they reached before.
+    NotSelected,
     /// The deadline has passed.
     Woken,
 }
@@ -58,7 +60,8 @@ pub enum Order {
 pub enum Command {
     /// From now on have at least this many sockets behind those that the selector names.
     Spare(usize),
-    /// Give new connections to `serving`, private ones to `private`.
+    /// Give new connections to `serving`, private ones to `private`; where that fails, [`Event::NotSelected`]
+    /// follows, and a generation that is spawned after it is not started.
     Select {
         /// Whom everybody reaches.
         serving: Slot,

@@ -83,6 +83,8 @@ pub enum Fact {
     GivenUp(GenerationId, Reason),
     /// No process of a generation is left.
     Gone(GenerationId, Option<Reason>),
+    /// A reload was asked for while the candidate of another one is being judged.
+    ReloadWaits,
     /// The container is being stopped.
     Stopping,
     /// A fault in the bootloader itself.
@@ -110,6 +112,7 @@ impl fmt::Display for Fact {
             Self::GivenUp(id, cause) => write!(f, "generation {id} failed ({cause}); not launching it again"),
             Self::Gone(id, None) => write!(f, "generation {id} is gone"),
             Self::Gone(id, Some(cause)) => write!(f, "generation {id} is gone: {cause}"),
+            Self::ReloadWaits => f.write_str("a reload is under way; reloading once more when it is judged"),
             Self::Stopping => f.write_str("stopping"),
             Self::Fault(id, illegal) => write!(f, "fault in generation {id}: {illegal}; please report this"),
         }

@@ -77,6 +77,8 @@ impl Supervisor {
         });
         self.trial = None;
         self.restart = None;
+        self.reload = None;
+        self.select_at = None;
         out.push(Command::Say(Fact::Stopping));
         // Clients of a container that ends are better refused at once than left in a queue that nobody reads;
         // but with a candidate in the group its sockets must stay where the selector expects them.

@@ -59,8 +59,13 @@ fn release(number: u8) -> Running {
 }
 
 fn launch(number: u8, bake: u64) -> Launch {
-    let ticket = Ticket::Reload;
+    let id = crate::ids::DeployId::from_bytes([number; 16]);
+    let ticket = Ticket::Deploy { id, epoch: crate::ids::Epoch(number.into()) };
     Launch { plan: Arc::new(Plan::new(release(number), settings())), ticket, bake: Millis(bake) }
+}
+
+fn reload(number: u8, bake: u64) -> Launch {
+    Launch { ticket: Ticket::Reload, ..launch(number, bake) }
 }
 
 impl World {
@@ -311,6 +316,51 @@ fn a_new_trial_hands_an_unproven_one_back_first() {
 }
 
 #[test]
+fn reloads_that_are_asked_for_during_a_reload_become_one() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(reload(1, 1000)));
+    for number in 2..50 {
+        world.order(Order::Try(reload(number, 1000)));
+    }
+    assert_eq!(world.processes.len(), 2, "one candidate at a time");
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.processes.len(), 3);
+    world.answer(GenerationId(3), Outcome::Success);
+    world.pass(SECOND, &[1, 2, 3]);
+    assert_eq!(world.machine.status().serving, Some(release(49)), "the last one asked for");
+    assert_eq!(world.machine.generations().iter().map(|g| g.id.0).max(), Some(3));
+}
+
+#[test]
+fn what_was_to_be_restored_does_not_push_aside_what_runs_by_now() {
+    let restore = |number| Launch { ticket: Ticket::Restore, ..launch(number, 0) };
+    let mut world = World::serving(1);
+    world.order(Order::Try(restore(2)));
+    assert_eq!(world.processes.len(), 1);
+    // What the image brought only runs until there is a release.
+    let mut world = World::new();
+    let image = Plan { release: Running::Image, ..(*launch(0, 0).plan).clone() };
+    world.order(Order::Try(Launch { plan: image.into(), ..restore(0) }));
+    world.answer(GenerationId(1), Outcome::Success);
+    world.order(Order::Try(restore(2)));
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.machine.status().serving, Some(release(2)));
+}
+
+#[test]
+fn what_could_not_be_selected_is_selected_again() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 5000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    let wanted = world.selected;
+    world.step(Event::NotSelected);
+    world.selected = (Slot(0), Slot(0));
+    world.pass(Millis(200), &[1, 2]);
+    assert_eq!(world.selected, wanted);
+    assert!(world.machine.deadline().is_none_or(|at| at.since(world.now) > Millis(500)), "once was enough");
+}
+
+#[test]
 fn a_hung_program_is_replaced_by_a_fresh_one_and_serves_until_then() {
     let mut world = World::serving(1);
     world.pass(Millis::from_secs(5), &[]);
@@ -440,6 +490,7 @@ impl World {
 
     fn take(&mut self, step: Step) {
         match step {
+            Step::Try(number, bake) if number % 2 == 0 => self.order(Order::Try(reload(number, bake))),
             Step::Try(number, bake) => self.order(Order::Try(launch(number, bake))),
             Step::HandBack => self.order(Order::HandBack),
             Step::Answer(which, good) => {
@@ -531,7 +582,9 @@ fn situations() -> Vec<(&'static str, World)> {
 fn events() -> Vec<Event> {
     let mut events = [
         Event::Order(Order::Try(launch(9, 100))),
+        Event::Order(Order::Try(reload(9, 100))),
         Event::Order(Order::HandBack),
+        Event::NotSelected,
         Event::Order(Order::Stop),
         Event::Order(Order::Forward(Signal::USR1)),
         Event::Quiet(Slot(0)),

@@ -210,6 +210,16 @@ impl Supervisor {
         self.last_trial = Some((trial.ticket, TrialState::ended(id, cause)));
     }
 
+    /// Whether somebody asked for a reload, and its candidate is still being judged.
+    pub(super) fn judges_reload(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.ticket == Ticket::Reload && trial.baked_at.is_none())
+    }
+
+    /// Everybody to who serves, private connections to the candidate.
+    pub(super) fn select(&self, out: &mut Vec<Command>) {
+        out.push(Command::Select { serving: self.serving_slot, private: self.private_slot() });
+    }
+
     fn select_serving_alone(&self, out: &mut Vec<Command>) {
         out.push(Command::Select { serving: self.serving_slot, private: self.serving_slot });
     }

@@ -189,3 +189,75 @@ fn f2_a_killed_bootloader_takes_its_program_along() {
     again.wait_for(" serves, ", 1);
     assert!(again.stop().success());
 }
+
+/// Beside its program, the first generation leaves a process behind that has nothing of it but its socket: no
+/// parent, no session, no environment.
+const LEAVES_A_DAEMON: &str = r#"
+import os, sys
+if os.environ["BATON_GENERATION"] == "1" and os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.set_inheritable(3, True)
+        accept = "import socket, os; open('daemon', 'w').write(str(os.getpid())); socket.socket(fileno=3).accept()"
+        os.execve(sys.executable, [sys.executable, "-c", accept], {})
+    os._exit(0)
+os.execv(sys.executable, [sys.executable, "server.py"])
+"#;
+
+#[test]
+fn p5_a_daemon_that_keeps_the_socket_of_its_generation_ends_with_it() {
+    let folder = Folder::with_example("python");
+    folder.write("launch.py", LEAVES_A_DAEMON);
+    folder.change("baton.toml", "server.py", "launch.py");
+    let address = free_address();
+    let boot = Boot::start(&folder, &[], &[("BATON_LISTEN", &format!("http={address}"))]);
+    let daemon = wait_for("the daemon", || folder.read("daemon").parse().ok().and_then(Pid::from_raw));
+    boot.wait_for(" serves, ", 1);
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 1 is gone", 1);
+    assert!(rustix::process::test_kill_process(daemon).is_err(), "the daemon still accepts: {}", boot.log());
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn p19_a_process_that_nothing_ties_to_a_generation_ends_with_the_bootloader() {
+    let folder = Folder::empty();
+    folder.write(
+        "daemon.sh",
+        "trap 'sleep 0.3; echo finished > finished; exit' TERM; echo $$ > daemon; while :; do sleep 0.1; done",
+    );
+    let leave = "setsid env -i sh daemon.sh & while [ ! -s daemon ]; do :; done; exit 3";
+    let boot = Boot::start(&folder, &["--", "sh", "-c", leave], &[]);
+    assert_eq!(boot.exit().code(), Some(3));
+    assert_eq!(folder.read("finished"), "finished\n", "it had no time to finish");
+}
+
+/// Says on its own that it is ready when it is told to by a file.
+const SAYS_READY: &str = r#"
+import os, socket, time
+open("notify", "w").write(os.environ["NOTIFY_SOCKET"])
+while not os.path.exists("ready"):
+    time.sleep(0.01)
+address = os.environ["NOTIFY_SOCKET"].replace("@", "\0", 1)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"READY=1", address)
+time.sleep(1000)
+"#;
+
+#[test]
+fn only_the_programs_own_word_makes_it_ready() {
+    use std::os::linux::net::SocketAddrExt;
+    let folder = Folder::empty();
+    folder.write("program.py", SAYS_READY);
+    let run = "command = [\"python3\", \"program.py\"]\nready = \"notify\"\nhealth.startup_timeout = \"2s\"";
+    folder.write("baton.toml", &format!("service = \"test\"\n[run]\n{run}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    let address = wait_for("its address", || Some(folder.read("notify")).filter(|text| !text.is_empty()));
+    let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(&address[1..]).unwrap();
+    stranger.send_to_addr(b"READY=1", &name).unwrap();
+    boot.wait_for("not healthy within 2 s", 1);
+    assert!(!boot.log().contains(" serves, "), "{}", boot.log());
+    folder.write("ready", "");
+    boot.wait_for(" serves, ", 1);
+    assert!(boot.stop().code() == Some(143));
+}

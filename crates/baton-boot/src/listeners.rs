@@ -1,0 +1,134 @@
+//! Where this member listens.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use baton_core::run::Listen;
+use baton_core::supervisor::{Plan, Slot};
+
+use crate::config::Config;
+use crate::group::{Group, GroupError};
+use crate::log;
+
+/// Why a release cannot listen here.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Sockets are opened once, and handed from one generation to the next.
+    #[error("this release listens on {wanted}, and this member on {have}; start a new member for it")]
+    Other {
+        /// What the release asks for.
+        wanted: String,
+        /// What is open.
+        have: String,
+    },
+    /// The member was told where to have a listener that the release does not know.
+    #[error("BATON_LISTEN names a listener {0:?}, and this release has none of that name")]
+    Unknown(String),
+    /// The kernel refused.
+    #[error(transparent)]
+    Group(#[from] GroupError),
+}
+
+/// The reuseport groups of a member, opened with its first launch.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Where this member listens instead of what its releases say, by name.
+    moved: Vec<(String, std::net::SocketAddr)>,
+    /// `None` until the first launch; a worker's are empty.
+    groups: Option<Vec<Group>>,
+    /// How many sockets there must be behind those that the selector names.
+    pub spares: usize,
+    /// What was wrong with the last selection, until one succeeds.
+    failed: Option<String>,
+}
+
+impl Listeners {
+    /// Nothing is open yet.
+    pub fn new(config: &Config) -> Self {
+        Self { moved: config.listen.clone(), groups: None, spares: 1, failed: None }
+    }
+
+    /// The groups, in the order of the settings.
+    pub fn groups(&mut self) -> &mut [Group] {
+        self.groups.as_deref_mut().unwrap_or_default()
+    }
+
+    /// The listeners, in the order in which a program gets their sockets.
+    pub fn listens(&self) -> Vec<&Listen> {
+        self.groups.iter().flatten().map(Group::listen).collect()
+    }
+
+    /// The bootloader's copies of the sockets of a slot, one of each listener.
+    pub fn sockets(&self, slot: Slot) -> Vec<Arc<OwnedFd>> {
+        self.groups.iter().flatten().filter_map(|group| group.socket(slot)).collect()
+    }
+
+    /// Gives new connections to one slot and private ones to another; `false` when some listener did not.
+    pub fn select(&mut self, serving: Slot, private: Slot) -> bool {
+        let spares = self.spares;
+        self.failed = None;
+        for group in self.groups.iter_mut().flatten() {
+            // The selector stays as it was: whoever serves goes on serving.
+            if let Err(error) = group.select(serving, private, spares) {
+                let error = log::chain(&error);
+                log::say(&error);
+                self.failed.get_or_insert(error);
+            }
+        }
+        self.failed.is_none()
+    }
+
+    /// What is wrong with the selection, if anything is: nothing may be launched that could not be told apart
+    /// from what serves.
+    pub fn fault(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
+    /// Makes a slot fit for a launch of this plan. The first one opens the listeners; later ones must have
+    /// the same.
+    pub fn prepare(&mut self, plan: &Plan, slot: Slot) -> Result<(), ListenError> {
+        let known = |name: &str| plan.settings.listen.iter().any(|listen| listen.name == name);
+        if let Some((name, _)) = self.moved.iter().find(|(name, _)| !known(name)) {
+            return Err(ListenError::Unknown(name.clone()));
+        }
+        let wanted: Vec<Listen> = plan.settings.listen.iter().map(|listen| self.here(listen)).collect();
+        match &self.groups {
+            None => self.open(wanted, slot)?,
+            Some(groups) if groups.iter().map(Group::listen).eq(wanted.iter()) => {}
+            Some(groups) => {
+                let have = names(groups.iter().map(Group::listen));
+                return Err(ListenError::Other { wanted: names(wanted.iter()), have });
+            }
+        }
+        for group in self.groups() {
+            group.prepare(slot)?;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, wanted: Vec<Listen>, candidate: Slot) -> Result<(), GroupError> {
+        let mut groups = wanted.into_iter().map(Group::open).collect::<Result<Vec<Group>, GroupError>>()?;
+        for group in &mut groups {
+            // Until somebody is healthy, connections wait at the first slot, which no program has.
+            group.select(Slot(0), candidate, self.spares)?;
+        }
+        self.groups = Some(groups);
+        Ok(())
+    }
+
+    /// A listener as this member has it.
+    fn here(&self, listen: &Listen) -> Listen {
+        let moved = self.moved.iter().find(|(name, _)| *name == listen.name);
+        Listen { address: moved.map_or(listen.address, |(_, address)| *address), ..listen.clone() }
+    }
+
+    /// Stops listening: from now on clients are refused.
+    pub fn close(&mut self) {
+        self.groups = Some(Vec::new());
+    }
+}
+
+fn names<'a>(listens: impl Iterator<Item = &'a Listen>) -> String {
+    let all: Vec<String> = listens.map(|listen| format!("{}={}", listen.name, listen.address)).collect();
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
+}

@@ -1,0 +1,163 @@
+//! The generations' processes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use baton_core::exit::Exit;
+use baton_core::ids::GenerationId;
+use baton_core::signal::Signal;
+use baton_core::supervisor::{Event, Plan, Scope, Slot};
+use baton_sys::process;
+use tokio::task::JoinHandle;
+
+use crate::log;
+use crate::output::LastLines;
+use crate::tree::{self, Root};
+
+/// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
+const LAST_WORDS: usize = 4;
+
+/// One generation's processes and what was opened for them.
+#[derive(Debug)]
+pub struct Run {
+    /// Its main process, once it was started.
+    pub root: Option<Root>,
+    /// What it runs.
+    pub plan: Arc<Plan>,
+    /// Whose sockets it has.
+    pub slot: Slot,
+    /// What it wrote at last.
+    pub lines: LastLines,
+    /// Hears what it says of itself.
+    pub notices: Option<JoinHandle<()>>,
+    /// The main process has been reaped: its pid may be somebody else's.
+    reaped: bool,
+    /// No process is left.
+    empty: bool,
+}
+
+impl Run {
+    /// One that is about to be started.
+    pub fn new(plan: Arc<Plan>, slot: Slot) -> Self {
+        let lines = LastLines::default();
+        Self { root: None, plan, slot, lines, notices: None, reaped: false, empty: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        let Some(root) = &self.root else { return true };
+        // Where processes cannot be listed, the limit of the stop decides.
+        tree::of(root).is_ok_and(|left| left.iter().all(|process| self.reaped && process.pid == root.pid))
+    }
+
+    fn signal(&self, signal: Signal, scope: Scope) -> io::Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        match scope {
+            Scope::Main if self.reaped => Ok(()),
+            Scope::Main => process::signal_child(root.pid, signal),
+            Scope::Tree => signal_all(tree::of(root)?, signal),
+        }
+    }
+}
+
+/// All generations that are not forgotten.
+#[derive(Debug, Default)]
+pub struct Runs {
+    runs: BTreeMap<GenerationId, Run>,
+    /// What generations that are gone wrote at last, the newest at the end.
+    last_words: VecDeque<(GenerationId, LastLines)>,
+}
+
+impl Runs {
+    /// Adds one.
+    pub fn insert(&mut self, id: GenerationId, run: Run) {
+        self.runs.insert(id, run);
+    }
+
+    /// One of them.
+    pub fn get(&self, id: GenerationId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
+    /// One of them, to change.
+    pub fn get_mut(&mut self, id: GenerationId) -> Option<&mut Run> {
+        self.runs.get_mut(&id)
+    }
+
+    /// The main process of the generation that has this slot, if it has any process left.
+    pub fn owner(&self, slot: Slot) -> Option<Root> {
+        self.runs.values().rfind(|run| run.slot == slot && !run.empty).and_then(|run| run.root.clone())
+    }
+
+    /// Takes the exit status of every child that has ended, and tells what that means.
+    pub fn reap(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        loop {
+            match process::reap() {
+                Ok(Some((pid, exit))) => events.extend(self.ended(pid, exit)),
+                Ok(None) => break,
+                Err(error) => {
+                    log::say(format_args!("cannot reap: {error}"));
+                    break;
+                }
+            }
+        }
+        events.extend(self.emptied());
+        events
+    }
+
+    fn ended(&mut self, pid: i32, exit: Exit) -> Option<Event> {
+        let main = |run: &Run| !run.reaped && run.root.as_ref().is_some_and(|root| root.pid == pid);
+        let (id, run) = self.runs.iter_mut().find(|(_, run)| main(run))?;
+        run.reaped = true;
+        run.empty = run.is_empty();
+        if run.empty {
+            // Nobody writes any more: its last words are on their way, and belong to what is told now.
+            run.lines.wait_for_end();
+        }
+        Some(Event::Exited { generation: *id, exit, empty: run.empty })
+    }
+
+    /// Tells which generations have lost their last process since.
+    pub fn emptied(&mut self) -> Vec<Event> {
+        let mut emptied = Vec::new();
+        for (id, run) in &mut self.runs {
+            if run.reaped && !run.empty && run.is_empty() {
+                run.empty = true;
+                emptied.push(Event::Emptied(*id));
+            }
+        }
+        emptied
+    }
+
+    /// Sends a signal to a generation.
+    pub fn signal(&self, id: GenerationId, signal: Signal, scope: Scope) {
+        if let Some(Err(error)) = self.get(id).map(|run| run.signal(signal, scope)) {
+            log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
+        }
+    }
+
+    /// Lets go of a generation of which no process is left.
+    pub fn forget(&mut self, id: GenerationId) {
+        if let Some(run) = self.runs.remove(&id) {
+            run.notices.inspect(JoinHandle::abort);
+            self.last_words.push_back((id, run.lines));
+            let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+            self.last_words.drain(..surplus);
+        }
+    }
+
+    /// The last lines that a generation wrote.
+    pub fn last_lines(&self, id: GenerationId) -> Vec<String> {
+        let living = self.get(id).map(|run| &run.lines);
+        let gone = || self.last_words.iter().find(|(gone, _)| *gone == id).map(|(_, lines)| lines);
+        living.or_else(gone).map(LastLines::get).unwrap_or_default()
+    }
+}
+
+/// Signals all of them, even if one cannot be; the first reason is told.
+pub fn signal_all(processes: Vec<process::Process>, signal: Signal) -> io::Result<()> {
+    let results: Vec<io::Result<()>> =
+        processes.into_iter().map(|process| process::signal(process, signal)).collect();
+    results.into_iter().collect()
+}
