@@ -1,10 +1,12 @@
-//! Linux, as the bootloader needs it: processes, signals, reuseport sockets and their selector.
+//! Linux, as the bootloader needs it: processes, signals, reuseport sockets and their selector, and what programs
+//! bind.
 //!
 //! The only crate with `unsafe` code. Nothing here decides anything: it does one thing and says how it went.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod held;
+pub mod intercept;
 pub mod parent;
 pub mod process;
 pub mod selector;

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::intercept::filter::{self, Watch};
+
 /// The first descriptor that a program finds its sockets at (`sd_listen_fds(3)`).
 pub const LISTEN_FDS_START: RawFd = 3;
 
@@ -57,6 +59,18 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// What the program binds cannot be watched here: a sandbox refuses it, or a supervisor above this one
+    /// watches already (`EBUSY`). The program did not start; [`spawn`] starts it without.
+    #[error("cannot watch what {program:?} binds: {step} failed")]
+    CannotIntercept {
+        /// Which system call.
+        step: &'static str,
+        /// The program as found.
+        program: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// Where the program of a command is: with a `/` in its name beneath `directory`, else in `PATH` of the
@@ -86,12 +100,42 @@ pub fn find_program(
 /// The caller reaps it. An error that happens in the child before the program runs is returned here, and that
 /// child is reaped here.
 pub fn spawn(what: &Spawn<'_>) -> Result<i32, SpawnError> {
+    let program = program_of(what)?;
+    start(Image::prepare(what, &program, None)?, &program)
+}
+
+/// Starts the program like [`spawn`], so that it and all its descendants wait in `bind` for an answer, and
+/// returns the descriptor on which these calls arrive: for [`Interceptor::start`](crate::intercept::Interceptor),
+/// at once. None of them gains privileges from an executable any more (`PR_SET_NO_NEW_PRIVS`), which the kernel
+/// asks for.
+///
+/// # Errors
+/// [`SpawnError::CannotIntercept`] where this system does not allow it; then nothing runs.
+pub fn spawn_intercepted(what: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError> {
+    let program = program_of(what)?;
+    let refused = |step, source| SpawnError::CannotIntercept { step, program: program.clone(), source };
+    let (watch, handed) = Watch::prepare().map_err(|error| refused("socketpair", error))?;
+    let pid = start(Image::prepare(what, &program, Some(watch))?, &program)?;
+    match filter::take(handed) {
+        Ok(notify) => Ok((pid, notify)),
+        Err(error) => {
+            // Without the descriptor every `bind` of the program would fail.
+            let _ = rustix::process::Pid::from_raw(pid)
+                .map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+            reap(pid);
+            Err(refused("recvmsg", error))
+        }
+    }
+}
+
+fn program_of(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
     let name = what.command.first().map_or("", String::as_str);
-    let program = find_program(name, what.directory, what.environment)?;
-    let image = Image::prepare(what, &program)?;
-    let failed = |step, source| SpawnError::Failed { step, program: program.clone(), source };
-    let (verdict, verdict_out) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|error| failed("pipe", error.into()))?;
+    find_program(name, what.directory, what.environment)
+}
+
+fn start(image: Image, program: &Path) -> Result<i32, SpawnError> {
+    let failed = |step, source| SpawnError::Failed { step, program: program.into(), source };
+    let (verdict, verdict_out) = pipe().map_err(|error| failed("pipe", error))?;
     // SAFETY: the child only runs `Image::become_it`, which keeps to async-signal-safe calls and never returns.
     let pid = match unsafe { libc::fork() } {
         -1 => return Err(failed("fork", io::Error::last_os_error())),
@@ -103,20 +147,30 @@ pub fn spawn(what: &Spawn<'_>) -> Result<i32, SpawnError> {
     // The pipe closes when the program runs; until then it can only carry a verdict.
     let mut report = Vec::new();
     std::fs::File::from(verdict).take(8).read_to_end(&mut report).map_err(|error| failed("read", error))?;
-    match *report.as_slice() {
-        [step, a, b, c, d, ..] => {
-            let mut status = 0;
-            // SAFETY: `pid` is our child, `status` is ours.
-            unsafe { libc::waitpid(pid, &raw mut status, 0) };
-            let step = STEPS.get(usize::from(step)).copied().unwrap_or("start");
-            Err(failed(step, io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]))))
-        }
-        _ => Ok(pid),
+    let [step, a, b, c, d, ..] = *report.as_slice() else { return Ok(pid) };
+    reap(pid);
+    let source = io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+    let step = STEPS.get(usize::from(step)).copied().unwrap_or("start");
+    if filter::STEPS.contains(&step) {
+        return Err(SpawnError::CannotIntercept { step, program: program.into(), source });
     }
+    Err(failed(step, source))
+}
+
+fn reap(pid: i32) {
+    let mut status = 0;
+    // SAFETY: `pid` is our child, `status` is ours.
+    unsafe { libc::waitpid(pid, &raw mut status, 0) };
 }
 
 /// The steps of the child that can fail, as they are named in errors.
-const STEPS: [&str; 5] = ["setsid", "chdir", "dup2", "sigprocmask", "exec"];
+const STEPS: [&str; 8] =
+    ["setsid", "chdir", "dup2", "sigprocmask", "exec", filter::STEPS[0], filter::STEPS[1], filter::STEPS[2]];
+/// Where the steps of the interception start among them.
+const WATCH_STEPS: u8 = 5;
+
+/// The step that failed, as an index in [`STEPS`], and its errno.
+type Failure = (u8, i32);
 
 /// Everything that the child needs, in the form in which the kernel wants it.
 struct Image {
@@ -130,6 +184,7 @@ struct Image {
     listen_pid: Option<usize>,
     /// From which descriptor to which, targets ascending from 0.
     descriptors: Vec<(RawFd, RawFd)>,
+    watch: Option<Watch>,
     _input: OwnedFd,
 }
 
@@ -138,7 +193,7 @@ const LISTEN_PID: &str = "LISTEN_PID=";
 const PID_ROOM: usize = 12;
 
 impl Image {
-    fn prepare(what: &Spawn<'_>, program: &Path) -> Result<Self, SpawnError> {
+    fn prepare(what: &Spawn<'_>, program: &Path, watch: Option<Watch>) -> Result<Self, SpawnError> {
         let text = |bytes: &[u8]| {
             let nul = |_| SpawnError::Nul { what: String::from_utf8_lossy(bytes).replace('\0', "\\0") };
             CString::new(bytes).map_err(nul)
@@ -175,6 +230,7 @@ impl Image {
             envp,
             listen_pid,
             descriptors,
+            watch,
             _input: input,
         })
     }
@@ -188,37 +244,42 @@ impl Image {
         unsafe {
             // A target may have the number of the verdict's descriptor.
             let verdict = libc::fcntl(verdict, libc::F_DUPFD_CLOEXEC, self.descriptors.len() as RawFd);
-            let step = self.try_become();
-            let errno = (*libc::__errno_location()).to_ne_bytes();
+            let (step, errno) = self.try_become();
+            let errno = errno.to_ne_bytes();
             let report = [step, errno[0], errno[1], errno[2], errno[3]];
             libc::write(verdict, report.as_ptr().cast(), report.len());
             libc::_exit(127)
         }
     }
 
-    /// The index in [`STEPS`] of the step that failed; returns only then.
-    unsafe fn try_become(&mut self) -> u8 {
+    /// Returns only if a step failed.
+    unsafe fn try_become(&mut self) -> Failure {
         // SAFETY: as for `become_it`: every pointer was prepared before the fork and is still alive.
         unsafe {
+            let failed = |step| (step, *libc::__errno_location());
             if libc::setsid() < 0 {
-                return 0;
+                return failed(0);
             }
             // A program whose supervisor was killed would keep its port from the next one.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             if libc::chdir(self.directory.as_ptr()) < 0 {
-                return 1;
+                return failed(1);
+            }
+            // Before descriptors move: its own may have the number of a target.
+            if let Some(Err((step, errno))) = self.watch.as_ref().map(Watch::install) {
+                return (WATCH_STEPS + step, errno.raw_os_error());
             }
             if !self.place_descriptors() {
-                return 2;
+                return failed(2);
             }
             if !reset_signals() {
-                return 3;
+                return failed(3);
             }
             if let Some(entry) = self.listen_pid.and_then(|index| self.environment.get_mut(index)) {
                 write_digits(&mut entry[LISTEN_PID.len()..], libc::getpid());
             }
             libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
-            4
+            failed(4)
         }
     }
 

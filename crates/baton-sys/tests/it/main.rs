@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod group;
+mod intercepted;
 mod spawned;
 
 /// Held by tests that fork and by those that count on `close` being the last: between fork and exec the child

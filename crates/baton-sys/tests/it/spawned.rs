@@ -13,7 +13,7 @@ fn environment(entries: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
 }
 
 /// The exit of exactly this child: tests run side by side, so nobody may reap for all.
-fn wait(pid: i32) -> Exit {
+pub fn wait(pid: i32) -> Exit {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     let (_, status) =
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
