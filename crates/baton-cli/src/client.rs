@@ -72,6 +72,14 @@ impl ClientError {
             Self::Address { .. } | Self::NotUnderstood { .. } => false,
         }
     }
+
+    /// What happened, without advice for who has just begun.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Unreachable { base, source } => format!("{base}: {source}"),
+            Self::Refused { .. } | Self::Address { .. } | Self::NotUnderstood { .. } => self.to_string(),
+        }
+    }
 }
 
 impl Client {

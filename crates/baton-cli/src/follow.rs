@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::course::{Course, Stage};
 use crate::end::End;
 use crate::failure::Failure;
+use crate::patience::Pauses;
 use crate::render::rollout::{block, change_line, phase_line, summary};
 use crate::table::fit;
 use crate::ui::{Live, Ui};
@@ -20,8 +21,6 @@ use crate::{moment, render};
 const QUESTION: Duration = Duration::from_secs(25);
 /// The same where the elapsed time is redrawn.
 const TICK: Duration = Duration::from_secs(1);
-/// Between two attempts to reach a server that is away: it may be restarting.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Follows a deploy that was just accepted to its end, as far as the caller wants to wait; prints the result.
 ///
@@ -106,19 +105,14 @@ fn watch(
 
 /// Waits for a server that is away. The rollout goes on meanwhile, or stands where it is.
 fn back_again(context: &Context, service: &ServiceName, limit: Duration) -> Result<ServiceStatus, Failure> {
-    let start = Instant::now();
+    let (start, mut pauses) = (Instant::now(), Pauses::default());
     loop {
-        pause(PAUSE.min(limit));
+        pauses.take(limit.saturating_sub(start.elapsed()));
         match context.client.service(service) {
             Err(away) if away.is_away() && start.elapsed() < limit => {}
             answer => return Ok(answer?),
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a pause between attempts waits for nothing but time")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }
 
 /// What became of a deploy that another one took over from: it may have ended well just before.

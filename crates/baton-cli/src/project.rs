@@ -1,5 +1,6 @@
 //! A directory with a `baton.toml`.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,15 +27,10 @@ impl Project {
     /// The settings cannot be read, or have mistakes: all of them are told.
     pub fn read(dir: &Path) -> Result<Option<Self>, Failure> {
         let path = dir.join(FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => {
-                let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
-                let settings = settings::parse(&name, &text).map_err(Failure::Settings)?;
-                Ok(Some(Self { dir: dir.to_owned(), settings }))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Failure::Read { path, source }),
-        }
+        let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+        let Some(text) = text(&path, &name)? else { return Ok(None) };
+        let settings = settings::parse(&name, &text).map_err(Failure::Settings)?;
+        Ok(Some(Self { dir: dir.to_owned(), settings }))
     }
 
     /// The project in this directory, which a command cannot do without.
@@ -49,5 +45,28 @@ impl Project {
                 dir.display()
             ))
         })
+    }
+}
+
+/// The text of the settings; nothing when there is no such file, or not even a directory where it would be.
+fn text(path: &Path, name: &str) -> Result<Option<String>, Failure> {
+    let found = match fs::metadata(path) {
+        // Whoever opens a pipe waits for somebody to write.
+        Ok(found) if !found.is_file() => {
+            return Err(Failure::Usage(format!("{name} is not a file: write the settings there")));
+        }
+        found => found.and_then(|_| fs::read(path)),
+    };
+    match found.map(String::from_utf8) {
+        Ok(Ok(text)) => Ok(Some(text)),
+        Ok(Err(error)) => {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = before.split(|byte| *byte == b'\n').count();
+            Err(Failure::Usage(format!("{name}:{line}: this is not UTF-8: write the settings as UTF-8 text")))
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(source) => Err(Failure::Read { path: path.to_owned(), source }),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use baton_wire::api::Refused;
 use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
@@ -81,11 +82,6 @@ impl Ui {
         Self { output, terminal, paint, width }
     }
 
-    /// Whether results are for programs.
-    pub fn is_json(&self) -> bool {
-        self.output == Output::Json
-    }
-
     /// Whether what is on the screen can be drawn again.
     pub fn is_live(&self) -> bool {
         self.terminal && self.output == Output::Text
@@ -110,6 +106,33 @@ impl Ui {
             Output::Json => Ok(()),
         }
     }
+
+    /// What is wrong, on standard error: a sentence, or one JSON document.
+    pub fn complain(&self, code: &str, message: &str) {
+        let error = Refused { code: code.to_owned(), message: message.to_owned() };
+        match self.output {
+            Output::Text => say(&format!("baton: {message}")),
+            Output::Json => say(&serde_json::to_string(&Complaint { error }).unwrap_or_default()),
+        }
+    }
+
+    /// What people who wait want to know, on standard error.
+    pub fn remark(&self, text: &str) {
+        if self.output == Output::Text {
+            say(&format!("baton: {text}"));
+        }
+    }
+}
+
+/// Writes a line to standard error. Where even that fails, the exit code is all that is left.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A failure as `--output json` has it.
+#[derive(Serialize)]
+struct Complaint {
+    error: Refused,
 }
 
 fn write(text: &str) -> io::Result<()> {
@@ -135,8 +158,13 @@ impl Live {
     /// Draws the lines a last time and leaves them there.
     pub fn keep(&mut self, ui: &Ui, text: &str) -> Result<(), Failure> {
         self.draw(ui, text)?;
-        self.lines = 0;
+        self.leave();
         Ok(())
+    }
+
+    /// Leaves the lines where they are: somebody else writes below them.
+    pub fn leave(&mut self) {
+        self.lines = 0;
     }
 
     /// What takes the cursor to the first of the lines and clears them.

@@ -162,9 +162,12 @@ async fn wrong_method() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this path has no such method")
 }
 
-/// Alive. It says nothing about the fleet, and needs no disk.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// Whether it can do its work. It says nothing about the fleet, and waits for no disk.
+async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Refusal> {
+    match &shared.board().trouble {
+        None => Ok("ok\n"),
+        Some(trouble) => Err(Refusal::unavailable(trouble)),
+    }
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {

@@ -16,6 +16,8 @@ pub(crate) struct Board {
     pub services: BTreeMap<ServiceName, Arc<Posted>>,
     /// Grows whenever events were added.
     pub events: u64,
+    /// Why nothing can be decided: the state store cannot be written.
+    pub trouble: Option<String>,
 }
 
 /// One service.

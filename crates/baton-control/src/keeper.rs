@@ -12,7 +12,7 @@ use baton_core::history::{Proposal, ProposeError, Wish};
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_core::verdict::HaltReason;
-use baton_store::state::{Accepted, News, Retry, Service, StateError, StateStore};
+use baton_store::state::{Accepted, EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use baton_wire::session::Hello;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -86,6 +86,8 @@ pub(crate) struct Keeper {
     /// When this server started, in milliseconds since 1970: where versions begin, so that they grow across
     /// restarts.
     started: u64,
+    /// What happened and is not in the store yet.
+    events: Vec<Event>,
     /// What was last complained about, so that it is said once.
     complaint: String,
 }
@@ -129,6 +131,7 @@ impl Keeper {
             sessions: AllSessions::default(),
             kept: BTreeMap::new(),
             started: unix_ms(),
+            events: Vec::new(),
             complaint: String::new(),
         };
         for service in keeper.store.services()? {
@@ -242,19 +245,37 @@ impl Keeper {
                 self.complain(&error);
             }
         }
-        let events = std::mem::take(&mut round.events);
-        let any = !events.is_empty();
-        if any && let Err(error) = self.store.append(events) {
-            self.complain(&error);
-        }
+        self.events.append(&mut round.events);
+        let any = self.keep_events();
+        let trouble = self.trouble();
         self.board.send_if_modified(|board| {
             // The board's own changes were made silently, one service after the other.
-            Arc::make_mut(board).events += u64::from(any);
+            let board = Arc::make_mut(board);
+            board.events += u64::from(any);
+            board.trouble = trouble;
             any || !touched.is_empty()
         });
         for (reply, answer) in round.answers.drain(..) {
             // Whoever asked may have given up; the answer stays the same when they ask again.
             let _ = reply.send(answer);
+        }
+    }
+
+    /// Writes down what happened, and whether anything was. What cannot be written waits for the next round.
+    fn keep_events(&mut self) -> bool {
+        if self.events.is_empty() {
+            return false;
+        }
+        match self.store.append(self.events.clone()) {
+            Ok(()) => {
+                self.events.clear();
+                true
+            }
+            Err(error) => {
+                self.events.drain(..self.events.len().saturating_sub(EVENTS_MAX));
+                self.complain(&error);
+                false
+            }
         }
     }
 
@@ -286,7 +307,7 @@ impl Keeper {
             let Some(decision) = decision else { return Ok(()) };
             match self.carry_out(name, &service, &decision, now) {
                 // Somebody was faster: look again.
-                Err(error) if error.retry() == Retry::AfterLook => {}
+                Err(error) if error.kind() == Kind::Conflict => {}
                 done => done?,
             }
         }
@@ -366,6 +387,18 @@ impl Keeper {
             board.services.insert(name.clone(), Arc::new(posted));
             false
         });
+    }
+
+    /// Why the store cannot be written, if it cannot.
+    fn trouble(&mut self) -> Option<String> {
+        let error = self.store.ready().err();
+        if let Some(error) = &error {
+            self.complain(error);
+        } else if self.board.borrow().trouble.is_some() {
+            eprintln!("baton server: the state store can be written again");
+            self.complaint.clear();
+        }
+        error.as_ref().map(|error| chain(error))
     }
 
     /// Says what is wrong with the store, once.

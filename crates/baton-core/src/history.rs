@@ -1,5 +1,6 @@
 //! The log of a service's deploys: what may be added to it, and what follows from it.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -94,15 +95,15 @@ pub enum ProposeError {
     #[error("nothing was ever deployed: there is nothing to roll back")]
     NothingToRollBack,
     /// There is no release to go back to.
-    #[error("there is no release to fall back to: name one with --to ({})", list(.choices))]
+    #[error("there is no release to fall back to: {}", name_or_deploy(.choices))]
     NoFallback {
         /// Releases that a rollback may go to, newest first.
         choices: Vec<ReleaseId>,
     },
     /// A rollback skips the phases, which only a release that once went through them may.
     #[error(
-        "release {} never reached its whole target here: deploy it, or roll back to one that did ({})",
-        .release.short(), list(.choices)
+        "release {} never reached its whole target here: deploy it{}",
+        .release.short(), or_roll_back(.choices)
     )]
     NeverSwitched {
         /// The release that was asked for.
@@ -116,10 +117,21 @@ fn named(deploy: Option<DeployId>) -> String {
     deploy.map_or_else(|| "none is in force".into(), |id| id.short())
 }
 
-fn list(releases: &[ReleaseId]) -> String {
-    if releases.is_empty() {
-        return "none is left".into();
+fn name_or_deploy(choices: &[ReleaseId]) -> String {
+    match choices {
+        [] => "no other one has reached its whole target here, so deploy one that works".into(),
+        choices => format!("name one with --to ({})", list(choices)),
     }
+}
+
+fn or_roll_back(choices: &[ReleaseId]) -> String {
+    match choices {
+        [] => String::new(),
+        choices => format!(", or roll back to one that did ({})", list(choices)),
+    }
+}
+
+fn list(releases: &[ReleaseId]) -> String {
     releases.iter().map(ReleaseId::short).collect::<Vec<_>>().join(", ")
 }
 
@@ -369,6 +381,33 @@ mod tests {
         let refused = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
         assert_eq!(refused, Err(ProposeError::NeverSwitched { release: B, choices: vec![A] }));
         assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
+    }
+
+    #[test]
+    fn a_refused_rollback_says_where_to_go_instead() {
+        let (some, none) = (vec![A, B], Vec::new());
+        for (error, text) in [
+            (
+                ProposeError::NoFallback { choices: some.clone() },
+                "there is no release to fall back to: name one with --to (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
+            ),
+            (
+                ProposeError::NoFallback { choices: none.clone() },
+                "there is no release to fall back to: no other one has reached its whole target here, \
+                 so deploy one that works",
+            ),
+            (
+                ProposeError::NeverSwitched { release: C, choices: some },
+                "release 0c0c0c0c0c0c never reached its whole target here: deploy it, or roll back to one \
+                 that did (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
+            ),
+            (
+                ProposeError::NeverSwitched { release: C, choices: none },
+                "release 0c0c0c0c0c0c never reached its whole target here: deploy it",
+            ),
+        ] {
+            assert_eq!(alloc::string::ToString::to_string(&error), text);
+        }
     }
 
     #[test]

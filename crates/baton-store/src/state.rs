@@ -7,6 +7,7 @@ mod events;
 mod held;
 mod memory;
 mod service;
+mod store;
 
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::report::{Report, Stamp};
 use baton_core::units::Millis;
 
+pub use baton_release::store::Kind;
 pub use embedded::EmbeddedStore;
-pub use error::{Kind, Retry, StateError};
+pub use error::StateError;
 pub use events::{EVENTS_MAX, Numbered};
 pub use memory::{Fault, MemoryStore};
 pub use service::Service;
@@ -30,6 +32,10 @@ pub use service::Service;
 /// while it writes to the disk. `now` is a moment on the caller's monotonic clock, always the same one; only
 /// leases are measured with it.
 pub trait StateStore: Send + Sync {
+    /// Whether the store can be written. On return it can, and has all that is known here: what an earlier
+    /// failure has left unusable was mended.
+    fn ready(&self) -> Result<(), StateError>;
+
     /// The services that have a deploy or a member, in the order of their names.
     fn services(&self) -> Result<Vec<ServiceName>, StateError>;
 

@@ -9,6 +9,7 @@ use baton_wire::api::EventView;
 use crate::args::Events;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::patience::ask;
 use crate::render::lists;
 
 /// How long one question waits for an event: shorter than what proxies allow.
@@ -43,10 +44,11 @@ fn last(
     }
 }
 
-/// Prints events as they happen, until Ctrl-C.
+/// Prints events as they happen, until Ctrl-C. When the server was away, it goes on after the last one that was
+/// printed.
 fn follow(mut after: u64, service: Option<&ServiceName>, context: &Context) -> Result<(), Failure> {
     loop {
-        let events = context.client.events(service, after, QUESTION)?;
+        let events = ask(&context.ui, || context.client.events(service, after, QUESTION), || {})?;
         after = events.last().map_or(after, |event| event.sequence);
         print_each(&events, context)?;
     }

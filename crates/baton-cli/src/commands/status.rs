@@ -9,6 +9,7 @@ use crate::args::Status;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::moment::now_ms;
+use crate::patience::ask;
 use crate::project::Project;
 use crate::render::service::{detail, overview};
 use crate::ui::Live;
@@ -36,7 +37,7 @@ pub fn run(args: Status, context: &Context) -> Result<(), Failure> {
     })
 }
 
-/// Prints a service whenever it changes, until Ctrl-C.
+/// Prints a service whenever it changes, until Ctrl-C. A server that is away is waited for.
 fn watch(service: &ServiceName, context: &Context) -> Result<(), Failure> {
     let (ui, mut live) = (&context.ui, Live::default());
     let mut status = context.client.service(service)?;
@@ -48,7 +49,8 @@ fn watch(service: &ServiceName, context: &Context) -> Result<(), Failure> {
         }
         let shown = status.version;
         while status.version == shown {
-            status = context.client.service_after(service, shown, QUESTION)?;
+            let newer = || context.client.service_after(service, shown, QUESTION);
+            status = ask(ui, newer, || live.leave())?;
         }
     }
 }

@@ -16,7 +16,13 @@ pub struct Control {
 impl Control {
     /// Starts a server on a free port, with its data in this directory.
     pub fn start(data: &Path) -> Self {
-        let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data_dir: data.to_owned() };
+        Self::start_at("http://127.0.0.1:0", data)
+    }
+
+    /// Starts a server at this address.
+    pub fn start_at(url: &str, data: &Path) -> Self {
+        let listen = url.strip_prefix("http://").unwrap().parse().unwrap();
+        let config = Config { listen, data_dir: data.to_owned() };
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let server = runtime.block_on(async { Server::bind(config).unwrap() });

@@ -1,6 +1,9 @@
 //! What is said to who types something wrong, or asks.
 
 use std::fs;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::program::run;
 
@@ -37,6 +40,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["deploy", "9f3a", "--service", "web", "--max-unhealthy", "100%"], "choose less"),
         (&["deploy"], "there is no baton.toml"),
         (&["push", "nowhere"], "there is no baton.toml"),
+        (&["push", "/dev/null"], "there is no baton.toml"),
         (&["status", "--server", "https://control"], "http://HOST:PORT"),
         (&["server", "--listen", "0.0.0.0:0", "--data", "data"], "TLS"),
         (&[], "Usage"),
@@ -56,6 +60,25 @@ fn every_mistake_in_the_settings_is_told_with_its_place() {
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("baton.toml:1:1: servise"), "{}", ran.stderr);
     assert!(ran.stderr.contains("baton.toml:3:"), "{}", ran.stderr);
+}
+
+#[test]
+fn p36_settings_that_are_no_text_file_are_refused_at_once() {
+    type Make = fn(&Path);
+    let makes: [(Make, &str); 3] = [
+        (|path| fs::write(path, b"service = \"web\"\nrun.command = [\"\xff\"]\n").unwrap(), "baton.toml:2: "),
+        (|path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap(), "baton.toml is not a file"),
+        (|path| fs::create_dir(path).unwrap(), "baton.toml is not a file"),
+    ];
+    for (make, says) in makes {
+        let dir = tempfile::tempdir().unwrap();
+        make(&dir.path().join("baton.toml"));
+        for arguments in [&["push"][..], &["deploy"], &["deploy", "9f3a"], &["status"], &["halt"]] {
+            let ran = run(dir.path(), NOBODY, arguments);
+            assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
+            assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+        }
+    }
 }
 
 #[test]

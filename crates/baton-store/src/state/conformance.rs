@@ -36,6 +36,7 @@ pub fn run<S: StateStore>(make: impl Fn() -> S) -> Result<(), Failure> {
 }
 
 fn nothing_is_known_of_an_unknown_service(store: &dyn StateStore) -> Result<(), Failure> {
+    store.ready()?;
     let service = store.service(&service("web")?, NOW)?;
     assert_eq!(service.history().past(), []);
     assert_eq!(service.fleet().members().count(), 0);

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use baton_core::history::ProposeError;
 use baton_core::ids::{DeployId, ServiceName};
 use baton_core::rollout::Inadmissible;
+use baton_release::store::Kind;
 
-/// What went wrong at a state store. Nothing has changed then, except after [`StateError::Unavailable`]: what
+/// What went wrong at a state store. Nothing has changed then, except after those of [`Kind::Unavailable`]: what
 /// was attempted may have happened, and is attempted again under the same id.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -99,6 +100,15 @@ pub enum StateError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// There is no room for what was to be written.
+    #[error("cannot write the state store {}: its disk is full, free some space there and try again", .path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// What there is no room for.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The store cannot be reached, or its disk fails.
     #[error("cannot {attempted}: the state store is not available")]
     Unavailable {
@@ -110,34 +120,8 @@ pub enum StateError {
     },
 }
 
-/// Kinds of failure of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It is not there.
-    Missing,
-    /// Somebody else was faster, or the caller looked at an old state.
-    Conflict,
-    /// It may not be done.
-    Denied,
-    /// The store cannot be reached, or its disk fails.
-    Unavailable,
-    /// What is stored is not what it should be.
-    Corrupt,
-}
-
-/// When it makes sense to try again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// After another look at the state, which may change what is wanted.
-    AfterLook,
-    /// After a pause, unchanged.
-    Later,
-    /// Not before somebody has changed something.
-    Never,
-}
-
 impl StateError {
-    /// What kind of failure it is.
+    /// What kind of failure it is. After [`Kind::Conflict`] another look at the state may change what is wanted.
     pub fn kind(&self) -> Kind {
         match self {
             Self::NothingInForce { .. } | Self::NoSuchDeploy { .. } => Kind::Missing,
@@ -145,17 +129,8 @@ impl StateError {
             | Self::NoSlots { .. }
             | Self::NotInForce { .. } => Kind::Conflict,
             Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } => Kind::Denied,
-            Self::InUse { .. } | Self::Unavailable { .. } => Kind::Unavailable,
+            Self::InUse { .. } | Self::DiskFull { .. } | Self::Unavailable { .. } => Kind::Unavailable,
             Self::Corrupt { .. } => Kind::Corrupt,
-        }
-    }
-
-    /// When it makes sense to try again.
-    pub fn retry(&self) -> Retry {
-        match self.kind() {
-            Kind::Conflict => Retry::AfterLook,
-            Kind::Unavailable => Retry::Later,
-            Kind::Missing | Kind::Denied | Kind::Corrupt => Retry::Never,
         }
     }
 }

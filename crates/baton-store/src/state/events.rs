@@ -47,6 +47,11 @@ impl EventLog {
         self.kept.drain(..too_many);
     }
 
+    /// All that are kept, oldest first.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Numbered> {
+        self.kept.iter()
+    }
+
     pub(super) fn read(&self, service: Option<&ServiceName>, from: u64, max: usize) -> Vec<Numbered> {
         let start = self.kept.partition_point(|event| event.number < from);
         let wanted = |event: &&Numbered| service.is_none_or(|service| event.event.service == *service);

@@ -11,7 +11,7 @@ use super::{News, Numbered, Service, StateError};
 
 /// All services, the events, and the number of changes so far.
 #[derive(Debug)]
-pub(super) struct Held {
+pub struct Held {
     services: BTreeMap<ServiceName, Service>,
     events: EventLog,
     version: u64,
@@ -29,6 +29,10 @@ impl Held {
 
     pub(super) const fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(super) const fn services(&self) -> &BTreeMap<ServiceName, Service> {
+        &self.services
     }
 
     pub(super) fn names(&self) -> Vec<ServiceName> {

@@ -1,29 +1,21 @@
 //! A state store in memory, for tests: it fails when it is told to, in the ways a real one could.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
 
-use baton_core::event::Event;
-use baton_core::fleet::{Grant, Heard};
-use baton_core::history::Proposal;
-use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
+use baton_core::ids::ServiceName;
 use baton_core::units::Millis;
 
 use super::events::EventLog;
 use super::held::Held;
-use super::{Accepted, Milestone, News, Numbered, Service, StateError, StateStore};
+use super::store::{Medium, Store};
+use super::{Numbered, Service, StateError};
 
 /// A state store in memory.
-#[derive(Debug)]
-pub struct MemoryStore {
-    held: Mutex<Held>,
-    changed: Condvar,
-    faults: Mutex<Faults>,
-}
+pub type MemoryStore = Store<Memory>;
 
+/// A medium that keeps nothing beyond what the store holds, and the failures that are planned.
 #[derive(Debug, Default)]
-struct Faults {
+pub struct Memory {
     calls: u64,
     planned: BTreeMap<u64, Fault>,
 }
@@ -40,123 +32,53 @@ pub enum Fault {
 impl MemoryStore {
     /// An empty store that works, opened at the moment `now`.
     pub fn new(now: Millis) -> Self {
-        Self {
-            held: Mutex::new(Held::new(BTreeMap::new(), EventLog::default(), now)),
-            changed: Condvar::new(),
-            faults: Mutex::default(),
-        }
+        Self::over(Held::new(BTreeMap::new(), EventLog::default(), now), Memory::default())
     }
 
     /// Makes one call fail: 1 is the next one.
     pub fn fail_call(&self, number: u64, fault: Fault) {
-        let mut faults = lock(&self.faults);
-        let call = faults.calls + number;
-        faults.planned.insert(call, fault);
+        let memory = &mut self.lock().medium;
+        memory.planned.insert(memory.calls + number, fault);
+    }
+}
+
+impl Medium for Memory {
+    fn save(&mut self, _: &[(&ServiceName, &Service)], _: &[Numbered]) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn call<T>(&self, act: impl FnOnce(&mut Held) -> Result<T, StateError>) -> Result<T, StateError> {
-        let fault = {
-            let mut faults = lock(&self.faults);
-            faults.calls += 1;
-            let call = faults.calls;
-            faults.planned.remove(&call)
-        };
+    fn mend(&mut self, _: &Held) -> Result<(), StateError> {
+        Ok(())
+    }
+
+    fn call<T>(
+        &mut self,
+        held: &mut Held,
+        act: impl FnOnce(&mut Held, &mut Self) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        self.calls += 1;
         let failed = |attempted: &str| StateError::Unavailable {
             attempted: attempted.to_owned(),
             source: "a test wants it so".into(),
         };
-        if fault == Some(Fault::Unreached) {
-            return Err(failed("reach the state store"));
-        }
-        let answer = act(&mut lock(&self.held));
-        self.changed.notify_all();
-        if fault == Some(Fault::AnswerLost) {
-            Err(failed("read the answer of the state store"))
-        } else {
-            answer
+        match self.planned.remove(&self.calls) {
+            None => act(held, self),
+            Some(Fault::Unreached) => Err(failed("reach the state store")),
+            Some(Fault::AnswerLost) => {
+                drop(act(held, self));
+                Err(failed("read the answer of the state store"))
+            }
         }
     }
-}
-
-impl StateStore for MemoryStore {
-    fn services(&self) -> Result<Vec<ServiceName>, StateError> {
-        self.call(|held| Ok(held.names()))
-    }
-
-    fn service(&self, name: &ServiceName, now: Millis) -> Result<Service, StateError> {
-        self.call(|held| Ok(held.look(name, now)))
-    }
-
-    fn propose(
-        &self,
-        service: &ServiceName,
-        proposal: Proposal,
-        now: Millis,
-    ) -> Result<Accepted, StateError> {
-        self.call(|held| held.write(service, |next| next.propose(service, proposal, now), |_| Ok(())))
-    }
-
-    fn grant(
-        &self,
-        service: &ServiceName,
-        epoch: Epoch,
-        members: &[MemberId],
-        now: Millis,
-    ) -> Result<Grant, StateError> {
-        self.call(|held| held.write(service, |next| next.grant(service, epoch, members, now), |_| Ok(())))
-    }
-
-    fn reach(
-        &self,
-        service: &ServiceName,
-        deploy: DeployId,
-        milestone: Milestone,
-        at: u64,
-    ) -> Result<(), StateError> {
-        self.call(|held| held.write(service, |next| next.reach(service, deploy, milestone, at), |_| Ok(())))
-    }
-
-    fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {
-        self.call(|held| Ok(held.hear(service, news, now)))
-    }
-
-    fn append(&self, events: Vec<Event>) -> Result<(), StateError> {
-        self.call(|held| {
-            let numbered = held.events().number(events);
-            held.add_events(numbered);
-            Ok(())
-        })
-    }
-
-    fn events(
-        &self,
-        service: Option<&ServiceName>,
-        from: u64,
-        max: usize,
-    ) -> Result<Vec<Numbered>, StateError> {
-        self.call(|held| Ok(held.events().read(service, from, max)))
-    }
-
-    fn changed(&self, since: u64, limit: Duration) -> Result<u64, StateError> {
-        self.call(|_| Ok(()))?;
-        let unchanged = |held: &mut Held| held.version() == since;
-        let waited = self.changed.wait_timeout_while(lock(&self.held), limit, unchanged);
-        Ok(waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0.version())
-    }
-}
-
-/// Everything behind the locks is whole between two steps, so a panic of another holder does no harm.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Retry, conformance};
+    use super::super::{Kind, StateStore, conformance};
     use super::*;
     use baton_core::deploy::Policy;
-    use baton_core::history::Wish;
-    use baton_core::ids::ReleaseId;
+    use baton_core::history::{Proposal, Wish};
+    use baton_core::ids::{DeployId, Epoch, ReleaseId};
 
     #[test]
     fn the_memory_store_conforms() {
@@ -178,7 +100,7 @@ mod tests {
             };
             store.fail_call(1, fault);
             let error = store.propose(&web, proposal.clone(), Millis::ZERO).unwrap_err();
-            assert_eq!((error.kind(), error.retry()), (Kind::Unavailable, Retry::Later));
+            assert_eq!(error.kind(), Kind::Unavailable);
             let accepted = store.propose(&web, proposal, Millis::ZERO).unwrap();
             assert_eq!((accepted.deploy.epoch, accepted.again), (Epoch(1), fault == Fault::AnswerLost));
             assert_eq!(store.service(&web, Millis::ZERO).unwrap().history().past().len(), 1);

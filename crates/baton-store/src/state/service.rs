@@ -17,8 +17,15 @@ use super::{Accepted, Milestone, News, StateError};
 #[derive(Debug, Clone)]
 pub struct Service {
     history: Arc<History>,
-    milestones: Arc<BTreeMap<DeployId, Milestones>>,
+    notes: Arc<BTreeMap<DeployId, Notes>>,
     fleet: Arc<Fleet>,
+}
+
+/// What the log has of a deploy beside the deploy.
+#[derive(Debug, Clone, Copy, Default)]
+struct Notes {
+    members_at_start: u32,
+    milestones: Milestones,
 }
 
 impl Service {
@@ -34,7 +41,11 @@ impl Service {
 
     /// How far a deploy got, and when.
     pub fn milestones(&self, deploy: DeployId) -> Milestones {
-        self.milestones.get(&deploy).copied().unwrap_or_default()
+        self.notes_on(deploy).milestones
+    }
+
+    fn notes_on(&self, deploy: DeployId) -> Notes {
+        self.notes.get(&deploy).copied().unwrap_or_default()
     }
 
     /// A service of which nothing is stored, in a store that was opened at the moment `opened`. Somebody may
@@ -56,7 +67,11 @@ impl Service {
             members_at_start: last.members_at_start,
             switched: last.milestones.switched.is_some(),
         });
-        let milestones = log.iter().map(|logged| (logged.deploy.id, logged.milestones)).collect();
+        let notes = |logged: &LoggedDeploy| {
+            let &LoggedDeploy { members_at_start, milestones, .. } = logged;
+            (logged.deploy.id, Notes { members_at_start, milestones })
+        };
+        let notes = log.iter().map(notes).collect();
         let past = |logged: LoggedDeploy| Past {
             switched: logged.milestones.switched.is_some(),
             deploy: logged.deploy,
@@ -70,7 +85,7 @@ impl Service {
         let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened);
         Self {
             history: Arc::new(History::new(name.clone(), log.into_iter().map(past).collect())),
-            milestones: Arc::new(milestones),
+            notes: Arc::new(notes),
             fleet: Arc::new(fleet),
         }
     }
@@ -80,14 +95,19 @@ impl Service {
         ServiceRecord { highest_epoch: self.fleet.highest_epoch() }
     }
 
-    /// What is to be stored of the deploy in force; the ones before it never change.
-    pub(super) fn logged(&self) -> Option<LoggedDeploy> {
-        let in_force = self.fleet.in_force()?;
-        Some(LoggedDeploy {
-            deploy: in_force.deploy.clone(),
-            members_at_start: in_force.members_at_start,
-            milestones: self.milestones(in_force.deploy.id),
-        })
+    /// What is to be stored of its deploys, oldest first. All but the last one never change.
+    pub(super) fn log(&self) -> impl DoubleEndedIterator<Item = LoggedDeploy> {
+        self.history.past().iter().map(|past| self.logged(&past.deploy))
+    }
+
+    /// What is to be stored of the deploy with this id.
+    pub(super) fn find_logged(&self, id: DeployId) -> Option<LoggedDeploy> {
+        self.history.find(id).map(|deploy| self.logged(deploy))
+    }
+
+    fn logged(&self, deploy: &Deploy) -> LoggedDeploy {
+        let Notes { members_at_start, milestones } = self.notes_on(deploy.id);
+        LoggedDeploy { deploy: deploy.clone(), members_at_start, milestones }
     }
 
     /// What is to be stored of the members.
@@ -127,7 +147,11 @@ impl Service {
             .propose(proposal, self.fleet.highest_epoch())
             .map_err(|source| StateError::Refused { service: name.clone(), source })?;
         Arc::make_mut(&mut self.history).add(deploy.clone());
-        Arc::make_mut(&mut self.fleet).begin(deploy.clone(), now);
+        let fleet = Arc::make_mut(&mut self.fleet);
+        fleet.begin(deploy.clone(), now);
+        let members_at_start = fleet.in_force().map_or(0, |in_force| in_force.members_at_start);
+        let notes = Notes { members_at_start, ..Notes::default() };
+        Arc::make_mut(&mut self.notes).insert(deploy.id, notes);
         Ok(Accepted { deploy, again: false })
     }
 
@@ -172,7 +196,7 @@ impl Service {
         if self.history.in_force().is_some_and(|in_force| in_force.id != deploy) {
             return Err(StateError::NotInForce { service: name.clone(), deploy });
         }
-        Arc::make_mut(&mut self.milestones).insert(deploy, milestones);
+        Arc::make_mut(&mut self.notes).entry(deploy).or_default().milestones = milestones;
         if milestone == Milestone::Switched {
             Arc::make_mut(&mut self.history).note_switched(deploy);
             Arc::make_mut(&mut self.fleet).note_switched();

@@ -2,6 +2,7 @@
 //! when it is whole.
 
 mod file;
+mod full;
 mod killed;
 mod reopened;
 

@@ -1,13 +1,14 @@
 //! When a rollout stops, goes back, or is done.
 
-use baton_core::deploy::Policy;
-use baton_core::fleet::LEASE;
+use baton_core::deploy::{Deploy, Kind, Policy};
+use baton_core::fleet::{GONE_AFTER, LEASE};
+use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::report::{Cause, Report, Standing};
 use baton_core::turn::Turn;
-use baton_core::units::Share;
+use baton_core::units::{Millis, Share};
 use baton_core::verdict::{HaltReason, Rule, Verdict};
 
-use super::{Scene, id, refused};
+use super::{NEW, OLD, Scene, id, refused};
 
 /// The rule by which a rollout goes back.
 fn rule(verdict: &Verdict) -> Option<Rule> {
@@ -267,8 +268,90 @@ fn one_that_proved_without_traffic_is_counted() {
     scene.grant();
     scene.says(0, |report| {
         (report.standing, report.bake_connections) = (Standing::Proven, 0);
-        (report.running, report.committed) =
-            (Some(super::NEW), Some((super::NEW, baton_core::ids::Epoch(2))));
+        (report.running, report.committed) = (Some(NEW), Some((NEW, Epoch(2))));
     });
     assert_eq!(scene.rollout().counts().proven_without_traffic, 1);
+}
+
+type Says = fn(&mut Report);
+
+/// What a member last said before it went down, and what was begun how long after that.
+struct Down {
+    what: &'static str,
+    says: Says,
+    had_slot: bool,
+    since: Millis,
+    next: (Kind, ReleaseId),
+}
+
+/// Deploys to a fleet whose last member is down. How long it took.
+fn roll_out_beside(down: &Down, members: usize) -> Millis {
+    let mut scene = Scene::of(members, Policy::safe());
+    let (before, last) = (scene.deploy.id, members - 1);
+    if down.had_slot {
+        let grant = scene.rollout().grant();
+        scene.fleet.grant(&[id(last)], grant);
+    }
+    scene.says(last, down.says);
+    scene.now = scene.now + down.since;
+    (0..last).for_each(|index| scene.stands(index, Standing::Proven));
+    scene.fleet.sweep(scene.now);
+    let (kind, release) = down.next;
+    let id = DeployId::from_bytes([3; 16]);
+    scene.deploy = Deploy { id, epoch: Epoch(3), kind, parent: Some(before), release, ..scene.deploy };
+    scene.fleet.begin(scene.deploy.clone(), scene.now);
+
+    let begun = scene.now;
+    let mut standings = vec![Standing::Staged; last];
+    loop {
+        for (index, standing) in standings.iter().enumerate() {
+            scene.stands(index, standing.clone());
+        }
+        for index in scene.grant() {
+            standings[index] = Standing::Proven;
+        }
+        let took = scene.now.since(begun);
+        match scene.verdict() {
+            Verdict::Continue => {}
+            Verdict::Done { .. } => return took,
+            other => panic!("{}, {members} members, after {took}: {other:?}", down.what),
+        }
+        assert!(took < Millis::from_secs(600), "{}, {members} members: it stands still", down.what);
+        scene.now = scene.now + Millis::from_secs(1);
+    }
+}
+
+#[test]
+fn p15_who_was_down_before_a_deploy_does_not_count_against_it() {
+    fn ran(report: &mut Report) {
+        report.standing = Standing::Proven;
+        (report.running, report.committed) = (Some(NEW), Some((NEW, Epoch(2))));
+    }
+    let stories: [(&str, Says); 5] = [
+        ("it ran well", ran),
+        ("it was unhealthy", |report| {
+            ran(report);
+            report.healthy = false;
+        }),
+        ("it had crashed again and again", |report| {
+            ran(report);
+            (report.running, report.healthy, report.relapses) = (None, false, 3);
+        }),
+        ("it was in the middle of a try", |report| report.standing = Standing::Trying),
+        ("it had refused", |report| report.standing = refused()),
+    ];
+    let other = ReleaseId::from_bytes([3; 32]);
+    let back = Kind::Rollback { of: DeployId::from_bytes([2; 16]) };
+    for (what, says) in stories {
+        for next in [(Kind::Rollout, other), (Kind::Rollout, NEW), (back, OLD)] {
+            for since in [0, 1, 9, 10, 30, 59, 60, 90].map(Millis::from_secs) {
+                for (members, had_slot) in [(2, false), (2, true), (3, false), (3, true), (4, true)] {
+                    let took = roll_out_beside(&Down { what, says, had_slot, since, next }, members);
+                    // Each proves it within a second, after a minute at most for who may still be trying.
+                    let limit = GONE_AFTER + Millis::from_secs(members as u64);
+                    assert!(took <= limit, "{what}, {members} members, {next:?}, {since}: {took}");
+                }
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ fn member(number: usize) -> MemberId {
     format!("m-{number}").parse().unwrap()
 }
 
-fn report(number: usize, sequence: u64, seen: Option<Seen>, standing: Standing) -> News {
+pub fn report(number: usize, sequence: u64, seen: Option<Seen>, standing: Standing) -> News {
     News::Report(Report {
         member: member(number),
         stamp: Stamp { life: 1, sequence },

@@ -1,0 +1,108 @@
+//! A data directory on a disk that is really full: the test program starts itself again on a small file system
+//! of its own.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use baton_core::ids::ReleaseId;
+use baton_wire::api::{Refused, ServiceStatus};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::light::{Fleet, names};
+use crate::running::{LIMIT, Running, rollout};
+
+/// Where the child's small file system is; its presence makes it the child.
+const CHILD: &str = "BATON_TEST_SMALL_DISK";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space() {
+    if let Some(disk) = std::env::var_os(CHILD) {
+        return on_small_disk(&PathBuf::from(disk)).await;
+    }
+    let test = "full_disk::p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space";
+    let dir = TempDir::new().unwrap();
+    // Only the child sees the file system, and it ends with it.
+    let script = format!(
+        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
+        dir = dir.path().display(),
+        exe = std::env::current_exe().unwrap().display(),
+    );
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
+    assert!(errors.contains("baton server: cannot write the state store"), "{errors}");
+    assert!(errors.contains("baton server: the state store can be written again"), "{errors}");
+}
+
+async fn on_small_disk(disk: &Path) {
+    let dir = Arc::new(TempDir::new_in(disk).unwrap());
+    let server = Running::start_in(dir, "127.0.0.1:0".parse().unwrap());
+    let fleet = Fleet::start(server.address, names(3));
+    server.wait_for("all are here", |status| status.counts.live == 3).await;
+    let (first, second) = (server.push(1).await, server.push(2).await);
+    server.deploy(&rollout(first, 0)).await;
+    server.wait_until_switched(first).await;
+
+    let filler = disk.join("filler");
+    fill(&filler);
+    let refused = deploy_until_refused(&server, first).await;
+    let says =
+        |text: &str| text.contains("its disk is full, free some space there") && text.contains("state.redb");
+    assert!(refused.code == "unavailable" && says(&refused.message), "{refused:?}");
+    let health = server.call("GET", "/healthz", None).await;
+    assert!(health.status == 503 && says(&health.text()), "{}", health.text());
+    let held: ServiceStatus = server.get("/v1/services/web").await;
+    let epoch = held.deploy.as_ref().unwrap().epoch;
+    assert_eq!(server.propose(&rollout(second, 0)).await.status, 503);
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!((status.counts.live, status.deploy.unwrap().epoch), (3, epoch), "nobody was told anything");
+    assert_eq!(fleet.world.tries(second), []);
+
+    fs::remove_file(&filler).unwrap();
+    let deadline = Instant::now() + LIMIT;
+    while server.call("GET", "/healthz", None).await.status != 200 {
+        assert!(Instant::now() < deadline, "it never recovers");
+    }
+    let deploy = server.deploy(&rollout(second, 0)).await;
+    assert_eq!(deploy.epoch, epoch + 1);
+    server.wait_until_switched(second).await;
+    let told = server.events().await.iter().filter(|event| event.kind == "deployed").count();
+    assert_eq!(told as u64, deploy.epoch, "also of those that could not be told of at once");
+    let dir = server.stop().await;
+
+    let server = Running::start_in(dir, "127.0.0.1:0".parse().unwrap());
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!(status.deploy.unwrap().id, deploy.id, "and so says the file");
+    server.stop().await;
+}
+
+/// Takes all the space that there is.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    let error = loop {
+        if let Err(error) = file.write_all(&[0; 4096]) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+/// There may be room left within the file, but not for ever.
+async fn deploy_until_refused(server: &Running, release: ReleaseId) -> Refused {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let answer = server.propose(&rollout(release, 0)).await;
+        if answer.status == 503 {
+            return answer.json();
+        }
+        assert!(answer.status == 201 && Instant::now() < deadline, "{}", answer.text());
+    }
+}

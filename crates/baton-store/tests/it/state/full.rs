@@ -1,0 +1,112 @@
+//! A disk that is really full: the test program starts itself again on a small file system of its own.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use baton_core::event::{Event, What};
+use baton_core::fleet::Heard;
+use baton_core::units::Millis;
+use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
+use tempfile::TempDir;
+
+use super::{NOW, reopened, rollout, web};
+
+/// Where the child's small file system is; its presence makes it the child.
+const CHILD: &str = "BATON_TEST_SMALL_DISK";
+
+/// Far more events than a small disk has room for.
+const EVENTS: usize = 100_000;
+
+#[test]
+fn p29_a_store_on_a_full_disk_says_so_and_goes_on_once_there_is_space() {
+    if let Some(disk) = std::env::var_os(CHILD) {
+        return on_small_disk(&PathBuf::from(disk));
+    }
+    let test = "state::full::p29_a_store_on_a_full_disk_says_so_and_goes_on_once_there_is_space";
+    let dir = TempDir::new().unwrap();
+    // Only the child sees the file system, and it ends with it.
+    let script = format!(
+        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
+        dir = dir.path().display(),
+        exe = std::env::current_exe().unwrap().display(),
+    );
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn on_small_disk(disk: &Path) {
+    let path = disk.join("state.redb");
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let first = store.propose(&web(), rollout(1, None), NOW).unwrap().deploy;
+    let filler = disk.join("filler");
+    fill(&filler);
+    append_until_refused(&store);
+    let events = store.events(None, 0, usize::MAX).unwrap();
+
+    for _ in 0..3 {
+        is_full(&store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap_err(), &path);
+        is_full(&store.append(vec![event()]).unwrap_err(), &path);
+        is_full(&store.ready().unwrap_err(), &path);
+    }
+    let names = fs::read_dir(disk).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.count(), 2, "nothing is left of the attempts");
+    let held = store.service(&web(), NOW).unwrap();
+    assert_eq!(held.history().in_force(), Some(&first), "what was refused has not happened");
+    assert_eq!(store.events(None, 0, usize::MAX).unwrap(), events);
+    let said = reopened::report(1, 1, None, baton_core::report::Standing::Behind);
+    assert_eq!(store.hear(&web(), said, NOW).unwrap(), Heard::News, "members are still heard");
+
+    fs::remove_file(&filler).unwrap();
+    store.ready().unwrap();
+    let second = store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap().deploy;
+    store.append(vec![event()]).unwrap();
+    let held = store.service(&web(), NOW).unwrap();
+    assert_eq!((held.history().past().len(), held.history().in_force()), (2, Some(&second)));
+    drop(store);
+
+    let store = EmbeddedStore::open(&path, NOW).unwrap();
+    let found = store.service(&web(), NOW).unwrap();
+    assert_eq!(found.history(), held.history());
+    assert_eq!(found.fleet().members().count(), 1);
+    assert_eq!(store.events(None, 0, usize::MAX).unwrap().len(), events.len() + 1);
+}
+
+/// Takes all the space that there is.
+fn fill(path: &Path) {
+    let mut file = fs::File::create(path).unwrap();
+    let error = loop {
+        if let Err(error) = file.write_all(&[0; 4096]) {
+            break error;
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+/// There may be room left within the file, but not for ever.
+fn append_until_refused(store: &EmbeddedStore) {
+    let refused = (0..EVENTS / 100).find_map(|_| store.append(vec![event(); 100]).err());
+    assert_eq!(refused.map(|error| error.kind()), Some(Kind::Unavailable));
+}
+
+fn event() -> Event {
+    let text = "something happened that takes a line to tell".to_owned();
+    Event { at: 1, service: web(), deploy: None, member: None, what: What::Deployed, text }
+}
+
+fn is_full(error: &StateError, path: &Path) {
+    assert!(matches!(error, StateError::DiskFull { .. }), "{error}");
+    let wanted = format!(
+        "cannot write the state store {}: its disk is full, free some space there and try again",
+        path.display()
+    );
+    assert_eq!(error.to_string(), wanted);
+    assert!(error.source().unwrap().to_string().contains("kB are needed"), "{error:?}");
+}
