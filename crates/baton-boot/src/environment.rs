@@ -1,11 +1,12 @@
-//! What a program finds in its environment.
+//! What a program is told at its launch: its environment, and what stands for listeners in its command.
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use baton_core::ids::GenerationId;
-use baton_core::run::Listen;
+use baton_core::placeholder::{self, Placeholder};
 use baton_core::supervisor::Plan;
+use baton_sys::spawn::LISTEN_FDS_START;
 
 use crate::config::Config;
 
@@ -18,8 +19,47 @@ pub struct Given<'a> {
     pub scratch: &'a Path,
     /// Where it may say that it is ready.
     pub notify: &'a str,
-    /// Its listeners, in the order in which it gets their sockets.
-    pub listens: &'a [&'a Listen],
+    /// Its listeners, in the order of the settings.
+    pub listeners: &'a [GivenListener<'a>],
+}
+
+/// What a program is told of one listener.
+#[derive(Debug, Clone, Copy)]
+pub struct GivenListener<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The port to bind.
+    pub port: u16,
+    /// The program gets its socket.
+    pub passed: bool,
+}
+
+impl Given<'_> {
+    /// The names of the listeners whose sockets the program gets, in their order.
+    fn passed(&self) -> impl Iterator<Item = &str> {
+        self.listeners.iter().filter(|listener| listener.passed).map(|listener| listener.name)
+    }
+
+    /// A text of the settings with its placeholders filled; one that cannot be is left as it is, since the
+    /// settings were checked for that.
+    pub fn fill(&self, text: &str) -> String {
+        let descriptor = |name: &str| {
+            let index = self.passed().position(|passed| passed == name)?;
+            Some(LISTEN_FDS_START + i32::try_from(index).ok()?)
+        };
+        let port = |name: &str| {
+            let found = self.listeners.iter().find(|listener| listener.name == name);
+            found.map(|listener| listener.port)
+        };
+        let filled = placeholder::expand(text, |placeholder| {
+            let value = match placeholder {
+                Placeholder::Fd(name) => descriptor(name).map(|fd| fd.to_string()),
+                Placeholder::Port(name) => port(name).map(|port| port.to_string()),
+            };
+            value.ok_or(())
+        });
+        filled.unwrap_or_else(|()| text.to_owned())
+    }
 }
 
 /// The whole environment of a program, but for `LISTEN_PID`, which only the child knows: what the bootloader
@@ -31,7 +71,7 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
         environment.push((name.into(), value));
     };
     for (name, value) in &plan.settings.env {
-        set(name, value.into());
+        set(name, given.fill(value).into());
     }
     set("BATON_RELEASE", plan.release.id().map_or("image".to_owned(), |id| id.to_string()).into());
     if let Some(control) = &config.control {
@@ -41,11 +81,13 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
     set("BATON_GENERATION", given.generation.to_string().into());
     set("BATON_SCRATCH", given.scratch.into());
     set("NOTIFY_SOCKET", given.notify.into());
-    if let Some(first) = given.listens.first() {
-        set("PORT", first.address.port().to_string().into());
-        let names: Vec<&str> = given.listens.iter().map(|listen| listen.name.as_str()).collect();
-        set("LISTEN_FDS", names.len().to_string().into());
-        set("LISTEN_FDNAMES", names.join(":").into());
+    if let Some(first) = given.listeners.first() {
+        set("PORT", first.port.to_string().into());
+    }
+    let passed: Vec<&str> = given.passed().collect();
+    if !passed.is_empty() {
+        set("LISTEN_FDS", passed.len().to_string().into());
+        set("LISTEN_FDNAMES", passed.join(":").into());
     }
     environment
 }
@@ -53,7 +95,7 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::run::{Handover, RunSettings};
+    use baton_core::run::RunSettings;
     use baton_core::supervisor::Running;
 
     #[test]
@@ -64,20 +106,18 @@ mod tests {
             ..Config::default()
         };
         let mut settings = RunSettings::for_command(vec!["server".into()]);
-        settings.env =
-            [("MODE", "new"), ("PORT", "2")].map(|(name, value)| (name.into(), value.into())).to_vec();
-        let listen = |name: &str, port| Listen {
-            name: name.into(),
-            address: ([0, 0, 0, 0], port).into(),
-            handover: Handover::Inherit,
-            backlog: 1,
-        };
-        let (http, admin) = (listen("http", 80), listen("admin", 81));
+        settings.env = [("MODE", "new"), ("PORT", "2"), ("ADMIN", "{fd:admin}/{port:proxied}")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec();
         let given = Given {
             generation: GenerationId(7),
             scratch: Path::new("/scratch/7"),
             notify: "@x",
-            listens: &[&http, &admin],
+            listeners: &[
+                GivenListener { name: "proxied", port: 20000, passed: false },
+                GivenListener { name: "http", port: 80, passed: true },
+                GivenListener { name: "admin", port: 81, passed: true },
+            ],
         };
         let found = environment(&config, &Plan::new(Running::Image, settings), given);
         let value = |name: &str| {
@@ -89,7 +129,8 @@ mod tests {
         for (name, expected) in [
             ("HOME", "/root"),
             ("MODE", "new"),
-            ("PORT", "80"),
+            ("PORT", "20000"),
+            ("ADMIN", "4/20000"),
             ("LISTEN_FDS", "2"),
             ("LISTEN_FDNAMES", "http:admin"),
             ("BATON_RELEASE", "image"),

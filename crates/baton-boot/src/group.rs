@@ -28,6 +28,13 @@ pub struct GroupError {
     source: io::Error,
 }
 
+impl GroupError {
+    /// That `what` failed for this listener.
+    pub fn new(what: &'static str, listen: &Listen, source: io::Error) -> Self {
+        Self { what, name: listen.name.clone(), address: listen.address, source }
+    }
+}
+
 /// The reuseport group of one listener.
 #[derive(Debug)]
 pub struct Group {
@@ -62,9 +69,7 @@ impl Group {
                 serving: Slot(0),
                 spares: 0,
             }),
-            Err(source) => {
-                Err(GroupError { what: "opening", name: listen.name, address: listen.address, source })
-            }
+            Err(source) => Err(GroupError::new("opening", &listen, source)),
         }
     }
 
@@ -248,7 +253,7 @@ impl Group {
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> GroupError {
-        GroupError { what, name: self.listen.name.clone(), address: self.listen.address, source }
+        GroupError::new(what, &self.listen, source)
     }
 }
 

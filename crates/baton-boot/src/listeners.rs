@@ -1,13 +1,11 @@
 //! Where this member listens.
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
-
 use baton_core::run::Listen;
 use baton_core::supervisor::{Plan, Slot};
 
 use crate::config::Config;
-use crate::group::{Group, GroupError};
+use crate::group::GroupError;
+use crate::listener::Listener;
 use crate::log;
 
 /// Why a release cannot listen here.
@@ -29,13 +27,13 @@ pub enum ListenError {
     Group(#[from] GroupError),
 }
 
-/// The reuseport groups of a member, opened with its first launch.
+/// The listeners of a member, opened with its first launch.
 #[derive(Debug)]
 pub struct Listeners {
     /// Where this member listens instead of what its releases say, by name.
     moved: Vec<(String, std::net::SocketAddr)>,
     /// `None` until the first launch; a worker's are empty.
-    groups: Option<Vec<Group>>,
+    all: Option<Vec<Listener>>,
     /// How many sockets there must be behind those that the selector names.
     pub spares: usize,
     /// What was wrong with the last selection, until one succeeds.
@@ -45,31 +43,26 @@ pub struct Listeners {
 impl Listeners {
     /// Nothing is open yet.
     pub fn new(config: &Config) -> Self {
-        Self { moved: config.listen.clone(), groups: None, spares: 1, failed: None }
+        Self { moved: config.listen.clone(), all: None, spares: 1, failed: None }
     }
 
-    /// The groups, in the order of the settings.
-    pub fn groups(&mut self) -> &mut [Group] {
-        self.groups.as_deref_mut().unwrap_or_default()
+    /// Them, in the order of the settings.
+    pub fn all(&self) -> &[Listener] {
+        self.all.as_deref().unwrap_or_default()
     }
 
-    /// The listeners, in the order in which a program gets their sockets.
-    pub fn listens(&self) -> Vec<&Listen> {
-        self.groups.iter().flatten().map(Group::listen).collect()
-    }
-
-    /// The bootloader's copies of the sockets of a slot, one of each listener.
-    pub fn sockets(&self, slot: Slot) -> Vec<Arc<OwnedFd>> {
-        self.groups.iter().flatten().filter_map(|group| group.socket(slot)).collect()
+    /// The one with this name.
+    pub fn named(&mut self, name: &str) -> Option<&mut Listener> {
+        self.all.iter_mut().flatten().find(|listener| listener.listen().name == name)
     }
 
     /// Gives new connections to one slot and private ones to another; `false` when some listener did not.
     pub fn select(&mut self, serving: Slot, private: Slot) -> bool {
         let spares = self.spares;
         self.failed = None;
-        for group in self.groups.iter_mut().flatten() {
+        for listener in self.all.iter_mut().flatten() {
             // The selector stays as it was: whoever serves goes on serving.
-            if let Err(error) = group.select(serving, private, spares) {
+            if let Err(error) = listener.select(serving, private, spares) {
                 let error = log::chain(&error);
                 log::say(&error);
                 self.failed.get_or_insert(error);
@@ -92,27 +85,20 @@ impl Listeners {
             return Err(ListenError::Unknown(name.clone()));
         }
         let wanted: Vec<Listen> = plan.settings.listen.iter().map(|listen| self.here(listen)).collect();
-        match &self.groups {
-            None => self.open(wanted, slot)?,
-            Some(groups) if groups.iter().map(Group::listen).eq(wanted.iter()) => {}
-            Some(groups) => {
-                let have = names(groups.iter().map(Group::listen));
+        match &self.all {
+            None => {
+                let open = |listen| Listener::open(listen, slot, self.spares);
+                self.all = Some(wanted.into_iter().map(open).collect::<Result<_, _>>()?);
+            }
+            Some(all) if all.iter().map(Listener::listen).eq(wanted.iter()) => {}
+            Some(all) => {
+                let have = names(all.iter().map(Listener::listen));
                 return Err(ListenError::Other { wanted: names(wanted.iter()), have });
             }
         }
-        for group in self.groups() {
-            group.prepare(slot)?;
+        for listener in self.all.iter_mut().flatten() {
+            listener.prepare(slot)?;
         }
-        Ok(())
-    }
-
-    fn open(&mut self, wanted: Vec<Listen>, candidate: Slot) -> Result<(), GroupError> {
-        let mut groups = wanted.into_iter().map(Group::open).collect::<Result<Vec<Group>, GroupError>>()?;
-        for group in &mut groups {
-            // Until somebody is healthy, connections wait at the first slot, which no program has.
-            group.select(Slot(0), candidate, self.spares)?;
-        }
-        self.groups = Some(groups);
         Ok(())
     }
 
@@ -122,9 +108,21 @@ impl Listeners {
         Listen { address: moved.map_or(listen.address, |(_, address)| *address), ..listen.clone() }
     }
 
+    /// The end of forwarding to a slot, where anything is forwarded at all: what was sent to its program before
+    /// has been accepted.
+    pub fn settled(&self, slot: Slot) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let settled: Vec<_> = self.all().iter().filter_map(|listener| listener.settled(slot)).collect();
+        let wait = || async move {
+            for settled in settled {
+                settled.await;
+            }
+        };
+        (!self.all().iter().all(|listener| listener.listen().handover.passes_socket())).then(wait)
+    }
+
     /// Stops listening: from now on clients are refused.
     pub fn close(&mut self) {
-        self.groups = Some(Vec::new());
+        self.all = Some(Vec::new());
     }
 }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::health::Outcome;
@@ -14,7 +13,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+
+use crate::listener::Way;
 
 /// How much of an answer is read. A health page is short.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -26,12 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub struct Question {
     /// What is asked.
     pub probe: Probe,
-    /// Where.
-    pub to: SocketAddr,
-    /// Addresses to dial from, one after the other until one is free; empty for the ordinary path.
-    pub from: Vec<SocketAddr>,
-    /// The socket that the generation accepts from.
-    pub socket: Arc<OwnedFd>,
+    /// How it is reached.
+    pub way: Way,
     /// How long it may take.
     pub timeout: Millis,
 }
@@ -46,20 +44,25 @@ pub async fn ask(question: Question) -> Outcome {
 }
 
 async fn answer(question: Question) -> io::Result<bool> {
-    let stream = connect(&question).await?;
+    let mut stream = connect(&question.way).await?;
+    stream.write_all(&question.way.greeting).await?;
     match &question.probe {
-        Probe::Http { path } => http(stream, question.to, path).await,
-        Probe::Tcp => accepted(&question.socket).await,
+        Probe::Http { path } => http(stream, question.way.to, path).await,
+        Probe::Tcp => match &question.way.socket {
+            Some(socket) => accepted(socket).await,
+            // Its own socket: a connection is all that can be seen.
+            None => Ok(true),
+        },
     }
 }
 
-async fn connect(question: &Question) -> io::Result<TcpStream> {
-    if question.from.is_empty() {
-        return TcpStream::connect(question.to).await;
+async fn connect(way: &Way) -> io::Result<TcpStream> {
+    if way.from.is_empty() {
+        return TcpStream::connect(way.to).await;
     }
     let mut last = io::ErrorKind::AddrNotAvailable.into();
-    for from in &question.from {
-        match connect_from(*from, question.to).await {
+    for from in &way.from {
+        match connect_from(*from, way.to).await {
             // Another probe's connection still has this port: for a moment after a fork, the child has it too.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse) =>

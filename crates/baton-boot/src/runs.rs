@@ -137,6 +137,24 @@ impl Runs {
         }
     }
 
+    /// Sends a signal to a generation's main process when something has come to an end, if it still runs then.
+    pub fn signal_after(
+        &self,
+        end: impl Future<Output = ()> + Send + 'static,
+        id: GenerationId,
+        signal: Signal,
+    ) {
+        let Some(main) = self.get(id).and_then(|run| run.root.as_ref()).and_then(Root::process) else {
+            return;
+        };
+        tokio::spawn(async move {
+            end.await;
+            if let Err(error) = process::signal(main, signal) {
+                log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
+            }
+        });
+    }
+
     /// Lets go of a generation of which no process is left.
     pub fn forget(&mut self, id: GenerationId) {
         if let Some(run) = self.runs.remove(&id) {

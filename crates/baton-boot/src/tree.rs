@@ -20,6 +20,14 @@ pub struct Root {
     pub sockets: Vec<u64>,
 }
 
+impl Root {
+    /// The main process itself, whether it still runs or not.
+    pub fn process(&self) -> Option<Process> {
+        let parent = own_pid();
+        Some(Process { pid: self.pid, parent, session: self.pid, started: self.started?, zombie: false })
+    }
+}
+
 /// The living processes of a generation, its main process included.
 ///
 /// A process belongs to it by its session or by descent from one that belongs to it. One that left its session

@@ -3,7 +3,7 @@
 //! What takes long is only started here; its end comes back as an event.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use baton_core::health::Outcome;
 use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Plan, Scope, Slot};
-use baton_sys::selector::HELD_PORTS;
 use baton_sys::spawn::{self, Spawn, SpawnError};
 use baton_sys::{process, socket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::environment::{Given, environment};
+use crate::environment::{Given, GivenListener, environment};
+use crate::interception::{Interception, Passed};
 use crate::listeners::{ListenError, Listeners};
 use crate::log;
 use crate::notify::NotifySocket;
@@ -57,6 +57,7 @@ pub struct World {
     config: Config,
     place: Place,
     listeners: Listeners,
+    interception: Interception,
     runs: Runs,
     events: mpsc::UnboundedSender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
@@ -67,7 +68,15 @@ impl World {
     pub fn new(config: Config, place: Place, events: mpsc::UnboundedSender<Event>) -> Self {
         let (strays, found) = mpsc::unbounded_channel();
         tokio::spawn(forward_all(found));
-        Self { listeners: Listeners::new(&config), config, place, runs: Runs::default(), events, strays }
+        Self {
+            listeners: Listeners::new(&config),
+            interception: Interception::default(),
+            config,
+            place,
+            runs: Runs::default(),
+            events,
+            strays,
+        }
     }
 
     /// Does one thing. The exit code and what is to be committed are the caller's business.
@@ -135,32 +144,49 @@ impl World {
             .map_err(opened("a notify socket"))?;
         let (out, out_write) = spawn::pipe().map_err(opened("a pipe"))?;
         let (err, err_write) = spawn::pipe().map_err(opened("a pipe"))?;
-        let sockets = self.listeners.sockets(slot);
-        let environment = environment(
-            &self.config,
-            plan,
-            Given {
-                generation: id,
-                scratch: &place.scratch,
-                notify: &notify.address(),
-                listens: &self.listeners.listens(),
-            },
-        );
+        let passed = self.passed(slot);
+        let listeners = self.listeners.all().iter().map(|listener| GivenListener {
+            name: &listener.listen().name,
+            port: listener.port(slot),
+            passed: listener.listen().handover.passes_socket(),
+        });
+        let given = Given {
+            generation: id,
+            scratch: &place.scratch,
+            notify: &notify.address(),
+            listeners: &listeners.collect::<Vec<_>>(),
+        };
+        let environment = environment(&self.config, plan, given);
+        let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
         // Before the program starts: once it runs, nothing may fail.
         output::pass_on(out, Stream::Stdout, lines).map_err(opened("a thread"))?;
         output::pass_on(err, Stream::Stderr, lines).map_err(opened("a thread"))?;
-        let pid = spawn::spawn(&Spawn {
-            command: &plan.settings.command,
-            directory: &place.directory,
-            environment: &environment,
-            sockets: &borrowed(&sockets),
-            stdout: out_write.as_fd(),
-            stderr: err_write.as_fd(),
-        })?;
-        let inodes = sockets.iter().filter_map(|socket| socket::inode(socket).ok()).collect();
+        let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
+        let pid = self.interception.start(
+            id,
+            &passed,
+            &Spawn {
+                command: &command,
+                directory: &place.directory,
+                environment: &environment,
+                sockets: &sockets,
+                stdout: out_write.as_fd(),
+                stderr: err_write.as_fd(),
+            },
+        )?;
+        let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
         let root = Root { generation: id, pid, started: process::started(pid), sockets: inodes };
         let notices = tokio::spawn(listen_to(notify, root.clone(), self.events.clone()));
         Ok((root, notices))
+    }
+
+    /// The sockets that a program in this slot is given.
+    fn passed(&self, slot: Slot) -> Vec<Passed> {
+        let passed = self.listeners.all().iter().filter_map(|listener| {
+            let socket = listener.socket(slot)?;
+            Some(Passed { listen: listener.listen().clone(), socket })
+        });
+        passed.collect()
     }
 
     fn probe(&mut self, id: GenerationId, private: bool) {
@@ -178,15 +204,19 @@ impl World {
     fn question(&mut self, id: GenerationId, private: bool) -> Option<Question> {
         let run = self.runs.get(id)?;
         let (check, slot) = (run.plan.check().cloned()?, run.slot);
-        let group = self.listeners.groups().iter_mut().find(|group| group.listen().name == check.listener)?;
-        let from =
-            if private { (0..HELD_PORTS).map(|_| group.private_address()).collect() } else { Vec::new() };
-        let (to, socket) = (group.reached_at(), group.socket(slot)?);
-        Some(Question { probe: check.probe, to, from, socket, timeout: check.timeout })
+        let way = self.listeners.named(&check.listener)?.way(slot, private)?;
+        Some(Question { probe: check.probe, way, timeout: check.timeout })
     }
 
     fn kill(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
-        self.runs.signal(id, signal, scope);
+        let Some(run) = self.runs.get(id) else { return };
+        let settled = self.listeners.settled(run.slot);
+        let stops = scope == Scope::Main && signal == run.plan.settings.stop_signal;
+        match settled.filter(|_| stops) {
+            // Its program may close a socket at which a connection still waits that was forwarded to it.
+            Some(settled) => self.runs.signal_after(settled, id, signal),
+            None => self.runs.signal(id, signal, scope),
+        }
         if scope == Scope::Tree {
             self.runs.emptied().into_iter().for_each(|event| self.tell(event));
         }
@@ -194,12 +224,8 @@ impl World {
 
     fn rescue(&mut self, slot: Slot) {
         let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
-        let watched: Vec<Watched> = self
-            .listeners
-            .groups()
-            .iter()
-            .filter_map(|group| group.socket(slot).map(|socket| Watched { socket, to: group.reached_at() }))
-            .collect();
+        let queues = self.listeners.all().iter().filter_map(|listener| listener.queue(slot));
+        let watched: Vec<Watched> = queues.collect();
         tokio::spawn(async move {
             let quiet = || {
                 let events = events.clone();
@@ -228,10 +254,6 @@ impl World {
         tree::end_strays(limit).await;
         self.place.leave();
     }
-}
-
-fn borrowed(sockets: &[Arc<OwnedFd>]) -> Vec<BorrowedFd<'_>> {
-    sockets.iter().map(|socket| socket.as_fd()).collect()
 }
 
 /// Takes what a generation says of itself. Only its own processes are believed.

@@ -20,6 +20,7 @@ pub mod health;
 pub mod history;
 pub mod ids;
 pub mod member;
+pub mod placeholder;
 pub mod release;
 pub mod report;
 pub mod rollout;

@@ -85,8 +85,33 @@ pub const BACKLOG_DEFAULT: u16 = 4096;
 /// How new connections move from one generation to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
+    /// The program binds its port as it always did and gets the generation's own socket in its place; one that
+    /// takes an open socket, as for [`Handover::Inherit`], may do so.
+    Auto,
     /// The program takes an open socket by systemd's `LISTEN_FDS` protocol.
     Inherit,
+    /// The bootloader accepts and forwards each connection to a private port of the generation, `PORT`.
+    Proxy(Proxy),
+}
+
+impl Handover {
+    /// Whether each generation has a socket of its own on the listener's address.
+    pub fn passes_socket(self) -> bool {
+        match self {
+            Self::Auto | Self::Inherit => true,
+            Self::Proxy(_) => false,
+        }
+    }
+}
+
+/// How connections are forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Proxy {
+    /// How many connections a generation has at most; others wait in the accept queue. No limit when not set.
+    pub max_connections: Option<u32>,
+    /// Each connection begins with a header that tells who the client is: the PROXY protocol, version 2
+    /// (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+    pub proxy_protocol: bool,
 }
 
 /// How a generation says that it can be judged.

@@ -7,6 +7,7 @@
 
 pub mod held;
 pub mod intercept;
+pub mod listening;
 pub mod parent;
 pub mod process;
 pub mod selector;

@@ -23,6 +23,19 @@ pub fn first_of_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> 
     Ok(socket)
 }
 
+/// A new listening socket that nobody can share.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there.
+pub fn alone(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
+    let socket = tcp(address)?;
+    // Connections of an earlier process may still be in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    listen(socket.as_fd(), backlog)?;
+    Ok(socket)
+}
+
 /// A new listening socket that joins the group on this address, at the end.
 pub fn join_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
     let socket = tcp(address)?;

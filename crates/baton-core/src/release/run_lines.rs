@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::lines::{Lines, quote};
 use super::text::{Fault, ManifestError};
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Ready, RunSettings};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -88,7 +88,9 @@ fn refused(key: &'static str, why: &'static str) -> Fault {
 
 const READY: [(&str, Ready); 2] = [("probe", Ready::Probe), ("notify", Ready::Notify)];
 const ON_EXIT: [(&str, OnExit); 2] = [("restart", OnExit::Restart), ("exit", OnExit::Exit)];
-const HANDOVER: [(&str, Handover); 1] = [("inherit", Handover::Inherit)];
+const PROXY: Handover = Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false });
+const HANDOVER: [(&str, Handover); 3] =
+    [("auto", Handover::Auto), ("inherit", Handover::Inherit), ("proxy", PROXY)];
 
 fn ready_word(ready: Ready) -> &'static str {
     match ready {
@@ -106,10 +108,15 @@ fn on_exit_word(on_exit: OnExit) -> &'static str {
 
 fn listen_value(listen: &Listen) -> String {
     let Listen { name, address, handover, backlog } = listen;
-    let handover = match handover {
-        Handover::Inherit => "inherit",
+    let (word, more) = match handover {
+        Handover::Auto => ("auto", String::new()),
+        Handover::Inherit => ("inherit", String::new()),
+        Handover::Proxy(Proxy { max_connections, proxy_protocol }) => {
+            let header = if *proxy_protocol { "yes" } else { "no" };
+            ("proxy", format!(" {} {header}", max_connections.unwrap_or(0)))
+        }
     };
-    format!("{} {address} {handover} {backlog}", quote(name))
+    format!("{} {address} {word} {backlog}{more}", quote(name))
 }
 
 fn health_lines(health: &HealthCheck) -> Vec<(&'static str, String)> {
@@ -148,12 +155,17 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
     const KEY: &str = "run.listen";
     let mut listen = Vec::new();
     while let Some(mut words) = lines.take(KEY)? {
-        let one = Listen {
+        let mut one = Listen {
             name: words.quoted()?,
             address: words.value("an address with port")?,
             handover: words.one_of(&HANDOVER)?,
             backlog: words.value("a number")?,
         };
+        if let Handover::Proxy(proxy) = &mut one.handover {
+            // No limit is written as 0: a program that may have no connection serves nobody.
+            proxy.max_connections = Some(words.value("a number")?).filter(|limit| *limit > 0);
+            proxy.proxy_protocol = words.one_of(&YES_NO)?;
+        }
         words.end()?;
         // The names travel to the program in one variable, separated by colons.
         if one.name.is_empty() || one.name.chars().any(|c| c.is_control() || c == ':') {

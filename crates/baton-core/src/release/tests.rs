@@ -10,7 +10,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Ready};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -27,12 +27,17 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
 
 fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
-    let one = (ip, 1..=u16::MAX, any::<u16>());
+    let limit = proptest::option::of(1u32..);
+    let proxy = (limit, any::<bool>()).prop_map(|(max_connections, proxy_protocol)| {
+        Handover::Proxy(Proxy { max_connections, proxy_protocol })
+    });
+    let handover = prop_oneof![Just(Handover::Auto), Just(Handover::Inherit), proxy];
+    let one = (ip, 1..=u16::MAX, any::<u16>(), handover);
     btree_map("[a-z .\"]{1,6}", one, 0..3).prop_map(|all| {
-        let listen = |(name, (ip, port, backlog))| Listen {
+        let listen = |(name, (ip, port, backlog, handover))| Listen {
             name,
             address: SocketAddr::new(ip, port),
-            handover: Handover::Inherit,
+            handover,
             backlog,
         };
         all.into_iter().map(listen).collect()

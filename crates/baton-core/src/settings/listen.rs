@@ -6,9 +6,13 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::table::Table;
 use super::value;
-use crate::run::{BACKLOG_DEFAULT, Handover, Listen};
+use crate::run::{BACKLOG_DEFAULT, Handover, Listen, Proxy};
 
-const HANDOVER: [(&str, Handover); 1] = [("inherit", Handover::Inherit)];
+const PROXY: Handover = Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false });
+const HANDOVER: [(&str, Handover); 3] =
+    [("auto", Handover::Auto), ("inherit", Handover::Inherit), ("proxy", PROXY)];
+/// More than this a process cannot have open.
+const MAX_CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// Stands where an address is wrong or missing, so that the rest can be read; settings with it are refused.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -30,12 +34,30 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
     let mut listener = Listen {
         name: name.unwrap_or_default(),
         address: address.unwrap_or(NOWHERE),
-        handover: Handover::Inherit,
+        handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
     };
     table.set("handover", &mut listener.handover, value::one_of(&HANDOVER));
     table.set("backlog", &mut listener.backlog, value::whole(1..=u32::from(u16::MAX)));
+    let mut proxy = Proxy::default();
+    table.set("max_connections", &mut proxy.max_connections, |value| {
+        value::whole(1..=MAX_CONNECTIONS_MAX)(value).map(Some)
+    });
+    table.set("proxy_protocol", &mut proxy.proxy_protocol, value::boolean);
+    match &mut listener.handover {
+        Handover::Proxy(place) => *place = proxy,
+        Handover::Auto | Handover::Inherit => report_proxy_only(table),
+    }
     listener
+}
+
+fn report_proxy_only(table: &mut Table<'_, '_>) {
+    for key in ["max_connections", "proxy_protocol"] {
+        if table.has(key) {
+            let fix = "write handover = \"proxy\", or leave it out";
+            table.wrong(key, "is for listeners with handover = \"proxy\"", fix);
+        }
+    }
 }
 
 fn report_double(table: &mut Table<'_, '_>, listener: &Listen, others: &[Listen]) {

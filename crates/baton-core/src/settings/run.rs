@@ -5,10 +5,14 @@ use alloc::string::String;
 
 use super::table::Table;
 use super::{health, listen, value};
+use crate::placeholder;
 use crate::run::{OnExit, Ready, RunSettings};
 
 /// More restarts than this within the window cannot happen: the waits between them are too long.
 const MAX_RESTARTS_MAX: u32 = 1000;
+
+/// What to do about a placeholder of no use.
+pub(super) const NAME_LISTENER: &str = "name a listener of run.listen: {port:http} or {fd:http}";
 
 const READY: [(&str, Ready); 2] = [("probe", Ready::Probe), ("notify", Ready::Notify)];
 const ON_EXIT: [(&str, OnExit); 2] = [("restart", OnExit::Restart), ("exit", OnExit::Exit)];
@@ -29,8 +33,16 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     read_overlap(table, &mut run);
     table.table("health", |health| health::read(health, &mut run));
 
+    report_placeholders(table, &run);
     report_late_tree_stop(table, &run);
     run
+}
+
+fn report_placeholders(table: &mut Table<'_, '_>, run: &RunSettings) {
+    let unfit = run.command.iter().find_map(|word| placeholder::check(word, &run.listen).err());
+    if let Some(unfit) = unfit {
+        table.wrong("command", format!("has a placeholder that cannot be filled: {unfit}"), NAME_LISTENER);
+    }
 }
 
 fn report_late_tree_stop(table: &mut Table<'_, '_>, run: &RunSettings) {

@@ -5,7 +5,7 @@ mod bad;
 mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
-use baton_core::run::{HealthCheck, Listen, OnExit, Probe, Ready, RunSettings};
+use baton_core::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings};
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
 use baton_core::units::{Millis, Share};
@@ -35,6 +35,9 @@ backlog = 128
 [[run.listen]]
 name = "admin"
 address = "[::1]:8081"
+handover = "proxy"
+max_connections = 10
+proxy_protocol = true
 
 [run.health]
 http = "/health"
@@ -75,13 +78,8 @@ fn strings(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-fn listener(name: &str, address: &str, backlog: u16) -> Listen {
-    Listen {
-        name: name.to_owned(),
-        address: address.parse().unwrap(),
-        handover: baton_core::run::Handover::Inherit,
-        backlog,
-    }
+fn listener(name: &str, address: &str, handover: Handover, backlog: u16) -> Listen {
+    Listen { name: name.to_owned(), address: address.parse().unwrap(), handover, backlog }
 }
 
 #[test]
@@ -96,9 +94,13 @@ fn two_lines_are_enough_and_the_rest_is_default() {
 #[test]
 fn every_setting_arrives_where_it_belongs() {
     let settings = good(FULL);
+    let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true });
     let run = RunSettings {
         command: strings(&["node", "server.js"]),
-        listen: vec![listener("http", "0.0.0.0:8080", 128), listener("admin", "[::1]:8081", 4096)],
+        listen: vec![
+            listener("http", "0.0.0.0:8080", Handover::Inherit, 128),
+            listener("admin", "[::1]:8081", proxy, 4096),
+        ],
         overlap: true,
         ready: Ready::Notify,
         health: Some(HealthCheck {

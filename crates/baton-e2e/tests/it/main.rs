@@ -9,6 +9,7 @@ mod deploys;
 mod examples;
 mod fleet;
 mod generator;
+mod handover;
 mod init;
 mod load;
 mod program;

@@ -72,7 +72,7 @@ helth = 1
 
 [[run.listen]]
 address = "0.0.0.0:80"
-handover = "auto"
+handover = "atuo"
 [[run.listen]]
 name = "http"
 address = "0.0.0.0:80"
@@ -89,7 +89,7 @@ baton.toml:1:1: service is missing; write service = "NAME"
 baton.toml:2:11: run.command is the text "node server.js"; write an array: ["node", "server.js"]
 baton.toml:3:1: run.helth is not a setting; did you mean run.health?
 baton.toml:5:1: run.listen.name is missing; write a name, such as name = "http"
-baton.toml:7:12: run.listen.handover is "auto"; this version knows only "inherit"
+baton.toml:7:12: run.listen.handover is "atuo"; write "auto" or "inherit" or "proxy"
 baton.toml:10:11: run.listen.address is "0.0.0.0:80" for the second time; give each listener a port of its own
 baton.toml:12:8: run.listen.name is "http" for the second time; give each listener a name of its own
 baton.toml:14:11: run.listen.backlog is 0; write a whole number from 1 to 65535

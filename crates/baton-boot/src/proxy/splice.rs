@@ -1,0 +1,100 @@
+//! Bytes from one socket to another without a copy: `splice(2)` through a pipe.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown, sockopt};
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// How much is moved at once: what a pipe holds.
+const CHUNK: usize = 64 * 1024;
+/// How many empty pipes are kept: as many as are busy at one moment on a busy machine. Connections that stand
+/// idle hold none.
+const SPARE_PIPES: usize = 64;
+
+/// Empty pipes, shared by the connections of one thread.
+#[derive(Debug, Clone, Default)]
+pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        Ok(Pipe { read, write })
+    }
+
+    /// Only an empty one may come back.
+    fn put(&self, pipe: Pipe) {
+        let mut pipes = self.0.borrow_mut();
+        if pipes.len() < SPARE_PIPES {
+            pipes.push(pipe);
+        }
+    }
+}
+
+/// Moves bytes both ways until both sides have ended. An end of one side is passed on while the other goes on;
+/// a reset of one side resets the other.
+pub async fn both_ways(pipes: &Pipes, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let there = one_way(pipes, client, server);
+    let back = one_way(pipes, server, client);
+    let moved = tokio::try_join!(there, back).map(|((), ())| ());
+    if moved.is_err() {
+        for side in [client, server] {
+            // Closed with this, a connection ends as its other side did.
+            let _ = sockopt::set_socket_linger(side, Some(Duration::ZERO));
+        }
+    }
+    moved
+}
+
+async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    loop {
+        from.readable().await?;
+        let pipe = pipes.take()?;
+        // Should an error interrupt this, the pipe is closed with what is still in it.
+        let ended = drain(&pipe, from, to).await?;
+        pipes.put(pipe);
+        if ended {
+            // A side that has gone meanwhile needs not be told.
+            let _ = shutdown(to, Shutdown::Write);
+            return Ok(());
+        }
+    }
+}
+
+/// Moves what there is now; `true` at the end of the stream. The pipe is empty afterwards.
+async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    loop {
+        let filled =
+            from.try_io(Interest::READABLE, || Ok(splice(from, None, &pipe.write, None, CHUNK, flags)?));
+        let mut left = match filled {
+            Ok(0) => return Ok(true),
+            Ok(filled) => filled,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        while left > 0 {
+            let moved =
+                to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, left, flags)?));
+            match moved {
+                Ok(moved) => left -= moved,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Every way to hand over, with programs that only bind their port.
+
+use std::net::SocketAddr;
+
+use baton_core::units::{Millis, Share};
+use baton_e2e::load::{Plan, Report};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::boot::{Boot, Folder, free_address};
+use crate::load::Load;
+use crate::program::Client;
+
+fn plan(address: SocketAddr) -> Plan {
+    Plan {
+        new: 4,
+        keep: 4,
+        rate: 50,
+        idle_gap: Millis(5),
+        slow_share: Share::from_percent(10),
+        slow: Millis(300),
+        timeout: Millis::from_secs(20),
+        ..Plan::on(vec![address.to_string().parse().unwrap()])
+    }
+}
+
+/// An example that is told nothing of any socket: it binds `$PORT`, as any program does.
+fn binding(example: &str, listen: &str) -> (Folder, Boot, SocketAddr) {
+    let folder = Folder::with_example(example);
+    folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
+    let at = "address = \"127.0.0.1:8080\"\n";
+    folder.change("baton.toml", at, &format!("{at}{listen}\n"));
+    let settings = folder.read("baton.toml");
+    folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
+    let address = free_address();
+    let boot = Boot::start(&folder, &[], &[("BATON_LISTEN", &format!("http={address}"))]);
+    boot.wait_for(" serves, ", 1);
+    (folder, boot, address)
+}
+
+fn assert_nothing_lost(report: &Report) {
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(report.is_clean(), "{report:#?}");
+    assert_eq!(report.answered, report.sent, "{report:#?}");
+}
+
+fn reload_under_load(boot: &Boot, address: SocketAddr, times: usize) {
+    let load = Load::start(plan(address));
+    for reload in 1..=times {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload + 1);
+    }
+    let report = load.stop();
+    assert_nothing_lost(&report);
+    assert!(report.sent > 100, "{report:#?}");
+}
+
+#[test]
+fn p1_p3_a_program_that_binds_its_port_is_handed_over_without_loss() {
+    for example in ["python", "node"] {
+        let (_folder, boot, address) = binding(example, "handover = \"auto\"");
+        boot.wait_for("and got listener \"http\"", 1);
+        reload_under_load(&boot, address, 10);
+        assert!(boot.stop().success());
+    }
+}
+
+#[test]
+fn p1_p3_a_proxied_program_is_handed_over_without_loss() {
+    for example in ["python", "node"] {
+        let (_folder, boot, address) = binding(example, "handover = \"proxy\"");
+        reload_under_load(&boot, address, 10);
+        assert!(boot.stop().success());
+    }
+}
+
+#[test]
+fn p2_a_proxied_candidate_that_is_not_healthy_gets_no_connection() {
+    let (folder, boot, address) = binding("python", "handover = \"proxy\"");
+    folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"1s\"");
+    folder.write("behaviour", "never-healthy\n");
+    boot.signal(Signal::HUP);
+    let mut asked = 0;
+    while !boot.log().contains("refused: not healthy within 1 s") {
+        assert_eq!(Client::connect(address).unwrap().get("/").unwrap().generation(), "1");
+        asked += 1;
+    }
+    assert!(asked > 100, "asked only {asked} times");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn p1_p4_clients_of_a_proxied_program_that_was_killed_wait_for_the_next_one() {
+    let (_folder, boot, address) = binding("python", "handover = \"proxy\"");
+    let target = address.to_string();
+    let load = Load::start(plan(address));
+    for crash in 1..=3 {
+        let pid = Client::connect(address).unwrap().get("/").unwrap().pid();
+        load.say(&format!("window {target} begin"));
+        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+        boot.wait_for(" serves, ", crash + 1);
+        load.say(&format!("window {target} end"));
+    }
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(boot.stop().success());
+}
+
+/// Answers with the address that the header tells and nothing else, one connection after the other; while it
+/// has one, a second one is an error.
+const ONE_AT_A_TIME: &str = r#"
+import os, socket, struct, threading, time
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+busy = threading.Semaphore(1)
+def serve(client):
+    header = client.recv(16, socket.MSG_WAITALL)
+    if header[12] == 0x20:
+        return client.close()
+    alone = busy.acquire(blocking=False)
+    header += client.recv(12, socket.MSG_WAITALL)
+    time.sleep(0.05)
+    source = socket.inet_ntoa(header[16:20]), struct.unpack("!H", header[24:26])[0]
+    client.sendall(f"{source[0]}:{source[1]} {alone}\n".encode())
+    if alone:
+        busy.release()
+    client.close()
+while True:
+    threading.Thread(target=serve, args=listener.accept()[:1]).start()
+"#;
+
+#[test]
+fn a_proxied_program_learns_its_clients_and_gets_no_more_of_them_than_it_wants() {
+    use std::io::Read;
+    let folder = Folder::empty();
+    folder.write("program.py", ONE_AT_A_TIME);
+    let address = free_address();
+    let settings = format!(
+        "service = \"test\"\n[run]\ncommand = [\"python3\", \"program.py\"]\n[[run.listen]]\nname = \"http\"\n\
+         address = \"{address}\"\nhandover = \"proxy\"\nmax_connections = 1\nproxy_protocol = true\n"
+    );
+    folder.write("baton.toml", &settings);
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let clients: Vec<_> = (0..10).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, format!("{} True\n", client.local_addr().unwrap()));
+    }
+    boot.stop();
+}
