@@ -1,20 +1,28 @@
 //! What the bootloader was started with: its arguments and its environment, read once.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
+
+use crate::admin::{self, Question};
 
 /// What people see with `--help`.
 pub const HELP: &str = "\
 baton-boot: runs a program, and replaces it without closing its sockets
 
 Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
+       baton-boot status|reload [--json] [PID]
 
   --settings FILE   run settings (default: baton.toml, if there is one)
   --help            this text
   --version         the version
+
+status tells how a running baton-boot stands, and reload does what HUP does and
+waits for its end: exit code 0 when the new program is kept, 1 when it is not.
+Without PID it is process 1, or the only baton-boot there is. --json prints the
+answer as it is.
 
 COMMAND is run instead of the settings' own run.command. Without settings it
 is run as it is, and its end is the end of the container.
@@ -42,6 +50,8 @@ pub enum Request {
     Print(String),
     /// Run.
     Run(Box<Config>),
+    /// Ask a bootloader that runs already.
+    Ask(Question),
 }
 
 /// Everything that the bootloader was told from outside.
@@ -116,6 +126,10 @@ impl Config {
     ) -> Result<Request, ConfigError> {
         let mut settings = None;
         let mut command = Vec::new();
+        let mut arguments = arguments.into_iter().peekable();
+        if let Some(request) = arguments.peek().and_then(|first| asked(first)) {
+            return question(request, lexopt::Parser::from_args(arguments.skip(1))).map(Request::Ask);
+        }
         let mut parser = lexopt::Parser::from_args(arguments);
         while let Some(argument) = parser.next()? {
             match argument {
@@ -164,6 +178,27 @@ impl Config {
     }
 }
 
+/// What follows `status` or `reload`.
+fn question(request: admin::Request, mut parser: lexopt::Parser) -> Result<Question, ConfigError> {
+    let mut question = Question { request, pid: None, json: false };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("json") => question.json = true,
+            lexopt::Arg::Value(pid) if question.pid.is_none() => {
+                use lexopt::ValueExt;
+                question.pid = Some(pid.parse()?);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(question)
+}
+
+/// What the first argument asks for; a command of that name needs the dashes before it.
+fn asked(word: &OsStr) -> Option<admin::Request> {
+    word.to_str().and_then(admin::Request::named)
+}
+
 fn parse_listen(text: &str) -> Result<Vec<(String, SocketAddr)>, ConfigError> {
     let parse = |part: &str| {
         let (name, address) = part.split_once('=')?;
@@ -191,7 +226,7 @@ mod tests {
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Config {
         match parse(arguments, environment).unwrap() {
             Request::Run(config) => *config,
-            Request::Print(text) => panic!("{text}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -201,6 +236,22 @@ mod tests {
         assert_eq!(run(&["--settings", "a.toml", "node", "--inspect"], &[]).command, ["node", "--inspect"]);
         assert_eq!(run(&["--settings=a.toml"], &[]).settings, Some("a.toml".into()));
         assert!(crate::log::chain(&parse(&["--sttings", "x"], &[]).unwrap_err()).contains("--sttings"));
+    }
+
+    #[test]
+    fn a_running_bootloader_is_asked_by_name() {
+        let ask = |arguments: &[&str]| match parse(arguments, &[]) {
+            Ok(Request::Ask(question)) => question,
+            other => panic!("{other:?}"),
+        };
+        let question = Question { request: admin::Request::Status, pid: None, json: false };
+        assert_eq!(ask(&["status"]), question);
+        let reload = Question { request: admin::Request::Reload, pid: Some(7), json: true };
+        assert_eq!(ask(&["reload", "--json", "7"]), reload);
+        assert_eq!(run(&["--", "status"], &[]).command, ["status"]);
+        for bad in [&["status", "seven"][..], &["status", "7", "8"], &["reload", "-x"]] {
+            assert!(parse(bad, &[]).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -10,8 +10,9 @@ use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket};
 use baton_core::units::Millis;
 use baton_sys::signals::Signals;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::admin::{self, Asked, Request};
 use crate::controlled::Controlled;
 use crate::image::Image;
 use crate::log;
@@ -29,6 +30,7 @@ enum Happening {
     Signal(Signal),
     Machine(Event),
     Member(Input),
+    Asked(Asked),
     Woken,
 }
 
@@ -37,16 +39,18 @@ pub struct Inbox {
     signals: mpsc::UnboundedReceiver<Signal>,
     events: mpsc::UnboundedReceiver<Event>,
     inputs: mpsc::UnboundedReceiver<Input>,
+    asked: mpsc::UnboundedReceiver<Asked>,
 }
 
 impl Inbox {
-    /// An inbox for signals, what happens to generations, and what control says.
+    /// An inbox for signals, what happens to generations, what control says and what operators ask.
     pub fn new(
         signals: Signals,
         events: mpsc::UnboundedReceiver<Event>,
         inputs: mpsc::UnboundedReceiver<Input>,
+        asked: mpsc::UnboundedReceiver<Asked>,
     ) -> io::Result<Self> {
-        Ok(Self { signals: stream(signals)?, events, inputs })
+        Ok(Self { signals: stream(signals)?, events, inputs, asked })
     }
 
     /// Waits for the next thing, or until the time has passed.
@@ -57,6 +61,7 @@ impl Inbox {
             Some(signal) = self.signals.recv() => Happening::Signal(signal),
             Some(event) = self.events.recv() => Happening::Machine(event),
             Some(input) = self.inputs.recv() => Happening::Member(input),
+            Some(asked) = self.asked.recv() => Happening::Asked(asked),
             () = tokio::time::sleep(limit) => Happening::Woken,
         }
     }
@@ -71,6 +76,8 @@ pub struct Driver {
     controlled: Option<Controlled>,
     /// When the image's own program is launched, unless something else runs by then.
     image_at: Option<Millis>,
+    /// Who waits for the end of a reload.
+    waiting: Vec<oneshot::Sender<serde_json::Value>>,
     started: Instant,
 }
 
@@ -84,6 +91,7 @@ impl Driver {
             image,
             controlled,
             image_at: None,
+            waiting: Vec::new(),
             started: Instant::now(),
         }
     }
@@ -98,6 +106,7 @@ impl Driver {
                     return code;
                 }
             }
+            self.answer_waiting();
             let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
             let happening = self.inbox.next(left).await;
             due.extend(self.meaning_of(happening));
@@ -107,7 +116,7 @@ impl Driver {
     /// What a member starts with: what it has committed to, else what its image brought.
     fn first(&mut self) -> Vec<Event> {
         match &self.controlled {
-            None => self.launch_image(Ticket::Restore).into_iter().collect(),
+            None => self.or_say(self.launch_image(Ticket::Restore)).into_iter().collect(),
             Some(controlled) => {
                 let restored = controlled.restore();
                 if !self.image.is_empty() {
@@ -137,10 +146,11 @@ impl Driver {
                 self.tell_member(now, input);
                 Vec::new()
             }
+            Happening::Asked(asked) => self.meaning_of_request(asked).into_iter().collect(),
             Happening::Woken => {
                 self.tell_member(now, Input::Woken);
                 let image = self.image_at.take_if(|at| *at <= now).filter(|_| !self.machine.has_work());
-                let image = image.and_then(|_| self.launch_image(Ticket::Restore));
+                let image = image.and_then(|_| self.or_say(self.launch_image(Ticket::Restore)));
                 image.into_iter().chain([Event::Woken]).collect()
             }
         }
@@ -162,10 +172,45 @@ impl Driver {
                 None
             }
             Signal::TERM | Signal::INT => Some(Event::Order(Order::Stop)),
-            Signal::HUP if self.controlled.is_some() => self.relaunch(),
-            Signal::HUP => self.launch_image(Ticket::Reload),
+            Signal::HUP => self.or_say(self.reload()),
             other => Some(Event::Order(Order::Forward(other))),
         }
+    }
+
+    fn meaning_of_request(&mut self, asked: Asked) -> Option<Event> {
+        let reload = match asked.request {
+            Request::Status => {
+                // Who asked may be gone.
+                let _ = asked.answer.send(self.world.status(self.now(), &self.machine));
+                return None;
+            }
+            Request::Reload => self.reload(),
+        };
+        match reload {
+            Ok(event) => {
+                self.waiting.push(asked.answer);
+                Some(event)
+            }
+            Err(why) => {
+                let _ = asked.answer.send(serde_json::json!({ "error": why }));
+                None
+            }
+        }
+    }
+
+    /// Tells those who asked for a reload how it ended.
+    fn answer_waiting(&mut self) {
+        if !self.machine.is_busy()
+            && let Some((_, trial)) = self.machine.status().trial
+        {
+            for answer in self.waiting.drain(..) {
+                let _ = answer.send(admin::standing(&trial));
+            }
+        }
+    }
+
+    fn or_say(&self, event: Result<Event, String>) -> Option<Event> {
+        event.inspect_err(|why| log::say(why)).ok()
     }
 
     fn decide_and_do(&mut self, event: Event) -> Option<u8> {
@@ -197,29 +242,25 @@ impl Driver {
     }
 
     /// The order to try what the settings say now. Mistakes in them leave everything as it is.
-    fn launch_image(&self, ticket: Ticket) -> Option<Event> {
-        match self.image.load() {
-            Ok((plan, bake)) => {
-                // What runs anyway has nobody to be handed back to.
-                let bake = if ticket == Ticket::Restore { Millis::ZERO } else { bake };
-                Some(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))
-            }
-            Err(error) => {
-                log::say(format_args!("nothing is changed: {}", log::chain(&error)));
-                None
-            }
-        }
+    fn launch_image(&self, ticket: Ticket) -> Result<Event, String> {
+        let (plan, bake) =
+            self.image.load().map_err(|error| format!("nothing is changed: {}", log::chain(&error)))?;
+        // What runs anyway has nobody to be handed back to.
+        let bake = if ticket == Ticket::Restore { Millis::ZERO } else { bake };
+        Ok(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))
     }
 
-    /// The order to start what serves anew.
-    fn relaunch(&self) -> Option<Event> {
-        let plan = self.machine.serving_plan()?;
+    /// The order to start anew what serves: what the settings say now, or the same release.
+    fn reload(&self) -> Result<Event, String> {
+        if self.controlled.is_none() {
+            return self.launch_image(Ticket::Reload);
+        }
+        let plan = self.machine.serving_plan().ok_or("not reloaded: nothing runs yet")?;
         if self.machine.on_trial() {
-            log::say("not reloaded: a release is on trial; wait until it is proven or taken back");
-            return None;
+            return Err("not reloaded: a release is on trial; wait until it is proven or taken back".into());
         }
         let launch = Launch { plan: Arc::clone(&plan), ticket: Ticket::Reload, bake: RELOAD_BAKE };
-        Some(Event::Order(Order::Try(launch)))
+        Ok(Event::Order(Order::Try(launch)))
     }
 
     async fn leave(&mut self) {

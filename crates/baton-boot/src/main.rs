@@ -1,5 +1,6 @@
 //! `baton-boot`: the process wrapper in every member.
 
+mod admin;
 mod config;
 mod controlled;
 mod driver;
@@ -59,6 +60,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
                 std::io::stdout().write_all(text.as_bytes())?;
                 return Ok(0);
             }
+            Request::Ask(question) => return admin::run(question),
         };
     let image = Image::new(&config);
     // Mistakes are told before anything is opened.
@@ -93,6 +95,10 @@ fn build(signals: Signals, config: Config, image: Image) -> Result<Driver, Box<d
         }
         _ => None,
     };
+    let (asking, asked) = mpsc::unbounded_channel();
+    if let Err(error) = admin::serve(asking) {
+        log::say(format_args!("nobody can ask for the status: {error}"));
+    }
     let world = World::new(config, place, events);
-    Ok(Driver::new(Inbox::new(signals, happened, heard)?, world, image, controlled))
+    Ok(Driver::new(Inbox::new(signals, happened, heard, asked)?, world, image, controlled))
 }

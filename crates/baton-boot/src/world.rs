@@ -11,12 +11,14 @@ use baton_core::exit::Exit;
 use baton_core::health::Outcome;
 use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Plan, Scope, Slot};
+use baton_core::supervisor::{Command, Event, Plan, Scope, Slot, Supervisor};
+use baton_core::units::Millis;
 use baton_sys::spawn::{self, Spawn, SpawnError};
 use baton_sys::{process, socket};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::admin::{self, Outside};
 use crate::config::Config;
 use crate::environment::{Given, GivenListener, environment};
 use crate::interception::{Interception, Passed};
@@ -241,6 +243,13 @@ impl World {
     fn tell(&self, event: Event) {
         // The receiver lives as long as the loop that calls us.
         let _ = self.events.send(event);
+    }
+
+    /// How everything stands, for the admin socket.
+    pub fn status(&self, now: Millis, machine: &Supervisor) -> serde_json::Value {
+        admin::status(now, machine, &self.listeners, |id| Outside {
+            pid: self.runs.get(id).and_then(|run| run.root.as_ref()).map(|root| root.pid),
+        })
     }
 
     /// The last lines that a generation wrote.

@@ -95,6 +95,15 @@ pub enum Handover {
 }
 
 impl Handover {
+    /// How settings and manifests write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Inherit => "inherit",
+            Self::Proxy(_) => "proxy",
+        }
+    }
+
     /// Whether each generation has a socket of its own on the listener's address.
     pub fn passes_socket(self) -> bool {
         match self {

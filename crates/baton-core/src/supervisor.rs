@@ -160,6 +160,11 @@ impl Supervisor {
         self.trial.is_some()
     }
 
+    /// Whether something is being tried, or waits for that to end.
+    pub fn is_busy(&self) -> bool {
+        self.trial.is_some() || self.reload.is_some()
+    }
+
     /// Whether the member is ending.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_some()

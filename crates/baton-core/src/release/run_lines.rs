@@ -108,15 +108,14 @@ fn on_exit_word(on_exit: OnExit) -> &'static str {
 
 fn listen_value(listen: &Listen) -> String {
     let Listen { name, address, handover, backlog } = listen;
-    let (word, more) = match handover {
-        Handover::Auto => ("auto", String::new()),
-        Handover::Inherit => ("inherit", String::new()),
+    let more = match handover {
+        Handover::Auto | Handover::Inherit => String::new(),
         Handover::Proxy(Proxy { max_connections, proxy_protocol }) => {
             let header = if *proxy_protocol { "yes" } else { "no" };
-            ("proxy", format!(" {} {header}", max_connections.unwrap_or(0)))
+            format!(" {} {header}", max_connections.unwrap_or(0))
         }
     };
-    format!("{} {address} {word} {backlog}{more}", quote(name))
+    format!("{} {address} {} {backlog}{more}", quote(name), handover.word())
 }
 
 fn health_lines(health: &HealthCheck) -> Vec<(&'static str, String)> {

@@ -261,3 +261,50 @@ fn only_the_programs_own_word_makes_it_ready() {
     boot.wait_for(" serves, ", 1);
     assert!(boot.stop().code() == Some(143));
 }
+
+fn ask(boot: &Boot, arguments: &[&str]) -> (Option<i32>, String) {
+    let pid = boot.pid().to_string();
+    let asked = std::process::Command::new(crate::boot::binary("baton-boot"))
+        .args(arguments)
+        .arg(pid)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(asked.stdout).unwrap() + &String::from_utf8(asked.stderr).unwrap();
+    (asked.status.code(), text)
+}
+
+#[test]
+fn a_running_bootloader_can_be_asked_and_told_to_reload() {
+    let (folder, boot, address) = serving("python", "50ms");
+    let (code, text) = ask(&boot, &["status"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("1           image     serving   yes"), "{text}");
+    assert!(text.contains(&format!("listener http on {address}, auto")), "{text}");
+
+    assert_eq!(ask(&boot, &["reload"]), (Some(0), "reload: proven\n".into()));
+    let status: serde_json::Value = serde_json::from_str(&ask(&boot, &["status", "--json"]).1).unwrap();
+    let serving =
+        status["generations"].as_array().unwrap().iter().find(|one| one["state"] == "serving").unwrap();
+    assert_eq!(serving["generation"], 2, "{status}");
+    let pid = Client::connect(address).unwrap().get("/").unwrap().pid();
+    assert_eq!(serving["pid"], pid, "{status}");
+
+    folder.write("behaviour", "exit-at-start=7\n");
+    let (code, text) = ask(&boot, &["reload"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.starts_with("reload: refused: exit 7 after "), "{text}");
+    folder.change("baton.toml", "interval", "intervall");
+    let (code, text) = ask(&boot, &["reload"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("did you mean"), "{text}");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn a_bootloader_that_is_not_there_cannot_be_asked() {
+    let asked =
+        std::process::Command::new(crate::boot::binary("baton-boot")).args(["status", "1"]).output().unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    let text = String::from_utf8(asked.stderr).unwrap();
+    assert!(text.contains("process 1 is no baton-boot that can be reached from here"), "{text}");
+}

@@ -1,0 +1,79 @@
+//! The bootloader's side of the admin socket.
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Request, address};
+
+/// The longest request: one word.
+const REQUEST_BYTES_MAX: u64 = 64;
+/// How long a client may take to say what it wants, and to take in the answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// When no descriptor is free, how long until one may be.
+const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
+
+/// A request, and where its answer goes: one JSON document.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is asked.
+    pub request: Request,
+    /// The answer.
+    pub answer: oneshot::Sender<serde_json::Value>,
+}
+
+/// Takes requests for as long as the member lives.
+///
+/// # Errors
+/// When the socket cannot be had.
+pub fn serve(asked: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+    let listener = StdListener::bind_addr(&address(std::process::id())?)?;
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                // One that goes away early only loses its own answer.
+                Ok((client, _)) => drop(tokio::spawn(answer(client, asked.clone()))),
+                Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
+            }
+        }
+    });
+    Ok(())
+}
+
+async fn answer(mut client: UnixStream, asked: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+    let answer = if may_ask(&client)? {
+        answer_to(&mut client, &asked).await
+    } else {
+        refused("only root and the user that baton-boot runs as may ask; use sudo")
+    };
+    let text = format!("{answer}\n");
+    tokio::time::timeout(PATIENCE, client.write_all(text.as_bytes())).await?
+}
+
+async fn answer_to(client: &mut UnixStream, asked: &mpsc::UnboundedSender<Asked>) -> serde_json::Value {
+    let mut line = String::new();
+    let mut reader = BufReader::new(client.take(REQUEST_BYTES_MAX));
+    let read = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
+    let Some(request) = Request::named(line.trim_end()).filter(|_| matches!(read, Ok(Ok(_)))) else {
+        return refused("not understood: send \"status\" or \"reload\" and a newline");
+    };
+    let (answer, answered) = oneshot::channel();
+    // The loop may end before it answers.
+    let _ = asked.send(Asked { request, answer });
+    answered.await.unwrap_or_else(|_| refused("the bootloader is ending"))
+}
+
+fn refused(why: &str) -> serde_json::Value {
+    serde_json::json!({ "error": why })
+}
+
+fn may_ask(client: &UnixStream) -> io::Result<bool> {
+    let uid = client.peer_cred()?.uid();
+    Ok(uid == 0 || uid == rustix::process::geteuid().as_raw())
+}

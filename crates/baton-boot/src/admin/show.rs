@@ -1,0 +1,99 @@
+//! Answers of the admin socket for people.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// A word of the answer; a dash where there is none.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// How long, to the largest unit that fits.
+fn age(value: &Value) -> String {
+    let seconds = value.as_u64().unwrap_or(0) / 1000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86400),
+    }
+}
+
+/// The status as tables.
+pub fn status(answer: &Value) -> String {
+    let mut text = format!(
+        "baton-boot {}, pid {}, up {}{}\n",
+        word(&answer["version"]),
+        word(&answer["pid"]),
+        age(&answer["age_ms"]),
+        if answer["stopping"] == true { ", stopping" } else { "" }
+    );
+    let each = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    let mut line = |columns: [String; 6]| {
+        let [a, b, c, d, e, f] = columns;
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{a:<11} {b:<9} {c:<9} {d:<8} {e:<8} {f}");
+    };
+    line(["generation", "release", "state", "healthy", "pid", "age"].map(str::to_owned));
+    for one in each("generations") {
+        let healthy = if one["healthy"] == true { "yes" } else { "no" };
+        let [id, release, state, pid] =
+            ["generation", "release", "state", "pid"].map(|name| word(&one[name]));
+        line([id, release, state, healthy.to_owned(), pid, age(&one["age_ms"])]);
+    }
+    for one in each("listeners") {
+        let [name, address, handover] = ["name", "address", "handover"].map(|name| word(&one[name]));
+        let _ = writeln!(text, "listener {name} on {address}, {handover}");
+    }
+    if answer["trial"] != Value::Null {
+        let _ = writeln!(text, "last trial: {}", trial(&answer["trial"]));
+    }
+    text
+}
+
+/// How a reload ended.
+pub fn reload(answer: &Value) -> String {
+    format!("reload: {}\n", trial(answer))
+}
+
+fn trial(answer: &Value) -> String {
+    let state = word(&answer["state"]);
+    match answer["detail"].as_str() {
+        Some(detail) => format!("{state}: {detail}"),
+        None => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_status_reads_as_tables() {
+        let answer = json!({
+            "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false,
+            "generations": [
+                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "age_ms": 200_000 },
+                { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999 },
+            ],
+            "listeners": [{ "name": "http", "address": "0.0.0.0:80", "handover": "auto" }],
+            "trial": { "state": "refused", "cause": "exit", "detail": "exit 1 after 0.8 s" },
+        });
+        let expected = "\
+baton-boot 0.1.0, pid 1, up 3 min
+generation  release   state     healthy  pid      age
+1           image     standby   yes      7        3 min
+2           image     serving   no       -        9 s
+listener http on 0.0.0.0:80, auto
+last trial: refused: exit 1 after 0.8 s
+";
+        assert_eq!(status(&answer), expected);
+        assert_eq!(reload(&json!({ "state": "proven" })), "reload: proven\n");
+    }
+}

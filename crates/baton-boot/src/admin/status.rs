@@ -1,0 +1,79 @@
+//! How everything stands, as the admin socket tells it.
+
+use baton_core::ids::GenerationId;
+use baton_core::supervisor::{Generation, State, Supervisor, TrialState};
+use baton_core::units::Millis;
+use serde_json::{Value, json};
+
+use crate::listeners::Listeners;
+
+/// What only the rim knows of a generation.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outside {
+    /// The main process.
+    pub pid: Option<i32>,
+}
+
+/// The document: times in milliseconds, ages instead of dates.
+pub fn status(
+    now: Millis,
+    machine: &Supervisor,
+    listeners: &Listeners,
+    outside: impl Fn(GenerationId) -> Outside,
+) -> Value {
+    let generations: Vec<Value> =
+        machine.generations().iter().map(|generation| one(now, generation, outside(generation.id))).collect();
+    let listeners: Vec<Value> = listeners
+        .all()
+        .iter()
+        .map(|listener| {
+            let listen = listener.listen();
+            json!({ "name": listen.name, "address": listen.address.to_string(), "handover": listen.handover.word() })
+        })
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "age_ms": now.0,
+        "stopping": machine.is_stopping(),
+        "generations": generations,
+        "listeners": listeners,
+        "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
+    })
+}
+
+fn one(now: Millis, generation: &Generation, outside: Outside) -> Value {
+    json!({
+        "generation": generation.id.0,
+        "release": generation.plan.release.to_string(),
+        "state": state(generation.state),
+        "healthy": generation.healthy_since.is_some(),
+        "pid": outside.pid,
+        "age_ms": generation.age(now).0,
+    })
+}
+
+/// The word for a state, as the glossary has it.
+fn state(state: State) -> &'static str {
+    match state {
+        State::Starting => "starting",
+        State::Probing => "probing",
+        State::Serving => "serving",
+        State::Standby => "standby",
+        State::Draining => "draining",
+        State::Gone => "gone",
+    }
+}
+
+/// How a trial stands: `state`, and for one that was refused `cause` and `detail`.
+pub fn standing(trial: &TrialState) -> Value {
+    match trial {
+        TrialState::Trying => json!({ "state": "trying" }),
+        TrialState::Proving => json!({ "state": "proving" }),
+        TrialState::Proven => json!({ "state": "proven" }),
+        TrialState::Dropped => json!({ "state": "dropped" }),
+        TrialState::Refused { cause, detail, .. } => {
+            json!({ "state": "refused", "cause": cause.to_string(), "detail": detail })
+        }
+    }
+}
