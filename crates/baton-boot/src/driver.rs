@@ -171,6 +171,7 @@ impl Driver {
                 self.world.reap();
                 None
             }
+            Signal::CONT if self.world.resume() => None,
             Signal::TERM | Signal::INT => Some(Event::Order(Order::Stop)),
             Signal::HUP => self.or_say(self.reload()),
             other => Some(Event::Order(Order::Forward(other))),
@@ -227,6 +228,7 @@ impl Driver {
                 command => self.world.perform(command),
             }
         }
+        self.world.weigh(&self.machine);
         // That a stopped program serves no more is no news of its health; control is told goodbye.
         if let Some(controlled) = self.controlled.as_mut().filter(|_| !self.machine.is_stopping()) {
             controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));

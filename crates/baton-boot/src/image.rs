@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use baton_core::run::{OnExit, RunSettings};
+use baton_core::run::{OnExit, RunSettings, Stdin};
 use baton_core::settings::{self, Mistakes};
 use baton_core::supervisor::{Plan, Running};
 use baton_core::units::Millis;
@@ -79,6 +79,7 @@ impl Image {
         }
         let mut run = RunSettings::for_command(self.command.clone());
         run.on_exit = OnExit::Exit;
+        run.process.stdin = Stdin::Inherit;
         Ok((Plan::new(Running::Image, run), Millis::ZERO))
     }
 }

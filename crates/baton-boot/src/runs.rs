@@ -8,7 +8,8 @@ use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Event, Plan, Scope, Slot};
-use baton_sys::process;
+use baton_sys::process::{self, Waited};
+use baton_sys::terminal;
 use tokio::task::JoinHandle;
 
 use crate::log;
@@ -31,6 +32,10 @@ pub struct Run {
     pub lines: LastLines,
     /// Hears what it says of itself.
     pub notices: Option<JoinHandle<()>>,
+    /// Its `oom_score_adj`, once it was set.
+    weight: Option<i16>,
+    /// Our terminal is its own.
+    pub on_terminal: bool,
     /// The main process has been reaped: its pid may be somebody else's.
     reaped: bool,
     /// No process is left.
@@ -41,7 +46,17 @@ impl Run {
     /// One that is about to be started.
     pub fn new(plan: Arc<Plan>, slot: Slot) -> Self {
         let lines = LastLines::default();
-        Self { root: None, plan, slot, lines, notices: None, reaped: false, empty: false }
+        Self {
+            root: None,
+            plan,
+            slot,
+            lines,
+            notices: None,
+            weight: None,
+            on_terminal: false,
+            reaped: false,
+            empty: false,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -94,7 +109,8 @@ impl Runs {
         let mut events = Vec::new();
         loop {
             match process::reap() {
-                Ok(Some((pid, exit))) => events.extend(self.ended(pid, exit)),
+                Ok(Some(Waited::Ended(pid, exit))) => events.extend(self.ended(pid, exit)),
+                Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
                 Ok(None) => break,
                 Err(error) => {
                     log::say(format_args!("cannot reap: {error}"));
@@ -104,6 +120,26 @@ impl Runs {
         }
         events.extend(self.emptied());
         events
+    }
+
+    /// Who stops a program at our terminal means us too.
+    fn stopped(&self, pid: i32) {
+        let main = |run: &&Run| run.root.as_ref().is_some_and(|root| root.pid == pid);
+        if self.runs.values().find(main).is_some_and(|run| run.on_terminal)
+            && let Err(error) = terminal::stop_too()
+        {
+            log::say(format_args!("cannot stop with the program: {error}"));
+        }
+    }
+
+    /// Lets a program at our terminal go on with us. `false`: none of them is at a terminal.
+    pub fn resume(&self) -> bool {
+        let on_terminal = self.runs.values().filter(|run| run.on_terminal && !run.reaped);
+        let mut resumed = false;
+        for root in on_terminal.filter_map(|run| run.root.as_ref()) {
+            resumed |= terminal::resume(root.pid).is_ok();
+        }
+        resumed
     }
 
     fn ended(&mut self, pid: i32, exit: Exit) -> Option<Event> {
@@ -128,6 +164,17 @@ impl Runs {
             }
         }
         emptied
+    }
+
+    /// Sets how soon the kernel ends a generation when memory runs out, unless it is set to that already.
+    pub fn weigh(&mut self, id: GenerationId, score: i16) {
+        let Some(run) = self.runs.get_mut(&id).filter(|run| run.weight != Some(score)) else { return };
+        let Some(root) = &run.root else { return };
+        run.weight = Some(score);
+        for process in tree::of(root).unwrap_or_default() {
+            // A value below that of a privileged process above us cannot be had: then it stays.
+            let _ = process::set_oom_score_adj(process.pid, score);
+        }
     }
 
     /// Sends a signal to a generation.

@@ -7,12 +7,12 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
-/// The main process of a generation: the leader of its session.
+/// The main process of a generation: the leader of its session or, on a terminal, of its process group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Whose.
     pub generation: GenerationId,
-    /// Its pid, which is also the number of its session.
+    /// Its pid, which is also the number of its session or process group.
     pub pid: i32,
     /// When it was started, in kernel ticks: once it is gone, its pid may be somebody else's.
     pub started: Option<u64>,
@@ -24,13 +24,20 @@ impl Root {
     /// The main process itself, whether it still runs or not.
     pub fn process(&self) -> Option<Process> {
         let parent = own_pid();
-        Some(Process { pid: self.pid, parent, session: self.pid, started: self.started?, zombie: false })
+        Some(Process {
+            pid: self.pid,
+            parent,
+            group: self.pid,
+            session: self.pid,
+            started: self.started?,
+            zombie: false,
+        })
     }
 }
 
 /// The living processes of a generation, its main process included.
 ///
-/// A process belongs to it by its session or by descent from one that belongs to it. One that left its session
+/// A process belongs to it by its session, its process group or by descent from one that belongs to it. One that left its session
 /// and lost its parents belongs to the generation that it was started with, or whose sockets it has: as long
 /// as it may accept what is meant for a successor, the generation is not gone.
 pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
@@ -57,7 +64,8 @@ fn members(root: &Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> V
     // While a session has members its number is not given away, so a stranger with it means there are none.
     let reused = all.iter().any(|process| process.pid == root.pid && Some(process.started) != root.started);
     closure(all, |process| {
-        (!reused && (process.pid == root.pid || process.session == root.pid)) || marked(process)
+        let leader = [process.pid, process.group, process.session].contains(&root.pid);
+        (!reused && leader) || marked(process)
     })
 }
 
@@ -115,7 +123,7 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, session: i32) -> Process {
-        Process { pid, parent, session, started: 0, zombie: false }
+        Process { pid, parent, group: session, session, started: 0, zombie: false }
     }
 
     #[test]

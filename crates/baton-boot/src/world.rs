@@ -10,11 +10,13 @@ use std::time::Duration;
 use baton_core::exit::Exit;
 use baton_core::health::Outcome;
 use baton_core::ids::GenerationId;
+use baton_core::run::{self, Process, oom_score_adj};
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Plan, Scope, Slot, Supervisor};
+use baton_core::supervisor::{Command, Event, Plan, Scope, Slot, State, Supervisor};
 use baton_core::units::Millis;
-use baton_sys::spawn::{self, Spawn, SpawnError};
-use baton_sys::{process, socket};
+use baton_sys::attributes::{Attributes, Limit, User, UserError};
+use baton_sys::spawn::{self, Spawn, SpawnError, Stdin};
+use baton_sys::{process, socket, terminal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -47,6 +49,8 @@ enum LaunchError {
         #[source]
         source: io::Error,
     },
+    #[error(transparent)]
+    User(#[from] UserError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -109,8 +113,23 @@ impl World {
         self.runs.reap().into_iter().for_each(|event| self.tell(event));
     }
 
+    /// Lets a program at our terminal go on, after we were stopped with it; `false` where there is none.
+    pub fn resume(&self) -> bool {
+        self.runs.resume()
+    }
+
+    /// Makes the kernel end what does not serve before what does, should memory run out.
+    pub fn weigh(&mut self, machine: &Supervisor) {
+        for generation in machine.generations() {
+            let serving = generation.state == State::Serving;
+            let score = oom_score_adj(&generation.plan.settings.process, serving);
+            self.runs.weigh(generation.id, score);
+        }
+    }
+
     fn spawn(&mut self, id: GenerationId, plan: &Arc<Plan>, slot: Slot) {
-        let run = Run::new(plan.clone(), slot);
+        let mut run = Run::new(plan.clone(), slot);
+        run.on_terminal = plan.settings.process.stdin == run::Stdin::Inherit && terminal::is_ours();
         let lines = run.lines.clone();
         self.runs.insert(id, run);
         match self.launch(id, plan, slot, &lines) {
@@ -174,6 +193,8 @@ impl World {
                 sockets: &sockets,
                 stdout: out_write.as_fd(),
                 stderr: err_write.as_fd(),
+                stdin: stdin(&plan.settings.process.stdin, &passed),
+                attributes: &attributes(&plan.settings.process)?,
             },
         )?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
@@ -262,6 +283,38 @@ impl World {
     pub async fn leave(&mut self, limit: Duration) {
         tree::end_strays(limit).await;
         self.place.leave();
+    }
+}
+
+/// The attributes that the settings ask for.
+fn attributes(process: &Process) -> Result<Attributes, UserError> {
+    let user = match (&process.user, &process.group) {
+        (None, None) => None,
+        (None, Some(group)) => {
+            Some(User::find(&rustix::process::geteuid().as_raw().to_string(), Some(group))?)
+        }
+        (Some(user), group) => Some(User::find(user, group.as_deref())?),
+    };
+    let limits = [(Limit::Files, process.nofile), (Limit::Processes, process.nproc)];
+    Ok(Attributes {
+        user,
+        umask: process.umask.map(u32::from),
+        nice: process.nice.map(i32::from),
+        limits: limits.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect(),
+    })
+}
+
+/// Where the settings want the standard input from.
+fn stdin<'a>(wanted: &run::Stdin, passed: &'a [Passed]) -> Stdin<'a> {
+    match wanted {
+        run::Stdin::Null => Stdin::Null,
+        run::Stdin::Inherit if terminal::is_ours() => Stdin::Terminal,
+        // A standard descriptor is never closed: one that was missing at the start is /dev/null since.
+        run::Stdin::Inherit => Stdin::From(rustix::stdio::stdin()),
+        run::Stdin::Listener(name) => {
+            let passed = passed.iter().find(|passed| passed.listen.name == *name);
+            passed.map_or(Stdin::Null, |passed| Stdin::From(passed.socket.as_fd()))
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod diff;
 mod lines;
 mod path;
+mod process_lines;
 mod program;
 mod run_lines;
 #[cfg(test)]

@@ -2,9 +2,12 @@
 //!
 //! Parsed from `baton.toml` by [`crate::settings`], carried in the release's manifest, obeyed by the bootloader.
 
+mod process;
+
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::process::{OOM_SERVING, Process, Stdin, oom_score_adj};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -38,6 +41,8 @@ pub struct RunSettings {
     pub max_restarts: u32,
     /// The exit code by which a program asks to be relaunched at once.
     pub relaunch_exit_code: u8,
+    /// What of its process it is given.
+    pub process: Process,
     /// Added to the program's environment, sorted by name, each name once.
     pub env: Vec<(String, String)>,
 }
@@ -61,6 +66,7 @@ impl RunSettings {
             on_exit: OnExit::Restart,
             max_restarts: 10,
             relaunch_exit_code: 86,
+            process: Process::default(),
             env: Vec::new(),
         }
     }

@@ -8,6 +8,7 @@ mod findings;
 mod health;
 mod listen;
 mod mistake;
+mod process;
 mod rollout;
 mod run;
 mod suggest;

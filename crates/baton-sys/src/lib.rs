@@ -5,6 +5,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod attributes;
 pub mod held;
 pub mod intercept;
 pub mod listening;
@@ -14,3 +15,4 @@ pub mod selector;
 pub mod signals;
 pub mod socket;
 pub mod spawn;
+pub mod terminal;

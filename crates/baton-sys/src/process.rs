@@ -13,6 +13,8 @@ pub struct Process {
     pub pid: i32,
     /// The process that gets its exit status.
     pub parent: i32,
+    /// Its process group: the pid of the group's leader.
+    pub group: i32,
     /// The session that it belongs to: the pid of the session's leader.
     pub session: i32,
     /// When it was started, in kernel ticks since boot: with the pid, its identity.
@@ -49,6 +51,7 @@ fn parse_stat(line: &str) -> Option<Process> {
         pid: pid.parse().ok()?,
         zombie: matches!(*fields.first()?, "Z" | "X"),
         parent: fields.get(1)?.parse().ok()?,
+        group: fields.get(2)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
     })
@@ -92,15 +95,29 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(process::set_child_subreaper(Some(process::getpid()))?)
 }
 
+/// Sets how soon the kernel ends a process when memory runs out: -1000 (never) to 1000 (`man 5 proc`).
+pub fn set_oom_score_adj(pid: i32, score: i16) -> io::Result<()> {
+    std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string())
+}
+
 /// The name of this host, as its kernel knows it.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Takes the exit status of one child that has ended, if there is any.
-pub fn reap() -> io::Result<Option<(i32, Exit)>> {
+/// What became of a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waited {
+    /// It has ended, and is buried.
+    Ended(i32, Exit),
+    /// It was stopped by a signal.
+    Stopped(i32),
+}
+
+/// What became of one child since it was asked for the last time, if there is any news.
+pub fn reap() -> io::Result<Option<Waited>> {
     loop {
-        let (pid, status) = match process::wait(WaitOptions::NOHANG) {
+        let (pid, status) = match process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             Ok(Some(ended)) => ended,
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
             Err(rustix::io::Errno::INTR) => continue,
@@ -108,8 +125,12 @@ pub fn reap() -> io::Result<Option<(i32, Exit)>> {
         };
         let by_signal = || status.terminating_signal().and_then(Signal::from_number).map(Exit::Signal);
         let by_code = || status.exit_status().and_then(|code| u8::try_from(code).ok()).map(Exit::Code);
+        let pid = pid.as_raw_nonzero().get();
+        if status.stopped() {
+            return Ok(Some(Waited::Stopped(pid)));
+        }
         if let Some(exit) = by_code().or_else(by_signal) {
-            return Ok(Some((pid.as_raw_nonzero().get(), exit)));
+            return Ok(Some(Waited::Ended(pid, exit)));
         }
     }
 }
@@ -163,7 +184,10 @@ mod tests {
     fn a_stat_line_is_read_whatever_the_program_is_called() {
         let line = "42 (a) b (c) S 7 42 40 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 1 1 1";
         let read = parse_stat(line).unwrap();
-        assert_eq!(read, Process { pid: 42, parent: 7, session: 40, started: 12345, zombie: false });
+        assert_eq!(
+            read,
+            Process { pid: 42, parent: 7, group: 42, session: 40, started: 12345, zombie: false }
+        );
         assert_eq!(parse_stat("42 (x"), None);
     }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::attributes::{self, Attributes};
 use crate::intercept::filter::{self, Watch};
 
 /// The first descriptor that a program finds its sockets at (`sd_listen_fds(3)`).
@@ -29,6 +30,22 @@ pub struct Spawn<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Its standard error.
     pub stderr: BorrowedFd<'a>,
+    /// Its standard input.
+    pub stdin: Stdin<'a>,
+    /// What else of its process is not as it is here.
+    pub attributes: &'a Attributes,
+}
+
+/// Where a program's standard input comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Stdin<'a> {
+    /// There is none.
+    Null,
+    /// This descriptor.
+    From(BorrowedFd<'a>),
+    /// Ours, which is a terminal: the program stays in our session, and its process group becomes the
+    /// terminal's foreground group, which is the one that reads and gets what is typed to interrupt.
+    Terminal,
 }
 
 /// Why a program could not be started.
@@ -95,7 +112,8 @@ pub fn find_program(
         .ok_or_else(|| not_found(format!("PATH ({})", path.to_string_lossy())))
 }
 
-/// Starts the program in a session of its own and returns its pid.
+/// Starts the program in a session of its own, or on our terminal in a process group of its own, and returns
+/// its pid.
 ///
 /// The caller reaps it. An error that happens in the child before the program runs is returned here, and that
 /// child is reaped here.
@@ -164,10 +182,25 @@ fn reap(pid: i32) {
 }
 
 /// The steps of the child that can fail, as they are named in errors.
-const STEPS: [&str; 8] =
-    ["setsid", "chdir", "dup2", "sigprocmask", "exec", filter::STEPS[0], filter::STEPS[1], filter::STEPS[2]];
+const STEPS: [&str; 13] = [
+    "setsid",
+    "chdir",
+    "dup2",
+    "sigprocmask",
+    "exec",
+    filter::STEPS[0],
+    filter::STEPS[1],
+    filter::STEPS[2],
+    attributes::STEPS[0],
+    attributes::STEPS[1],
+    attributes::STEPS[2],
+    attributes::STEPS[3],
+    attributes::STEPS[4],
+];
 /// Where the steps of the interception start among them.
 const WATCH_STEPS: u8 = 5;
+/// Where the steps of the attributes start.
+const ATTRIBUTE_STEPS: u8 = 8;
 
 /// The step that failed, as an index in [`STEPS`], and its errno.
 type Failure = (u8, i32);
@@ -185,6 +218,8 @@ struct Image {
     /// From which descriptor to which, targets ascending from 0.
     descriptors: Vec<(RawFd, RawFd)>,
     watch: Option<Watch>,
+    attributes: Attributes,
+    on_terminal: bool,
     _input: OwnedFd,
 }
 
@@ -212,15 +247,19 @@ impl Image {
             environment.push(entry);
         }
         let open_null = std::fs::File::open("/dev/null");
-        let input: OwnedFd = open_null
+        let null: OwnedFd = open_null
             .map_err(|source| SpawnError::Failed { step: "open /dev/null", program: program.into(), source })?
             .into();
-        let mut descriptors =
-            vec![(input.as_raw_fd(), 0), (what.stdout.as_raw_fd(), 1), (what.stderr.as_raw_fd(), 2)];
+        let input = match what.stdin {
+            Stdin::Null => null.as_raw_fd(),
+            Stdin::From(input) => input.as_raw_fd(),
+            Stdin::Terminal => 0,
+        };
+        let mut descriptors = vec![(input, 0), (what.stdout.as_raw_fd(), 1), (what.stderr.as_raw_fd(), 2)];
         descriptors.extend(what.sockets.iter().map(AsRawFd::as_raw_fd).zip(LISTEN_FDS_START..));
-        let null = std::iter::once(std::ptr::null());
-        let argv = arguments.iter().map(|argument| argument.as_ptr()).chain(null.clone()).collect();
-        let envp = environment.iter().map(|entry| entry.as_ptr().cast()).chain(null).collect();
+        let end = std::iter::once(std::ptr::null());
+        let argv = arguments.iter().map(|argument| argument.as_ptr()).chain(end.clone()).collect();
+        let envp = environment.iter().map(|entry| entry.as_ptr().cast()).chain(end).collect();
         Ok(Self {
             program: text(program.as_os_str().as_bytes())?,
             directory: text(what.directory.as_os_str().as_bytes())?,
@@ -231,7 +270,9 @@ impl Image {
             listen_pid,
             descriptors,
             watch,
-            _input: input,
+            attributes: what.attributes.clone(),
+            on_terminal: matches!(what.stdin, Stdin::Terminal),
+            _input: null,
         })
     }
 
@@ -257,10 +298,18 @@ impl Image {
         // SAFETY: as for `become_it`: every pointer was prepared before the fork and is still alive.
         unsafe {
             let failed = |step| (step, *libc::__errno_location());
-            if libc::setsid() < 0 {
+            if self.on_terminal {
+                // Signals are still blocked, so that a process of the background may do this.
+                libc::setpgid(0, 0);
+                libc::tcsetpgrp(0, libc::getpid());
+            } else if libc::setsid() < 0 {
                 return failed(0);
             }
-            // A program whose supervisor was killed would keep its port from the next one.
+            if let Err(step) = self.attributes.apply() {
+                return failed(ATTRIBUTE_STEPS + step);
+            }
+            // A program whose supervisor was killed would keep its port from the next one. After the user was
+            // changed, which clears it.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return failed(1);

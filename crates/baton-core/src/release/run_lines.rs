@@ -5,8 +5,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::lines::{Lines, quote};
+use super::process_lines;
 use super::text::{Fault, ManifestError};
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings, Stdin};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -28,6 +29,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         on_exit,
         max_restarts,
         relaunch_exit_code,
+        process,
         env,
     } = run;
     let mut lines = Vec::new();
@@ -44,6 +46,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
     lines.push(("run.max_restarts", max_restarts.to_string()));
     lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
+    lines.extend(process_lines::write(process));
     lines.extend(env.iter().map(|(name, value)| ("run.env", format!("{} {}", quote(name), quote(value)))));
     lines
 }
@@ -63,6 +66,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
         max_restarts: read_value(lines, "run.max_restarts")?,
         relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,
+        process: process_lines::read(lines)?,
         env: read_env(lines)?,
     })
 }
@@ -74,6 +78,12 @@ pub(super) fn check(run: &RunSettings) -> Result<(), Fault> {
     if names.iter().any(|name| twice(name)) {
         return Err(refused("run.listen", "two listeners have the same name"));
     }
+    process_lines::check(&run.process)?;
+    if let Stdin::Listener(name) = &run.process.stdin
+        && !names.contains(&name.as_str())
+    {
+        return Err(refused("run.stdin", "there is no listener of that name"));
+    }
     match &run.health {
         Some(health) if !names.contains(&health.listener.as_str()) => {
             Err(refused("run.health.listener", "there is no listener of that name"))
@@ -82,7 +92,7 @@ pub(super) fn check(run: &RunSettings) -> Result<(), Fault> {
     }
 }
 
-fn refused(key: &'static str, why: &'static str) -> Fault {
+pub(super) fn refused(key: &'static str, why: &'static str) -> Fault {
     Fault::Setting { key, why }
 }
 

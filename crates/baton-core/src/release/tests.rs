@@ -10,7 +10,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Process, Proxy, Ready, Stdin};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -63,13 +63,29 @@ fn any_health(listen: &[Listen]) -> BoxedStrategy<Option<HealthCheck>> {
     prop::option::of(health).boxed()
 }
 
+fn any_process() -> impl Strategy<Value = Process> {
+    let owner = || prop::option::of("[a-z0-9\"]{1,6}");
+    let numbers = (
+        prop::option::of(0..=0o777u16),
+        prop::option::of(-20..=19i8),
+        any::<Option<u64>>(),
+        any::<Option<u64>>(),
+        -1000..=1000i16,
+    );
+    (owner(), owner(), numbers, any::<bool>()).prop_map(|(user, group, numbers, stdin)| {
+        let (umask, nice, nofile, nproc, oom_score_adj) = numbers;
+        let stdin = if stdin { Stdin::Inherit } else { Stdin::Null };
+        Process { user, group, umask, nice, nofile, nproc, oom_score_adj, stdin }
+    })
+}
+
 fn any_run() -> impl Strategy<Value = RunSettings> {
     let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
     let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
     let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
-    (any_command(), with_health, words, numbers, env).prop_map(
-        |(command, (health, listen), words, numbers, env)| {
+    (any_command(), with_health, words, numbers, any_process(), env).prop_map(
+        |(command, (health, listen), words, numbers, process, env)| {
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
             RunSettings {
@@ -85,6 +101,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
                 max_restarts,
                 relaunch_exit_code,
+                process,
                 env: env.into_iter().collect(),
             }
         },

@@ -4,7 +4,7 @@ use alloc::format;
 use alloc::string::String;
 
 use super::table::Table;
-use super::{health, listen, value};
+use super::{health, listen, process, value};
 use crate::placeholder;
 use crate::run::{OnExit, Ready, RunSettings};
 
@@ -31,6 +31,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
         run.listen = listen;
     }
     read_overlap(table, &mut run);
+    process::read(table, &mut run.process, &run.listen);
     table.table("health", |health| health::read(health, &mut run));
 
     report_placeholders(table, &run);

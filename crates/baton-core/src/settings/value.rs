@@ -62,6 +62,21 @@ pub(super) fn whole<N: TryFrom<u32>>(
     }
 }
 
+/// A whole number within a range that may be below zero.
+pub(super) fn signed<N: TryFrom<i32>>(
+    range: RangeInclusive<i32>,
+) -> impl Fn(&DeValue<'_>) -> Result<N, Wrong> {
+    move |value| {
+        let fix = || format!("write a whole number from {} to {}", range.start(), range.end());
+        let number = value.as_integer().ok_or_else(|| of_type(value, fix()))?;
+        i32::from_str_radix(number.as_str(), number.radix())
+            .ok()
+            .filter(|number| range.contains(number))
+            .and_then(|number| N::try_from(number).ok())
+            .ok_or_else(|| Wrong::new(format!("is {number}"), fix()))
+    }
+}
+
 /// A duration of at most [`DURATION_MAX`].
 pub(super) fn duration(value: &DeValue<'_>) -> Result<Millis, Wrong> {
     let text = string(value, DURATION_FORM)?;

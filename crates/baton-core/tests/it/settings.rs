@@ -5,7 +5,9 @@ mod bad;
 mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
-use baton_core::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings};
+use baton_core::run::{
+    Handover, HealthCheck, Listen, OnExit, Probe, Process, Proxy, Ready, RunSettings, Stdin,
+};
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
 use baton_core::units::{Millis, Share};
@@ -26,6 +28,14 @@ ready = "notify"
 on_exit = "exit"
 max_restarts = 3
 relaunch_exit_code = 75
+user = "app"
+group = 1000
+umask = "027"
+nice = -5
+nofile = 65536
+nproc = 100
+oom_score_adj = 0
+stdin = "http"
 
 [[run.listen]]
 name = "http"
@@ -94,6 +104,16 @@ fn two_lines_are_enough_and_the_rest_is_default() {
 #[test]
 fn every_setting_arrives_where_it_belongs() {
     let settings = good(FULL);
+    let process = Process {
+        user: Some("app".to_owned()),
+        group: Some("1000".to_owned()),
+        umask: Some(0o027),
+        nice: Some(-5),
+        nofile: Some(65536),
+        nproc: Some(100),
+        oom_score_adj: 0,
+        stdin: Stdin::Listener("http".to_owned()),
+    };
     let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true });
     let run = RunSettings {
         command: strings(&["node", "server.js"]),
@@ -118,6 +138,7 @@ fn every_setting_arrives_where_it_belongs() {
         on_exit: OnExit::Exit,
         max_restarts: 3,
         relaunch_exit_code: 75,
+        process,
         env: vec![("NODE_ENV".to_owned(), "production".to_owned()), ("_x1".to_owned(), String::new())],
     };
     let bake = Millis::from_secs(60);
@@ -141,6 +162,7 @@ fn every_setting_arrives_where_it_belongs() {
         listen: Vec::new(),
         overlap: true,
         health: None,
+        process: Process { stdin: Stdin::Null, ..run.process.clone() },
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..run
     };

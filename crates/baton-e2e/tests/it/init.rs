@@ -139,3 +139,72 @@ fn f14_a_command_that_does_not_exist_ends_with_127() {
     boot.wait_for("there is no program \"no-such-program\"", 1);
     assert_eq!(boot.exit().code(), Some(127));
 }
+
+#[test]
+fn a_bare_command_reads_what_the_bootloader_is_given() {
+    use std::io::Write;
+    let mut boot = std::process::Command::new(crate::boot::binary("baton-boot"))
+        .args(["--", "cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    boot.stdin.take().unwrap().write_all(b"typed").unwrap();
+    let ended = boot.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stdout.as_slice()), (Some(0), &b"typed"[..]));
+}
+
+/// Types at a terminal, as somebody at a shell would, and tells what is seen: its arguments are the command.
+const AT_A_TERMINAL: &str = r#"
+import os, pty, signal, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+seen = b""
+def until(text):
+    global seen
+    while text not in seen:
+        seen += os.read(terminal, 1000)
+    seen = seen.split(text, 1)[1]
+until(b"ready")
+os.write(terminal, b"hello\n")
+until(b"got hello")
+os.write(terminal, b"\x1a")
+assert os.WIFSTOPPED(os.waitpid(pid, os.WUNTRACED)[1]), "not stopped by Ctrl-Z"
+os.kill(pid, signal.SIGCONT)
+os.write(terminal, b"again\n")
+until(b"got again")
+os.write(terminal, b"\x03")
+status = os.waitpid(pid, 0)[1]
+assert os.WEXITSTATUS(status) == 130, f"ended with {status} after Ctrl-C"
+"#;
+
+#[test]
+fn p18_a_program_on_a_terminal_is_in_its_foreground_and_stopped_and_interrupted_by_keys() {
+    let boot = crate::boot::binary("baton-boot");
+    let program = "echo ready; while read line; do echo got $line; done";
+    let typed = std::process::Command::new("python3")
+        .args(["-c", AT_A_TERMINAL, boot.to_str().unwrap(), "--", "sh", "-c", program])
+        .output()
+        .unwrap();
+    assert!(typed.status.success(), "{}", String::from_utf8_lossy(&typed.stderr));
+}
+
+#[test]
+fn a_program_gets_the_user_and_the_limits_that_the_settings_say() {
+    let folder = Folder::empty();
+    // Somebody else is for root to become.
+    let uid = if rustix::process::geteuid().is_root() { 65_534 } else { rustix::process::geteuid().as_raw() };
+    let user = if uid == 65_534 { "user = 65534\n" } else { "" };
+    folder.write(
+        "baton.toml",
+        &format!(
+            "service = \"test\"\n[run]\n{user}umask = \"077\"\nnice = 3\nnofile = 99\non_exit = \"exit\"\n\
+             oom_score_adj = 200\ncommand = [\"sh\", \"-c\", \
+             \"sleep 1.5; id -u; umask; nice; ulimit -n; cat /proc/self/oom_score_adj\"]\n"
+        ),
+    );
+    let boot = Boot::start(&folder, &[], &[]);
+    assert_eq!(boot.exit().code(), Some(0));
+    assert_eq!(folder.read("output"), format!("{uid}\n0077\n3\n99\n200\n"));
+}

@@ -9,9 +9,10 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use baton_core::exit::Exit;
+use baton_sys::attributes::Attributes;
 use baton_sys::intercept::{Interceptor, Listener, NotCopied, Refusal, Report, probe};
 use baton_sys::socket;
-use baton_sys::spawn::{Spawn, SpawnError, pipe, spawn, spawn_intercepted};
+use baton_sys::spawn::{Spawn, SpawnError, Stdin, pipe, spawn, spawn_intercepted};
 
 mod confined;
 mod sameness;
@@ -75,6 +76,8 @@ fn start<T>(
         sockets: &[theirs.as_fd()],
         stdout: write.as_fd(),
         stderr: write.as_fd(),
+        stdin: Stdin::Null,
+        attributes: &Attributes::default(),
     })?;
     Ok((started, input, BufReader::new(read.into())))
 }

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use baton_core::exit::Exit;
-use baton_sys::spawn::{Spawn, SpawnError, pipe, spawn};
+use baton_sys::attributes::{Attributes, Limit, User};
+use baton_sys::spawn::{Spawn, SpawnError, Stdin, pipe, spawn};
 
 fn environment(entries: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     entries.iter().map(|(name, value)| (name.into(), value.into())).collect()
@@ -27,6 +28,10 @@ pub fn wait(pid: i32) -> Exit {
 
 /// Runs a shell script to its end and returns what it wrote.
 fn output(script: &str, sockets: usize) -> String {
+    output_with(script, sockets, &Attributes::default())
+}
+
+fn output_with(script: &str, sockets: usize, attributes: &Attributes) -> String {
     let _alone = crate::FORKING.lock().unwrap();
     let listeners: Vec<_> =
         (0..sockets).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -43,6 +48,8 @@ fn output(script: &str, sockets: usize) -> String {
         sockets: &sockets,
         stdout: write.as_fd(),
         stderr: write.as_fd(),
+        stdin: Stdin::Null,
+        attributes,
     })
     .unwrap();
     drop(write);
@@ -50,6 +57,24 @@ fn output(script: &str, sockets: usize) -> String {
     read.read_to_string(&mut text).unwrap();
     assert_eq!(wait(pid), Exit::Code(0), "{text}");
     text
+}
+
+#[test]
+fn a_program_gets_the_attributes_it_was_given() {
+    let mut attributes = Attributes {
+        umask: Some(0o027),
+        nice: Some(7),
+        limits: vec![(Limit::Files, 77), (Limit::Core, 0)],
+        ..Attributes::default()
+    };
+    let script = "umask; ulimit -n; ulimit -c; nice; id -u; id -g; id -G";
+    let own = format!("{}\n{}\n", rustix::process::geteuid(), rustix::process::getegid());
+    let said = output_with(script, 0, &attributes);
+    assert!(said.starts_with(&format!("0027\n77\n0\n7\n{own}")), "{said}");
+    if rustix::process::geteuid().is_root() {
+        attributes.user = Some(User { uid: 65_534, gid: 65_533, groups: vec![65_533, 1] });
+        assert_eq!(output_with(script, 0, &attributes), "0027\n77\n0\n7\n65534\n65533\n65533 1\n");
+    }
 }
 
 const OPEN_DESCRIPTORS: &str =
@@ -92,6 +117,8 @@ fn f14_a_program_that_cannot_run_is_named_with_the_reason() {
             sockets: &[],
             stdout: null.as_fd(),
             stderr: null.as_fd(),
+            stdin: Stdin::Null,
+            attributes: &Attributes::default(),
         };
         spawn(&what).unwrap_err()
     };

@@ -1,0 +1,71 @@
+//! The settings of `[run]` that are about the program's process.
+
+use alloc::format;
+use alloc::string::String;
+
+use toml::de::DeValue;
+
+use super::findings::Wrong;
+use super::table::Table;
+use super::value;
+use crate::run::{Listen, Process, Stdin};
+
+/// More open files than this no kernel allows (`fs.nr_open`'s greatest value).
+const FILES_MAX: u32 = 1 << 30;
+/// More processes than this no kernel allows (`PID_MAX_LIMIT`).
+const PROCESSES_MAX: u32 = 1 << 22;
+
+/// Reads what the table says over `process`.
+pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: &[Listen]) {
+    table.set("user", &mut process.user, |value| owner(value).map(Some));
+    table.set("group", &mut process.group, |value| owner(value).map(Some));
+    table.set("umask", &mut process.umask, |value| umask(value).map(Some));
+    table.set("nice", &mut process.nice, |value| value::signed(-20..=19)(value).map(Some));
+    table.set("nofile", &mut process.nofile, |value| value::whole(1..=FILES_MAX)(value).map(Some));
+    table.set("nproc", &mut process.nproc, |value| value::whole(1..=PROCESSES_MAX)(value).map(Some));
+    table.set("oom_score_adj", &mut process.oom_score_adj, value::signed(-1000..=1000));
+    table.set("stdin", &mut process.stdin, stdin);
+    if let Stdin::Listener(name) = &process.stdin {
+        let found = listeners.iter().find(|listen| listen.name == *name);
+        match found.map(|listen| listen.handover.passes_socket()) {
+            Some(true) => {}
+            Some(false) => {
+                let is = format!("is {name:?}, a proxied listener, which has no socket to give");
+                table.wrong("stdin", is, "write another handover for the listener, or leave it out");
+            }
+            // A flavor that has no such listener any more reads nothing.
+            None if !table.has("stdin") => process.stdin = Stdin::Null,
+            None => {
+                let is = format!("is {name:?}, and there is no listener of that name");
+                table.wrong("stdin", is, "write \"null\", \"inherit\" or the name of a listener");
+            }
+        }
+    }
+}
+
+/// A user or a group: a name, or a number in quotes or not.
+fn owner(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const FIX: &str = "write a name or a number, such as \"app\" or 1000";
+    let text = match value {
+        DeValue::Integer(number) => String::from(number.as_str()),
+        other => String::from(value::string(other, FIX)?),
+    };
+    // What /etc/passwd can hold as a name.
+    let good = !text.is_empty() && !text.contains(|c: char| c == ':' || c.is_control() || c.is_whitespace());
+    if good { Ok(text) } else { Err(Wrong::new(format!("is {text:?}"), FIX)) }
+}
+
+fn umask(value: &DeValue<'_>) -> Result<u16, Wrong> {
+    const FIX: &str = "write octal digits in quotes, such as \"022\"";
+    let text = value::string(value, FIX)?;
+    let mask = u16::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777);
+    mask.ok_or_else(|| Wrong::new(format!("is {text:?}"), FIX))
+}
+
+fn stdin(value: &DeValue<'_>) -> Result<Stdin, Wrong> {
+    match value::string(value, "write \"null\", \"inherit\" or the name of a listener")? {
+        "null" => Ok(Stdin::Null),
+        "inherit" => Ok(Stdin::Inherit),
+        name => Ok(Stdin::Listener(name.into())),
+    }
+}

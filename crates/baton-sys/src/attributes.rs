@@ -1,0 +1,211 @@
+//! What of its process a program is given: its user, its limits, its priority.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Attributes of a process. What is not set stays as it is in this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Who it runs as.
+    pub user: Option<User>,
+    /// The permissions that new files do not get (`man 2 umask`).
+    pub umask: Option<u32>,
+    /// -20 to 19, the more the later it gets its turn (`man 2 setpriority`).
+    pub nice: Option<i32>,
+    /// Limits, hard and soft alike (`man 2 setrlimit`).
+    pub limits: Vec<(Limit, u64)>,
+}
+
+/// A limited resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Open files.
+    Files,
+    /// Processes of the user.
+    Processes,
+    /// Bytes of a core dump.
+    Core,
+}
+
+/// A user by its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Its id.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Other groups that it is in.
+    pub groups: Vec<u32>,
+}
+
+/// The steps that can fail, as they are named in errors.
+pub(crate) const STEPS: [&str; 5] = ["setrlimit", "setpriority", "setgroups", "setgid", "setuid"];
+
+impl Attributes {
+    /// Gives them to this process, and tells which step failed; `errno` tells why.
+    ///
+    /// # Safety
+    /// Only in the child of a fork. Allocates nothing and makes only calls that are async-signal-safe: those for
+    /// ids are made directly, since the C library's would tell other threads of them, which do not exist here.
+    pub(crate) unsafe fn apply(&self) -> Result<(), u8> {
+        // SAFETY: plain system calls on values that are alive.
+        unsafe {
+            for (limit, value) in &self.limits {
+                let value = libc::rlimit { rlim_cur: *value, rlim_max: *value };
+                if libc::setrlimit(limit.resource(), &raw const value) < 0 {
+                    return Err(0);
+                }
+            }
+            if let Some(nice) = self.nice
+                && libc::setpriority(libc::PRIO_PROCESS, 0, nice) < 0
+            {
+                return Err(1);
+            }
+            if let Some(umask) = self.umask {
+                libc::umask(umask);
+            }
+            let Some(user) = &self.user else { return Ok(()) };
+            if libc::syscall(libc::SYS_setgroups, user.groups.len(), user.groups.as_ptr()) < 0 {
+                return Err(2);
+            }
+            if libc::syscall(libc::SYS_setresgid, user.gid, user.gid, user.gid) < 0 {
+                return Err(3);
+            }
+            if libc::syscall(libc::SYS_setresuid, user.uid, user.uid, user.uid) < 0 {
+                return Err(4);
+            }
+            Ok(())
+        }
+    }
+}
+
+impl Limit {
+    // The type of a resource is another one in each C library.
+    #[cfg(target_env = "gnu")]
+    fn resource(self) -> libc::__rlimit_resource_t {
+        self.number() as libc::__rlimit_resource_t
+    }
+
+    #[cfg(not(target_env = "gnu"))]
+    fn resource(self) -> libc::c_int {
+        self.number()
+    }
+
+    fn number(self) -> libc::c_int {
+        let number = match self {
+            Self::Files => libc::RLIMIT_NOFILE,
+            Self::Processes => libc::RLIMIT_NPROC,
+            Self::Core => libc::RLIMIT_CORE,
+        };
+        number as libc::c_int
+    }
+}
+
+/// Why a user cannot be found.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// Nobody is called that.
+    #[error("there is no user {0:?} on this system; write its number, or add it to /etc/passwd")]
+    NoUser(String),
+    /// No group is called that.
+    #[error("there is no group {0:?} on this system; write its number, or add it to /etc/group")]
+    NoGroup(String),
+    /// The system's lists cannot be read.
+    #[error("cannot look up {0:?}")]
+    Lookup(String, #[source] io::Error),
+}
+
+impl User {
+    /// The user with this name or number and, where one is given, this group instead of its own. A number that
+    /// the system does not know has the group with the same number, and no others.
+    pub fn find(user: &str, group: Option<&str>) -> Result<Self, UserError> {
+        let known = known_user(user)?;
+        let number = user.parse::<u32>().ok().map(|uid| (uid, uid, None));
+        let (uid, own, name) = match (known, number) {
+            (Some((uid, gid, name)), _) => (uid, gid, Some(name)),
+            (None, Some(number)) => number,
+            (None, None) => return Err(UserError::NoUser(user.to_owned())),
+        };
+        let gid = group.map_or(Ok(own), find_group)?;
+        let groups = name.map_or_else(|| vec![gid], |name| groups_of(&name, gid));
+        Ok(Self { uid, gid, groups })
+    }
+}
+
+/// How large the text of one entry may be: a group of a few thousand members.
+const ENTRY_BYTES: usize = 64 * 1024;
+/// How many groups a user may be in (`NGROUPS_MAX`).
+const GROUPS_MAX: usize = 65_536;
+
+fn text(name: &str) -> Result<CString, UserError> {
+    CString::new(name).map_err(|error| UserError::Lookup(name.to_owned(), error.into()))
+}
+
+fn known_user(user: &str) -> Result<Option<(u32, u32, CString)>, UserError> {
+    let name = text(user)?;
+    let mut entry = MaybeUninit::<libc::passwd>::uninit();
+    let mut buffer = vec![0; ENTRY_BYTES];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all pointers are to values that are alive, and the buffer has the size that is told. What `found`
+    // points to is read before any of them goes.
+    unsafe {
+        let (entry, room) = (entry.as_mut_ptr(), buffer.as_mut_ptr());
+        let failed = match user.parse::<u32>() {
+            Ok(uid) => libc::getpwuid_r(uid, entry, room, ENTRY_BYTES, &raw mut found),
+            Err(_) => libc::getpwnam_r(name.as_ptr(), entry, room, ENTRY_BYTES, &raw mut found),
+        };
+        match (failed, found.as_ref()) {
+            (_, Some(entry)) => {
+                Ok(Some((entry.pw_uid, entry.pw_gid, CStr::from_ptr(entry.pw_name).to_owned())))
+            }
+            // Not found: 0, or one of several others (`man 3 getpwnam`); an image may have no such file at all.
+            (0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM, None) => Ok(None),
+            (errno, None) => Err(UserError::Lookup(user.to_owned(), io::Error::from_raw_os_error(errno))),
+        }
+    }
+}
+
+fn find_group(group: &str) -> Result<u32, UserError> {
+    if let Ok(gid) = group.parse() {
+        return Ok(gid);
+    }
+    let name = text(group)?;
+    let mut entry = MaybeUninit::<libc::group>::uninit();
+    let mut buffer = vec![0; ENTRY_BYTES];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: as in `known_user`.
+    unsafe {
+        let (entry, room) = (entry.as_mut_ptr(), buffer.as_mut_ptr());
+        libc::getgrnam_r(name.as_ptr(), entry, room, ENTRY_BYTES, &raw mut found);
+        found.as_ref().map(|entry| entry.gr_gid).ok_or_else(|| UserError::NoGroup(group.to_owned()))
+    }
+}
+
+fn groups_of(name: &CStr, gid: u32) -> Vec<u32> {
+    let mut groups = vec![0; GROUPS_MAX];
+    let mut count = GROUPS_MAX as libc::c_int;
+    // SAFETY: the array has room for as many as are told.
+    let found = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &raw mut count) };
+    groups.truncate(usize::try_from(if found < 0 { 0 } else { count }).unwrap_or(0));
+    if groups.is_empty() { vec![gid] } else { groups }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_name_and_by_number() {
+        let root = User::find("root", None).unwrap();
+        assert_eq!((root.uid, root.gid), (0, 0));
+        assert!(root.groups.contains(&0));
+        assert_eq!(User::find("0", None).unwrap(), root);
+        let unknown = User::find("654321", None).unwrap();
+        assert_eq!(unknown, User { uid: 654_321, gid: 654_321, groups: vec![654_321] });
+        assert_eq!(User::find("654321", Some("root")).unwrap().gid, 0);
+        assert_eq!(User::find("root", Some("7")).unwrap().gid, 7);
+        assert!(matches!(User::find("no-such-user", None), Err(UserError::NoUser(_))));
+        assert!(matches!(User::find("root", Some("no-such-group")), Err(UserError::NoGroup(_))));
+    }
+}
