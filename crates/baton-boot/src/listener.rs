@@ -35,13 +35,14 @@ pub struct Way {
 }
 
 impl Listener {
-    /// Starts listening. Until somebody is healthy, clients wait at the first slot, which no program has.
-    pub fn open(listen: Listen, candidate: Slot, spares: usize) -> Result<Self, GroupError> {
+    /// Starts listening. Until the candidate is healthy, clients wait at the slot that serves, whose program, if
+    /// there is one, does not listen here.
+    pub fn open(listen: Listen, serving: Slot, candidate: Slot, spares: usize) -> Result<Self, GroupError> {
         let mut listener = match listen.handover {
             Handover::Auto | Handover::Inherit => Self::Group(Group::open(listen)?),
             Handover::Proxy(limits) => Self::Proxy(Proxy::open(listen, limits)?),
         };
-        listener.select(Slot(0), candidate, spares)?;
+        listener.select(serving, candidate, spares)?;
         Ok(listener)
     }
 

@@ -1,5 +1,8 @@
 //! Where this member listens.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
 use baton_core::run::Listen;
 use baton_core::supervisor::{Plan, Slot};
 
@@ -11,63 +14,111 @@ use crate::log;
 /// Why a release cannot listen here.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Sockets are opened once, and handed from one generation to the next.
-    #[error("this release listens on {wanted}, and this member on {have}; start a new member for it")]
-    Other {
-        /// What the release asks for.
-        wanted: String,
-        /// What is open.
-        have: String,
-    },
     /// The member was told where to have a listener that the release does not know.
     #[error("BATON_LISTEN names a listener {0:?}, and this release has none of that name")]
     Unknown(String),
+    /// Who accepts on an address is settled when it is opened.
+    #[error(
+        "this release has handover {wanted:?} for {address}, and it is open for {open:?}; to change between \
+         \"proxy\" and the others start the member anew, or take another address"
+    )]
+    OtherWay {
+        /// Where.
+        address: SocketAddr,
+        /// What the release asks for.
+        wanted: &'static str,
+        /// How it is open.
+        open: &'static str,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Group(#[from] GroupError),
 }
 
-/// The listeners of a member, opened with its first launch.
+/// The listeners of a member: those of every release that runs in it.
+///
+/// One is opened when the first program that wants it is launched, and closed when the last one is gone. Until a
+/// program serves on it, clients wait there.
 #[derive(Debug)]
 pub struct Listeners {
     /// Where this member listens instead of what its releases say, by name.
-    moved: Vec<(String, std::net::SocketAddr)>,
-    /// `None` until the first launch; a worker's are empty.
-    all: Option<Vec<Listener>>,
+    moved: Vec<(String, SocketAddr)>,
+    open: Vec<Open>,
+    /// What the program in a slot listens on, in the order of its settings.
+    slots: BTreeMap<Slot, Vec<Listen>>,
+    /// Slots whose program is gone. That of the serving one waits for the next.
+    left: BTreeSet<Slot>,
+    serving: Slot,
     /// How many sockets there must be behind those that the selector names.
     pub spares: usize,
     /// What was wrong with the last selection, until one succeeds.
     failed: Option<String>,
 }
 
+#[derive(Debug)]
+struct Open {
+    listener: Listener,
+    /// Some program that serves, or did, listens here.
+    served: bool,
+}
+
 impl Listeners {
     /// Nothing is open yet.
     pub fn new(config: &Config) -> Self {
-        Self { moved: config.listen.clone(), all: None, spares: 1, failed: None }
+        Self {
+            moved: config.listen.clone(),
+            open: Vec::new(),
+            slots: BTreeMap::new(),
+            left: BTreeSet::new(),
+            serving: Slot(0),
+            spares: 1,
+            failed: None,
+        }
     }
 
-    /// Them, in the order of the settings.
-    pub fn all(&self) -> &[Listener] {
-        self.all.as_deref().unwrap_or_default()
+    /// All that are open.
+    pub fn all(&self) -> impl Iterator<Item = &Listener> {
+        self.open.iter().map(|open| &open.listener)
     }
 
-    /// The one with this name.
-    pub fn named(&mut self, name: &str) -> Option<&mut Listener> {
-        self.all.iter_mut().flatten().find(|listener| listener.listen().name == name)
+    /// Those of the program in a slot, with what its settings say of them, in their order.
+    pub fn of(&self, slot: Slot) -> Vec<(&Listen, &Listener)> {
+        let listens = self.slots.get(&slot).into_iter().flatten();
+        listens.filter_map(|listen| Some((listen, self.at(listen.address)?))).collect()
+    }
+
+    /// The one that the program in a slot calls by this name.
+    pub fn named(&mut self, slot: Slot, name: &str) -> Option<&mut Listener> {
+        let address = self.slots.get(&slot)?.iter().find(|listen| listen.name == name)?.address;
+        let mut open = self.open.iter_mut().map(|open| &mut open.listener);
+        open.find(|listener| listener.listen().address == address)
+    }
+
+    fn at(&self, address: SocketAddr) -> Option<&Listener> {
+        self.all().find(|listener| listener.listen().address == address)
     }
 
     /// Gives new connections to one slot and private ones to another; `false` when some listener did not.
     pub fn select(&mut self, serving: Slot, private: Slot) -> bool {
-        let spares = self.spares;
         self.failed = None;
-        for listener in self.all.iter_mut().flatten() {
-            // The selector stays as it was: whoever serves goes on serving.
-            if let Err(error) = listener.select(serving, private, spares) {
+        self.serving = serving;
+        for open in &mut self.open {
+            let address = open.listener.listen().address;
+            let uses = |listens: &Vec<Listen>| listens.iter().any(|listen| listen.address == address);
+            let used = self.slots.get(&serving).is_some_and(uses);
+            if open.served && !used {
+                // The release that serves gave it up. Whoever had it has it until the end.
+                continue;
+            }
+            open.served |= used;
+            // Should it fail, the selector stays as it was: whoever serves goes on serving.
+            if let Err(error) = open.listener.select(serving, private, self.spares) {
                 let error = log::chain(&error);
                 log::say(&error);
                 self.failed.get_or_insert(error);
             }
         }
+        self.close_unused();
         self.failed.is_none()
     }
 
@@ -77,28 +128,42 @@ impl Listeners {
         self.failed.as_deref()
     }
 
-    /// Makes a slot fit for a launch of this plan. The first one opens the listeners; later ones must have
-    /// the same.
+    /// Makes a slot fit for a launch of this plan, and opens what nobody has listened on yet.
     pub fn prepare(&mut self, plan: &Plan, slot: Slot) -> Result<(), ListenError> {
         let known = |name: &str| plan.settings.listen.iter().any(|listen| listen.name == name);
         if let Some((name, _)) = self.moved.iter().find(|(name, _)| !known(name)) {
             return Err(ListenError::Unknown(name.clone()));
         }
         let wanted: Vec<Listen> = plan.settings.listen.iter().map(|listen| self.here(listen)).collect();
-        match &self.all {
-            None => {
-                let open = |listen| Listener::open(listen, slot, self.spares);
-                self.all = Some(wanted.into_iter().map(open).collect::<Result<_, _>>()?);
-            }
-            Some(all) if all.iter().map(Listener::listen).eq(wanted.iter()) => {}
-            Some(all) => {
-                let have = names(all.iter().map(Listener::listen));
-                return Err(ListenError::Other { wanted: names(wanted.iter()), have });
+        for listen in &wanted {
+            self.open(listen, slot)?;
+        }
+        self.left.remove(&slot);
+        self.slots.insert(slot, wanted);
+        let (slots, serving) = (&self.slots, self.serving);
+        for open in &mut self.open {
+            let address = open.listener.listen().address;
+            let uses = |slot| slots.get(&slot).is_some_and(|all| all.iter().any(|l| l.address == address));
+            // Launched where clients wait already, it serves them at once.
+            open.served |= slot == serving && uses(slot);
+            if uses(slot) {
+                open.listener.prepare(slot)?;
             }
         }
-        for listener in self.all.iter_mut().flatten() {
-            listener.prepare(slot)?;
+        Ok(())
+    }
+
+    fn open(&mut self, listen: &Listen, candidate: Slot) -> Result<(), ListenError> {
+        if let Some(open) = self.at(listen.address) {
+            let (wanted, has) = (listen.handover, open.listen().handover);
+            if wanted.passes_socket() != has.passes_socket() {
+                let (wanted, open) = (wanted.word(), has.word());
+                return Err(ListenError::OtherWay { address: listen.address, wanted, open });
+            }
+            return Ok(());
         }
+        let listener = Listener::open(listen.clone(), self.serving, candidate, self.spares)?;
+        self.open.push(Open { listener, served: false });
         Ok(())
     }
 
@@ -108,25 +173,43 @@ impl Listeners {
         Listen { address: moved.map_or(listen.address, |(_, address)| *address), ..listen.clone() }
     }
 
+    /// The program in a slot is gone. What no other one listens on is closed.
+    pub fn forget(&mut self, slot: Slot) {
+        self.left.insert(slot);
+        self.close_unused();
+    }
+
+    fn close_unused(&mut self) {
+        let serving = self.serving;
+        self.slots.retain(|slot, _| *slot == serving || !self.left.contains(slot));
+        self.left.retain(|slot| *slot == serving);
+        let used = |address| self.slots.values().flatten().any(|listen| listen.address == address);
+        self.open.retain(|open| used(open.listener.listen().address));
+    }
+
     /// The end of forwarding to a slot, where anything is forwarded at all: what was sent to its program before
     /// has been accepted.
     pub fn settled(&self, slot: Slot) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let settled: Vec<_> = self.all().iter().filter_map(|listener| listener.settled(slot)).collect();
+        let settled: Vec<_> = self.all().filter_map(|listener| listener.settled(slot)).collect();
         let wait = || async move {
             for settled in settled {
                 settled.await;
             }
         };
-        (!self.all().iter().all(|listener| listener.listen().handover.passes_socket())).then(wait)
+        (!self.all().all(|listener| listener.listen().handover.passes_socket())).then(wait)
+    }
+
+    /// The queues of a slot in which clients may wait for a program that does not come any more, as far as there
+    /// is another one to send them to.
+    pub fn queues(&self, slot: Slot) -> Vec<crate::rescue::Watched> {
+        let served = |listen: &Listen| {
+            self.slots.get(&self.serving).is_some_and(|all| all.iter().any(|l| l.address == listen.address))
+        };
+        self.all().filter(|listener| served(listener.listen())).filter_map(|l| l.queue(slot)).collect()
     }
 
     /// Stops listening: from now on clients are refused.
     pub fn close(&mut self) {
-        self.all = Some(Vec::new());
+        self.open.clear();
     }
-}
-
-fn names<'a>(listens: impl Iterator<Item = &'a Listen>) -> String {
-    let all: Vec<String> = listens.map(|listen| format!("{}={}", listen.name, listen.address)).collect();
-    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }

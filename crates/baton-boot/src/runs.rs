@@ -202,14 +202,14 @@ impl Runs {
         });
     }
 
-    /// Lets go of a generation of which no process is left.
-    pub fn forget(&mut self, id: GenerationId) {
-        if let Some(run) = self.runs.remove(&id) {
-            run.notices.inspect(JoinHandle::abort);
-            self.last_words.push_back((id, run.lines));
-            let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
-            self.last_words.drain(..surplus);
-        }
+    /// Lets go of a generation of which no process is left, and tells its slot unless another one has that.
+    pub fn forget(&mut self, id: GenerationId) -> Option<Slot> {
+        let run = self.runs.remove(&id)?;
+        run.notices.inspect(JoinHandle::abort);
+        self.last_words.push_back((id, run.lines));
+        let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+        self.last_words.drain(..surplus);
+        self.runs.values().all(|other| other.slot != run.slot).then_some(run.slot)
     }
 
     /// The last lines that a generation wrote.

@@ -30,7 +30,7 @@ use crate::notify::NotifySocket;
 use crate::output::{self, LastLines, Stream};
 use crate::place::{Place, PlaceError};
 use crate::probe::{self, Question};
-use crate::rescue::{self, Stray, Watched};
+use crate::rescue::{self, Stray};
 use crate::runs::{Run, Runs};
 use crate::tree::{self, Root};
 
@@ -100,7 +100,9 @@ impl World {
             Command::Rescue(slot) => self.rescue(slot),
             Command::Close => self.listeners.close(),
             Command::Forget(generation) => {
-                self.runs.forget(generation);
+                if let Some(slot) = self.runs.forget(generation) {
+                    self.listeners.forget(slot);
+                }
                 self.place.forget(generation);
             }
             Command::Say(fact) => log::say(&fact),
@@ -166,10 +168,10 @@ impl World {
         let (out, out_write) = spawn::pipe().map_err(opened("a pipe"))?;
         let (err, err_write) = spawn::pipe().map_err(opened("a pipe"))?;
         let passed = self.passed(slot);
-        let listeners = self.listeners.all().iter().map(|listener| GivenListener {
-            name: &listener.listen().name,
+        let listeners = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
+            name: &listen.name,
             port: listener.port(slot),
-            passed: listener.listen().handover.passes_socket(),
+            passed: listen.handover.passes_socket(),
         });
         let given = Given {
             generation: id,
@@ -205,9 +207,8 @@ impl World {
 
     /// The sockets that a program in this slot is given.
     fn passed(&self, slot: Slot) -> Vec<Passed> {
-        let passed = self.listeners.all().iter().filter_map(|listener| {
-            let socket = listener.socket(slot)?;
-            Some(Passed { listen: listener.listen().clone(), socket })
+        let passed = self.listeners.of(slot).into_iter().filter_map(|(listen, listener)| {
+            Some(Passed { listen: listen.clone(), socket: listener.socket(slot)? })
         });
         passed.collect()
     }
@@ -227,7 +228,7 @@ impl World {
     fn question(&mut self, id: GenerationId, private: bool) -> Option<Question> {
         let run = self.runs.get(id)?;
         let (check, slot) = (run.plan.check().cloned()?, run.slot);
-        let way = self.listeners.named(&check.listener)?.way(slot, private)?;
+        let way = self.listeners.named(slot, &check.listener)?.way(slot, private)?;
         Some(Question { probe: check.probe, way, timeout: check.timeout })
     }
 
@@ -247,8 +248,7 @@ impl World {
 
     fn rescue(&mut self, slot: Slot) {
         let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
-        let queues = self.listeners.all().iter().filter_map(|listener| listener.queue(slot));
-        let watched: Vec<Watched> = queues.collect();
+        let watched = self.listeners.queues(slot);
         tokio::spawn(async move {
             let quiet = || {
                 let events = events.clone();

@@ -25,7 +25,6 @@ pub fn status(
         machine.generations().iter().map(|generation| one(now, generation, outside(generation.id))).collect();
     let listeners: Vec<Value> = listeners
         .all()
-        .iter()
         .map(|listener| {
             let listen = listener.listen();
             json!({ "name": listen.name, "address": listen.address.to_string(), "handover": listen.handover.word() })

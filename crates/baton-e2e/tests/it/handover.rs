@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::boot::{Boot, Folder, free_address};
 use crate::load::Load;
 use crate::program::Client;
+use crate::wait::wait_for;
 
 fn plan(address: SocketAddr) -> Plan {
     Plan {
@@ -147,4 +148,47 @@ fn a_proxied_program_learns_its_clients_and_gets_no_more_of_them_than_it_wants()
         assert_eq!(answer, format!("{} True\n", client.local_addr().unwrap()));
     }
     boot.stop();
+}
+
+#[test]
+fn a_reload_may_add_move_and_remove_listeners() {
+    use std::net::TcpStream;
+    let folder = Folder::with_example("python");
+    let (first, second) = (free_address(), free_address());
+    folder.change("baton.toml", "127.0.0.1:8080", &first.to_string());
+    let settings = folder.read("baton.toml");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let serves = |address| Client::connect(address).unwrap().get("/").unwrap().generation().to_owned();
+
+    // One more, on which the example does not accept, and which goes with a candidate that fails.
+    let more = format!("\n[[run.listen]]\nname = \"more\"\naddress = \"{second}\"\n");
+    folder.write("baton.toml", &format!("{settings}{more}"));
+    folder.write("behaviour", "exit-at-start=7\n");
+    boot.signal(Signal::HUP);
+    boot.wait_for("refused: exit 7", 1);
+    wait_for("the new address to be closed", || TcpStream::connect(second).is_err().then_some(()));
+    folder.write("behaviour", "");
+    boot.signal(Signal::HUP);
+    boot.wait_for(" serves, ", 2);
+    assert!(TcpStream::connect(second).is_ok());
+    assert_eq!(serves(first), "4");
+
+    // Moved: the old address is closed when the last program that listened there is gone.
+    folder.write("baton.toml", &settings.replace(&first.to_string(), &second.to_string()));
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 5 (image) serves", 1);
+    assert_eq!(serves(second), "5");
+    boot.wait_for("generation 4 is gone", 1);
+    wait_for("the old address to be closed", || TcpStream::connect(first).is_err().then_some(()));
+
+    // Who accepts on an address cannot change.
+    folder.write(
+        "baton.toml",
+        &folder.read("baton.toml").replace("[run.health]", "handover = \"proxy\"\n[run.health]"),
+    );
+    boot.signal(Signal::HUP);
+    boot.wait_for("start the member anew, or take another address", 1);
+    assert_eq!(serves(second), "5");
+    assert!(boot.stop().success());
 }
