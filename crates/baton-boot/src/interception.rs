@@ -1,10 +1,11 @@
 //! Programs that bind their port themselves and get a generation's socket in its place.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_core::ids::GenerationId;
 use baton_core::run::{Handover, Listen};
+use baton_core::supervisor::{Plan, Running};
 use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report};
 use baton_sys::spawn::{self, Spawn, SpawnError};
 
@@ -19,18 +20,65 @@ pub struct Passed {
     pub socket: Arc<OwnedFd>,
 }
 
-/// What is known of whether this system lets us do that.
+/// What is known of whether this system lets us do that, and of the programs for which it does not work.
+///
+/// For those the bootloader accepts, and relays to a private port.
 #[derive(Debug, Default)]
 pub struct Interception {
     /// Found out before it is needed for the first time.
     possible: Option<bool>,
+    /// Releases that cannot have a socket that is not their own.
+    unfit: Arc<Mutex<Vec<Running>>>,
+    /// Releases that were given their sockets to take, where that is all that can be done.
+    given: Vec<Running>,
+    /// Those of them that took them, and served.
+    taken: Vec<Running>,
 }
 
 impl Interception {
+    /// Whether the bootloader has to accept for this plan's program, where its settings leave that open.
+    ///
+    /// Where a bind cannot be answered, whether a program takes the socket that it is given is found out by trying:
+    /// one that did not get healthy with it is relayed the next time.
+    pub fn must_relay(&mut self, plan: &Plan) -> bool {
+        let release = plan.release;
+        if !plan.settings.listen.iter().any(|listen| listen.handover == Handover::Auto) {
+            return false;
+        }
+        if self.unfit().contains(&release) {
+            return true;
+        }
+        if self.is_possible() {
+            return false;
+        }
+        let relay = self.given.contains(&release) && !self.taken.contains(&release);
+        if relay {
+            self.unfit().push(release);
+            log::say(format_args!(
+                "release {release} does not take its socket: its connections are relayed to $PORT"
+            ));
+        } else {
+            self.given.push(release);
+        }
+        relay
+    }
+
+    /// A generation of this release serves with what it was given.
+    pub fn serves(&mut self, release: Running) {
+        if self.given.contains(&release) && !self.taken.contains(&release) {
+            self.taken.push(release);
+        }
+    }
+
+    fn unfit(&self) -> MutexGuard<'_, Vec<Running>> {
+        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Starts a program, and answers what it binds if any of its listeners wants that.
     pub fn start(
         &mut self,
         id: GenerationId,
+        release: Running,
         passed: &[Passed],
         what: &Spawn<'_>,
     ) -> Result<i32, SpawnError> {
@@ -51,7 +99,7 @@ impl Interception {
             .into_iter()
             .map(|passed| Listener { address: passed.listen.address, socket: passed.socket })
             .collect();
-        let teller = Teller { id, names };
+        let teller = Teller { id, names, release, unfit: self.unfit.clone() };
         match Interceptor::start(notify, listeners, move |report| teller.tell(&report)) {
             // It goes on by itself until the last process of the program has ended.
             Ok(_) => {}
@@ -74,8 +122,8 @@ impl Interception {
     fn give_up(&mut self, why: &dyn std::error::Error) {
         self.possible = Some(false);
         log::say(format_args!(
-            "this system does not let a bind be answered ({}): the program must take its socket from LISTEN_FDS, \
-             or be proxied (handover = \"proxy\", and listen on $PORT)",
+            "this system does not let a bind be answered ({}): a program that does not take its socket from \
+             LISTEN_FDS is relayed to, and must listen on $PORT",
             log::chain(why)
         ));
     }
@@ -85,6 +133,8 @@ impl Interception {
 struct Teller {
     id: GenerationId,
     names: Vec<String>,
+    release: Running,
+    unfit: Arc<Mutex<Vec<Running>>>,
 }
 
 impl Teller {
@@ -102,11 +152,16 @@ impl Teller {
                     name(listener)
                 ));
             }
-            Report::Refused { listener, asked, why } => log::say(format_args!(
-                "generation {id} cannot have listener {:?} for {asked}: {}",
-                name(listener),
-                refusal(why)
-            )),
+            Report::Refused { listener, asked, why } => {
+                if matches!(why, Refusal::RegisteredBeforeBind) {
+                    self.unfit.lock().unwrap_or_else(PoisonError::into_inner).push(self.release);
+                }
+                log::say(format_args!(
+                    "generation {id} cannot have listener {:?} for {asked}: {}",
+                    name(listener),
+                    refusal(why)
+                ));
+            }
             Report::Unjudged(error) => {
                 log::say(format_args!("generation {id} bound something that cannot be seen: {error}"));
             }
@@ -127,7 +182,7 @@ fn refusal(why: &Refusal) -> String {
             "it opened an IPv4 socket, and the listener is an IPv6 one; write an IPv4 address for the listener".into()
         }
         Refusal::RegisteredBeforeBind => {
-            "it registered its socket with epoll before it bound it; write handover = \"proxy\"".into()
+            "it registered its socket with epoll before it bound it; the next one is relayed to $PORT".into()
         }
         Refusal::NotGiven(error) => error.to_string(),
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use baton_core::run::Listen;
+use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::{Plan, Slot};
 
 use crate::config::Config;
@@ -129,7 +129,9 @@ impl Listeners {
     }
 
     /// Makes a slot fit for a launch of this plan, and opens what nobody has listened on yet.
-    pub fn prepare(&mut self, plan: &Plan, slot: Slot) -> Result<(), ListenError> {
+    ///
+    /// `relay`: the program cannot have the sockets of listeners with `handover = "auto"`.
+    pub fn prepare(&mut self, plan: &Plan, slot: Slot, relay: bool) -> Result<(), ListenError> {
         let known = |name: &str| plan.settings.listen.iter().any(|listen| listen.name == name);
         if let Some((name, _)) = self.moved.iter().find(|(name, _)| !known(name)) {
             return Err(ListenError::Unknown(name.clone()));
@@ -148,6 +150,8 @@ impl Listeners {
             open.served |= slot == serving && uses(slot);
             if uses(slot) {
                 open.listener.prepare(slot)?;
+                let auto = open.listener.listen().handover == Handover::Auto;
+                open.listener.relay(slot, relay && auto)?;
             }
         }
         Ok(())
@@ -180,6 +184,10 @@ impl Listeners {
     }
 
     fn close_unused(&mut self) {
+        // Until anybody serves, clients wait for the first one that does, however many tries that takes.
+        if self.open.iter().all(|open| !open.served) {
+            return;
+        }
         let serving = self.serving;
         self.slots.retain(|slot, _| *slot == serving || !self.left.contains(slot));
         self.left.retain(|slot| *slot == serving);
@@ -187,16 +195,18 @@ impl Listeners {
         self.open.retain(|open| used(open.listener.listen().address));
     }
 
-    /// The end of forwarding to a slot, where anything is forwarded at all: what was sent to its program before
-    /// has been accepted.
-    pub fn settled(&self, slot: Slot) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let settled: Vec<_> = self.all().filter_map(|listener| listener.settled(slot)).collect();
-        let wait = || async move {
+    /// The end of forwarding to a slot, whose program is about to be asked to stop, where anything is forwarded at
+    /// all: what was sent to it before has been accepted.
+    pub fn settled(&mut self, slot: Slot) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let settled: Vec<_> = self.open.iter_mut().filter_map(|open| open.listener.settled(slot)).collect();
+        if settled.is_empty() {
+            return None;
+        }
+        Some(async move {
             for settled in settled {
                 settled.await;
             }
-        };
-        (!self.all().all(|listener| listener.listen().handover.passes_socket())).then(wait)
+        })
     }
 
     /// The queues of a slot in which clients may wait for a program that does not come any more, as far as there

@@ -8,7 +8,7 @@ mod splice;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -48,7 +48,18 @@ pub struct Proxy {
     /// By slot.
     backends: Vec<Backend>,
     serving: Slot,
-    target: watch::Sender<Option<Backend>>,
+    target: watch::Sender<Target>,
+}
+
+/// Whom new connections go to.
+#[derive(Debug, Clone)]
+enum Target {
+    /// Nobody yet: they wait.
+    Nobody,
+    /// This program.
+    Backend(Backend),
+    /// They are not accepted any more.
+    Closed,
 }
 
 /// Where one slot's program is reached.
@@ -61,8 +72,62 @@ struct Backend {
 }
 
 impl Backend {
+    /// One with a port that nobody has, and so many places.
+    fn find(listen: &Listen, places: usize, others: &[Self]) -> Result<Self, GroupError> {
+        let taken = |port: u16| others.iter().any(|backend| backend.port == port);
+        let port = (0..PORT_TRIES).map(|_| fastrand::u16(PRIVATE_PORTS)).find(|p| !taken(*p) && is_free(*p));
+        let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
+        Ok(Self {
+            port: port.ok_or_else(none)?,
+            places: Arc::new(Semaphore::new(places)),
+            under_way: Arc::default(),
+        })
+    }
+
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+}
+
+/// Forwards what arrives at one slot's socket to the program that has the slot, which listens on a private port.
+#[derive(Debug)]
+pub struct Relay {
+    backend: Backend,
+    target: watch::Sender<Target>,
+}
+
+impl Relay {
+    /// Starts to accept from this socket, which nobody else accepts from.
+    pub fn open(listen: &Listen, socket: &OwnedFd) -> Result<Self, GroupError> {
+        let backend = Backend::find(listen, UNLIMITED, &[])?;
+        let (target, targets) = watch::channel(Target::Backend(backend.clone()));
+        let acceptor = Acceptor { public: listen.address, header: false, targets };
+        let open = || acceptor.start(socket.try_clone()?.into());
+        open().map_err(|source| GroupError::new("relaying", listen, source))?;
+        Ok(Self { backend, target })
+    }
+
+    /// Makes it fit for the next program in its slot; clients that wait are its own.
+    pub fn prepare(&mut self, listen: &Listen) -> Result<(), GroupError> {
+        if !is_free(self.backend.port) {
+            self.backend = Backend::find(listen, UNLIMITED, &[])?;
+            self.target.send_replace(Target::Backend(self.backend.clone()));
+        }
+        Ok(())
+    }
+
+    /// Where the program is to listen, and is reached.
+    pub fn backend(&self) -> SocketAddr {
+        self.backend.address()
+    }
+
+    /// Stops accepting, and waits until the program has accepted what was forwarded to it.
+    pub fn end(self) -> impl Future<Output = ()> + Send + 'static {
+        self.target.send_replace(Target::Closed);
+        async move {
+            let _ = tokio::time::timeout(SETTLE, self.target.closed()).await;
+            settle(&self.backend).await;
+        }
     }
 }
 
@@ -72,15 +137,13 @@ impl Proxy {
     /// # Errors
     /// When somebody else listens on the address, among others.
     pub fn open(listen: Listen, limits: Limits) -> Result<Self, GroupError> {
-        let (target, targets) = watch::channel(None);
+        let (target, targets) = watch::channel(Target::Nobody);
         let open = || {
-            let socket = StdListener::from(socket::alone(listen.address, listen.backlog)?);
-            socket.set_nonblocking(true)?;
             let acceptor = Acceptor { public: listen.address, header: limits.proxy_protocol, targets };
-            std::thread::Builder::new().name("proxy".to_owned()).spawn(move || acceptor.run(socket))
+            acceptor.start(socket::alone(listen.address, listen.backlog)?.into())
         };
         match open() {
-            Ok(_) => Ok(Self { listen, limits, backends: Vec::new(), serving: Slot(0), target }),
+            Ok(()) => Ok(Self { listen, limits, backends: Vec::new(), serving: Slot(0), target }),
             Err(source) => Err(GroupError::new("opening", &listen, source)),
         }
     }
@@ -104,7 +167,7 @@ impl Proxy {
     pub fn select(&mut self, serving: Slot) -> Result<(), GroupError> {
         self.serving = serving;
         if let Some(backend) = self.backends.get(serving.0 as usize) {
-            self.target.send_replace(Some(backend.clone()));
+            self.target.send_replace(Target::Backend(backend.clone()));
         }
         Ok(())
     }
@@ -126,16 +189,8 @@ impl Proxy {
     }
 
     fn new_backend(&self) -> Result<Backend, GroupError> {
-        let taken = |port: u16| self.backends.iter().any(|backend| backend.port == port);
-        let port = (0..PORT_TRIES).map(|_| fastrand::u16(PRIVATE_PORTS)).find(|p| !taken(*p) && is_free(*p));
-        let none =
-            || GroupError::new("finding a private port for", &self.listen, io::ErrorKind::AddrInUse.into());
         let places = self.limits.max_connections.map_or(UNLIMITED, |limit| limit as usize);
-        Ok(Backend {
-            port: port.ok_or_else(none)?,
-            places: Arc::new(Semaphore::new(places)),
-            under_way: Arc::default(),
-        })
+        Backend::find(&self.listen, places, &self.backends)
     }
 
     /// Waits until the program of a slot that is not selected any more has accepted what was forwarded to it:
@@ -143,12 +198,17 @@ impl Proxy {
     pub fn settled(&self, slot: Slot) -> impl Future<Output = ()> + Send + 'static {
         let backend = self.backends.get(slot.0 as usize).cloned();
         async move {
-            let Some(backend) = backend else { return };
-            let end = Instant::now() + SETTLE;
-            while Instant::now() < end && !is_settled(&backend) {
-                tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(backend) = backend {
+                settle(&backend).await;
             }
         }
+    }
+}
+
+async fn settle(backend: &Backend) {
+    let end = Instant::now() + SETTLE;
+    while Instant::now() < end && !is_settled(backend) {
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -168,7 +228,7 @@ fn is_free(port: u16) -> bool {
 struct Acceptor {
     public: SocketAddr,
     header: bool,
-    targets: watch::Receiver<Option<Backend>>,
+    targets: watch::Receiver<Target>,
 }
 
 /// A connection's place with a program. It is given back when the connection ends.
@@ -178,6 +238,12 @@ struct Place {
 }
 
 impl Acceptor {
+    /// Begins on a thread of its own.
+    fn start(self, socket: StdListener) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        std::thread::Builder::new().name("proxy".to_owned()).spawn(move || self.run(socket)).map(drop)
+    }
+
     /// Accepts until the listener is closed, and returns when the last connection has ended.
     fn run(self, socket: StdListener) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -195,7 +261,6 @@ impl Acceptor {
             Ok(listener) => listener,
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
         };
-        let acceptor = Rc::new((self.public, self.header, self.targets.clone()));
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
         while let Some(place) = place(&mut self.targets).await {
             let accepted = tokio::select! {
@@ -207,12 +272,11 @@ impl Acceptor {
             };
             match accepted {
                 Ok((client, from)) => {
-                    let (acceptor, pipes) = (acceptor.clone(), pipes.clone());
+                    let header = self.header.then(|| header::header(from, self.public));
+                    let (targets, pipes) = (self.targets.clone(), pipes.clone());
                     tokio::task::spawn_local(async move {
-                        let (public, header, targets) = &*acceptor;
-                        let header = header.then(|| header::header(from, *public));
                         // What goes wrong between two others is theirs; both see the end of it.
-                        let _ = forward(client, header, place, targets.clone(), &pipes).await;
+                        let _ = forward(client, header, place, targets, &pipes).await;
                     });
                 }
                 Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
@@ -222,9 +286,10 @@ impl Acceptor {
 }
 
 /// A place with whoever serves, as soon as there is one; nothing when the listener was closed.
-async fn place(targets: &mut watch::Receiver<Option<Backend>>) -> Option<Place> {
+async fn place(targets: &mut watch::Receiver<Target>) -> Option<Place> {
     loop {
-        let backend = targets.wait_for(Option::is_some).await.ok()?.clone()?;
+        let target = targets.wait_for(|target| !matches!(target, Target::Nobody)).await.ok()?.clone();
+        let Target::Backend(backend) = target else { return None };
         tokio::select! {
             permit = backend.places.clone().acquire_owned() => {
                 let permit = permit.ok()?;
@@ -239,7 +304,7 @@ async fn forward(
     client: TcpStream,
     header: Option<Vec<u8>>,
     place: Place,
-    targets: watch::Receiver<Option<Backend>>,
+    targets: watch::Receiver<Target>,
     pipes: &Pipes,
 ) -> io::Result<()> {
     let (server, _place) = connect(place, targets).await?;
@@ -256,18 +321,18 @@ async fn forward(
 }
 
 /// Connects to the program that has the place, or to whoever serves by then.
-async fn connect(
-    mut place: Place,
-    mut targets: watch::Receiver<Option<Backend>>,
-) -> io::Result<(TcpStream, Place)> {
+async fn connect(mut place: Place, mut targets: watch::Receiver<Target>) -> io::Result<(TcpStream, Place)> {
     let end = Instant::now() + PATIENCE;
     let mut wait = RETRY.0;
     loop {
         let backend = place.backend.clone();
         backend.under_way.fetch_add(1, Ordering::SeqCst);
         // Whom to go to is looked at after this connection is counted: either the switch sees it, or it the switch.
-        let current = targets.borrow_and_update().clone();
-        let selected = current.as_ref().is_none_or(|current| current.port == backend.port);
+        let current = match targets.borrow_and_update().clone() {
+            Target::Backend(current) => current,
+            Target::Nobody | Target::Closed => backend.clone(),
+        };
+        let selected = current.port == backend.port;
         let connected =
             if selected { TcpStream::connect(backend.address()).await.map(Some) } else { Ok(None) };
         backend.under_way.fetch_sub(1, Ordering::SeqCst);
@@ -280,7 +345,7 @@ async fn connect(
                 wait = (wait * 2).min(RETRY.1);
             }
         }
-        if let Some(current) = current.filter(|current| current.port != backend.port) {
+        if !selected {
             let permit = current.places.clone().acquire_owned().await;
             let closed = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
             place = Place { backend: current, _permit: permit.map_err(closed)? };

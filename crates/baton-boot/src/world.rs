@@ -120,10 +120,13 @@ impl World {
         self.runs.resume()
     }
 
-    /// Makes the kernel end what does not serve before what does, should memory run out.
+    /// Takes note of who serves: the kernel is to end that one last, should memory run out.
     pub fn weigh(&mut self, machine: &Supervisor) {
         for generation in machine.generations() {
             let serving = generation.state == State::Serving;
+            if serving {
+                self.interception.serves(generation.plan.release);
+            }
             let score = oom_score_adj(&generation.plan.settings.process, serving);
             self.runs.weigh(generation.id, score);
         }
@@ -160,7 +163,8 @@ impl World {
         if let Some(fault) = self.listeners.fault() {
             return Err(LaunchError::NotSelected(fault.to_owned()));
         }
-        self.listeners.prepare(plan, slot)?;
+        let relay = self.interception.must_relay(plan);
+        self.listeners.prepare(plan, slot, relay)?;
         let place = self.place.prepare(id, plan.release)?;
         let opened = |what| move |source| LaunchError::Io { what, source };
         let notify = NotifySocket::open(&format!("baton/{:016x}/{id}", fastrand::u64(..)))
@@ -171,7 +175,7 @@ impl World {
         let listeners = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
             name: &listen.name,
             port: listener.port(slot),
-            passed: listen.handover.passes_socket(),
+            passed: listener.socket(slot).is_some(),
         });
         let given = Given {
             generation: id,
@@ -187,6 +191,7 @@ impl World {
         let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
         let pid = self.interception.start(
             id,
+            plan.release,
             &passed,
             &Spawn {
                 command: &command,
@@ -234,9 +239,8 @@ impl World {
 
     fn kill(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
         let Some(run) = self.runs.get(id) else { return };
-        let settled = self.listeners.settled(run.slot);
         let stops = scope == Scope::Main && signal == run.plan.settings.stop_signal;
-        match settled.filter(|_| stops) {
+        match if stops { self.listeners.settled(run.slot) } else { None } {
             // Its program may close a socket at which a connection still waits that was forwarded to it.
             Some(settled) => self.runs.signal_after(settled, id, signal),
             None => self.runs.signal(id, signal, scope),
@@ -248,6 +252,8 @@ impl World {
 
     fn rescue(&mut self, slot: Slot) {
         let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
+        // What is relayed to a program that has ended would wait for it: the rescue accepts instead.
+        drop(self.listeners.settled(slot));
         let watched = self.listeners.queues(slot);
         tokio::spawn(async move {
             let quiet = || {

@@ -192,3 +192,40 @@ fn a_reload_may_add_move_and_remove_listeners() {
     assert_eq!(serves(second), "5");
     assert!(boot.stop().success());
 }
+
+/// A bootloader cannot answer a bind where another one does already.
+#[test]
+fn p1_p3_where_a_bind_cannot_be_answered_a_program_that_binds_its_port_is_relayed() {
+    let folder = Folder::with_example("python");
+    folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
+    let settings = folder.read("baton.toml");
+    folder.write("inner.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
+    let (address, outer) = (free_address(), free_address());
+    let inner = crate::boot::binary("baton-boot");
+    folder.write(
+        "baton.toml",
+        &format!(
+            "service = \"outer\"\n[run]\ncommand = [\"env\", \"BATON_LISTEN=http={address}\", {:?}, \"--settings\", \
+             \"inner.toml\"]\nready = \"notify\"\n[[run.listen]]\nname = \"unused\"\naddress = \"{outer}\"\n",
+            inner.to_str().unwrap()
+        ),
+    );
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for("its connections are relayed to $PORT", 1);
+    boot.wait_for("generation 2 (image) serves", 1);
+    let load = Load::start(plan(address));
+    let ask = |arguments: &[&str]| {
+        let told = std::process::Command::new(&inner).args(arguments).output().unwrap();
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let status: serde_json::Value =
+        serde_json::from_str(&ask(&["status", "--json", &boot.pid().to_string()])).unwrap();
+    // HUP is the outer one's own; the inner one is told by its admin socket.
+    let pid = status["generations"][0]["pid"].to_string();
+    for _ in 0..5 {
+        assert_eq!(ask(&["reload", &pid]), "reload: proven\n");
+    }
+    assert_nothing_lost(&load.stop());
+    boot.stop();
+}
