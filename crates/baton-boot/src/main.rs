@@ -11,6 +11,7 @@ mod interception;
 mod listener;
 mod listeners;
 mod log;
+mod memory;
 mod notify;
 mod output;
 mod place;

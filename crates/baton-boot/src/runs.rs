@@ -13,6 +13,7 @@ use baton_sys::terminal;
 use tokio::task::JoinHandle;
 
 use crate::log;
+use crate::memory::Memory;
 use crate::output::LastLines;
 use crate::tree::{self, Root};
 
@@ -105,11 +106,11 @@ impl Runs {
     }
 
     /// Takes the exit status of every child that has ended, and tells what that means.
-    pub fn reap(&mut self) -> Vec<Event> {
+    pub fn reap(&mut self, memory: &Memory) -> Vec<Event> {
         let mut events = Vec::new();
         loop {
             match process::reap() {
-                Ok(Some(Waited::Ended(pid, exit))) => events.extend(self.ended(pid, exit)),
+                Ok(Some(Waited::Ended(pid, exit))) => events.extend(self.ended(pid, exit, memory)),
                 Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
                 Ok(None) => break,
                 Err(error) => {
@@ -142,7 +143,7 @@ impl Runs {
         resumed
     }
 
-    fn ended(&mut self, pid: i32, exit: Exit) -> Option<Event> {
+    fn ended(&mut self, pid: i32, exit: Exit, memory: &Memory) -> Option<Event> {
         let main = |run: &Run| !run.reaped && run.root.as_ref().is_some_and(|root| root.pid == pid);
         let (id, run) = self.runs.iter_mut().find(|(_, run)| main(run))?;
         run.reaped = true;
@@ -151,7 +152,7 @@ impl Runs {
             // Nobody writes any more: its last words are on their way, and belong to what is told now.
             run.lines.wait_for_end();
         }
-        Some(Event::Exited { generation: *id, exit, empty: run.empty })
+        Some(Event::Exited { generation: *id, exit: memory.explain(exit), empty: run.empty })
     }
 
     /// Tells which generations have lost their last process since.

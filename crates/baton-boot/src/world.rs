@@ -26,6 +26,7 @@ use crate::environment::{Given, GivenListener, environment};
 use crate::interception::{Interception, Passed};
 use crate::listeners::{ListenError, Listeners};
 use crate::log;
+use crate::memory::Memory;
 use crate::notify::NotifySocket;
 use crate::output::{self, LastLines, Stream};
 use crate::place::{Place, PlaceError};
@@ -65,6 +66,7 @@ pub struct World {
     listeners: Listeners,
     interception: Interception,
     runs: Runs,
+    memory: Memory,
     events: mpsc::UnboundedSender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
 }
@@ -80,6 +82,7 @@ impl World {
             config,
             place,
             runs: Runs::default(),
+            memory: Memory::watch(),
             events,
             strays,
         }
@@ -112,7 +115,7 @@ impl World {
 
     /// Takes the exit status of every child that has ended.
     pub fn reap(&mut self) {
-        self.runs.reap().into_iter().for_each(|event| self.tell(event));
+        self.runs.reap(&self.memory).into_iter().for_each(|event| self.tell(event));
     }
 
     /// Lets a program at our terminal go on, after we were stopped with it; `false` where there is none.
@@ -274,7 +277,7 @@ impl World {
 
     /// How everything stands, for the admin socket.
     pub fn status(&self, now: Millis, machine: &Supervisor) -> serde_json::Value {
-        admin::status(now, machine, &self.listeners, |id| Outside {
+        admin::status(now, machine, &self.listeners, self.memory.usage(), |id| Outside {
             pid: self.runs.get(id).and_then(|run| run.root.as_ref()).map(|root| root.pid),
         })
     }

@@ -20,6 +20,13 @@ pub enum Exit {
     Code(u8),
     /// A signal killed it.
     Signal(Signal),
+    /// The kernel killed it because memory ran out. Bytes, as far as they are known.
+    OutOfMemory {
+        /// The most that the member ever used.
+        peak: Option<u64>,
+        /// What it may use.
+        limit: Option<u64>,
+    },
     /// It never ran.
     FailedToStart {
         /// What was attempted and why it failed: `there is no program "node" in PATH`.
@@ -35,6 +42,7 @@ impl Exit {
         match self {
             Self::Code(code) => *code,
             Self::Signal(signal) => signaled(*signal),
+            Self::OutOfMemory { .. } => signaled(Signal::KILL),
             Self::FailedToStart { not_found: true, .. } => NOT_FOUND,
             Self::FailedToStart { not_found: false, .. } => CANNOT_RUN,
         }
@@ -46,7 +54,7 @@ impl Exit {
         match self {
             Self::Code(code) => *code == 0 || *code == signaled(stop_signal),
             Self::Signal(signal) => *signal == stop_signal,
-            Self::FailedToStart { .. } => false,
+            Self::OutOfMemory { .. } | Self::FailedToStart { .. } => false,
         }
     }
 
@@ -56,6 +64,13 @@ impl Exit {
         match self {
             Self::Code(code) => format!("exit {code} after {after}"),
             Self::Signal(signal) => format!("killed by {signal} after {after}"),
+            Self::OutOfMemory { peak, limit } => {
+                let amount = |bytes: Option<u64>| {
+                    bytes.map_or_else(|| "unknown".into(), |bytes| format!("{} MiB", bytes / (1024 * 1024)))
+                };
+                let (peak, limit) = (amount(*peak), amount(*limit));
+                format!("killed by the kernel for memory after {after}: peak {peak} of {limit}")
+            }
             Self::FailedToStart { why, .. } => format!("could not start: {why}"),
         }
     }
@@ -91,6 +106,7 @@ mod tests {
             assert_eq!(i32::from(Exit::Signal(signal).code()), 128 + number);
         }
         assert_eq!(missing().code(), 127);
+        assert_eq!(Exit::OutOfMemory { peak: None, limit: None }.code(), 137);
         let not_runnable = Exit::FailedToStart { why: String::new(), not_found: false };
         assert_eq!(not_runnable.code(), 126);
     }
@@ -119,6 +135,11 @@ mod tests {
             (Exit::Code(0), 42, "exit 0 after 42 ms"),
             (segv, 3000, "killed by SIGSEGV after 3 s"),
             (Exit::Code(86), 61_000, "exit 86 after 1 min 1 s"),
+            (
+                Exit::OutOfMemory { peak: Some(511 << 20), limit: Some(512 << 20) },
+                2000,
+                "killed by the kernel for memory after 2 s: peak 511 MiB of 512 MiB",
+            ),
             (missing(), 1, "could not start: there is no program \"nod\" in PATH"),
         ] {
             assert_eq!(exit.sentence(Millis(ms)), sentence);

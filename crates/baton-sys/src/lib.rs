@@ -9,6 +9,7 @@ pub mod attributes;
 pub mod held;
 pub mod intercept;
 pub mod listening;
+pub mod memory;
 pub mod parent;
 pub mod process;
 pub mod selector;

@@ -50,6 +50,14 @@ pub fn status(answer: &Value) -> String {
         let [name, address, handover] = ["name", "address", "handover"].map(|name| word(&one[name]));
         let _ = writeln!(text, "listener {name} on {address}, {handover}");
     }
+    if answer["memory"] != Value::Null {
+        let mib = |name: &str| {
+            let bytes = answer["memory"][name].as_u64();
+            bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{} MiB", bytes / (1024 * 1024)))
+        };
+        let (used, limit, kills) = (mib("used_bytes"), mib("limit_bytes"), word(&answer["memory"]["kills"]));
+        let _ = writeln!(text, "memory {used}, limit {limit}, killed for it: {kills}");
+    }
     if answer["trial"] != Value::Null {
         let _ = writeln!(text, "last trial: {}", trial(&answer["trial"]));
     }
@@ -83,6 +91,7 @@ mod tests {
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999 },
             ],
             "listeners": [{ "name": "http", "address": "0.0.0.0:80", "handover": "auto" }],
+            "memory": { "used_bytes": 9_000_000, "peak_bytes": null, "limit_bytes": null, "kills": 2 },
             "trial": { "state": "refused", "cause": "exit", "detail": "exit 1 after 0.8 s" },
         });
         let expected = "\
@@ -91,6 +100,7 @@ generation  release   state     healthy  pid      age
 1           image     standby   yes      7        3 min
 2           image     serving   no       -        9 s
 listener http on 0.0.0.0:80, auto
+memory 8 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s
 ";
         assert_eq!(status(&answer), expected);

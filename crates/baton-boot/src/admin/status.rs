@@ -3,6 +3,7 @@
 use baton_core::ids::GenerationId;
 use baton_core::supervisor::{Generation, State, Supervisor, TrialState};
 use baton_core::units::Millis;
+use baton_sys::memory::Usage;
 use serde_json::{Value, json};
 
 use crate::listeners::Listeners;
@@ -14,11 +15,12 @@ pub struct Outside {
     pub pid: Option<i32>,
 }
 
-/// The document: times in milliseconds, ages instead of dates.
+/// The document: times in milliseconds, ages instead of dates, sizes in bytes.
 pub fn status(
     now: Millis,
     machine: &Supervisor,
     listeners: &Listeners,
+    memory: Option<Usage>,
     outside: impl Fn(GenerationId) -> Outside,
 ) -> Value {
     let generations: Vec<Value> =
@@ -36,6 +38,12 @@ pub fn status(
         "age_ms": now.0,
         "stopping": machine.is_stopping(),
         "generations": generations,
+        "memory": memory.map(|memory| json!({
+            "used_bytes": memory.used,
+            "peak_bytes": memory.peak,
+            "limit_bytes": memory.limit,
+            "kills": memory.kills,
+        })),
         "listeners": listeners,
         "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
     })

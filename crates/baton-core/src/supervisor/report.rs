@@ -35,6 +35,7 @@ impl Reason {
     pub fn blames(&self) -> Option<Cause> {
         match self {
             Self::Ended { exit: Exit::FailedToStart { .. }, .. } => Some(Cause::Launch),
+            Self::Ended { exit: Exit::OutOfMemory { .. }, .. } => Some(Cause::Memory),
             Self::Ended { .. } => Some(Cause::Exit),
             Self::NotHealthyIn(_) => Some(Cause::Startup),
             Self::Unhealthy => Some(Cause::Unhealthy),

@@ -1,0 +1,127 @@
+//! Memory, watched: how much there is, how much is used, and whom the kernel killed for it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use baton_core::exit::Exit;
+use baton_core::signal::Signal;
+use baton_sys::memory::{Account, Usage};
+
+use crate::log;
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// How many looks are kept for the report of an end: the last minute.
+const KEPT: usize = 60;
+/// How long after the kernel's kill the end of a program is put down to it: a tick may see it first.
+const SOON: Duration = Duration::from_secs(2);
+const MIB: u64 = 1024 * 1024;
+
+/// The memory that the member's processes have together; nothing, where no account is kept of it.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    account: Option<Account>,
+    last: Usage,
+    /// When it was seen that the kernel had killed somebody.
+    killed_at: Option<Instant>,
+    /// What was used at each look, the newest at the end.
+    used: VecDeque<u64>,
+}
+
+impl Memory {
+    /// Starts to look.
+    pub fn watch() -> Self {
+        let memory = Self::default();
+        memory.lock().account = Account::find();
+        memory.lock().look();
+        let watching = memory.clone();
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+            loop {
+                ticks.tick().await;
+                // Somebody was killed whose end nobody waits for: a program's own child.
+                if let Some(report) = watching.lock().look() {
+                    log::say(report);
+                }
+            }
+        });
+        memory
+    }
+
+    /// The last look, where an account is kept.
+    pub fn usage(&self) -> Option<Usage> {
+        let watched = self.lock();
+        watched.account.is_some().then_some(watched.last)
+    }
+
+    /// What an exit means: the kernel's kill for want of memory looks like any other.
+    pub fn explain(&self, exit: Exit) -> Exit {
+        if exit != Exit::Signal(Signal::KILL) {
+            return exit;
+        }
+        let mut watched = self.lock();
+        if let Some(report) = watched.look() {
+            log::say(report);
+        }
+        match watched.killed_at {
+            Some(at) if at.elapsed() < SOON => {
+                Exit::OutOfMemory { peak: watched.last.peak, limit: watched.last.limit }
+            }
+            _ => exit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    /// Looks once; tells when somebody was killed since the last time.
+    fn look(&mut self) -> Option<String> {
+        let now = self.account.as_ref()?.usage().ok()?;
+        let killed = now.kills.saturating_sub(self.last.kills);
+        // What was killed before the first look is not ours.
+        let first = self.used.is_empty();
+        self.last = now;
+        self.used.push_back(now.used);
+        let surplus = self.used.len().saturating_sub(KEPT);
+        self.used.drain(..surplus);
+        if killed == 0 || first {
+            return None;
+        }
+        self.killed_at = Some(Instant::now());
+        Some(report(killed, now, &self.used))
+    }
+}
+
+fn report(killed: u64, usage: Usage, used: &VecDeque<u64>) -> String {
+    let mib = |bytes: u64| (bytes / MIB).to_string();
+    let limit = usage.limit.map_or_else(|| "the machine's".to_owned(), |limit| format!("{} MiB", mib(limit)));
+    let history: Vec<String> = used.iter().map(|bytes| mib(*bytes)).collect();
+    let processes = if killed == 1 { "a process" } else { "processes" };
+    format!(
+        "memory ran out, limit {limit}: the kernel killed {processes}; used in the last seconds, in MiB: {}",
+        history.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_tells_the_limit_and_the_way_there() {
+        let usage = Usage { used: 0, peak: None, limit: Some(64 * MIB), kills: 3 };
+        let used = VecDeque::from([10 * MIB, 40 * MIB, 63 * MIB]);
+        assert_eq!(
+            report(1, usage, &used),
+            "memory ran out, limit 64 MiB: the kernel killed a process; used in the last seconds, in MiB: 10 40 63"
+        );
+    }
+}

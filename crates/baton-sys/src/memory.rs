@@ -1,0 +1,163 @@
+//! The memory account (cgroup) that this process and all that it starts are charged to.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where the kernel keeps the account: cgroup v2 or v1 (`Documentation/admin-guide/cgroup-v2.rst`, `.../cgroup-v1/`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    folder: PathBuf,
+    names: &'static Names,
+}
+
+/// What the account says. Bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// What is in use and cannot simply be dropped: without file pages that nobody has touched for long.
+    pub used: u64,
+    /// The greatest use since the account exists, caches included; not every kernel counts it.
+    pub peak: Option<u64>,
+    /// More than this it cannot have.
+    pub limit: Option<u64>,
+    /// How many processes were killed because it was not enough.
+    pub kills: u64,
+}
+
+/// The files of one version, and the keys in them.
+#[derive(Debug, PartialEq, Eq)]
+struct Names {
+    used: &'static str,
+    peak: &'static str,
+    limit: &'static str,
+    idle: &'static str,
+    kills: &'static str,
+}
+
+const V2: Names = Names {
+    used: "memory.current",
+    peak: "memory.peak",
+    limit: "memory.max",
+    idle: "inactive_file",
+    kills: "memory.events",
+};
+const V1: Names = Names {
+    used: "memory.usage_in_bytes",
+    peak: "memory.max_usage_in_bytes",
+    limit: "memory.limit_in_bytes",
+    idle: "total_inactive_file",
+    kills: "memory.oom_control",
+};
+/// The key of the kill counter, in both versions.
+const KILLS: &str = "oom_kill";
+/// Version 1 writes "no limit" as the greatest number of pages that fits into a number.
+const NO_LIMIT: u64 = 1 << 60;
+
+impl Account {
+    /// The account of this process, where there is one that can be read.
+    pub fn find() -> Option<Self> {
+        let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let candidates = candidates(&own);
+        candidates
+            .into_iter()
+            .map(|(folder, names)| Self { folder, names })
+            .find(|account| account.number(account.names.used).is_ok())
+    }
+
+    /// What it says now.
+    ///
+    /// # Errors
+    /// If its files cannot be read any more.
+    pub fn usage(&self) -> io::Result<Usage> {
+        let total = self.number(self.names.used)?;
+        let statistics = self.text("memory.stat").unwrap_or_default();
+        let kills = self.text(self.names.kills).unwrap_or_default();
+        Ok(Usage {
+            used: total.saturating_sub(value(&statistics, self.names.idle).unwrap_or(0)),
+            peak: self.number(self.names.peak).ok(),
+            // Version 2 writes "max" where there is none.
+            limit: self.number(self.names.limit).ok().filter(|limit| *limit < NO_LIMIT),
+            kills: value(&kills, KILLS).unwrap_or(0),
+        })
+    }
+
+    fn text(&self, file: &str) -> io::Result<String> {
+        std::fs::read_to_string(self.folder.join(file))
+    }
+
+    fn number(&self, file: &str) -> io::Result<u64> {
+        self.text(file)?.trim_end().parse().map_err(io::Error::other)
+    }
+}
+
+/// Where the account may be, the most likely first: at the path that `/proc/self/cgroup` tells or, in a container
+/// that sees only its own part, at the root of the hierarchy.
+fn candidates(own: &str) -> Vec<(PathBuf, &'static Names)> {
+    let mut found = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (root, names) = match controllers {
+            "" => ("/sys/fs/cgroup", &V2),
+            controllers if controllers.split(',').any(|one| one == "memory") => {
+                ("/sys/fs/cgroup/memory", &V1)
+            }
+            _ => continue,
+        };
+        let root = Path::new(root);
+        found.push((root.join(path.trim_start_matches('/')), names));
+        found.push((root.to_owned(), names));
+    }
+    found
+}
+
+/// The number behind a key, in lines of `key number`.
+fn value(text: &str, key: &str) -> Option<u64> {
+    let of_key = |line: &str| line.split_once(' ').filter(|(name, _)| *name == key)?.1.trim().parse().ok();
+    text.lines().find_map(of_key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_looked_for_where_each_version_has_it() {
+        let places = |own: &str| -> Vec<(String, bool)> {
+            let found = candidates(own).into_iter();
+            found.map(|(folder, names)| (folder.to_str().unwrap().to_owned(), *names == V2)).collect()
+        };
+        let both = "9:name=systemd:/\n5:cpu,memory:/a/b:c\n0::/unified.slice\n";
+        let expected = [
+            ("/sys/fs/cgroup/memory/a/b:c", false),
+            ("/sys/fs/cgroup/memory", false),
+            ("/sys/fs/cgroup/unified.slice", true),
+            ("/sys/fs/cgroup", true),
+        ];
+        assert_eq!(places(both), expected.map(|(place, v2)| (place.to_owned(), v2)));
+        assert_eq!(places("3:memory2:/x\nrubbish"), []);
+    }
+
+    #[test]
+    fn both_versions_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        for (name, text) in [
+            ("memory.current", "1000\n"),
+            ("memory.peak", "1500\n"),
+            ("memory.max", "max\n"),
+            ("memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
+            ("memory.stat", "anon 5\ninactive_file 100\ntotal_inactive_file 300\n"),
+            ("memory.usage_in_bytes", "2000\n"),
+            ("memory.max_usage_in_bytes", "2500\n"),
+            ("memory.limit_in_bytes", "4096\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 7\n"),
+        ] {
+            write(name, text);
+        }
+        let usage = |names| Account { folder: folder.path().into(), names }.usage().unwrap();
+        assert_eq!(usage(&V2), Usage { used: 900, peak: Some(1500), limit: None, kills: 2 });
+        assert_eq!(usage(&V1), Usage { used: 1700, peak: Some(2500), limit: Some(4096), kills: 7 });
+        write("memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(usage(&V1).limit, None);
+    }
+}
