@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 
 pub use serve::{Asked, serve};
-pub use status::{Outside, standing, status};
+pub use status::{Outside, logs, standing, status};
 
 /// What can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,19 +25,49 @@ pub enum Request {
     Status,
     /// Start the program anew and hand over; answered when that has ended.
     Reload,
+    /// What was written last.
+    Logs {
+        /// At most so many lines.
+        lines: u32,
+    },
 }
 
-/// Every request and its word on the socket.
-const REQUESTS: [(&str, Request); 2] = [("status", Request::Status), ("reload", Request::Reload)];
+/// How many lines are shown when nobody says how many.
+const LINES_DEFAULT: u32 = 100;
 
 impl Request {
     /// The request with this name.
     pub fn named(word: &str) -> Option<Self> {
-        REQUESTS.iter().find(|(known, _)| *known == word).map(|(_, request)| *request)
+        match word {
+            "status" => Some(Self::Status),
+            "reload" => Some(Self::Reload),
+            "logs" => Some(Self::Logs { lines: LINES_DEFAULT }),
+            _ => None,
+        }
     }
 
     fn word(self) -> &'static str {
-        REQUESTS.iter().find(|(_, request)| *request == self).map_or("", |(word, _)| word)
+        match self {
+            Self::Status => "status",
+            Self::Reload => "reload",
+            Self::Logs { .. } => "logs",
+        }
+    }
+
+    /// How it is said on the socket: its word and, for logs, how many lines.
+    fn line(self) -> String {
+        match self {
+            Self::Status | Self::Reload => self.word().to_owned(),
+            Self::Logs { lines } => format!("{} {lines}", self.word()),
+        }
+    }
+
+    /// What [`Request::line`] wrote.
+    fn of_line(line: &str) -> Option<Self> {
+        match (line.split_once(' '), Self::named(line)) {
+            (Some(("logs", lines)), _) => Some(Self::Logs { lines: lines.parse().ok()? }),
+            (_, request) => request,
+        }
     }
 }
 
@@ -68,9 +98,10 @@ pub fn run(question: Question) -> Result<u8, Box<dyn Error>> {
         _ if question.json => format!("{answer}\n"),
         Request::Status => show::status(&answer),
         Request::Reload => show::reload(&answer),
+        Request::Logs { .. } => show::logs(&answer),
     };
     io::stdout().write_all(text.as_bytes())?;
-    let kept = question.request == Request::Status || answer["state"] == "proven";
+    let kept = question.request != Request::Reload || answer["state"] == "proven";
     Ok(if kept { 0 } else { EXIT_FAILED })
 }
 

@@ -13,7 +13,7 @@ pub const HELP: &str = "\
 baton-boot: runs a program, and replaces it without closing its sockets
 
 Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
-       baton-boot status|reload [--json] [PID]
+       baton-boot status|reload|logs [-n LINES] [--json] [PID]
 
   --settings FILE   run settings (default: baton.toml, if there is one)
   --help            this text
@@ -21,6 +21,7 @@ Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
 
 status tells how a running baton-boot stands, and reload does what HUP does and
 waits for its end: exit code 0 when the new program is kept, 1 when it is not.
+logs shows what was written last (-n: so many lines, 100 if not said).
 Without PID it is process 1, or the only baton-boot there is. --json prints the
 answer as it is.
 
@@ -92,7 +93,10 @@ pub enum ConfigError {
     #[error("the argument {0:?} is not UTF-8; write it in UTF-8")]
     NotText(OsString),
     /// `BATON_LISTEN` cannot be read.
-    #[error("BATON_LISTEN has {0:?}, which is not NAME=ADDRESS; write for example http=127.0.0.1:8080")]
+    #[error(
+        "BATON_LISTEN has {0:?}, which is not NAME=ADDRESS, has port 0, or has a name or an address a second time; \
+         write for example http=127.0.0.1:8080"
+    )]
     Listen(String),
     /// A name is missing that control must know.
     #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
@@ -158,7 +162,7 @@ impl Config {
         let listen = variable("BATON_LISTEN").map_or(Ok(Vec::new()), |text| parse_listen(&text))?;
         let control = match variable("BATON_SERVER") {
             None => None,
-            Some(server) if !server.starts_with("http://") => return Err(ConfigError::Server(server)),
+            Some(server) if !is_address(&server) => return Err(ConfigError::Server(server)),
             Some(server) => Some(Control {
                 server: server.trim_end_matches('/').to_owned(),
                 service: variable("BATON_SERVICE")
@@ -180,14 +184,15 @@ impl Config {
 
 /// What follows `status` or `reload`.
 fn question(request: admin::Request, mut parser: lexopt::Parser) -> Result<Question, ConfigError> {
+    use lexopt::ValueExt;
     let mut question = Question { request, pid: None, json: false };
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("json") => question.json = true,
-            lexopt::Arg::Value(pid) if question.pid.is_none() => {
-                use lexopt::ValueExt;
-                question.pid = Some(pid.parse()?);
+            lexopt::Arg::Short('n') if matches!(request, admin::Request::Logs { .. }) => {
+                question.request = admin::Request::Logs { lines: parser.value()?.parse()? };
             }
+            lexopt::Arg::Value(pid) if question.pid.is_none() => question.pid = Some(pid.parse()?),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -199,19 +204,44 @@ fn asked(word: &OsStr) -> Option<admin::Request> {
     word.to_str().and_then(admin::Request::named)
 }
 
+/// Whether this is `http://HOST:PORT`, as far as can be told without asking anybody.
+fn is_address(server: &str) -> bool {
+    let authority = server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let parts = authority.and_then(|authority| authority.rsplit_once(':'));
+    parts.is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
+}
+
 fn parse_listen(text: &str) -> Result<Vec<(String, SocketAddr)>, ConfigError> {
-    let parse = |part: &str| {
-        let (name, address) = part.split_once('=')?;
-        Some((name.trim().to_owned(), address.trim().parse().ok()?))
-    };
-    text.split(',').map(|part| parse(part).ok_or_else(|| ConfigError::Listen(part.to_owned()))).collect()
+    let mut listen: Vec<(String, SocketAddr)> = Vec::new();
+    for part in text.split(',') {
+        let parsed = part.split_once('=').and_then(|(name, address)| {
+            let address: SocketAddr = address.trim().parse().ok()?;
+            Some((name.trim().to_owned(), address))
+        });
+        let known = |name: &str, address| listen.iter().any(|(other, at)| other == name || *at == address);
+        match parsed {
+            Some((name, address)) if address.port() != 0 && !known(&name, address) => {
+                listen.push((name, address));
+            }
+            Some(_) | None => return Err(ConfigError::Listen(part.to_owned())),
+        }
+    }
+    Ok(listen)
 }
 
 /// The program must not see what belongs to the bootloader: its credentials, and sockets that were not passed
 /// on by it.
 fn is_inherited(name: &str) -> bool {
     !name.starts_with("BATON_")
-        && !matches!(name, "LISTEN_FDS" | "LISTEN_PID" | "LISTEN_FDNAMES" | "NOTIFY_SOCKET")
+        && !matches!(
+            name,
+            "LISTEN_FDS"
+                | "LISTEN_PID"
+                | "LISTEN_FDNAMES"
+                | "NOTIFY_SOCKET"
+                | "WATCHDOG_USEC"
+                | "WATCHDOG_PID"
+        )
 }
 
 #[cfg(test)]
@@ -248,6 +278,8 @@ mod tests {
         assert_eq!(ask(&["status"]), question);
         let reload = Question { request: admin::Request::Reload, pid: Some(7), json: true };
         assert_eq!(ask(&["reload", "--json", "7"]), reload);
+        let logs = Question { request: admin::Request::Logs { lines: 5 }, pid: None, json: false };
+        assert_eq!(ask(&["logs", "-n", "5"]), logs);
         assert_eq!(run(&["--", "status"], &[]).command, ["status"]);
         for bad in [&["status", "seven"][..], &["status", "7", "8"], &["reload", "-x"]] {
             assert!(parse(bad, &[]).is_err(), "{bad:?}");
@@ -258,7 +290,14 @@ mod tests {
     fn addresses_are_read_by_name() {
         let config = run(&[], &[("BATON_LISTEN", "http=127.0.0.1:80, admin=[::1]:81")]);
         assert_eq!(config.listen[1], ("admin".to_owned(), "[::1]:81".parse().unwrap()));
-        for bad in ["http", "http=", "http=localhost:80", "http=1.2.3.4:80,"] {
+        for bad in [
+            "http",
+            "http=",
+            "http=localhost:80",
+            "http=1.2.3.4:80,",
+            "a=1.2.3.4:0",
+            "a=1.2.3.4:8,b=1.2.3.4:8",
+        ] {
             assert!(matches!(parse(&[], &[("BATON_LISTEN", bad)]), Err(ConfigError::Listen(_))), "{bad}");
         }
     }
@@ -269,9 +308,10 @@ mod tests {
         let control = config.control.unwrap();
         assert_eq!((control.server.as_str(), control.member.as_str()), ("http://127.0.0.1:7400", "host-1"));
         for (bad, message) in [
-            (vec![("BATON_SERVER", "http://x")], "BATON_SERVICE is not"),
+            (vec![("BATON_SERVER", "http://x:1")], "BATON_SERVICE is not"),
             (vec![("BATON_SERVER", "x:80"), ("BATON_SERVICE", "web")], "write http://HOST:PORT"),
-            (vec![("BATON_SERVER", "http://x"), ("BATON_SERVICE", "we b")], "BATON_SERVICE is not valid"),
+            (vec![("BATON_SERVER", "http://"), ("BATON_SERVICE", "web")], "write http://HOST:PORT"),
+            (vec![("BATON_SERVER", "http://x:1"), ("BATON_SERVICE", "we b")], "BATON_SERVICE is not valid"),
         ] {
             assert!(parse(&[], &bad).unwrap_err().to_string().contains(message), "{message}");
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::member::Input;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket};
+use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket, TrialState};
 use baton_core::units::Millis;
 use baton_sys::signals::Signals;
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +25,9 @@ const IMAGE_PATIENCE: Millis = Millis::from_secs(5);
 /// How long a program that is reloaded under control bakes, as control says nothing about it.
 const RELOAD_BAKE: Millis = Millis::from_secs(5);
 
+/// How long after signals could not be read they are read again.
+const READ_AGAIN: Duration = Duration::from_millis(100);
+
 /// Something that happened.
 enum Happening {
     Signal(Signal),
@@ -39,6 +42,8 @@ pub struct Inbox {
     signals: mpsc::UnboundedReceiver<Signal>,
     events: mpsc::UnboundedReceiver<Event>,
     inputs: mpsc::UnboundedReceiver<Input>,
+    /// What programs say of themselves.
+    notices: mpsc::Receiver<Event>,
     asked: mpsc::UnboundedReceiver<Asked>,
 }
 
@@ -48,9 +53,10 @@ impl Inbox {
         signals: Signals,
         events: mpsc::UnboundedReceiver<Event>,
         inputs: mpsc::UnboundedReceiver<Input>,
+        notices: mpsc::Receiver<Event>,
         asked: mpsc::UnboundedReceiver<Asked>,
     ) -> io::Result<Self> {
-        Ok(Self { signals: stream(signals)?, events, inputs, asked })
+        Ok(Self { signals: stream(signals)?, events, inputs, notices, asked })
     }
 
     /// Waits for the next thing, or until the time has passed.
@@ -62,6 +68,7 @@ impl Inbox {
             Some(event) = self.events.recv() => Happening::Machine(event),
             Some(input) = self.inputs.recv() => Happening::Member(input),
             Some(asked) = self.asked.recv() => Happening::Asked(asked),
+            Some(notice) = self.notices.recv() => Happening::Machine(notice),
             () = tokio::time::sleep(limit) => Happening::Woken,
         }
     }
@@ -185,6 +192,10 @@ impl Driver {
                 let _ = asked.answer.send(self.world.status(self.now(), &self.machine));
                 return None;
             }
+            Request::Logs { lines } => {
+                let _ = asked.answer.send(self.world.logs(lines));
+                return None;
+            }
             Request::Reload => self.reload(),
         };
         match reload {
@@ -202,8 +213,10 @@ impl Driver {
     /// Tells those who asked for a reload how it ended.
     fn answer_waiting(&mut self) {
         if !self.machine.is_busy()
-            && let Some((_, trial)) = self.machine.status().trial
+            && let Some((ticket, trial)) = self.machine.status().trial
         {
+            // Another order may have taken the reload's place.
+            let trial = if ticket == Ticket::Reload { trial } else { TrialState::Dropped };
             for answer in self.waiting.drain(..) {
                 let _ = answer.send(admin::standing(&trial));
             }
@@ -283,9 +296,15 @@ impl Driver {
 fn stream(signals: Signals) -> io::Result<mpsc::UnboundedReceiver<Signal>> {
     let (send, receive) = mpsc::unbounded_channel();
     let read = move || {
-        while let Ok(signal) = signals.next() {
-            if send.send(signal).is_err() {
-                return;
+        loop {
+            match signals.next() {
+                Ok(signal) if send.send(signal).is_err() => return,
+                Ok(_) => {}
+                // Deaf for good it must never be: nothing could stop it.
+                Err(error) => {
+                    log::say(format_args!("cannot read a signal: {error}"));
+                    std::thread::park_timeout(READ_AGAIN);
+                }
             }
         }
     };

@@ -6,6 +6,7 @@ use std::path::Path;
 use baton_core::ids::GenerationId;
 use baton_core::placeholder::{self, Placeholder};
 use baton_core::supervisor::Plan;
+use baton_sys::attributes::User;
 use baton_sys::spawn::LISTEN_FDS_START;
 
 use crate::config::Config;
@@ -15,10 +16,12 @@ use crate::config::Config;
 pub struct Given<'a> {
     /// Which launch it is.
     pub generation: GenerationId,
-    /// A folder that it may write to.
-    pub scratch: &'a Path,
+    /// A folder that it may write to, if there is one.
+    pub scratch: Option<&'a Path>,
     /// Where it may say that it is ready.
     pub notify: &'a str,
+    /// Who it runs as, if not who we are.
+    pub user: Option<&'a User>,
     /// Its listeners, in the order of the settings.
     pub listeners: &'a [GivenListener<'a>],
 }
@@ -62,7 +65,7 @@ impl Given<'_> {
     }
 }
 
-/// The whole environment of a program, but for `LISTEN_PID`, which only the child knows: what the bootloader
+/// The whole environment of a program, but for `LISTEN_PID` and `WATCHDOG_PID`, which only the child knows: what the bootloader
 /// itself inherited, then what the settings say, then what is given to this launch.
 pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsString, OsString)> {
     let mut environment = config.environment.clone();
@@ -70,6 +73,11 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
         environment.retain(|(known, _)| known != name);
         environment.push((name.into(), value));
     };
+    if let Some((name, home)) = given.user.and_then(|user| user.known_as.as_ref()) {
+        set("USER", name.clone());
+        set("LOGNAME", name.clone());
+        set("HOME", home.into());
+    }
     for (name, value) in &plan.settings.env {
         set(name, given.fill(value).into());
     }
@@ -79,8 +87,13 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
         set("BATON_SERVICE", control.service.to_string().into());
     }
     set("BATON_GENERATION", given.generation.to_string().into());
-    set("BATON_SCRATCH", given.scratch.into());
+    if let Some(scratch) = given.scratch {
+        set("BATON_SCRATCH", scratch.into());
+    }
     set("NOTIFY_SOCKET", given.notify.into());
+    if let Some(limit) = plan.settings.watchdog {
+        set("WATCHDOG_USEC", limit.0.saturating_mul(1000).to_string().into());
+    }
     if let Some(first) = given.listeners.first() {
         set("PORT", first.port.to_string().into());
     }
@@ -111,8 +124,9 @@ mod tests {
             .to_vec();
         let given = Given {
             generation: GenerationId(7),
-            scratch: Path::new("/scratch/7"),
+            scratch: Some(Path::new("/scratch/7")),
             notify: "@x",
+            user: None,
             listeners: &[
                 GivenListener { name: "proxied", port: 20000, passed: false },
                 GivenListener { name: "http", port: 80, passed: true },

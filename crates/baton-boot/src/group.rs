@@ -35,6 +35,16 @@ impl GroupError {
     }
 }
 
+/// Where this process reaches a listener on this address.
+pub fn reached_at(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// The reuseport group of one listener.
 #[derive(Debug)]
 pub struct Group {
@@ -80,12 +90,7 @@ impl Group {
 
     /// Where this process reaches the listener.
     pub fn reached_at(&self) -> SocketAddr {
-        let ip = match self.listen.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        SocketAddr::new(ip, self.listen.address.port())
+        reached_at(self.listen.address)
     }
 
     /// An address to dial from on the private path: the next of those held.
@@ -131,7 +136,8 @@ impl Group {
     ///
     /// One that is selected for private connections is made as good as new, and it is made sure that the
     /// private path leads to it. The serving one keeps the clients that wait there.
-    pub fn prepare(&mut self, slot: Slot) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
+        self.listen = listen.clone();
         let Some(socket) = self.socket(slot) else { return Err(self.unknown(slot)) };
         let reset = socket::set_blocking(socket.as_fd(), true)
             .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
@@ -269,6 +275,11 @@ mod tests {
             .unwrap()
     }
 
+    fn prepare(group: &mut Group, slot: u32) {
+        let listen = group.listen().clone();
+        group.prepare(Slot(slot), &listen).unwrap();
+    }
+
     /// A program that calls `shutdown` on its listener takes it out of the group.
     fn leave(group: &Group, slot: u32) {
         let socket = group.socket(Slot(slot)).unwrap();
@@ -296,7 +307,7 @@ mod tests {
     fn programs_that_leave_the_group_move_nobody_who_is_named() {
         let mut group = group();
         group.select(Slot(0), Slot(1), 2).unwrap();
-        group.prepare(Slot(1)).unwrap();
+        prepare(&mut group, 1);
         // Each one that served leaves when it is replaced, in turns between two slots.
         let mut serving = 1;
         for _ in 0..6 {
@@ -306,7 +317,7 @@ mod tests {
             leave(&group, other);
             assert_eq!(reached(&group), [serving as usize], "somebody else has left: {:?}", group.order);
             group.select(Slot(serving), Slot(other), 2).unwrap();
-            group.prepare(Slot(other)).unwrap();
+            prepare(&mut group, other);
             serving = other;
         }
     }
@@ -317,7 +328,7 @@ mod tests {
         group.select(Slot(0), Slot(1), 2).unwrap();
         group.order.swap(1, 3);
         group.select(Slot(0), Slot(1), 2).unwrap();
-        group.prepare(Slot(1)).unwrap();
+        prepare(&mut group, 1);
         assert!(group.order.iter().copied().eq(0..group.order.len()), "{:?}", group.order);
         group.select(Slot(1), Slot(1), 2).unwrap();
         assert_eq!(reached(&group), [1]);

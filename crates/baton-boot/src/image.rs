@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use baton_core::ids::ServiceName;
 use baton_core::run::{OnExit, RunSettings, Stdin};
-use baton_core::settings::{self, Mistakes};
+use baton_core::settings::{self, Mistakes, Settings};
 use baton_core::supervisor::{Plan, Running};
 use baton_core::units::Millis;
 
@@ -51,13 +52,25 @@ impl Image {
         self.command.is_empty() && self.settings.is_none() && !Path::new(SETTINGS_DEFAULT).exists()
     }
 
+    /// The service, if there are settings that say it.
+    pub fn service(&self) -> Option<ServiceName> {
+        self.settings().ok()?.map(|settings| settings.service)
+    }
+
     /// What to run now, and how long a reload bakes.
     pub fn load(&self) -> Result<(Plan, Millis), ImageError> {
+        let Some(settings) = self.settings()? else { return self.bare_command() };
+        let bake = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
+        Ok((Plan::new(Running::Image, settings.run), bake))
+    }
+
+    /// What the settings file says; none when none was named and there is none.
+    fn settings(&self) -> Result<Option<Settings>, ImageError> {
         let path = self.settings.clone().unwrap_or_else(|| SETTINGS_DEFAULT.into());
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.settings.is_none() => {
-                return self.bare_command();
+                return Ok(None);
             }
             Err(source) => return Err(ImageError::Read { path, source }),
         };
@@ -67,9 +80,7 @@ impl Image {
         } else {
             settings::parse_with_command(&name, &text, self.command.clone())
         };
-        let settings = settings.map_err(ImageError::Mistakes)?;
-        let bake = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
-        Ok((Plan::new(Running::Image, settings.run), bake))
+        settings.map(Some).map_err(ImageError::Mistakes)
     }
 
     /// A command and nothing else: like any init, the bootloader ends when it does.

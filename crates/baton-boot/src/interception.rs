@@ -5,11 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_core::ids::GenerationId;
 use baton_core::run::{Handover, Listen};
-use baton_core::supervisor::{Plan, Running};
+use baton_core::supervisor::Plan;
 use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report};
 use baton_sys::spawn::{self, Spawn, SpawnError};
 
 use crate::log;
+
+/// Of how many plans it is remembered what they took.
+const KEPT: usize = 16;
 
 /// A socket that a program is given.
 #[derive(Debug, Clone)]
@@ -28,11 +31,11 @@ pub struct Interception {
     /// Found out before it is needed for the first time.
     possible: Option<bool>,
     /// Releases that cannot have a socket that is not their own.
-    unfit: Arc<Mutex<Vec<Running>>>,
+    unfit: Arc<Mutex<Vec<Arc<Plan>>>>,
     /// Releases that were given their sockets to take, where that is all that can be done.
-    given: Vec<Running>,
+    given: Vec<Arc<Plan>>,
     /// Those of them that took them, and served.
-    taken: Vec<Running>,
+    taken: Vec<Arc<Plan>>,
 }
 
 impl Interception {
@@ -40,37 +43,42 @@ impl Interception {
     ///
     /// Where a bind cannot be answered, whether a program takes the socket that it is given is found out by trying:
     /// one that did not get healthy with it is relayed the next time.
-    pub fn must_relay(&mut self, plan: &Plan) -> bool {
-        let release = plan.release;
+    pub fn must_relay(&mut self, plan: &Arc<Plan>) -> bool {
         if !plan.settings.listen.iter().any(|listen| listen.handover == Handover::Auto) {
             return false;
         }
-        if self.unfit().contains(&release) {
+        if self.unfit().contains(plan) {
             return true;
         }
         if self.is_possible() {
             return false;
         }
-        let relay = self.given.contains(&release) && !self.taken.contains(&release);
+        let relay = self.given.contains(plan) && !self.taken.contains(plan);
         if relay {
-            self.unfit().push(release);
+            let release = plan.release;
+            self.unfit().push(plan.clone());
             log::say(format_args!(
                 "release {release} does not take its socket: its connections are relayed to $PORT"
             ));
         } else {
-            self.given.push(release);
+            self.given.push(plan.clone());
+            // Releases come and go: only those that may come again soon matter.
+            for known in [&mut self.given, &mut self.taken] {
+                let surplus = known.len().saturating_sub(KEPT);
+                known.drain(..surplus);
+            }
         }
         relay
     }
 
     /// A generation of this release serves with what it was given.
-    pub fn serves(&mut self, release: Running) {
-        if self.given.contains(&release) && !self.taken.contains(&release) {
-            self.taken.push(release);
+    pub fn serves(&mut self, plan: &Arc<Plan>) {
+        if self.given.contains(plan) && !self.taken.contains(plan) {
+            self.taken.push(plan.clone());
         }
     }
 
-    fn unfit(&self) -> MutexGuard<'_, Vec<Running>> {
+    fn unfit(&self) -> MutexGuard<'_, Vec<Arc<Plan>>> {
         self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +86,7 @@ impl Interception {
     pub fn start(
         &mut self,
         id: GenerationId,
-        release: Running,
+        plan: &Arc<Plan>,
         passed: &[Passed],
         what: &Spawn<'_>,
     ) -> Result<i32, SpawnError> {
@@ -99,7 +107,7 @@ impl Interception {
             .into_iter()
             .map(|passed| Listener { address: passed.listen.address, socket: passed.socket })
             .collect();
-        let teller = Teller { id, names, release, unfit: self.unfit.clone() };
+        let teller = Teller { id, names, plan: plan.clone(), unfit: self.unfit.clone() };
         match Interceptor::start(notify, listeners, move |report| teller.tell(&report)) {
             // It goes on by itself until the last process of the program has ended.
             Ok(_) => {}
@@ -133,8 +141,8 @@ impl Interception {
 struct Teller {
     id: GenerationId,
     names: Vec<String>,
-    release: Running,
-    unfit: Arc<Mutex<Vec<Running>>>,
+    plan: Arc<Plan>,
+    unfit: Arc<Mutex<Vec<Arc<Plan>>>>,
 }
 
 impl Teller {
@@ -154,7 +162,10 @@ impl Teller {
             }
             Report::Refused { listener, asked, why } => {
                 if matches!(why, Refusal::RegisteredBeforeBind) {
-                    self.unfit.lock().unwrap_or_else(PoisonError::into_inner).push(self.release);
+                    let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+                    if !unfit.contains(&self.plan) {
+                        unfit.push(self.plan.clone());
+                    }
                 }
                 log::say(format_args!(
                     "generation {id} cannot have listener {:?} for {asked}: {}",

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::Slot;
@@ -53,7 +54,7 @@ impl Listener {
     pub fn open(listen: Listen, serving: Slot, candidate: Slot, spares: usize) -> Result<Self, GroupError> {
         let mut listener = match listen.handover {
             Handover::Auto | Handover::Inherit => Self::Group(Group::open(listen)?, BTreeMap::new()),
-            Handover::Proxy(limits) => Self::Proxy(Proxy::open(listen, limits)?),
+            Handover::Proxy(_) => Self::Proxy(Proxy::open(listen)?),
         };
         listener.select(serving, candidate, spares)?;
         Ok(listener)
@@ -76,11 +77,11 @@ impl Listener {
         }
     }
 
-    /// Makes a slot fit for its next owner.
-    pub fn prepare(&mut self, slot: Slot) -> Result<(), GroupError> {
+    /// Makes a slot fit for its next owner, whose settings say this of the listener.
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
         match self {
-            Self::Group(group, _) => group.prepare(slot),
-            Self::Proxy(proxy) => proxy.prepare(slot),
+            Self::Group(group, _) => group.prepare(slot, listen),
+            Self::Proxy(proxy) => proxy.prepare(slot, listen),
         }
     }
 
@@ -88,7 +89,7 @@ impl Listener {
     pub fn relay(&mut self, slot: Slot, relay: bool) -> Result<(), GroupError> {
         let Self::Group(group, relays) = self else { return Ok(()) };
         match (relays.get_mut(&slot), group.socket(slot)) {
-            (Some(known), _) if relay => known.prepare(group.listen()),
+            (Some(known), Some(socket)) if relay => known.prepare(group.listen(), &socket),
             (None, Some(socket)) if relay => {
                 relays.insert(slot, Relay::open(group.listen(), &socket)?);
                 Ok(())
@@ -133,17 +134,17 @@ impl Listener {
             }
             Self::Proxy(proxy) => {
                 let to = proxy.backend(slot)?;
-                Some(Way { greeting: proxy.greeting(), ..Way::direct(to) })
+                Some(Way { greeting: proxy.greeting(slot), ..Way::direct(to) })
             }
         }
     }
 
     /// The end of forwarding to a slot, whose program is about to be asked to stop, if connections are forwarded.
-    pub fn settled(&mut self, slot: Slot) -> Option<Settled> {
+    pub fn settled(&mut self, slot: Slot, limit: Duration) -> Option<Settled> {
         match self {
             // What arrives from now on is rescued, as from any slot.
-            Self::Group(_, relays) => relays.remove(&slot).map(|relay| Box::pin(relay.end()) as Settled),
-            Self::Proxy(proxy) => Some(Box::pin(proxy.settled(slot))),
+            Self::Group(_, relays) => relays.remove(&slot).map(|relay| Box::pin(relay.end(limit)) as Settled),
+            Self::Proxy(proxy) => Some(Box::pin(proxy.settled(slot, limit))),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::{Plan, Slot};
@@ -142,17 +143,16 @@ impl Listeners {
         }
         self.left.remove(&slot);
         self.slots.insert(slot, wanted);
-        let (slots, serving) = (&self.slots, self.serving);
-        for open in &mut self.open {
-            let address = open.listener.listen().address;
-            let uses = |slot| slots.get(&slot).is_some_and(|all| all.iter().any(|l| l.address == address));
+        let serving = slot == self.serving;
+        for listen in self.slots.get(&slot).into_iter().flatten() {
+            let mut open = self.open.iter_mut();
+            let Some(open) = open.find(|open| open.listener.listen().address == listen.address) else {
+                continue;
+            };
             // Launched where clients wait already, it serves them at once.
-            open.served |= slot == serving && uses(slot);
-            if uses(slot) {
-                open.listener.prepare(slot)?;
-                let auto = open.listener.listen().handover == Handover::Auto;
-                open.listener.relay(slot, relay && auto)?;
-            }
+            open.served |= serving;
+            open.listener.prepare(slot, listen)?;
+            open.listener.relay(slot, relay && listen.handover == Handover::Auto)?;
         }
         Ok(())
     }
@@ -197,8 +197,13 @@ impl Listeners {
 
     /// The end of forwarding to a slot, whose program is about to be asked to stop, where anything is forwarded at
     /// all: what was sent to it before has been accepted.
-    pub fn settled(&mut self, slot: Slot) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let settled: Vec<_> = self.open.iter_mut().filter_map(|open| open.listener.settled(slot)).collect();
+    pub fn settled(
+        &mut self,
+        slot: Slot,
+        limit: Duration,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let settled: Vec<_> =
+            self.open.iter_mut().filter_map(|open| open.listener.settled(slot, limit)).collect();
         if settled.is_empty() {
             return None;
         }

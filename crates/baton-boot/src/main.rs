@@ -5,6 +5,8 @@ mod config;
 mod controlled;
 mod driver;
 mod environment;
+mod evidence;
+mod forwarding;
 mod group;
 mod image;
 mod interception;
@@ -28,6 +30,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
+use baton_core::ids::ServiceName;
 use baton_release::releases::ReleasesDir;
 use baton_sys::process::{become_subreaper, host_name};
 use baton_sys::signals::Signals;
@@ -37,11 +40,16 @@ use crate::config::{Config, Request};
 use crate::controlled::Controlled;
 use crate::driver::{Driver, Inbox};
 use crate::image::Image;
+use crate::output::Outlet;
 use crate::place::{Place, STATE_DIR_DEFAULT};
 use crate::world::World;
 
 /// The exit code for what the bootloader cannot work with: bad arguments or settings.
 const EXIT_USAGE: u8 = 2;
+
+/// How much of what programs say of themselves may wait for the loop. Anybody can say anything at any rate; the
+/// rest waits where it came from.
+const NOTICES_MAX: usize = 16;
 
 fn main() -> std::process::ExitCode {
     // Before anything else: threads inherit the mask, and no signal may come before there is somebody to read it.
@@ -49,7 +57,7 @@ fn main() -> std::process::ExitCode {
         log::say(log::chain(&*error));
         EXIT_USAGE
     });
-    log::flush();
+    log::end();
     code.into()
 }
 
@@ -68,18 +76,21 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     if config.control.is_none() || !image.is_empty() {
         image.load()?;
     }
+    let outlet = Outlet::start().map_err(|error| format!("cannot pass on output: {error}"))?;
+    log::to(outlet.clone());
     become_subreaper()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code =
-        runtime.block_on(async { Ok::<u8, Box<dyn Error>>(build(signals, config, image)?.run().await) });
-    // Threads that pass on output may still wait for a process that outlived the stop.
+    let code = runtime
+        .block_on(async { Ok::<u8, Box<dyn Error>>(build(signals, config, image, outlet)?.run().await) });
+    // Threads that fetch may still wait for a disk or a server.
     runtime.shutdown_background();
     code
 }
 
-fn build(signals: Signals, config: Config, image: Image) -> Result<Driver, Box<dyn Error>> {
+fn build(signals: Signals, config: Config, image: Image, outlet: Outlet) -> Result<Driver, Box<dyn Error>> {
     let (events, happened) = mpsc::unbounded_channel();
     let (inputs, heard) = mpsc::unbounded_channel();
+    let (notices, said) = mpsc::channel(NOTICES_MAX);
     let state_dir = config.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR_DEFAULT));
     let releases = match &config.control {
         Some(_) => Some(Arc::new(
@@ -100,6 +111,10 @@ fn build(signals: Signals, config: Config, image: Image) -> Result<Driver, Box<d
     if let Err(error) = admin::serve(asking) {
         log::say(format_args!("nobody can ask for the status: {error}"));
     }
-    let world = World::new(config, place, events);
-    Ok(Driver::new(Inbox::new(signals, happened, heard, asked)?, world, image, controlled))
+    match &config.control {
+        Some(control) => outlet.introduce(Some(control.service.as_str()), control.member.as_str()),
+        None => outlet.introduce(image.service().as_ref().map(ServiceName::as_str), &host_name()),
+    }
+    let world = World::new(config, place, events, notices, outlet);
+    Ok(Driver::new(Inbox::new(signals, happened, heard, said, asked)?, world, image, controlled))
 }

@@ -1,50 +1,112 @@
 //! The notify socket of a generation: `sd_notify(3)`, received.
+//!
+//! Anybody on the machine can write to it, as often as they like. Only processes of the generation are believed,
+//! who they are is found out once and not for each message, and nothing piles up: what cannot be handled yet
+//! waits in the kernel's queue, and there its writer.
 
+use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
+use std::path::Path;
+use std::time::Duration;
 
+use baton_core::notice::{self, Notice};
+use baton_core::supervisor::Event;
+use baton_sys::process;
 use rustix::net::sockopt::set_socket_passcred;
 use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::Instant;
+
+use crate::tree::{self, Root};
 
 /// The longest message that is read; systemd's own limit is a page.
 const MESSAGE_BYTES_MAX: usize = 4096;
-
-/// What a program said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Notice {
-    /// `READY=1`
-    Ready,
-}
+/// How many messages of one generation are heard in a [`BURST`]; the others wait. A program that says more says
+/// nothing new.
+const MESSAGES_MAX: u32 = 100;
+/// See [`MESSAGES_MAX`].
+const BURST: Duration = Duration::from_secs(1);
+/// How often all processes are looked at for a sender that is not known, at the most.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How many senders are remembered that do not belong to the generation.
+const STRANGERS_MAX: usize = 64;
 
 /// The socket that one generation's processes write to.
 #[derive(Debug)]
 pub struct NotifySocket {
     socket: UnixDatagram,
-    name: String,
+    address: String,
 }
 
 impl NotifySocket {
-    /// Opens one under a name that nobody else has; abstract, so that nothing is left on a disk.
-    pub fn open(name: &str) -> io::Result<Self> {
-        let socket = StdDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    /// Opens one in this folder, which goes with the generation. Not every program knows what to do with an
+    /// abstract name (Ruby's take it for a path), so that is only for want of a folder, or one with a long name.
+    pub fn open(folder: Option<&Path>) -> io::Result<Self> {
+        let path = folder.map(|folder| folder.join(".notify"));
+        let bound = path.and_then(|path| Some((StdDatagram::bind(&path).ok()?, path)));
+        let (socket, address) = match bound {
+            Some((socket, path)) => {
+                // Whoever the program runs as may write; who is believed is decided for each message.
+                std::fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+                (socket, path.display().to_string())
+            }
+            None => {
+                let name = format!("baton/{:016x}", fastrand::u64(..));
+                (StdDatagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?, format!("@{name}"))
+            }
+        };
         socket.set_nonblocking(true)?;
         set_socket_passcred(&socket, true)?;
-        Ok(Self { socket: UnixDatagram::from_std(socket)?, name: name.to_owned() })
+        Ok(Self { socket: UnixDatagram::from_std(socket)?, address })
     }
 
     /// What `NOTIFY_SOCKET` must be.
     pub fn address(&self) -> String {
-        format!("@{}", self.name)
+        self.address.clone()
     }
 
-    /// Waits for the next message and tells what of it matters, with the pid that the kernel says sent it.
-    pub async fn next(&self) -> io::Result<(i32, Vec<Notice>)> {
+    /// Passes on what the generation's processes say, until there is nobody to tell.
+    pub async fn listen(self, root: Root, events: mpsc::Sender<Event>) {
+        let mut senders = Senders::of(root.clone());
+        let (mut since, mut heard) = (Instant::now(), 0);
+        let mut main = root.pid;
+        while let Ok((sender, notices)) = self.next().await {
+            if since.elapsed() >= BURST {
+                (since, heard) = (Instant::now(), 0);
+            }
+            heard += 1;
+            if heard > MESSAGES_MAX {
+                tokio::time::sleep_until(since + BURST).await;
+            }
+            if notices.is_empty() || !senders.includes(sender).await {
+                continue;
+            }
+            for notice in notices {
+                // Naming the process that is the main one anyway, or the same one again, says nothing.
+                if let Notice::MainPid(pid) = notice
+                    && (pid == root.pid || std::mem::replace(&mut main, pid) == pid)
+                {
+                    continue;
+                }
+                if events.send(Event::Said(root.generation, notice)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next message and tells what of it is known, with the pid that the kernel says sent it.
+    async fn next(&self) -> io::Result<(i32, Vec<Notice>)> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
         self.socket
             .async_io(tokio::io::Interest::READABLE, || receive(&self.socket, &mut buffer))
             .await
-            .map(|(sender, length)| (sender, notices(&buffer[..length])))
+            .map(|(sender, length)| (sender, notice::read(&buffer[..length])))
     }
 }
 
@@ -67,9 +129,57 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(i32, usize)>
     Ok((sender.unwrap_or(0), received.bytes))
 }
 
-fn notices(message: &[u8]) -> Vec<Notice> {
-    let lines = message.split(|byte| *byte == b'\n');
-    lines.filter(|line| *line == b"READY=1").map(|_| Notice::Ready).collect()
+/// Who has written, and whether they belong to the generation.
+struct Senders {
+    root: Root,
+    known: Known,
+    looked: Option<Instant>,
+}
+
+impl Senders {
+    fn of(root: Root) -> Self {
+        Self { root, known: Known::default(), looked: None }
+    }
+
+    /// Whether the process with this pid belongs to the generation.
+    async fn includes(&mut self, pid: i32) -> bool {
+        let Some(started) = process::started(pid) else { return false };
+        if pid == self.root.pid {
+            return Some(started) == self.root.started;
+        }
+        if let Some(own) = self.known.get(pid, started) {
+            return own;
+        }
+        if let Some(looked) = self.looked {
+            tokio::time::sleep_until(looked + LOOK_EVERY).await;
+        }
+        let root = self.root.clone();
+        let members = spawn_blocking(move || tree::of(&root)).await;
+        self.looked = Some(Instant::now());
+        let members = members.ok().and_then(Result::ok).unwrap_or_default();
+        self.known.learn(members.iter().map(|member| (member.pid, member.started)), (pid, started))
+    }
+}
+
+/// Processes by pid, each with its start and whether it is one of ours: a pid may be somebody else's later.
+#[derive(Default)]
+struct Known(BTreeMap<i32, (u64, bool)>);
+
+impl Known {
+    fn get(&self, pid: i32, started: u64) -> Option<bool> {
+        self.0.get(&pid).filter(|(known, _)| *known == started).map(|(_, own)| *own)
+    }
+
+    /// Takes in who belongs to the generation now, and tells whether `sender` does.
+    fn learn(&mut self, members: impl Iterator<Item = (i32, u64)>, sender: (i32, u64)) -> bool {
+        self.0.retain(|_, (_, own)| !*own);
+        if self.0.len() >= STRANGERS_MAX {
+            self.0.clear();
+        }
+        self.0.insert(sender.0, (sender.1, false));
+        self.0.extend(members.map(|(pid, started)| (pid, (started, true))));
+        self.get(sender.0, sender.1) == Some(true)
+    }
 }
 
 #[cfg(test)]
@@ -77,8 +187,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_known_is_taken_from_a_message() {
-        assert_eq!(notices(b"STATUS=READY=1\nREADY=1\nX=2"), [Notice::Ready]);
-        assert_eq!(notices(b"READY=10\n READY=1\n\xff"), []);
+    fn a_sender_is_known_by_pid_and_start() {
+        let mut known = Known::default();
+        assert_eq!(known.get(7, 1), None);
+        assert!(known.learn([(5, 1), (7, 1)].into_iter(), (7, 1)));
+        assert_eq!((known.get(7, 1), known.get(5, 1)), (Some(true), Some(true)));
+        assert_eq!(known.get(7, 2), None, "the pid is somebody else's now");
+        assert!(!known.learn([(5, 1)].into_iter(), (9, 3)));
+        assert_eq!((known.get(9, 3), known.get(7, 1)), (Some(false), None));
+    }
+
+    #[test]
+    fn strangers_do_not_pile_up() {
+        let mut known = Known::default();
+        for pid in 1..10_000 {
+            assert!(!known.learn(std::iter::once((100_000, 1)), (pid, 1)));
+            assert!(known.0.len() <= STRANGERS_MAX + 2);
+        }
     }
 }

@@ -1,149 +1,201 @@
-//! What the program writes: passed on as it is, with the last lines kept for reports of its failure.
+//! What the programs write, and what the bootloader says itself: one way out for all of it.
+
+mod door;
+mod echo;
+mod kept;
+mod last_lines;
+mod pump;
+mod sink;
+mod source;
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// How much is read at once: the size of a pipe.
-const BUFFER_BYTES: usize = 64 * 1024;
-/// How many lines a failure report has: a stack trace and what led to it.
-const LINES_KEPT: usize = 40;
-/// How much of one line is kept.
-const LINE_BYTES_KEPT: usize = 512;
+use baton_core::ids::GenerationId;
+use baton_core::output::Stream;
+use baton_core::output::json::{Encoder, Names};
+use baton_core::output::ring::Ring;
+use baton_core::output::time::UnixMicros;
+use baton_core::run;
+use baton_sys::spawn;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{OFlags, fcntl_setfl};
 
-/// The last lines of one generation's output.
-#[derive(Debug, Clone, Default)]
-pub struct LastLines(Arc<Shared>);
+use self::door::Door;
+pub use self::last_lines::LastLines;
+use self::pump::{Pump, time_of_day};
+use self::sink::Sink;
+use self::source::{Form, Json, Raw, Source};
 
-#[derive(Debug, Default)]
+/// How much of the output is kept for whoever asks what happened: minutes of most programs.
+const RING_BYTES: usize = 1024 * 1024;
+/// Own lines that may wait for a reader. Later ones are lost, and counted: nothing here waits for a log.
+const OWN_LINES_MAX: usize = 256;
+/// How long what was written at last may take at the end: a stop has a second for everything behind its limit.
+const END: Duration = Duration::from_millis(900);
+/// The thread needs little: its buffers are elsewhere.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// The way out. All clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Outlet(Arc<Shared>);
+
+/// What the thread shares with whoever writes.
+#[derive(Debug)]
 struct Shared {
-    lines: Mutex<Lines>,
-    ended: Condvar,
+    inbox: Mutex<Inbox>,
+    /// Readable when there is something in the inbox.
+    wake: OwnedFd,
+    ring: Mutex<Ring>,
+    names: OnceLock<(Option<String>, String)>,
 }
 
+/// What the thread is to take over.
 #[derive(Debug, Default)]
-struct Lines {
-    complete: VecDeque<String>,
-    open: Vec<u8>,
-    /// Streams that are still being read.
-    streams: usize,
+struct Inbox {
+    sources: Vec<Source>,
+    own: VecDeque<OwnLine>,
+    /// Own lines for which there was no room.
+    own_lost: u64,
+    /// How the bootloader's own lines are spelled from now on; none within is text.
+    spelling: Option<Option<Encoder>>,
+    /// Whom to tell when everything is out.
+    ending: Option<SyncSender<()>>,
 }
 
-/// How long to wait for what a program that has ended wrote at last: only a sink that stalls takes as long.
-const LAST_WORDS: Duration = Duration::from_millis(20);
+/// A line of the bootloader's own.
+#[derive(Debug)]
+struct OwnLine {
+    time: UnixMicros,
+    text: String,
+}
 
-impl LastLines {
-    /// The lines, oldest first.
-    pub fn get(&self) -> Vec<String> {
-        let lines = self.lock();
-        let open = (!lines.open.is_empty()).then(|| readable(&lines.open));
-        lines.complete.iter().cloned().chain(open).collect()
+/// Where a program writes to.
+#[derive(Debug)]
+pub struct Ends {
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error.
+    pub stderr: OwnedFd,
+}
+
+impl Outlet {
+    /// Starts the thread, which writes to our standard output and error.
+    ///
+    /// One for all of it, because a sink that stalls must hold up the programs, and nothing of ours.
+    pub fn start() -> io::Result<Self> {
+        let sinks = sinks(Door::open(io::stdout().as_fd())?, Door::open(io::stderr().as_fd())?);
+        let shared = Arc::new(Shared {
+            inbox: Mutex::default(),
+            wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            ring: Mutex::new(Ring::new(RING_BYTES)),
+            names: OnceLock::new(),
+        });
+        let pump = Pump::new(shared.clone(), sinks);
+        let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || pump.run())?;
+        Ok(Self(shared))
     }
 
-    /// Waits, for a moment at most, until all that was written has been read.
-    pub fn wait_for_end(&self) {
-        let reading = |lines: &mut Lines| lines.streams > 0;
-        drop(self.0.ended.wait_timeout_while(self.lock(), LAST_WORDS, reading));
+    /// Says once whose member this is, for lines that are JSON.
+    pub fn introduce(&self, service: Option<&str>, member: &str) {
+        let _ = self.0.names.set((service.map(str::to_owned), member.to_owned()));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stream_ended(&self) {
-        self.lock().streams -= 1;
-        self.0.ended.notify_all();
-    }
-
-    fn add(&self, bytes: &[u8]) {
-        let mut lines = self.lock();
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let text = part.strip_suffix(b"\n").unwrap_or(part);
-            let room = LINE_BYTES_KEPT.saturating_sub(lines.open.len()).min(text.len());
-            lines.open.extend_from_slice(&text[..room]);
-            if text.len() < part.len() {
-                let line = readable(&std::mem::take(&mut lines.open));
-                lines.complete.push_back(line);
-            }
+    /// Opens both streams for a generation and starts to pass them on, as its settings say. From now on the
+    /// bootloader's own lines have the same form.
+    pub fn open(
+        &self,
+        generation: GenerationId,
+        release: &str,
+        settings: &run::Output,
+        last: &LastLines,
+    ) -> io::Result<Ends> {
+        let is_json = settings.format == run::Format::Json;
+        let spelling = is_json.then(|| Encoder::of_bootloader(self.names()));
+        self.send(|inbox| inbox.spelling = Some(spelling));
+        if settings.format == run::Format::Inherit {
+            let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+            return Ok(Ends { stdout, stderr: io::stderr().as_fd().try_clone_to_owned()? });
         }
-        let surplus = lines.complete.len().saturating_sub(LINES_KEPT);
-        lines.complete.drain(..surplus);
-    }
-}
-
-/// A line without anything that could drive a terminal or end it early.
-fn readable(line: &[u8]) -> String {
-    String::from_utf8_lossy(line)
-        .trim_end_matches('\r')
-        .replace(|c: char| c.is_control() && c != '\t', "\u{fffd}")
-}
-
-/// Where one of the program's streams goes.
-#[derive(Debug, Clone, Copy)]
-pub enum Stream {
-    /// Our standard output.
-    Stdout,
-    /// Our standard error.
-    Stderr,
-}
-
-/// Starts a thread that passes on what arrives at `from` until every holder of its other end has ended.
-///
-/// A thread, because a sink that stalls must hold up the program, and nothing of ours.
-pub fn pass_on(from: OwnedFd, to: Stream, lines: &LastLines) -> io::Result<()> {
-    let name = match to {
-        Stream::Stdout => "stdout",
-        Stream::Stderr => "stderr",
-    };
-    lines.lock().streams += 1;
-    let read = lines.clone();
-    let copy = move || {
-        match to {
-            Stream::Stdout => copy_all(from, io::stdout().as_fd(), &read),
-            Stream::Stderr => copy_all(from, io::stderr().as_fd(), &read),
-        }
-        read.stream_ended();
-    };
-    let started = std::thread::Builder::new().name(name.to_owned()).stack_size(256 * 1024).spawn(copy);
-    started.map(drop).inspect_err(|_| lines.stream_ended())
-}
-
-fn copy_all(from: OwnedFd, to: BorrowedFd<'_>, lines: &LastLines) {
-    let mut from = std::fs::File::from(from);
-    let mut to = to.try_clone_to_owned().map(std::fs::File::from).ok();
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(read) => &buffer[..read],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(_) => return,
+        let open = |stream| {
+            let (read, write) = spawn::pipe()?;
+            // Of this end only: the program's own may wait.
+            fcntl_setfl(&read, OFlags::NONBLOCK)?;
+            let form = if is_json {
+                let encoder = Encoder::of_program(self.names(), release, generation, stream);
+                Form::Json(Box::new(Json::new(settings.line_max.in_memory(), encoder)))
+            } else {
+                Form::Raw(Raw::default())
+            };
+            let source = Source::new(read, (generation, stream), settings.stall, form, last.clone());
+            Ok::<_, io::Error>((source, write))
         };
-        lines.add(read);
-        // A sink that is gone is no reason to stop reading: the program would stand still.
-        if to.as_mut().is_some_and(|to| to.write_all(read).is_err()) {
-            to = None;
+        let ((out, stdout), (err, stderr)) = (open(Stream::Stdout)?, open(Stream::Stderr)?);
+        self.send(|inbox| inbox.sources.extend([out, err]));
+        Ok(Ends { stdout, stderr })
+    }
+
+    /// Says one line on standard error. Never waits, and a line that cannot be written is no reason to stop.
+    pub fn say(&self, text: String) {
+        let line = OwnLine { time: time_of_day(), text };
+        self.send(|inbox| inbox.say(line));
+    }
+
+    /// What was written last, of all generations, for whoever asks: [`Ring::tail`] and [`Ring::since`].
+    pub fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.0.ring()
+    }
+
+    /// Waits until everything that was written is out, as far as somebody reads it; nothing is passed on after.
+    pub fn end(&self) {
+        let (done, wait) = sync_channel(1);
+        self.send(|inbox| inbox.ending = Some(done));
+        let _ = wait.recv_timeout(END);
+    }
+
+    fn names(&self) -> Names<'_> {
+        let names = self.0.names.get();
+        Names {
+            service: names.and_then(|(service, _)| service.as_deref()),
+            member: names.map_or("", |(_, member)| member),
+        }
+    }
+
+    fn send(&self, put: impl FnOnce(&mut Inbox)) {
+        put(&mut self.0.inbox());
+        // It can only fail when it is readable anyway.
+        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
+    }
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox {
+    fn say(&mut self, line: OwnLine) {
+        if self.own.len() < OWN_LINES_MAX {
+            self.own.push_back(line);
+        } else {
+            self.own_lost += 1;
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_lines_are_kept_whole_or_cut_and_cannot_drive_a_terminal() {
-        let lines = LastLines::default();
-        (0..100).for_each(|n| lines.add(format!("line {n}\r\n").as_bytes()));
-        lines.add(&[b'x'; 2000]);
-        lines.add(b"\n\x1b[31mre");
-        lines.add(b"d");
-        let kept = lines.get();
-        assert_eq!(kept.len(), LINES_KEPT + 1);
-        assert_eq!(kept[LINES_KEPT - 2], "line 99");
-        assert_eq!(kept[LINES_KEPT - 1].len(), LINE_BYTES_KEPT);
-        assert_eq!(kept[LINES_KEPT], "\u{fffd}[31mred");
+fn sinks(stdout: Door, stderr: Door) -> Vec<Sink> {
+    if stdout.leads_where(&stderr) {
+        return vec![Sink::new("standard output, which is standard error too,", stdout)];
     }
+    vec![Sink::new("standard output", stdout), Sink::new("standard error", stderr)]
 }

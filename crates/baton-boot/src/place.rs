@@ -7,6 +7,7 @@ use std::sync::Arc;
 use baton_core::ids::GenerationId;
 use baton_core::supervisor::Running;
 use baton_release::releases::ReleasesDir;
+use baton_sys::attributes::User;
 
 /// Where the state is when nothing else is said.
 pub const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
@@ -24,7 +25,8 @@ pub struct PlaceError {
 pub struct Place {
     /// The bootloader's own working directory: what the image brought.
     image: PathBuf,
-    scratch: PathBuf,
+    /// None, where nothing can be written: a read-only container without a volume.
+    scratch: Option<PathBuf>,
     /// The releases on this member's disk, if it has control.
     releases: Option<Arc<ReleasesDir>>,
 }
@@ -35,7 +37,7 @@ pub struct GenerationPlace {
     /// Its working directory.
     pub directory: PathBuf,
     /// It may write here; the folder goes with it.
-    pub scratch: PathBuf,
+    pub scratch: Option<PathBuf>,
 }
 
 impl Place {
@@ -57,14 +59,20 @@ impl Place {
             std::fs::create_dir_all(&path).map_err(failed(&path)).map(|()| path)
         };
         let scratch = match state_dir {
-            Some(state_dir) => make(state_dir)?,
-            None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton")))?,
+            Some(state_dir) => Some(make(state_dir)?),
+            None if exclusive => Some(make(STATE_DIR_DEFAULT.into())?),
+            None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton"))).ok(),
         };
         Ok(Self { image, scratch, releases })
     }
 
-    /// Makes what a generation needs.
-    pub fn prepare(&self, id: GenerationId, release: Running) -> Result<GenerationPlace, PlaceError> {
+    /// Makes what a generation needs; `owner` is who its program runs as, if not who we are.
+    pub fn prepare(
+        &self,
+        id: GenerationId,
+        release: Running,
+        owner: Option<&User>,
+    ) -> Result<GenerationPlace, PlaceError> {
         let directory = match release {
             Running::Image => self.image.clone(),
             Running::Release(id) => match &self.releases {
@@ -72,9 +80,15 @@ impl Place {
                 None => self.image.clone(),
             },
         };
-        let scratch = self.scratch.join(id.to_string());
-        match std::fs::create_dir_all(&scratch) {
-            Ok(()) => Ok(GenerationPlace { directory, scratch }),
+        let Some(scratch) = self.scratch.as_ref().map(|scratch| scratch.join(id.to_string())) else {
+            return Ok(GenerationPlace { directory, scratch: None });
+        };
+        let owned = std::fs::create_dir_all(&scratch).and_then(|()| match owner {
+            Some(owner) => std::os::unix::fs::chown(&scratch, Some(owner.uid), Some(owner.gid)),
+            None => Ok(()),
+        });
+        match owned {
+            Ok(()) => Ok(GenerationPlace { directory, scratch: Some(scratch) }),
             Err(source) => Err(PlaceError { path: scratch, source }),
         }
     }
@@ -82,13 +96,15 @@ impl Place {
     /// Removes what a generation left.
     pub fn forget(&self, id: GenerationId) {
         // A folder that stays is removed at the next start of the member.
-        let left = self.scratch.join(id.to_string());
+        let Some(left) = self.scratch.as_ref().map(|scratch| scratch.join(id.to_string())) else { return };
         // It may be large, and the loop must not wait for a disk.
         tokio::task::spawn_blocking(move || drop(std::fs::remove_dir_all(left)));
     }
 
     /// Removes everything of this run.
     pub fn leave(&self) {
-        let _ = std::fs::remove_dir_all(&self.scratch);
+        if let Some(scratch) = &self.scratch {
+            let _ = std::fs::remove_dir_all(scratch);
+        }
     }
 }

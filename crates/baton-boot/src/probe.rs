@@ -1,58 +1,78 @@
 //! Asking a generation how it is.
 
+mod exec;
+mod grpc;
+mod http;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use baton_core::health::Outcome;
 use baton_core::run::Probe;
 use baton_core::units::Millis;
+use baton_core::words::Words;
 use baton_sys::socket;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
+pub use self::exec::{Check, Surroundings};
 use crate::listener::Way;
+use crate::log;
 
 /// How much of an answer is read. A health page is short.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// How often a queue is looked at while a connection waits in it.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// What was wrong, in words for people.
+type Finding = Result<(), String>;
+
 /// One question to one generation.
 #[derive(Debug)]
-pub struct Question {
-    /// What is asked.
-    pub probe: Probe,
-    /// How it is reached.
-    pub way: Way,
-    /// How long it may take.
-    pub timeout: Millis,
+pub enum Question {
+    /// Something that is asked over a connection.
+    Connect {
+        /// What is asked.
+        probe: Probe,
+        /// How it is reached.
+        way: Way,
+    },
+    /// A command that was started, and is waited for.
+    Run(Check),
 }
 
-/// Asks, and tells whether the answer was good and in time.
-pub async fn ask(question: Question) -> Outcome {
-    let limit = Duration::from_millis(question.timeout.0);
-    match tokio::time::timeout(limit, answer(question)).await {
-        Ok(Ok(true)) => Outcome::Success,
-        Ok(Ok(false) | Err(_)) | Err(_) => Outcome::Failure,
-    }
+/// Asks, and tells what was wrong with the answer, or with there being none in time.
+pub async fn ask(question: Question, timeout: Millis) -> Result<(), Words> {
+    let limit = Duration::from_millis(timeout.0);
+    let silent = match &question {
+        Question::Connect { probe: Probe::Http(http), .. } => format!("GET {}: no answer within", http.path),
+        Question::Connect { .. } => "no answer within".to_owned(),
+        Question::Run(check) => format!("{} did not end within", check.program()),
+    };
+    let found = match tokio::time::timeout(limit, answer(question)).await {
+        Ok(found) => found,
+        Err(_) => Err(format!("{silent} {timeout}")),
+    };
+    found.map_err(|why| Words::new(&why))
 }
 
-async fn answer(question: Question) -> io::Result<bool> {
-    let mut stream = connect(&question.way).await?;
-    stream.write_all(&question.way.greeting).await?;
-    match &question.probe {
-        Probe::Http { path } => http(stream, question.way.to, path).await,
-        Probe::Tcp => match &question.way.socket {
+async fn answer(question: Question) -> Finding {
+    let (probe, way) = match question {
+        Question::Connect { probe, way } => (probe, way),
+        Question::Run(check) => return check.ended().await,
+    };
+    let mut stream = connect(&way).await.map_err(|error| told(&error))?;
+    stream.write_all(&way.greeting).await.map_err(|error| told(&error))?;
+    match &probe {
+        Probe::Http(probe) => http::ask(stream, way.to, probe).await,
+        Probe::Grpc { service } => grpc::ask(stream, way.to, service).await,
+        Probe::Tcp => match &way.socket {
             Some(socket) => accepted(socket).await,
             // Its own socket: a connection is all that can be seen.
-            None => Ok(true),
+            None => Ok(()),
         },
+        Probe::Exec { .. } => Err("a command has no listener".to_owned()),
     }
 }
 
@@ -84,41 +104,29 @@ async fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream>
     socket.connect(to).await
 }
 
-async fn http(stream: TcpStream, to: SocketAddr, path: &str) -> io::Result<bool> {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
-            .await
-            .map_err(other)?;
-    let ask = async {
-        let request = Request::get(path)
-            .header("host", to.to_string())
-            .header("user-agent", "baton-boot")
-            .header("connection", "close")
-            .body(Empty::new())
-            .map_err(other)?;
-        let answer = sender.send_request(request).await.map_err(other)?;
-        let good = answer.status().is_success() || answer.status().is_redirection();
-        // The whole answer: a program that dies in the middle of it is not healthy.
-        Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(io::Error::other)?;
-        Ok(good)
-    };
-    tokio::pin!(connection);
-    tokio::pin!(ask);
-    tokio::select! {
-        answer = &mut ask => answer,
-        // The connection may end with the answer's last byte: the answer is then complete all the same.
-        _ = &mut connection => ask.await,
-    }
-}
-
 /// A connection to a listening socket always succeeds: only when it has left the queue has a program taken it.
-async fn accepted(socket: &OwnedFd) -> io::Result<bool> {
-    while socket::queue(socket.as_fd())?.waiting > 0 {
+async fn accepted(socket: &OwnedFd) -> Finding {
+    while socket::queue(socket.as_fd()).map_err(|error| told(&error))?.waiting > 0 {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(true)
+    Ok(())
 }
 
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
+/// An error as people say it: `connection refused`, without numbers.
+fn told(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = log::chain(error);
+    let plain = chain.split(" (os error").next().unwrap_or_default();
+    let mut letters = plain.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_without_numbers() {
+        let refused = io::Error::from_raw_os_error(rustix::io::Errno::CONNREFUSED.raw_os_error());
+        assert_eq!(told(&refused), "connection refused");
+    }
 }

@@ -8,19 +8,19 @@ mod splice;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use baton_core::run::{Listen, Proxy as Limits};
+use baton_core::run::{Handover, Listen, Proxy as Limits};
 use baton_core::supervisor::Slot;
 use baton_sys::socket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::group::GroupError;
+use crate::group::{GroupError, reached_at};
 use crate::log;
 use splice::Pipes;
 
@@ -34,9 +34,8 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(2), Duration::from_mi
 const PATIENCE: Duration = Duration::from_secs(60);
 /// When descriptors are used up, how long until some may be free.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(20);
-/// How long connections that were forwarded may wait to be accepted before their program is asked to stop.
-const SETTLE: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// How often to look whether a program has accepted what was forwarded to it.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// Connections of a generation when no limit is set: more than a process can have open.
 const UNLIMITED: usize = 1 << 24;
 
@@ -44,7 +43,6 @@ const UNLIMITED: usize = 1 << 24;
 #[derive(Debug)]
 pub struct Proxy {
     listen: Listen,
-    limits: Limits,
     /// By slot.
     backends: Vec<Backend>,
     serving: Slot,
@@ -66,20 +64,25 @@ enum Target {
 #[derive(Debug, Clone)]
 struct Backend {
     port: u16,
+    /// What the settings of its program say.
+    limits: Limits,
     places: Arc<Semaphore>,
     /// Connections that are being made and that the program cannot have accepted yet.
     under_way: Arc<AtomicUsize>,
 }
 
 impl Backend {
-    /// One with a port that nobody has, and so many places.
-    fn find(listen: &Listen, places: usize, others: &[Self]) -> Result<Self, GroupError> {
+    /// One with a port that nobody has.
+    fn find(listen: &Listen, limits: Limits, others: &[Self]) -> Result<Self, GroupError> {
         let taken = |port: u16| others.iter().any(|backend| backend.port == port);
         let port = (0..PORT_TRIES).map(|_| fastrand::u16(PRIVATE_PORTS)).find(|p| !taken(*p) && is_free(*p));
         let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
         Ok(Self {
             port: port.ok_or_else(none)?,
-            places: Arc::new(Semaphore::new(places)),
+            limits,
+            places: Arc::new(Semaphore::new(
+                limits.max_connections.map_or(UNLIMITED, |limit| limit as usize),
+            )),
             under_way: Arc::default(),
         })
     }
@@ -99,18 +102,21 @@ pub struct Relay {
 impl Relay {
     /// Starts to accept from this socket, which nobody else accepts from.
     pub fn open(listen: &Listen, socket: &OwnedFd) -> Result<Self, GroupError> {
-        let backend = Backend::find(listen, UNLIMITED, &[])?;
+        let backend = Backend::find(listen, Limits::default(), &[])?;
         let (target, targets) = watch::channel(Target::Backend(backend.clone()));
-        let acceptor = Acceptor { public: listen.address, header: false, targets };
+        let acceptor = Acceptor { public: listen.address, targets };
         let open = || acceptor.start(socket.try_clone()?.into());
         open().map_err(|source| GroupError::new("relaying", listen, source))?;
         Ok(Self { backend, target })
     }
 
     /// Makes it fit for the next program in its slot; clients that wait are its own.
-    pub fn prepare(&mut self, listen: &Listen) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, listen: &Listen, socket: &OwnedFd) -> Result<(), GroupError> {
+        // Whoever makes a socket fit for a program makes it block, and an accept that blocks stops everybody.
+        socket::set_blocking(socket.as_fd(), false)
+            .map_err(|source| GroupError::new("relaying", listen, source))?;
         if !is_free(self.backend.port) {
-            self.backend = Backend::find(listen, UNLIMITED, &[])?;
+            self.backend = Backend::find(listen, Limits::default(), &[])?;
             self.target.send_replace(Target::Backend(self.backend.clone()));
         }
         Ok(())
@@ -122,12 +128,15 @@ impl Relay {
     }
 
     /// Stops accepting, and waits until the program has accepted what was forwarded to it.
-    pub fn end(self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn end(self, limit: Duration) -> impl Future<Output = ()> + Send + 'static {
         self.target.send_replace(Target::Closed);
-        async move {
-            let _ = tokio::time::timeout(SETTLE, self.target.closed()).await;
-            settle(&self.backend).await;
-        }
+        async move { settle(&self.backend, limit).await }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.target.send_replace(Target::Closed);
     }
 }
 
@@ -136,14 +145,14 @@ impl Proxy {
     ///
     /// # Errors
     /// When somebody else listens on the address, among others.
-    pub fn open(listen: Listen, limits: Limits) -> Result<Self, GroupError> {
+    pub fn open(listen: Listen) -> Result<Self, GroupError> {
         let (target, targets) = watch::channel(Target::Nobody);
         let open = || {
-            let acceptor = Acceptor { public: listen.address, header: limits.proxy_protocol, targets };
+            let acceptor = Acceptor { public: listen.address, targets };
             acceptor.start(socket::alone(listen.address, listen.backlog)?.into())
         };
         match open() {
-            Ok(()) => Ok(Self { listen, limits, backends: Vec::new(), serving: Slot(0), target }),
+            Ok(()) => Ok(Self { listen, backends: Vec::new(), serving: Slot(0), target }),
             Err(source) => Err(GroupError::new("opening", &listen, source)),
         }
     }
@@ -158,9 +167,11 @@ impl Proxy {
         self.backends.get(slot.0 as usize).map(Backend::address)
     }
 
-    /// What a probe says first.
-    pub fn greeting(&self) -> Vec<u8> {
-        if self.limits.proxy_protocol { header::local() } else { Vec::new() }
+    /// What a probe of the program in a slot says first.
+    pub fn greeting(&self, slot: Slot) -> Vec<u8> {
+        let backend = self.backends.get(slot.0 as usize);
+        let header = backend.is_some_and(|backend| backend.limits.proxy_protocol);
+        if header { header::local() } else { Vec::new() }
     }
 
     /// Sends new connections to this slot from now on.
@@ -172,15 +183,21 @@ impl Proxy {
         Ok(())
     }
 
-    /// Makes a slot fit for its next owner: its port is free.
-    pub fn prepare(&mut self, slot: Slot) -> Result<(), GroupError> {
+    /// Makes a slot fit for its next owner: its port is free, and its limits are those of its settings.
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
+        let limits = match listen.handover {
+            Handover::Proxy(limits) => limits,
+            Handover::Auto | Handover::Inherit => Limits::default(),
+        };
+        self.listen = listen.clone();
         while self.backends.len() <= slot.0 as usize {
-            let backend = self.new_backend()?;
+            let backend = Backend::find(listen, limits, &self.backends)?;
             self.backends.push(backend);
         }
         let index = slot.0 as usize;
-        if self.backends.get(index).is_some_and(|backend| !is_free(backend.port)) {
-            self.backends[index] = self.new_backend()?;
+        let fits = |backend: &Backend| backend.limits == limits && is_free(backend.port);
+        if !self.backends.get(index).is_some_and(fits) {
+            self.backends[index] = Backend::find(listen, limits, &self.backends)?;
             if slot == self.serving {
                 return self.select(slot);
             }
@@ -188,34 +205,35 @@ impl Proxy {
         Ok(())
     }
 
-    fn new_backend(&self) -> Result<Backend, GroupError> {
-        let places = self.limits.max_connections.map_or(UNLIMITED, |limit| limit as usize);
-        Backend::find(&self.listen, places, &self.backends)
-    }
-
     /// Waits until the program of a slot that is not selected any more has accepted what was forwarded to it:
     /// when it closes its socket, what still waits there would be reset.
-    pub fn settled(&self, slot: Slot) -> impl Future<Output = ()> + Send + 'static {
+    pub fn settled(&self, slot: Slot, limit: Duration) -> impl Future<Output = ()> + Send + 'static {
         let backend = self.backends.get(slot.0 as usize).cloned();
         async move {
             if let Some(backend) = backend {
-                settle(&backend).await;
+                settle(&backend, limit).await;
             }
         }
     }
 }
 
-async fn settle(backend: &Backend) {
-    let end = Instant::now() + SETTLE;
-    while Instant::now() < end && !is_settled(backend) {
+/// Waits until nothing is on its way to the program any more and nothing waits to be accepted there.
+async fn settle(backend: &Backend, limit: Duration) {
+    let end = Instant::now() + limit;
+    while Instant::now() < end && !is_settled(backend).await {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn is_settled(backend: &Backend) -> bool {
-    backend.under_way.load(Ordering::SeqCst) == 0
-        // Where the kernel does not tell, nothing is known to wait.
-        && baton_sys::listening::waiting_at(backend.port).unwrap_or(0) == 0
+async fn is_settled(backend: &Backend) -> bool {
+    if backend.under_way.load(Ordering::SeqCst) > 0 {
+        return false;
+    }
+    let port = backend.port;
+    // The list of all connections may be long, and the loop must not wait for it.
+    let waiting = tokio::task::spawn_blocking(move || baton_sys::listening::waiting_at(port)).await;
+    // Where the kernel does not tell, nothing is known to wait.
+    !matches!(waiting, Ok(Ok(1..)))
 }
 
 fn is_free(port: u16) -> bool {
@@ -227,7 +245,6 @@ fn is_free(port: u16) -> bool {
 /// Accepts the clients of one listener, on a thread of its own: the loop never waits for them.
 struct Acceptor {
     public: SocketAddr,
-    header: bool,
     targets: watch::Receiver<Target>,
 }
 
@@ -271,12 +288,11 @@ impl Acceptor {
                 },
             };
             match accepted {
-                Ok((client, from)) => {
-                    let header = self.header.then(|| header::header(from, self.public));
-                    let (targets, pipes) = (self.targets.clone(), pipes.clone());
+                Ok((client, _)) => {
+                    let (public, targets, pipes) = (self.public, self.targets.clone(), pipes.clone());
                     tokio::task::spawn_local(async move {
                         // What goes wrong between two others is theirs; both see the end of it.
-                        let _ = forward(client, header, place, targets, &pipes).await;
+                        let _ = forward(client, place, public, targets, &pipes).await;
                     });
                 }
                 Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
@@ -302,15 +318,16 @@ async fn place(targets: &mut watch::Receiver<Target>) -> Option<Place> {
 
 async fn forward(
     client: TcpStream,
-    header: Option<Vec<u8>>,
     place: Place,
+    public: SocketAddr,
     targets: watch::Receiver<Target>,
     pipes: &Pipes,
 ) -> io::Result<()> {
-    let (server, _place) = connect(place, targets).await?;
+    let (server, place) = connect(place, public, targets).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    if let Some(header) = header {
+    if place.as_ref().is_some_and(|place| place.backend.limits.proxy_protocol) {
+        let header = header::header(client.peer_addr()?, client.local_addr()?);
         // The first bytes of a connection always fit into its buffer.
         let sent = server.try_write(&header)?;
         if sent < header.len() {
@@ -321,31 +338,42 @@ async fn forward(
 }
 
 /// Connects to the program that has the place, or to whoever serves by then.
-async fn connect(mut place: Place, mut targets: watch::Receiver<Target>) -> io::Result<(TcpStream, Place)> {
+async fn connect(
+    mut place: Place,
+    public: SocketAddr,
+    mut targets: watch::Receiver<Target>,
+) -> io::Result<(TcpStream, Option<Place>)> {
     let end = Instant::now() + PATIENCE;
     let mut wait = RETRY.0;
     loop {
         let backend = place.backend.clone();
         backend.under_way.fetch_add(1, Ordering::SeqCst);
         // Whom to go to is looked at after this connection is counted: either the switch sees it, or it the switch.
-        let current = match targets.borrow_and_update().clone() {
-            Target::Backend(current) => current,
-            Target::Nobody | Target::Closed => backend.clone(),
+        let target = targets.borrow_and_update().clone();
+        let other = match target {
+            Target::Backend(current) => Some(current).filter(|current| current.port != backend.port),
+            Target::Nobody => None,
+            Target::Closed => {
+                backend.under_way.fetch_sub(1, Ordering::SeqCst);
+                // Whoever serves now is reached as everybody reaches it.
+                return Ok((TcpStream::connect(reached_at(public)).await?, None));
+            }
         };
-        let selected = current.port == backend.port;
-        let connected =
-            if selected { TcpStream::connect(backend.address()).await.map(Some) } else { Ok(None) };
+        let connected = match other {
+            Some(_) => None,
+            None => Some(TcpStream::connect(backend.address()).await),
+        };
         backend.under_way.fetch_sub(1, Ordering::SeqCst);
         match connected {
-            Ok(Some(server)) => return Ok((server, place)),
-            Ok(None) => {}
-            Err(error) if Instant::now() >= end => return Err(error),
-            Err(_) => {
+            Some(Ok(server)) => return Ok((server, Some(place))),
+            Some(Err(error)) if Instant::now() >= end => return Err(error),
+            Some(Err(_)) => {
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(RETRY.1);
             }
+            None => {}
         }
-        if !selected {
+        if let Some(current) = other {
             let permit = current.places.clone().acquire_owned().await;
             let closed = |_| io::Error::from(io::ErrorKind::ConnectionAborted);
             place = Place { backend: current, _permit: permit.map_err(closed)? };

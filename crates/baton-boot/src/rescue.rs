@@ -12,6 +12,7 @@ use baton_sys::{process, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
+use crate::forwarding::Forwarding;
 use crate::tree::{self, Root};
 
 /// How long nothing must have landed on a slot before it may be used again: no handshake takes longer.
@@ -139,6 +140,7 @@ pub async fn forward(stray: Stray) -> std::io::Result<()> {
     stray.client.set_nonblocking(true)?;
     let mut client = tokio::net::TcpStream::from_std(stray.client)?;
     let mut server = tokio::net::TcpStream::connect(stray.to).await?;
+    let _answers = Forwarding::begin();
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
 }

@@ -10,11 +10,13 @@ use baton_core::signal::Signal;
 use baton_core::supervisor::{Event, Plan, Scope, Slot};
 use baton_sys::process::{self, Waited};
 use baton_sys::terminal;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::log;
 use crate::memory::Memory;
 use crate::output::LastLines;
+use crate::probe::Surroundings;
 use crate::tree::{self, Root};
 
 /// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
@@ -31,6 +33,8 @@ pub struct Run {
     pub slot: Slot,
     /// What it wrote at last.
     pub lines: LastLines,
+    /// Where it runs and with what, once it was started.
+    pub surroundings: Option<Surroundings>,
     /// Hears what it says of itself.
     pub notices: Option<JoinHandle<()>>,
     /// Its `oom_score_adj`, once it was set.
@@ -39,6 +43,8 @@ pub struct Run {
     pub on_terminal: bool,
     /// The main process has been reaped: its pid may be somebody else's.
     reaped: bool,
+    /// We have killed it.
+    killed: bool,
     /// No process is left.
     empty: bool,
 }
@@ -52,10 +58,12 @@ impl Run {
             plan,
             slot,
             lines,
+            surroundings: None,
             notices: None,
             weight: None,
             on_terminal: false,
             reaped: false,
+            killed: false,
             empty: false,
         }
     }
@@ -71,6 +79,10 @@ impl Run {
         match scope {
             Scope::Main if self.reaped => Ok(()),
             Scope::Main => process::signal_child(root.pid, signal),
+            Scope::Rest => {
+                let rest = tree::of(root)?.into_iter().filter(|process| process.pid != root.pid);
+                signal_all(rest.collect(), signal)
+            }
             Scope::Tree => signal_all(tree::of(root)?, signal),
         }
     }
@@ -80,6 +92,10 @@ impl Run {
 #[derive(Debug, Default)]
 pub struct Runs {
     runs: BTreeMap<GenerationId, Run>,
+    /// The process group that our terminal was given to.
+    foreground: Option<i32>,
+    /// Children that are no generation's main process, and who waits for their end.
+    awaited: BTreeMap<i32, oneshot::Sender<Exit>>,
     /// What generations that are gone wrote at last, the newest at the end.
     last_words: VecDeque<(GenerationId, LastLines)>,
 }
@@ -126,24 +142,69 @@ impl Runs {
     /// Who stops a program at our terminal means us too.
     fn stopped(&self, pid: i32) {
         let main = |run: &&Run| run.root.as_ref().is_some_and(|root| root.pid == pid);
-        if self.runs.values().find(main).is_some_and(|run| run.on_terminal)
+        let foreground = |run: &Run| run.on_terminal && terminal::foreground() == Some(pid);
+        if self.runs.values().find(main).is_some_and(foreground)
             && let Err(error) = terminal::stop_too()
         {
             log::say(format_args!("cannot stop with the program: {error}"));
         }
     }
 
+    /// The generations at our terminal, and their process groups.
+    fn on_terminal(&self) -> impl Iterator<Item = (GenerationId, i32)> {
+        let running = self.runs.iter().filter(|(_, run)| run.on_terminal && !run.reaped);
+        running.filter_map(|(id, run)| Some((*id, run.root.as_ref()?.pid)))
+    }
+
+    /// Whether a generation that is launched now may read from our terminal, and whether it is in its foreground
+    /// at once: a candidate is not, beside one that reads already.
+    pub fn terminal(&self) -> Option<bool> {
+        let foreground = terminal::foreground()?;
+        let ours =
+            foreground == terminal::own_group() || self.on_terminal().any(|(_, group)| group == foreground);
+        ours.then(|| self.on_terminal().next().is_none())
+    }
+
+    /// Puts whoever serves in the foreground of our terminal, or the last one launched when none serves, or us when
+    /// none is left.
+    pub fn hand_terminal(&mut self, serving: Option<GenerationId>) {
+        if !self.runs.values().any(|run| run.on_terminal) && self.foreground.is_none() {
+            return;
+        }
+        let served = self.on_terminal().find(|(id, _)| Some(*id) == serving);
+        let holder = served.or_else(|| self.on_terminal().last()).map(|(_, group)| group);
+        // Somebody else's job, such as a shell that got us into its background, keeps it.
+        let held = terminal::foreground();
+        let ours = held == Some(terminal::own_group())
+            || held == self.foreground
+            || self.on_terminal().any(|(_, group)| Some(group) == held);
+        if holder != self.foreground
+            && ours
+            && let Err(error) = terminal::give_to(holder.unwrap_or_else(terminal::own_group))
+        {
+            log::say(format_args!("cannot hand over the terminal: {error}"));
+        }
+        self.foreground = holder;
+    }
+
     /// Lets a program at our terminal go on with us. `false`: none of them is at a terminal.
     pub fn resume(&self) -> bool {
-        let on_terminal = self.runs.values().filter(|run| run.on_terminal && !run.reaped);
-        let mut resumed = false;
-        for root in on_terminal.filter_map(|run| run.root.as_ref()) {
-            resumed |= terminal::resume(root.pid).is_ok();
-        }
-        resumed
+        self.on_terminal().last().is_some_and(|(_, group)| terminal::resume(group).is_ok())
+    }
+
+    /// The exit status of a child that was just started and is no generation's main process.
+    pub fn exit_of(&mut self, pid: i32) -> oneshot::Receiver<Exit> {
+        let (ended, exit) = oneshot::channel();
+        self.awaited.insert(pid, ended);
+        exit
     }
 
     fn ended(&mut self, pid: i32, exit: Exit, memory: &Memory) -> Option<Event> {
+        if let Some(waits) = self.awaited.remove(&pid) {
+            // Whoever asked may have lost patience.
+            let _ = waits.send(exit);
+            return None;
+        }
         let main = |run: &Run| !run.reaped && run.root.as_ref().is_some_and(|root| root.pid == pid);
         let (id, run) = self.runs.iter_mut().find(|(_, run)| main(run))?;
         run.reaped = true;
@@ -152,7 +213,11 @@ impl Runs {
             // Nobody writes any more: its last words are on their way, and belong to what is told now.
             run.lines.wait_for_end();
         }
-        Some(Event::Exited { generation: *id, exit: memory.explain(exit), empty: run.empty })
+        Some(Event::Exited {
+            generation: *id,
+            exit: if run.killed { exit } else { memory.explain(exit) },
+            empty: run.empty,
+        })
     }
 
     /// Tells which generations have lost their last process since.
@@ -179,21 +244,24 @@ impl Runs {
     }
 
     /// Sends a signal to a generation.
-    pub fn signal(&self, id: GenerationId, signal: Signal, scope: Scope) {
-        if let Some(Err(error)) = self.get(id).map(|run| run.signal(signal, scope)) {
+    pub fn signal(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
+        let Some(run) = self.get_mut(id) else { return };
+        run.killed |= signal == Signal::KILL;
+        if let Err(error) = run.signal(signal, scope) {
             log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
         }
     }
 
     /// Sends a signal to a generation's main process when something has come to an end, if it still runs then.
     pub fn signal_after(
-        &self,
+        &mut self,
         end: impl Future<Output = ()> + Send + 'static,
         id: GenerationId,
         signal: Signal,
     ) {
         let Some(main) = self.get(id).and_then(|run| run.root.as_ref()).and_then(Root::process) else {
-            return;
+            // Without /proc it cannot be told later from another one that got its pid.
+            return self.signal(id, signal, Scope::Main);
         };
         tokio::spawn(async move {
             end.await;

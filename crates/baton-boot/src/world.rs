@@ -8,29 +8,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::exit::Exit;
-use baton_core::health::Outcome;
 use baton_core::ids::GenerationId;
-use baton_core::run::{self, Process, oom_score_adj};
+use baton_core::run::{self, Probe, Process, oom_score_adj};
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Plan, Scope, Slot, State, Supervisor};
 use baton_core::units::Millis;
+use baton_core::words::Words;
 use baton_sys::attributes::{Attributes, Limit, User, UserError};
-use baton_sys::spawn::{self, Spawn, SpawnError, Stdin};
-use baton_sys::{process, socket, terminal};
+use baton_sys::spawn::{Spawn, SpawnError, Stdin};
+use baton_sys::{process, socket};
+use rustix::fs::{Gid, Uid};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::admin::{self, Outside};
 use crate::config::Config;
 use crate::environment::{Given, GivenListener, environment};
+use crate::evidence;
+use crate::forwarding;
 use crate::interception::{Interception, Passed};
 use crate::listeners::{ListenError, Listeners};
 use crate::log;
 use crate::memory::Memory;
 use crate::notify::NotifySocket;
-use crate::output::{self, LastLines, Stream};
+use crate::output::{Ends, LastLines, Outlet};
 use crate::place::{Place, PlaceError};
-use crate::probe::{self, Question};
+use crate::probe::{self, Check, Question, Surroundings};
 use crate::rescue::{self, Stray};
 use crate::runs::{Run, Runs};
 use crate::tree::{self, Root};
@@ -59,6 +62,9 @@ enum LaunchError {
 /// When to try again to start a thread. Without one, what lands on a slot waits; with it, nothing is lost.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
 
+/// How many of its last lines are told again beside what a hung program was doing.
+const LAST_LINES_SAID: usize = 5;
+
 /// Everything around the supervisor.
 pub struct World {
     config: Config,
@@ -67,13 +73,21 @@ pub struct World {
     interception: Interception,
     runs: Runs,
     memory: Memory,
+    outlet: Outlet,
     events: mpsc::UnboundedSender<Event>,
+    notices: mpsc::Sender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
 }
 
 impl World {
-    /// A world without any process; what happens in it goes to `events`.
-    pub fn new(config: Config, place: Place, events: mpsc::UnboundedSender<Event>) -> Self {
+    /// A world without any process; what happens in it goes to `events`, what programs say to `notices`.
+    pub fn new(
+        config: Config,
+        place: Place,
+        events: mpsc::UnboundedSender<Event>,
+        notices: mpsc::Sender<Event>,
+        outlet: Outlet,
+    ) -> Self {
         let (strays, found) = mpsc::unbounded_channel();
         tokio::spawn(forward_all(found));
         Self {
@@ -83,7 +97,9 @@ impl World {
             place,
             runs: Runs::default(),
             memory: Memory::watch(),
+            outlet,
             events,
+            notices,
             strays,
         }
     }
@@ -99,6 +115,7 @@ impl World {
             }
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::Probe { generation, private } => self.probe(generation, private),
+            Command::Examine(generation) => self.examine(generation),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
             Command::Close => self.listeners.close(),
@@ -123,12 +140,14 @@ impl World {
         self.runs.resume()
     }
 
-    /// Takes note of who serves: the kernel is to end that one last, should memory run out.
+    /// Takes note of who serves: it has the terminal, and the kernel is to end it last, should memory run out.
     pub fn weigh(&mut self, machine: &Supervisor) {
+        let serving = machine.generations().iter().find(|generation| generation.state == State::Serving);
+        self.runs.hand_terminal(serving.map(|generation| generation.id));
         for generation in machine.generations() {
             let serving = generation.state == State::Serving;
             if serving {
-                self.interception.serves(generation.plan.release);
+                self.interception.serves(&generation.plan);
             }
             let score = oom_score_adj(&generation.plan.settings.process, serving);
             self.runs.weigh(generation.id, score);
@@ -137,10 +156,12 @@ impl World {
 
     fn spawn(&mut self, id: GenerationId, plan: &Arc<Plan>, slot: Slot) {
         let mut run = Run::new(plan.clone(), slot);
-        run.on_terminal = plan.settings.process.stdin == run::Stdin::Inherit && terminal::is_ours();
+        let inherits = plan.settings.process.stdin == run::Stdin::Inherit;
+        let terminal = if inherits { self.runs.terminal() } else { None };
+        run.on_terminal = terminal.is_some();
         let lines = run.lines.clone();
         self.runs.insert(id, run);
-        match self.launch(id, plan, slot, &lines) {
+        match self.launch(id, plan, slot, terminal, &lines) {
             Ok((root, notices)) => {
                 if let Some(run) = self.runs.get_mut(id) {
                     run.root = Some(root);
@@ -159,8 +180,9 @@ impl World {
     fn launch(
         &mut self,
         id: GenerationId,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         slot: Slot,
+        terminal: Option<bool>,
         lines: &LastLines,
     ) -> Result<(Root, JoinHandle<()>), LaunchError> {
         if let Some(fault) = self.listeners.fault() {
@@ -168,12 +190,10 @@ impl World {
         }
         let relay = self.interception.must_relay(plan);
         self.listeners.prepare(plan, slot, relay)?;
-        let place = self.place.prepare(id, plan.release)?;
+        let attributes = attributes(&plan.settings.process)?;
+        let place = self.place.prepare(id, plan.release, attributes.user.as_ref())?;
         let opened = |what| move |source| LaunchError::Io { what, source };
-        let notify = NotifySocket::open(&format!("baton/{:016x}/{id}", fastrand::u64(..)))
-            .map_err(opened("a notify socket"))?;
-        let (out, out_write) = spawn::pipe().map_err(opened("a pipe"))?;
-        let (err, err_write) = spawn::pipe().map_err(opened("a pipe"))?;
+        let notify = NotifySocket::open(place.scratch.as_deref()).map_err(opened("a notify socket"))?;
         let passed = self.passed(slot);
         let listeners = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
             name: &listen.name,
@@ -182,34 +202,54 @@ impl World {
         });
         let given = Given {
             generation: id,
-            scratch: &place.scratch,
+            scratch: place.scratch.as_deref(),
             notify: &notify.address(),
             listeners: &listeners.collect::<Vec<_>>(),
+            user: attributes.user.as_ref(),
         };
         let environment = environment(&self.config, plan, given);
+        if let Some(run) = self.runs.get_mut(id) {
+            let directory = place.directory.clone();
+            run.surroundings = Some(Surroundings {
+                directory,
+                environment: environment.clone(),
+                attributes: attributes.clone(),
+            });
+        }
         let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
         // Before the program starts: once it runs, nothing may fail.
-        output::pass_on(out, Stream::Stdout, lines).map_err(opened("a thread"))?;
-        output::pass_on(err, Stream::Stderr, lines).map_err(opened("a thread"))?;
+        let Ends { stdout, stderr } = self
+            .outlet
+            .open(id, &plan.release.to_string(), &plan.settings.output, lines)
+            .map_err(opened("its output"))?;
+        if let Some(user) =
+            attributes.user.as_ref().filter(|_| plan.settings.output.format != run::Format::Inherit)
+        {
+            // A program may open /dev/stdout anew, as whoever it runs as.
+            for pipe in [&stdout, &stderr] {
+                rustix::fs::fchown(pipe, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
+                    .map_err(|error| opened("its output")(error.into()))?;
+            }
+        }
         let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
         let pid = self.interception.start(
             id,
-            plan.release,
+            plan,
             &passed,
             &Spawn {
                 command: &command,
                 directory: &place.directory,
                 environment: &environment,
                 sockets: &sockets,
-                stdout: out_write.as_fd(),
-                stderr: err_write.as_fd(),
-                stdin: stdin(&plan.settings.process.stdin, &passed),
-                attributes: &attributes(&plan.settings.process)?,
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+                stdin: stdin(&plan.settings.process.stdin, terminal, &passed),
+                attributes: &attributes,
             },
         )?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
         let root = Root { generation: id, pid, started: process::started(pid), sockets: inodes };
-        let notices = tokio::spawn(listen_to(notify, root.clone(), self.events.clone()));
+        let notices = tokio::spawn(notify.listen(root.clone(), self.notices.clone()));
         Ok((root, notices))
     }
 
@@ -224,31 +264,55 @@ impl World {
     fn probe(&mut self, id: GenerationId, private: bool) {
         let events = self.events.clone();
         match self.question(id, private) {
-            Some(question) => drop(tokio::spawn(async move {
-                let outcome = probe::ask(question).await;
-                let _ = events.send(Event::Probed(id, outcome));
+            Ok((question, timeout)) => drop(tokio::spawn(async move {
+                let found = probe::ask(question, timeout).await;
+                let _ = events.send(Event::Probed(id, found));
             })),
             // Every probe has an end, or none would follow.
-            None => self.tell(Event::Probed(id, Outcome::Failure)),
+            Err(why) => self.tell(Event::Probed(id, Err(Words::new(&why)))),
         }
     }
 
-    fn question(&mut self, id: GenerationId, private: bool) -> Option<Question> {
-        let run = self.runs.get(id)?;
-        let (check, slot) = (run.plan.check().cloned()?, run.slot);
-        let way = self.listeners.named(slot, &check.listener)?.way(slot, private)?;
-        Some(Question { probe: check.probe, way, timeout: check.timeout })
+    fn question(&mut self, id: GenerationId, private: bool) -> Result<(Question, Millis), String> {
+        let run = self.runs.get(id).ok_or("it does not run")?;
+        let check = run.plan.check().cloned().ok_or("there is nothing to ask")?;
+        if let Probe::Exec { command } = &check.probe {
+            let surroundings = run.surroundings.clone().ok_or("it does not run")?;
+            let started = Check::start(command, &surroundings, |pid| self.runs.exit_of(pid))?;
+            return Ok((Question::Run(started), check.timeout));
+        }
+        let (name, slot) = (check.listener.unwrap_or_default(), run.slot);
+        let way = self.listeners.named(slot, &name).and_then(|listener| listener.way(slot, private));
+        let way = way.ok_or_else(|| format!("there is no way to listener {name:?}"))?;
+        Ok((Question::Connect { probe: check.probe, way }, check.timeout))
+    }
+
+    /// Looks at what a generation's main process does, and at what it wrote last.
+    fn examine(&self, id: GenerationId) {
+        let root = self.runs.get(id).and_then(|run| run.root.as_ref());
+        let Some(pid) = root.map(|root| root.pid) else { return };
+        let (last, events) = (self.last_lines(id), self.events.clone());
+        tokio::spawn(async move {
+            let found = evidence::gather(pid).await;
+            let last = last.iter().rev().take(LAST_LINES_SAID).rev().map(|line| format!("wrote: {line}"));
+            for line in found.iter().cloned().chain(last) {
+                log::say(format_args!("generation {id}: {line}"));
+            }
+            let _ = events.send(Event::Examined(id, found.join("\n")));
+        });
     }
 
     fn kill(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
         let Some(run) = self.runs.get(id) else { return };
         let stops = scope == Scope::Main && signal == run.plan.settings.stop_signal;
-        match if stops { self.listeners.settled(run.slot) } else { None } {
+        // The other half is the program's own.
+        let limit = Duration::from_millis(run.plan.settings.drain.0 / 2);
+        match if stops { self.listeners.settled(run.slot, limit) } else { None } {
             // Its program may close a socket at which a connection still waits that was forwarded to it.
             Some(settled) => self.runs.signal_after(settled, id, signal),
             None => self.runs.signal(id, signal, scope),
         }
-        if scope == Scope::Tree {
+        if scope != Scope::Main {
             self.runs.emptied().into_iter().for_each(|event| self.tell(event));
         }
     }
@@ -256,7 +320,7 @@ impl World {
     fn rescue(&mut self, slot: Slot) {
         let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
         // What is relayed to a program that has ended would wait for it: the rescue accepts instead.
-        drop(self.listeners.settled(slot));
+        drop(self.listeners.settled(slot, Duration::ZERO));
         let watched = self.listeners.queues(slot);
         tokio::spawn(async move {
             let quiet = || {
@@ -282,15 +346,21 @@ impl World {
         })
     }
 
+    /// What was written last, by all generations, for the admin socket.
+    pub fn logs(&self, lines: u32) -> serde_json::Value {
+        let (lines, _) = self.outlet.ring().tail(lines as usize);
+        admin::logs(&lines)
+    }
+
     /// The last lines that a generation wrote.
     pub fn last_lines(&self, id: GenerationId) -> Vec<String> {
         self.runs.last_lines(id)
     }
 
-    /// Ends what is left of this run within the limit: processes that no generation owns, and files that only
-    /// it needed.
+    /// Ends what is left of this run within the limit: answers on their way, processes that no generation owns,
+    /// and files that only it needed.
     pub async fn leave(&mut self, limit: Duration) {
-        tree::end_strays(limit).await;
+        tokio::join!(forwarding::over(limit), tree::end_strays(limit));
         self.place.leave();
     }
 }
@@ -304,6 +374,7 @@ fn attributes(process: &Process) -> Result<Attributes, UserError> {
         }
         (Some(user), group) => Some(User::find(user, group.as_deref())?),
     };
+    let user = user.filter(|user| !user.is_us());
     let limits = [(Limit::Files, process.nofile), (Limit::Processes, process.nproc)];
     Ok(Attributes {
         user,
@@ -314,26 +385,17 @@ fn attributes(process: &Process) -> Result<Attributes, UserError> {
 }
 
 /// Where the settings want the standard input from.
-fn stdin<'a>(wanted: &run::Stdin, passed: &'a [Passed]) -> Stdin<'a> {
+fn stdin<'a>(wanted: &run::Stdin, terminal: Option<bool>, passed: &'a [Passed]) -> Stdin<'a> {
+    if let Some(foreground) = terminal {
+        return Stdin::Terminal { foreground };
+    }
     match wanted {
         run::Stdin::Null => Stdin::Null,
-        run::Stdin::Inherit if terminal::is_ours() => Stdin::Terminal,
         // A standard descriptor is never closed: one that was missing at the start is /dev/null since.
         run::Stdin::Inherit => Stdin::From(rustix::stdio::stdin()),
         run::Stdin::Listener(name) => {
             let passed = passed.iter().find(|passed| passed.listen.name == *name);
             passed.map_or(Stdin::Null, |passed| Stdin::From(passed.socket.as_fd()))
-        }
-    }
-}
-
-/// Takes what a generation says of itself. Only its own processes are believed.
-async fn listen_to(socket: NotifySocket, root: Root, events: mpsc::UnboundedSender<Event>) {
-    while let Ok((sender, notices)) = socket.next().await {
-        let own = sender == root.pid
-            || tree::of(&root).is_ok_and(|members| members.iter().any(|member| member.pid == sender));
-        for _ in notices.iter().filter(|_| own) {
-            let _ = events.send(Event::Ready(root.generation));
         }
     }
 }

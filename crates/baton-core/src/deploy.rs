@@ -95,6 +95,9 @@ pub enum InvalidPolicy {
     /// The whole fleet could be on trial at once.
     #[error("max_unhealthy is 100 %, which would try the release everywhere at once: choose less")]
     AllAtOnce,
+    /// No member is meant.
+    #[error("target is 0 %, so no member would run the release: choose more, such as 10%")]
+    Nobody,
 }
 
 impl Policy {
@@ -107,6 +110,8 @@ impl Policy {
             Err(InvalidPolicy::NoPhases)
         } else if self.max_unhealthy == Share::ALL {
             Err(InvalidPolicy::AllAtOnce)
+        } else if self.target == Share::NONE {
+            Err(InvalidPolicy::Nobody)
         } else {
             Ok(())
         }

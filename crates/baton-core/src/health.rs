@@ -105,7 +105,7 @@ mod tests {
     fn check(successes: u32, failures: u32) -> HealthCheck {
         HealthCheck {
             probe: Probe::Tcp,
-            listener: "http".into(),
+            listener: Some("http".into()),
             interval: Millis::from_secs(2),
             timeout: Millis::from_secs(1),
             failures,

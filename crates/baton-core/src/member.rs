@@ -160,6 +160,8 @@ pub struct Member {
     staging: Staging,
     slot: Option<Slot>,
     status: Status,
+    /// What has baked here and is being written down as committed.
+    committing: Option<ReleaseId>,
     refusal: Option<Refusal>,
     attempts: u32,
     relapses: u32,
@@ -180,6 +182,7 @@ impl Member {
             staging: Staging::Wanted,
             slot: None,
             status: Status::default(),
+            committing: None,
             refusal: None,
             attempts: 0,
             relapses: 0,
@@ -201,7 +204,10 @@ impl Member {
             Input::HandBack { deploy } => self.give_back(deploy, &mut out),
             Input::Staged(release) => self.on_staged(now, release, &mut out),
             Input::NotStaged(release, refusal) => self.on_not_staged(now, release, refusal),
-            Input::Committed(release, epoch) => self.committed = Some((release, epoch)),
+            Input::Committed(release, epoch) => {
+                self.committed = Some((release, epoch));
+                self.committing.take_if(|committing| *committing == release);
+            }
             Input::NotCommitted(release, refusal) => self.on_not_committed(now, release, refusal),
             Input::Lost(release) => {
                 self.committed.take_if(|(committed, _)| *committed == release);
@@ -258,6 +264,7 @@ impl Member {
         let committed = self.committed.is_some_and(|(release, _)| release == wish.release);
         match (&self.staging, &self.slot) {
             _ if committed => Standing::Proven,
+            _ if self.committing == Some(wish.release) => Standing::Proving,
             (Staging::Failed { refusal, .. }, _) => Standing::Refused(refusal.clone()),
             (Staging::Done, Some(_)) => Standing::Granted,
             (Staging::Done, None) => Standing::Staged,
@@ -305,6 +312,7 @@ impl Member {
         (self.attempts, self.relapses) = (0, 0);
         if before.is_none_or(|before| before.release != wish.release) {
             self.staging = Staging::Wanted;
+            self.committing = None;
         }
         if before.is_none_or(|before| before.base != wish.base) {
             self.base = Staging::Wanted;
@@ -382,6 +390,7 @@ impl Member {
     }
 
     fn on_not_committed(&mut self, now: Millis, release: ReleaseId, refusal: Refusal) {
+        self.committing.take_if(|committing| *committing == release);
         if self.wish.is_some_and(|wish| wish.release == release) {
             self.refuse(now, refusal);
         }
@@ -427,6 +436,12 @@ impl Member {
             }
             // Somebody else's doing, such as a reload: it is tried again like one that failed.
             Some((Ticket::Deploy { id, .. }, TrialState::Dropped)) if self.obeys(id) => self.rest(now),
+            Some((Ticket::Deploy { .. }, TrialState::Proven)) => {
+                // Nothing is left to be written when that was faster than the news of it.
+                let baked = self.status.serving.and_then(Running::id);
+                let committed = self.committed.map(|(release, _)| release);
+                self.committing = baked.filter(|baked| committed != Some(*baked));
+            }
             Some(_) | None => {}
         }
     }

@@ -4,7 +4,9 @@
 //! directory and within its limits, and [`Manifest::parse`] has checked everything before anyone creates a file.
 
 mod diff;
+mod health_lines;
 mod lines;
+mod output_lines;
 mod path;
 mod process_lines;
 mod program;

@@ -2,11 +2,15 @@
 //!
 //! Parsed from `baton.toml` by [`crate::settings`], carried in the release's manifest, obeyed by the bootloader.
 
+mod output;
+mod probe;
 mod process;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::output::{Format, Output};
+pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, Stdin, oom_score_adj};
 use crate::signal::Signal;
 use crate::units::Millis;
@@ -19,7 +23,8 @@ pub struct RunSettings {
     pub command: Vec<String>,
     /// Where it accepts connections. Empty for workers.
     pub listen: Vec<Listen>,
-    /// For workers only (no `listen`): whether the new generation may run beside the old one. Always true yet.
+    /// For workers only (no `listen`): whether a generation may run beside another one. If not, the old one is
+    /// stopped first, and the new one is launched when no process of it is left.
     pub overlap: bool,
     /// How a generation says that it can be judged.
     pub ready: Ready,
@@ -35,6 +40,13 @@ pub struct RunSettings {
     pub stop_tree_after: Option<Millis>,
     /// The signal that asks the program to finish.
     pub stop_signal: Signal,
+    /// For workers only: the signal that asks the program to take no new work, sent when its successor is ready;
+    /// `stop_signal` follows when it says that it is idle, or after `quiesce`.
+    pub quiesce_signal: Option<Signal>,
+    /// How long it may go on with the work that it has after `quiesce_signal`; as long as `drain` when not set.
+    pub quiesce: Option<Millis>,
+    /// How often the program says at the least that it is alive (`WATCHDOG=1`), once it is ready.
+    pub watchdog: Option<Millis>,
     /// What an exit of the serving generation leads to.
     pub on_exit: OnExit,
     /// How many relaunches within [`RESTART_WINDOW`] before the bootloader gives up.
@@ -43,6 +55,8 @@ pub struct RunSettings {
     pub relaunch_exit_code: u8,
     /// What of its process it is given.
     pub process: Process,
+    /// What becomes of what it writes.
+    pub output: Output,
     /// Added to the program's environment, sorted by name, each name once.
     pub env: Vec<(String, String)>,
 }
@@ -63,10 +77,14 @@ impl RunSettings {
             drain: Millis::from_secs(30),
             stop_tree_after: None,
             stop_signal: Signal::TERM,
+            quiesce_signal: None,
+            quiesce: None,
+            watchdog: None,
             on_exit: OnExit::Restart,
             max_restarts: 10,
             relaunch_exit_code: 86,
             process: Process::default(),
+            output: Output::default(),
             env: Vec::new(),
         }
     }
@@ -152,8 +170,8 @@ pub enum OnExit {
 pub struct HealthCheck {
     /// What is asked.
     pub probe: Probe,
-    /// The name of the listener that is asked.
-    pub listener: String,
+    /// The name of the listener that is asked; none where the probe does not connect.
+    pub listener: Option<String>,
     /// Time from the end of one probe to the start of the next, once the start is over.
     pub interval: Millis,
     /// How long one probe may take.
@@ -162,16 +180,4 @@ pub struct HealthCheck {
     pub failures: u32,
     /// How many successes in a row make it healthy.
     pub successes: u32,
-}
-
-/// One health question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Probe {
-    /// `GET path`; a status of 200 to 399 is a success.
-    Http {
-        /// The path and query, starting with `/`.
-        path: String,
-    },
-    /// A connection; it succeeds when the program has accepted it.
-    Tcp,
 }

@@ -8,6 +8,8 @@ mod findings;
 mod health;
 mod listen;
 mod mistake;
+mod output;
+mod probe;
 mod process;
 mod rollout;
 mod run;

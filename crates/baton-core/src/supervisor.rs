@@ -11,11 +11,13 @@ mod generation;
 mod message;
 mod plan;
 mod report;
+mod said;
 mod slots;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod watchdog;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -26,6 +28,7 @@ pub use plan::{Launch, Plan, Running, Ticket};
 pub use report::{Fact, Reason, Status, TrialState};
 pub use slots::Slot;
 pub use stop::{Urgency, shutdown};
+pub use watchdog::Watchdog;
 
 use crate::backoff::{Backoff, Next};
 use crate::exit::Exit;
@@ -34,6 +37,7 @@ use crate::ids::GenerationId;
 use crate::run::{OnExit, Ready};
 use crate::signal::Signal;
 use crate::units::Millis;
+use crate::words::Words;
 use slots::Slots;
 use stop::Stop;
 use trial::Trial;
@@ -43,6 +47,9 @@ use trial::Trial;
 pub const SETTLE: Millis = Millis::from_secs(1);
 /// A program that asks to be relaunched sooner than this after its launch is crashing in disguise.
 const RELAUNCH_AGE_MIN: Millis = Millis::from_secs(1);
+/// How much longer a start or an end may take than its settings allow, if the program asks for it: a migration,
+/// or a job that must not be cut, and not a program that asks for ever.
+pub const EXTENSION_MAX: Millis = Millis::from_secs(3600);
 /// When to try again to select somebody. The kernel refuses only when it has no memory for it.
 const SELECT_AGAIN: Millis = Millis(100);
 
@@ -60,6 +67,8 @@ pub struct Supervisor {
     has_served: bool,
     trial: Option<Trial>,
     last_trial: Option<(Ticket, TrialState)>,
+    /// What was proven last.
+    proven: Option<Proven>,
     restart: Option<Restart>,
     backoff: Backoff,
     stop: Option<Stop>,
@@ -68,6 +77,13 @@ pub struct Supervisor {
     /// When to select once more what could not be selected.
     select_at: Option<Millis>,
     next_id: u32,
+}
+
+/// What stayed healthy for a whole bake.
+#[derive(Debug, Clone)]
+struct Proven {
+    plan: Arc<Plan>,
+    started_in: Option<Millis>,
 }
 
 /// A launch that waits for its time.
@@ -100,6 +116,7 @@ impl Supervisor {
             has_served: false,
             trial: None,
             last_trial: None,
+            proven: None,
             restart: None,
             backoff: Backoff::new(MAX_RESTARTS_DEFAULT),
             stop: None,
@@ -116,8 +133,9 @@ impl Supervisor {
             Event::Order(order) => self.obey(now, order, &mut out),
             Event::Started(id) => self.on_started(now, id),
             Event::FailedToStart(id, exit) => self.on_exit(now, id, exit, true, &mut out),
-            Event::Ready(id) => self.on_ready(now, id, &mut out),
-            Event::Probed(id, outcome) => self.on_probed(now, id, outcome, &mut out),
+            Event::Said(id, notice) => self.on_said(now, id, notice, &mut out),
+            Event::Probed(id, found) => self.on_probed(now, id, found, &mut out),
+            Event::Examined(id, found) => self.on_examined(id, &found),
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::Emptied(id) => self.on_emptied(now, id, &mut out),
             Event::Quiet(slot) => self.slots.quiet(slot),
@@ -141,12 +159,15 @@ impl Supervisor {
     pub fn status(&self) -> Status {
         let count = |state| self.generations.iter().filter(|g| g.state == state).count();
         let serving = self.serving.and_then(|id| self.find(id));
+        let trial = self.trial.as_ref().filter(|trial| !trial.replaces_the_serving());
         Status {
             serving: serving.filter(|g| g.state == State::Serving).map(|g| g.plan.release),
             healthy: serving.is_some_and(|g| g.state == State::Serving && g.healthy_since.is_some()),
             standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
-            trial: self.trial.as_ref().map(Trial::standing).or_else(|| self.last_trial.clone()),
-            draining: count(State::Draining),
+            said: serving.and_then(|g| g.said.clone()),
+            started_in: serving.and_then(|g| g.started_in),
+            trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
+            draining: count(State::Draining) + count(State::Quiescing),
         }
     }
 
@@ -220,20 +241,7 @@ impl Supervisor {
         }
     }
 
-    fn on_ready(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        let Some(generation) = self.find(id) else { return };
-        let (state, askable) = (generation.state, generation.plan.check.is_some());
-        self.change(id, Change::Ready, out);
-        if state != State::Starting {
-            return;
-        }
-        match (askable, self.find_mut(id)) {
-            (true, Some(generation)) => generation.probe_at = Some(now),
-            (_, _) => self.on_healthy(now, id, out),
-        }
-    }
-
-    fn on_probed(&mut self, now: Millis, id: GenerationId, outcome: Outcome, out: &mut Vec<Command>) {
+    fn on_probed(&mut self, now: Millis, id: GenerationId, found: Result<(), Words>, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         let Some(check) = generation.plan.check.clone() else { return };
         generation.asked = false;
@@ -241,15 +249,18 @@ impl Supervisor {
             return;
         }
         let before = generation.health;
+        let outcome = if found.is_ok() { Outcome::Success } else { Outcome::Failure };
         generation.health = before.fold(&check, outcome);
+        generation.last_failure = found.err();
         generation.probe_at = Some(now + generation.health.wait(&check, generation.age(now)));
         let health = generation.health;
+        let cause = Reason::Unhealthy(generation.last_failure.clone());
         if before == Health::Starting && health != Health::Starting {
-            self.change(id, Change::Ready, out);
+            self.become_ready(now, id, out);
         }
         match health {
             Health::Healthy { .. } if !before.is_healthy() => self.on_healthy(now, id, out),
-            Health::Unhealthy { .. } => self.on_unhealthy(now, id, before.is_healthy(), out),
+            Health::Unhealthy { .. } => self.on_unhealthy(now, id, &cause, before.is_healthy(), out),
             Health::Starting | Health::Answering { .. } | Health::Healthy { .. } => {}
         }
     }
@@ -257,9 +268,15 @@ impl Supervisor {
     /// The generation has just become healthy.
     fn on_healthy(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
+        // Good answers of a program that hangs elsewhere prove nothing.
+        if matches!(generation.watchdog, Watchdog::Starved { .. }) {
+            return;
+        }
+        let age = generation.age(now);
         generation.healthy_since = Some(now);
+        generation.started_in.get_or_insert(age);
         if generation.state == State::Starting {
-            self.change(id, Change::Ready, out);
+            self.become_ready(now, id, out);
         }
         if self.serving == Some(id) {
             self.restart = None;
@@ -272,36 +289,55 @@ impl Supervisor {
         }
     }
 
-    /// One more probe has found the generation unhealthy; `fresh`: it was healthy before.
-    fn on_unhealthy(&mut self, now: Millis, id: GenerationId, fresh: bool, out: &mut Vec<Command>) {
+    /// One more probe or missed sign of life has found the generation unhealthy; `fresh`: it was healthy before.
+    fn on_unhealthy(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        cause: &Reason,
+        fresh: bool,
+        out: &mut Vec<Command>,
+    ) {
         if let Some(generation) = self.find_mut(id) {
             generation.healthy_since = None;
         }
         if self.is_candidate(id) {
-            self.try_failed(now, id, &Reason::Unhealthy, out);
+            self.try_failed(now, id, cause, out);
         } else if self.serving == Some(id) {
-            self.on_serving_unhealthy(now, id, fresh, out);
+            if fresh {
+                // Before anything is done about it.
+                out.push(Command::Examine(id));
+            }
+            self.on_serving_unhealthy(now, id, cause, fresh, out);
         }
     }
 
     /// A hung program is not cut off: the same release is started beside it and takes over when it is healthy.
-    fn on_serving_unhealthy(&mut self, now: Millis, id: GenerationId, fresh: bool, out: &mut Vec<Command>) {
+    fn on_serving_unhealthy(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        cause: &Reason,
+        fresh: bool,
+        out: &mut Vec<Command>,
+    ) {
         if self.standby().is_some() {
-            return self.end_trial(now, &Reason::Unhealthy, out);
+            return self.end_trial(now, cause, out);
         }
-        if self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
-            self.refuse(id, &Reason::Unhealthy, out);
+        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
+        if bakes {
+            self.refuse(id, cause, out);
         }
-        let Some(generation) = self.find(id) else { return };
-        let (plan, healthy_since) = (generation.plan.clone(), generation.healthy_since);
+        let Some(healthy_since) = self.find(id).map(|generation| generation.healthy_since) else { return };
         if self.trial.is_none() && self.restart.is_none() && self.stop.is_none() {
             match self.backoff.next(now, healthy_since) {
                 Next::Restart(wait) => {
-                    out.push(Command::Say(Fact::Restarting(id, Reason::Unhealthy, wait)));
+                    out.push(Command::Say(Fact::Restarting(id, cause.clone(), wait)));
+                    let Some(plan) = self.plan_after(id, !bakes, out) else { return };
                     self.restart = Some(Restart { at: now + wait, plan, ticket: Ticket::Replace });
                 }
                 // It answers somebody, perhaps: leaving it is better than leaving nobody.
-                Next::GiveUp if fresh => out.push(Command::Say(Fact::GivenUp(id, Reason::Unhealthy))),
+                Next::GiveUp if fresh => out.push(Command::Say(Fact::GivenUp(id, cause.clone()))),
                 Next::GiveUp => {}
             }
         }
@@ -309,19 +345,21 @@ impl Supervisor {
 
     fn on_exit(&mut self, now: Millis, id: GenerationId, exit: Exit, empty: bool, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
-        generation.exit = Some(exit.clone());
         let (before, after) = (generation.state, generation.age(now));
-        let cause = Reason::Ended { exit, after };
-        self.change(id, Change::Exited, out);
+        let cause = Reason::Ended { exit: exit.clone(), after };
+        if !self.change(id, Change::Exited, out) {
+            return;
+        }
         if let Some(generation) = self.find_mut(id) {
-            let ending = Ending { since: now, tree_asked: false, killed: false };
+            generation.exit = Some(exit);
+            let ending = Ending::begin(now, &generation.plan.settings);
             generation.ending.get_or_insert(ending);
         }
         // Whatever follows may launch on the same sockets, if nobody holds them any more.
         if empty {
             self.on_emptied(now, id, out);
         } else {
-            self.ask_tree(id, out);
+            self.ask_rest(id, out);
         }
         if self.stop.is_some() {
             self.remember_exit(id, &cause);
@@ -332,6 +370,8 @@ impl Supervisor {
         } else if before == State::Standby {
             out.push(Command::Say(Fact::StandbyLost(id, cause)));
             self.retire(now, id, out);
+        } else if before == State::Quiescing {
+            self.retire(now, id, out);
         }
     }
 
@@ -340,23 +380,28 @@ impl Supervisor {
         if self.standby().is_some() {
             return self.end_trial(now, &cause, out);
         }
-        if self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
+        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
+        if bakes {
             self.refuse(id, &cause, out);
         }
         let Some(generation) = self.find(id).cloned() else { return };
         self.serving = None;
         let asked_for_it = matches!(&cause, Reason::Ended { exit: Exit::Code(code), after }
             if *code == generation.plan.settings.relaunch_exit_code && *after >= RELAUNCH_AGE_MIN);
+        let left = generation.leaving
+            && matches!(cause, Reason::Ended { exit: Exit::Code(0), after } if after >= RELAUNCH_AGE_MIN);
         let next = match generation.plan.settings.on_exit {
             _ if asked_for_it => Next::Restart(Millis::ZERO),
-            OnExit::Restart => self.backoff.next(now, generation.healthy_since),
             OnExit::Exit => Next::GiveUp,
+            OnExit::Restart if left => Next::Restart(Millis::ZERO),
+            OnExit::Restart => self.backoff.next(now, generation.healthy_since),
         };
         match next {
             Next::Restart(wait) => {
-                out.push(Command::Say(Fact::Restarting(id, cause, wait)));
-                self.restart =
-                    Some(Restart { at: now + wait, plan: generation.plan, ticket: Ticket::Restore });
+                let fact = if left { Fact::Left(id, cause) } else { Fact::Restarting(id, cause, wait) };
+                out.push(Command::Say(fact));
+                let Some(plan) = self.plan_after(id, !bakes, out) else { return };
+                self.restart = Some(Restart { at: now + wait, plan, ticket: Ticket::Restore });
             }
             Next::GiveUp => self.give_up(now, id, cause, out),
         }
@@ -400,23 +445,30 @@ impl Supervisor {
             self.try_plan(now, launch, out);
             return self.pass_time(now, out);
         }
+        self.start_what_waited(now, out);
         // Only now: what has ended during this step must still be found above.
         self.generations.retain(|g| g.state != State::Gone);
         self.pass_time_for_stop(now, out);
     }
 
     fn pass_time_for(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        let Some(generation) = self.find(id) else { return };
-        if generation.state == State::Gone {
-            return;
+        if self.find(id).and_then(Generation::watchdog_due).is_some_and(|at| at <= now) {
+            let limit = self.find(id).and_then(|generation| generation.plan.settings.watchdog);
+            self.on_hung(now, id, &Reason::Hung(limit), out);
         }
-        let limit = generation.plan.settings.startup_timeout;
+        if self.find(id).and_then(Generation::quiesced_by).is_some_and(|at| at <= now) {
+            self.retire(now, id, out);
+        }
+        let Some(generation) = self.find(id).filter(|generation| generation.lives()) else { return };
         if generation.ending.is_some() {
             self.pass_time_for_ending(now, id, out);
         } else if generation.settles_at().is_some_and(|at| at <= now) {
             self.on_healthy(now, id, out);
         } else if generation.judged_by().is_some_and(|at| at <= now) {
-            self.on_never_healthy(now, id, &Reason::NotHealthyIn(limit), out);
+            // What it was given in the end, with what it asked for.
+            let limit = generation.judged_by().unwrap_or(now).since(generation.launched);
+            let cause = Reason::NotHealthyIn(limit, generation.last_failure.clone());
+            self.on_never_healthy(now, id, &cause, out);
         } else if generation.probe_due().is_some_and(|at| at <= now) {
             let private = generation.slot != self.serving_slot;
             if let Some(generation) = self.find_mut(id) {
@@ -439,8 +491,10 @@ impl Supervisor {
 
     /// Launches again what failed: on the serving slot if nobody holds it, else as a candidate like any other.
     fn relaunch(&mut self, now: Millis, restart: Restart, out: &mut Vec<Command>) {
-        if self.waits_in_place() {
-            let id = self.launch(now, restart.plan, self.serving_slot, out);
+        let crowded = self.must_be_alone(&restart.plan) && self.generations.iter().any(Generation::lives);
+        if self.waits_in_place() && !crowded {
+            let id = self.add(now, restart.plan, self.serving_slot);
+            self.start(now, id, out);
             self.serving = Some(id);
         } else {
             let launch = Launch { plan: restart.plan, ticket: restart.ticket, bake: Millis::ZERO };
@@ -460,19 +514,29 @@ impl Supervisor {
         self.restart.as_ref().filter(|_| possible).map(|restart| restart.at)
     }
 
-    fn launch(&mut self, now: Millis, plan: Arc<Plan>, slot: Slot, out: &mut Vec<Command>) -> GenerationId {
+    fn add(&mut self, now: Millis, plan: Arc<Plan>, slot: Slot) -> GenerationId {
         let id = GenerationId(self.next_id);
         self.next_id += 1;
-        let others = self.generations.iter().filter(|g| g.state != State::Gone).count();
+        self.generations.push(Generation::new(id, plan, slot, now));
+        id
+    }
+
+    /// Spawns a generation that was added.
+    fn start(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let others = self.generations.iter().filter(|g| g.lives() && g.id != id).count();
+        if !self.change(id, Change::Launched, out) {
+            return;
+        }
+        let Some(generation) = self.find_mut(id) else { return };
+        generation.launched = now;
+        let (plan, slot) = (generation.plan.clone(), generation.slot);
         // Anyone else may leave the group; the one that is launched may, too, once it has been replaced.
         out.push(Command::Spare(others + 1));
         // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
         let private = if slot == self.serving_slot { self.private_slot() } else { slot };
         out.push(Command::Select { serving: self.serving_slot, private });
         out.push(Command::Say(Fact::Launched(id, plan.release)));
-        out.push(Command::Spawn { generation: id, plan: plan.clone(), slot });
-        self.generations.push(Generation::new(id, plan, slot, now));
-        id
+        out.push(Command::Spawn { generation: id, plan, slot });
     }
 
     fn say_serving(&self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
@@ -484,7 +548,7 @@ impl Supervisor {
 
     fn forward(&self, signal: Signal, out: &mut Vec<Command>) {
         let serving = self.serving.and_then(|id| self.find(id)).filter(|g| g.exit.is_none());
-        let only = || self.generations.iter().find(|g| g.exit.is_none());
+        let only = || self.generations.iter().find(|g| g.lives() && g.exit.is_none());
         if let Some(generation) = serving.or_else(only) {
             out.push(Command::Kill { generation: generation.id, signal, scope: Scope::Main });
         }
@@ -502,11 +566,16 @@ impl Supervisor {
         self.generations.iter_mut().find(|g| g.id == id)
     }
 
-    fn change(&mut self, id: GenerationId, change: Change, out: &mut Vec<Command>) {
-        let Some(generation) = self.find_mut(id) else { return };
+    /// Whether the generation has changed.
+    fn change(&mut self, id: GenerationId, change: Change, out: &mut Vec<Command>) -> bool {
+        let Some(generation) = self.find_mut(id) else { return false };
         match generation.state.next(change) {
             Ok(state) => generation.state = state,
-            Err(illegal) => out.push(Command::Say(Fact::Fault(id, illegal))),
+            Err(illegal) => {
+                out.push(Command::Say(Fact::Fault(id, illegal)));
+                return false;
+            }
         }
+        true
     }
 }

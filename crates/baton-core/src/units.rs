@@ -11,6 +11,9 @@ pub enum InvalidQuantity {
     /// Not a duration.
     #[error("{0:?} is not a duration: write whole numbers with units, such as 250ms, 30s, 5m or 1m30s")]
     Duration(String),
+    /// Not a size.
+    #[error("{0:?} is not a size: write a whole number with a unit, such as 512B, 64KiB or 1MiB")]
+    Size(String),
     /// Not a share.
     #[error("{0:?} is not a share: write percent of at most 100%, such as 25% or 0.5%")]
     Share(String),
@@ -88,6 +91,51 @@ impl fmt::Display for Millis {
                 (minutes, 0) => write!(f, "{minutes} min"),
                 (minutes, seconds) => write!(f, "{minutes} min {seconds} s"),
             },
+        }
+    }
+}
+
+/// So many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Bytes(pub u64);
+
+/// The units of sizes, the greatest first. Powers of two only: what `MB` means differs from place to place.
+const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+impl Bytes {
+    /// So many times 1024 bytes.
+    pub const fn from_kib(kib: u64) -> Self {
+        Self(kib * 1024)
+    }
+
+    /// As a number that memory is counted in; the greatest there is when it is more.
+    pub fn in_memory(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for Bytes {
+    type Err = InvalidQuantity;
+
+    /// Reads `512B`, `64KiB`, `1MiB`, `2GiB`.
+    fn from_str(text: &str) -> Result<Self, InvalidQuantity> {
+        size(text).ok_or_else(|| InvalidQuantity::Size(text.to_string()))
+    }
+}
+fn size(text: &str) -> Option<Bytes> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Bytes(number.parse::<u64>().ok()?.checked_mul(*factor)?))
+}
+
+impl fmt::Display for Bytes {
+    /// `512 B`, `64 KiB`, `1.5 MiB`: to a tenth, rounded down.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor;
+        let (name, factor) = SIZE_UNITS.iter().find(fits).copied().unwrap_or(("B", 1));
+        match (self.0 / factor, (self.0 % factor) * 10 / factor) {
+            (whole, 0) => write!(f, "{whole} {name}"),
+            (whole, tenth) => write!(f, "{whole}.{tenth} {name}"),
         }
     }
 }
@@ -239,6 +287,27 @@ mod tests {
             "1ä",
         ] {
             assert!(bad.parse::<Millis>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit_and_shown_with_one() {
+        for (text, bytes, shown) in [
+            ("0B", 0, "0 B"),
+            ("512B", 512, "512 B"),
+            ("64KiB", 65_536, "64 KiB"),
+            ("1536KiB", 1_572_864, "1.5 MiB"),
+            ("1MiB", 1_048_576, "1 MiB"),
+            ("2047MiB", 2_146_435_072, "1.9 GiB"),
+            ("4GiB", 4_294_967_296, "4 GiB"),
+        ] {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)), "{text}");
+            assert_eq!(Bytes(bytes).to_string(), shown);
+        }
+        for bad in
+            ["", "1", "B", "1KB", "1kib", "1 KiB", "+1B", "-1B", "1.5KiB", "1KiB1B", "17179869184GiB", "1ä"]
+        {
+            assert!(bad.parse::<Bytes>().is_err(), "{bad}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! What of its process a program is given: its user, its limits, its priority.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Attributes of a process. What is not set stays as it is in this one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,8 +26,6 @@ pub enum Limit {
     Files,
     /// Processes of the user.
     Processes,
-    /// Bytes of a core dump.
-    Core,
 }
 
 /// A user by its numbers.
@@ -37,6 +37,8 @@ pub struct User {
     pub gid: u32,
     /// Other groups that it is in.
     pub groups: Vec<u32>,
+    /// What it is called and where it is at home, if the system knows it.
+    pub known_as: Option<(OsString, PathBuf)>,
 }
 
 /// The steps that can fail, as they are named in errors.
@@ -96,7 +98,6 @@ impl Limit {
         let number = match self {
             Self::Files => libc::RLIMIT_NOFILE,
             Self::Processes => libc::RLIMIT_NPROC,
-            Self::Core => libc::RLIMIT_CORE,
         };
         number as libc::c_int
     }
@@ -121,16 +122,31 @@ impl User {
     /// the system does not know has the group with the same number, and no others.
     pub fn find(user: &str, group: Option<&str>) -> Result<Self, UserError> {
         let known = known_user(user)?;
-        let number = user.parse::<u32>().ok().map(|uid| (uid, uid, None));
-        let (uid, own, name) = match (known, number) {
-            (Some((uid, gid, name)), _) => (uid, gid, Some(name)),
-            (None, Some(number)) => number,
+        let number = user.parse::<u32>().ok();
+        let (uid, own) = match (&known, number) {
+            (Some(known), _) => (known.uid, known.gid),
+            (None, Some(uid)) => (uid, uid),
             (None, None) => return Err(UserError::NoUser(user.to_owned())),
         };
         let gid = group.map_or(Ok(own), find_group)?;
-        let groups = name.map_or_else(|| vec![gid], |name| groups_of(&name, gid));
-        Ok(Self { uid, gid, groups })
+        let groups = known.as_ref().map_or_else(|| vec![gid], |known| groups_of(&known.name, gid));
+        let known_as = known.map(|known| (OsStr::from_bytes(known.name.as_bytes()).to_owned(), known.home));
+        Ok(Self { uid, gid, groups, known_as })
     }
+
+    /// Whether this process is that user already: then nothing has to be changed, which only root could.
+    pub fn is_us(&self) -> bool {
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        !uid.is_root() && uid.as_raw() == self.uid && gid.as_raw() == self.gid
+    }
+}
+
+/// A user as the system's list has it.
+struct Known {
+    uid: u32,
+    gid: u32,
+    name: CString,
+    home: PathBuf,
 }
 
 /// How large the text of one entry may be: a group of a few thousand members.
@@ -142,7 +158,7 @@ fn text(name: &str) -> Result<CString, UserError> {
     CString::new(name).map_err(|error| UserError::Lookup(name.to_owned(), error.into()))
 }
 
-fn known_user(user: &str) -> Result<Option<(u32, u32, CString)>, UserError> {
+fn known_user(user: &str) -> Result<Option<Known>, UserError> {
     let name = text(user)?;
     let mut entry = MaybeUninit::<libc::passwd>::uninit();
     let mut buffer = vec![0; ENTRY_BYTES];
@@ -156,9 +172,12 @@ fn known_user(user: &str) -> Result<Option<(u32, u32, CString)>, UserError> {
             Err(_) => libc::getpwnam_r(name.as_ptr(), entry, room, ENTRY_BYTES, &raw mut found),
         };
         match (failed, found.as_ref()) {
-            (_, Some(entry)) => {
-                Ok(Some((entry.pw_uid, entry.pw_gid, CStr::from_ptr(entry.pw_name).to_owned())))
-            }
+            (_, Some(entry)) => Ok(Some(Known {
+                uid: entry.pw_uid,
+                gid: entry.pw_gid,
+                name: CStr::from_ptr(entry.pw_name).to_owned(),
+                home: OsStr::from_bytes(CStr::from_ptr(entry.pw_dir).to_bytes()).into(),
+            })),
             // Not found: 0, or one of several others (`man 3 getpwnam`); an image may have no such file at all.
             (0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM, None) => Ok(None),
             (errno, None) => Err(UserError::Lookup(user.to_owned(), io::Error::from_raw_os_error(errno))),
@@ -200,9 +219,11 @@ mod tests {
         let root = User::find("root", None).unwrap();
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(root.groups.contains(&0));
+        assert_eq!(root.known_as, Some(("root".into(), "/root".into())));
         assert_eq!(User::find("0", None).unwrap(), root);
         let unknown = User::find("654321", None).unwrap();
-        assert_eq!(unknown, User { uid: 654_321, gid: 654_321, groups: vec![654_321] });
+        let expected = User { uid: 654_321, gid: 654_321, groups: vec![654_321], known_as: None };
+        assert_eq!(unknown, expected);
         assert_eq!(User::find("654321", Some("root")).unwrap().gid, 0);
         assert_eq!(User::find("root", Some("7")).unwrap().gid, 7);
         assert!(matches!(User::find("no-such-user", None), Err(UserError::NoUser(_))));

@@ -1,5 +1,7 @@
 //! Processes: which there are, how they ended, and signals to them.
 
+pub mod inspect;
+
 use std::io;
 
 use baton_core::exit::Exit;
@@ -163,6 +165,15 @@ pub fn signal_child(pid: i32, signal: Signal) -> io::Result<()> {
         return Ok(());
     };
     match process::kill_process(pid, number) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Kills every process in the group of a child that has not been reaped yet: the group's number is still its own.
+pub fn kill_group(leader: i32) -> io::Result<()> {
+    let Some(leader) = Pid::from_raw(leader) else { return Ok(()) };
+    match process::kill_process_group(leader, process::Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
     }

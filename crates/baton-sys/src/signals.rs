@@ -58,7 +58,12 @@ impl Signals {
             // SAFETY: the buffer is as large as the one record that we ask for.
             let read = unsafe { libc::read(self.fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
             if read < 0 {
-                return Err(io::Error::last_os_error());
+                let error = io::Error::last_os_error();
+                // Rust's handler of SIGSEGV and SIGBUS may run in this thread; the stream must not end by it.
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                return Err(error);
             }
             // SAFETY: a successful read of a signalfd fills whole records.
             let number = unsafe { info.assume_init() }.ssi_signo;

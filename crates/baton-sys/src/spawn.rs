@@ -22,7 +22,8 @@ pub struct Spawn<'a> {
     pub command: &'a [String],
     /// The working directory.
     pub directory: &'a Path,
-    /// The whole environment, without `LISTEN_PID`, which is added when `sockets` is not empty.
+    /// The whole environment, without `LISTEN_PID` and `WATCHDOG_PID`, which only the child knows: the first is
+    /// added when `sockets` is not empty, the other where there is a `WATCHDOG_USEC`.
     pub environment: &'a [(OsString, OsString)],
     /// Descriptors that the program finds at 3, 4, …
     pub sockets: &'a [BorrowedFd<'a>],
@@ -43,9 +44,12 @@ pub enum Stdin<'a> {
     Null,
     /// This descriptor.
     From(BorrowedFd<'a>),
-    /// Ours, which is a terminal: the program stays in our session, and its process group becomes the
-    /// terminal's foreground group, which is the one that reads and gets what is typed to interrupt.
-    Terminal,
+    /// Ours, which is a terminal: the program stays in our session, in a process group of its own.
+    Terminal {
+        /// The group becomes the terminal's foreground group, which is the one that reads and gets what is typed
+        /// to interrupt.
+        foreground: bool,
+    },
 }
 
 /// Why a program could not be started.
@@ -213,17 +217,19 @@ struct Image {
     argv: Vec<*const libc::c_char>,
     environment: Vec<Vec<u8>>,
     envp: Vec<*const libc::c_char>,
-    /// Index in `environment` of the entry whose digits only the child knows.
-    listen_pid: Option<usize>,
+    /// Entries of `environment` whose digits only the child knows: index, and where the digits begin.
+    own_pid: Vec<(usize, usize)>,
     /// From which descriptor to which, targets ascending from 0.
     descriptors: Vec<(RawFd, RawFd)>,
     watch: Option<Watch>,
     attributes: Attributes,
-    on_terminal: bool,
+    /// On the terminal, and whether in its foreground.
+    terminal: Option<bool>,
     _input: OwnedFd,
 }
 
 const LISTEN_PID: &str = "LISTEN_PID=";
+const WATCHDOG_PID: &str = "WATCHDOG_PID=";
 /// A pid has at most 7 digits on Linux (`/proc/sys/kernel/pid_max`); one byte more ends the text.
 const PID_ROOM: usize = 12;
 
@@ -240,11 +246,15 @@ impl Image {
             let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
             environment.push(text(&entry)?.into_bytes_with_nul());
         }
-        let listen_pid = (!what.sockets.is_empty()).then_some(environment.len());
-        if listen_pid.is_some() {
-            let mut entry = LISTEN_PID.as_bytes().to_vec();
-            entry.resize(entry.len() + PID_ROOM, 0);
-            environment.push(entry);
+        let watched = what.environment.iter().any(|(name, _)| name == "WATCHDOG_USEC");
+        let mut own_pid = Vec::new();
+        for (name, wanted) in [(LISTEN_PID, !what.sockets.is_empty()), (WATCHDOG_PID, watched)] {
+            if wanted {
+                own_pid.push((environment.len(), name.len()));
+                let mut entry = name.as_bytes().to_vec();
+                entry.resize(entry.len() + PID_ROOM, 0);
+                environment.push(entry);
+            }
         }
         let open_null = std::fs::File::open("/dev/null");
         let null: OwnedFd = open_null
@@ -253,7 +263,7 @@ impl Image {
         let input = match what.stdin {
             Stdin::Null => null.as_raw_fd(),
             Stdin::From(input) => input.as_raw_fd(),
-            Stdin::Terminal => 0,
+            Stdin::Terminal { .. } => 0,
         };
         let mut descriptors = vec![(input, 0), (what.stdout.as_raw_fd(), 1), (what.stderr.as_raw_fd(), 2)];
         descriptors.extend(what.sockets.iter().map(AsRawFd::as_raw_fd).zip(LISTEN_FDS_START..));
@@ -267,11 +277,14 @@ impl Image {
             argv,
             environment,
             envp,
-            listen_pid,
+            own_pid,
             descriptors,
             watch,
             attributes: what.attributes.clone(),
-            on_terminal: matches!(what.stdin, Stdin::Terminal),
+            terminal: match what.stdin {
+                Stdin::Terminal { foreground } => Some(foreground),
+                Stdin::Null | Stdin::From(_) => None,
+            },
             _input: null,
         })
     }
@@ -298,10 +311,12 @@ impl Image {
         // SAFETY: as for `become_it`: every pointer was prepared before the fork and is still alive.
         unsafe {
             let failed = |step| (step, *libc::__errno_location());
-            if self.on_terminal {
-                // Signals are still blocked, so that a process of the background may do this.
+            if let Some(foreground) = self.terminal {
                 libc::setpgid(0, 0);
-                libc::tcsetpgrp(0, libc::getpid());
+                if foreground {
+                    // Signals are still blocked, so that a process of the background may do this.
+                    libc::tcsetpgrp(0, libc::getpid());
+                }
             } else if libc::setsid() < 0 {
                 return failed(0);
             }
@@ -324,8 +339,12 @@ impl Image {
             if !reset_signals() {
                 return failed(3);
             }
-            if let Some(entry) = self.listen_pid.and_then(|index| self.environment.get_mut(index)) {
-                write_digits(&mut entry[LISTEN_PID.len()..], libc::getpid());
+            for (index, digits) in &self.own_pid {
+                if let Some(room) =
+                    self.environment.get_mut(*index).and_then(|entry| entry.get_mut(*digits..))
+                {
+                    write_digits(room, libc::getpid());
+                }
             }
             libc::execve(self.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             failed(4)

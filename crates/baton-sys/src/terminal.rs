@@ -9,23 +9,35 @@ use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_g
 use rustix::stdio::stdin;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
-/// Whether our standard input is the terminal that controls this session.
-pub fn is_ours() -> bool {
-    tcgetpgrp(stdin()).is_ok()
+/// The process group in the foreground of the terminal that is our standard input and controls our session;
+/// nothing, where there is none.
+pub fn foreground() -> Option<i32> {
+    tcgetpgrp(stdin()).ok().map(|group| group.as_raw_nonzero().get())
+}
+
+/// Our own process group.
+pub fn own_group() -> i32 {
+    getpgrp().as_raw_nonzero().get()
+}
+
+/// Puts a process group of our session in the foreground: what is typed is for it.
+pub fn give_to(group: i32) -> io::Result<()> {
+    let Some(group) = Pid::from_raw(group) else { return Ok(()) };
+    Ok(tcsetpgrp(stdin(), group)?)
 }
 
 /// The program has been stopped, by Ctrl-Z mostly: takes the terminal back and stops this process too, so that the
 /// shell sees its job stop. A process 1 cannot be stopped; there the program is resumed by `SIGCONT`.
 pub fn stop_too() -> io::Result<()> {
-    tcsetpgrp(stdin(), getpgrp())?;
+    give_to(own_group())?;
     Ok(kill_process(getpid(), Signal::STOP)?)
 }
 
 /// This process was resumed: so is the program with this process group, in the foreground if we are.
 pub fn resume(group: i32) -> io::Result<()> {
-    let Some(group) = Pid::from_raw(group) else { return Ok(()) };
-    if tcgetpgrp(stdin())? == getpgrp() {
-        tcsetpgrp(stdin(), group)?;
+    if foreground() == Some(own_group()) {
+        give_to(group)?;
     }
+    let Some(group) = Pid::from_raw(group) else { return Ok(()) };
     Ok(kill_process_group(group, Signal::CONT)?)
 }

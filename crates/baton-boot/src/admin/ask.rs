@@ -31,11 +31,10 @@ pub fn ask(request: Request, pid: Option<u32>) -> Result<serde_json::Value, AskE
         Some(pid) => pid,
         None => only_one(request)?,
     };
-    let connected = address(pid).and_then(|address| UnixStream::connect_addr(&address));
-    let mut stream = connected.map_err(|error| AskError::NotThere(pid, error))?;
+    let mut stream = reach(pid).map_err(|error| AskError::NotThere(pid, error))?;
     let mut text = String::new();
     let talk = |stream: &mut UnixStream, text: &mut String| {
-        stream.write_all(format!("{}\n", request.word()).as_bytes())?;
+        stream.write_all(format!("{}\n", request.line()).as_bytes())?;
         stream.read_to_string(text)
     };
     talk(&mut stream, &mut text).map_err(AskError::Lost)?;
@@ -47,10 +46,21 @@ pub fn ask(request: Request, pid: Option<u32>) -> Result<serde_json::Value, AskE
     }
 }
 
+/// A connection to the bootloader with this pid. Anybody can take a name, but not a pid.
+fn reach(pid: u32) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect_addr(&address(pid)?)?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_nonzero().get();
+    if u32::try_from(peer) == Ok(pid) {
+        return Ok(stream);
+    }
+    Err(io::Error::other(format!("its socket belongs to process {peer}")))
+}
+
 /// The only bootloader here; where there are several, the one that is the container's first process.
 fn only_one(request: Request) -> Result<u32, AskError> {
     let table = std::fs::read_to_string("/proc/net/unix").map_err(AskError::Lost)?;
-    let pids = pids(&table, &prefix().map_err(AskError::Lost)?);
+    let mut pids = pids(&table, &prefix().map_err(AskError::Lost)?);
+    pids.retain(|pid| reach(*pid).is_ok());
     match pids.as_slice() {
         [] => Err(AskError::Nobody),
         [pid] => Ok(*pid),

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Request, address};
 
-/// The longest request: one word.
+/// The longest request: a word and a number.
 const REQUEST_BYTES_MAX: u64 = 64;
 /// How long a client may take to say what it wants, and to take in the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,8 +60,8 @@ async fn answer_to(client: &mut UnixStream, asked: &mpsc::UnboundedSender<Asked>
     let mut line = String::new();
     let mut reader = BufReader::new(client.take(REQUEST_BYTES_MAX));
     let read = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
-    let Some(request) = Request::named(line.trim_end()).filter(|_| matches!(read, Ok(Ok(_)))) else {
-        return refused("not understood: send \"status\" or \"reload\" and a newline");
+    let Some(request) = Request::of_line(line.trim_end()).filter(|_| matches!(read, Ok(Ok(_)))) else {
+        return refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline");
     };
     let (answer, answered) = oneshot::channel();
     // The loop may end before it answers.

@@ -8,9 +8,14 @@ use serde_json::Value;
 fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => readable(text),
         other => other.to_string(),
     }
+}
+
+/// A text that cannot drive a terminal.
+fn readable(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
 }
 
 /// How long, to the largest unit that fits.
@@ -64,6 +69,17 @@ pub fn status(answer: &Value) -> String {
     text
 }
 
+/// Lines of output, each with who wrote it when.
+pub fn logs(answer: &Value) -> String {
+    let lines = answer["lines"].as_array().cloned().unwrap_or_default();
+    let line = |line: &Value| {
+        let [time, generation, stream, text] =
+            ["time", "generation", "stream", "line"].map(|name| word(&line[name]));
+        format!("{time} {generation} {stream} {text}\n")
+    };
+    lines.iter().map(line).collect()
+}
+
 /// How a reload ended.
 pub fn reload(answer: &Value) -> String {
     format!("reload: {}\n", trial(answer))
@@ -72,7 +88,7 @@ pub fn reload(answer: &Value) -> String {
 fn trial(answer: &Value) -> String {
     let state = word(&answer["state"]);
     match answer["detail"].as_str() {
-        Some(detail) => format!("{state}: {detail}"),
+        Some(detail) => format!("{state}: {}", readable(detail)),
         None => state,
     }
 }

@@ -1,8 +1,10 @@
 //! How everything stands, as the admin socket tells it.
 
 use baton_core::ids::GenerationId;
+use baton_core::output::ring::Line;
 use baton_core::supervisor::{Generation, State, Supervisor, TrialState};
 use baton_core::units::Millis;
+use baton_core::words::Words;
 use baton_sys::memory::Usage;
 use serde_json::{Value, json};
 
@@ -57,16 +59,21 @@ fn one(now: Millis, generation: &Generation, outside: Outside) -> Value {
         "healthy": generation.healthy_since.is_some(),
         "pid": outside.pid,
         "age_ms": generation.age(now).0,
+        "started_in_ms": generation.started_in.map(|took| took.0),
+        "status": generation.said.as_ref().map(Words::as_str),
+        "last_failure": generation.last_failure.as_ref().map(Words::as_str),
     })
 }
 
 /// The word for a state, as the glossary has it.
 fn state(state: State) -> &'static str {
     match state {
+        State::Waiting => "waiting",
         State::Starting => "starting",
         State::Probing => "probing",
         State::Serving => "serving",
         State::Standby => "standby",
+        State::Quiescing => "quiescing",
         State::Draining => "draining",
         State::Gone => "gone",
     }
@@ -83,4 +90,17 @@ pub fn standing(trial: &TrialState) -> Value {
             json!({ "state": "refused", "cause": cause.to_string(), "detail": detail })
         }
     }
+}
+
+/// Lines of output. What is no text is shown as well as it can be.
+pub fn logs(lines: &[Line]) -> Value {
+    let line = |line: &Line| {
+        json!({
+            "time": line.time.to_string(),
+            "generation": line.generation.0,
+            "stream": line.stream.name(),
+            "line": String::from_utf8_lossy(&line.bytes),
+        })
+    };
+    json!({ "lines": lines.iter().map(line).collect::<Vec<Value>>() })
 }

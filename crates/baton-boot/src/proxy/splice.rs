@@ -11,6 +11,8 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::forwarding::Forwarding;
+
 /// How much is moved at once: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
 /// How many empty pipes are kept: as many as are busy at one moment on a busy machine. Connections that stand
@@ -48,8 +50,13 @@ impl Pipes {
 /// Moves bytes both ways until both sides have ended. An end of one side is passed on while the other goes on;
 /// a reset of one side resets the other.
 pub async fn both_ways(pipes: &Pipes, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    let answers = Forwarding::begin();
     let there = one_way(pipes, client, server);
-    let back = one_way(pipes, server, client);
+    let back = async {
+        let ended = one_way(pipes, server, client).await;
+        drop(answers);
+        ended
+    };
     let moved = tokio::try_join!(there, back).map(|((), ())| ());
     if moved.is_err() {
         for side in [client, server] {

@@ -56,10 +56,65 @@ fn a_rollout_goes_from_behind_to_proven() {
     member.step(Millis(3), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proving)));
     assert_eq!(member.report().standing, Standing::Proving);
     member.step(Millis(4), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proven)));
-    assert_eq!(member.report().standing, Standing::Granted, "not before it is written down");
+    assert_eq!(member.report().standing, Standing::Proving, "not before it is written down");
     member.step(Millis(5), Input::Committed(NEW, Epoch(2)));
     let report = member.report();
     assert_eq!((report.standing, report.attempts, report.relapses), (Standing::Proven, 1, 0));
+}
+
+#[test]
+fn a_member_never_stands_further_back_than_before_on_its_way_to_proven() {
+    let on_trial = |trial, release| Input::Stands(with_trial(&serving(release), 2, trial));
+    let halt = wish(3, Purpose::Halt, NEW);
+    let baked = || on_trial(TrialState::Proven, NEW);
+    let committed = || Input::Committed(NEW, Epoch(2));
+    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    let tables = [
+        vec![(baked(), Standing::Proving), (committed(), Standing::Proven)],
+        vec![(committed(), Standing::Proving), (baked(), Standing::Proven)],
+        vec![
+            (Input::Wish(halt), Standing::Proving),
+            (Input::Remembered(halt.seen), Standing::Proving),
+            (baked(), Standing::Proving),
+            (committed(), Standing::Proven),
+        ],
+        vec![
+            (baked(), Standing::Proving),
+            (Input::Wish(halt), Standing::Proving),
+            (Input::Remembered(halt.seen), Standing::Proving),
+            (committed(), Standing::Proven),
+        ],
+        vec![
+            (baked(), Standing::Proving),
+            (Input::NotCommitted(NEW, refusal.clone()), Standing::Refused(refusal)),
+        ],
+    ];
+    for table in tables {
+        let mut member = staged();
+        let way_in = [
+            (grant(2), Standing::Granted),
+            (on_trial(TrialState::Trying, OLD), Standing::Trying),
+            (on_trial(TrialState::Proving, NEW), Standing::Proving),
+        ];
+        for (input, standing) in way_in.into_iter().chain(table) {
+            member.step(Millis(1), input.clone());
+            assert_eq!(member.report().standing, standing, "{input:?}");
+        }
+    }
+}
+
+#[test]
+fn what_baked_for_another_release_does_not_count() {
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    member.step(Millis(1), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proven)));
+    let back = wish(3, Purpose::Rollback, OLD);
+    member.step(Millis(2), Input::Wish(back));
+    member.step(Millis(2), Input::Remembered(back.seen));
+    member.step(Millis(3), Input::Committed(NEW, Epoch(2)));
+    assert_eq!(member.report().standing, Standing::Behind);
+    member.step(Millis(3), Input::Staged(OLD));
+    assert_eq!(member.report().standing, Standing::Staged);
 }
 
 #[test]

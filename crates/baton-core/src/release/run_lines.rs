@@ -4,10 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::lines::{Lines, quote};
-use super::process_lines;
+use super::lines::{Lines, Words, quote};
 use super::text::{Fault, ManifestError};
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Proxy, Ready, RunSettings, Stdin};
+use super::{health_lines, output_lines, process_lines};
+use crate::run::{Handover, HealthCheck, Listen, OnExit, Proxy, Ready, RunSettings, Stdin};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -26,10 +26,14 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         drain,
         stop_tree_after,
         stop_signal,
+        quiesce_signal,
+        quiesce,
+        watchdog,
         on_exit,
         max_restarts,
         relaunch_exit_code,
         process,
+        output,
         env,
     } = run;
     let mut lines = Vec::new();
@@ -38,15 +42,19 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.extend(listen.iter().map(|listen| ("run.listen", listen_value(listen))));
     lines.push(("run.overlap", (if *overlap { "yes" } else { "no" }).to_string()));
     lines.push(("run.ready", ready_word(*ready).to_string()));
-    lines.extend(health.iter().flat_map(health_lines));
+    lines.extend(health.iter().flat_map(health_lines::write));
     lines.push(("run.startup_timeout", startup_timeout.0.to_string()));
     lines.push(("run.drain", drain.0.to_string()));
     lines.extend(stop_tree_after.map(|after| ("run.stop_tree_after", after.0.to_string())));
     lines.push(("run.stop_signal", stop_signal.number().to_string()));
+    lines.extend(quiesce_signal.map(|signal| ("run.quiesce_signal", signal.number().to_string())));
+    lines.extend(quiesce.map(|limit| ("run.quiesce", limit.0.to_string())));
+    lines.extend(watchdog.map(|limit| ("run.watchdog", limit.0.to_string())));
     lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
     lines.push(("run.max_restarts", max_restarts.to_string()));
     lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
     lines.extend(process_lines::write(process));
+    lines.extend(output_lines::write(output));
     lines.extend(env.iter().map(|(name, value)| ("run.env", format!("{} {}", quote(name), quote(value)))));
     lines
 }
@@ -58,15 +66,19 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         listen: read_listen(lines)?,
         overlap: read_word(lines, "run.overlap", &YES_NO)?,
         ready: read_word(lines, "run.ready", &READY)?,
-        health: read_health(lines)?,
+        health: health_lines::read(lines)?,
         startup_timeout: Millis(read_value(lines, "run.startup_timeout")?),
         drain: Millis(read_value(lines, "run.drain")?),
-        stop_tree_after: read_stop_tree_after(lines)?,
+        stop_tree_after: read_optional_time(lines, "run.stop_tree_after")?,
         stop_signal: read_signal(lines)?,
+        quiesce_signal: read_quiesce_signal(lines)?,
+        quiesce: read_optional_time(lines, "run.quiesce")?,
+        watchdog: read_optional_time(lines, "run.watchdog")?,
         on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
         max_restarts: read_value(lines, "run.max_restarts")?,
         relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,
         process: process_lines::read(lines)?,
+        output: output_lines::read(lines)?,
         env: read_env(lines)?,
     })
 }
@@ -85,7 +97,7 @@ pub(super) fn check(run: &RunSettings) -> Result<(), Fault> {
         return Err(refused("run.stdin", "there is no listener of that name"));
     }
     match &run.health {
-        Some(health) if !names.contains(&health.listener.as_str()) => {
+        Some(HealthCheck { listener: Some(listener), .. }) if !names.contains(&listener.as_str()) => {
             Err(refused("run.health.listener", "there is no listener of that name"))
         }
         Some(_) | None => Ok(()),
@@ -126,22 +138,6 @@ fn listen_value(listen: &Listen) -> String {
         }
     };
     format!("{} {address} {} {backlog}{more}", quote(name), handover.word())
-}
-
-fn health_lines(health: &HealthCheck) -> Vec<(&'static str, String)> {
-    let HealthCheck { probe, listener, interval, timeout, failures, successes } = health;
-    let probe = match probe {
-        Probe::Http { path } => format!("http {}", quote(path)),
-        Probe::Tcp => "tcp".to_string(),
-    };
-    Vec::from([
-        ("run.health.probe", probe),
-        ("run.health.listener", quote(listener)),
-        ("run.health.interval", interval.0.to_string()),
-        ("run.health.timeout", timeout.0.to_string()),
-        ("run.health.failures", failures.to_string()),
-        ("run.health.successes", successes.to_string()),
-    ])
 }
 
 fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, ManifestError> {
@@ -189,37 +185,8 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
     Ok(listen)
 }
 
-fn read_health(lines: &mut Lines<'_>) -> Result<Option<HealthCheck>, ManifestError> {
-    const KEY: &str = "run.health.probe";
-    let Some(mut words) = lines.take(KEY)? else {
-        return Ok(None);
-    };
-    let probe = match words.one_of(&[("http", true), ("tcp", false)])? {
-        true => Probe::Http { path: words.quoted()? },
-        false => Probe::Tcp,
-    };
-    words.end()?;
-    if let Probe::Http { path } = &probe
-        && (!path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()))
-    {
-        let why = "a path starts with `/` and has printable ASCII characters only";
-        return Err(words.fault(refused(KEY, why)));
-    }
-    let mut words = lines.expect("run.health.listener")?;
-    let listener = words.quoted()?;
-    words.end()?;
-    Ok(Some(HealthCheck {
-        probe,
-        listener,
-        interval: Millis(read_value(lines, "run.health.interval")?),
-        timeout: Millis(read_value(lines, "run.health.timeout")?),
-        failures: read_value(lines, "run.health.failures")?,
-        successes: read_value(lines, "run.health.successes")?,
-    }))
-}
-
-fn read_stop_tree_after(lines: &mut Lines<'_>) -> Result<Option<Millis>, ManifestError> {
-    let Some(mut words) = lines.take("run.stop_tree_after")? else {
+fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>, ManifestError> {
+    let Some(mut words) = lines.take(key)? else {
         return Ok(None);
     };
     let after = words.value("a number")?;
@@ -229,10 +196,18 @@ fn read_stop_tree_after(lines: &mut Lines<'_>) -> Result<Option<Millis>, Manifes
 
 fn read_signal(lines: &mut Lines<'_>) -> Result<Signal, ManifestError> {
     const KEY: &str = "run.stop_signal";
-    let mut words = lines.expect(KEY)?;
+    signal(KEY, lines.expect(KEY)?)
+}
+
+fn read_quiesce_signal(lines: &mut Lines<'_>) -> Result<Option<Signal>, ManifestError> {
+    const KEY: &str = "run.quiesce_signal";
+    lines.take(KEY)?.map(|words| signal(KEY, words)).transpose()
+}
+
+fn signal(key: &'static str, mut words: Words<'_>) -> Result<Signal, ManifestError> {
     let number = words.value("a number")?;
     words.end()?;
-    Signal::from_number(number).ok_or_else(|| words.fault(refused(KEY, "signals are 1 to 64")))
+    Signal::from_number(number).ok_or_else(|| words.fault(refused(key, "signals are 1 to 64")))
 }
 
 fn read_env(lines: &mut Lines<'_>) -> Result<Vec<(String, String)>, ManifestError> {
@@ -264,7 +239,7 @@ fn read_word<T: Copy>(
     Ok(value)
 }
 
-fn read_value<T>(lines: &mut Lines<'_>, key: &'static str) -> Result<T, ManifestError>
+pub(super) fn read_value<T>(lines: &mut Lines<'_>, key: &'static str) -> Result<T, ManifestError>
 where
     T: core::str::FromStr + core::fmt::Display,
 {

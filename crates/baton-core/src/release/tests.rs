@@ -10,9 +10,12 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Probe, Process, Proxy, Ready, Stdin};
+use crate::run::{
+    Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
+};
+use crate::run::{StatusRange, Stdin};
 use crate::signal::Signal;
-use crate::units::Millis;
+use crate::units::{Bytes, Millis};
 
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{0,6}", "[^\\x00]{0,8}", "[\"\\\\\n\t ]{0,4}"]
@@ -44,17 +47,37 @@ fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     })
 }
 
+fn any_http() -> impl Strategy<Value = HttpProbe> {
+    let status =
+        (100u16..=599, 100u16..=599).prop_map(|(a, b)| StatusRange::new(a.min(b), a.max(b)).unwrap());
+    let status = prop_oneof![Just(Vec::from([StatusRange::DEFAULT])), vec(status, 1..4)];
+    let headers = btree_map("[A-Za-z-]{1,5}", "[ -~]{0,6}", 0..3);
+    let more = (prop::option::of("[a-z.]{1,9}"), prop::option::of(any_text()));
+    ("/[!-~]{0,9}", status, headers, more).prop_map(|(path, status, headers, (host, body))| HttpProbe {
+        path,
+        status,
+        headers: headers.into_iter().collect(),
+        host,
+        body,
+    })
+}
+
 fn any_health(listen: &[Listen]) -> BoxedStrategy<Option<HealthCheck>> {
     if listen.is_empty() {
         return Just(None).boxed();
     }
     let names: Vec<String> = listen.iter().map(|listen| listen.name.clone()).collect();
-    let probe = prop_oneof![Just(Probe::Tcp), "/[!-~]{0,9}".prop_map(|path| Probe::Http { path })];
+    let probe = prop_oneof![
+        Just(Probe::Tcp),
+        any_http().prop_map(Probe::Http),
+        any_text().prop_map(|service| Probe::Grpc { service }),
+        any_command().prop_map(|command| Probe::Exec { command }),
+    ];
     let numbers = any::<(u64, u64, u32, u32)>();
     let health = (probe, prop::sample::select(names), numbers);
     let health = health.prop_map(|(probe, listener, (interval, timeout, failures, successes))| HealthCheck {
+        listener: probe.connects().then_some(listener),
         probe,
-        listener,
         interval: Millis(interval),
         timeout: Millis(timeout),
         failures,
@@ -79,13 +102,23 @@ fn any_process() -> impl Strategy<Value = Process> {
     })
 }
 
+fn any_output() -> impl Strategy<Value = Output> {
+    let default = Output::default();
+    let format = prop::sample::select(Vec::from([Format::Raw, Format::Json, Format::Inherit]));
+    let line_max = prop_oneof![Just(default.line_max), any::<u64>().prop_map(Bytes)];
+    let stall = prop_oneof![Just(default.stall), any::<u64>().prop_map(Millis)];
+    (format, line_max, stall).prop_map(|(format, line_max, stall)| Output { format, line_max, stall })
+}
+
 fn any_run() -> impl Strategy<Value = RunSettings> {
     let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
     let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
+    let worker = (prop::option::of(1..=64_i32), any::<(Option<u64>, Option<u64>)>());
     let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
-    (any_command(), with_health, words, numbers, any_process(), env).prop_map(
-        |(command, (health, listen), words, numbers, process, env)| {
+    (any_command(), with_health, words, (numbers, worker), (env, any_output(), any_process())).prop_map(
+        |(command, (health, listen), words, (numbers, worker), (env, output, process))| {
+            let (quiesce_signal, (quiesce, watchdog)) = worker;
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
             RunSettings {
@@ -98,10 +131,14 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 drain: Millis(drain),
                 stop_tree_after: tree.map(Millis),
                 stop_signal: Signal::from_number(signal).unwrap(),
+                quiesce_signal: quiesce_signal.and_then(Signal::from_number),
+                quiesce: quiesce.map(Millis),
+                watchdog: watchdog.map(Millis),
                 on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
                 max_restarts,
                 relaunch_exit_code,
                 process,
+                output,
                 env: env.into_iter().collect(),
             }
         },
@@ -265,6 +302,15 @@ exec 0 tool
     assert_eq!(manifest.to_text(), text);
     assert_eq!(Manifest::parse(text), Ok(manifest.clone()));
     assert_eq!(manifest.id(), id_of(text));
+
+    // What has no line is at its default, and only what is not has one.
+    let mut spoken = manifest.clone();
+    spoken.run.output = Output { format: Format::Json, line_max: Bytes::from_kib(16), stall: Millis(250) };
+    let lines = "run.output.format json\nrun.output.line_max 16384\nrun.output.stall 250\nrun.env ";
+    assert_eq!(spoken.to_text(), text.replace("run.env ", lines));
+    let needless = text.replace("run.env ", "run.output.stall 1000\nrun.env ");
+    let refused = Manifest::parse(&needless).unwrap_err();
+    assert!(matches!(refused.what, Fault::Setting { key: "run.output.stall", .. }), "{refused}");
 
     let mut next = manifest.clone();
     next.run.drain = Millis(5000);

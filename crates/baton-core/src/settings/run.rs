@@ -3,13 +3,19 @@
 use alloc::format;
 use alloc::string::String;
 
+use toml::de::DeValue;
+
+use super::findings::Wrong;
 use super::table::Table;
-use super::{health, listen, process, value};
+use super::{health, listen, output, process, value};
 use crate::placeholder;
 use crate::run::{OnExit, Ready, RunSettings};
+use crate::units::Millis;
 
 /// More restarts than this within the window cannot happen: the waits between them are too long.
 const MAX_RESTARTS_MAX: u32 = 1000;
+/// A shorter watchdog bites programs that are well, on a machine that is busy.
+const WATCHDOG_MIN: Millis = Millis(500);
 
 /// What to do about a placeholder of no use.
 pub(super) const NAME_LISTENER: &str = "name a listener of run.listen: {port:http} or {fd:http}";
@@ -32,7 +38,10 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     }
     read_overlap(table, &mut run);
     process::read(table, &mut run.process, &run.listen);
+    read_quiesce(table, &mut run);
+    table.set("watchdog", &mut run.watchdog, |value| watchdog(value).map(Some));
     table.table("health", |health| health::read(health, &mut run));
+    table.table("output", |table| output::read(table, &mut run.output));
 
     report_placeholders(table, &run);
     report_late_tree_stop(table, &run);
@@ -73,17 +82,38 @@ fn read_command(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     }
 }
 
+fn watchdog(value: &DeValue<'_>) -> Result<Millis, Wrong> {
+    match value::duration(value)? {
+        short if short < WATCHDOG_MIN => {
+            Err(Wrong::new(format!("is {short}"), format!("write at least {WATCHDOG_MIN}")))
+        }
+        limit => Ok(limit),
+    }
+}
+
+fn read_quiesce(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    table.set("quiesce_signal", &mut run.quiesce_signal, |value| value::stop_signal(value).map(Some));
+    table.set("quiesce", &mut run.quiesce, |value| value::duration(value).map(Some));
+    if !run.listen.is_empty() {
+        for key in ["quiesce_signal", "quiesce"] {
+            if table.has(key) {
+                let fix = "leave it out: no new connection comes anyway";
+                table.wrong(key, "is for programs without run.listen", fix);
+            }
+        }
+        (run.quiesce_signal, run.quiesce) = (None, None);
+    } else if run.quiesce_signal.is_none() && table.has("quiesce") && !table.has("quiesce_signal") {
+        table.wrong(
+            "quiesce",
+            "needs a signal that asks for it",
+            "write quiesce_signal = \"USR1\", for example",
+        );
+    }
+}
+
 fn read_overlap(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     table.set("overlap", &mut run.overlap, value::boolean);
     if run.listen.is_empty() {
-        if !run.overlap {
-            table.wrong(
-                "overlap",
-                "cannot be false yet",
-                "leave it out: the new generation starts beside the old one, which is stopped when it is ready",
-            );
-            run.overlap = true;
-        }
         return;
     }
     if table.has("overlap") {

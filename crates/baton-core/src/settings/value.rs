@@ -12,10 +12,11 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::findings::Wrong;
 use crate::ids::{FlavorName, NAME_BYTES_MAX, ServiceName, valid_name};
 use crate::signal::Signal;
-use crate::units::{Millis, Share};
+use crate::units::{Bytes, Millis, Share};
 
 const DURATION_FORM: &str =
     "write whole numbers with units, in quotes, such as \"30s\", \"250ms\" or \"1m30s\"";
+const SIZE_FORM: &str = "write a whole number with a unit, in quotes, such as \"64KiB\" or \"1MiB\"";
 const SHARE_FORM: &str = "write percent of at most 100%, in quotes, such as \"25%\" or \"0.5%\"";
 
 /// A longer duration than a day is taken for a mistake of the unit.
@@ -23,7 +24,7 @@ const DURATION_MAX: Millis = Millis::from_secs(24 * 3600);
 
 /// Environment variables that the bootloader sets itself, and prefixes of such.
 const OWN_ENV: [&str; 2] = ["PORT", "NOTIFY_SOCKET"];
-const OWN_ENV_PREFIXES: [&str; 2] = ["BATON_", "LISTEN_"];
+const OWN_ENV_PREFIXES: [&str; 3] = ["BATON_", "LISTEN_", "WATCHDOG_"];
 
 /// Any text that can be handed to a program.
 pub(super) fn text(value: &DeValue<'_>) -> Result<String, Wrong> {
@@ -92,6 +93,22 @@ pub(super) fn some_time(value: &DeValue<'_>) -> Result<Millis, Wrong> {
     match duration(value)? {
         Millis::ZERO => Err(Wrong::new("is no time at all", "write at least 1ms")),
         duration => Ok(duration),
+    }
+}
+
+/// A size within a range.
+pub(super) fn size(range: RangeInclusive<Bytes>) -> impl Fn(&DeValue<'_>) -> Result<Bytes, Wrong> {
+    move |value| {
+        let text = string(value, SIZE_FORM)?;
+        match text.parse::<Bytes>() {
+            Ok(size) if range.contains(&size) => Ok(size),
+            Ok(_) => {
+                let typed = |size: &Bytes| format!("{size}").replace(' ', "");
+                let fix = format!("write a size from {} to {}", typed(range.start()), typed(range.end()));
+                Err(Wrong::new(format!("is {text:?}"), fix))
+            }
+            Err(_) => Err(Wrong::new(format!("is {text:?}"), SIZE_FORM)),
+        }
     }
 }
 

@@ -4,14 +4,19 @@ use alloc::sync::Arc;
 
 use super::plan::Plan;
 use super::slots::Slot;
+use super::watchdog::Watchdog;
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::ids::GenerationId;
+use crate::run::RunSettings;
 use crate::units::Millis;
+use crate::words::Words;
 
 /// The state of a generation. It changes in [`State::next`] and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
+    /// Not spawned yet: it must be alone, and others are still there.
+    Waiting,
     /// Spawned and not ready.
     Starting,
     /// Ready and being judged.
@@ -20,6 +25,8 @@ pub enum State {
     Serving,
     /// Alive, gets no new connections, can be handed back to at once.
     Standby,
+    /// Asked to take no new work: finishing what it has, with the time that takes.
+    Quiescing,
     /// Asked to stop, or without its main process: finishing.
     Draining,
     /// No process of it is left.
@@ -29,6 +36,8 @@ pub enum State {
 /// What can happen to a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
+    /// It is spawned.
+    Launched,
     /// It said that it is ready, or answered its first probe.
     Ready,
     /// It was judged healthy and serves from now on.
@@ -37,6 +46,8 @@ pub enum Change {
     Displaced,
     /// It serves again.
     HandedBack,
+    /// Its successor serves; it is asked to take no new work.
+    Quiesced,
     /// It is asked to stop.
     Retired,
     /// Its main process has ended.
@@ -58,22 +69,31 @@ pub struct Illegal {
 impl State {
     /// The state after a change.
     pub fn next(self, change: Change) -> Result<Self, Illegal> {
-        use Change::{Displaced, Emptied, Exited, HandedBack, Promoted, Ready, Retired};
-        use State::{Draining, Gone, Probing, Serving, Standby, Starting};
+        use Change::{Displaced, Emptied, Exited, HandedBack, Launched, Promoted, Quiesced, Ready, Retired};
+        use State::{Draining, Gone, Probing, Quiescing, Serving, Standby, Starting, Waiting};
         match (self, change) {
+            (Waiting, Launched) => Ok(Starting),
             (Starting, Ready) => Ok(Probing),
             // Ready may be said again at any time: by notify after the first probe, or after a reload of its own.
-            (Probing | Serving | Standby | Draining, Ready) => Ok(self),
+            (Probing | Serving | Standby | Quiescing | Draining, Ready) => Ok(self),
             (Probing, Promoted) => Ok(Serving),
             (Serving, Displaced) => Ok(Standby),
             (Standby, HandedBack) => Ok(Serving),
-            (Starting | Probing | Serving | Standby | Draining, Retired | Exited) => Ok(Draining),
+            (Serving, Quiesced) => Ok(Quiescing),
+            // Nothing of it was ever there.
+            (Waiting, Retired) => Ok(Gone),
+            (Starting | Probing | Serving | Standby | Quiescing | Draining, Retired | Exited) => Ok(Draining),
             (Starting | Draining, Emptied) => Ok(Gone),
-            (Gone, Ready | Promoted | Displaced | HandedBack | Retired | Exited | Emptied)
-            | (Starting | Serving | Standby | Draining, Promoted)
-            | (Starting | Probing | Standby | Draining, Displaced)
-            | (Starting | Probing | Serving | Draining, HandedBack)
-            | (Probing | Serving | Standby, Emptied) => Err(Illegal { state: self, change }),
+            (
+                Gone,
+                Launched | Ready | Promoted | Displaced | HandedBack | Quiesced | Retired | Exited | Emptied,
+            )
+            | (Waiting, Ready | Promoted | Displaced | HandedBack | Quiesced | Exited | Emptied)
+            | (Starting | Probing | Serving | Standby | Quiescing | Draining, Launched)
+            | (Starting | Serving | Standby | Quiescing | Draining, Promoted)
+            | (Starting | Probing | Standby | Quiescing | Draining, Displaced | Quiesced)
+            | (Starting | Probing | Serving | Quiescing | Draining, HandedBack)
+            | (Probing | Serving | Standby | Quiescing, Emptied) => Err(Illegal { state: self, change }),
         }
     }
 }
@@ -83,11 +103,36 @@ impl State {
 pub struct Ending {
     /// When it was asked to stop, or lost its main process.
     pub since: Millis,
+    /// When everything left is killed.
+    pub kill_at: Millis,
+    /// What its main process does was looked at, for whoever wants to know why it took so long.
+    pub examined: bool,
     /// What the main process left has been asked to stop too.
     pub tree_asked: bool,
     /// Everything left has been killed.
     pub killed: bool,
 }
+
+impl Ending {
+    pub(super) fn begin(now: Millis, settings: &RunSettings) -> Self {
+        let kill_at = now + settings.drain;
+        Self { since: now, kill_at, examined: false, tree_asked: false, killed: false }
+    }
+}
+
+/// What comes next for a generation that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndingStep {
+    /// What the main process left is asked to stop.
+    AskTree,
+    /// It does not end: what it does is looked at.
+    Examine,
+    /// Everything left is killed.
+    Kill,
+}
+
+/// How long before it is killed a program that does not end is looked at: longer than that takes.
+const EXAMINE_BEFORE: Millis = Millis(500);
 
 /// One launch of a release.
 #[derive(Debug, Clone)]
@@ -104,8 +149,24 @@ pub struct Generation {
     pub state: State,
     /// What its probes have shown.
     pub health: Health,
+    /// What its last probe found, if that was bad.
+    pub last_failure: Option<Words>,
     /// Since when it has been healthy without a break.
     pub healthy_since: Option<Millis>,
+    /// How long after its launch it was healthy for the first time.
+    pub started_in: Option<Millis>,
+    /// When its next sign of life is due.
+    pub watchdog: Watchdog,
+    /// Its own words on how it is.
+    pub said: Option<Words>,
+    /// It said that it reads its settings again.
+    pub reloading: bool,
+    /// It said that it ends by its own wish.
+    pub leaving: bool,
+    /// By when it must be healthy, if it asked for more time than its settings give.
+    pub extended: Option<Millis>,
+    /// When it is asked to stop though it is not idle; set while it is quiescing.
+    pub quiesce_until: Option<Millis>,
     /// When it is to be probed next, if it is.
     pub probe_at: Option<Millis>,
     /// A probe is under way.
@@ -123,13 +184,34 @@ impl Generation {
             plan,
             slot,
             launched: now,
-            state: State::Starting,
+            state: State::Waiting,
             health: Health::Starting,
+            last_failure: None,
             healthy_since: None,
+            started_in: None,
+            watchdog: Watchdog::Off,
+            said: None,
+            reloading: false,
+            leaving: false,
+            extended: None,
+            quiesce_until: None,
             probe_at: None,
             asked: false,
             exit: None,
             ending: None,
+        }
+    }
+
+    /// Gives it more time to start or to end, up to [`EXTENSION_MAX`](super::EXTENSION_MAX) more than its settings
+    /// do. Nobody may hold up the end of the container.
+    pub(super) fn extend(&mut self, until: Millis, stopping: bool) {
+        let settings = &self.plan.settings;
+        if self.is_judged() {
+            let most = self.launched + settings.startup_timeout + super::EXTENSION_MAX;
+            self.extended = self.extended.max(Some(until.min(most)));
+        } else if let Some(ending) = self.ending.as_mut().filter(|_| !stopping) {
+            let most = ending.since + settings.drain + super::EXTENSION_MAX;
+            ending.kill_at = ending.kill_at.max(until.min(most));
         }
     }
 
@@ -151,26 +233,56 @@ impl Generation {
 
     /// When a generation that is still being judged has used up its time.
     pub(super) fn judged_by(&self) -> Option<Millis> {
-        self.is_judged().then(|| self.launched + self.plan.settings.startup_timeout)
+        let limit = self.launched + self.plan.settings.startup_timeout;
+        self.is_judged().then(|| self.extended.map_or(limit, |extended| extended.max(limit)))
     }
 
-    /// When what the main process leaves is asked to stop, and when everything left is killed.
-    pub(super) fn ending_limits(&self) -> Option<(Millis, Millis)> {
-        let settings = &self.plan.settings;
+    /// The end, if it has begun, and the next thing that it brings.
+    pub(super) fn ending_step(&self) -> Option<(Millis, EndingStep)> {
+        let (settings, ending) = (&self.plan.settings, self.ending?);
         let tree_after = settings.stop_tree_after.unwrap_or(Millis(settings.drain.0 / 2));
-        self.ending.map(|ending| (ending.since + tree_after, ending.since + settings.drain))
+        let before = EXAMINE_BEFORE.min(Millis(ending.kill_at.since(ending.since).0 / 2));
+        let examine = (ending.kill_at - before, EndingStep::Examine);
+        let steps = [
+            (!ending.tree_asked).then_some((ending.since + tree_after, EndingStep::AskTree)),
+            // What has no main process left has nothing to look at.
+            (!ending.examined && !ending.killed && self.exit.is_none()).then_some(examine),
+            (!ending.killed).then_some((ending.kill_at, EndingStep::Kill)),
+        ];
+        steps.into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// When its watchdog bites. Of a generation that gets no work, or that ends, no sign is expected.
+    pub(super) fn watchdog_due(&self) -> Option<Millis> {
+        let working = matches!(self.state, State::Probing | State::Serving);
+        self.watchdog.due().filter(|_| working)
+    }
+
+    /// When it is asked to stop, if it was asked to take no new work before.
+    pub(super) fn quiesced_by(&self) -> Option<Millis> {
+        self.quiesce_until.filter(|_| self.state == State::Quiescing)
+    }
+
+    /// Whether any process of it may be there.
+    pub(super) fn lives(&self) -> bool {
+        match self.state {
+            State::Waiting | State::Gone => false,
+            State::Starting
+            | State::Probing
+            | State::Serving
+            | State::Standby
+            | State::Quiescing
+            | State::Draining => true,
+        }
     }
 
     /// The next moment at which time alone changes something.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let settles = self.settles_at();
         let probe = self.probe_due();
-        let end = self.ending.zip(self.ending_limits()).and_then(|(ending, (tree, kill))| match ending {
-            Ending { killed: true, .. } => None,
-            Ending { tree_asked: true, .. } => Some(kill),
-            Ending { .. } => Some(tree.min(kill)),
-        });
-        [settles, probe, self.judged_by(), end].into_iter().flatten().min()
+        let end = self.ending_step().map(|(at, _)| at);
+        let others = [self.watchdog_due(), self.quiesced_by()];
+        [settles, probe, self.judged_by(), end].into_iter().chain(others).flatten().min()
     }
 
     /// When a generation that nothing can be asked about counts as healthy, if it is one.
@@ -187,19 +299,22 @@ mod tests {
     /// Every state with every change: what comes out, `None` where it is refused.
     #[test]
     fn every_state_answers_every_change() {
-        use State::{Draining as D, Gone as G, Probing as P, Serving as S, Standby as B, Starting as A};
+        use State::{Draining as D, Gone as G, Probing as P, Quiescing as Q, Serving as S, Standby as B};
+        use State::{Starting as A, Waiting as W};
         let table = [
-            // change             Starting  Probing  Serving  Standby  Draining  Gone
-            (Change::Ready, [Some(P), Some(P), Some(S), Some(B), Some(D), None]),
-            (Change::Promoted, [None, Some(S), None, None, None, None]),
-            (Change::Displaced, [None, None, Some(B), None, None, None]),
-            (Change::HandedBack, [None, None, None, Some(S), None, None]),
-            (Change::Retired, [Some(D), Some(D), Some(D), Some(D), Some(D), None]),
-            (Change::Exited, [Some(D), Some(D), Some(D), Some(D), Some(D), None]),
-            (Change::Emptied, [Some(G), None, None, None, Some(G), None]),
+            // change             Waiting  Starting  Probing  Serving  Standby  Quiescing  Draining  Gone
+            (Change::Launched, [Some(A), None, None, None, None, None, None, None]),
+            (Change::Ready, [None, Some(P), Some(P), Some(S), Some(B), Some(Q), Some(D), None]),
+            (Change::Promoted, [None, None, Some(S), None, None, None, None, None]),
+            (Change::Displaced, [None, None, None, Some(B), None, None, None, None]),
+            (Change::HandedBack, [None, None, None, None, Some(S), None, None, None]),
+            (Change::Quiesced, [None, None, None, Some(Q), None, None, None, None]),
+            (Change::Retired, [Some(G), Some(D), Some(D), Some(D), Some(D), Some(D), Some(D), None]),
+            (Change::Exited, [None, Some(D), Some(D), Some(D), Some(D), Some(D), Some(D), None]),
+            (Change::Emptied, [None, Some(G), None, None, None, None, Some(G), None]),
         ];
         for (change, row) in table {
-            for (state, expected) in [A, P, S, B, D, G].into_iter().zip(row) {
+            for (state, expected) in [W, A, P, S, B, Q, D, G].into_iter().zip(row) {
                 assert_eq!(
                     state.next(change),
                     expected.ok_or(Illegal { state, change }),

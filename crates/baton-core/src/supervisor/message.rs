@@ -1,14 +1,16 @@
 //! What the supervisor hears and what it asks for.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::plan::{Launch, Plan, Ticket};
 use super::report::Fact;
 use super::slots::Slot;
 use crate::exit::Exit;
-use crate::health::Outcome;
 use crate::ids::GenerationId;
+use crate::notice::Notice;
 use crate::signal::Signal;
+use crate::words::Words;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +21,12 @@ pub enum Event {
     Started(GenerationId),
     /// The generation could not be spawned.
     FailedToStart(GenerationId, Exit),
-    /// The generation said `READY=1`.
-    Ready(GenerationId),
-    /// A probe of the generation has ended.
-    Probed(GenerationId, Outcome),
+    /// The generation said something of itself.
+    Said(GenerationId, Notice),
+    /// A probe of the generation has ended, and found this wrong.
+    Probed(GenerationId, Result<(), Words>),
+    /// What a generation's main process was doing when [`Command::Examine`] asked for it.
+    Examined(GenerationId, String),
     /// The generation's main process has ended.
     Exited {
         /// Whose.
@@ -84,6 +88,8 @@ pub enum Command {
         /// On the private path, as long as it is not the serving one.
         private: bool,
     },
+    /// Find out what a generation's main process does, before it ends; [`Event::Examined`] follows.
+    Examine(GenerationId),
     /// Send a signal.
     Kill {
         /// To whom.
@@ -117,6 +123,8 @@ pub enum Command {
 pub enum Scope {
     /// Its main process.
     Main,
+    /// All that are left but its main process.
+    Rest,
     /// All that are left.
     Tree,
 }

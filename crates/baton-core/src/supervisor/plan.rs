@@ -64,7 +64,7 @@ impl Plan {
 fn accepts(listener: &str) -> HealthCheck {
     HealthCheck {
         probe: Probe::Tcp,
-        listener: String::from(listener),
+        listener: Some(String::from(listener)),
         interval: Millis::from_secs(2),
         timeout: Millis::from_secs(1),
         failures: 3,

@@ -1,6 +1,7 @@
 //! What the supervisor tells: single facts as they happen, and the whole as it is.
 
-use alloc::string::{String, ToString};
+use alloc::format;
+use alloc::string::String;
 use core::fmt;
 
 use super::generation::Illegal;
@@ -9,6 +10,7 @@ use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
 use crate::units::Millis;
+use crate::words::Words;
 
 /// Why a generation was not kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,10 +22,12 @@ pub enum Reason {
         /// How long after its launch.
         after: Millis,
     },
-    /// It did not get healthy in time.
-    NotHealthyIn(Millis),
-    /// It failed too many probes.
-    Unhealthy,
+    /// It did not get healthy in time; what its last probe found.
+    NotHealthyIn(Millis, Option<Words>),
+    /// It failed too many probes; what the last one found.
+    Unhealthy(Option<Words>),
+    /// It gave no sign of life for so long or, without a time, said itself that it hangs.
+    Hung(Option<Millis>),
     /// Whoever ordered the trial took it back.
     TakenBack,
     /// Another trial took its place.
@@ -37,8 +41,8 @@ impl Reason {
             Self::Ended { exit: Exit::FailedToStart { .. }, .. } => Some(Cause::Launch),
             Self::Ended { exit: Exit::OutOfMemory { .. }, .. } => Some(Cause::Memory),
             Self::Ended { .. } => Some(Cause::Exit),
-            Self::NotHealthyIn(_) => Some(Cause::Startup),
-            Self::Unhealthy => Some(Cause::Unhealthy),
+            Self::NotHealthyIn(..) => Some(Cause::Startup),
+            Self::Unhealthy(_) | Self::Hung(_) => Some(Cause::Unhealthy),
             Self::TakenBack | Self::Superseded => None,
         }
     }
@@ -48,8 +52,12 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ended { exit, after } => f.write_str(&exit.sentence(*after)),
-            Self::NotHealthyIn(limit) => write!(f, "not healthy within {limit}"),
-            Self::Unhealthy => f.write_str("failed its probes"),
+            Self::NotHealthyIn(limit, None) => write!(f, "not healthy within {limit}"),
+            Self::NotHealthyIn(limit, Some(found)) => write!(f, "not healthy within {limit}: {found}"),
+            Self::Unhealthy(None) => f.write_str("failed its probes"),
+            Self::Unhealthy(Some(found)) => write!(f, "failed its probes: {found}"),
+            Self::Hung(Some(limit)) => write!(f, "no sign of life (WATCHDOG=1) for {limit}"),
+            Self::Hung(None) => f.write_str("it said that it hangs (WATCHDOG=trigger)"),
             Self::TakenBack => f.write_str("taken back"),
             Self::Superseded => f.write_str("superseded by another trial"),
         }
@@ -63,6 +71,16 @@ pub enum Fact {
     Launched(GenerationId, Running),
     /// A generation serves; so long after its launch.
     Serving(GenerationId, Running, Millis),
+    /// That took remarkably longer than the last proven start.
+    SlowStart(GenerationId, Millis, Millis),
+    /// A generation waits until no process of another one is left, as it must be alone.
+    Waits(GenerationId, Running),
+    /// A generation was asked to take no new work; when it is asked to stop at the latest.
+    Quiescing(GenerationId, Millis),
+    /// A generation reads its settings again.
+    Reloads(GenerationId),
+    /// A generation wants another process to be its main one, which is not followed.
+    NotFollowed(GenerationId, i32),
     /// A generation stayed healthy for the whole bake.
     Proven(GenerationId, Running),
     /// A try failed before the switch and is repeated.
@@ -78,6 +96,10 @@ pub enum Fact {
     },
     /// The serving generation failed with nobody standing by; the same is launched again after this wait.
     Restarting(GenerationId, Reason, Millis),
+    /// A generation ended by its own wish, and is launched again.
+    Left(GenerationId, Reason),
+    /// A trial failed with nobody standing by: what was proven before it is launched again.
+    GoingBack(Running),
     /// The generation that stood by has ended.
     StandbyLost(GenerationId, Reason),
     /// It failed too often, or was told not to restart.
@@ -99,6 +121,25 @@ impl fmt::Display for Fact {
             Self::Serving(id, release, after) => {
                 write!(f, "generation {id} ({release}) serves, {after} after its launch")
             }
+            Self::SlowStart(id, took, proven) => write!(
+                f,
+                "generation {id} took {took} to start, much longer than the last proven one ({proven})"
+            ),
+            Self::Waits(id, release) => {
+                write!(f, "generation {id} ({release}) waits until no process of the others is left")
+            }
+            Self::Quiescing(id, limit) => {
+                write!(
+                    f,
+                    "generation {id} was asked to take no new work, and to stop in {limit} at the latest"
+                )
+            }
+            Self::Reloads(id) => write!(f, "generation {id} reloads"),
+            Self::NotFollowed(id, pid) => write!(
+                f,
+                "generation {id} names process {pid} as its main one; it is not followed: signals go to the \
+                 process that was started, and its end is the generation's"
+            ),
             Self::Proven(id, release) => write!(f, "generation {id} ({release}) is proven"),
             Self::Retried(id, cause) => write!(f, "generation {id} failed ({cause}); trying once more"),
             Self::Refused(id, release, cause) => write!(f, "generation {id} ({release}) refused: {cause}"),
@@ -109,6 +150,10 @@ impl fmt::Display for Fact {
             Self::Restarting(id, cause, wait) => {
                 write!(f, "generation {id} failed ({cause}); launching it again in {wait}")
             }
+            Self::Left(id, cause) => {
+                write!(f, "generation {id} ended by its own wish ({cause}); launching it again")
+            }
+            Self::GoingBack(release) => write!(f, "going back to {release}"),
             Self::StandbyLost(id, cause) => write!(f, "generation {id}, which stood by, has ended ({cause})"),
             Self::GivenUp(id, cause) => write!(f, "generation {id} failed ({cause}); not launching it again"),
             Self::Gone(id, None) => write!(f, "generation {id} is gone"),
@@ -143,9 +188,13 @@ pub enum TrialState {
 }
 
 impl TrialState {
-    pub(super) fn ended(generation: GenerationId, reason: &Reason) -> Self {
+    /// How a trial ended. The generation's own words on how it was stand beneath the reason.
+    pub(super) fn ended(generation: GenerationId, reason: &Reason, said: Option<&Words>) -> Self {
         match reason.blames() {
-            Some(cause) => Self::Refused { cause, detail: reason.to_string(), generation },
+            Some(cause) => {
+                let said = said.map(|words| format!("\nits status: {words}")).unwrap_or_default();
+                Self::Refused { cause, detail: format!("{reason}{said}"), generation }
+            }
             None => Self::Dropped,
         }
     }
@@ -158,9 +207,14 @@ pub struct Status {
     pub serving: Option<Running>,
     /// The serving generation is healthy now.
     pub healthy: bool,
+    /// How the serving generation is, in its own words.
+    pub said: Option<Words>,
+    /// How long after its launch the serving generation was healthy for the first time.
+    pub started_in: Option<Millis>,
     /// Who stands by, to be handed back to.
     pub standby: Option<Running>,
-    /// The trial under way or, when none is, the last one.
+    /// The trial under way that somebody asked for or, when none is, the last one. What the member launches by
+    /// itself, to run what it runs anyway, is none.
     pub trial: Option<(Ticket, TrialState)>,
     /// How many generations are finishing.
     pub draining: usize,

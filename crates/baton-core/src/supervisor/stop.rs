@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
+use super::generation::EndingStep;
 use super::report::{Fact, Reason};
-use super::{Change, Command, Ending, Scope, State, Supervisor};
+use super::{Change, Command, Ending, Generation, Scope, State, Supervisor};
 use crate::ids::GenerationId;
 use crate::signal::Signal;
 use crate::units::Millis;
@@ -53,7 +54,7 @@ impl Supervisor {
         let asked = self.stop.as_ref().map_or(0, |stop| stop.asked) + 1;
         match shutdown(asked) {
             Urgency::Ask => self.begin_stop(now, 0, out),
-            Urgency::AskTree => self.each_alive(|this, id| this.ask_tree(id, out)),
+            Urgency::AskTree => self.each_alive(|this, id| this.ask_all(id, out)),
             Urgency::Kill => self.each_alive(|this, id| this.kill(id, out)),
         }
         if let Some(stop) = &mut self.stop {
@@ -76,16 +77,22 @@ impl Supervisor {
             gives_up_at: now + longest + GIVE_UP_AFTER,
         });
         self.trial = None;
+        // What may take its time beside a successor may not hold up the end of the container.
+        for generation in &mut self.generations {
+            let by = now + generation.plan.settings.drain;
+            generation.ending.iter_mut().for_each(|ending| ending.kill_at = ending.kill_at.min(by));
+        }
         self.restart = None;
         self.reload = None;
         self.select_at = None;
         out.push(Command::Say(Fact::Stopping));
+        self.each_alive(|this, id| this.retire(now, id, out));
         // Clients of a container that ends are better refused at once than left in a queue that nobody reads;
-        // but with a candidate in the group its sockets must stay where the selector expects them.
+        // but with a candidate in the group its sockets must stay where the selector expects them. After asking:
+        // what is forwarded to a program is to be accepted before it is asked.
         if candidate.is_none() {
             out.push(Command::Close);
         }
-        self.each_alive(|this, id| this.retire(now, id, out));
     }
 
     /// Leaves with the program's exit code, so that the engine sees it.
@@ -112,11 +119,15 @@ impl Supervisor {
     pub(super) fn retire(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find(id) else { return };
         let (state, slot, signal) = (generation.state, generation.slot, generation.plan.settings.stop_signal);
+        if state == State::Waiting {
+            self.change(id, Change::Retired, out);
+            return self.leave_slot(slot, out);
+        }
         // One that ended by itself only has its sockets left to look after.
         if state != State::Gone && generation.ending.is_none() {
             self.change(id, Change::Retired, out);
             if let Some(generation) = self.find_mut(id) {
-                generation.ending = Some(Ending { since: now, tree_asked: false, killed: false });
+                generation.ending = Some(Ending::begin(now, &generation.plan.settings));
             }
             out.push(Command::Kill { generation: id, signal, scope: Scope::Main });
             // A stopped process handles no signal until it goes on.
@@ -128,25 +139,65 @@ impl Supervisor {
     }
 
     pub(super) fn pass_time_for_ending(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        let Some(generation) = self.find(id) else { return };
-        let Some(((tree, kill), ending)) = generation.ending_limits().zip(generation.ending) else { return };
-        if now >= kill && !ending.killed {
-            self.kill(id, out);
-        } else if now >= tree && !ending.tree_asked {
-            self.ask_tree(id, out);
+        let due = |this: &Self| {
+            let next = this.find(id).and_then(Generation::ending_step);
+            next.filter(|(at, _)| *at <= now).map(|(_, step)| step)
+        };
+        while let Some(step) = due(self) {
+            match step {
+                EndingStep::AskTree => self.ask_rest(id, out),
+                EndingStep::Examine => self.examine(id, out),
+                EndingStep::Kill => self.kill(id, out),
+            }
         }
     }
 
-    /// Sends the stop signal to every process of the generation.
-    pub(super) fn ask_tree(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+    fn examine(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+        if let Some(ending) = self.find_mut(id).and_then(|generation| generation.ending.as_mut()) {
+            ending.examined = true;
+        }
+        out.push(Command::Examine(id));
+    }
+
+    /// Lets a generation go whose successor serves, or waits for it: one that can be asked to take no new work
+    /// has the time to finish what it has, any other one is asked to stop.
+    pub(super) fn let_go(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let leaves =
+            |generation: &&mut Generation| matches!(generation.state, State::Quiescing | State::Draining);
+        let Some(generation) = self.find_mut(id).filter(|generation| !leaves(generation)) else { return };
+        let settings = &generation.plan.settings;
+        let limit = settings.quiesce.unwrap_or(settings.drain);
+        let works = generation.state == State::Serving && generation.healthy_since.is_some();
+        let Some(signal) = settings.quiesce_signal.filter(|_| works) else {
+            return self.retire(now, id, out);
+        };
+        generation.quiesce_until = Some(now + limit);
+        self.change(id, Change::Quiesced, out);
+        out.push(Command::Say(Fact::Quiescing(id, limit)));
+        out.push(Command::Kill { generation: id, signal, scope: Scope::Main });
+    }
+
+    /// Sends the stop signal to every process of the generation that has not had it yet. Not to the main process:
+    /// many programs finish their work at the first one and drop it at the second.
+    pub(super) fn ask_rest(&mut self, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         let Some(ending) = &mut generation.ending else { return };
         if !ending.tree_asked {
             ending.tree_asked = true;
             let signal = generation.plan.settings.stop_signal;
-            out.push(Command::Kill { generation: id, signal, scope: Scope::Tree });
-            out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Tree });
+            out.push(Command::Kill { generation: id, signal, scope: Scope::Rest });
+            out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Rest });
         }
+    }
+
+    /// Sends the stop signal to every process of the generation once more: somebody is in a hurry.
+    fn ask_all(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let Some(ending) = &mut generation.ending else { return };
+        ending.tree_asked = true;
+        let signal = generation.plan.settings.stop_signal;
+        out.push(Command::Kill { generation: id, signal, scope: Scope::Tree });
+        out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Tree });
     }
 
     fn kill(&mut self, id: GenerationId, out: &mut Vec<Command>) {
@@ -158,7 +209,7 @@ impl Supervisor {
         out.push(Command::Kill { generation: id, signal: Signal::KILL, scope: Scope::Tree });
     }
 
-    fn each_alive(&mut self, mut visit: impl FnMut(&mut Self, GenerationId)) {
+    pub(super) fn each_alive(&mut self, mut visit: impl FnMut(&mut Self, GenerationId)) {
         let alive = self.generations.iter().filter(|g| g.state != State::Gone).map(|g| g.id);
         for id in alive.collect::<Vec<_>>() {
             visit(self, id);
@@ -170,6 +221,10 @@ impl Supervisor {
 fn exit_code(cause: &Reason) -> u8 {
     match cause {
         Reason::Ended { exit, .. } => exit.code(),
-        Reason::NotHealthyIn(_) | Reason::Unhealthy | Reason::TakenBack | Reason::Superseded => 1,
+        Reason::NotHealthyIn(..)
+        | Reason::Unhealthy(_)
+        | Reason::Hung(_)
+        | Reason::TakenBack
+        | Reason::Superseded => 1,
     }
 }

@@ -1,11 +1,14 @@
-//! Stories and properties of the whole machine, in a world where processes are entries in a map.
+//! Stories of the whole machine, in a world where processes are entries in a map.
+
+mod alive;
+mod any_life;
+mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
-use proptest::prelude::*;
-
 use super::*;
+use crate::notice::Notice;
 use crate::report::Cause;
 use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSettings};
 
@@ -17,6 +20,10 @@ struct Process {
     /// It has children that outlive it.
     leaves_children: bool,
     healthy_once: bool,
+    /// It is a worker: nothing can be asked.
+    worker: bool,
+    /// It must be alone.
+    alone: bool,
 }
 
 /// The world around one supervisor: does what it is told and checks that it may be told so.
@@ -29,6 +36,8 @@ struct World {
     selected: (Slot, Slot),
     said: Vec<Fact>,
     committed: Vec<Running>,
+    examined: Vec<GenerationId>,
+    quiesced: Vec<GenerationId>,
     exit: Option<u8>,
     stopping: bool,
     /// Every spawn fails.
@@ -45,7 +54,7 @@ fn settings() -> RunSettings {
     });
     settings.health = Some(HealthCheck {
         probe: Probe::Tcp,
-        listener: "http".into(),
+        listener: Some("http".into()),
         interval: Millis::from_secs(2),
         timeout: Millis::from_secs(1),
         failures: 2,
@@ -64,6 +73,24 @@ fn launch(number: u8, bake: u64) -> Launch {
     Launch { plan: Arc::new(Plan::new(release(number), settings())), ticket, bake: Millis(bake) }
 }
 
+/// What works on a queue: healthy at `READY=1`, and asked to take no new work before it is asked to stop.
+fn worker() -> RunSettings {
+    let mut settings = RunSettings::for_command(["worker".into()].to_vec());
+    settings.ready = Ready::Notify;
+    settings.quiesce_signal = Some(Signal::USR1);
+    settings.quiesce = Some(Millis::from_secs(2 * 3600));
+    settings
+}
+
+/// What must never run twice.
+fn singleton() -> RunSettings {
+    RunSettings { overlap: false, quiesce_signal: None, ..worker() }
+}
+
+fn launch_of(settings: RunSettings, number: u8, bake: u64) -> Launch {
+    Launch { plan: Arc::new(Plan::new(release(number), settings)), ..launch(number, bake) }
+}
+
 fn reload(number: u8, bake: u64) -> Launch {
     Launch { ticket: Ticket::Reload, ..launch(number, bake) }
 }
@@ -79,6 +106,8 @@ impl World {
             selected: (Slot(0), Slot(0)),
             said: Vec::new(),
             committed: Vec::new(),
+            examined: Vec::new(),
+            quiesced: Vec::new(),
             exit: None,
             stopping: false,
             cannot_spawn: false,
@@ -111,10 +140,24 @@ impl World {
                 let exit = Exit::FailedToStart { why: "no".into(), not_found: true };
                 return Some(Event::FailedToStart(generation, exit));
             }
-            Command::Spawn { generation, slot, .. } => {
+            Command::Spawn { generation, slot, plan } => {
+                let settings = &plan.settings;
+                let alone = !settings.overlap || self.processes.values().any(|p| p.alone);
+                assert!(
+                    !alone || self.processes.is_empty(),
+                    "{generation} is not alone: {:?}",
+                    self.processes
+                );
                 assert!(self.processes.values().all(|p| p.slot != slot), "two programs hold slot {slot:?}");
                 assert!(!self.rescues.contains(&slot), "{slot:?} is still being rescued");
-                let process = Process { slot, main_alive: true, leaves_children: false, healthy_once: false };
+                let process = Process {
+                    slot,
+                    main_alive: true,
+                    leaves_children: false,
+                    healthy_once: false,
+                    worker: settings.listen.is_empty(),
+                    alone: !settings.overlap,
+                };
                 self.processes.insert(generation, process);
                 return Some(Event::Started(generation));
             }
@@ -122,7 +165,7 @@ impl World {
                 let owner = self.processes.values().find(|p| p.slot == serving);
                 let moved = serving != self.selected.0;
                 assert!(
-                    !moved || owner.is_some_and(|p| p.healthy_once),
+                    !moved || owner.is_some_and(|p| p.healthy_once || p.worker),
                     "everybody sent to an unproven program"
                 );
                 self.selected = (serving, private);
@@ -147,7 +190,11 @@ impl World {
                     .generations()
                     .iter()
                     .any(|g| g.id == generation && g.healthy_since.is_none());
-                assert!(!serves || self.stopping || gave_up || judged, "stopped while it served");
+                // A worker gets no connections: the serving slot says nothing about it.
+                let worker = self.processes.get(&generation).is_some_and(|p| p.worker);
+                let yields = self.machine.generations().iter().any(|g| g.state == State::Waiting);
+                let may = self.stopping || gave_up || judged || worker || yields;
+                assert!(!serves || may, "{generation} was stopped while it served");
             }
             Command::Rescue(slot) => {
                 assert_ne!(slot, self.selected.0, "the serving slot needs no rescue");
@@ -160,6 +207,14 @@ impl World {
                 self.said.push(fact);
             }
             Command::Exit(code) => self.exit = Some(code),
+            Command::Examine(id) => {
+                self.examined.push(id);
+                let found = self.processes.contains_key(&id).then(|| Event::Examined(id, "it sleeps".into()));
+                return found;
+            }
+            Command::Kill { generation, signal: Signal::USR1, scope: Scope::Main } => {
+                self.quiesced.push(generation);
+            }
             Command::Spare(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
         }
         None
@@ -197,8 +252,35 @@ impl World {
             if let (Some(process), Outcome::Success) = (self.processes.get_mut(&id), outcome) {
                 process.healthy_once = true;
             }
-            self.step(Event::Probed(id, outcome));
+            let found = match outcome {
+                Outcome::Success => Ok(()),
+                Outcome::Failure => Err("GET / answered 503".into()),
+            };
+            self.step(Event::Probed(id, found));
         }
+    }
+
+    fn say(&mut self, id: u32, notice: Notice) {
+        self.step(Event::Said(GenerationId(id), notice));
+    }
+
+    /// The state of a generation that is not gone.
+    fn state(&self, id: u32) -> Option<State> {
+        self.machine.generations().iter().find(|g| g.id == GenerationId(id)).map(|g| g.state)
+    }
+
+    /// A member with one worker, ready and proven.
+    fn working(settings: RunSettings) -> Self {
+        let mut world = Self::new();
+        world.order(Order::Try(launch_of(settings, 1, 0)));
+        world.say(1, Notice::Ready);
+        assert_eq!(world.machine.status().serving, Some(release(1)));
+        world
+    }
+
+    fn ends(&mut self, id: u32, exit: Exit) {
+        let event = self.end(GenerationId(id), exit, true);
+        event.into_iter().for_each(|event| self.step(event));
     }
 
     fn crash(&mut self, id: u32, code: u8) {
@@ -256,7 +338,7 @@ fn a_candidate_that_never_gets_healthy_is_tried_twice_and_refused() {
     assert_eq!(world.standing(), TrialState::Trying, "the second try");
     world.pass(Millis::from_secs(61), &[1]);
     let TrialState::Refused { cause, detail, .. } = world.standing() else { panic!() };
-    assert_eq!((cause, detail.as_str()), (Cause::Startup, "not healthy within 1 min"));
+    assert_eq!((cause, detail.as_str()), (Cause::Startup, "not healthy within 1 min: GET / answered 503"));
     assert_eq!(world.machine.status().serving, Some(release(1)));
 }
 
@@ -453,181 +535,4 @@ fn slots_are_used_again_and_do_not_grow() {
         }
     }
     assert!(world.selected.0 <= Slot(2), "{:?}", world.selected);
-}
-
-/// One thing that may happen in the world.
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    Try(u8, u64),
-    HandBack,
-    Answer(usize, bool),
-    Ready(usize),
-    End { which: usize, code: u8, leaves_children: bool },
-    Quiet,
-    Pass(u64),
-    CannotSpawn(bool),
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = prop_oneof![
-        2 => (1u8..9, prop_oneof![Just(0u64), Just(5000)]).prop_map(|(n, bake)| Step::Try(n, bake)),
-        1 => Just(Step::HandBack),
-        6 => (0usize..4, any::<bool>()).prop_map(|(which, good)| Step::Answer(which, good)),
-        1 => (0usize..4).prop_map(Step::Ready),
-        3 => (0usize..4, prop_oneof![Just(0u8), Just(1), Just(86)], any::<bool>())
-            .prop_map(|(which, code, leaves_children)| Step::End { which, code, leaves_children }),
-        2 => Just(Step::Quiet),
-        4 => (0u64..20_000).prop_map(Step::Pass),
-        1 => any::<bool>().prop_map(Step::CannotSpawn),
-    ];
-    proptest::collection::vec(step, 0..80)
-}
-
-impl World {
-    fn nth(&self, which: usize) -> Option<GenerationId> {
-        self.processes.keys().nth(which).copied()
-    }
-
-    fn take(&mut self, step: Step) {
-        match step {
-            Step::Try(number, bake) if number % 2 == 0 => self.order(Order::Try(reload(number, bake))),
-            Step::Try(number, bake) => self.order(Order::Try(launch(number, bake))),
-            Step::HandBack => self.order(Order::HandBack),
-            Step::Answer(which, good) => {
-                let outcome = if good { Outcome::Success } else { Outcome::Failure };
-                self.nth(which).into_iter().for_each(|id| self.answer(id, outcome));
-            }
-            Step::Ready(which) => self.nth(which).into_iter().for_each(|id| self.step(Event::Ready(id))),
-            Step::End { which, code, leaves_children } => {
-                let Some(id) = self.nth(which) else { return };
-                let process = self.processes.get_mut(&id).unwrap();
-                process.leaves_children = process.main_alive && leaves_children;
-                let event = self.end(id, Exit::Code(code), false);
-                event.into_iter().for_each(|event| self.step(event));
-            }
-            Step::Quiet => {
-                for slot in std::mem::take(&mut self.rescues) {
-                    self.step(Event::Quiet(slot));
-                }
-            }
-            Step::Pass(time) => self.pass(Millis(time), &[]),
-            Step::CannotSpawn(cannot) => self.cannot_spawn = cannot,
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    /// Whatever happens: the checks of [`World`] hold at every step, and the end always comes.
-    #[test]
-    fn whatever_happens_the_rules_hold(steps in steps()) {
-        let mut world = World::new();
-        for step in steps {
-            if world.exit.is_some() {
-                break;
-            }
-            world.take(step);
-        }
-        if world.exit.is_none() {
-            world.order(Order::Stop);
-            world.pass(Millis::from_secs(31), &[]);
-        }
-        prop_assert!(world.exit.is_some());
-    }
-}
-
-/// A member in every situation that differs for what may happen next.
-fn situations() -> Vec<(&'static str, World)> {
-    let starting = || {
-        let mut world = World::serving(1);
-        world.order(Order::Try(launch(2, 5000)));
-        world
-    };
-    let baking = || {
-        let mut world = starting();
-        world.answer(GenerationId(2), Outcome::Success);
-        world
-    };
-    let with = |mut world: World, act: &dyn Fn(&mut World)| {
-        act(&mut world);
-        world
-    };
-    [
-        ("nothing", World::new()),
-        ("first starts", with(World::new(), &|world| world.order(Order::Try(launch(1, 0))))),
-        ("serving", World::serving(1)),
-        ("candidate starts", starting()),
-        ("candidate is ready", with(starting(), &|world| world.step(Event::Ready(GenerationId(2))))),
-        ("baking with a standby", baking()),
-        ("standby lost", with(baking(), &|world| world.crash(1, 1))),
-        ("draining", with(baking(), &|world| world.pass(Millis(5000), &[2]))),
-        ("handed back", with(baking(), &|world| world.order(Order::HandBack))),
-        ("launched again", with(World::serving(1), &|world| world.crash(1, 1))),
-        ("waiting to be launched again", {
-            with(World::serving(1), &|world| {
-                world.crash(1, 1);
-                world.crash(2, 1);
-            })
-        }),
-        ("unhealthy", with(World::serving(1), &|world| world.pass(Millis::from_secs(5), &[]))),
-        ("stopping", with(World::serving(1), &|world| world.order(Order::Stop))),
-        ("stopping a trial", with(baking(), &|world| world.order(Order::Stop))),
-    ]
-    .into_iter()
-    .collect()
-}
-
-/// Everything that can be said to a supervisor, about generations that there are and one that there is not.
-fn events() -> Vec<Event> {
-    let mut events = [
-        Event::Order(Order::Try(launch(9, 100))),
-        Event::Order(Order::Try(reload(9, 100))),
-        Event::Order(Order::HandBack),
-        Event::NotSelected,
-        Event::Order(Order::Stop),
-        Event::Order(Order::Forward(Signal::USR1)),
-        Event::Quiet(Slot(0)),
-        Event::Quiet(Slot(7)),
-        Event::Woken,
-    ]
-    .to_vec();
-    for id in [1, 2, 3, 99].map(GenerationId) {
-        events.extend([Event::Started(id), Event::Ready(id), Event::Emptied(id)]);
-        events.extend([Event::Probed(id, Outcome::Success), Event::Probed(id, Outcome::Failure)]);
-        let why = Exit::FailedToStart { why: "no".into(), not_found: true };
-        events.push(Event::FailedToStart(id, why));
-        for exit in [Exit::Code(0), Exit::Code(86), Exit::Signal(Signal::KILL)] {
-            events.extend([true, false].map(|empty| Event::Exited {
-                generation: id,
-                exit: exit.clone(),
-                empty,
-            }));
-        }
-    }
-    events
-}
-
-/// Also what cannot happen, such as the end of a generation that is gone, is answered and changes nothing else.
-#[test]
-fn every_situation_answers_every_event() {
-    for (situation, world) in situations() {
-        for event in events() {
-            let mut machine = world.machine.clone();
-            let before = machine.status();
-            let commands = machine.step(world.now, event.clone());
-            let about = std::format!("{situation}: {event:?}");
-            let serving = machine.generations().iter().filter(|g| g.state == State::Serving).count();
-            assert!(serving <= 1, "{about}: {serving} serve");
-            let ended = commands.iter().any(|command| matches!(command, Command::Exit(_)));
-            assert!(
-                ended || machine.deadline().is_none_or(|at| at > world.now),
-                "{about}: it is due at once"
-            );
-            let stranger = std::format!("{event:?}").contains("GenerationId(99)");
-            if stranger && situation != "stopping" {
-                assert_eq!((machine.status(), commands), (before, Vec::new()), "{about}");
-            }
-        }
-    }
 }

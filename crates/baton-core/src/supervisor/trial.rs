@@ -5,10 +5,12 @@ use alloc::vec::Vec;
 
 use super::plan::{Launch, Plan, Ticket};
 use super::report::{Fact, Reason, TrialState};
-use super::{Change, Command, Generation, Restart, State, Supervisor};
+use super::watchdog::Watchdog;
+use super::{Change, Command, Generation, Proven, Restart, State, Supervisor};
 use crate::backoff::{Backoff, Next};
 use crate::ids::GenerationId;
 use crate::run::OnExit;
+use crate::startup::is_slower;
 use crate::units::Millis;
 
 /// How often a plan is tried before it is refused. A failure after the switch is never repeated.
@@ -55,18 +57,46 @@ impl Supervisor {
         if self.trial.is_some() {
             self.end_trial(now, &Reason::Superseded, out);
         }
+        let Launch { plan, ticket, bake } = launch;
+        let alone = self.must_be_alone(&plan);
         // A launch that waits would only bring back what this one is to replace, unless nothing serves.
-        if self.serving.is_some() {
+        if self.serving.is_some() || alone {
             self.restart = None;
         }
-        let Launch { plan, ticket, bake } = launch;
+        if alone {
+            self.serving = None;
+            self.each_alive(|this, id| this.let_go(now, id, out));
+        }
         let generation = self.launch_candidate(now, plan.clone(), out);
         self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, baked_at: None });
     }
 
     fn launch_candidate(&mut self, now: Millis, plan: Arc<Plan>, out: &mut Vec<Command>) -> GenerationId {
         let slot = self.slots.take();
-        self.launch(now, plan, slot, out)
+        let waits = self.must_be_alone(&plan) && self.generations.iter().any(Generation::lives);
+        let id = self.add(now, plan, slot);
+        if waits {
+            out.extend(self.find(id).map(|g| Command::Say(Fact::Waits(id, g.plan.release))));
+        } else {
+            self.start(now, id, out);
+        }
+        id
+    }
+
+    /// Whether nobody else may live while this plan runs: what it says itself, or what those say that live.
+    pub(super) fn must_be_alone(&self, plan: &Plan) -> bool {
+        let others = self.generations.iter().filter(|g| g.lives());
+        !plan.settings.overlap || others.into_iter().any(|g| !g.plan.settings.overlap)
+    }
+
+    /// Launches the generation that waited to be alone, when it is.
+    pub(super) fn start_what_waited(&mut self, now: Millis, out: &mut Vec<Command>) {
+        if self.generations.iter().any(Generation::lives) {
+            return;
+        }
+        if let Some(id) = self.generations.iter().find(|g| g.state == State::Waiting).map(|g| g.id) {
+            self.start(now, id, out);
+        }
     }
 
     pub(super) fn is_candidate(&self, id: GenerationId) -> bool {
@@ -90,6 +120,7 @@ impl Supervisor {
         out.push(Command::Select { serving: slot, private: slot });
         self.change(id, Change::Promoted, out);
         self.say_serving(now, id, out);
+        self.report_slow_start(id, out);
         let bake = self.trial.as_ref().map_or(Millis::ZERO, |trial| trial.bake);
         if let Some(trial) = &mut self.trial {
             trial.baked_at = Some(now + bake);
@@ -101,7 +132,7 @@ impl Supervisor {
             }
             Some(old) => {
                 let old = old.id;
-                self.retire(now, old, out);
+                self.let_go(now, old, out);
             }
             None => self.leave_slot(old_slot, out),
         }
@@ -113,8 +144,10 @@ impl Supervisor {
         out.push(Command::Say(Fact::Proven(trial.generation, trial.plan.release)));
         if !trial.replaces_the_serving() {
             self.backoff = Backoff::new(trial.plan.settings.max_restarts);
+            self.last_trial = Some((trial.ticket, TrialState::Proven));
         }
-        self.last_trial = Some((trial.ticket, TrialState::Proven));
+        let started_in = self.find(trial.generation).and_then(|g| g.started_in);
+        self.proven = Some(Proven { plan: trial.plan.clone(), started_in });
         out.push(Command::Commit { plan: trial.plan, ticket: trial.ticket });
         if let Some(standby) = self.standby() {
             self.retire(now, standby, out);
@@ -145,6 +178,39 @@ impl Supervisor {
         self.select_serving_alone(out);
         if matches!(ticket, Ticket::Restore | Ticket::Replace) {
             self.try_again_later(now, id, plan, ticket, cause, out);
+        } else {
+            self.go_back(now, Ticket::Restore, out);
+        }
+    }
+
+    /// Launches what was proven last, unless somebody serves or is about to. With [`Ticket::Replace`] it takes
+    /// over from who serves.
+    fn go_back(&mut self, now: Millis, ticket: Ticket, out: &mut Vec<Command>) {
+        let vacant = self.serving.is_none() || ticket == Ticket::Replace;
+        let Some(proven) = self.proven.as_ref().filter(|_| vacant && self.restart.is_none()) else { return };
+        out.push(Command::Say(Fact::GoingBack(proven.plan.release)));
+        self.restart = Some(Restart { at: now, plan: proven.plan.clone(), ticket });
+    }
+
+    /// What to launch when the serving generation has failed: the same again or, if it is not proven, what was.
+    pub(super) fn plan_after(
+        &self,
+        id: GenerationId,
+        baked: bool,
+        out: &mut Vec<Command>,
+    ) -> Option<Arc<Plan>> {
+        let same = self.find(id)?.plan.clone();
+        let Some(proven) = self.proven.as_ref().filter(|_| !baked) else { return Some(same) };
+        out.push(Command::Say(Fact::GoingBack(proven.plan.release)));
+        Some(proven.plan.clone())
+    }
+
+    /// Says so when what has just begun to serve took much longer to start than the last proven one.
+    fn report_slow_start(&self, id: GenerationId, out: &mut Vec<Command>) {
+        let took = self.find(id).and_then(|g| g.started_in);
+        let proven = self.proven.as_ref().and_then(|proven| proven.started_in);
+        if let Some((took, proven)) = took.zip(proven).filter(|(took, proven)| is_slower(*took, *proven)) {
+            out.push(Command::Say(Fact::SlowStart(id, took, proven)));
         }
     }
 
@@ -177,12 +243,18 @@ impl Supervisor {
             self.refuse(id, cause, out);
             self.retire(now, id, out);
             self.select_serving_alone(out);
+            if *cause != Reason::Superseded {
+                self.go_back(now, Ticket::Restore, out);
+            }
         } else if let Some(standby) = self.standby() {
             self.refuse(id, cause, out);
             self.hand_back(now, id, standby, out);
         } else if *cause == Reason::Superseded {
             // Nothing to return to: it goes on serving, unproven, until the next one has taken over.
             self.refuse(id, cause, out);
+        } else if self.proven.is_some() {
+            self.refuse(id, cause, out);
+            self.go_back(now, Ticket::Replace, out);
         }
     }
 
@@ -192,10 +264,11 @@ impl Supervisor {
         self.serving_slot = slot;
         out.push(Command::Select { serving: slot, private: slot });
         self.change(to, Change::HandedBack, out);
-        if let Some(generation) = self.find_mut(to)
-            && generation.plan.check.is_some()
-        {
-            generation.probe_at = Some(now);
+        if let Some(generation) = self.find_mut(to) {
+            generation.probe_at = generation.plan.check.is_some().then_some(now);
+            if generation.watchdog != Watchdog::Off {
+                generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
+            }
         }
         out.push(Command::Say(Fact::HandedBack { from, to }));
         self.retire(now, from, out);
@@ -206,8 +279,9 @@ impl Supervisor {
         // What runs anyway is not refused: it is launched again, and that is told.
         if !trial.replaces_the_serving() {
             out.push(Command::Say(Fact::Refused(id, trial.plan.release, cause.clone())));
+            let said = self.find(id).and_then(|generation| generation.said.as_ref());
+            self.last_trial = Some((trial.ticket, TrialState::ended(id, cause, said)));
         }
-        self.last_trial = Some((trial.ticket, TrialState::ended(id, cause)));
     }
 
     /// Whether somebody asked for a reload, and its candidate is still being judged.

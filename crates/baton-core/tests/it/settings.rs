@@ -6,11 +6,12 @@ mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
 use baton_core::run::{
-    Handover, HealthCheck, Listen, OnExit, Probe, Process, Proxy, Ready, RunSettings, Stdin,
+    Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
+    RunSettings, Stdin,
 };
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
-use baton_core::units::{Millis, Share};
+use baton_core::units::{Bytes, Millis, Share};
 
 /// The smallest file there is, for tests that add to it.
 const SMALL: &str = "service = \"web\"\nrun.command = [\"serve\"]\n";
@@ -36,6 +37,7 @@ nofile = 65536
 nproc = 100
 oom_score_adj = 0
 stdin = "http"
+watchdog = "20s"
 
 [[run.listen]]
 name = "http"
@@ -51,12 +53,21 @@ proxy_protocol = true
 
 [run.health]
 http = "/health"
+status = ["200-299", 401]
+headers = { X-Probe = "1" }
+host = "web.test"
+body = "ok"
 listener = "admin"
 startup_timeout = "10m"
 interval = "500ms"
 timeout = "250ms"
 failures = 5
 successes = 2
+
+[run.output]
+format = "json"
+line_max = "16KiB"
+stall = "250ms"
 
 [rollout]
 policy = "careful"
@@ -73,7 +84,10 @@ _x1 = ""
 [flavor.taskworker]
 run.command = ["node", "worker.js"]
 run.listen = []
-run.overlap = true
+run.overlap = false
+run.quiesce_signal = "USR1"
+run.quiesce = "3h"
+run.output.stall = "0s"
 rollout.policy = "fast"
 rollout.bake = "4s"
 env.NODE_ENV = "staging"
@@ -124,8 +138,14 @@ fn every_setting_arrives_where_it_belongs() {
         overlap: true,
         ready: Ready::Notify,
         health: Some(HealthCheck {
-            probe: Probe::Http { path: "/health".to_owned() },
-            listener: "admin".to_owned(),
+            probe: Probe::Http(HttpProbe {
+                status: ["200-299", "401"].map(|text| text.parse().unwrap()).to_vec(),
+                headers: vec![("X-Probe".to_owned(), "1".to_owned())],
+                host: Some("web.test".to_owned()),
+                body: Some("ok".to_owned()),
+                ..HttpProbe::get("/health".to_owned())
+            }),
+            listener: Some("admin".to_owned()),
             interval: Millis(500),
             timeout: Millis(250),
             failures: 5,
@@ -135,10 +155,14 @@ fn every_setting_arrives_where_it_belongs() {
         drain: Millis::from_secs(90),
         stop_tree_after: Some(Millis::from_secs(10)),
         stop_signal: Signal::QUIT,
+        quiesce_signal: None,
+        quiesce: None,
+        watchdog: Some(Millis::from_secs(20)),
         on_exit: OnExit::Exit,
         max_restarts: 3,
         relaunch_exit_code: 75,
         process,
+        output: Output { format: Format::Json, line_max: Bytes::from_kib(16), stall: Millis(250) },
         env: vec![("NODE_ENV".to_owned(), "production".to_owned()), ("_x1".to_owned(), String::new())],
     };
     let bake = Millis::from_secs(60);
@@ -160,9 +184,12 @@ fn every_setting_arrives_where_it_belongs() {
     let differs = RunSettings {
         command: strings(&["node", "worker.js"]),
         listen: Vec::new(),
-        overlap: true,
+        overlap: false,
+        quiesce_signal: Some(Signal::USR1),
+        quiesce: Some(Millis::from_secs(3 * 3600)),
         health: None,
         process: Process { stdin: Stdin::Null, ..run.process.clone() },
+        output: Output { stall: Millis::ZERO, ..run.output },
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
         ..run
     };
@@ -211,6 +238,32 @@ fn a_command_that_the_caller_has_takes_the_place_of_the_one_in_the_file() {
 }
 
 #[test]
+fn a_flavor_takes_over_the_probe_and_says_what_differs() {
+    let base = "run.listen = [{ name = \"http\", address = \"0.0.0.0:80\" }]\nrun.health.http = \"/a\"\nrun.health.body = \"ok\"\n";
+    let probe = |flavor: &str| {
+        let settings = good(&format!("{SMALL}{base}{flavor}"));
+        settings.flavors.into_values().next().unwrap().run.health.map(|check| (check.probe, check.listener))
+    };
+    let http = |path: &str, body: Option<&str>| {
+        let body = body.map(str::to_owned);
+        Probe::Http(HttpProbe { body, ..HttpProbe::get(path.to_owned()) })
+    };
+    let listener = Some("http".to_owned());
+    assert_eq!(probe("flavor.b.run.health.http = \"/b\""), Some((http("/b", Some("ok")), listener.clone())));
+    assert_eq!(
+        probe("flavor.b.run.health.body = \"yes\""),
+        Some((http("/a", Some("yes")), listener.clone()))
+    );
+    assert_eq!(probe("flavor.b.run.health.tcp = true"), Some((Probe::Tcp, listener)));
+    let exec = "flavor.b.run.health.exec = [\"./check\"]";
+    let check = Probe::Exec { command: strings(&["./check"]) };
+    assert_eq!(probe(exec), Some((check.clone(), None)));
+    // Without listeners only a question that needs none is left.
+    assert_eq!(probe("flavor.b.run.listen = []"), None);
+    assert_eq!(probe(&format!("flavor.b.run.listen = []\n{exec}")), Some((check, None)));
+}
+
+#[test]
 fn other_good_files() {
     for text in [
         "run.ready = \"notify\"\nrun.health.startup_timeout = \"5m\"",
@@ -219,6 +272,11 @@ fn other_good_files() {
         "run.max_restarts = 0",
         "run.drain = \"0s\"",
         "run.overlap = true",
+        "run.overlap = false",
+        "run.quiesce_signal = \"TSTP\"",
+        "run.health.exec = [\"./check\"]",
+        "run.health = { exec = [\"sh\", \"-c\", \"true\"], timeout = \"5s\" }",
+        "run.listen = [{ name = \"a\", address = \"0.0.0.0:80\" }]\nrun.health.grpc = \"\"",
         "rollout = {}",
         "env = { PORTS = \"80\", LISTEN = \"\" }",
         "flavor.b.run.listen = [{ name = \"a\", address = \"0.0.0.0:80\" }]\nflavor.b.run.health.tcp = true",

@@ -28,10 +28,11 @@ pub fn wait(pid: i32) -> Exit {
 
 /// Runs a shell script to its end and returns what it wrote.
 fn output(script: &str, sockets: usize) -> String {
-    output_with(script, sockets, &Attributes::default())
+    output_with(script, sockets, &[], &Attributes::default())
 }
 
-fn output_with(script: &str, sockets: usize, attributes: &Attributes) -> String {
+/// The same with more variables and attributes.
+fn output_with(script: &str, sockets: usize, more: &[(&str, &str)], attributes: &Attributes) -> String {
     let _alone = crate::FORKING.lock().unwrap();
     let listeners: Vec<_> =
         (0..sockets).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -44,7 +45,7 @@ fn output_with(script: &str, sockets: usize, attributes: &Attributes) -> String 
     let pid = spawn(&Spawn {
         command: &command,
         directory: Path::new("/"),
-        environment: &environment(&[("PATH", "/usr/bin:/bin"), ("GREETING", "hello")]),
+        environment: &environment(&[&[("PATH", "/usr/bin:/bin"), ("GREETING", "hello")], more].concat()),
         sockets: &sockets,
         stdout: write.as_fd(),
         stderr: write.as_fd(),
@@ -64,17 +65,24 @@ fn a_program_gets_the_attributes_it_was_given() {
     let mut attributes = Attributes {
         umask: Some(0o027),
         nice: Some(7),
-        limits: vec![(Limit::Files, 77), (Limit::Core, 0)],
+        limits: vec![(Limit::Files, 77)],
         ..Attributes::default()
     };
-    let script = "umask; ulimit -n; ulimit -c; nice; id -u; id -g; id -G";
+    let script = "umask; ulimit -n; nice; id -u; id -g; id -G";
     let own = format!("{}\n{}\n", rustix::process::geteuid(), rustix::process::getegid());
-    let said = output_with(script, 0, &attributes);
-    assert!(said.starts_with(&format!("0027\n77\n0\n7\n{own}")), "{said}");
+    let said = output_with(script, 0, &[], &attributes);
+    assert!(said.starts_with(&format!("0027\n77\n7\n{own}")), "{said}");
     if rustix::process::geteuid().is_root() {
-        attributes.user = Some(User { uid: 65_534, gid: 65_533, groups: vec![65_533, 1] });
-        assert_eq!(output_with(script, 0, &attributes), "0027\n77\n0\n7\n65534\n65533\n65533 1\n");
+        attributes.user = Some(User { uid: 65_534, gid: 65_533, groups: vec![65_533, 1], known_as: None });
+        assert_eq!(output_with(script, 0, &[], &attributes), "0027\n77\n7\n65534\n65533\n65533 1\n");
     }
+}
+
+#[test]
+fn a_program_that_is_watched_is_told_its_own_pid() {
+    let script = "[ \"$WATCHDOG_PID\" = $$ ] && [ \"$LISTEN_PID\" = $$ ] && echo both";
+    assert_eq!(output_with(script, 1, &[("WATCHDOG_USEC", "1000000")], &Attributes::default()), "both\n");
+    assert_eq!(output("echo $WATCHDOG_PID", 1), "\n");
 }
 
 const OPEN_DESCRIPTORS: &str =

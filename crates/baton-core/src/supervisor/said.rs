@@ -1,0 +1,89 @@
+//! What a generation says of itself, and what follows.
+
+use alloc::vec::Vec;
+
+use super::report::{Fact, Reason, TrialState};
+use super::watchdog::Watchdog;
+use super::{Change, Command, State, Supervisor};
+use crate::ids::GenerationId;
+use crate::notice::Notice;
+use crate::units::Millis;
+
+impl Supervisor {
+    /// The generation said something of itself.
+    pub(super) fn on_said(&mut self, now: Millis, id: GenerationId, notice: Notice, out: &mut Vec<Command>) {
+        let stopping = self.stop.is_some();
+        let Some(generation) = self.find_mut(id).filter(|generation| generation.lives()) else { return };
+        match notice {
+            Notice::Ready => self.on_ready(now, id, out),
+            Notice::Reloading => {
+                if !core::mem::replace(&mut generation.reloading, true) {
+                    out.push(Command::Say(Fact::Reloads(id)));
+                }
+            }
+            Notice::Stopping => generation.leaving = true,
+            Notice::Status(words) => generation.said = Some(words).filter(|words| !words.is_empty()),
+            Notice::Alive => self.on_alive(now, id, out),
+            Notice::Hangs => self.on_hung(now, id, &Reason::Hung(None), out),
+            Notice::Extend(time) => generation.extend(now + time, stopping),
+            Notice::MainPid(pid) => out.push(Command::Say(Fact::NotFollowed(id, pid))),
+            Notice::Idle if generation.state == State::Quiescing => self.retire(now, id, out),
+            Notice::Idle => {}
+        }
+    }
+
+    fn on_ready(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        generation.reloading = false;
+        let (state, askable) = (generation.state, generation.plan.check.is_some());
+        self.become_ready(now, id, out);
+        if state != State::Starting {
+            return;
+        }
+        match (askable, self.find_mut(id)) {
+            (true, Some(generation)) => generation.probe_at = Some(now),
+            (_, _) => self.on_healthy(now, id, out),
+        }
+    }
+
+    /// It can be judged, from now on or already. The first time starts its watchdog.
+    pub(super) fn become_ready(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let fresh = self.find(id).is_some_and(|generation| generation.state == State::Starting);
+        self.change(id, Change::Ready, out);
+        if let Some(generation) = self.find_mut(id).filter(|_| fresh) {
+            generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
+        }
+    }
+
+    /// A sign of life. One that was missed for too long is well again, if its probes say so too.
+    fn on_alive(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let starved = matches!(generation.watchdog, Watchdog::Starved { .. });
+        generation.watchdog = generation.watchdog.fed(now, generation.plan.settings.watchdog);
+        let well = generation.plan.check.is_none() || generation.health.is_healthy();
+        if starved && well && generation.state == State::Serving {
+            self.on_healthy(now, id, out);
+        }
+    }
+
+    /// The generation hangs, whatever its probes say.
+    pub(super) fn on_hung(&mut self, now: Millis, id: GenerationId, cause: &Reason, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        if !matches!(generation.state, State::Starting | State::Probing | State::Serving) {
+            return;
+        }
+        generation.watchdog = generation.watchdog.bitten(now, generation.plan.settings.watchdog);
+        let fresh = generation.healthy_since.is_some();
+        self.on_unhealthy(now, id, cause, fresh, out);
+    }
+
+    /// What a generation was doing belongs to the report of its failure.
+    pub(super) fn on_examined(&mut self, id: GenerationId, found: &str) {
+        if let Some((_, TrialState::Refused { generation, detail, .. })) = &mut self.last_trial
+            && *generation == id
+        {
+            detail.push('\n');
+            detail.push_str(found);
+        }
+    }
+}
