@@ -264,8 +264,11 @@ As JSON: an object for a named SERVICE, else an array; with --watch one object
 a line.")]
 pub struct Status {
     /// The service
-    #[arg(value_name = "SERVICE")]
+    #[arg(value_name = "SERVICE", conflicts_with = "named")]
     pub service: Option<ServiceName>,
+    /// The same, as every other command takes it
+    #[arg(long = "service", value_name = "SERVICE")]
+    pub named: Option<ServiceName>,
     /// Show it again whenever it changes, until Ctrl-C
     #[arg(short, long)]
     pub watch: bool,

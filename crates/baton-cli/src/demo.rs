@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use baton_core::ids::ReleaseId;
-use baton_wire::api::{PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
+use baton_wire::api::{EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 
 use self::load::{Counts, Load};
 use self::stage::{Programs, Stage};
@@ -22,6 +22,8 @@ use crate::client::ClientError;
 
 /// How many members the demo has.
 const MEMBERS: usize = 8;
+/// The member whose program is killed.
+const KILLED: &str = "demo-3";
 
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// The load is not as it should be; the account has been shown.
-    #[error("requests were lost")]
+    #[error("requests were lost, or ended with a program that cannot have had them")]
     Lost,
     /// Somebody wants it to end.
     #[error("interrupted")]
@@ -93,7 +95,8 @@ pub fn run(say: &dyn Fn(&str)) -> Result<bool, DemoError> {
         "policy of what follows: 1 member, then 50 % at a time; bake 4 s; a candidate has 3 s to get healthy\n",
     );
     let load = Load::start(&programs.load, stage.addresses())?;
-    let mut demo = Demo { stage, load, say, rows: Vec::new(), counted: Counts::default(), touched: None };
+    let mut demo =
+        Demo { stage, load, say, rows: Vec::new(), counted: Counts::default(), touched: None, deaths: 0 };
     demo.story(first)?;
     demo.finish()
 }
@@ -106,6 +109,8 @@ struct Demo<'a> {
     counted: Counts,
     /// A member that a step touched by itself, without control's doing.
     touched: Option<&'static str>,
+    /// How many programs have died in the step under way.
+    deaths: u64,
 }
 
 impl Demo<'_> {
@@ -116,12 +121,10 @@ impl Demo<'_> {
 
         let third = self.stage.push(3, Some("never-healthy"))?;
         self.load.say(&format!("forbid {third}"))?;
-        self.step("deploy 3: answers, never healthy", |demo| demo.deploy_badly(third, second))?;
+        self.step("deploy 3: answers, never healthy", |demo| demo.deploy_badly(third, second).map(drop))?;
 
         let fourth = self.stage.push(4, Some("crash-after=3"))?;
-        self.windows("begin")?;
-        self.step("deploy 4: crashes after 3 s", |demo| demo.deploy_badly(fourth, second))?;
-        self.windows("end")?;
+        self.step("deploy 4: crashes after 3 s", |demo| demo.deploy_crashing(fourth, second))?;
 
         self.step("roll back 2 to 1", |demo| demo.roll_back(first))?;
         self.step("kill a program (SIGKILL)", Self::kill_a_program)?;
@@ -147,13 +150,10 @@ impl Demo<'_> {
             .filter(|event| event.kind == "granted")
             .filter_map(|event| event.member.as_deref());
         let members = granted.chain(self.touched.take()).collect::<BTreeSet<_>>().len();
-        let row = Row { step, time, members, counts: counts.since(&self.counted) };
-        let lost = if row.counts.lost == 0 {
-            "nothing lost".to_owned()
-        } else {
-            format!("{} LOST", row.counts.lost)
-        };
-        (self.say)(&format!("{step}: {:.1} s, {members} members touched, {lost}", time.as_secs_f64()));
+        let in_flight = std::mem::take(&mut self.deaths) * load::in_flight_on_one(MEMBERS);
+        let row = Row { step, time, members, counts: counts.since(&self.counted), in_flight };
+        let verdict = row.verdict().map_or_else(|wrong| wrong, |()| "nothing lost".to_owned());
+        (self.say)(&format!("{step}: {:.1} s, {members} members touched, {verdict}", time.as_secs_f64()));
         self.counted = counts;
         self.rows.push(row);
         Ok(())
@@ -166,8 +166,8 @@ impl Demo<'_> {
         self.settle(release)
     }
 
-    /// Deploys a release that fails, and waits until it was taken back by itself.
-    fn deploy_badly(&mut self, release: ReleaseId, before: ReleaseId) -> Result<(), DemoError> {
+    /// Deploys a release that fails, and waits until it was taken back by itself. Returns the deploy.
+    fn deploy_badly(&mut self, release: ReleaseId, before: ReleaseId) -> Result<String, DemoError> {
         self.open()?;
         let id = self.stage.propose(&rollout(release))?;
         let status = self.stage.wait_until("the release to be taken back", |status| {
@@ -181,7 +181,20 @@ impl Demo<'_> {
             let reason = crate::escape::escape(&deploy.reason);
             (self.say)(&format!("  taken back by {}: {reason}", deploy.actor));
         }
-        self.settle(before)
+        self.settle(before)?;
+        Ok(id)
+    }
+
+    /// The same with a release that crashes while it serves: what it had in flight then dies with it.
+    fn deploy_crashing(&mut self, release: ReleaseId, before: ReleaseId) -> Result<(), DemoError> {
+        let events = self.stage.last_event()?;
+        let deploy = self.deploy_badly(release, before)?;
+        for (member, from, to) in trials(&self.stage.events_after(events)?, &deploy) {
+            let address = self.stage.address_of(&member)?;
+            self.load.say(&format!("window {address} {from} {to}"))?;
+            self.deaths += 1;
+        }
+        Ok(())
     }
 
     fn roll_back(&mut self, to: ReleaseId) -> Result<(), DemoError> {
@@ -192,10 +205,14 @@ impl Demo<'_> {
     }
 
     fn kill_a_program(&mut self) -> Result<(), DemoError> {
-        self.windows("begin")?;
-        self.stage.kill_program(2)?;
-        self.touched = Some("demo-3");
-        self.windows("end")
+        let address = self.stage.address_of(KILLED)?;
+        let program = stage::program_at(address)?;
+        self.load.say(&format!("window {address} begin"))?;
+        stage::kill(program)?;
+        self.load.say(&format!("window {address} end"))?;
+        self.touched = Some(KILLED);
+        self.deaths += 1;
+        stage::wait_for_another(address, program)
     }
 
     fn deploy_without_control(&mut self, release: ReleaseId) -> Result<(), DemoError> {
@@ -223,11 +240,6 @@ impl Demo<'_> {
         self.each_member(|address| format!("committed {address} {release}"))
     }
 
-    /// From now on programs may die, or not any more.
-    fn windows(&mut self, what: &str) -> Result<(), DemoError> {
-        self.each_member(|address| format!("window {address} {what}"))
-    }
-
     fn each_member(&mut self, line: impl Fn(&str) -> String) -> Result<(), DemoError> {
         let addresses: Vec<String> = self.stage.addresses().iter().map(ToString::to_string).collect();
         addresses.iter().try_for_each(|address| self.load.say(&line(address)))
@@ -237,12 +249,20 @@ impl Demo<'_> {
         let (total, text) = self.load.finish()?;
         (self.say)("");
         (self.say)(&table::render(&self.rows, &total));
-        let clean = total.lost == 0 && total.not_sent == 0 && total.unfinished == 0;
+        let clean = table::is_clean(&self.rows, &total);
         if !clean {
             (self.say)(&format!("the load's whole account: {text}"));
         }
         Ok(clean)
     }
+}
+
+/// Who tried the release of a deploy that was taken back, from when to when, in milliseconds since 1970.
+fn trials(events: &[EventView], deploy: &str) -> Vec<(String, u64, u64)> {
+    let Some(taken_back) = events.iter().find(|event| event.kind == "rolled-back") else { return Vec::new() };
+    let granted =
+        events.iter().filter(|event| event.kind == "granted" && event.deploy.as_deref() == Some(deploy));
+    granted.filter_map(|event| Some((event.member.clone()?, event.at_ms, taken_back.at_ms))).collect()
 }
 
 /// Whether the whole fleet runs this release, and the deploy is done.
@@ -279,5 +299,32 @@ fn rollout(release: ReleaseId) -> Propose {
         actor: "demo".to_owned(),
         idempotency_key: None,
         dry_run: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_members_with_a_slot_of_the_bad_deploy_may_lose_a_program() {
+        let event = |at_ms, kind: &str, member: Option<&str>, deploy: &str| EventView {
+            sequence: at_ms,
+            at_ms,
+            service: "demo".to_owned(),
+            kind: kind.to_owned(),
+            member: member.map(str::to_owned),
+            deploy: Some(deploy.to_owned()),
+            text: String::new(),
+        };
+        let events = [
+            event(1, "deployed", None, "bad"),
+            event(2, "granted", Some("demo-1"), "bad"),
+            event(3, "refused", Some("demo-1"), "bad"),
+            event(4, "rolled-back", None, "back"),
+            event(5, "granted", Some("demo-2"), "back"),
+        ];
+        assert_eq!(trials(&events, "bad"), [("demo-1".to_owned(), 2, 4)]);
+        assert_eq!(trials(&events[..3], "bad"), [], "it was not taken back");
     }
 }

@@ -41,7 +41,7 @@ pub enum Failure {
         source: io::Error,
     },
     /// The release has not reached the server.
-    #[error("nothing was deployed")]
+    #[error("no release was pushed")]
     Push(#[from] PushError),
     /// The rollout ended otherwise than wanted. People have been told.
     #[error("{0}")]
@@ -172,6 +172,7 @@ mod tests {
         ] {
             let failure = Failure::Push(PushError::Store(store::StoreError::new(kind, "publish")));
             assert_eq!(failure.exit(), exit);
+            assert!(failure.message().starts_with("no release was pushed: "), "{}", failure.message());
         }
     }
 

@@ -76,6 +76,11 @@ mod tests {
     }
 
     #[test]
+    fn a_rollout_to_nobody_is_refused() {
+        assert_eq!(meant(None, &typed(&["--target", "0%"])), Err(InvalidPolicy::Nobody));
+    }
+
+    #[test]
     fn the_api_gets_the_policy_as_it_is() {
         let view = view(&Policy::safe());
         assert_eq!((view.target_ppm, view.max_unhealthy_ppm), (1_000_000, 250_000));

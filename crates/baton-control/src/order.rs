@@ -41,13 +41,18 @@ impl<'a> Orders<'a> {
         if self.hand_backs.contains(id) {
             return Some(ToMember::HandBack { deploy: deploy.id });
         }
-        match (member.tie(), &report.standing) {
-            (Tie::Slot(grant), Standing::Staged) => {
-                Some(ToMember::Grant { deploy: deploy.id, bake: grant.bake })
-            }
+        match &report.standing {
             // A bootloader that was restarted has heard of the deploy and does not know it any more.
-            (_, Standing::Behind) => Some(self.wish(in_force)),
-            _ => None,
+            Standing::Behind => Some(self.wish(in_force)),
+            Standing::Staged => match member.tie() {
+                Tie::Slot(grant) => Some(ToMember::Grant { deploy: deploy.id, bake: grant.bake }),
+                Tie::Nothing | Tie::Leftover | Tie::Found => None,
+            },
+            Standing::Granted
+            | Standing::Trying
+            | Standing::Proving
+            | Standing::Proven
+            | Standing::Refused(_) => None,
         }
     }
 

@@ -165,6 +165,7 @@ mod tests {
             bad(|view| view.max_unhealthy_ppm = 1_000_000),
             BadPolicy::Invalid(InvalidPolicy::AllAtOnce)
         );
+        assert_eq!(bad(|view| view.target_ppm = 0), BadPolicy::Invalid(InvalidPolicy::Nobody));
         assert_eq!(bad(|view| view.phases[0].bake_ms = u64::MAX), BadPolicy::Bake(Millis(u64::MAX)));
         assert_eq!(bad(|view| view.phases = vec![view.phases[0].clone(); 101]), BadPolicy::Phases(101));
     }

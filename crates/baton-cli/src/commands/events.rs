@@ -18,6 +18,10 @@ const QUESTION: Duration = Duration::from_secs(25);
 /// Prints the last events, and those that follow if wanted.
 pub fn run(args: &Events, context: &Context) -> Result<(), Failure> {
     let service = args.service.as_ref();
+    if let Some(service) = service {
+        // One that nobody knows has no events, and is a mistake all the same.
+        context.client.service(service)?;
+    }
     let (past, end) = last(args.last, service, context)?;
     if args.follow {
         print_each(&past, context)?;

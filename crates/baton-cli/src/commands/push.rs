@@ -35,7 +35,7 @@ pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
 pub fn push(project: &Project, service: ServiceName, context: &Context) -> Result<Pushed, Failure> {
     // Says at once that nobody is there; the store's own calls are patient.
     context.client.services()?;
-    context.interrupt.on_ctrl_c("stopped: nothing was deployed; pushing again goes on from here");
+    context.interrupt.on_ctrl_c("stopped: no release was pushed; pushing again goes on from here");
     let source =
         Source { dir: project.dir.clone(), service, run: project.settings.run.clone(), builder: actor() };
     let (start, progress) = (Instant::now(), Mutex::new(Progress::default()));

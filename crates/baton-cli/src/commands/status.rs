@@ -20,10 +20,11 @@ const QUESTION: Duration = Duration::from_secs(25);
 /// Prints one service or all.
 pub fn run(args: Status, context: &Context) -> Result<(), Failure> {
     let ui = &context.ui;
+    let typed = args.service.or(args.named);
     if args.watch {
-        return watch(&context.service(args.service)?, context);
+        return watch(&context.service(typed)?, context);
     }
-    if let Some(service) = &args.service {
+    if let Some(service) = &typed {
         let status = context.client.service(service)?;
         return ui.result(&status, |status| detail(status, now_ms(), ui.width, ui.paint));
     }

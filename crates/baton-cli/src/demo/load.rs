@@ -11,6 +11,11 @@ use serde::Deserialize;
 
 use super::DemoError;
 
+/// Clients that make a connection for each request, over the members in turn.
+const NEW: u64 = 8;
+/// Clients that keep their connection, spread over the members.
+const KEEP: u64 = 8;
+
 /// How long the generator may take to answer: it prints every second.
 const ANSWER: Duration = Duration::from_secs(10);
 /// How long running requests may take to end.
@@ -37,16 +42,21 @@ pub struct Counts {
     pub not_sent: u64,
 }
 
+/// Most requests that can be in flight on one of so many members: a client has one at a time.
+pub const fn in_flight_on_one(members: usize) -> u64 {
+    NEW + KEEP.div_ceil(members as u64)
+}
+
 impl Counts {
-    /// What has come since these.
+    /// What has come since these. What was said to have died may turn out to be lost.
     pub fn since(&self, before: &Self) -> Self {
         Self {
             ended_ms: self.ended_ms,
             sent: self.sent - before.sent,
             answered: self.answered - before.answered,
             unfinished: self.unfinished,
-            lost: self.lost - before.lost,
-            died_with_program: self.died_with_program - before.died_with_program,
+            lost: self.lost.saturating_sub(before.lost),
+            died_with_program: self.died_with_program.saturating_sub(before.died_with_program),
             idle_closes: self.idle_closes - before.idle_closes,
             not_sent: self.not_sent - before.not_sent,
         }
@@ -77,7 +87,8 @@ impl Load {
     pub fn start(program: &Path, targets: &[SocketAddr]) -> Result<Self, DemoError> {
         let started = Command::new(program)
             .args(targets.iter().map(SocketAddr::to_string))
-            .args(["--attached", "--new", "8", "--keep", "8", "--rate", "25", "--slow-share", "5%"])
+            .args(["--attached", "--new", &NEW.to_string(), "--keep", &KEEP.to_string()])
+            .args(["--rate", "25", "--slow-share", "5%"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn();

@@ -203,18 +203,31 @@ impl Stage {
         }
     }
 
-    /// Kills the program of one member, and waits until another one serves in its place.
-    pub fn kill_program(&self, member: usize) -> Result<(), DemoError> {
-        let address = self.addresses[member];
-        let before =
-            pid_at(address).ok_or_else(|| DemoError::Unexpected(format!("{address} does not answer")))?;
-        if let Some(pid) = Pid::from_raw(before) {
-            kill_process(pid, Signal::KILL).map_err(|error| DemoError::io("kill a program")(error.into()))?;
-        }
-        wait_for("the program to be launched again", || {
-            Ok(pid_at(address).filter(|now| *now != before).map(drop))
-        })
+    /// Where a member is.
+    pub fn address_of(&self, member: &str) -> Result<SocketAddr, DemoError> {
+        let mut members = self.members.iter().zip(&self.addresses);
+        let found = members.find(|(known, _)| known.member().as_str() == member);
+        found
+            .map(|(_, address)| *address)
+            .ok_or_else(|| DemoError::Unexpected(format!("there is no member {member}")))
     }
+}
+
+/// The program that answers there.
+pub fn program_at(address: SocketAddr) -> Result<Pid, DemoError> {
+    pid_at(address).ok_or_else(|| DemoError::Unexpected(format!("{address} does not answer")))
+}
+
+/// Kills a program, as a crash would.
+pub fn kill(program: Pid) -> Result<(), DemoError> {
+    kill_process(program, Signal::KILL).map_err(|error| DemoError::io("kill a program")(error.into()))
+}
+
+/// Waits until another program answers there than this one.
+pub fn wait_for_another(address: SocketAddr, program: Pid) -> Result<(), DemoError> {
+    wait_for("the program to be launched again", || {
+        Ok(pid_at(address).filter(|now| *now != program).map(drop))
+    })
 }
 
 impl Drop for Stage {
@@ -260,7 +273,7 @@ fn free_address() -> Result<SocketAddr, DemoError> {
 }
 
 /// The process that answers there now.
-fn pid_at(address: SocketAddr) -> Option<i32> {
+fn pid_at(address: SocketAddr) -> Option<Pid> {
     let mut answer = ureq::get(format!("http://{address}/"))
         .config()
         .timeout_global(Some(Duration::from_secs(2)))
@@ -269,5 +282,5 @@ fn pid_at(address: SocketAddr) -> Option<i32> {
         .ok()?;
     let text = answer.body_mut().read_to_string().ok()?;
     let answer: serde_json::Value = serde_json::from_str(&text).ok()?;
-    answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    answer["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
 }

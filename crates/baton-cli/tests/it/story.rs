@@ -90,6 +90,7 @@ fn a_release_is_pushed_deployed_seen_and_stopped() {
     let shown = place.must(&["status"]).stdout;
     assert!(shown.contains("first\\x1b[2J") && !shown.contains('\x1b'), "{shown:?}");
     assert_eq!(place.must(&["status", "--output", "json"]).json()[0]["service"], "web");
+    assert_eq!(place.must(&["status", "--service", "web", "--output", "json"]).json()["service"], "web");
 
     assert!(place.must(&["halt", "-m", "wait"]).stdout.starts_with("web halts at release"));
     assert_eq!(place.must(&["status", "web", "--output", "json"]).json()["state"], "halted");
@@ -124,6 +125,28 @@ fn refusals_have_the_exit_code_of_their_kind() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("nothing to resume"), "{}", ran.stderr);
     assert_eq!(place.run(&["rollback"]).code, 1, "there is no way back");
+}
+
+#[test]
+fn a_service_that_nobody_knows_is_told_by_every_command() {
+    let place = Place::new();
+    place.must(&["deploy", "--detach"]);
+    for arguments in [
+        &["status", "--watch"][..],
+        &["status"],
+        &["members"],
+        &["deploys"],
+        &["releases"],
+        &["events"],
+        &["events", "--follow"],
+        &["halt"],
+        &["resume"],
+        &["rollback"],
+    ] {
+        let ran = place.run(&[arguments, &["--service", "nosuch"]].concat());
+        assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains("no service nosuch here: known are web"), "{arguments:?}: {ran:?}");
+    }
 }
 
 #[test]

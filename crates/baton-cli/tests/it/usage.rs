@@ -38,6 +38,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["deploy", "--policy", "reckless"], "careful"),
         (&["deploy", "9f3a", "--service", "a b"], "starting with a letter or digit"),
         (&["deploy", "9f3a", "--service", "web", "--max-unhealthy", "100%"], "choose less"),
+        (&["deploy", "9f3a", "--service", "web", "--target", "0%"], "choose more, such as 10%"),
+        (&["status", "web", "--service", "web"], "cannot be used with"),
         (&["deploy"], "there is no baton.toml"),
         (&["push", "nowhere"], "there is no baton.toml"),
         (&["push", "/dev/null"], "there is no baton.toml"),

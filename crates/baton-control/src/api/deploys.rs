@@ -88,6 +88,10 @@ async fn wish(
     asked: &Propose,
     release: Option<ReleaseId>,
 ) -> Result<Wish, Refusal> {
+    // Only a rollout can be the first that is heard of a service.
+    if asked.wanted != Wanted::Rollout {
+        shared.posted(service)?;
+    }
     match asked.wanted {
         Wanted::Rollout => {
             let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;

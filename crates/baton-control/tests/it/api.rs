@@ -187,9 +187,9 @@ async fn p36_whatever_is_sent_is_refused_in_json_and_the_server_goes_on() {
         ("POST", deploys, body(&key(&"x".repeat(129))), 400),
         ("POST", deploys, body(&long), 400),
         ("POST", deploys, body(&policy), 400),
-        ("POST", deploys, body(r#"{"wanted":"halt"}"#), 422),
-        ("POST", deploys, body(r#"{"wanted":"resume"}"#), 422),
-        ("POST", deploys, body(r#"{"wanted":"rollback"}"#), 422),
+        ("POST", deploys, body(r#"{"wanted":"halt"}"#), 404),
+        ("POST", deploys, body(r#"{"wanted":"resume"}"#), 404),
+        ("POST", deploys, body(r#"{"wanted":"rollback"}"#), 404),
     ] {
         let answer = server.call(method, path, body).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());

@@ -171,7 +171,7 @@ fn events_are_numbered_and_read_from_a_number(store: &dyn StateStore) -> Result<
     assert_eq!(numbers(None, 0, 2)?, [1, 2]);
     assert_eq!(numbers(Some(&web), 0, 10)?, [1, 3]);
     assert_eq!(numbers(Some(&web), 2, 1)?, [3]);
-    assert_eq!(numbers(None, 4, 10)?, []);
+    assert!(numbers(None, 4, 10)?.is_empty());
     assert_eq!(store.events(None, 3, 1)?[0].event, event(&web, What::Switched));
     Ok(())
 }
