@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench simulate setup
+.PHONY: demo test check build bench conformance guides simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -25,6 +25,18 @@ build: setup
 ## bench: speed, as ratios against a peer in the same run
 bench: build
 	cargo xtask bench
+
+## conformance: PID 1 as it should be, baton-boot beside its peers; INIT="tini --" for any other init alone
+conformance: build
+	@scripts/setup conformance
+	target/release/baton-conformance $(INIT)
+
+## guides: the programs of docs/guides, each reloaded under load; RELOADS=20 measures what the guides tell
+guides: setup
+	@scripts/setup guides
+	cargo build --workspace --locked
+	cargo build --package baton-e2e --features guides --example axum --locked
+	cargo test --package baton-e2e --features guides --test it --locked guides:: -- --nocapture --test-threads 1
 
 ## simulate: 10,000 rollouts of 4,000 members
 simulate:

@@ -1,4 +1,6 @@
 //! Whole stories over real processes under real load.
 
 pub mod bench;
+pub mod conformance;
 pub mod load;
+pub mod nasty;

@@ -1,11 +1,22 @@
-//! Measures what `docs/benchmarks.md` records: `make bench`.
+//! Measures what `docs/benchmarks.md` records: `make bench`. With the word `output`, only that.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use baton_e2e::bench::{deploy, handover, init, program};
+use anyhow::{Context, bail};
+use baton_e2e::bench::{deploy, handover, init, output, program};
 
 fn main() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => all(),
+        ["output"] => output_only(),
+        // The program whose output is measured.
+        ["write", bytes] => output::write(bytes.parse()?),
+        _ => bail!("usage: baton-bench [output]"),
+    }
+}
+
+fn all() -> anyhow::Result<()> {
     let (baton, boot) = (program("baton")?, program("baton-boot")?);
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let example = copy_example(folder.path())?;
@@ -21,6 +32,14 @@ fn main() -> anyhow::Result<()> {
     println!("## Deploy to 8 members\n");
     let deploys = deploy::measure(&baton, &boot, &example, folder.path())?;
     println!("{}", deploy::table(&deploys, figures.alone_ms()));
+    output_only()
+}
+
+fn output_only() -> anyhow::Result<()> {
+    println!("## Output\n");
+    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let writes = std::env::current_exe().context("cannot find this program")?;
+    println!("{}", output::measure(&program("baton-boot")?, &writes, folder.path())?.table());
     Ok(())
 }
 

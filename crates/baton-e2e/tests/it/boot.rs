@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -28,9 +29,18 @@ impl Folder {
     }
 
     pub fn with_example(name: &str) -> Self {
+        Self::copy_of(&Path::new("../../examples").join(name))
+    }
+
+    /// A folder with the program of a guide in it.
+    #[cfg(feature = "guides")]
+    pub fn with_app(name: &str) -> Self {
+        Self::copy_of(&Path::new("apps").join(name))
+    }
+
+    fn copy_of(path: &Path) -> Self {
         let folder = Self::empty();
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name);
-        for file in fs::read_dir(example).unwrap() {
+        for file in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap() {
             let file = file.unwrap();
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
@@ -71,20 +81,28 @@ pub struct Boot {
 impl Boot {
     /// Starts one in this folder, with these arguments and variables.
     pub fn start(folder: &Folder, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let output = File::create(folder.path().join("output")).unwrap();
+        Self::start_into(output.into(), folder, arguments, variables)
+    }
+
+    /// Starts one whose standard output goes somewhere else.
+    pub fn start_into(
+        output: Stdio,
+        folder: &Folder,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let log = folder.path().join("log");
-        let child = Command::new(binary("baton-boot"))
-            .args(arguments)
-            .current_dir(folder.path())
-            .env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-            .env("BATON_STATE_DIR", folder.path().join("state"))
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(File::create(folder.path().join("output")).unwrap())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Self { child, log }
+        let mut command = command(folder, arguments);
+        command.envs(variables.iter().copied()).stdout(output).stderr(File::create(&log).unwrap());
+        Self { child: command.spawn().unwrap(), log }
+    }
+
+    /// Starts one whose standard output and error go to the same place.
+    pub fn start_both_into(output: OwnedFd, folder: &Folder) -> Self {
+        let mut command = command(folder, &[]);
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        Self { child: command.spawn().unwrap(), log: folder.path().join("log") }
     }
 
     pub fn pid(&self) -> i32 {
@@ -114,6 +132,18 @@ impl Boot {
         self.signal(Signal::TERM);
         self.exit()
     }
+}
+
+fn command(folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary("baton-boot"));
+    command
+        .args(arguments)
+        .current_dir(folder.path())
+        .env_clear()
+        .env("PATH", "/usr/local/bin:/usr/bin:/bin")
+        .env("BATON_STATE_DIR", folder.path().join("state"))
+        .stdin(Stdio::null());
+    command
 }
 
 impl Drop for Boot {

@@ -114,11 +114,12 @@ fn p8_p9_a_release_that_fails_is_halted_and_taken_back_by_itself() {
 }
 
 #[test]
-fn a_rollback_needs_no_argument_and_a_rollout_can_be_halted_and_resumed() {
+fn p1_a_rollback_of_what_served_needs_no_argument_and_halt_and_resume_lose_nothing_either() {
     let fleet = Fleet::start("web", 3);
     let folder = Folder::with_example("python");
     assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
     let first = fleet.release();
+    let load = load_on(&fleet);
     folder.write("VERSION", "2");
     assert_eq!(fleet.deploy(&folder, &["--policy", "safe", "--bake", "3s", "--detach"]), Some(0));
     let second = fleet.release();
@@ -132,7 +133,45 @@ fn a_rollback_needs_no_argument_and_a_rollout_can_be_halted_and_resumed() {
     });
     assert!(fleet.baton(&["rollback", "--service", "web"]).status.success());
     assert_eq!(fleet.release(), first);
+    tell_all(&fleet, &load, |address| format!("committed {address} {first}"));
     assert!((0..3).all(|member| fleet.answers(member).as_deref() == Some(&first)));
+    let report = load.stop();
+    assert_nothing_lost(&report);
+    assert!(report.releases.contains_key(&second), "what was taken back had served: {report:#?}");
+}
+
+#[test]
+fn p28_a_rollback_is_launched_from_the_members_disks_while_the_store_is_gone() {
+    let fleet = Fleet::start("web", 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let first = fleet.release();
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    fleet.lose_store();
+    assert!(!fleet.baton_in(folder.path(), &["push"]).status.success(), "the store is gone");
+    let back = fleet.baton(&["rollback", "--service", "web"]);
+    assert!(back.status.success(), "{back:?}");
+    assert!((0..2).all(|member| fleet.answers(member).as_deref() == Some(&first)));
+}
+
+#[test]
+fn p28_a_member_that_ends_during_a_trial_starts_the_release_before_without_store_and_control() {
+    let mut fleet = Fleet::start("web", 1);
+    let folder = Folder::with_example("python");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let first = fleet.release();
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &["--policy", "safe", "--bake", "10m", "--detach"]), Some(0));
+    let second = fleet.release();
+    wait_for("the trial", || (fleet.answers(0)? == second).then_some(()));
+    fleet.kill_control();
+    fleet.lose_store();
+    fleet.members[0].terminate().unwrap();
+    wait_for("the member to end", || fleet.members[0].wait(std::time::Duration::ZERO).unwrap());
+    fleet.replace_member(0);
+    let answered = wait_for("the member", || fleet.answers(0));
+    assert_eq!(answered, first, "what was on trial is not what it starts by itself");
 }
 
 #[test]

@@ -74,6 +74,11 @@ impl Fleet {
         server.wait().unwrap();
     }
 
+    /// Takes the artefact store away: no member can fetch anything any more.
+    pub fn lose_store(&self) {
+        std::fs::rename(self.path("control/artefacts"), self.path("lost")).unwrap();
+    }
+
     pub fn add_member(&mut self) {
         let name = format!("{}-{}", self.service, self.members.len());
         let address = free_address();

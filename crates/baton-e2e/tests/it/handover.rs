@@ -11,7 +11,8 @@ use crate::load::Load;
 use crate::program::Client;
 use crate::wait::wait_for;
 
-fn plan(address: SocketAddr) -> Plan {
+/// New and kept connections with some slow requests.
+pub fn plan(address: SocketAddr) -> Plan {
     Plan {
         new: 4,
         keep: 4,
@@ -38,7 +39,7 @@ fn binding(example: &str, listen: &str) -> (Folder, Boot, SocketAddr) {
     (folder, boot, address)
 }
 
-fn assert_nothing_lost(report: &Report) {
+pub fn assert_nothing_lost(report: &Report) {
     assert_eq!(report.lost, 0, "{report:#?}");
     assert!(report.is_clean(), "{report:#?}");
     assert_eq!(report.answered, report.sent, "{report:#?}");
@@ -193,39 +194,126 @@ fn a_reload_may_add_move_and_remove_listeners() {
     assert!(boot.stop().success());
 }
 
-/// A bootloader cannot answer a bind where another one does already.
+/// A bootloader within a bootloader: it cannot answer a bind, since the outer one does already, and has to relay.
+struct Relaying {
+    folder: Folder,
+    boot: Boot,
+    address: SocketAddr,
+    /// The inner one. HUP is the outer one's own; the inner one is told by its admin socket.
+    pid: String,
+}
+
+impl Relaying {
+    fn start(bake: &str) -> Self {
+        let folder = Folder::with_example("python");
+        folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
+        let settings = folder.read("baton.toml");
+        folder.write("inner.toml", &format!("{settings}\n[rollout]\nbake = \"{bake}\"\n"));
+        let (address, outer) = (free_address(), free_address());
+        let inner = crate::boot::binary("baton-boot");
+        let listen = format!("BATON_LISTEN=http={address}");
+        let run = format!(
+            "command = [\"env\", {listen:?}, {inner:?}, \"--settings\", \"inner.toml\"]\nready = \"notify\""
+        );
+        let unused = format!("[[run.listen]]\nname = \"unused\"\naddress = \"{outer}\"");
+        folder.write("baton.toml", &format!("service = \"outer\"\n[run]\n{run}\n{unused}\n"));
+        let boot = Boot::start(&folder, &[], &[]);
+        boot.wait_for("its connections are relayed to $PORT", 1);
+        boot.wait_for("generation 2 (image) serves", 1);
+        let (_, outer) = ask(&["status", "--json", &boot.pid().to_string()]);
+        let outer: serde_json::Value = serde_json::from_str(&outer).unwrap();
+        let pid = outer["generations"][0]["pid"].to_string();
+        Self { folder, boot, address, pid }
+    }
+
+    fn reload(&self) -> (Option<i32>, String) {
+        ask(&["reload", &self.pid])
+    }
+
+    fn program(&self) -> Pid {
+        let pid = Client::connect(self.address).unwrap().get("/").unwrap().pid();
+        Pid::from_raw(i32::try_from(pid).unwrap()).unwrap()
+    }
+}
+
+fn ask(arguments: &[&str]) -> (Option<i32>, String) {
+    let boot = crate::boot::binary("baton-boot");
+    let asked = std::process::Command::new(boot).args(arguments).output().unwrap();
+    (asked.status.code(), String::from_utf8(asked.stdout).unwrap())
+}
+
 #[test]
 fn p1_p3_where_a_bind_cannot_be_answered_a_program_that_binds_its_port_is_relayed() {
-    let folder = Folder::with_example("python");
-    folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
-    let settings = folder.read("baton.toml");
-    folder.write("inner.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
-    let (address, outer) = (free_address(), free_address());
-    let inner = crate::boot::binary("baton-boot");
-    folder.write(
-        "baton.toml",
-        &format!(
-            "service = \"outer\"\n[run]\ncommand = [\"env\", \"BATON_LISTEN=http={address}\", {:?}, \"--settings\", \
-             \"inner.toml\"]\nready = \"notify\"\n[[run.listen]]\nname = \"unused\"\naddress = \"{outer}\"\n",
-            inner.to_str().unwrap()
-        ),
-    );
-    let boot = Boot::start(&folder, &[], &[]);
-    boot.wait_for("its connections are relayed to $PORT", 1);
-    boot.wait_for("generation 2 (image) serves", 1);
-    let load = Load::start(plan(address));
-    let ask = |arguments: &[&str]| {
-        let told = std::process::Command::new(&inner).args(arguments).output().unwrap();
-        assert!(told.status.success(), "{told:?}");
-        String::from_utf8(told.stdout).unwrap()
-    };
-    let status: serde_json::Value =
-        serde_json::from_str(&ask(&["status", "--json", &boot.pid().to_string()])).unwrap();
-    // HUP is the outer one's own; the inner one is told by its admin socket.
-    let pid = status["generations"][0]["pid"].to_string();
+    let relaying = Relaying::start("50ms");
+    let load = Load::start(plan(relaying.address));
     for _ in 0..5 {
-        assert_eq!(ask(&["reload", &pid]), "reload: proven\n");
+        assert_eq!(relaying.reload(), (Some(0), "reload: proven\n".into()));
     }
     assert_nothing_lost(&load.stop());
-    boot.stop();
+    relaying.boot.stop();
+}
+
+#[test]
+fn p4_clients_of_a_relayed_program_that_was_killed_wait_for_the_next_one() {
+    let relaying = Relaying::start("50ms");
+    for kill in 1..=3 {
+        let program = relaying.program();
+        kill_process(program, Signal::KILL).unwrap();
+        // What waits at the program itself when it is killed dies with it; afterwards nobody does.
+        relaying.boot.wait_for("failed (killed by SIGKILL", kill);
+        let mut clients: Vec<Client> = (0..10).map(|_| Client::connect(relaying.address).unwrap()).collect();
+        clients.iter_mut().for_each(|client| client.send("/"));
+        let answered = clients.iter_mut().filter_map(Client::answer).count();
+        assert_eq!(answered, 10);
+        assert_ne!(relaying.program(), program);
+    }
+    relaying.boot.stop();
+}
+
+#[test]
+fn p9_a_relayed_release_that_crashes_within_the_bake_is_handed_back() {
+    let relaying = Relaying::start("30s");
+    relaying.folder.write("behaviour", "crash-after=0.5\n");
+    let (code, told) = relaying.reload();
+    assert_eq!(code, Some(1), "{told}");
+    for _ in 0..10 {
+        assert_eq!(Client::connect(relaying.address).unwrap().get("/").unwrap().generation(), "2");
+    }
+    relaying.boot.stop();
+}
+
+/// Takes one connection at a time and a while for each.
+const SERIAL: &str = r#"
+import os, socket, time
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])), backlog=100)
+while True:
+    client = listener.accept()[0]
+    if client.recv(100):
+        time.sleep(0.4)
+        client.sendall(b"done")
+    client.close()
+"#;
+
+#[test]
+fn p1_p4_what_waits_at_a_proxied_program_is_served_before_it_is_asked_to_stop() {
+    use std::io::{Read, Write};
+    let folder = Folder::empty();
+    folder.write("program.py", SERIAL);
+    let address = free_address();
+    let listen = format!("name = \"http\"\naddress = \"{address}\"\nhandover = \"proxy\"");
+    let run = "[run]\ncommand = [\"python3\", \"program.py\"]";
+    folder.write("baton.toml", &format!("service = \"test\"\n{run}\n[[run.listen]]\n{listen}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let mut clients: Vec<_> = (0..6).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"do it").unwrap());
+    boot.signal(Signal::TERM);
+    let mut answer = String::new();
+    let answered = clients.iter_mut().filter_map(|client| {
+        answer.clear();
+        client.read_to_string(&mut answer).ok().filter(|_| answer == "done")
+    });
+    // The program has no handler: whom it serves when it is asked, it drops.
+    assert!(answered.count() >= 5);
+    assert_eq!(boot.exit().code(), Some(143));
 }

@@ -4,14 +4,19 @@
 
 mod binary;
 mod boot;
+mod conformance;
 mod demo;
 mod deploys;
 mod examples;
 mod fleet;
 mod generator;
+#[cfg(feature = "guides")]
+mod guides;
 mod handover;
+mod health;
 mod init;
 mod load;
+mod output;
 mod program;
 mod reload;
 mod server;

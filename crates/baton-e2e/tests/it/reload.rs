@@ -245,7 +245,6 @@ time.sleep(1000)
 
 #[test]
 fn only_the_programs_own_word_makes_it_ready() {
-    use std::os::linux::net::SocketAddrExt;
     let folder = Folder::empty();
     folder.write("program.py", SAYS_READY);
     let run = "command = [\"python3\", \"program.py\"]\nready = \"notify\"\nhealth.startup_timeout = \"2s\"";
@@ -253,8 +252,7 @@ fn only_the_programs_own_word_makes_it_ready() {
     let boot = Boot::start(&folder, &[], &[]);
     let address = wait_for("its address", || Some(folder.read("notify")).filter(|text| !text.is_empty()));
     let stranger = std::os::unix::net::UnixDatagram::unbound().unwrap();
-    let name = std::os::unix::net::SocketAddr::from_abstract_name(&address[1..]).unwrap();
-    stranger.send_to_addr(b"READY=1", &name).unwrap();
+    stranger.send_to(b"READY=1", &address).unwrap();
     boot.wait_for("not healthy within 2 s", 1);
     assert!(!boot.log().contains(" serves, "), "{}", boot.log());
     folder.write("ready", "");
@@ -288,6 +286,17 @@ fn a_running_bootloader_can_be_asked_and_told_to_reload() {
     assert_eq!(serving["generation"], 2, "{status}");
     let pid = Client::connect(address).unwrap().get("/").unwrap().pid();
     assert_eq!(serving["pid"], pid, "{status}");
+
+    // The example says nothing of its own; its end does.
+    folder.change(
+        "baton.toml",
+        "command = [\"python3\"",
+        "command = [\"sh\", \"-c\", \"echo hello; exec python3 server.py\"",
+    );
+    ask(&boot, &["reload"]);
+    let (code, text) = ask(&boot, &["logs", "-n", "1"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.trim_end().ends_with("stdout hello"), "{text}");
 
     folder.write("behaviour", "exit-at-start=7\n");
     let (code, text) = ask(&boot, &["reload"]);

@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 
 /// Crates by floor: one may use what is on a lower floor, and nothing else of the workspace.
 const FLOORS: [&[&str]; 7] = [
@@ -62,28 +63,17 @@ fn every_crate_says_why_it_is_not_a_module() {
     }
 }
 
+/// Resolved for the bootloader alone, as it is built for people: what others ask of the same crates is not in it.
 #[test]
 fn the_bootloader_stays_small() {
-    let metadata = metadata();
-    let resolve = metadata.resolve.as_ref().unwrap();
-    let nodes: BTreeMap<&PackageId, _> = resolve.nodes.iter().map(|node| (&node.id, node)).collect();
-    let boot = metadata.packages.iter().find(|package| package.name.as_str() == "baton-boot").unwrap();
-    let mut found = BTreeSet::new();
-    let mut open = vec![&boot.id];
-    while let Some(id) = open.pop() {
-        let normal = |kinds: &[cargo_metadata::DepKindInfo]| {
-            kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
-        };
-        let used = nodes[id].deps.iter().filter(|used| normal(&used.dep_kinds)).map(|used| &used.pkg);
-        open.extend(used.filter(|used| found.insert(*used)));
-    }
-    let names: BTreeSet<&str> = metadata
-        .packages
-        .iter()
-        .filter(|package| found.contains(&package.id))
-        .map(|package| package.name.as_str())
-        .collect();
-    assert!(names.contains("tokio"), "the walk found nothing");
+    let tree = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--package", "baton-boot", "--edges", "normal", "--prefix", "none"])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let names: BTreeSet<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains("tokio"), "no tree was printed");
     for forbidden in NOT_IN_BOOT {
         assert!(!names.contains(forbidden), "{forbidden} is compiled into baton-boot");
     }

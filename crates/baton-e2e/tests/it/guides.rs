@@ -1,0 +1,284 @@
+//! The programs of the guides: started, reloaded under load and stopped, and nothing is lost.
+
+use std::fs::{self, Permissions};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::boot::{Boot, Folder, binary, free_address};
+use crate::handover::{assert_nothing_lost, plan};
+use crate::load::Load;
+use crate::wait::wait_for;
+
+/// How often each program is reloaded, unless `RELOADS` says more: `make guides RELOADS=20` measures what the guides
+/// tell.
+const RELOADS: usize = 3;
+
+/// So many requests for each reload at least, however fast the program starts.
+const REQUESTS: u64 = 50;
+
+/// Ended by the SIGTERM that the bootloader sends.
+const ENDED_BY_TERM: i32 = 128 + 15;
+
+fn reloads() -> usize {
+    std::env::var("RELOADS").map_or(RELOADS, |times| times.parse().unwrap())
+}
+
+/// Where `scripts/setup guides` puts what is not a package of the system.
+fn runtimes() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guides")
+}
+
+fn path() -> String {
+    format!("{}/python/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", runtimes().display())
+}
+
+/// A command of a runtime, in this folder.
+fn command(program: &str, arguments: &[&str], folder: &Folder) -> Command {
+    let found = path().split(':').map(|part| Path::new(part).join(program)).find(|file| file.is_file());
+    assert!(found.is_some(), "there is no {program}: run scripts/setup guides");
+    let mut command = Command::new(found.unwrap());
+    command.args(arguments).current_dir(folder.path()).env("PATH", path());
+    command
+}
+
+fn build(program: &str, arguments: &[&str], folder: &Folder) {
+    assert!(command(program, arguments, folder).stdout(Stdio::null()).status().unwrap().success());
+}
+
+/// The program of a guide, in a folder of its own. Unless it needs a bake, there is hardly one, so that the old
+/// generation ends while much is under way.
+fn app(name: &str) -> Folder {
+    let folder = Folder::with_app(name);
+    let settings = folder.read("baton.toml");
+    if !settings.contains("bake") {
+        folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
+    }
+    folder
+}
+
+/// Replaces a text in all files.
+fn replace(folder: &Folder, from: &str, to: &str) {
+    for file in fs::read_dir(folder.path()).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let text = folder.read(&name);
+        if text.contains(from) {
+            folder.write(&name, &text.replace(from, to));
+        }
+    }
+}
+
+/// Gives what has this port in the files a free one.
+fn relocate(folder: &Folder, port: u16) -> SocketAddr {
+    let address = free_address();
+    replace(folder, &format!("127.0.0.1:{port}"), &address.to_string());
+    address
+}
+
+fn start(folder: &Folder) -> Boot {
+    let boot = Boot::start(folder, &[], &[("PATH", &path())]);
+    boot.wait_for(" serves, ", 1);
+    boot
+}
+
+/// Reloads, each time when it is time, until every old generation is gone.
+fn reload(boot: &Boot, wait_for_its_time: impl Fn(u64)) {
+    for (reload, nth) in (1..=reloads()).zip(1..) {
+        wait_for_its_time(nth);
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload + 1);
+    }
+    boot.wait_for(" is gone: ", reloads());
+    assert!(!boot.log().contains(" failed ("), "{}", boot.log());
+}
+
+/// Starts a program, reloads it under load and stops it. Returns how it ended.
+fn story(name: &str, folder: &Folder, address: SocketAddr) -> Option<i32> {
+    let boot = start(folder);
+    let load = Load::start(plan(address));
+    reload(&boot, |nth| load.run_until(|report| report.answered >= nth * REQUESTS));
+    let report = load.stop();
+    println!(
+        "{name}: {} reloads, {} requests, {} lost, {} idle closes",
+        reloads(),
+        report.sent,
+        report.lost,
+        report.idle_closes
+    );
+    assert_nothing_lost(&report);
+    boot.stop().code()
+}
+
+/// The story of a program that needs nothing but its files.
+fn web(name: &str, prepare: impl FnOnce(&Folder)) -> Option<i32> {
+    let folder = app(name);
+    let address = relocate(&folder, 8080);
+    prepare(&folder);
+    story(name, &folder, address)
+}
+
+fn python(name: &str, server: &str) -> Option<i32> {
+    web(name, |folder| build(server, &["--version"], folder))
+}
+
+fn node(name: &str) -> Option<i32> {
+    web(name, |folder| {
+        let modules = runtimes().join("node/node_modules");
+        assert!(modules.is_dir(), "there is no {}: run scripts/setup guides", modules.display());
+        std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
+    })
+}
+
+#[test]
+fn gunicorn() {
+    assert_eq!(python("gunicorn", "gunicorn"), Some(0));
+}
+
+#[test]
+fn uvicorn() {
+    assert_eq!(python("uvicorn", "uvicorn"), Some(ENDED_BY_TERM));
+}
+
+#[test]
+fn flask() {
+    assert_eq!(python("flask", "gunicorn"), Some(0));
+}
+
+#[test]
+fn django() {
+    assert_eq!(python("django", "gunicorn"), Some(0));
+}
+
+#[test]
+fn node_http() {
+    assert_eq!(node("node"), Some(0));
+}
+
+#[test]
+fn express() {
+    assert_eq!(node("express"), Some(0));
+}
+
+#[test]
+fn fastify() {
+    assert_eq!(node("fastify"), Some(0));
+}
+
+#[test]
+fn puma() {
+    assert_eq!(web("puma", |folder| build("puma", &["--version"], folder)), Some(ENDED_BY_TERM));
+}
+
+#[test]
+fn go() {
+    assert_eq!(web("go", |folder| build("go", &["build", "-o", "server", "main.go"], folder)), Some(0));
+}
+
+#[test]
+fn axum() {
+    let copy = |folder: &Folder| {
+        fs::copy(binary("examples/axum"), folder.path().join("server")).unwrap();
+    };
+    assert_eq!(web("axum", copy), Some(0));
+}
+
+#[test]
+fn java() {
+    let compile = |folder: &Folder| build("javac", &["-d", "classes", "Server.java"], folder);
+    assert_eq!(web("java", compile), Some(ENDED_BY_TERM));
+}
+
+#[test]
+fn php() {
+    assert_eq!(web("php", |folder| build("php", &["--version"], folder)), Some(ENDED_BY_TERM));
+}
+
+/// A server beside the program of a guide. It is killed with the value.
+struct Beside(Child);
+
+impl Beside {
+    fn start(mut command: Command, address: SocketAddr) -> Self {
+        let beside = Self(command.stdout(Stdio::null()).spawn().unwrap());
+        wait_for("the server beside to listen", || TcpStream::connect(address).ok());
+        beside
+    }
+}
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Not by KILL, which nginx's workers would outlive.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn nginx() {
+    let backend = app("node");
+    let behind = relocate(&backend, 8080);
+    let _backend = start(&backend);
+    let proxy = |folder: &Folder| {
+        build("nginx", &["-v"], folder);
+        replace(folder, "127.0.0.1:8081", &behind.to_string());
+    };
+    assert_eq!(web("nginx", proxy), Some(0));
+}
+
+#[test]
+fn php_fpm() {
+    let folder = app("php-fpm");
+    build("php-fpm8.2", &["--version"], &folder);
+    // PHP-FPM's workers are another user's.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    relocate(&folder, 9000);
+    let address = relocate(&folder, 8080);
+    let here = folder.path().display().to_string();
+    folder.change("nginx.conf", "/srv/app", &here);
+    let nginx = command("nginx", &["-p", &here, "-c", &format!("{here}/nginx.conf")], &folder);
+    let _nginx = Beside::start(nginx, address);
+    assert_eq!(story("php-fpm", &folder, address), Some(0));
+}
+
+/// Reloads a worker while tasks are sent, and counts what became of them.
+fn worker(name: &str, program: &str, sender: [&str; 2]) {
+    let folder = app(name);
+    build(program, &["--version"], &folder);
+    let redis = relocate(&folder, 6379);
+    let port = redis.port().to_string();
+    let server = command("redis-server", &["--bind", "127.0.0.1", "--port", &port, "--save", ""], &folder);
+    let _server = Beside::start(server, redis);
+    let boot = start(&folder);
+
+    let mut tasks = command(sender[0], &[sender[1]], &folder);
+    tasks.env("REDIS_URL", format!("redis://{redis}/0"));
+    let mut tasks = tasks.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let times_done = || {
+        let answer = command("redis-cli", &["-p", &port, "hvals", "done"], &folder).output().unwrap();
+        let counts = String::from_utf8(answer.stdout).unwrap();
+        counts.split_whitespace().map(|times| times.parse().unwrap()).collect::<Vec<usize>>()
+    };
+    wait_for("the first task to be done", || times_done().first().copied());
+    reload(&boot, |_| {});
+    // It sends for as long as its standard input is open, and says how many.
+    drop(tasks.stdin.take());
+    let sent = tasks.wait_with_output().unwrap();
+    let sent = String::from_utf8(sent.stdout).unwrap().trim().parse::<usize>().unwrap();
+    wait_for("the last task to be done", || (times_done().len() == sent).then_some(()));
+    assert_eq!(boot.stop().code(), Some(0));
+
+    let twice = times_done().iter().filter(|times| **times != 1).count();
+    println!("{name}: {} reloads, {sent} tasks, 0 lost, {twice} done twice", reloads());
+    assert_eq!(twice, 0);
+}
+
+#[test]
+fn celery() {
+    worker("celery", "celery", ["python3", "send.py"]);
+}
+
+#[test]
+fn sidekiq() {
+    worker("sidekiq", "sidekiq", ["ruby", "send.rb"]);
+}
