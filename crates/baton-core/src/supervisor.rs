@@ -535,8 +535,10 @@ impl Supervisor {
         // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
         let private = if slot == self.serving_slot { self.private_slot() } else { slot };
         out.push(Command::Select { serving: self.serving_slot, private });
-        out.push(Command::Say(Fact::Launched(id, plan.release)));
+        let fact = Fact::Launched(id, plan.release);
         out.push(Command::Spawn { generation: id, plan, slot });
+        // Said in the form in which the release wants its output.
+        out.push(Command::Say(fact));
     }
 
     fn say_serving(&self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {

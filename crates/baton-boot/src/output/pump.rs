@@ -120,9 +120,6 @@ impl Pump {
     fn take_orders(&mut self) {
         let mut inbox = self.shared.inbox();
         self.sources.append(&mut inbox.sources);
-        if let Some(spelling) = inbox.spelling.take() {
-            self.encoder = spelling;
-        }
         if let Some(waiting) = inbox.ending.take() {
             self.ending = Some(waiting);
         }
@@ -162,6 +159,8 @@ impl Pump {
             let text = format!("{lost} lines of the bootloader itself were lost here: nobody read them");
             inbox.own.push_back(OwnLine { time: time_of_day(), text });
         }
+        // Both at once: what is said after a launch is spelled as that wants it.
+        self.encoder = inbox.spelling.take().unwrap_or_else(|| self.encoder.take());
         let lines = std::mem::take(&mut inbox.own);
         drop(inbox);
         if !lines.is_empty() {

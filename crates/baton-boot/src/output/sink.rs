@@ -117,7 +117,10 @@ impl Sink {
 
     /// Passes on what waits, as far as there is room.
     pub fn flush(&mut self, now: Millis) {
-        self.is_full = self.is_full && self.door.as_ref().is_some_and(|door| !door.has_room());
+        if self.is_full && self.door.as_ref().is_none_or(Door::has_room) {
+            self.is_full = false;
+            self.flows(now);
+        }
         if self.taken == self.waiting.len() {
             return;
         }
