@@ -27,7 +27,7 @@ use self::report::Report;
 /// | `stop-itself` | sends itself STOP, and does nothing more |
 /// | `copy` | copies standard input to standard output |
 /// | `write BYTES` | writes so much to standard output and error, whatever comes of it, reports it, and ends |
-/// | `crew COUNT KIND NEEDS WHEN CODE` | starts workers ([`crew`]), and ends at TERM or at once |
+/// | `crew COUNT KIND NEEDS WHEN CODE` | starts workers (`crew`), and ends at TERM or at once |
 /// | `orphans BROODS SIZE` | makes so many orphans, brood by brood, all of which then end at the same moment |
 /// | `zombies BROODS SIZE` | the same with children that have ended before they lose their parent |
 ///

@@ -69,7 +69,7 @@ pub fn write(bytes: usize) -> anyhow::Result<()> {
     }
 }
 
-/// Measures all in turns. `program` is called as [`write`] says; settings are written to `folder`.
+/// Measures all in turns. `program` is called as [`write()`] says; settings are written to `folder`.
 pub fn measure(boot: &Path, program: &Path, folder: &Path) -> anyhow::Result<Output> {
     let mut output = Output::default();
     let through = |format, bytes| pass(By::Boot { boot, format }, program, folder, bytes);
