@@ -35,8 +35,9 @@ pub struct Names<'a> {
 pub struct Encoder {
     /// What stands between the time and the text of the line.
     origin: String,
-    /// The moment that was spelled last, since most lines come together with others.
-    moment: (UnixMicros, String),
+    /// Everything before the text of the line, for the moment that was spelled last: most lines come together
+    /// with others.
+    head: (UnixMicros, String),
 }
 
 impl Encoder {
@@ -55,8 +56,7 @@ impl Encoder {
     }
 
     fn new(origin: &str) -> Self {
-        let moment = UnixMicros::default();
-        Self { origin: format!("\",{origin},\"line\":"), moment: (moment, format!("{moment}")) }
+        Self { origin: origin.into(), head: (UnixMicros::default(), String::new()) }
     }
 
     /// Adds a piece of a line that came at `time`, as an object and a line feed.
@@ -65,12 +65,10 @@ impl Encoder {
     /// a line that was too long, `more` says that another follows, and `"newline":false` that the stream ended
     /// without a line feed.
     pub fn encode(&mut self, time: UnixMicros, piece: Piece<'_>, into: &mut Vec<u8>) {
-        if self.moment.0 != time {
-            self.moment = (time, format!("{time}"));
+        if self.head.0 != time || self.head.1.is_empty() {
+            self.head = (time, format!("{{\"time\":\"{time}\",{},\"line\":", self.origin));
         }
-        into.extend_from_slice(b"{\"time\":\"");
-        into.extend_from_slice(self.moment.1.as_bytes());
-        into.extend_from_slice(self.origin.as_bytes());
+        into.extend_from_slice(self.head.1.as_bytes());
         match core::str::from_utf8(piece.bytes) {
             Ok(line) => quote(line, into),
             Err(_) => {
