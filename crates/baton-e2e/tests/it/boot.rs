@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -67,9 +68,22 @@ impl Folder {
     }
 }
 
-/// An address that nobody listens on.
+/// Ports below those that the kernel gives to outgoing connections, of which other tests make many, and below those
+/// that proxies take.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+
+/// An address that nobody listens on, and that nobody is given by chance.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    // Each is tried once in a process: somebody who got one may not have bound it yet.
+    static NEXT: std::sync::OnceLock<AtomicU16> = std::sync::OnceLock::new();
+    let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(PORTS)));
+    loop {
+        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// A running bootloader. It is killed with the value.
