@@ -151,7 +151,7 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
         ("two commands", head("run.overlap", "run.command \"false\"\nrun.overlap"), "`run.overlap …`"),
         ("port 0", head("run.overlap", "run.listen \"a\" 0.0.0.0:0 inherit 1\nrun.overlap"), "port 0"),
         ("signal 0", head("stop_signal 15", "stop_signal 0"), "1 to 64"),
-        ("unknown setting", head("limits", "run.user \"root\"\nlimits"), "`limits …`"),
+        ("unknown setting", head("limits", "run.colour \"red\"\nlimits"), "`limits …`"),
         (
             "environment not sorted",
             head("limits", "run.env \"b\" \"\"\nrun.env \"a\" \"\"\nlimits"),
