@@ -66,7 +66,7 @@ fn records_come_back_as_they_were() {
         comes_back(&LoggedDeploy { deploy: Deploy { kind, ..logged.deploy }, ..logged });
     }
     let logged = deploy();
-    let policy = Policy { target: Share::NONE, auto_rollback: false, ..Policy::careful() };
+    let policy = Policy { target: Share::from_percent(1), auto_rollback: false, ..Policy::careful() };
     let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
     let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };
     comes_back(&LoggedDeploy { deploy: first, members_at_start: 0, milestones });
