@@ -237,9 +237,8 @@ async fn is_settled(backend: &Backend) -> bool {
 }
 
 fn is_free(port: u16) -> bool {
-    let free = |address: SocketAddr| StdListener::bind(address).is_ok();
     // The program may bind any address with this port.
-    free((Ipv4Addr::UNSPECIFIED, port).into())
+    socket::is_free((Ipv4Addr::UNSPECIFIED, port).into())
 }
 
 /// Accepts the clients of one listener, on a thread of its own: the loop never waits for them.
@@ -281,11 +280,13 @@ impl Acceptor {
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
         while let Some(place) = place(&mut self.targets).await {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                // First, or a client of this moment would be sent to a program that is about to stop.
+                biased;
                 changed = self.targets.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((client, _)) => {

@@ -37,6 +37,8 @@ pub struct Run {
     pub surroundings: Option<Surroundings>,
     /// Hears what it says of itself.
     pub notices: Option<JoinHandle<()>>,
+    /// Looks at what its main process does, which is not asked to stop meanwhile.
+    pub examination: Option<JoinHandle<()>>,
     /// Its `oom_score_adj`, once it was set.
     weight: Option<i16>,
     /// Our terminal is its own.
@@ -60,6 +62,7 @@ impl Run {
             lines,
             surroundings: None,
             notices: None,
+            examination: None,
             weight: None,
             on_terminal: false,
             reaped: false,
@@ -187,9 +190,10 @@ impl Runs {
         self.foreground = holder;
     }
 
-    /// Lets a program at our terminal go on with us. `false`: none of them is at a terminal.
+    /// Lets the program that reads from our terminal go on with us. `false`: none of them is at a terminal.
     pub fn resume(&self) -> bool {
-        self.on_terminal().last().is_some_and(|(_, group)| terminal::resume(group).is_ok())
+        let reads = self.foreground.or_else(|| self.on_terminal().last().map(|(_, group)| group));
+        reads.is_some_and(|group| terminal::resume(group).is_ok())
     }
 
     /// The exit status of a child that was just started and is no generation's main process.

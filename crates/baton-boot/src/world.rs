@@ -2,62 +2,32 @@
 //!
 //! What takes long is only started here; its end comes back as an event.
 
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+mod launch;
+
 use std::time::Duration;
 
-use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
-use baton_core::run::{self, Probe, Process, oom_score_adj};
+use baton_core::run::{Probe, oom_score_adj};
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Plan, Scope, Slot, State, Supervisor};
+use baton_core::supervisor::{Command, Event, Scope, Slot, State, Supervisor};
 use baton_core::units::Millis;
 use baton_core::words::Words;
-use baton_sys::attributes::{Attributes, Limit, User, UserError};
-use baton_sys::spawn::{Spawn, SpawnError, Stdin};
-use baton_sys::{process, socket};
-use rustix::fs::{Gid, Uid};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
 use crate::admin::{self, Outside};
 use crate::config::Config;
-use crate::environment::{Given, GivenListener, environment};
 use crate::evidence;
 use crate::forwarding;
-use crate::interception::{Interception, Passed};
-use crate::listeners::{ListenError, Listeners};
+use crate::interception::Interception;
+use crate::listeners::Listeners;
 use crate::log;
 use crate::memory::Memory;
-use crate::notify::NotifySocket;
-use crate::output::{Ends, LastLines, Outlet};
-use crate::place::{Place, PlaceError};
-use crate::probe::{self, Check, Question, Surroundings};
+use crate::output::Outlet;
+use crate::place::Place;
+use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Stray};
-use crate::runs::{Run, Runs};
-use crate::tree::{self, Root};
-
-/// Why a generation could not be launched.
-#[derive(Debug, thiserror::Error)]
-enum LaunchError {
-    #[error("it could not be told apart from what serves: {0}")]
-    NotSelected(String),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    Place(#[from] PlaceError),
-    #[error("cannot open {what}")]
-    Io {
-        what: &'static str,
-        #[source]
-        source: io::Error,
-    },
-    #[error(transparent)]
-    User(#[from] UserError),
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
-}
+use crate::runs::Runs;
+use crate::tree;
 
 /// When to try again to start a thread. Without one, what lands on a slot waits; with it, nothing is lost.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
@@ -116,6 +86,7 @@ impl World {
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::Probe { generation, private } => self.probe(generation, private),
             Command::Examine(generation) => self.examine(generation),
+            Command::Stop { generation, signal } => self.stop(generation, signal),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
             Command::Close => self.listeners.close(),
@@ -154,113 +125,6 @@ impl World {
         }
     }
 
-    fn spawn(&mut self, id: GenerationId, plan: &Arc<Plan>, slot: Slot) {
-        let mut run = Run::new(plan.clone(), slot);
-        let inherits = plan.settings.process.stdin == run::Stdin::Inherit;
-        let terminal = if inherits { self.runs.terminal() } else { None };
-        run.on_terminal = terminal.is_some();
-        let lines = run.lines.clone();
-        self.runs.insert(id, run);
-        match self.launch(id, plan, slot, terminal, &lines) {
-            Ok((root, notices)) => {
-                if let Some(run) = self.runs.get_mut(id) {
-                    run.root = Some(root);
-                    run.notices = Some(notices);
-                }
-                self.tell(Event::Started(id));
-            }
-            Err(error) => {
-                let not_found = matches!(error, LaunchError::Spawn(SpawnError::NotFound { .. }));
-                let why = log::chain(&error);
-                self.tell(Event::FailedToStart(id, Exit::FailedToStart { why, not_found }));
-            }
-        }
-    }
-
-    fn launch(
-        &mut self,
-        id: GenerationId,
-        plan: &Arc<Plan>,
-        slot: Slot,
-        terminal: Option<bool>,
-        lines: &LastLines,
-    ) -> Result<(Root, JoinHandle<()>), LaunchError> {
-        if let Some(fault) = self.listeners.fault() {
-            return Err(LaunchError::NotSelected(fault.to_owned()));
-        }
-        let relay = self.interception.must_relay(plan);
-        self.listeners.prepare(plan, slot, relay)?;
-        let attributes = attributes(&plan.settings.process)?;
-        let place = self.place.prepare(id, plan.release, attributes.user.as_ref())?;
-        let opened = |what| move |source| LaunchError::Io { what, source };
-        let notify = NotifySocket::open(place.scratch.as_deref()).map_err(opened("a notify socket"))?;
-        let passed = self.passed(slot);
-        let listeners = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
-            name: &listen.name,
-            port: listener.port(slot),
-            passed: listener.socket(slot).is_some(),
-        });
-        let given = Given {
-            generation: id,
-            scratch: place.scratch.as_deref(),
-            notify: &notify.address(),
-            listeners: &listeners.collect::<Vec<_>>(),
-            user: attributes.user.as_ref(),
-        };
-        let environment = environment(&self.config, plan, given);
-        if let Some(run) = self.runs.get_mut(id) {
-            let directory = place.directory.clone();
-            run.surroundings = Some(Surroundings {
-                directory,
-                environment: environment.clone(),
-                attributes: attributes.clone(),
-            });
-        }
-        let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
-        // Before the program starts: once it runs, nothing may fail.
-        let Ends { stdout, stderr } = self
-            .outlet
-            .open(id, &plan.release.to_string(), &plan.settings.output, lines)
-            .map_err(opened("its output"))?;
-        if let Some(user) =
-            attributes.user.as_ref().filter(|_| plan.settings.output.format != run::Format::Inherit)
-        {
-            // A program may open /dev/stdout anew, as whoever it runs as.
-            for pipe in [&stdout, &stderr] {
-                rustix::fs::fchown(pipe, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)))
-                    .map_err(|error| opened("its output")(error.into()))?;
-            }
-        }
-        let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
-        let pid = self.interception.start(
-            id,
-            plan,
-            &passed,
-            &Spawn {
-                command: &command,
-                directory: &place.directory,
-                environment: &environment,
-                sockets: &sockets,
-                stdout: stdout.as_fd(),
-                stderr: stderr.as_fd(),
-                stdin: stdin(&plan.settings.process.stdin, terminal, &passed),
-                attributes: &attributes,
-            },
-        )?;
-        let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
-        let root = Root { generation: id, pid, started: process::started(pid), sockets: inodes };
-        let notices = tokio::spawn(notify.listen(root.clone(), self.notices.clone()));
-        Ok((root, notices))
-    }
-
-    /// The sockets that a program in this slot is given.
-    fn passed(&self, slot: Slot) -> Vec<Passed> {
-        let passed = self.listeners.of(slot).into_iter().filter_map(|(listen, listener)| {
-            Some(Passed { listen: listen.clone(), socket: listener.socket(slot)? })
-        });
-        passed.collect()
-    }
-
     fn probe(&mut self, id: GenerationId, private: bool) {
         let events = self.events.clone();
         match self.question(id, private) {
@@ -288,30 +152,40 @@ impl World {
     }
 
     /// Looks at what a generation's main process does, and at what it wrote last.
-    fn examine(&self, id: GenerationId) {
-        let root = self.runs.get(id).and_then(|run| run.root.as_ref());
-        let Some(pid) = root.map(|root| root.pid) else { return };
+    fn examine(&mut self, id: GenerationId) {
         let (last, events) = (self.last_lines(id), self.events.clone());
-        tokio::spawn(async move {
+        let Some(run) = self.runs.get_mut(id) else { return };
+        let Some(pid) = run.root.as_ref().map(|root| root.pid) else { return };
+        run.examination = Some(tokio::spawn(async move {
             let found = evidence::gather(pid).await;
             let last = last.iter().rev().take(LAST_LINES_SAID).rev().map(|line| format!("wrote: {line}"));
             for line in found.iter().cloned().chain(last) {
                 log::say(format_args!("generation {id}: {line}"));
             }
             let _ = events.send(Event::Examined(id, found.join("\n")));
-        });
+        }));
+    }
+
+    fn stop(&mut self, id: GenerationId, signal: Signal) {
+        let Some(run) = self.runs.get_mut(id) else { return };
+        // The other half is the program's own.
+        let limit = Duration::from_millis(run.plan.settings.drain.0 / 2);
+        let examination = run.examination.take_if(|examination| !examination.is_finished());
+        // Its program may close a socket at which a connection still waits that was forwarded to it.
+        let settled = self.listeners.settled(run.slot, limit);
+        if examination.is_none() && settled.is_none() {
+            self.runs.signal(id, signal, Scope::Main);
+        } else {
+            let ready = async {
+                tokio::join!(ended(examination), ended(settled));
+            };
+            self.runs.signal_after(ready, id, signal);
+        }
+        self.runs.signal(id, Signal::CONT, Scope::Main);
     }
 
     fn kill(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
-        let Some(run) = self.runs.get(id) else { return };
-        let stops = scope == Scope::Main && signal == run.plan.settings.stop_signal;
-        // The other half is the program's own.
-        let limit = Duration::from_millis(run.plan.settings.drain.0 / 2);
-        match if stops { self.listeners.settled(run.slot, limit) } else { None } {
-            // Its program may close a socket at which a connection still waits that was forwarded to it.
-            Some(settled) => self.runs.signal_after(settled, id, signal),
-            None => self.runs.signal(id, signal, scope),
-        }
+        self.runs.signal(id, signal, scope);
         if scope != Scope::Main {
             self.runs.emptied().into_iter().for_each(|event| self.tell(event));
         }
@@ -365,38 +239,10 @@ impl World {
     }
 }
 
-/// The attributes that the settings ask for.
-fn attributes(process: &Process) -> Result<Attributes, UserError> {
-    let user = match (&process.user, &process.group) {
-        (None, None) => None,
-        (None, Some(group)) => {
-            Some(User::find(&rustix::process::geteuid().as_raw().to_string(), Some(group))?)
-        }
-        (Some(user), group) => Some(User::find(user, group.as_deref())?),
-    };
-    let user = user.filter(|user| !user.is_us());
-    let limits = [(Limit::Files, process.nofile), (Limit::Processes, process.nproc)];
-    Ok(Attributes {
-        user,
-        umask: process.umask.map(u32::from),
-        nice: process.nice.map(i32::from),
-        limits: limits.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect(),
-    })
-}
-
-/// Where the settings want the standard input from.
-fn stdin<'a>(wanted: &run::Stdin, terminal: Option<bool>, passed: &'a [Passed]) -> Stdin<'a> {
-    if let Some(foreground) = terminal {
-        return Stdin::Terminal { foreground };
-    }
-    match wanted {
-        run::Stdin::Null => Stdin::Null,
-        // A standard descriptor is never closed: one that was missing at the start is /dev/null since.
-        run::Stdin::Inherit => Stdin::From(rustix::stdio::stdin()),
-        run::Stdin::Listener(name) => {
-            let passed = passed.iter().find(|passed| passed.listen.name == *name);
-            passed.map_or(Stdin::Null, |passed| Stdin::From(passed.socket.as_fd()))
-        }
+/// Waits for what may not be there.
+async fn ended(what: Option<impl Future>) {
+    if let Some(what) = what {
+        what.await;
     }
 }
 

@@ -65,6 +65,20 @@ pub fn bound_alone_then_shared(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Whether a program could listen on this address now.
+///
+/// Nothing listens there for the answer: a client that tries meanwhile is refused, as by any free port, and does
+/// not end in a queue that is about to be closed.
+pub fn is_free(address: SocketAddr) -> bool {
+    let bound = || {
+        let socket = tcp(address)?;
+        // As programs do: connections that have ended do not stand in their way, a listener does.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        io::Result::Ok(net::bind(&socket, &address)?)
+    };
+    bound().is_ok()
+}
+
 /// Makes the socket listen; if it listens already, only changes how many connections may wait.
 pub fn listen(socket: BorrowedFd<'_>, backlog: u16) -> io::Result<()> {
     Ok(net::listen(socket, i32::from(backlog))?)

@@ -90,6 +90,13 @@ pub enum Command {
     },
     /// Find out what a generation's main process does, before it ends; [`Event::Examined`] follows.
     Examine(GenerationId),
+    /// Ask a generation's main process to stop, as soon as it has accepted what was forwarded to it.
+    Stop {
+        /// Whom.
+        generation: GenerationId,
+        /// By which signal. One that is suspended is continued, for it handles no signal until then.
+        signal: Signal,
+    },
     /// Send a signal.
     Kill {
         /// To whom.

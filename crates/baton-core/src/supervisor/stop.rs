@@ -129,9 +129,7 @@ impl Supervisor {
             if let Some(generation) = self.find_mut(id) {
                 generation.ending = Some(Ending::begin(now, &generation.plan.settings));
             }
-            out.push(Command::Kill { generation: id, signal, scope: Scope::Main });
-            // A stopped process handles no signal until it goes on.
-            out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Main });
+            out.push(Command::Stop { generation: id, signal });
         }
         if slot != self.serving_slot && self.stop.is_none() {
             self.leave_slot(slot, out);

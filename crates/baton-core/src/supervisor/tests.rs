@@ -179,7 +179,7 @@ impl World {
             Command::Kill { generation, signal: Signal::KILL, scope: Scope::Tree } => {
                 return self.end(generation, Exit::Signal(Signal::KILL), true);
             }
-            Command::Kill { generation, signal: Signal::TERM, scope: Scope::Main } => {
+            Command::Stop { generation, .. } => {
                 let serves = self.processes.get(&generation).is_some_and(|p| p.slot == self.selected.0);
                 let gave_up = self
                     .said

@@ -162,6 +162,9 @@ fn command(folder: &Folder, arguments: &[&str]) -> Command {
 
 impl Drop for Boot {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the bootloader said:\n{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,223 @@
+//! Starting a generation: everything that a program is given, and the program.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use baton_core::exit::Exit;
+use baton_core::ids::GenerationId;
+use baton_core::run::{self, Process};
+use baton_core::supervisor::{Event, Plan, Slot};
+use baton_sys::attributes::{Attributes, Limit, User, UserError};
+use baton_sys::spawn::{Spawn, SpawnError, Stdin};
+use baton_sys::{process, socket};
+use rustix::fs::{Gid, Uid};
+use tokio::task::JoinHandle;
+
+use super::World;
+use crate::environment::{Given, GivenListener, environment};
+use crate::interception::Passed;
+use crate::listeners::ListenError;
+use crate::log;
+use crate::notify::NotifySocket;
+use crate::output::{Ends, LastLines};
+use crate::place::PlaceError;
+use crate::probe::Surroundings;
+use crate::runs::Run;
+use crate::tree::Root;
+
+/// Why a generation could not be launched.
+#[derive(Debug, thiserror::Error)]
+enum LaunchError {
+    #[error("it could not be told apart from what serves: {0}")]
+    NotSelected(String),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("cannot open {what}")]
+    Io {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Spawn(#[from] SpawnError),
+}
+
+/// A launch that was asked for.
+#[derive(Clone, Copy)]
+struct Launch<'a> {
+    id: GenerationId,
+    plan: &'a Arc<Plan>,
+    slot: Slot,
+    /// Our terminal is its own, in the foreground or not.
+    terminal: Option<bool>,
+}
+
+/// What runs of a generation that was launched.
+struct Launched {
+    root: Root,
+    notices: JoinHandle<()>,
+    surroundings: Surroundings,
+}
+
+impl World {
+    pub(super) fn spawn(&mut self, id: GenerationId, plan: &Arc<Plan>, slot: Slot) {
+        let mut run = Run::new(plan.clone(), slot);
+        let inherits = plan.settings.process.stdin == run::Stdin::Inherit;
+        let terminal = if inherits { self.runs.terminal() } else { None };
+        run.on_terminal = terminal.is_some();
+        match self.launch(Launch { id, plan, slot, terminal }, &run.lines) {
+            Ok(launched) => {
+                run.root = Some(launched.root);
+                run.notices = Some(launched.notices);
+                run.surroundings = Some(launched.surroundings);
+                self.tell(Event::Started(id));
+            }
+            Err(error) => {
+                let not_found = matches!(error, LaunchError::Spawn(SpawnError::NotFound { .. }));
+                let why = log::chain(&error);
+                self.tell(Event::FailedToStart(id, Exit::FailedToStart { why, not_found }));
+            }
+        }
+        self.runs.insert(id, run);
+    }
+
+    /// `lines`: gets what it writes.
+    fn launch(&mut self, launch: Launch<'_>, lines: &LastLines) -> Result<Launched, LaunchError> {
+        let Launch { id, plan, slot, .. } = launch;
+        if let Some(fault) = self.listeners.fault() {
+            return Err(LaunchError::NotSelected(fault.to_owned()));
+        }
+        let relay = self.interception.must_relay(plan);
+        self.listeners.prepare(plan, slot, relay)?;
+        let attributes = attributes(&plan.settings.process)?;
+        let user = attributes.user.as_ref();
+        let place = self.place.prepare(id, plan.release, user)?;
+        let notify = NotifySocket::open(place.scratch.as_deref()).map_err(cannot_open("a notify socket"))?;
+        let listeners = self.given_listeners(slot);
+        let given = Given {
+            generation: id,
+            scratch: place.scratch.as_deref(),
+            notify: &notify.address(),
+            listeners: &listeners,
+            user,
+        };
+        let environment = environment(&self.config, plan, given);
+        let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
+        drop(listeners);
+        let surroundings = Surroundings { directory: place.directory, environment, attributes };
+        let ends = self.open_output(id, plan, surroundings.attributes.user.as_ref(), lines)?;
+        let root = self.start(launch, &command, &surroundings, &ends)?;
+        let notices = tokio::spawn(notify.listen(root.clone(), self.notices.clone()));
+        Ok(Launched { root, notices, surroundings })
+    }
+
+    /// Opens where it writes to, before it starts: once it runs, nothing may fail.
+    fn open_output(
+        &mut self,
+        id: GenerationId,
+        plan: &Plan,
+        user: Option<&User>,
+        lines: &LastLines,
+    ) -> Result<Ends, LaunchError> {
+        let failed = cannot_open("its output");
+        let ends = self.outlet.open(id, &plan.release.to_string(), &plan.settings.output, lines);
+        let ends = ends.map_err(&failed)?;
+        if let Some(user) = user.filter(|_| plan.settings.output.format != run::Format::Inherit) {
+            // A program may open /dev/stdout anew, as whoever it runs as.
+            for pipe in [&ends.stdout, &ends.stderr] {
+                let owned =
+                    rustix::fs::fchown(pipe, Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+                owned.map_err(|error| failed(error.into()))?;
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Starts its main process.
+    fn start(
+        &mut self,
+        launch: Launch<'_>,
+        command: &[String],
+        surroundings: &Surroundings,
+        ends: &Ends,
+    ) -> Result<Root, LaunchError> {
+        let Launch { id, plan, slot, terminal } = launch;
+        let passed = self.passed(slot);
+        let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
+        let what = Spawn {
+            command,
+            directory: &surroundings.directory,
+            environment: &surroundings.environment,
+            sockets: &sockets,
+            stdout: ends.stdout.as_fd(),
+            stderr: ends.stderr.as_fd(),
+            stdin: stdin(&plan.settings.process.stdin, terminal, &passed),
+            attributes: &surroundings.attributes,
+        };
+        let pid = self.interception.start(id, plan, &passed, &what)?;
+        let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
+        Ok(Root { generation: id, pid, started: process::started(pid), sockets: inodes })
+    }
+
+    /// What a program in this slot is told of its listeners.
+    fn given_listeners(&self, slot: Slot) -> Vec<GivenListener<'_>> {
+        let given = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
+            name: &listen.name,
+            port: listener.port(slot),
+            passed: listener.socket(slot).is_some(),
+        });
+        given.collect()
+    }
+
+    /// The sockets that a program in this slot is given.
+    fn passed(&self, slot: Slot) -> Vec<Passed> {
+        let passed = self.listeners.of(slot).into_iter().filter_map(|(listen, listener)| {
+            Some(Passed { listen: listen.clone(), socket: listener.socket(slot)? })
+        });
+        passed.collect()
+    }
+}
+
+fn cannot_open(what: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |source| LaunchError::Io { what, source }
+}
+
+/// The attributes that the settings ask for.
+fn attributes(process: &Process) -> Result<Attributes, UserError> {
+    let user = match (&process.user, &process.group) {
+        (None, None) => None,
+        (None, Some(group)) => {
+            Some(User::find(&rustix::process::geteuid().as_raw().to_string(), Some(group))?)
+        }
+        (Some(user), group) => Some(User::find(user, group.as_deref())?),
+    };
+    let user = user.filter(|user| !user.is_us());
+    let limits = [(Limit::Files, process.nofile), (Limit::Processes, process.nproc)];
+    Ok(Attributes {
+        user,
+        umask: process.umask.map(u32::from),
+        nice: process.nice.map(i32::from),
+        limits: limits.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect(),
+    })
+}
+
+/// Where the settings want the standard input from.
+fn stdin<'a>(wanted: &run::Stdin, terminal: Option<bool>, passed: &'a [Passed]) -> Stdin<'a> {
+    if let Some(foreground) = terminal {
+        return Stdin::Terminal { foreground };
+    }
+    match wanted {
+        run::Stdin::Null => Stdin::Null,
+        // A standard descriptor is never closed: one that was missing at the start is /dev/null since.
+        run::Stdin::Inherit => Stdin::From(rustix::stdio::stdin()),
+        run::Stdin::Listener(name) => {
+            let passed = passed.iter().find(|passed| passed.listen.name == *name);
+            passed.map_or(Stdin::Null, |passed| Stdin::From(passed.socket.as_fd()))
+        }
+    }
+}
