@@ -4,15 +4,13 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use baton_core::ids::GenerationId;
+use baton_core::passing::{Passing, Way};
 use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::Plan;
 use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report};
 use baton_sys::spawn::{self, Spawn, SpawnError};
 
 use crate::log;
-
-/// Of how many plans it is remembered what they took.
-const KEPT: usize = 16;
 
 /// A socket that a program is given.
 #[derive(Debug, Clone)]
@@ -30,56 +28,35 @@ pub struct Passed {
 pub struct Interception {
     /// Found out before it is needed for the first time.
     possible: Option<bool>,
-    /// Releases that cannot have a socket that is not their own.
-    unfit: Arc<Mutex<Vec<Arc<Plan>>>>,
-    /// Releases that were given their sockets to take, where that is all that can be done.
-    given: Vec<Arc<Plan>>,
-    /// Those of them that took them, and served.
-    taken: Vec<Arc<Plan>>,
+    /// Shared with those who answer, each in a thread of its own.
+    passing: Arc<Mutex<Passing>>,
 }
 
 impl Interception {
-    /// Whether the bootloader has to accept for this plan's program, where its settings leave that open.
-    ///
-    /// Where a bind cannot be answered, whether a program takes the socket that it is given is found out by trying:
-    /// one that did not get healthy with it is relayed the next time.
+    /// Whether the bootloader has to accept for this plan's program, which is about to be launched, where its
+    /// settings leave that open.
     pub fn must_relay(&mut self, plan: &Arc<Plan>) -> bool {
         if !plan.settings.listen.iter().any(|listen| listen.handover == Handover::Auto) {
             return false;
         }
-        if self.unfit().contains(plan) {
-            return true;
-        }
-        if self.is_possible() {
-            return false;
-        }
-        let relay = self.given.contains(plan) && !self.taken.contains(plan);
-        if relay {
-            let release = plan.release;
-            self.unfit().push(plan.clone());
-            log::say(format_args!(
-                "release {release} does not take its socket: its connections are relayed to $PORT"
-            ));
-        } else {
-            self.given.push(plan.clone());
-            // Releases come and go: only those that may come again soon matter.
-            for known in [&mut self.given, &mut self.taken] {
-                let surplus = known.len().saturating_sub(KEPT);
-                known.drain(..surplus);
+        let answered = self.is_possible();
+        match locked(&self.passing).launch(plan, answered) {
+            Way::Passed => false,
+            Way::Relayed { new } => {
+                if new {
+                    let release = plan.release;
+                    log::say(format_args!(
+                        "release {release} does not take its socket: its connections are relayed to $PORT"
+                    ));
+                }
+                true
             }
         }
-        relay
     }
 
     /// A generation of this release serves with what it was given.
     pub fn serves(&mut self, plan: &Arc<Plan>) {
-        if self.given.contains(plan) && !self.taken.contains(plan) {
-            self.taken.push(plan.clone());
-        }
-    }
-
-    fn unfit(&self) -> MutexGuard<'_, Vec<Arc<Plan>>> {
-        self.unfit.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.passing).serves(plan);
     }
 
     /// Starts a program, and answers what it binds if any of its listeners wants that.
@@ -107,7 +84,7 @@ impl Interception {
             .into_iter()
             .map(|passed| Listener { address: passed.listen.address, socket: passed.socket })
             .collect();
-        let teller = Teller { id, names, plan: plan.clone(), unfit: self.unfit.clone() };
+        let teller = Teller { id, names, plan: plan.clone(), passing: self.passing.clone() };
         match Interceptor::start(notify, listeners, move |report| teller.tell(&report)) {
             // It goes on by itself until the last process of the program has ended.
             Ok(_) => {}
@@ -142,7 +119,11 @@ struct Teller {
     id: GenerationId,
     names: Vec<String>,
     plan: Arc<Plan>,
-    unfit: Arc<Mutex<Vec<Arc<Plan>>>>,
+    passing: Arc<Mutex<Passing>>,
+}
+
+fn locked(passing: &Mutex<Passing>) -> MutexGuard<'_, Passing> {
+    passing.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Teller {
@@ -162,10 +143,7 @@ impl Teller {
             }
             Report::Refused { listener, asked, why } => {
                 if matches!(why, Refusal::RegisteredBeforeBind) {
-                    let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-                    if !unfit.contains(&self.plan) {
-                        unfit.push(self.plan.clone());
-                    }
+                    locked(&self.passing).is_unfit(&self.plan);
                 }
                 log::say(format_args!(
                     "generation {id} cannot have listener {:?} for {asked}: {}",

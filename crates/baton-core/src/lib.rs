@@ -22,6 +22,7 @@ pub mod ids;
 pub mod member;
 pub mod notice;
 pub mod output;
+pub mod passing;
 pub mod placeholder;
 pub mod release;
 pub mod report;
