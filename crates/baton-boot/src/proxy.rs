@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use baton_core::run::{Handover, Listen, Proxy as Limits};
 use baton_core::supervisor::Slot;
-use baton_sys::socket;
+use baton_sys::{ports, socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -24,8 +24,6 @@ use crate::group::{GroupError, reached_at};
 use crate::log;
 use splice::Pipes;
 
-/// Ports below those that the kernel gives to outgoing connections, so that none of these takes one.
-const PRIVATE_PORTS: std::ops::Range<u16> = 20_000..32_768;
 /// How many ports are tried before the machine counts as full.
 const PORT_TRIES: usize = 200;
 /// How long to wait before a program that cannot be reached is tried again: at first, and at most.
@@ -75,7 +73,7 @@ impl Backend {
     /// One with a port that nobody has.
     fn find(listen: &Listen, limits: Limits, others: &[Self]) -> Result<Self, GroupError> {
         let taken = |port: u16| others.iter().any(|backend| backend.port == port);
-        let port = (0..PORT_TRIES).map(|_| fastrand::u16(PRIVATE_PORTS)).find(|p| !taken(*p) && is_free(*p));
+        let port = (0..PORT_TRIES).map(|_| fastrand::u16(ports::PRIVATE)).find(|p| !taken(*p) && is_free(*p));
         let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
         Ok(Self {
             port: port.ok_or_else(none)?,

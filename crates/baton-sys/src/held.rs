@@ -4,11 +4,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use crate::ports;
 use crate::selector::HELD_PORTS;
-use crate::socket::{address, bound_alone_then_shared, bound_shared};
+use crate::socket::bound_alone_then_shared;
 
-/// How often to look for a free, aligned run of ports: with 28,000 ephemeral ports one try nearly always does.
-const TRIES: usize = 64;
+/// How often to look for a free, aligned run of ports: half of all there are. One try nearly always does.
+const TRIES: usize = 800;
 
 /// [`HELD_PORTS`] neighbouring ports on the loopback address, bound and never listening.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl HeldPorts {
         let ip: IpAddr = if like.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let mut last = None;
         for _ in 0..TRIES {
-            let port = address(bound_shared(SocketAddr::new(ip, 0))?)?.port();
+            let port = fastrand::u16(ports::PRIVATE);
             match hold_from(ip, port - port % HELD_PORTS) {
                 Ok(held) => return Ok(held),
                 Err(error) => last = Some(error),

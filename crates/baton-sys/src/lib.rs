@@ -11,6 +11,7 @@ pub mod intercept;
 pub mod listening;
 pub mod memory;
 pub mod parent;
+pub mod ports;
 pub mod process;
 pub mod selector;
 pub mod signals;

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 
 use baton_sys::held::HeldPorts;
+use baton_sys::ports;
 use baton_sys::selector::{Choice, attach};
 use baton_sys::socket;
 
@@ -78,6 +79,17 @@ fn a_dual_stack_listener_judges_ipv4_connections_alike() {
     let probe = socket::bound_shared(held.address(3)).unwrap();
     rustix::net::connect(&probe, &v4).unwrap();
     assert_eq!(group.drain(), [1, 1]);
+}
+
+/// A machine that has made many connections has most of the ports that these get in `TIME_WAIT`: of eight
+/// neighbours one nearly always is.
+#[test]
+fn ports_are_held_where_no_outgoing_connection_gets_one() {
+    let all: Vec<HeldPorts> =
+        (0..50).map(|_| HeldPorts::hold(([127, 0, 0, 1], 80).into()).unwrap()).collect();
+    let firsts: std::collections::BTreeSet<u16> = all.iter().map(HeldPorts::first).collect();
+    assert_eq!(firsts.len(), 50, "two have the same");
+    assert!(firsts.iter().all(|first| ports::PRIVATE.contains(first)), "{firsts:?}");
 }
 
 /// What removing a socket does to the others is why the bootloader never removes one.
