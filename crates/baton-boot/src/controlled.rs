@@ -77,7 +77,8 @@ impl Controlled {
     /// Starts what this member has committed to; `false` when that is nothing.
     pub fn restore(&self) -> bool {
         let Some((release, _)) = self.member.committed() else { return false };
-        self.try_release(release, Ticket::Restore, Millis::ZERO);
+        let (ticket, bake) = (Ticket::Restore, Millis::ZERO);
+        self.prepare(release, ticket, move |plan| Order::Try(Launch { plan, ticket, bake }));
         true
     }
 
@@ -87,7 +88,13 @@ impl Controlled {
             match action {
                 Action::Remember(seen) => self.remember(seen),
                 Action::Stage(release) => self.stage(release),
-                Action::Try { release, ticket, bake } => self.try_release(release, ticket, bake),
+                Action::Try { release, ticket, bake } => {
+                    self.prepare(release, ticket, move |plan| Order::Try(Launch { plan, ticket, bake }));
+                }
+                Action::GoBack { release, ticket } => {
+                    let bake = Millis::ZERO;
+                    self.prepare(release, ticket, move |plan| Order::GoBack(Launch { plan, ticket, bake }));
+                }
                 Action::HandBack => self.order(Order::HandBack),
             }
         }
@@ -187,15 +194,20 @@ impl Controlled {
         self.member.wants(ticket)
     }
 
-    /// Verifies a release and has it tried. One that was altered on disk is refused, and fetched again later.
-    fn try_release(&self, release: ReleaseId, ticket: Ticket, bake: Millis) {
+    /// Verifies a release and gives the order. One that was altered on disk is refused, and fetched again later.
+    fn prepare(
+        &self,
+        release: ReleaseId,
+        ticket: Ticket,
+        order: impl FnOnce(Arc<Plan>) -> Order + Send + 'static,
+    ) {
         let (orders, service) = (self.orders.clone(), self.service.clone());
         self.blocking(move |releases, _| {
             let verified = releases.verify(release).and_then(|()| releases.manifest(release));
             let refused = match verified {
                 Ok(manifest) if manifest.service == service => {
                     let plan = Arc::new(Plan::new(Running::Release(release), manifest.run));
-                    let _ = orders.send(Event::Order(Order::Try(Launch { plan, ticket, bake })));
+                    let _ = orders.send(Event::Order(order(plan)));
                     return None;
                 }
                 Ok(manifest) => {

@@ -107,6 +107,13 @@ pub enum Action {
     },
     /// End the trial under way.
     HandBack,
+    /// Go back to a release that is kept warm; where it is not there any more, nothing.
+    GoBack {
+        /// Which.
+        release: ReleaseId,
+        /// On whose behalf.
+        ticket: Ticket,
+    },
 }
 
 /// Whether a release is on disk.
@@ -344,9 +351,18 @@ impl Member {
             self.status.trial,
             Some((Ticket::Deploy { .. }, TrialState::Trying | TrialState::Proving))
         );
-        if self.obeys(deploy) && on_trial {
+        let Some(wish) = self.wish.filter(|_| self.obeys(deploy)) else { return };
+        if on_trial {
             out.push(Action::HandBack);
+        } else if self.is_warm(wish.release) && self.staging == Staging::Done {
+            let ticket = Ticket::Deploy { id: wish.seen.deploy, epoch: wish.seen.epoch };
+            out.push(Action::GoBack { release: wish.release, ticket });
         }
+    }
+
+    /// Whether a generation of this release stands by.
+    fn is_warm(&self, release: ReleaseId) -> bool {
+        self.status.standby == Some(Running::Release(release))
     }
 
     fn on_staged(&mut self, now: Millis, release: ReleaseId, out: &mut Vec<Action>) {

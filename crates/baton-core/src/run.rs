@@ -47,6 +47,9 @@ pub struct RunSettings {
     pub quiesce: Option<Millis>,
     /// How often the program says at the least that it is alive (`WATCHDOG=1`), once it is ready.
     pub watchdog: Option<Millis>,
+    /// How long the generation before stands by once this one is proven, so that a way back to its release is one
+    /// switch and no launch; both use memory meanwhile. Not at all, when not set.
+    pub keep_warm: Option<Millis>,
     /// What an exit of the serving generation leads to.
     pub on_exit: OnExit,
     /// How many relaunches within [`RESTART_WINDOW`] before the bootloader gives up.
@@ -80,6 +83,7 @@ impl RunSettings {
             quiesce_signal: None,
             quiesce: None,
             watchdog: None,
+            keep_warm: None,
             on_exit: OnExit::Restart,
             max_restarts: 10,
             relaunch_exit_code: 86,

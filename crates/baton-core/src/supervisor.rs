@@ -139,6 +139,7 @@ impl Supervisor {
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::Emptied(id) => self.on_emptied(now, id, &mut out),
             Event::Quiet(slot) => self.slots.quiet(slot),
+            Event::NoMemoryLeft => self.make_room(now, &mut out),
             Event::NotSelected => self.select_at = Some(now + SELECT_AGAIN),
             Event::Woken => {}
         }
@@ -211,7 +212,7 @@ impl Supervisor {
         match order {
             Order::Stop => self.on_stop(now, out),
             Order::Forward(signal) => self.forward(signal, out),
-            Order::Try(_) | Order::HandBack if self.stop.is_some() => {}
+            Order::Try(_) | Order::GoBack(_) | Order::HandBack if self.stop.is_some() => {}
             // It took time to prepare, and meanwhile something else runs.
             Order::Try(launch) if launch.ticket == Ticket::Restore && !self.misses(&launch.plan) => {}
             // What was asked for meanwhile may be newer than what is being judged; one more covers them all.
@@ -224,6 +225,12 @@ impl Supervisor {
                 self.reload = None;
                 self.try_plan(now, launch, out);
             }
+            // A trial under way goes back by itself, or is ended first.
+            Order::GoBack(launch) if self.trial.is_none() => {
+                // Not there any more: control grants a slot when it sees that.
+                drop(self.go_back_to_warm(now, launch, out));
+            }
+            Order::GoBack(_) => {}
             Order::HandBack => self.end_trial(now, &Reason::TakenBack, out),
         }
     }
@@ -321,7 +328,7 @@ impl Supervisor {
         fresh: bool,
         out: &mut Vec<Command>,
     ) {
-        if self.standby().is_some() {
+        if self.falls_back() {
             return self.end_trial(now, cause, out);
         }
         let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
@@ -377,7 +384,7 @@ impl Supervisor {
 
     /// The serving generation has ended.
     fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
-        if self.standby().is_some() {
+        if self.falls_back() {
             return self.end_trial(now, &cause, out);
         }
         let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
@@ -456,7 +463,8 @@ impl Supervisor {
             let limit = self.find(id).and_then(|generation| generation.plan.settings.watchdog);
             self.on_hung(now, id, &Reason::Hung(limit), out);
         }
-        if self.find(id).and_then(Generation::quiesced_by).is_some_and(|at| at <= now) {
+        let leaves = |g: &Generation| g.quiesced_by().or_else(|| g.warm_by());
+        if self.find(id).and_then(leaves).is_some_and(|at| at <= now) {
             self.retire(now, id, out);
         }
         let Some(generation) = self.find(id).filter(|generation| generation.lives()) else { return };
@@ -553,6 +561,20 @@ impl Supervisor {
         let only = || self.generations.iter().find(|g| g.lives() && g.exit.is_none());
         if let Some(generation) = serving.or_else(only) {
             out.push(Command::Kill { generation: generation.id, signal, scope: Scope::Main });
+        }
+    }
+
+    /// Whether what serves is on trial, with another one to hand back to. What is kept warm beside one that is
+    /// proven is only gone back to when somebody wants that.
+    fn falls_back(&self) -> bool {
+        self.trial.is_some() && self.standby().is_some()
+    }
+
+    /// Memory runs out: what serves is worth more than a quick way back.
+    fn make_room(&mut self, now: Millis, out: &mut Vec<Command>) {
+        if let Some(standby) = self.standby() {
+            out.push(Command::Say(Fact::StandbyLetGo(standby)));
+            self.retire(now, standby, out);
         }
     }
 

@@ -223,6 +223,8 @@ impl Light {
             Action::Remember(seen) => Input::Remembered(seen),
             Action::Stage(release) => Input::Staged(release),
             Action::Try { release, ticket, bake } => self.try_out(release, ticket, bake),
+            // Nothing is kept warm here.
+            Action::GoBack { .. } => Input::Stands(self.status.clone()),
             Action::HandBack => {
                 if let Some((release, ticket, _)) = self.bake.take() {
                     self.world.end(release);

@@ -208,6 +208,25 @@ fn a_halt_grants_nothing_and_a_hand_back_ends_what_is_on_trial() {
 }
 
 #[test]
+fn what_is_kept_warm_is_gone_back_to_without_a_slot() {
+    let warm = |standby| Status { standby: Some(Running::Release(standby)), ..serving(NEW) };
+    let proven = |standby| with_trial(&warm(standby), 2, TrialState::Proven);
+    let mut member = Member::new("m".parse().unwrap(), None, Some((NEW, Epoch(2))));
+    member.step(Millis(0), Input::Stands(proven(OLD)));
+    let back = wish(3, Purpose::Rollback, OLD);
+    member.step(Millis(1), Input::Wish(back));
+    assert_eq!(member.step(Millis(1), Input::Remembered(back.seen)), [Action::Stage(OLD)]);
+    let order = Input::HandBack { deploy: back.seen.deploy };
+    assert_eq!(member.step(Millis(2), order.clone()), [], "it is not sure yet that it is on the disk");
+    member.step(Millis(3), Input::Staged(OLD));
+    let ticket = Ticket::Deploy { id: back.seen.deploy, epoch: Epoch(3) };
+    assert_eq!(member.step(Millis(4), order.clone()), [Action::GoBack { release: OLD, ticket }]);
+    // Another one that stands by is no way back to this one.
+    member.step(Millis(5), Input::Stands(proven(ReleaseId::from_bytes([3; 32]))));
+    assert_eq!(member.step(Millis(6), order), []);
+}
+
+#[test]
 fn a_candidate_nobody_was_switched_to_is_dropped_for_another_release() {
     let mut member = staged();
     member.step(Millis(0), grant(2));

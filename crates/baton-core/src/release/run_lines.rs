@@ -29,6 +29,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         quiesce_signal,
         quiesce,
         watchdog,
+        keep_warm,
         on_exit,
         max_restarts,
         relaunch_exit_code,
@@ -50,6 +51,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.extend(quiesce_signal.map(|signal| ("run.quiesce_signal", signal.number().to_string())));
     lines.extend(quiesce.map(|limit| ("run.quiesce", limit.0.to_string())));
     lines.extend(watchdog.map(|limit| ("run.watchdog", limit.0.to_string())));
+    lines.extend(keep_warm.map(|time| ("run.keep_warm", time.0.to_string())));
     lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
     lines.push(("run.max_restarts", max_restarts.to_string()));
     lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
@@ -74,6 +76,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         quiesce_signal: read_quiesce_signal(lines)?,
         quiesce: read_optional_time(lines, "run.quiesce")?,
         watchdog: read_optional_time(lines, "run.watchdog")?,
+        keep_warm: read_optional_time(lines, "run.keep_warm")?,
         on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
         max_restarts: read_value(lines, "run.max_restarts")?,
         relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,

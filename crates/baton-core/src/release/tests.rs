@@ -114,11 +114,11 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
     let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
     let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
-    let worker = (prop::option::of(1..=64_i32), any::<(Option<u64>, Option<u64>)>());
+    let worker = (prop::option::of(1..=64_i32), any::<(Option<u64>, Option<u64>, Option<u64>)>());
     let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
     (any_command(), with_health, words, (numbers, worker), (env, any_output(), any_process())).prop_map(
         |(command, (health, listen), words, (numbers, worker), (env, output, process))| {
-            let (quiesce_signal, (quiesce, watchdog)) = worker;
+            let (quiesce_signal, (quiesce, watchdog, keep_warm)) = worker;
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
             RunSettings {
@@ -134,6 +134,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 quiesce_signal: quiesce_signal.and_then(Signal::from_number),
                 quiesce: quiesce.map(Millis),
                 watchdog: watchdog.map(Millis),
+                keep_warm: keep_warm.map(Millis),
                 on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
                 max_restarts,
                 relaunch_exit_code,

@@ -37,6 +37,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
         run.listen = listen;
     }
     read_overlap(table, &mut run);
+    read_keep_warm(table, &mut run);
     process::read(table, &mut run.process, &run.listen);
     read_quiesce(table, &mut run);
     table.set("watchdog", &mut run.watchdog, |value| watchdog(value).map(Some));
@@ -109,6 +110,18 @@ fn read_quiesce(table: &mut Table<'_, '_>, run: &mut RunSettings) {
             "write quiesce_signal = \"USR1\", for example",
         );
     }
+}
+
+fn read_keep_warm(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    table.set("keep_warm", &mut run.keep_warm, |value| value::duration(value).map(Some));
+    if !run.listen.is_empty() {
+        return;
+    }
+    if table.has("keep_warm") {
+        let fix = "leave it out: a worker that stood by would go on working";
+        table.wrong("keep_warm", "is for programs with run.listen", fix);
+    }
+    run.keep_warm = None;
 }
 
 fn read_overlap(table: &mut Table<'_, '_>, run: &mut RunSettings) {

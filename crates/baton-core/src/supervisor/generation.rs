@@ -167,6 +167,8 @@ pub struct Generation {
     pub extended: Option<Millis>,
     /// When it is asked to stop though it is not idle; set while it is quiescing.
     pub quiesce_until: Option<Millis>,
+    /// Until when it is kept to be gone back to, though its successor is proven.
+    pub warm_until: Option<Millis>,
     /// When it is to be probed next, if it is.
     pub probe_at: Option<Millis>,
     /// A probe is under way.
@@ -195,6 +197,7 @@ impl Generation {
             leaving: false,
             extended: None,
             quiesce_until: None,
+            warm_until: None,
             probe_at: None,
             asked: false,
             exit: None,
@@ -263,6 +266,11 @@ impl Generation {
         self.quiesce_until.filter(|_| self.state == State::Quiescing)
     }
 
+    /// When it is asked to stop, if it stands by though its successor is proven.
+    pub(super) fn warm_by(&self) -> Option<Millis> {
+        self.warm_until.filter(|_| self.state == State::Standby)
+    }
+
     /// Whether any process of it may be there.
     pub(super) fn lives(&self) -> bool {
         match self.state {
@@ -281,7 +289,7 @@ impl Generation {
         let settles = self.settles_at();
         let probe = self.probe_due();
         let end = self.ending_step().map(|(at, _)| at);
-        let others = [self.watchdog_due(), self.quiesced_by()];
+        let others = [self.watchdog_due(), self.quiesced_by(), self.warm_by()];
         [settles, probe, self.judged_by(), end].into_iter().chain(others).flatten().min()
     }
 

@@ -40,6 +40,8 @@ pub enum Event {
     Emptied(GenerationId),
     /// Nothing has landed on a slot that is being rescued for long enough.
     Quiet(Slot),
+    /// Memory is about to run out.
+    NoMemoryLeft,
     /// The last [`Command::Select`] failed: everybody reaches whom they reached before.
     NotSelected,
     /// The deadline has passed.
@@ -51,6 +53,8 @@ pub enum Event {
 pub enum Order {
     /// Try this beside what serves.
     Try(Launch),
+    /// Go back to what is kept warm, if it is what this says. It is proven, and does not bake.
+    GoBack(Launch),
     /// End the trial under way and return to what was proven before it.
     HandBack,
     /// The container is being stopped. Said again it is more urgent.

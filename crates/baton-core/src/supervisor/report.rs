@@ -100,6 +100,10 @@ pub enum Fact {
     Left(GenerationId, Reason),
     /// A trial failed with nobody standing by: what was proven before it is launched again.
     GoingBack(Running),
+    /// A generation stands by so long, though its successor is proven.
+    KeptWarm(GenerationId, Millis),
+    /// The generation that stood by was asked to stop, since memory was running out.
+    StandbyLetGo(GenerationId),
     /// The generation that stood by has ended.
     StandbyLost(GenerationId, Reason),
     /// It failed too often, or was told not to restart.
@@ -154,6 +158,10 @@ impl fmt::Display for Fact {
                 write!(f, "generation {id} ended by its own wish ({cause}); launching it again")
             }
             Self::GoingBack(release) => write!(f, "going back to {release}"),
+            Self::KeptWarm(id, time) => write!(f, "generation {id} stands by for {time} more"),
+            Self::StandbyLetGo(id) => {
+                write!(f, "generation {id}, which stood by, is stopped: memory is running out")
+            }
             Self::StandbyLost(id, cause) => write!(f, "generation {id}, which stood by, has ended ({cause})"),
             Self::GivenUp(id, cause) => write!(f, "generation {id} failed ({cause}); not launching it again"),
             Self::Gone(id, None) => write!(f, "generation {id} is gone"),

@@ -39,11 +39,12 @@ impl Slots {
         Slot(free as u32)
     }
 
-    /// Nobody shall get this slot's connections any more. `owner_gone`: no process holds it.
-    pub fn leave(&mut self, slot: Slot, owner_gone: bool) {
-        if let Some(used @ Use::Taken) = self.uses.get_mut(slot.0 as usize) {
-            *used = Use::Leaving { owner_gone, quiet: false };
-        }
+    /// Nobody shall get this slot's connections any more; `false`, if that was so before. `owner_gone`: no process
+    /// holds it.
+    pub fn leave(&mut self, slot: Slot, owner_gone: bool) -> bool {
+        let Some(used @ Use::Taken) = self.uses.get_mut(slot.0 as usize) else { return false };
+        *used = Use::Leaving { owner_gone, quiet: false };
+        true
     }
 
     /// The processes that held the slot are gone.
@@ -75,7 +76,8 @@ mod tests {
     fn a_slot_comes_back_when_its_owner_is_gone_and_it_is_quiet() {
         let mut slots = Slots::default();
         assert_eq!((slots.take(), slots.take()), (Slot(0), Slot(1)));
-        slots.leave(Slot(0), false);
+        assert!(slots.leave(Slot(0), false));
+        assert!(!slots.leave(Slot(0), false), "once is enough");
         slots.quiet(Slot(0));
         assert_eq!(slots.take(), Slot(2));
         slots.owner_gone(Slot(0));
@@ -93,7 +95,7 @@ mod tests {
             for (step, slot) in steps {
                 match step {
                     0 => prop_assert!(taken.insert(slots.take()), "given twice"),
-                    1 => slots.leave(Slot(slot), false),
+                    1 => { slots.leave(Slot(slot), false); }
                     2 => { slots.quiet(Slot(slot)); }
                     _ => slots.owner_gone(Slot(slot)),
                 }

@@ -2,6 +2,7 @@
 
 mod alive;
 mod any_life;
+mod warm;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};

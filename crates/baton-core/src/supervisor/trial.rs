@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::plan::{Launch, Plan, Ticket};
+use super::plan::{Launch, Plan, Running, Ticket};
 use super::report::{Fact, Reason, TrialState};
 use super::watchdog::Watchdog;
 use super::{Change, Command, Generation, Proven, Restart, State, Supervisor};
@@ -57,6 +57,11 @@ impl Supervisor {
         if self.trial.is_some() {
             self.end_trial(now, &Reason::Superseded, out);
         }
+        let Err(launch) = self.go_back_to_warm(now, launch, out) else { return };
+        if let Some(standby) = self.standby() {
+            // Three at once would be one too many.
+            self.retire(now, standby, out);
+        }
         let Launch { plan, ticket, bake } = launch;
         let alone = self.must_be_alone(&plan);
         // A launch that waits would only bring back what this one is to replace, unless nothing serves.
@@ -69,6 +74,34 @@ impl Supervisor {
         }
         let generation = self.launch_candidate(now, plan.clone(), out);
         self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, baked_at: None });
+    }
+
+    /// If what is wanted stands by, it serves from this moment on, and bakes like any other. Else it is given back.
+    pub(super) fn go_back_to_warm(
+        &mut self,
+        now: Millis,
+        launch: Launch,
+        out: &mut Vec<Command>,
+    ) -> Result<(), Launch> {
+        let warm = self.standby().and_then(|standby| self.find(standby));
+        let warm = warm.filter(|warm| is_what_it_was(&warm.plan, &launch.plan)).map(|warm| warm.id);
+        let Some(id) = warm else { return Err(launch) };
+        let Launch { plan, ticket, bake } = launch;
+        // It is as it was when it was proven, or not: there is no use in trying twice.
+        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries: TRIES, baked_at: None });
+        self.wake(now, id);
+        self.switch(now, id, out);
+        Ok(())
+    }
+
+    /// Asks a generation that stood by how it is, from now on.
+    fn wake(&mut self, now: Millis, id: GenerationId) {
+        let Some(generation) = self.find_mut(id) else { return };
+        generation.warm_until = None;
+        generation.probe_at = generation.plan.check.is_some().then_some(now);
+        if generation.watchdog != Watchdog::Off {
+            generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
+        }
     }
 
     fn launch_candidate(&mut self, now: Millis, plan: Arc<Plan>, out: &mut Vec<Command>) -> GenerationId {
@@ -110,17 +143,22 @@ impl Supervisor {
         slot.unwrap_or(self.serving_slot)
     }
 
-    /// The candidate is healthy: from now on it gets the new connections.
+    /// The candidate is healthy, or stood by: from now on it gets the new connections.
     pub(super) fn switch(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        let Some(slot) = self.find(id).map(|g| g.slot) else { return };
+        let Some((slot, state)) = self.find(id).map(|g| (g.slot, g.state)) else { return };
         let (old, old_slot) = (self.serving.replace(id), self.serving_slot);
         self.serving_slot = slot;
         self.has_served = true;
         self.restart = None;
         out.push(Command::Select { serving: slot, private: slot });
-        self.change(id, Change::Promoted, out);
-        self.say_serving(now, id, out);
-        self.report_slow_start(id, out);
+        if state == State::Standby {
+            self.change(id, Change::HandedBack, out);
+            out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
+        } else {
+            self.change(id, Change::Promoted, out);
+            self.say_serving(now, id, out);
+            self.report_slow_start(id, out);
+        }
         let bake = self.trial.as_ref().map_or(Millis::ZERO, |trial| trial.bake);
         if let Some(trial) = &mut self.trial {
             trial.baked_at = Some(now + bake);
@@ -148,10 +186,14 @@ impl Supervisor {
         }
         let started_in = self.find(trial.generation).and_then(|g| g.started_in);
         self.proven = Some(Proven { plan: trial.plan.clone(), started_in });
+        let keep_warm = trial.plan.settings.keep_warm;
         out.push(Command::Commit { plan: trial.plan, ticket: trial.ticket });
-        if let Some(standby) = self.standby() {
-            self.retire(now, standby, out);
+        let Some(standby) = self.standby() else { return };
+        let Some(keep_warm) = keep_warm else { return self.retire(now, standby, out) };
+        if let Some(generation) = self.find_mut(standby) {
+            generation.warm_until = Some(now + keep_warm);
         }
+        out.push(Command::Say(Fact::KeptWarm(standby, keep_warm)));
     }
 
     /// A try failed before the switch.
@@ -264,12 +306,7 @@ impl Supervisor {
         self.serving_slot = slot;
         out.push(Command::Select { serving: slot, private: slot });
         self.change(to, Change::HandedBack, out);
-        if let Some(generation) = self.find_mut(to) {
-            generation.probe_at = generation.plan.check.is_some().then_some(now);
-            if generation.watchdog != Watchdog::Off {
-                generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
-            }
-        }
+        self.wake(now, to);
         out.push(Command::Say(Fact::HandedBack { from, to }));
         self.retire(now, from, out);
     }
@@ -301,9 +338,17 @@ impl Supervisor {
     /// Forwards what still lands on a slot that nobody shall reach any more.
     pub(super) fn leave_slot(&mut self, slot: super::Slot, out: &mut Vec<Command>) {
         let held = self.generations.iter().any(|g| g.slot == slot && g.state != State::Gone);
-        self.slots.leave(slot, !held);
-        out.push(Command::Rescue(slot));
+        // Rescued twice, it would be thought quiet while the second one still accepts from it.
+        if self.slots.leave(slot, !held) {
+            out.push(Command::Rescue(slot));
+        }
     }
+}
+
+/// Whether a generation of the one plan is what the other one would launch. What the image brought lies in a folder
+/// that anybody may have changed since.
+fn is_what_it_was(old: &Plan, wanted: &Plan) -> bool {
+    matches!(wanted.release, Running::Release(_)) && old == wanted
 }
 
 /// Whether the generation can be kept to hand back to. A worker without sockets cannot: it would go on taking

@@ -38,6 +38,7 @@ nproc = 100
 oom_score_adj = 0
 stdin = "http"
 watchdog = "20s"
+keep_warm = "15m"
 
 [[run.listen]]
 name = "http"
@@ -158,6 +159,7 @@ fn every_setting_arrives_where_it_belongs() {
         quiesce_signal: None,
         quiesce: None,
         watchdog: Some(Millis::from_secs(20)),
+        keep_warm: Some(Millis::from_secs(900)),
         on_exit: OnExit::Exit,
         max_restarts: 3,
         relaunch_exit_code: 75,
@@ -187,6 +189,7 @@ fn every_setting_arrives_where_it_belongs() {
         overlap: false,
         quiesce_signal: Some(Signal::USR1),
         quiesce: Some(Millis::from_secs(3 * 3600)),
+        keep_warm: None,
         health: None,
         process: Process { stdin: Stdin::Null, ..run.process.clone() },
         output: Output { stall: Millis::ZERO, ..run.output },

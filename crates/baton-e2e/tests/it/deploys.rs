@@ -141,6 +141,26 @@ fn p1_a_rollback_of_what_served_needs_no_argument_and_halt_and_resume_lose_nothi
 }
 
 #[test]
+fn p1_a_rollback_to_what_is_kept_warm_launches_nothing() {
+    let fleet = Fleet::start("web", 2);
+    let folder = Folder::with_example("python");
+    folder.change("baton.toml", "drain   =", "keep_warm = \"10m\"\ndrain   =");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let first = fleet.release();
+    let pids =
+        || [0, 1].map(|member| Client::connect(fleet.addresses[member]).unwrap().get("/").unwrap().pid());
+    let before = pids();
+    folder.write("VERSION", "2");
+    let load = load_on(&fleet);
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_ne!(pids(), before);
+    assert!(fleet.baton(&["rollback", "--service", "web"]).status.success());
+    assert_eq!(fleet.release(), first);
+    assert_eq!(pids(), before, "the same processes serve again");
+    assert_nothing_lost(&load.stop());
+}
+
+#[test]
 fn p28_a_rollback_is_launched_from_the_members_disks_while_the_store_is_gone() {
     let fleet = Fleet::start("web", 2);
     let folder = Folder::with_example("python");

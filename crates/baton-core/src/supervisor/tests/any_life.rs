@@ -10,17 +10,20 @@ enum Step {
     Try(u8, u64, Kind),
     Say(usize, Notice),
     HandBack,
+    GoBack(u8),
     Answer(usize, bool),
     Ready(usize),
     End { which: usize, code: u8, leaves_children: bool },
     Quiet,
     Pass(u64),
     CannotSpawn(bool),
+    NoMemoryLeft,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Web,
+    KeptWarm,
     Worker,
     Singleton,
 }
@@ -29,6 +32,7 @@ impl Kind {
     fn settings(self) -> RunSettings {
         let settings = match self {
             Self::Web => settings(),
+            Self::KeptWarm => RunSettings { keep_warm: Some(Millis::from_secs(20)), ..settings() },
             Self::Worker => worker(),
             Self::Singleton => singleton(),
         };
@@ -55,12 +59,13 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         2 => (1u8..9, prop_oneof![Just(0u64), Just(5000)], prop_oneof![
             3 => Just(Kind::Web),
+            3 => Just(Kind::KeptWarm),
             1 => Just(Kind::Worker),
             1 => Just(Kind::Singleton),
         ])
             .prop_map(|(n, bake, kind)| Step::Try(n, bake, kind)),
         2 => (0usize..4, proptest::sample::select(notices())).prop_map(|(which, notice)| Step::Say(which, notice)),
-        1 => Just(Step::HandBack),
+        2 => prop_oneof![Just(Step::HandBack), (1u8..9).prop_map(Step::GoBack)],
         6 => (0usize..4, any::<bool>()).prop_map(|(which, good)| Step::Answer(which, good)),
         1 => (0usize..4).prop_map(Step::Ready),
         3 => (0usize..4, prop_oneof![Just(0u8), Just(1), Just(86)], any::<bool>())
@@ -68,6 +73,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Quiet),
         4 => (0u64..20_000).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::CannotSpawn),
+        1 => Just(Step::NoMemoryLeft),
     ];
     proptest::collection::vec(step, 0..80)
 }
@@ -88,6 +94,9 @@ impl World {
                 self.nth(which).into_iter().for_each(|id| self.step(Event::Said(id, notice.clone())));
             }
             Step::HandBack => self.order(Order::HandBack),
+            Step::GoBack(number) => {
+                self.order(Order::GoBack(launch_of(Kind::KeptWarm.settings(), number, 0)));
+            }
             Step::Answer(which, good) => {
                 let outcome = if good { Outcome::Success } else { Outcome::Failure };
                 self.nth(which).into_iter().for_each(|id| self.answer(id, outcome));
@@ -108,6 +117,7 @@ impl World {
                 }
             }
             Step::Pass(time) => self.pass(Millis(time), &[]),
+            Step::NoMemoryLeft => self.step(Event::NoMemoryLeft),
             Step::CannotSpawn(cannot) => self.cannot_spawn = cannot,
         }
     }
@@ -158,6 +168,7 @@ fn situations() -> Vec<(&'static str, World)> {
         ("candidate is ready", with(starting(), &|world| world.say(2, Notice::Ready))),
         ("baking with a standby", baking()),
         ("standby lost", with(baking(), &|world| world.crash(1, 1))),
+        ("kept warm", with(warm::warm(), &|_| {})),
         ("draining", with(baking(), &|world| world.pass(Millis(5000), &[2]))),
         ("handed back", with(baking(), &|world| world.order(Order::HandBack))),
         ("launched again", with(World::serving(1), &|world| world.crash(1, 1))),
@@ -192,7 +203,9 @@ fn events() -> Vec<Event> {
         Event::Order(Order::Try(launch(9, 100))),
         Event::Order(Order::Try(reload(9, 100))),
         Event::Order(Order::HandBack),
+        Event::Order(Order::GoBack(launch(1, 0))),
         Event::NotSelected,
+        Event::NoMemoryLeft,
         Event::Order(Order::Stop),
         Event::Order(Order::Forward(Signal::USR1)),
         Event::Quiet(Slot(0)),
