@@ -4,6 +4,7 @@
 pub mod deploy;
 pub mod handover;
 pub mod init;
+pub mod moments;
 pub mod output;
 pub mod sample;
 

@@ -18,7 +18,7 @@ const SAID_MAX: usize = 64;
 /// them at the end. Ends after --duration, on SIGINT, SIGTERM, or when told `stop`; with 1 if anything was lost.
 ///
 /// Hears lines on standard input: forbid RELEASE, committed TARGET RELEASE, open TARGET, window TARGET begin,
-/// window TARGET end, window TARGET FROM_MS TO_MS, stop.
+/// window TARGET end, window TARGET FROM_MS TO_MS, handover begin, handover end, stop.
 #[derive(Debug, Parser)]
 #[command(name = "baton-load")]
 struct Args {
@@ -31,6 +31,15 @@ struct Args {
     /// Clients that keep their connection
     #[arg(long, default_value_t = 2)]
     keep: usize,
+    /// Clients that keep an HTTP/2 connection
+    #[arg(long, default_value_t = 0)]
+    http2: usize,
+    /// Clients that call by gRPC, on a connection that they keep
+    #[arg(long, default_value_t = 0)]
+    grpc: usize,
+    /// Clients that keep a WebSocket
+    #[arg(long, default_value_t = 0)]
+    websocket: usize,
     /// Requests a second of each client; 0 is as fast as answers come
     #[arg(long, default_value_t = 20)]
     rate: u32,
@@ -61,6 +70,9 @@ fn main() -> anyhow::Result<ExitCode> {
         targets: args.targets,
         new: args.new,
         keep: args.keep,
+        http2: args.http2,
+        grpc: args.grpc,
+        websocket: args.websocket,
         rate: args.rate,
         idle_gap: args.idle_gap,
         slow_share: args.slow_share,

@@ -9,19 +9,10 @@ use tokio::time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, 
 use super::clock::Clock;
 use super::connection::{Connection, Standing};
 use super::ledger::{Attempt, End, Event};
-use super::plan::{Ask, Plan};
+use super::plan::{Ask, Habit, Plan};
 
 /// Rest after a request that failed, so that a server which refuses everything is not hammered.
 const REST_AFTER_FAILURE: Duration = Duration::from_millis(20);
-
-/// What a client does with its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Habit {
-    /// A new one for each request, over the targets in turn.
-    New,
-    /// One, to one target, for as long as the server keeps it.
-    Keep,
-}
 
 /// What all clients share.
 #[derive(Debug)]
@@ -63,7 +54,7 @@ impl Client {
             // An interval must not be empty.
             let period = (Duration::from_secs(1) / plan.rate).max(Duration::from_nanos(1));
             // Spread over the period, so that clients do not all send at once.
-            let clients = u32::try_from(plan.new + plan.keep).unwrap_or(u32::MAX);
+            let clients = u32::try_from(plan.clients()).unwrap_or(u32::MAX);
             let offset = period * u32::try_from(nth).unwrap_or(u32::MAX) / clients;
             let mut pace = interval_at(Instant::now() + offset, period);
             pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -80,14 +71,18 @@ impl Client {
             }
         }
         // What the last answer may have had behind it is counted too.
-        drop(self.take_kept().await);
+        if let Some(kept) = self.take_kept().await {
+            kept.close().await;
+        }
     }
 
     /// Waits until the next request is due. False when there shall be none.
     async fn goes_on(&mut self) -> bool {
         let gap = match self.habit {
-            Habit::Keep => Duration::from_millis(self.shared.plan.idle_gap.0),
             Habit::New => Duration::ZERO,
+            Habit::Keep | Habit::Http2 | Habit::Grpc | Habit::WebSocket => {
+                Duration::from_millis(self.shared.plan.idle_gap.0)
+            }
         };
         let pace = &mut self.pace;
         let due = async {
@@ -111,11 +106,12 @@ impl Client {
         let ask = self.shared.plan.ask(seq);
         self.tell(Event::Begun { seq }).await;
         loop {
+            let start = Instant::now();
             let (attempt, end) = self.attempt(seq, &ask).await;
-            let at = self.shared.clock.now();
+            let (at, took) = (self.shared.clock.now(), start.elapsed());
             let again = attempt.is_idle_close(at, &end);
             let answered = matches!(end, End::Answered { .. });
-            self.tell(Event::Ended { attempt, at, end }).await;
+            self.tell(Event::Ended { attempt, at, took, end }).await;
             if !again {
                 self.part().await;
                 return answered;
@@ -129,7 +125,7 @@ impl Client {
             Some(kept) => kept,
             None => {
                 let attempt = self.first_attempt(seq, ask);
-                match timeout_at(deadline, Connection::open(attempt.clone())).await {
+                match timeout_at(deadline, Connection::open(self.habit, attempt.clone())).await {
                     Ok(Ok(connection)) => connection,
                     Ok(Err(end)) => return (attempt, end),
                     Err(_) => return (attempt, End::TimedOut { connected: false }),
@@ -137,12 +133,11 @@ impl Client {
             }
         };
         let sent = self.shared.clock.now();
-        let attempt = Attempt { seq, sent, slow: ask.slow, ..connection.last.clone() };
-        let close = self.habit == Habit::New;
-        let exchange = connection.exchange(ask, seq, close);
+        let attempt = Attempt { seq, sent, kind: ask.kind, ..connection.last().clone() };
+        let exchange = connection.exchange(ask, seq);
         let end = timeout_at(deadline, exchange).await.unwrap_or(End::TimedOut { connected: true });
         if let End::Answered { pid, .. } = end {
-            connection.last = Attempt { pid: Some(pid), ..attempt.clone() };
+            *connection.last() = Attempt { pid: Some(pid), ..attempt.clone() };
             self.kept = Some(connection);
         }
         (attempt, end)
@@ -150,7 +145,7 @@ impl Client {
 
     /// The kept connection, if it still stands.
     async fn take_kept(&mut self) -> Option<Connection> {
-        let kept = self.kept.take()?;
+        let mut kept = self.kept.take()?;
         match kept.standing() {
             Standing::Open => return Some(kept),
             Standing::Closed => {}
@@ -173,14 +168,15 @@ impl Client {
             target,
             connecting: now,
             sent: now,
-            slow: ask.slow,
+            habit: self.habit,
+            kind: ask.kind,
             pid: None,
         }
     }
 
     /// Leaves a connection on which no further request may follow.
     async fn part(&mut self) {
-        if self.kept.as_ref().is_some_and(|kept| kept.closing)
+        if self.kept.as_ref().is_some_and(Connection::is_closing)
             && let Some(mut kept) = self.kept.take()
             && kept.surplus_before_close().await
         {
@@ -188,8 +184,8 @@ impl Client {
         }
     }
 
-    async fn surplus(&self, connection: Connection) {
-        let (attempt, at) = (connection.last, self.shared.clock.now());
+    async fn surplus(&self, mut connection: Connection) {
+        let (attempt, at) = (connection.last().clone(), self.shared.clock.now());
         self.tell(Event::Surplus { attempt, at }).await;
     }
 

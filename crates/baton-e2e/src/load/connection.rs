@@ -1,34 +1,20 @@
-//! One connection of a client, seen as closely as the socket allows.
+//! One connection of a client, in the protocol of its habit.
 
 use std::io::{Error, ErrorKind};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Duration, timeout};
 
-use super::answer::{self, Asked, Reading};
+use super::http1::Http1;
+use super::http2::Http2;
 use super::ledger::{Attempt, Close, End};
-use super::plan::Ask;
-
-/// How long a server that said it would close may take to do so, before the client does.
-const CLOSE_WAIT: Duration = Duration::from_secs(1);
+use super::plan::{Ask, Habit};
+use super::websocket::WebSocket;
 
 /// The system's ways of saying that the generator itself has run out of something. Linux, `errno.h`.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const EADDRNOTAVAIL: i32 = 99;
 const ENOBUFS: i32 = 105;
-
-/// An open connection.
-#[derive(Debug)]
-pub struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-    /// The last attempt on it; with its process, once that is known.
-    pub last: Attempt,
-    /// Whether no further request may follow: the client has asked to close, or the server has said so.
-    pub closing: bool,
-}
 
 /// How an idle connection stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,93 +27,81 @@ pub enum Standing {
     Surplus,
 }
 
+/// An open connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// HTTP/1.1; with whether the client asks to close it after its first answer.
+    Http1(Http1, bool),
+    /// HTTP/2.
+    Http2(Http2),
+    /// gRPC.
+    Grpc(Http2),
+    /// A WebSocket.
+    WebSocket(Box<WebSocket>),
+}
+
 impl Connection {
     /// Connects, for the first attempt on this connection.
-    pub async fn open(first: Attempt) -> Result<Self, End> {
+    pub async fn open(habit: Habit, first: Attempt) -> Result<Self, End> {
         let stream = TcpStream::connect(first.target.as_str()).await.map_err(|error| unconnected(&error))?;
         // Only a wish: without it, requests in two parts are slower.
         let _ = stream.set_nodelay(true);
-        Ok(Self { stream, buffer: Vec::new(), last: first, closing: false })
+        Ok(match habit {
+            Habit::New => Self::Http1(Http1::open(stream, first), true),
+            Habit::Keep => Self::Http1(Http1::open(stream, first), false),
+            Habit::Http2 => Self::Http2(Http2::open(stream, first).await?),
+            Habit::Grpc => Self::Grpc(Http2::open(stream, first).await?),
+            Habit::WebSocket => Self::WebSocket(Box::new(WebSocket::open(stream, first).await?)),
+        })
+    }
+
+    /// The last attempt on it; with its process, once that is known.
+    pub fn last(&mut self) -> &mut Attempt {
+        match self {
+            Self::Http1(connection, _) => &mut connection.last,
+            Self::Http2(connection) | Self::Grpc(connection) => &mut connection.last,
+            Self::WebSocket(connection) => &mut connection.last,
+        }
     }
 
     /// How the connection stands between two requests.
-    pub fn standing(&self) -> Standing {
-        if !self.buffer.is_empty() {
-            return Standing::Surplus;
+    pub fn standing(&mut self) -> Standing {
+        match self {
+            Self::Http1(connection, _) => connection.standing(),
+            Self::Http2(connection) | Self::Grpc(connection) => connection.standing(),
+            Self::WebSocket(connection) => connection.standing(),
         }
-        match self.stream.try_read(&mut [0]) {
-            Ok(0) => Standing::Closed,
-            Ok(_) => Standing::Surplus,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Standing::Open,
-            Err(_) => Standing::Closed,
+    }
+
+    /// Sends a request and reads its answer.
+    pub async fn exchange(&mut self, ask: &Ask, seq: u64) -> End {
+        match self {
+            Self::Http1(connection, close) => connection.exchange(ask, seq, *close).await,
+            Self::Http2(connection) => connection.exchange(ask, seq).await,
+            Self::Grpc(connection) => connection.call(ask, seq).await,
+            Self::WebSocket(connection) => connection.exchange(ask, seq).await,
         }
+    }
+
+    /// Whether no further request may follow, as one side has said so in its last message.
+    pub fn is_closing(&self) -> bool {
+        matches!(self, Self::Http1(connection, _) if connection.closing)
     }
 
     /// Waits for the close that the server announced. Whether something came before it.
     pub async fn surplus_before_close(&mut self) -> bool {
-        let surplus = !self.buffer.is_empty();
-        surplus || matches!(timeout(CLOSE_WAIT, self.stream.read(&mut [0])).await, Ok(Ok(1..)))
-    }
-
-    /// Sends a request and reads its answer. `close` asks the server to close afterwards.
-    pub async fn exchange(&mut self, ask: &Ask, seq: u64, close: bool) -> End {
-        if let Err(error) = self.send(ask, seq, close).await {
-            return self.cut(close_of(&error));
-        }
-        loop {
-            let ended = match self.stream.read_buf(&mut self.buffer).await {
-                Ok(bytes) => bytes == 0,
-                Err(error) => return self.cut(close_of(&error)),
-            };
-            match answer::read(&self.buffer, ended) {
-                Reading::More if ended => return self.cut(Close::Eof),
-                Reading::More => {}
-                Reading::Nonsense(why) => return End::Mismatched { why },
-                Reading::Whole { answer, bytes } => {
-                    self.buffer.drain(..bytes);
-                    self.closing = close || answer.close || ended;
-                    let asked = Asked { conn: self.last.conn, seq, body_bytes: ask.body_bytes };
-                    return answer::judge(&answer, asked);
-                }
-            }
+        match self {
+            Self::Http1(connection, _) => connection.surplus_before_close().await,
+            // What comes where nobody asked is an error of the protocol, which its library tells.
+            Self::Http2(_) | Self::Grpc(_) | Self::WebSocket(_) => false,
         }
     }
 
-    async fn send(&mut self, ask: &Ask, seq: u64, close: bool) -> Result<(), Error> {
-        let mut request = format!(
-            "{} {} HTTP/1.1\r\nHost: {}\r\nX-Conn: {}\r\nX-Seq: {seq}\r\n",
-            ask.method, ask.path, self.last.target, self.last.conn
-        );
-        if ask.body_bytes > 0 {
-            request += &format!("Content-Length: {}\r\n", ask.body_bytes);
+    /// Ends it, as the protocol has it.
+    pub async fn close(self) {
+        if let Self::WebSocket(connection) = self {
+            connection.close().await;
         }
-        if close {
-            request += "Connection: close\r\n";
-        }
-        request += "\r\n";
-        let body = vec![b'x'; ask.body_bytes];
-        let (first, second) = body.split_at(body.len() / 2);
-        self.stream.write_all(&[request.as_bytes(), first].concat()).await?;
-        if !second.is_empty() {
-            // A server that closes meanwhile is noticed at once, not only when the rest is written.
-            let rest = Duration::from_millis(ask.rest.0);
-            if let Ok(ready) = timeout(rest, self.stream.readable()).await {
-                ready?;
-            }
-            self.stream.write_all(second).await?;
-        }
-        Ok(())
-    }
-
-    fn cut(&self, close: Close) -> End {
-        End::Cut { first_byte: !self.buffer.is_empty(), close }
-    }
-}
-
-fn close_of(error: &Error) -> Close {
-    match error.kind() {
-        ErrorKind::UnexpectedEof => Close::Eof,
-        _ => Close::Reset,
     }
 }
 

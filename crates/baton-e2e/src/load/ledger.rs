@@ -1,11 +1,13 @@
 //! The account of every request: a pure fold over what clients saw and what the driver said.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use baton_core::units::Millis;
+use hdrhistogram::Histogram;
 
-use super::plan::Target;
-use super::report::{Example, Loss, Losses, Report};
+use super::plan::{Habit, Kind, Target};
+use super::report::{Example, Latency, Loss, Losses, Phase, Report, Requests};
 use super::said::Said;
 
 /// A slow request on a reused connection that is cut later than this after it was sent was cut in the midst of its
@@ -33,8 +35,10 @@ pub struct Attempt {
     pub connecting: Millis,
     /// When the request was sent.
     pub sent: Millis,
-    /// Whether the request takes time by its nature.
-    pub slow: bool,
+    /// What its client does with connections.
+    pub habit: Habit,
+    /// What it asks for.
+    pub kind: Kind,
     /// The process that gave this connection's earlier answers; none on a connection's first request.
     pub pid: Option<u32>,
 }
@@ -44,13 +48,15 @@ impl Attempt {
     /// the program can have worked on the request. The request may be sent again.
     pub fn is_idle_close(&self, at: Millis, end: &End) -> bool {
         let cut = matches!(end, End::Cut { first_byte: false, .. });
-        let at_work = self.slow && at.since(self.sent) >= IDLE_CLOSE;
+        let at_work = self.kind != Kind::Plain && at.since(self.sent) >= IDLE_CLOSE;
         cut && self.pid.is_some() && !at_work
     }
 
     fn example(&self, at: Millis, detail: String) -> Example {
         Example {
             target: self.target.to_string(),
+            habit: self.habit,
+            kind: self.kind,
             conn: self.conn,
             seq: self.seq,
             connecting_ms: self.connecting.0,
@@ -125,6 +131,8 @@ pub enum Event {
         attempt: Attempt,
         /// When.
         at: Millis,
+        /// How long it took, connecting included.
+        took: Duration,
         /// How.
         end: End,
     },
@@ -156,7 +164,10 @@ pub struct Ledger {
     windows: Vec<Window>,
     idle_closes: u64,
     not_sent: u64,
-    connections: u64,
+    habits: BTreeMap<Habit, Requests>,
+    /// The handover that goes on, or the last one.
+    handover: Option<(Millis, Option<Millis>)>,
+    latencies: BTreeMap<Phase, Histogram<u64>>,
     releases: BTreeMap<String, Answers>,
     forbidden: BTreeSet<String>,
     committed: HashMap<Target, (String, Millis)>,
@@ -218,7 +229,9 @@ impl Ledger {
             windows: Vec::new(),
             idle_closes: 0,
             not_sent: 0,
-            connections: 0,
+            habits: BTreeMap::new(),
+            handover: None,
+            latencies: latencies(),
             releases: BTreeMap::new(),
             forbidden: BTreeSet::new(),
             committed: HashMap::new(),
@@ -233,7 +246,7 @@ impl Ledger {
                 self.sent += 1;
                 self.unfinished.insert(seq);
             }
-            Event::Ended { attempt, at, end } => self.ended(attempt, at, end),
+            Event::Ended { attempt, at, took, end } => self.ended(attempt, at, took, end),
             Event::Surplus { attempt, at } => {
                 let detail = "more bytes came after the whole answer".into();
                 self.lose(Loss::Duplicated, attempt.example(at, detail));
@@ -258,6 +271,8 @@ impl Ledger {
             Said::Open { target } => {
                 self.committed.remove(&target);
             }
+            Said::HandoverBegins => self.handover = Some((at, None)),
+            Said::HandoverEnds => self.handover = self.handover.map(|(from, _)| (from, Some(at))),
             Said::WindowBegins { target } => self.windows.push(Window { target, from: at, to: None }),
             Said::WindowEnds { target } => {
                 let open = |window: &&mut Window| window.target == target && window.to.is_none();
@@ -271,11 +286,11 @@ impl Ledger {
         }
     }
 
-    fn ended(&mut self, attempt: Attempt, at: Millis, end: End) {
-        if attempt.pid.is_none() {
-            self.connections += 1;
-        }
+    fn ended(&mut self, attempt: Attempt, at: Millis, took: Duration, end: End) {
+        let requests = self.habits.entry(attempt.habit).or_default();
+        requests.connections += u64::from(attempt.pid.is_none());
         if attempt.is_idle_close(at, &end) {
+            requests.idle_closes += 1;
             self.idle_closes += 1;
             return;
         }
@@ -284,7 +299,10 @@ impl Ledger {
             return self.lose(Loss::Duplicated, attempt.example(at, detail));
         }
         match end {
-            End::Answered { release, pid } => self.answered(&attempt, at, release, pid),
+            End::Answered { release, pid } => {
+                self.measure(&attempt, at, took);
+                self.answered(&attempt, at, release, pid);
+            }
             End::Duplicated => {
                 let detail = "the answer to an earlier request of this connection came again".into();
                 self.lose(Loss::Duplicated, attempt.example(at, detail));
@@ -308,8 +326,24 @@ impl Ledger {
         }
     }
 
+    /// Only what does not take time by its nature, and so tells how long answers take.
+    fn measure(&mut self, attempt: &Attempt, at: Millis, took: Duration) {
+        if attempt.kind != Kind::Plain {
+            return;
+        }
+        let during =
+            self.handover.is_some_and(|(from, to)| from <= at && to.is_none_or(|to| attempt.sent <= to));
+        let phase = if during { Phase::During } else { Phase::Between };
+        if let Some(latencies) = self.latencies.get_mut(&phase) {
+            // It grows with what it is told, so that nothing is refused.
+            let _ = latencies.record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
     fn answered(&mut self, attempt: &Attempt, at: Millis, release: String, pid: u32) {
         self.answered += 1;
+        let requests = self.habits.entry(attempt.habit).or_default();
+        *requests.answered.entry(attempt.kind).or_default() += 1;
         let last = self.alive.entry((attempt.target.clone(), pid)).or_default();
         *last = attempt.sent.max(*last);
 
@@ -392,7 +426,13 @@ impl Ledger {
             died_maybe_queued: died.iter().filter(maybe_queued).count() as u64,
             idle_closes: self.idle_closes,
             not_sent: self.not_sent,
-            connections: self.connections,
+            connections: self.habits.values().map(|requests| requests.connections).sum(),
+            habits: self.habits.clone(),
+            latencies: self
+                .latencies
+                .iter()
+                .map(|(phase, latencies)| (*phase, Latency::of(latencies)))
+                .collect(),
             releases: self
                 .releases
                 .iter()
@@ -400,6 +440,15 @@ impl Ledger {
                 .collect(),
         }
     }
+}
+
+/// Latencies in µs, exact to one in a thousand.
+const LATENCY_DIGITS: u8 = 3;
+
+fn latencies() -> BTreeMap<Phase, Histogram<u64>> {
+    // Nothing but a senseless number of digits is refused.
+    let empty = |phase| Some((phase, Histogram::new(LATENCY_DIGITS).ok()?));
+    [Phase::During, Phase::Between].into_iter().filter_map(empty).collect()
 }
 
 #[cfg(test)]

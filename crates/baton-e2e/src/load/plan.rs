@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use baton_core::units::{Millis, Share};
+use serde::{Deserialize, Serialize};
 
 /// Where requests go: `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,27 @@ pub enum InvalidPlan {
     },
 }
 
+/// What a client does with its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Habit {
+    /// A new one for each request, over the targets in turn.
+    New,
+    /// One, to one target, for as long as the server keeps it.
+    Keep,
+    /// The same, by HTTP/2.
+    Http2,
+    /// The same, by gRPC.
+    Grpc,
+    /// The same, as a WebSocket.
+    WebSocket,
+}
+
+impl Habit {
+    /// Every habit.
+    pub const ALL: [Self; 5] = [Self::New, Self::Keep, Self::Http2, Self::Grpc, Self::WebSocket];
+}
+
 /// What load to make.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -64,6 +86,12 @@ pub struct Plan {
     pub new: usize,
     /// How many clients keep their connection for as long as the program does.
     pub keep: usize,
+    /// How many clients keep an HTTP/2 connection.
+    pub http2: usize,
+    /// How many clients call by gRPC, on a connection that they keep.
+    pub grpc: usize,
+    /// How many clients keep a WebSocket.
+    pub websocket: usize,
     /// Requests a second of each client at most; 0 is as fast as answers come.
     pub rate: u32,
     /// How long a kept connection is idle after each answer, at least.
@@ -81,19 +109,60 @@ pub struct Plan {
 /// The body of an upload: more than one socket buffer's worth would need a reader, less would arrive with the head.
 const UPLOAD_BYTES: usize = 64 * 1024;
 
-/// One kind of request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An answer at once.
+    Plain,
+    /// An answer after a while.
+    Slow,
+    /// A body of 64 KiB, with a rest in its middle where the protocol has bodies.
+    Upload,
+    /// An answer in parts, where the protocol has them; else a slow one.
+    Stream,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
+    /// What it asks for.
+    pub kind: Kind,
+    /// How long that takes.
+    pub ms: Millis,
+}
+
+impl Ask {
     /// The HTTP method.
-    pub method: &'static str,
+    pub fn method(&self) -> &'static str {
+        if self.kind == Kind::Upload { "POST" } else { "GET" }
+    }
+
     /// The path and query.
-    pub path: String,
+    pub fn path(&self) -> String {
+        let ms = self.ms.0;
+        match self.kind {
+            Kind::Plain => "/".into(),
+            Kind::Slow => format!("/slow?ms={ms}"),
+            Kind::Upload => "/upload".into(),
+            Kind::Stream => format!("/stream?ms={ms}"),
+        }
+    }
+
     /// The length of its body.
-    pub body_bytes: usize,
+    pub fn body_bytes(&self) -> usize {
+        if self.kind == Kind::Upload { UPLOAD_BYTES } else { 0 }
+    }
+
     /// How long the sender rests in the middle of the body.
-    pub rest: Millis,
-    /// Whether it takes time by its nature.
-    pub slow: bool,
+    pub fn rest(&self) -> Millis {
+        if self.kind == Kind::Upload { self.ms } else { Millis::ZERO }
+    }
+
+    /// How long the program works.
+    pub fn work(&self) -> Millis {
+        self.ms - self.rest()
+    }
 }
 
 impl Plan {
@@ -103,6 +172,9 @@ impl Plan {
             targets,
             new: 1,
             keep: 1,
+            http2: 0,
+            grpc: 0,
+            websocket: 0,
             rate: 20,
             idle_gap: Millis::ZERO,
             slow_share: Share::NONE,
@@ -120,7 +192,7 @@ impl Plan {
         if self.targets.is_empty() {
             return Err(InvalidPlan::NoTargets);
         }
-        if self.new + self.keep == 0 {
+        if self.clients() == 0 {
             return Err(InvalidPlan::NoClients);
         }
         if self.slow_share > Share::NONE && self.slow >= self.timeout {
@@ -129,27 +201,32 @@ impl Plan {
         Ok(())
     }
 
+    /// How many clients there are.
+    pub fn clients(&self) -> usize {
+        self.habits().map(|(_, count)| count).sum()
+    }
+
+    /// How many clients have each habit.
+    pub(super) fn habits(&self) -> impl Iterator<Item = (Habit, usize)> {
+        let Self { new, keep, http2, grpc, websocket, .. } = *self;
+        Habit::ALL.into_iter().zip([new, keep, http2, grpc, websocket])
+    }
+
     /// What request number `seq` (from 1) asks for. The same number always asks for the same.
     pub(super) fn ask(&self, seq: u64) -> Ask {
         let slow_until = |seq: u64| seq * u64::from(self.slow_share.ppm()) / 1_000_000;
         let nth = slow_until(seq);
         if nth == slow_until(seq - 1) {
-            return Ask { method: "GET", path: "/".into(), body_bytes: 0, rest: Millis::ZERO, slow: false };
+            return Ask { kind: Kind::Plain, ms: Millis::ZERO };
         }
         // A prime step visits short and long times alike.
-        let ms = 1 + nth.wrapping_mul(7919) % self.slow.0.max(1);
-        let (method, path, body_bytes) = match nth % 3 {
-            0 => ("POST", "/upload".into(), UPLOAD_BYTES),
-            1 => ("GET", format!("/slow?ms={ms}"), 0),
-            _ => ("GET", format!("/stream?ms={ms}"), 0),
+        let ms = Millis(1 + nth.wrapping_mul(7919) % self.slow.0.max(1));
+        let kind = match nth % 3 {
+            0 => Kind::Upload,
+            1 => Kind::Slow,
+            _ => Kind::Stream,
         };
-        Ask {
-            method,
-            path,
-            body_bytes,
-            rest: if body_bytes > 0 { Millis(ms) } else { Millis::ZERO },
-            slow: true,
-        }
+        Ask { kind, ms }
     }
 }
 
@@ -190,9 +267,9 @@ mod tests {
         plan.slow_share = Share::from_percent(10);
         plan.slow = Millis(300);
         let asks: Vec<_> = (1..=9000).map(|seq| plan.ask(seq)).collect();
-        let count = |what: &str| asks.iter().filter(|ask| ask.path.starts_with(what)).count();
+        let count = |what: &str| asks.iter().filter(|ask| ask.path().starts_with(what)).count();
         assert_eq!((count("/slow"), count("/upload"), count("/stream")), (300, 300, 300));
-        let rests: Vec<_> = asks.iter().filter(|ask| ask.body_bytes > 0).map(|ask| ask.rest.0).collect();
+        let rests: Vec<_> = asks.iter().filter(|ask| ask.body_bytes() > 0).map(|ask| ask.rest().0).collect();
         assert!(rests.iter().all(|ms| (1..=300).contains(ms)));
         assert!(rests.iter().any(|ms| *ms < 50) && rests.iter().any(|ms| *ms > 250));
     }

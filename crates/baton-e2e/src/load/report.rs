@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+use super::plan::{Habit, Kind};
 
 /// One line of the load generator's standard output, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,11 +58,66 @@ pub struct Report {
     pub not_sent: u64,
     /// Connections opened, or tried.
     pub connections: u64,
+    /// The same by what clients do with their connections.
+    pub habits: BTreeMap<Habit, Requests>,
+    /// How long plain requests took, by whether a handover was under way.
+    pub latencies: BTreeMap<Phase, Latency>,
     /// Answers by release.
     pub releases: BTreeMap<String, u64>,
 }
 
+/// The requests of the clients with one habit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requests {
+    /// Those that were answered, by what they asked for.
+    pub answered: BTreeMap<Kind, u64>,
+    /// Connections opened, or tried.
+    pub connections: u64,
+    /// Reused connections that were closed before the answer's first byte.
+    pub idle_closes: u64,
+}
+
+/// Whether a handover was under way, as the driver said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// A handover was under way at some time of the request.
+    During,
+    /// None was.
+    Between,
+}
+
+/// How long requests took, in µs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// How many requests.
+    pub count: u64,
+    /// Half of them took no longer.
+    pub p50_us: u64,
+    /// 99 of 100 took no longer.
+    pub p99_us: u64,
+    /// None took longer.
+    pub max_us: u64,
+}
+
+impl Latency {
+    /// What is to be told of these.
+    pub(super) fn of(latencies: &Histogram<u64>) -> Self {
+        Self {
+            count: latencies.len(),
+            p50_us: latencies.value_at_quantile(0.5),
+            p99_us: latencies.value_at_quantile(0.99),
+            max_us: latencies.max(),
+        }
+    }
+}
+
 impl Report {
+    /// How long plain requests took in this phase; nothing if there were none.
+    pub fn latency(&self, phase: Phase) -> Latency {
+        self.latencies.get(&phase).copied().unwrap_or_default()
+    }
+
     /// How many were lost in this way.
     pub fn count(&self, loss: Loss) -> u64 {
         self.losses.get(&loss).map_or(0, |losses| losses.count)
@@ -118,6 +176,10 @@ pub struct Losses {
 pub struct Example {
     /// Where it was sent.
     pub target: String,
+    /// What its client does with connections.
+    pub habit: Habit,
+    /// What it asked for.
+    pub kind: Kind,
     /// Its connection (`X-Conn`).
     pub conn: u64,
     /// Its number (`X-Seq`).

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use super::client::{Client, Habit, Shared};
+use super::client::{Client, Shared};
 use super::clock::Clock;
 use super::ledger::{Event, Ledger};
 use super::plan::{InvalidPlan, Plan};
@@ -73,8 +73,7 @@ fn start(plan: &Plan, clock: Clock, stop: &watch::Receiver<bool>) -> mpsc::Recei
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     let shared =
         Arc::new(Shared { plan: plan.clone(), clock, seq: AtomicU64::new(0), conn: AtomicU64::new(0) });
-    let habits = [(Habit::New, plan.new), (Habit::Keep, plan.keep)];
-    let habits = habits.into_iter().flat_map(|(habit, count)| std::iter::repeat_n(habit, count));
+    let habits = plan.habits().flat_map(|(habit, count)| std::iter::repeat_n(habit, count));
     for (nth, habit) in habits.enumerate() {
         let client = Client::new(nth, habit, Arc::clone(&shared), sender.clone(), stop.clone());
         tokio::spawn(client.run());

@@ -43,6 +43,10 @@ pub enum Said {
         /// The first moment when it was known to be dead.
         to: Millis,
     },
+    /// `handover begin`: latencies are those during a handover from now on.
+    HandoverBegins,
+    /// `handover end`: latencies are those between handovers again.
+    HandoverEnds,
     /// `stop`: begin no further request, and end when all under way have ended.
     Stop,
 }
@@ -53,7 +57,8 @@ pub enum Misheard {
     /// The words make no sense.
     #[error(
         "not understood: say 'forbid RELEASE', 'committed TARGET RELEASE', 'open TARGET', \
-         'window TARGET begin', 'window TARGET end', 'window TARGET FROM_MS TO_MS' or 'stop'"
+         'window TARGET begin', 'window TARGET end', 'window TARGET FROM_MS TO_MS', 'handover begin', \
+         'handover end' or 'stop'"
     )]
     Words,
     /// The target gets no load, so what is said about it can never matter.
@@ -87,6 +92,8 @@ impl Said {
             ["window", target, from, to] => {
                 Self::Window { target: known(target)?, from: moment(from)?, to: moment(to)? }
             }
+            ["handover", "begin"] => Self::HandoverBegins,
+            ["handover", "end"] => Self::HandoverEnds,
             ["stop"] => Self::Stop,
             _ => return Err(Misheard::Words),
         })
@@ -111,6 +118,8 @@ mod tests {
             ("window 127.0.0.1:8080 begin", Said::WindowBegins { target: target.clone() }),
             ("window 127.0.0.1:8080 end", Said::WindowEnds { target: target.clone() }),
             ("window 127.0.0.1:8080 10 20", Said::Window { target, from: Millis(10), to: Millis(20) }),
+            ("handover begin", Said::HandoverBegins),
+            ("handover end", Said::HandoverEnds),
             ("stop", Said::Stop),
         ] {
             assert_eq!(Said::parse(line, &targets), Ok(said), "{line:?}");

@@ -15,7 +15,8 @@ fn attempt(seq: u64, at: u64) -> Attempt {
         target: target(A),
         connecting: Millis(at),
         sent: Millis(at),
-        slow: true,
+        habit: Habit::New,
+        kind: Kind::Slow,
         pid: None,
     }
 }
@@ -39,7 +40,7 @@ fn ledger(attempts: impl IntoIterator<Item = (Attempt, u64, End)>) -> Ledger {
 }
 
 fn ended(ledger: &mut Ledger, attempt: Attempt, at: u64, end: End) {
-    ledger.fold(Event::Ended { attempt, at: Millis(at), end });
+    ledger.fold(Event::Ended { attempt, at: Millis(at), took: Duration::ZERO, end });
 }
 
 fn say(ledger: &mut Ledger, line: &str, at: u64) {
@@ -109,7 +110,8 @@ fn an_idle_close_is_a_close_of_a_reused_connection_before_any_work() {
         (Some(5), false, soon, End::TimedOut { connected: true }, false),
         (Some(5), false, soon, End::Refused { why: "x".into() }, false),
     ] {
-        let reused = Attempt { pid, slow, ..attempt(1, 100) };
+        let kind = if slow { Kind::Slow } else { Kind::Plain };
+        let reused = Attempt { pid, kind, ..attempt(1, 100) };
         let mut ledger = ledger([(reused, 100 + after, end.clone())]);
         let before = report(&ledger);
         assert_eq!(before.idle_closes, u64::from(idle_close), "{end:?} after {after}");
@@ -324,4 +326,28 @@ fn more_cuts_than_can_be_kept_are_still_counted() {
     ledger.mark_died(target(A), Millis(0), Millis(100));
     let report = report(&ledger);
     assert_eq!((report.died_with_program, report.lost), (most, 1));
+}
+
+#[test]
+fn latencies_are_those_of_plain_requests_by_whether_a_handover_was_under_way() {
+    let mut ledger = Ledger::new(Millis(0));
+    let request = |ledger: &mut Ledger, seq: u64, kind: Kind, sent: u64, at: u64| {
+        ledger.fold(Event::Begun { seq });
+        let attempt = Attempt { kind, ..attempt(seq, sent) };
+        let took = Duration::from_millis(at - sent);
+        ledger.fold(Event::Ended { attempt, at: Millis(at), took, end: answered("r1", 5) });
+    };
+    request(&mut ledger, 1, Kind::Plain, 10, 11);
+    say(&mut ledger, "handover begin", 20);
+    request(&mut ledger, 2, Kind::Plain, 15, 25);
+    request(&mut ledger, 3, Kind::Slow, 15, 29);
+    say(&mut ledger, "handover end", 30);
+    request(&mut ledger, 4, Kind::Plain, 30, 40);
+    request(&mut ledger, 5, Kind::Plain, 31, 41);
+    let report = report(&ledger);
+    let count = |phase| report.latency(phase).count;
+    assert_eq!((count(Phase::During), count(Phase::Between)), (2, 2));
+    let slowest = report.latency(Phase::Between).max_us;
+    assert!((10_000..10_020).contains(&slowest), "{slowest}");
+    assert_eq!(report.habits[&Habit::New].answered, [(Kind::Plain, 4), (Kind::Slow, 1)].into());
 }
