@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench conformance guides simulate setup
+.PHONY: demo test check build bench bench-boot conformance guides simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -25,6 +25,11 @@ build: setup
 ## bench: speed, as ratios against a peer in the same run
 bench: build
 	cargo xtask bench
+
+## bench-boot: what the bootloader costs, beside its peers, and each goal beside its figure
+bench-boot: build
+	@scripts/setup bench-boot
+	cargo xtask bench boot
 
 ## conformance: PID 1 as it should be, baton-boot beside its peers; INIT="tini --" for any other init alone
 conformance: build

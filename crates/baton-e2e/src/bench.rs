@@ -2,11 +2,16 @@
 //! are what counts.
 
 pub mod deploy;
+pub mod goal;
 pub mod handover;
-pub mod init;
+pub mod loaded;
 pub mod moments;
 pub mod output;
+pub mod resident;
 pub mod sample;
+pub mod supervised;
+pub mod supervision;
+pub mod switching;
 
 use std::path::PathBuf;
 

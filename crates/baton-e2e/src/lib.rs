@@ -3,4 +3,7 @@
 pub mod bench;
 pub mod conformance;
 pub mod load;
+pub mod member;
 pub mod nasty;
+pub mod ports;
+pub mod process;

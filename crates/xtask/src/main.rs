@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 const HELP: &str = "\
 cargo xtask check            format, lints, structure, documentation
 cargo xtask simulate SEEDS   rollouts of a simulated fleet
-cargo xtask bench            speed, against peers (after make build)";
+cargo xtask bench [boot]     speed, against peers (after make build)";
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -17,7 +17,7 @@ fn main() -> anyhow::Result<()> {
     match arguments[..] {
         ["check"] => check::run(),
         ["simulate", seeds] => simulate::run(seeds.parse().context("SEEDS is a number")?),
-        ["bench"] => bench::run(),
+        ["bench", ref parts @ ..] => bench::run(parts),
         _ => bail!("what is to be done?\n{HELP}"),
     }
 }

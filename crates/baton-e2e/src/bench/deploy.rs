@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 
 use super::sample::Sample;
+use crate::process::Footprint;
 
 /// How many members there are.
 const MEMBERS: usize = 8;
@@ -34,8 +35,20 @@ impl Drop for Fleet {
     }
 }
 
-/// Deploys a release again and again to members on this machine, and returns the times in ms.
-pub fn measure(baton: &Path, boot: &Path, folder: &Path, beneath: &Path) -> anyhow::Result<Sample> {
+/// Deploys of a release to members on this machine.
+#[derive(Debug)]
+pub struct Deploys {
+    /// How long they took, in ms.
+    pub sample: Sample,
+    /// What the bootloader of a member takes up at the end.
+    pub member: Footprint,
+}
+
+/// Deploys a release again and again.
+///
+/// # Errors
+/// If a deploy fails.
+pub fn measure(baton: &Path, boot: &Path, folder: &Path, beneath: &Path) -> anyhow::Result<Deploys> {
     let control = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let server = format!("http://{control}");
     let mut fleet = Fleet { processes: Vec::new() };
@@ -86,7 +99,8 @@ pub fn measure(baton: &Path, boot: &Path, folder: &Path, beneath: &Path) -> anyh
         ensure!(run(&options)?.success(), "deploy {number} failed");
         sample.add(start.elapsed().as_secs_f64() * 1000.0);
     }
-    Ok(sample)
+    let member = fleet.processes.last().context("there is no member")?;
+    Ok(Deploys { sample, member: Footprint::settled(member.id())? })
 }
 
 fn members_are_there(baton: &Path, server: &str) -> anyhow::Result<bool> {
@@ -100,7 +114,8 @@ fn members_are_there(baton: &Path, server: &str) -> anyhow::Result<bool> {
 }
 
 /// The figures as lines of a table; `alone_ms` is what one program needs to start and answer.
-pub fn table(deploys: &Sample, alone_ms: f64) -> String {
+pub fn table(deploys: &Deploys, alone_ms: f64) -> String {
+    let deploys = &deploys.sample;
     format!(
         "| what | ms |\n| --- | --- |\n| `baton deploy` to *switched*, {MEMBERS} members, two waves, bake 0 | {deploys} |\n\
          | two starts of the program alone, one after the other | {:.2} |\n| beyond the program's own start | {:.2} |\n",

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
+use super::goal::Goal;
 use super::sample::Sample;
+use crate::process::Footprint;
 
 /// How much is written in one measurement.
 const BYTES: usize = 1 << 30;
@@ -39,6 +41,7 @@ enum By<'a> {
 struct Figure {
     gib_a_second: f64,
     cpu_seconds_a_gib: f64,
+    footprint: Footprint,
 }
 
 /// The figures of all.
@@ -50,6 +53,8 @@ pub struct Output {
     json: [Sample; 2],
     /// Raw beside `cat`, pair by pair.
     ratio: [Sample; 2],
+    /// What the bootloader took up at the end of the last turn, raw and as JSON.
+    footprints: Vec<(String, Footprint)>,
 }
 
 /// What the program that is measured does: `baton-bench write BYTES` writes lines, and then waits to be killed.
@@ -81,7 +86,10 @@ pub fn measure(boot: &Path, program: &Path, folder: &Path) -> anyhow::Result<Out
         output.ratio[0].add(raw.gib_a_second / cat.gib_a_second);
         output.ratio[1].add(raw.cpu_seconds_a_gib / cat.cpu_seconds_a_gib);
         add(&mut output.inherit, through("inherit", BYTES)?);
-        add(&mut output.json, through("json", JSON_BYTES)?);
+        let json = through("json", JSON_BYTES)?;
+        add(&mut output.json, json);
+        let last = [("after 1 GiB of output", raw), ("after 256 MiB of output as JSON", json)];
+        output.footprints = last.map(|(state, figure)| (state.into(), figure.footprint)).into();
     }
     Ok(output)
 }
@@ -101,7 +109,8 @@ fn pass(by: By<'_>, program: &Path, folder: &Path, bytes: usize) -> anyhow::Resu
     let measured = read(output, count, all).and_then(|seconds| {
         let gib = bytes as f64 / GIB;
         let cpu = cpu_seconds(passes_on.id())?;
-        Ok(Figure { gib_a_second: gib / seconds, cpu_seconds_a_gib: cpu / gib })
+        let footprint = Footprint::of(passes_on.id())?;
+        Ok(Figure { gib_a_second: gib / seconds, cpu_seconds_a_gib: cpu / gib, footprint })
     });
     for child in std::iter::once(&mut passes_on).chain(writes.as_mut()) {
         child.kill()?;
@@ -169,6 +178,20 @@ fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
 }
 
 impl Output {
+    /// What is to be reached.
+    pub fn goals(&self) -> Vec<Goal> {
+        let [speed, cost] = &self.ratio;
+        vec![
+            Goal::at_least("raw output, speed beside `cat`", 0.95, "", speed.median()),
+            Goal::at_most("raw output, CPU time beside `cat`", 1.1, "", cost.median()),
+        ]
+    }
+
+    /// What the bootloader took up, by its state.
+    pub fn footprints(self) -> Vec<(String, Footprint)> {
+        self.footprints
+    }
+
     /// The figures as lines of a table.
     pub fn table(&self) -> String {
         let mut text = "| passed on by | GiB/s | CPU seconds per GiB |\n| --- | --- | --- |\n".to_owned();

@@ -1,29 +1,57 @@
-//! Measures what `docs/benchmarks.md` records: `make bench`. With the word `output`, only that.
+//! Measures what `docs/benchmarks.md` records: `make bench` and `make bench-boot`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
-use baton_e2e::bench::{deploy, handover, init, output, program};
+use anyhow::{Context, bail, ensure};
+use baton_e2e::bench::goal::{self, Goal};
+use baton_e2e::bench::supervised::Places;
+use baton_e2e::bench::{
+    deploy, handover, loaded, moments, output, program, resident, supervision, switching,
+};
+use baton_e2e::process::Footprint;
+use tempfile::{TempDir, tempdir};
+
+const USAGE: &str = "usage: baton-bench [boot [PART ...]]";
+
+/// What is measured of the bootloader: each part with its name, under which it can be measured alone.
+const PARTS: [(&str, Part); 5] = [
+    ("supervision", supervision_part),
+    ("switching", switching_part),
+    ("loaded", loaded_part),
+    ("output", output_part),
+    ("resident", resident_part),
+];
+
+type Part = fn(&mut Measured) -> anyhow::Result<()>;
+
+/// What was measured so far.
+#[derive(Default)]
+struct Measured {
+    goals: Vec<Goal>,
+    footprints: Vec<(String, Footprint)>,
+}
 
 fn main() -> anyhow::Result<()> {
+    // Before anything else: for `tell`, this is the moment that is measured.
+    let started = moments::now();
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => all(),
-        ["output"] => output_only(),
-        // The program whose output is measured.
+        [] => fleet(),
+        ["boot", ref named @ ..] => boot(named),
+        // The programs that are measured.
+        ["tell", path] => moments::program(Path::new(path), started),
         ["write", bytes] => output::write(bytes.parse()?),
-        _ => bail!("usage: baton-bench [output]"),
+        ["spin"] => loop {
+            std::hint::spin_loop();
+        },
+        _ => bail!("{USAGE}"),
     }
 }
 
-fn all() -> anyhow::Result<()> {
+fn fleet() -> anyhow::Result<()> {
     let (baton, boot) = (program("baton")?, program("baton-boot")?);
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let folder = temporary()?;
     let example = copy_example(folder.path())?;
-
-    println!("## An init around `true`, and around `sleep`\n");
-    let tini = which("tini").context("there is no tini: run scripts/setup")?;
-    println!("{}", init::table(&init::compare(&[("baton-boot", boot.clone()), ("tini", tini)])?));
 
     println!("## Handover inside one member\n");
     let figures = handover::measure(&boot, &example, &["python3", "server.py"])?;
@@ -32,15 +60,89 @@ fn all() -> anyhow::Result<()> {
     println!("## Deploy to 8 members\n");
     let deploys = deploy::measure(&baton, &boot, &example, folder.path())?;
     println!("{}", deploy::table(&deploys, figures.alone_ms()));
-    output_only()
+    Ok(())
 }
 
-fn output_only() -> anyhow::Result<()> {
-    println!("## Output\n");
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let writes = std::env::current_exe().context("cannot find this program")?;
-    println!("{}", output::measure(&program("baton-boot")?, &writes, folder.path())?.table());
+/// The bootloader beside its peers: all parts, or those that are named.
+fn boot(named: &[&str]) -> anyhow::Result<()> {
+    let names = PARTS.map(|(name, _)| name);
+    for name in named {
+        ensure!(names.contains(name), "there is no part {name}, but {}\n{USAGE}", names.join(", "));
+    }
+    let mut measured = Measured::default();
+    for (_, part) in PARTS.iter().filter(|(name, _)| named.is_empty() || named.contains(name)) {
+        part(&mut measured)?;
+    }
+    println!("## Goals\n\n{}", goal::table(&measured.goals));
     Ok(())
+}
+
+fn supervision_part(measured: &mut Measured) -> anyhow::Result<()> {
+    println!("## A program run by something\n");
+    let places = Places { boot: program("baton-boot")?, pm2: pm2()? };
+    let folder = temporary()?;
+    let figures = supervision::measure(&places, &this()?, folder.path())?;
+    println!("{}", figures.table());
+    measured.goals.extend(figures.goals());
+    Ok(())
+}
+
+fn switching_part(measured: &mut Measured) -> anyhow::Result<()> {
+    println!("## Handover and hand-back\n");
+    let folder = temporary()?;
+    let figures = switching::measure(&program("baton-boot")?, &program("baton-web")?, folder.path())?;
+    println!("{}", figures.table());
+    measured.goals.extend(figures.goals());
+    Ok(())
+}
+
+fn loaded_part(measured: &mut Measured) -> anyhow::Result<()> {
+    println!("## Under load\n");
+    let places = loaded::Places { boot: program("baton-boot")?, web: program("baton-web")?, bench: this()? };
+    let folder = temporary()?;
+    let figures = loaded::measure(&places, folder.path())?;
+    println!("{}", figures.table());
+    measured.goals.extend(figures.goals());
+    Ok(())
+}
+
+fn output_part(measured: &mut Measured) -> anyhow::Result<()> {
+    println!("## Output\n");
+    let folder = temporary()?;
+    let figures = output::measure(&program("baton-boot")?, &this()?, folder.path())?;
+    println!("{}", figures.table());
+    measured.goals.extend(figures.goals());
+    measured.footprints.extend(figures.footprints());
+    Ok(())
+}
+
+fn resident_part(measured: &mut Measured) -> anyhow::Result<()> {
+    println!("## Memory, descriptors and size\n");
+    let (baton, boot, web) = (program("baton")?, program("baton-boot")?, program("baton-web")?);
+    let folder = temporary()?;
+    let example = copy_example(folder.path())?;
+    let member = deploy::measure(&baton, &boot, &example, folder.path())?.member;
+    let mut elsewhere = vec![("in a fleet, with a session, after 11 deploys".into(), member)];
+    elsewhere.append(&mut measured.footprints);
+    let figures = resident::measure(&boot, &web, folder.path(), elsewhere)?;
+    println!("{}", figures.table());
+    measured.goals.extend(figures.goals());
+    Ok(())
+}
+
+fn this() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("cannot find this program")
+}
+
+fn temporary() -> anyhow::Result<TempDir> {
+    tempdir().context("cannot make a temporary folder")
+}
+
+/// Where `scripts/setup bench-boot` puts PM2's programs.
+fn pm2() -> anyhow::Result<PathBuf> {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/peers/node_modules/.bin");
+    ensure!(place.is_dir(), "there is no {}: run scripts/setup bench-boot", place.display());
+    Ok(place)
 }
 
 fn copy_example(beneath: &Path) -> anyhow::Result<PathBuf> {
@@ -54,9 +156,4 @@ fn copy_example(beneath: &Path) -> anyhow::Result<PathBuf> {
     let settings = std::fs::read_to_string(to.join("baton.toml"))?;
     std::fs::write(to.join("baton.toml"), format!("{settings}\n[rollout]\nbake = \"1ms\"\n"))?;
     Ok(to)
-}
-
-fn which(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|place| place.join(name)).find(|found| found.is_file())
 }

@@ -1,12 +1,11 @@
 //! A bootloader as a real process, in a folder of its own.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 
+pub use baton_e2e::ports::free_address;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::wait_for;
@@ -65,24 +64,6 @@ impl Folder {
 
     pub fn read(&self, file: &str) -> String {
         fs::read_to_string(self.path().join(file)).unwrap_or_default()
-    }
-}
-
-/// Ports below those that the kernel gives to outgoing connections, of which other tests make many, and below those
-/// that proxies take.
-const PORTS: std::ops::Range<u16> = 10_000..20_000;
-
-/// An address that nobody listens on, and that nobody is given by chance.
-pub fn free_address() -> SocketAddr {
-    // Each is tried once in a process: somebody who got one may not have bound it yet.
-    static NEXT: std::sync::OnceLock<AtomicU16> = std::sync::OnceLock::new();
-    let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(PORTS)));
-    loop {
-        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
     }
 }
 

@@ -1,0 +1,101 @@
+//! What the bootloader takes up: idle, with everything on, with much output behind it, and after many handovers.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::goal::Goal;
+use super::sample::Sample;
+use crate::member::{Member, Settings};
+use crate::ports::free_address;
+use crate::process::Footprint;
+
+/// How many handovers there are, and after how many it has warmed up.
+const HANDOVERS: u64 = 1_000;
+const WARM: u64 = 100;
+const KIB: f64 = 1024.0;
+
+/// What it takes up.
+#[derive(Debug)]
+pub struct Resident {
+    /// In which state it was.
+    states: Vec<(String, Footprint)>,
+    /// From the order to the proof, in ms, of all handovers.
+    handovers_ms: Sample,
+    binary_bytes: u64,
+}
+
+/// Measures it. What was measured elsewhere is given, by its state.
+///
+/// # Errors
+/// If a handover fails.
+pub fn measure(
+    boot: &Path,
+    web: &Path,
+    folder: &Path,
+    elsewhere: Vec<(String, Footprint)>,
+) -> anyhow::Result<Resident> {
+    let settings = Settings { web: web.to_owned(), address: free_address(), handover: "auto", bake: "1ms" };
+    settings.write(folder)?;
+    let mut member = Member::start(boot, folder, &[])?;
+    member.proven()?;
+    let mut states = elsewhere;
+    states.push(("alone, with a listener and probes".into(), Footprint::settled(member.pid())?));
+    let mut handovers_ms = Sample::default();
+    for handover in 1..=HANDOVERS {
+        let start = Instant::now();
+        member.order()?;
+        member.proven()?;
+        handovers_ms.add(start.elapsed().as_secs_f64() * 1000.0);
+        if [WARM, HANDOVERS / 2, HANDOVERS].contains(&handover) {
+            states.push((format!("the same after {handover} handovers"), Footprint::settled(member.pid())?));
+        }
+    }
+    member.stop()?;
+    let binary_bytes = std::fs::metadata(boot)?.len();
+    Ok(Resident { states, handovers_ms, binary_bytes })
+}
+
+impl Resident {
+    /// What is to be reached.
+    pub fn goals(&self) -> Vec<Goal> {
+        let most = |of: fn(&Footprint) -> u64| {
+            self.states
+                .iter()
+                .map(|(_, footprint)| of(footprint))
+                .max()
+                .map_or(f64::NAN, |kib| kib as f64 / KIB)
+        };
+        let after = |handovers: u64| {
+            let state =
+                self.states.iter().find(|(state, _)| state.ends_with(&format!(" {handovers} handovers")));
+            state.map(|(_, footprint)| *footprint)
+        };
+        let (warm, last) = (after(WARM), after(HANDOVERS));
+        let grown = warm.zip(last).map_or((f64::NAN, f64::NAN), |(warm, last)| {
+            let pss = (last.pss_kib as f64 - warm.pss_kib as f64) / KIB;
+            (pss, last.descriptors as f64 - warm.descriptors as f64)
+        });
+        vec![
+            Goal::at_most("PSS, in every state", 3.0, " MiB", most(|footprint| footprint.pss_kib)),
+            Goal::at_most("RSS, in every state", 8.0, " MiB", most(|footprint| footprint.rss_kib)),
+            Goal::at_most("PSS, growth from 100 to 1,000 handovers", 0.25, " MiB", grown.0),
+            Goal::at_most("descriptors, growth from 100 to 1,000 handovers", 0.0, "", grown.1),
+            Goal::at_most("binary", 8.0, " MiB", self.binary_bytes as f64 / KIB / KIB),
+        ]
+    }
+
+    /// The figures as lines of a table.
+    pub fn table(&self) -> String {
+        let mut text =
+            "| baton-boot | PSS, KiB | RSS, KiB | descriptors |\n| --- | --- | --- | --- |\n".to_owned();
+        for (state, footprint) in &self.states {
+            let Footprint { pss_kib, rss_kib, descriptors } = footprint;
+            text.push_str(&format!("| {state} | {pss_kib} | {rss_kib} | {descriptors} |\n"));
+        }
+        text.push_str(&format!(
+            "\nA handover without load, from the order to the proof: {} ms. The binary: {} bytes.\n",
+            self.handovers_ms, self.binary_bytes
+        ));
+        text
+    }
+}

@@ -1,0 +1,76 @@
+//! What the kernel tells about a process.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+/// What baton-boot keeps of a generation that has ended is kept for 3 s: a connection may still be on its way to it.
+/// What is left when nothing has gone for longer stays.
+const SETTLED: Duration = Duration::from_secs(4);
+/// How often it is looked meanwhile.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What a process takes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Its share of the memory that it has mapped (`Pss` in `proc(5)`), KiB.
+    pub pss_kib: u64,
+    /// All memory that it has mapped and that is there, KiB.
+    pub rss_kib: u64,
+    /// Its open descriptors.
+    pub descriptors: usize,
+}
+
+impl Footprint {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If there is no such process, or it is somebody else's.
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
+        let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+            .with_context(|| format!("cannot read the memory of process {pid}"))?;
+        let kib = |name: &str| {
+            let line = memory.lines().find_map(|line| line.strip_prefix(name));
+            let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+            kib.with_context(|| format!("no {name} of process {pid}"))
+        };
+        Ok(Self {
+            pss_kib: kib("Pss:")?,
+            rss_kib: kib("Rss:")?,
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
+        })
+    }
+
+    /// Waits until no descriptor has gone for a while, and returns the least that it took up.
+    ///
+    /// # Errors
+    /// As [`Footprint::of`].
+    pub fn settled(pid: u32) -> anyhow::Result<Self> {
+        let mut least = Self::of(pid)?;
+        let mut since = Instant::now();
+        while since.elapsed() < SETTLED {
+            std::thread::park_timeout(GLANCE);
+            let now = Self::of(pid)?;
+            if now.descriptors < least.descriptors {
+                since = Instant::now();
+            }
+            if now.descriptors <= least.descriptors {
+                least = now;
+            }
+        }
+        Ok(least)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_seen_with_its_memory_and_descriptors() {
+        let own = Footprint::of(std::process::id()).unwrap();
+        assert!(0 < own.pss_kib && own.pss_kib <= own.rss_kib && own.descriptors >= 3, "{own:?}");
+        assert!(Footprint::of(0).is_err());
+    }
+}
