@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot conformance guides simulate setup
+.PHONY: demo test check build bench bench-boot endurance conformance guides simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -30,6 +30,11 @@ bench: build
 bench-boot: build
 	@scripts/setup bench-boot
 	cargo xtask bench boot
+
+## endurance: a thousand reloads in a row under every kind of load, and the peers' beside them; about a quarter of an hour
+endurance: build
+	@scripts/setup endurance
+	target/release/baton-endurance
 
 ## conformance: PID 1 as it should be, baton-boot beside its peers; INIT="tini --" for any other init alone
 conformance: build

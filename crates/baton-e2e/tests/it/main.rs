@@ -7,6 +7,7 @@ mod boot;
 mod conformance;
 mod demo;
 mod deploys;
+mod endurance;
 mod examples;
 mod fleet;
 mod generator;

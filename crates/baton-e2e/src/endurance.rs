@@ -1,0 +1,146 @@
+//! Reload after reload under every kind of load: nothing is lost, and nothing grows.
+
+pub mod boot;
+pub mod peer;
+mod told;
+
+use std::path::PathBuf;
+
+use baton_core::units::{Millis, Share};
+
+use crate::bench::sample::Sample;
+use crate::load::{Plan, Report};
+use crate::process::Footprint;
+
+/// How many descriptors more than soon after the start there may be for each client, at any later time: a connection
+/// that is forwarded has two.
+const DESCRIPTORS_A_CLIENT: usize = 2;
+/// How much more memory than soon after the start may be resident at any later time: what an allocator keeps for itself
+/// comes and goes in pieces of this order.
+const GROWTH_KIB_MAX: u64 = 512;
+
+/// Where the programs are that take part.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// baton-boot.
+    pub boot: PathBuf,
+    /// baton-web, which speaks everything.
+    pub web: PathBuf,
+    /// The programs that peers run, each in a folder of its name.
+    pub apps: PathBuf,
+    /// The folder of gunicorn's own program.
+    pub python: PathBuf,
+    /// The folder of PM2's own programs.
+    pub pm2: PathBuf,
+}
+
+/// What a process took up after so many reloads.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// How many reloads there had been.
+    pub after: u64,
+    /// What it took up.
+    pub footprint: Footprint,
+}
+
+/// Many reloads of one program in a row, under load.
+#[derive(Debug)]
+pub struct Round {
+    /// Who reloaded it, and how.
+    pub name: String,
+    /// How many reloads there were.
+    pub reloads: u64,
+    /// From the order to the end of a reload: what was there before has ended, or the next one is proven.
+    pub reload_ms: Sample,
+    /// What became of every request.
+    pub report: Report,
+    /// How many clients there were.
+    pub clients: usize,
+    /// What the supervisor took up; of those after some reload, the first is what later ones are compared with.
+    pub looks: Vec<Look>,
+}
+
+impl Round {
+    /// What is wrong: requests that were lost, and growth.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let Report { sent, answered, lost, not_sent, died_with_program, .. } = &self.report;
+        if !self.report.is_clean() || answered != sent {
+            faults.push(format!(
+                "of {sent} requests {answered} were answered: {lost} lost, {died_with_program} died, {not_sent} not sent"
+            ));
+        }
+        let mut looks = self.looks.iter().filter(|look| look.after > 0);
+        let Some(early) = looks.next() else { return faults };
+        let descriptors_max = early.footprint.descriptors + DESCRIPTORS_A_CLIENT * self.clients;
+        for look in looks {
+            let (then, now) = (early.footprint, look.footprint);
+            if now.descriptors > descriptors_max {
+                let (then, now) = (then.descriptors, now.descriptors);
+                faults.push(format!(
+                    "{now} descriptors after {} reloads, {then} after {}",
+                    look.after, early.after
+                ));
+            }
+            if now.pss_kib > then.pss_kib + GROWTH_KIB_MAX {
+                let (then, now) = (then.pss_kib, now.pss_kib);
+                faults.push(format!("{now} KiB after {} reloads, {then} after {}", look.after, early.after));
+            }
+        }
+        faults
+    }
+}
+
+/// Clients that know HTTP/1.1 only, as every peer does.
+fn plain(target: &str) -> anyhow::Result<Plan> {
+    Ok(Plan {
+        new: 4,
+        keep: 4,
+        rate: 50,
+        idle_gap: Millis(5),
+        slow_share: Share::from_percent(10),
+        slow: Millis(300),
+        timeout: Millis::from_secs(20),
+        ..Plan::on(vec![target.parse()?])
+    })
+}
+
+/// The same, and clients of everything else.
+fn everything(target: &str) -> anyhow::Result<Plan> {
+    Ok(Plan { http2: 3, grpc: 3, websocket: 4, ..plain(target)? })
+}
+
+/// What is to be told of rounds, as tables.
+pub fn report(rounds: &[Round]) -> String {
+    [told::losses(rounds), told::requests(rounds), told::looks(rounds)].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(report: Report, looks: &[(u64, usize, u64)]) -> Round {
+        let look = |&(after, descriptors, pss_kib): &(u64, usize, u64)| Look {
+            after,
+            footprint: Footprint { pss_kib, rss_kib: pss_kib, descriptors },
+        };
+        let looks = looks.iter().map(look).collect();
+        Round { name: "x".into(), reloads: 10, reload_ms: Sample::default(), report, clients: 8, looks }
+    }
+
+    #[test]
+    fn what_is_lost_and_what_grows_is_a_fault() {
+        let clean = Report { sent: 5, answered: 5, ..Report::default() };
+        let flat = [(0, 10, 1000), (1, 20, 2000), (5, 36, 2512), (10, 20, 1000)];
+        assert!(round(clean.clone(), &flat).faults().is_empty());
+        for (report, looks) in [
+            (Report { answered: 4, lost: 1, ..clean.clone() }, flat),
+            (Report { answered: 4, died_with_program: 1, ..clean.clone() }, flat),
+            (Report { not_sent: 1, ..clean.clone() }, flat),
+            (clean.clone(), [(0, 10, 1000), (1, 20, 2000), (5, 37, 2000), (10, 20, 2000)]),
+            (clean.clone(), [(0, 10, 1000), (1, 20, 2000), (5, 20, 2000), (10, 20, 2513)]),
+        ] {
+            assert_eq!(round(report, &looks).faults().len(), 1);
+        }
+    }
+}
