@@ -82,8 +82,8 @@ impl Round {
                     look.after, early.after
                 ));
             }
-            if now.pss_kib > then.pss_kib + GROWTH_KIB_MAX {
-                let (then, now) = (then.pss_kib, now.pss_kib);
+            if now.anonymous_kib > then.anonymous_kib + GROWTH_KIB_MAX {
+                let (then, now) = (then.anonymous_kib, now.anonymous_kib);
                 faults.push(format!("{now} KiB after {} reloads, {then} after {}", look.after, early.after));
             }
         }
@@ -120,9 +120,9 @@ mod tests {
     use super::*;
 
     fn round(report: Report, looks: &[(u64, usize, u64)]) -> Round {
-        let look = |&(after, descriptors, pss_kib): &(u64, usize, u64)| Look {
+        let look = |&(after, descriptors, kib): &(u64, usize, u64)| Look {
             after,
-            footprint: Footprint { pss_kib, rss_kib: pss_kib, descriptors },
+            footprint: Footprint { pss_kib: kib, rss_kib: kib, anonymous_kib: kib, descriptors },
         };
         let looks = looks.iter().map(look).collect();
         Round { name: "x".into(), reloads: 10, reload_ms: Sample::default(), report, clients: 8, looks }
@@ -138,7 +138,7 @@ mod tests {
             (Report { answered: 4, died_with_program: 1, ..clean.clone() }, flat),
             (Report { not_sent: 1, ..clean.clone() }, flat),
             (clean.clone(), [(0, 10, 1000), (1, 20, 2000), (5, 37, 2000), (10, 20, 2000)]),
-            (clean.clone(), [(0, 10, 1000), (1, 20, 2000), (5, 20, 2000), (10, 20, 2513)]),
+            (clean, [(0, 10, 1000), (1, 20, 2000), (5, 20, 2000), (10, 20, 2513)]),
         ] {
             assert_eq!(round(report, &looks).faults().len(), 1);
         }

@@ -18,6 +18,8 @@ pub struct Footprint {
     pub pss_kib: u64,
     /// All memory that it has mapped and that is there, KiB.
     pub rss_kib: u64,
+    /// Of that, what is its own and no file's, KiB: unlike the share, it does not change when others map the same files.
+    pub anonymous_kib: u64,
     /// Its open descriptors.
     pub descriptors: usize,
 }
@@ -38,6 +40,7 @@ impl Footprint {
         Ok(Self {
             pss_kib: kib("Pss:")?,
             rss_kib: kib("Rss:")?,
+            anonymous_kib: kib("Anonymous:")?,
             descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count(),
         })
     }
@@ -63,6 +66,19 @@ impl Footprint {
     }
 }
 
+/// The CPU time of all threads of a process.
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let times = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += times.split(' ').next().context("no time")?.parse::<f64>()?;
+    }
+    Ok(nanoseconds / 1e9)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,7 +86,14 @@ mod tests {
     #[test]
     fn a_process_is_seen_with_its_memory_and_descriptors() {
         let own = Footprint::of(std::process::id()).unwrap();
-        assert!(0 < own.pss_kib && own.pss_kib <= own.rss_kib && own.descriptors >= 3, "{own:?}");
-        assert!(Footprint::of(0).is_err());
+        assert!(
+            0 < own.pss_kib
+                && own.pss_kib <= own.rss_kib
+                && own.anonymous_kib < own.rss_kib
+                && own.descriptors >= 3,
+            "{own:?}"
+        );
+        assert!(cpu_seconds(std::process::id()).unwrap() > 0.0);
+        assert!(Footprint::of(0).is_err() && cpu_seconds(0).is_err());
     }
 }

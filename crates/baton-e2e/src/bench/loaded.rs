@@ -1,17 +1,20 @@
 //! How long answers take under load: during handovers beside between them, and through a proxy beside without.
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use baton_core::units::Millis;
+use baton_sys::process;
 
 use super::goal::Goal;
 use super::sample::Sample;
 use crate::load::{Driven, Phase, Plan, Report};
 use crate::member::{Member, Settings};
 use crate::ports::free_address;
+use crate::process::cpu_seconds;
 
 /// How many turns there are of each; each has its own median and 99th percentile.
 const TURNS: usize = 7;
@@ -20,6 +23,8 @@ const HANDOVERS: usize = 30;
 const REST: Duration = Duration::from_millis(150);
 /// How long a turn of the other kind takes.
 const TURN: Duration = Duration::from_secs(3);
+/// How long a start may take.
+const LIMIT: Duration = Duration::from_secs(30);
 /// How many programs take all cores.
 const BUSY: usize = 2;
 
@@ -70,6 +75,8 @@ struct Handovers {
 struct Throughput {
     a_second: Sample,
     p99_ms: Sample,
+    /// CPU time for one request, in µs: of the program, and of the bootloader where there is one.
+    cpu_us: Sample,
     /// Beside the program alone, pair by pair.
     a_second_ratio: Sample,
     p99_ratio: Sample,
@@ -100,8 +107,9 @@ pub fn measure(places: &Places, folder: &Path) -> anyhow::Result<Loaded> {
         for _ in 0..TURNS {
             let mut alone = None;
             for (_, way, throughput) in &mut all {
-                let report = turn(places, folder, habit, way)?;
+                let (report, cpu_seconds) = turn(places, folder, habit, way)?;
                 let (a_second, p99) = (a_second(&report), p99_ms(&report, Phase::Between));
+                throughput.cpu_us.add(cpu_seconds * 1e6 / report.answered as f64);
                 throughput.a_second.add(a_second);
                 throughput.p99_ms.add(p99);
                 let (of_alone, p99_of_alone) = *alone.get_or_insert((a_second, p99));
@@ -146,7 +154,7 @@ fn handovers(places: &Places, folder: &Path, figures: &mut Handovers) -> anyhow:
     }
     let report = load.stop()?;
     member.stop()?;
-    anyhow::ensure!(report.is_clean(), "requests were lost: {report:#?}");
+    ensure!(report.is_clean(), "requests were lost: {report:#?}");
     let (during, between) = (p99_ms(&report, Phase::During), p99_ms(&report, Phase::Between));
     figures.during.add(during);
     figures.between.add(between);
@@ -154,18 +162,24 @@ fn handovers(places: &Places, folder: &Path, figures: &mut Handovers) -> anyhow:
     Ok(())
 }
 
-/// One turn of as much load as there can be.
-fn turn(places: &Places, folder: &Path, habit: &str, way: &'static str) -> anyhow::Result<Report> {
+/// One turn of as much load as there can be; with the CPU time that it took.
+fn turn(places: &Places, folder: &Path, habit: &str, way: &'static str) -> anyhow::Result<(Report, f64)> {
     let address = free_address();
-    let (_alone, member);
+    let (_alone, member, pids);
     if way == "alone" {
-        _alone = Some(Alone::start(&places.web, address)?);
-        member = None;
+        let alone = Alone::start(&places.web, address)?;
+        (pids, member) = (vec![alone.0.id()], None);
+        _alone = Some(alone);
     } else {
         Settings { web: places.web.clone(), address, handover: way, bake: "1ms" }.write(folder)?;
+        let mut started = Member::start(&places.boot, folder, &[])?;
+        started.proven()?;
         _alone = None;
-        member = Some(Member::start(&places.boot, folder, &[])?);
+        pids = with_children(started.pid())?;
+        member = Some(started);
     }
+    let cpu = || pids.iter().map(|pid| cpu_seconds(*pid)).sum::<anyhow::Result<f64>>();
+    let before = cpu()?;
     let (new, keep) = if habit == "new" { (8, 0) } else { (0, 8) };
     let duration = u64::try_from(TURN.as_millis()).map(Millis)?;
     let load = Driven::start(Plan {
@@ -176,22 +190,34 @@ fn turn(places: &Places, folder: &Path, habit: &str, way: &'static str) -> anyho
         ..Plan::on(vec![address.to_string().parse()?])
     })?;
     let report = load.end()?;
+    let spent = cpu()? - before;
     member.map(Member::stop).transpose()?;
-    anyhow::ensure!(report.is_clean(), "requests were lost: {report:#?}");
-    Ok(report)
+    ensure!(report.is_clean(), "requests were lost: {report:#?}");
+    Ok((report, spent))
+}
+
+/// A process and those that it started.
+fn with_children(parent: u32) -> anyhow::Result<Vec<u32>> {
+    let mut pids = vec![parent];
+    let children = process::all()?.into_iter().filter(|one| u32::try_from(one.parent) == Ok(parent));
+    for child in children {
+        pids.push(u32::try_from(child.pid)?);
+    }
+    Ok(pids)
 }
 
 /// The program without a bootloader. It ends with the value.
 struct Alone(Child);
 
 impl Alone {
-    fn start(web: &Path, address: std::net::SocketAddr) -> anyhow::Result<Self> {
-        let mut command = Command::new(web);
-        command.env("PORT", address.port().to_string()).stdin(Stdio::null());
+    fn start(web: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+        // In a session of its own, as under the bootloader: the scheduler treats sessions as equals.
+        let mut command = Command::new("setsid");
+        command.arg(web).env("PORT", address.port().to_string()).stdin(Stdio::null());
         let alone = Self(command.spawn().context("cannot start baton-web")?);
-        let start = std::time::Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            anyhow::ensure!(start.elapsed() < Duration::from_secs(30), "baton-web does not listen");
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            ensure!(start.elapsed() < LIMIT, "baton-web does not listen");
         }
         Ok(alone)
     }
@@ -229,13 +255,13 @@ impl Loaded {
             text.push_str(&format!("| {machine} | {between} | {during} | {ratio} |\n"));
         }
         text.push_str(
-            "\n| connections | way | requests a second | beside alone, pairs | p99, ms | beside alone, pairs |\n\
-             | --- | --- | --- | --- | --- | --- |\n",
+            "\n| connections | way | requests a second | beside alone, pairs | p99, ms | beside alone, pairs \
+             | CPU a request, µs |\n| --- | --- | --- | --- | --- | --- | --- |\n",
         );
         for (habit, way, figures) in &self.throughput {
-            let Throughput { a_second, p99_ms, a_second_ratio, p99_ratio } = figures;
+            let Throughput { a_second, p99_ms, cpu_us, a_second_ratio, p99_ratio } = figures;
             text.push_str(&format!(
-                "| {habit} | {way} | {a_second} | {a_second_ratio} | {p99_ms} | {p99_ratio} |\n"
+                "| {habit} | {way} | {a_second} | {a_second_ratio} | {p99_ms} | {p99_ratio} | {cpu_us} |\n"
             ));
         }
         text

@@ -67,7 +67,7 @@ impl Moments {
     ///
     /// # Errors
     /// If none comes.
-    pub fn next(&mut self) -> anyhow::Result<Moment> {
+    pub fn wait(&mut self) -> anyhow::Result<Moment> {
         let start = Instant::now();
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
@@ -89,9 +89,9 @@ impl Moments {
     ///
     /// # Errors
     /// If none comes.
-    pub fn next_of(&mut self, what: &str) -> anyhow::Result<Moment> {
+    pub fn wait_for(&mut self, what: &str) -> anyhow::Result<Moment> {
         loop {
-            let moment = self.next()?;
+            let moment = self.wait()?;
             if moment.what == what {
                 return Ok(moment);
             }
@@ -147,8 +147,8 @@ mod tests {
             tell(moments.path(), 7, what).unwrap();
         }
         let pid = std::process::id();
-        assert_eq!(moments.next().unwrap(), Moment { pid, at: 7, what: "started".into() });
-        assert_eq!(moments.next_of("signal").unwrap().what, "signal");
+        assert_eq!(moments.wait().unwrap(), Moment { pid, at: 7, what: "started".into() });
+        assert_eq!(moments.wait_for("signal").unwrap().what, "signal");
         assert!(parse("nonsense").is_err() && ms_between(2_000_000, 1_000_000) < 0.0);
     }
 }

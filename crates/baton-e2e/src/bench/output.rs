@@ -11,7 +11,7 @@ use anyhow::{Context, ensure};
 
 use super::goal::Goal;
 use super::sample::Sample;
-use crate::process::Footprint;
+use crate::process::{Footprint, cpu_seconds};
 
 /// How much is written in one measurement.
 const BYTES: usize = 1 << 30;
@@ -165,16 +165,6 @@ fn read(mut output: ChildStdout, count: fn(&[u8]) -> usize, all: usize) -> anyho
 
 fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-/// The CPU time of all threads of a process.
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let mut nanoseconds = 0.0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let times = fs::read_to_string(task?.path().join("schedstat"))?;
-        nanoseconds += times.split(' ').next().context("no time")?.parse::<f64>()?;
-    }
-    Ok(nanoseconds / 1e9)
 }
 
 impl Output {

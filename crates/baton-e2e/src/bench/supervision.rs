@@ -93,7 +93,7 @@ impl Bench<'_> {
     fn start(&mut self, cost: &mut Cost) -> anyhow::Result<()> {
         let start = now();
         let running = self.run(cost.by)?;
-        cost.start_ms.add(ms_between(start, self.moments.next_of("started")?.at));
+        cost.start_ms.add(ms_between(start, self.moments.wait_for("started")?.at));
         running.stop()
     }
 
@@ -117,13 +117,13 @@ impl Bench<'_> {
     fn signals(&mut self, costs: &mut [Cost]) -> anyhow::Result<()> {
         for cost in costs {
             let running = self.run(cost.by)?;
-            self.moments.next_of("started")?;
+            self.moments.wait_for("started")?;
             // What has to be set up after the start, such as a control socket, is there when it has aged.
             std::thread::park_timeout(AGE);
             for _ in 0..if cost.by.is_slow() { SLOW_TURNS } else { TURNS } {
                 let start = now();
                 running.signal()?;
-                cost.signal_ms.add(ms_between(start, self.moments.next_of("signal")?.at));
+                cost.signal_ms.add(ms_between(start, self.moments.wait_for("signal")?.at));
             }
             if cost.by != By::Nobody {
                 cost.idle = Some(Footprint::of(running.pid())?);
@@ -138,14 +138,14 @@ impl Bench<'_> {
         let mut running = Vec::new();
         for cost in costs.iter_mut().filter(|cost| By::SUPERVISORS.contains(&cost.by)) {
             let supervised = self.run(cost.by)?;
-            running.push((self.moments.next_of("started")?.pid, cost, supervised));
+            running.push((self.moments.wait_for("started")?.pid, cost, supervised));
         }
         std::thread::park_timeout(AGE);
         for (pid, cost, supervised) in running {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).context("not a process id")?;
             let start = now();
             kill_process(pid, Signal::KILL)?;
-            cost.relaunch_ms.add(ms_between(start, self.moments.next_of("started")?.at));
+            cost.relaunch_ms.add(ms_between(start, self.moments.wait_for("started")?.at));
             supervised.stop()?;
         }
         Ok(())

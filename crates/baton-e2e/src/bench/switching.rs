@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -37,21 +37,30 @@ struct Storm {
 }
 
 impl Storm {
-    fn begin(address: SocketAddr) -> Self {
+    /// Begins, and waits until every client has been answered.
+    fn begin(address: SocketAddr) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
+        let (answered, answers) = mpsc::channel();
         let client = |_| {
-            let stop = Arc::clone(&stop);
+            let (stop, answered) = (Arc::clone(&stop), answered.clone());
             std::thread::spawn(move || {
                 let mut seen = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let begun = now();
                     seen.push(Seen { begun, generation: ask(address)? });
+                    if seen.len() == 1 {
+                        answered.send(())?;
+                    }
                 }
                 Ok(seen)
             })
         };
         let clients = (0..CLIENTS).map(client).collect();
-        Self { stop, clients }
+        drop(answered);
+        for _ in 0..CLIENTS {
+            answers.recv().context("a client was not answered")?;
+        }
+        Ok(Self { stop, clients })
     }
 
     /// When the last connection was begun that this generation answered.
@@ -111,14 +120,14 @@ fn handovers(boot: &Path, folder: &Path, settings: &Settings) -> anyhow::Result<
     let place = tempfile::tempdir_in(folder)?;
     let mut moments = Moments::new(place.path())?;
     let mut member = Member::start(boot, folder, &[("MOMENTS", moments.path())])?;
-    moments.next_of("healthy")?;
+    moments.wait_for("healthy")?;
     member.proven()?;
     let mut sample = Sample::default();
     for _ in 0..TURNS {
-        let storm = Storm::begin(settings.address);
+        let storm = Storm::begin(settings.address)?;
         let before = member.generation();
         member.order()?;
-        let healthy = moments.next_of("healthy")?.at;
+        let healthy = moments.wait_for("healthy")?.at;
         member.proven()?;
         let last = storm.end(before)?;
         sample.add(ms_between(healthy, last).max(0.0));
@@ -133,7 +142,7 @@ fn hand_backs(boot: &Path, folder: &Path, settings: &Settings) -> anyhow::Result
     let mut member = Member::start(boot, folder, &[])?;
     let mut sample = Sample::default();
     for turn in 0..=TURNS {
-        let storm = Storm::begin(settings.address);
+        let storm = Storm::begin(settings.address)?;
         let taken_back = member.generation();
         let order = now();
         member.order()?;

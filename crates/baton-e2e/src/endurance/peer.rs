@@ -15,6 +15,8 @@ use crate::bench::sample::Sample;
 use crate::load::Driven;
 use crate::ports::free_address;
 
+/// How many workers each has.
+const WORKERS: usize = 2;
 /// How long a peer is reloaded at the most: some take seconds for one.
 const LONGEST: Duration = Duration::from_secs(100);
 /// How long the load goes on between two reloads, to be compared with that during them.
@@ -101,7 +103,7 @@ impl Running {
             Peer::Pm2 => {
                 copy(&places.apps.join("pm2"), folder)?;
                 let app = serde_json::json!({ "apps": [{
-                    "name": "app", "script": "server.js", "instances": 2, "exec_mode": "cluster",
+                    "name": "app", "script": "server.js", "instances": WORKERS, "exec_mode": "cluster",
                 }]});
                 fs::write(folder.join("app.json"), app.to_string())?;
                 let mut command = Command::new(places.pm2.join("pm2-runtime"));
@@ -111,14 +113,15 @@ impl Running {
             Peer::Gunicorn => {
                 copy(&places.apps.join("gunicorn"), folder)?;
                 let mut command = Command::new(places.python.join("gunicorn"));
-                command.args(["--worker-class", "gthread", "--workers", "2", "--threads", "8"]);
+                command.args(["--worker-class", "gthread", "--threads", "8"]);
+                command.args(["--workers", &WORKERS.to_string()]);
                 command.args(["--no-control-socket", "--bind", &address.to_string(), "app:app"]);
                 command
             }
             Peer::Puma => {
                 copy(&places.apps.join("puma"), folder)?;
                 let mut command = Command::new("puma");
-                command.args(["--config", "puma.rb", "--workers", "2"]);
+                command.args(["--config", "puma.rb", "--workers", &WORKERS.to_string()]);
                 command
             }
             Peer::Nginx => {
@@ -176,11 +179,11 @@ impl Running {
         };
         let before = workers()?;
         kill_process(Pid::from_child(main), signal)?;
-        let said = format!("none of the {} workers to be left of {}", before.len(), peer.name());
-        until(&said, || {
+        until("the workers to be others", || {
             let now = workers()?;
-            Ok(now.len() >= before.len() && !now.iter().any(|pid| before.contains(pid)))
+            Ok(now.len() >= WORKERS && !now.iter().any(|pid| before.contains(pid)))
         })
+        .with_context(|| format!("{} does not end", peer.name()))
     }
 }
 

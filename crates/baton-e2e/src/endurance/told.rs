@@ -90,15 +90,16 @@ pub fn requests(rounds: &[Round]) -> String {
 
 /// What the supervisor took up.
 pub fn looks(rounds: &[Round]) -> String {
-    let mut text = "| supervisor | after reloads | descriptors | PSS, KiB | RSS, KiB |\n\
-                    | --- | --- | --- | --- | --- |\n"
-        .to_owned();
+    let mut text =
+        "| supervisor | after reloads | descriptors | PSS, KiB | RSS, KiB | of it anonymous, KiB |\n\
+                    | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
     for round in rounds {
         for look in &round.looks {
             let of = look.footprint;
             text.push_str(&format!(
-                "| {} | {} | {} | {} | {} |\n",
-                round.name, look.after, of.descriptors, of.pss_kib, of.rss_kib
+                "| {} | {} | {} | {} | {} | {} |\n",
+                round.name, look.after, of.descriptors, of.pss_kib, of.rss_kib, of.anonymous_kib
             ));
         }
     }

@@ -12,12 +12,12 @@ use super::run::run;
 /// Lines that may wait to be heard.
 const SAID_MAX: usize = 64;
 
-/// Load in a thread of its own. It is to be ended by [`Driven::stop`] or its duration.
+/// Load in a thread of its own. It ends with the value.
 #[derive(Debug)]
 pub struct Driven {
     said: mpsc::Sender<String>,
     answers: std::sync::mpsc::Receiver<Line>,
-    thread: JoinHandle<anyhow::Result<Report>>,
+    thread: Option<JoinHandle<anyhow::Result<Report>>>,
 }
 
 impl Driven {
@@ -36,7 +36,7 @@ impl Driven {
             }
         };
         let thread = std::thread::spawn(move || Ok(runtime.block_on(run(plan, heard, print))?));
-        Ok(Self { said, answers, thread })
+        Ok(Self { said, answers, thread: Some(thread) })
     }
 
     /// Says something, and waits until it holds.
@@ -64,7 +64,15 @@ impl Driven {
     ///
     /// # Errors
     /// If the load could not be made.
-    pub fn end(self) -> anyhow::Result<Report> {
-        self.thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+    pub fn end(mut self) -> anyhow::Result<Report> {
+        let thread = self.thread.take().context("the load has ended")?;
+        thread.join().map_err(|_| anyhow!("the load generator panicked"))?
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        // Nobody is told anything any more, and where it has ended, nobody hears it.
+        let _ = self.said.try_send("stop".into());
     }
 }
