@@ -16,6 +16,7 @@ use crate::admin::{self, Asked, Request};
 use crate::controlled::Controlled;
 use crate::image::Image;
 use crate::log;
+use crate::outlive::{self, caught, outlive};
 use crate::world::World;
 
 /// How long to wait when nothing has a deadline: any time, as something else always comes first.
@@ -83,6 +84,8 @@ pub struct Driver {
     controlled: Option<Controlled>,
     /// When the image's own program is launched, unless something else runs by then.
     image_at: Option<Millis>,
+    /// What has happened and was not decided about yet.
+    due: VecDeque<Event>,
     /// Who waits for the end of a reload.
     waiting: Vec<oneshot::Sender<serde_json::Value>>,
     started: Instant,
@@ -98,6 +101,7 @@ impl Driver {
             image,
             controlled,
             image_at: None,
+            due: VecDeque::new(),
             waiting: Vec::new(),
             started: Instant::now(),
         }
@@ -105,19 +109,33 @@ impl Driver {
 
     /// Runs until the member ends, and returns its exit code.
     pub async fn run(mut self) -> u8 {
-        let mut due = VecDeque::from(self.first());
+        let first = self.first();
+        self.due.extend(first);
         loop {
-            while let Some(event) = due.pop_front() {
-                if let Some(code) = self.decide_and_do(event) {
-                    self.leave().await;
+            match caught(self.turn()).await {
+                Some(None) => {}
+                Some(Some(code)) => {
+                    let _ = caught(self.leave()).await;
                     return code;
                 }
+                None => tokio::time::sleep(outlive::REST).await,
             }
-            self.answer_waiting();
-            let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
-            let happening = self.inbox.next(left).await;
-            due.extend(self.meaning_of(happening));
         }
+    }
+
+    /// Does what is due and waits for the next thing; the exit code, when the member ends.
+    async fn turn(&mut self) -> Option<u8> {
+        while let Some(event) = self.due.pop_front() {
+            if let Some(code) = self.decide_and_do(event) {
+                return Some(code);
+            }
+        }
+        self.answer_waiting();
+        let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
+        let happening = self.inbox.next(left).await;
+        let meant = self.meaning_of(happening);
+        self.due.extend(meant);
+        None
     }
 
     /// What a member starts with: what it has committed to, else what its image brought.
@@ -230,7 +248,11 @@ impl Driver {
     fn decide_and_do(&mut self, event: Event) -> Option<u8> {
         let now = self.now();
         let mut code = None;
-        for command in self.machine.step(now, event) {
+        // A copy: should it panic, everything is as it was before.
+        let mut machine = self.machine.clone();
+        let commands = machine.step(now, event);
+        self.machine = machine;
+        for command in commands {
             match command {
                 Command::Exit(exit) => code = Some(exit),
                 Command::Commit { plan, ticket } => {
@@ -308,6 +330,7 @@ fn stream(signals: Signals) -> io::Result<mpsc::UnboundedReceiver<Signal>> {
             }
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024).spawn(read)?;
+    let thread = std::thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024);
+    thread.spawn(move || outlive(read))?;
     Ok(receive)
 }

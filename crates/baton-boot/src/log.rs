@@ -23,6 +23,13 @@ pub fn say(what: impl Display) {
     }
 }
 
+/// Says one line from where nothing may be waited for, not even for whoever else is saying one: a panic.
+pub fn say_now(what: &str) {
+    if OUTLET.get().is_none_or(|outlet| !outlet.try_say(what)) {
+        drop(writeln!(std::io::stderr(), "baton-boot: {what}"));
+    }
+}
+
 /// Waits until what was said and written is out, if somebody reads it; nothing is said after.
 pub fn end() {
     if let Some(outlet) = OUTLET.get() {

@@ -15,6 +15,7 @@ mod listeners;
 mod log;
 mod memory;
 mod notify;
+mod outlive;
 mod output;
 mod place;
 mod probe;
@@ -78,6 +79,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     }
     let outlet = Outlet::start().map_err(|error| format!("cannot pass on output: {error}"))?;
     log::to(outlet.clone());
+    outlive::tell_panics();
     become_subreaper()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime

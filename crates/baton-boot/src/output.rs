@@ -30,6 +30,7 @@ pub use self::last_lines::LastLines;
 use self::pump::{Pump, time_of_day};
 use self::sink::Sink;
 use self::source::{Form, Json, Raw, Source};
+use crate::outlive::outlive;
 
 /// How much of the output is kept for whoever asks what happened: minutes of most programs.
 const RING_BYTES: usize = 1024 * 1024;
@@ -95,9 +96,10 @@ impl Outlet {
             ring: Mutex::new(Ring::new(RING_BYTES)),
             names: OnceLock::new(),
         });
-        let pump = Pump::new(shared.clone(), sinks);
+        let mut pump = Pump::new(shared.clone(), sinks);
         let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES);
-        thread.spawn(move || pump.run())?;
+        // Without it the pipes of every program would be closed at once.
+        thread.spawn(move || outlive(|| pump.run()))?;
         Ok(Self(shared))
     }
 
@@ -144,6 +146,15 @@ impl Outlet {
     pub fn say(&self, text: String) {
         let line = OwnLine { time: time_of_day(), text };
         self.send(|inbox| inbox.say(line));
+    }
+
+    /// As [`Outlet::say`], from within anything; `false`, when somebody has the inbox, perhaps this very thread.
+    pub fn try_say(&self, text: &str) -> bool {
+        let Ok(mut inbox) = self.0.inbox.try_lock() else { return false };
+        inbox.say(OwnLine { time: time_of_day(), text: text.to_owned() });
+        drop(inbox);
+        let _ = rustix::io::write(&self.0.wake, &1u64.to_ne_bytes());
+        true
     }
 
     /// What was written last, of all generations, for whoever asks: [`Ring::tail`] and [`Ring::since`].

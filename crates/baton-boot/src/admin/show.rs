@@ -38,6 +38,9 @@ pub fn status(answer: &Value) -> String {
         age(&answer["age_ms"]),
         if answer["stopping"] == true { ", stopping" } else { "" }
     );
+    if answer["replaced_on_disk"] == true {
+        text.push_str("its file was replaced: the new one runs from the next start of the container on\n");
+    }
     let each = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     let mut line = |columns: [String; 6]| {
         let [a, b, c, d, e, f] = columns;
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn a_status_reads_as_tables() {
         let answer = json!({
-            "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false,
+            "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false, "replaced_on_disk": true,
             "generations": [
                 { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "age_ms": 200_000 },
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999 },
@@ -112,6 +115,7 @@ mod tests {
         });
         let expected = "\
 baton-boot 0.1.0, pid 1, up 3 min
+its file was replaced: the new one runs from the next start of the container on
 generation  release   state     healthy  pid      age
 1           image     standby   yes      7        3 min
 2           image     serving   no       -        9 s

@@ -1,5 +1,7 @@
 //! How everything stands, as the admin socket tells it.
 
+use std::os::unix::ffi::OsStrExt;
+
 use baton_core::ids::GenerationId;
 use baton_core::output::ring::Line;
 use baton_core::supervisor::{Generation, State, Supervisor, TrialState};
@@ -36,6 +38,7 @@ pub fn status(
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "replaced_on_disk": is_replaced(),
         "pid": std::process::id(),
         "age_ms": now.0,
         "stopping": machine.is_stopping(),
@@ -49,6 +52,13 @@ pub fn status(
         "listeners": listeners,
         "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
     })
+}
+
+/// Whether the file that this process runs is not the one on disk any more: somebody brought another version.
+fn is_replaced() -> bool {
+    // How the kernel shows it (`man 5 proc`).
+    std::fs::read_link("/proc/self/exe")
+        .is_ok_and(|path| path.as_os_str().as_bytes().ends_with(b" (deleted)"))
 }
 
 fn one(now: Millis, generation: &Generation, outside: Outside) -> Value {

@@ -57,7 +57,7 @@ impl Pump {
     }
 
     /// Runs until the bootloader ends.
-    pub fn run(mut self) {
+    pub fn run(&mut self) {
         loop {
             let ready = self.wait();
             self.take_orders();

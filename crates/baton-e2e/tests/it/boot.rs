@@ -80,6 +80,15 @@ impl Boot {
         Self::start_into(output.into(), folder, arguments, variables)
     }
 
+    /// Starts one from a file of its own.
+    pub fn start_copy(copy: &Path, folder: &Folder, variables: &[(&str, &str)]) -> Self {
+        fs::copy(binary("baton-boot"), copy).unwrap();
+        let log = folder.path().join("log");
+        let mut command = command_of(copy, folder, &[]);
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        Self { child: command.spawn().unwrap(), log }
+    }
+
     /// Starts one whose standard output goes somewhere else.
     pub fn start_into(
         output: Stdio,
@@ -130,7 +139,11 @@ impl Boot {
 }
 
 fn command(folder: &Folder, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary("baton-boot"));
+    command_of(&binary("baton-boot"), folder, arguments)
+}
+
+fn command_of(program: &Path, folder: &Folder, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .current_dir(folder.path())

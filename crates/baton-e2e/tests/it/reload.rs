@@ -310,6 +310,23 @@ fn a_running_bootloader_can_be_asked_and_told_to_reload() {
 }
 
 #[test]
+fn p23_a_bootloader_whose_file_was_replaced_says_so_and_goes_on_as_before() {
+    let folder = Folder::with_example("python");
+    let (address, copy) = (free_address(), folder.path().join("boot"));
+    let listen = format!("http={address}");
+    let boot = Boot::start_copy(&copy, &folder, &[("BATON_LISTEN", &listen)]);
+    boot.wait_for(" serves, ", 1);
+    assert!(!ask(&boot, &["status"]).1.contains("replaced"));
+    folder.write("new", "another version");
+    std::fs::rename(folder.path().join("new"), &copy).unwrap();
+    let told = "its file was replaced: the new one runs from the next start of the container on";
+    assert!(ask(&boot, &["status"]).1.contains(told));
+    assert_eq!(ask(&boot, &["reload"]), (Some(0), "reload: proven\n".into()));
+    assert_eq!(Client::connect(address).unwrap().get("/").unwrap().generation(), "2");
+    assert!(boot.stop().success());
+}
+
+#[test]
 fn a_bootloader_that_is_not_there_cannot_be_asked() {
     let asked =
         std::process::Command::new(crate::boot::binary("baton-boot")).args(["status", "1"]).output().unwrap();
