@@ -40,7 +40,7 @@ pub struct Run {
     /// Looks at what its main process does, which is not asked to stop meanwhile.
     pub examination: Option<JoinHandle<()>>,
     /// Its `oom_score_adj`, once it was set.
-    weight: Option<i16>,
+    pub weight: Option<i16>,
     /// Our terminal is its own.
     pub on_terminal: bool,
     /// The main process has been reaped: its pid may be somebody else's.
@@ -72,6 +72,9 @@ impl Run {
     }
 
     fn is_empty(&self) -> bool {
+        if !process::has_children() {
+            return true;
+        }
         let Some(root) = &self.root else { return true };
         // Where processes cannot be listed, the limit of the stop decides.
         tree::of(root).is_ok_and(|left| left.iter().all(|process| self.reaped && process.pid == root.pid))

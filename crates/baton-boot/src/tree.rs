@@ -37,9 +37,9 @@ impl Root {
 
 /// The living processes of a generation, its main process included.
 ///
-/// A process belongs to it by its session, its process group or by descent from one that belongs to it. One that left its session
-/// and lost its parents belongs to the generation that it was started with, or whose sockets it has: as long
-/// as it may accept what is meant for a successor, the generation is not gone.
+/// A process belongs to it by its session, its process group or by descent from one that belongs to it. One that
+/// left its session and lost its parents belongs to the generation that it was started with, or whose sockets it has:
+/// as long as it may accept what is meant for a successor, the generation is not gone.
 pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
     let all = process::all()?;
     let me = own_pid();
@@ -113,6 +113,9 @@ pub async fn end_strays(limit: Duration) {
 
 fn strays() -> Vec<Process> {
     while matches!(process::reap(), Ok(Some(_))) {}
+    if !process::has_children() {
+        return Vec::new();
+    }
     let me = own_pid();
     // Where processes cannot be listed there is nobody to name.
     closure(&process::all().unwrap_or_default(), |process| process.parent == me)

@@ -15,6 +15,9 @@ pub struct Attributes {
     pub umask: Option<u32>,
     /// -20 to 19, the more the later it gets its turn (`man 2 setpriority`).
     pub nice: Option<i32>,
+    /// How soon the kernel ends it when memory runs out, -1000 to 1000 (`man 5 proc`). What cannot be had, a value
+    /// below that of a privileged process above us, is not.
+    pub oom_score_adj: Option<i16>,
     /// Limits, hard and soft alike (`man 2 setrlimit`).
     pub limits: Vec<(Limit, u64)>,
 }
@@ -64,6 +67,9 @@ impl Attributes {
             {
                 return Err(1);
             }
+            if let Some(score) = self.oom_score_adj {
+                set_oom_score_adj(score);
+            }
             if let Some(umask) = self.umask {
                 libc::umask(umask);
             }
@@ -78,6 +84,34 @@ impl Attributes {
                 return Err(4);
             }
             Ok(())
+        }
+    }
+}
+
+/// Sets it for this process, without allocating.
+///
+/// # Safety
+/// Any time: plain system calls on values of its own.
+unsafe fn set_oom_score_adj(score: i16) {
+    let mut text = [0u8; 6];
+    let mut start = text.len();
+    let mut rest = score.unsigned_abs();
+    while rest > 0 || start == text.len() {
+        start -= 1;
+        text[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    if score < 0 {
+        start -= 1;
+        text[start] = b'-';
+    }
+    let text = &text[start..];
+    // SAFETY: the path ends with a zero byte, and the text is alive.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if file >= 0 {
+            libc::write(file, text.as_ptr().cast(), text.len());
+            libc::close(file);
         }
     }
 }

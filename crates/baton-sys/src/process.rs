@@ -6,7 +6,7 @@ use std::io;
 
 use baton_core::exit::Exit;
 use baton_core::signal::Signal;
-use rustix::process::{self, Pid, PidfdFlags, WaitOptions};
+use rustix::process::{self, Pid, PidfdFlags, WaitId, WaitIdOptions, WaitOptions};
 
 /// One running process, as `/proc/<pid>/stat` tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,18 +29,32 @@ pub struct Process {
 pub fn all() -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Ok(name) = entry?.file_name().into_string() else {
-            continue;
-        };
-        if !name.bytes().all(|b| b.is_ascii_digit()) {
-            continue;
-        }
-        let Ok(stat) = std::fs::read(format!("/proc/{name}/stat")) else {
-            continue;
-        };
-        found.extend(parse_stat(&String::from_utf8_lossy(&stat)));
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        found.extend(pid.and_then(read_stat));
     }
     Ok(found)
+}
+
+/// Whether this process has children, ended ones included. Those whose parents have ended are ours since
+/// [`become_subreaper`]: where there is no child, there is no descendant.
+pub fn has_children() -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    !matches!(process::waitid(WaitId::All, looking), Err(rustix::io::Errno::CHILD))
+}
+
+/// More than a line of `/proc/<pid>/stat` has: 52 numbers and a name.
+const STAT_MAX: usize = 2048;
+
+/// Reads what the kernel says of one process. There may be thousands, and each call counts: one to open, one to read.
+fn read_stat(pid: i32) -> Option<Process> {
+    let file = rustix::fs::open(
+        format!("/proc/{pid}/stat"),
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    );
+    let mut line = [0; STAT_MAX];
+    let length = rustix::io::read(file.ok()?, &mut line).ok()?;
+    parse_stat(&String::from_utf8_lossy(line.get(..length)?))
 }
 
 /// Reads a line of `/proc/<pid>/stat` (`man 5 proc`). The program's name is in parentheses and may contain
@@ -61,8 +75,7 @@ fn parse_stat(line: &str) -> Option<Process> {
 
 /// When a process was started, in kernel ticks since boot; with its pid, its identity.
 pub fn started(pid: i32) -> Option<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&String::from_utf8_lossy(&stat)).map(|process| process.started)
+    read_stat(pid).map(|process| process.started)
 }
 
 /// The value of one variable in the environment that the process was started with, if it can be read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
-use baton_core::run::{self, Process};
+use baton_core::run::{self, Process, oom_score_adj};
 use baton_core::supervisor::{Event, Plan, Slot};
 use baton_sys::attributes::{Attributes, Limit, User, UserError};
 use baton_sys::spawn::{Spawn, SpawnError, Stdin};
@@ -70,6 +70,8 @@ impl World {
         let inherits = plan.settings.process.stdin == run::Stdin::Inherit;
         let terminal = if inherits { self.runs.terminal() } else { None };
         run.on_terminal = terminal.is_some();
+        // Nobody serves before it is judged.
+        run.weight = Some(oom_score_adj(&plan.settings.process, false));
         match self.launch(Launch { id, plan, slot, terminal }, &run.lines) {
             Ok(launched) => {
                 run.root = Some(launched.root);
@@ -202,6 +204,7 @@ fn attributes(process: &Process) -> Result<Attributes, UserError> {
         user,
         umask: process.umask.map(u32::from),
         nice: process.nice.map(i32::from),
+        oom_score_adj: Some(oom_score_adj(process, false)),
         limits: limits.into_iter().filter_map(|(limit, value)| Some((limit, value?))).collect(),
     })
 }

@@ -65,16 +65,17 @@ fn a_program_gets_the_attributes_it_was_given() {
     let mut attributes = Attributes {
         umask: Some(0o027),
         nice: Some(7),
+        oom_score_adj: Some(507),
         limits: vec![(Limit::Files, 77)],
         ..Attributes::default()
     };
-    let script = "umask; ulimit -n; nice; id -u; id -g; id -G";
+    let script = "umask; ulimit -n; nice; cat /proc/self/oom_score_adj; id -u; id -g; id -G";
     let own = format!("{}\n{}\n", rustix::process::geteuid(), rustix::process::getegid());
     let said = output_with(script, 0, &[], &attributes);
-    assert!(said.starts_with(&format!("0027\n77\n7\n{own}")), "{said}");
+    assert!(said.starts_with(&format!("0027\n77\n7\n507\n{own}")), "{said}");
     if rustix::process::geteuid().is_root() {
         attributes.user = Some(User { uid: 65_534, gid: 65_533, groups: vec![65_533, 1], known_as: None });
-        assert_eq!(output_with(script, 0, &[], &attributes), "0027\n77\n7\n65534\n65533\n65533 1\n");
+        assert_eq!(output_with(script, 0, &[], &attributes), "0027\n77\n7\n507\n65534\n65533\n65533 1\n");
     }
 }
 
