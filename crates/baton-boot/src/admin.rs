@@ -5,6 +5,7 @@
 //! kernel's word on who asks: root, and the user that the bootloader runs as.
 
 mod ask;
+mod request;
 mod serve;
 mod show;
 mod status;
@@ -15,61 +16,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 
+pub use request::Request;
 pub use serve::{Asked, serve};
 pub use status::{Outside, logs, standing, status};
-
-/// What can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// How everything stands.
-    Status,
-    /// Start the program anew and hand over; answered when that has ended.
-    Reload,
-    /// What was written last.
-    Logs {
-        /// At most so many lines.
-        lines: u32,
-    },
-}
-
-/// How many lines are shown when nobody says how many.
-const LINES_DEFAULT: u32 = 100;
-
-impl Request {
-    /// The request with this name.
-    pub fn named(word: &str) -> Option<Self> {
-        match word {
-            "status" => Some(Self::Status),
-            "reload" => Some(Self::Reload),
-            "logs" => Some(Self::Logs { lines: LINES_DEFAULT }),
-            _ => None,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Reload => "reload",
-            Self::Logs { .. } => "logs",
-        }
-    }
-
-    /// How it is said on the socket: its word and, for logs, how many lines.
-    fn line(self) -> String {
-        match self {
-            Self::Status | Self::Reload => self.word().to_owned(),
-            Self::Logs { lines } => format!("{} {lines}", self.word()),
-        }
-    }
-
-    /// What [`Request::line`] wrote.
-    fn of_line(line: &str) -> Option<Self> {
-        match (line.split_once(' '), Self::named(line)) {
-            (Some(("logs", lines)), _) => Some(Self::Logs { lines: lines.parse().ok()? }),
-            (_, request) => request,
-        }
-    }
-}
 
 /// What somebody at a terminal asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

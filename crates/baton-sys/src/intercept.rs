@@ -14,6 +14,7 @@ mod matching;
 mod notify;
 mod options;
 mod probe;
+mod told;
 mod user;
 
 use std::io;
@@ -25,10 +26,11 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::EventfdFlags;
 
-use self::caller::{Caller, Flags};
+use self::caller::Caller;
 use self::matching::{Decision, Ours, Socket};
 use self::notify::{Call, Notify, Woken};
 pub use self::probe::{ProbeError, probe};
+use self::told::Flags;
 use crate::socket;
 
 /// A listener of the service, and the socket that one generation has for it.

@@ -57,10 +57,10 @@ async fn answer(mut client: UnixStream, asked: mpsc::UnboundedSender<Asked>) -> 
 }
 
 async fn answer_to(client: &mut UnixStream, asked: &mpsc::UnboundedSender<Asked>) -> serde_json::Value {
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut reader = BufReader::new(client.take(REQUEST_BYTES_MAX));
-    let read = tokio::time::timeout(PATIENCE, reader.read_line(&mut line)).await;
-    let Some(request) = Request::of_line(line.trim_end()).filter(|_| matches!(read, Ok(Ok(_)))) else {
+    let read = tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await;
+    let Some(request) = Request::read(&line).filter(|_| matches!(read, Ok(Ok(_)))) else {
         return refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline");
     };
     let (answer, answered) = oneshot::channel();

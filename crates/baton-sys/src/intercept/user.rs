@@ -9,16 +9,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
 
+use super::told::Ids;
+
 /// The kernel makes the *process* undumpable when a thread changes its ids. Two threads that put that right at
 /// the same time would each take the other's value for the first one.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-/// A user and its group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ids {
-    pub(super) user: u32,
-    pub(super) group: u32,
-}
 
 /// While it lives, this thread opens files as somebody else.
 #[derive(Debug)]

@@ -1,11 +1,10 @@
 //! What a process is doing right now, as `/proc` tells: its threads and what they wait for, and whom it talks to.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// How many frames of a kernel stack are read: the outermost are the same everywhere.
-const FRAMES_MAX: usize = 6;
+use std::net::SocketAddr;
 
 /// One thread of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,69 +47,20 @@ pub fn threads(pid: i32, most: usize) -> io::Result<Vec<Thread>> {
 }
 
 fn thread(pid: i32, id: i32) -> Option<Thread> {
-    // What may not be read, or has ended meanwhile, is left out.
-    let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{id}/{file}")).ok();
-    let (name, state) = parse_stat(&read("stat")?)?;
+    // What may not be read, or has ended meanwhile, is left out. A name that was cut within a character is no UTF-8.
+    let read = |file: &str| {
+        let bytes = std::fs::read(format!("/proc/{pid}/task/{id}/{file}")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (name, state) = told::stat(&read("stat")?)?;
     Some(Thread {
         id,
         name,
         state,
         waits_in: read("wchan").filter(|function| !function.is_empty() && function != "0"),
-        call: read("syscall").as_deref().and_then(parse_call),
-        stack: read("stack").as_deref().map(parse_stack).unwrap_or_default(),
+        call: read("syscall").as_deref().and_then(told::call),
+        stack: read("stack").as_deref().map(told::stack).unwrap_or_default(),
     })
-}
-
-/// The name and state in a line of `stat`. The name is in parentheses and may contain anything.
-fn parse_stat(line: &str) -> Option<(String, char)> {
-    let (_, rest) = line.split_once(" (")?;
-    let (name, rest) = rest.rsplit_once(") ")?;
-    Some((name.to_owned(), rest.chars().next()?))
-}
-
-/// Calls in which threads wait, by their number on x86-64, and whether their first argument is a descriptor.
-const CALLS: [(u32, &str, bool); 20] = [
-    (0, "read", true),
-    (1, "write", true),
-    (7, "poll", false),
-    (19, "readv", true),
-    (20, "writev", true),
-    (23, "select", false),
-    (35, "nanosleep", false),
-    (42, "connect", true),
-    (43, "accept", true),
-    (44, "sendto", true),
-    (45, "recvfrom", true),
-    (47, "recvmsg", true),
-    (61, "wait4", false),
-    (73, "flock", true),
-    (74, "fsync", true),
-    (202, "futex", false),
-    (230, "clock_nanosleep", false),
-    (232, "epoll_wait", true),
-    (270, "pselect6", false),
-    (288, "accept4", true),
-];
-
-/// Reads `syscall`: the number of the call and its arguments, or `running`.
-fn parse_call(line: &str) -> Option<String> {
-    let mut words = line.split_ascii_whitespace();
-    // A thread that does not run but is in no call either has -1.
-    let number: u32 = words.next()?.parse().ok()?;
-    let first = words.next().and_then(|word| i64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
-    let known = CALLS.iter().find(|(known, ..)| *known == number);
-    Some(match (known, first) {
-        (Some((_, name, true)), Some(fd)) => format!("{name}(fd {fd})"),
-        (Some((_, name, _)), _) => (*name).to_owned(),
-        (None, _) => format!("system call {number}"),
-    })
-}
-
-/// Reads `stack`: lines such as `[<0>] do_epoll_wait+0x5c3/0x6c0`.
-fn parse_stack(text: &str) -> Vec<String> {
-    let frames = text.lines().filter_map(|line| line.split_once("] ")).map(|(_, frame)| frame);
-    let names = frames.filter_map(|frame| frame.split('+').next()).filter(|name| !name.is_empty());
-    names.take(FRAMES_MAX).map(str::to_owned).collect()
 }
 
 /// The TCP sockets of a process, in order of their descriptors; at most `most`.
@@ -118,7 +68,7 @@ pub fn connections(pid: i32, most: usize) -> io::Result<Vec<Connection>> {
     let mut sockets = BTreeMap::new();
     for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let target = std::fs::read_link(entry.path()).ok();
-        let inode = target.as_deref().and_then(|target| socket_inode(target.to_str()?));
+        let inode = target.as_deref().and_then(|target| told::socket_inode(target.to_str()?));
         let fd = entry.file_name().to_str().and_then(|fd| fd.parse::<i32>().ok());
         if let Some((fd, inode)) = fd.zip(inode) {
             sockets.insert(fd, inode);
@@ -127,7 +77,7 @@ pub fn connections(pid: i32, most: usize) -> io::Result<Vec<Connection>> {
     let mut known = BTreeMap::new();
     for table in ["tcp", "tcp6"] {
         let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        known.extend(text.lines().skip(1).filter_map(parse_socket));
+        known.extend(text.lines().skip(1).filter_map(told::socket));
     }
     let found = sockets.into_iter().filter_map(|(fd, inode)| {
         let (local, peer, state) = *known.get(&inode)?;
@@ -136,121 +86,33 @@ pub fn connections(pid: i32, most: usize) -> io::Result<Vec<Connection>> {
     Ok(found.take(most).collect())
 }
 
-/// The inode in a link such as `socket:[123]`.
-fn socket_inode(link: &str) -> Option<u64> {
-    link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// One line of `/proc/net/tcp` or `tcp6`: the inode, and what it says of the socket.
-fn parse_socket(line: &str) -> Option<(u64, (SocketAddr, SocketAddr, &'static str))> {
-    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-    let state = usize::from_str_radix(fields.get(3)?, 16).ok()?;
-    let state = TCP_STATES.get(state.checked_sub(1)?)?;
-    let inode = fields.get(9)?.parse().ok()?;
-    Some((inode, (parse_address(fields.get(1)?)?, parse_address(fields.get(2)?)?, state)))
-}
-
-/// By their number in the kernel, from 1 on.
-const TCP_STATES: [&str; 12] = [
-    "ESTABLISHED",
-    "SYN_SENT",
-    "SYN_RECV",
-    "FIN_WAIT1",
-    "FIN_WAIT2",
-    "TIME_WAIT",
-    "CLOSE",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "LISTEN",
-    "CLOSING",
-    "NEW_SYN_RECV",
-];
-
-/// An address such as `0100007F:1F90`: words of four bytes in the machine's order, and the port.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (ip, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
-    let ip: IpAddr = match ip.len() {
-        8 => Ipv4Addr::from(word(0)?).into(),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, place) in bytes.chunks_mut(4).enumerate() {
-                place.copy_from_slice(&word(index * 8)?);
-            }
-            Ipv6Addr::from(bytes).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(ip, port))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_is_read_whatever_it_is_called() {
-        let line = "42 (a) S (b) D 7 42 40 0 -1";
-        assert_eq!(parse_stat(line), Some(("a) S (b".to_owned(), 'D')));
-        assert_eq!(parse_stat("42 (x"), None);
-    }
-
-    #[test]
-    fn a_call_is_told_by_name_and_descriptor() {
-        for (line, told) in [
-            ("0 0x5 0x7ffd 0x400 0x0 0x0 0x0 0x7ffd 0x7f00\n", Some("read(fd 5)")),
-            ("202 0x7f 0x80 0x0\n", Some("futex")),
-            ("232 0x4 0x7ff\n", Some("epoll_wait(fd 4)")),
-            ("333 0x4\n", Some("system call 333")),
-            ("running\n", None),
-            ("-1 0x7ffc 0x7f\n", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_call(line).as_deref(), told, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn a_stack_is_told_by_its_innermost_functions() {
-        let text = "[<0>] wait_woken+0x50/0x60\n[<0>] sk_wait_data+0x1/0x2\nnonsense\n[<0>] \n";
-        assert_eq!(parse_stack(text), ["wait_woken", "sk_wait_data"]);
-        assert_eq!(parse_stack(&"[<0>] f+0x1/0x2\n".repeat(50)).len(), FRAMES_MAX);
-    }
-
-    #[test]
-    fn sockets_are_read_from_the_kernels_tables() {
-        let v4 =
-            "   1: 0100007F:1F90 0200000A:0050 01 00000000:00000000 00:00000000 00000000  0 0 77 1 0 20 4";
-        let expected = (
-            77,
-            (SocketAddr::from(([127, 0, 0, 1], 8080)), SocketAddr::from(([10, 0, 0, 2], 80)), "ESTABLISHED"),
-        );
-        assert_eq!(parse_socket(v4), Some(expected));
-        let v6 =
-            "0: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A 0 0 0 0 0 9";
-        let (_, (local, _, state)) = parse_socket(v6).unwrap();
-        assert_eq!((local.to_string().as_str(), state), ("[::1]:22", "LISTEN"));
-        for line in [
-            "",
-            "sl local_address",
-            "1: xx yy 01 0 0 0 0 0 1",
-            "1: 0100007F:1F90 0200000A:0050 FF 0 0 0 0 0 1",
-        ] {
-            assert_eq!(parse_socket(line), None, "{line:?}");
-        }
-        assert_eq!(socket_inode("socket:[12]"), Some(12));
-        assert_eq!(socket_inode("pipe:[12]"), None);
-    }
-
-    #[test]
     fn this_process_has_threads_and_sockets() {
         let me = i32::try_from(std::process::id()).unwrap();
-        let threads = threads(me, 100).unwrap();
-        assert!(threads.iter().any(|thread| thread.id == me), "{threads:?}");
+        let all = threads(me, 100).unwrap();
+        assert!(all.iter().any(|thread| thread.id == me), "{all:?}");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let local = listener.local_addr().unwrap();
         let found = connections(me, 1000).unwrap();
         assert!(found.iter().any(|socket| socket.local == local && socket.state == "LISTEN"), "{found:?}");
+    }
+
+    #[test]
+    fn a_thread_is_seen_whose_name_was_cut_within_a_character() {
+        // The kernel keeps 15 bytes.
+        let named = std::thread::Builder::new().name("ä".repeat(8));
+        let (up, started) = std::sync::mpsc::channel();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let thread = named.spawn(move || up.send(()).is_ok() && ended.recv().is_err()).unwrap();
+        // It names itself before it does anything else.
+        started.recv().unwrap();
+        let all = threads(i32::try_from(std::process::id()).unwrap(), 1000).unwrap();
+        assert!(all.iter().any(|thread| thread.name == "äääääää\u{fffd}"), "{all:?}");
+        drop(end);
+        assert!(thread.join().unwrap());
     }
 }
