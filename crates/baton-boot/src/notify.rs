@@ -112,7 +112,7 @@ impl NotifySocket {
 
 /// One message and the pid of its sender.
 fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(i32, usize)> {
-    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+    use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
@@ -126,7 +126,9 @@ fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> io::Result<(i32, usize)>
         RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid.as_raw_nonzero().get()),
         _ => None,
     });
-    Ok((sender.unwrap_or(0), received.bytes))
+    // One that is too long says nothing: its last line may have been cut in the middle of a number.
+    let length = if received.flags.contains(ReturnFlags::TRUNC) { 0 } else { received.bytes };
+    Ok((sender.unwrap_or(0), length))
 }
 
 /// Who has written, and whether they belong to the generation.
