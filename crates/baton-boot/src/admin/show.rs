@@ -9,7 +9,7 @@ fn word(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => readable(text),
-        other => other.to_string(),
+        other => readable(&other.to_string()),
     }
 }
 
@@ -125,5 +125,7 @@ last trial: refused: exit 1 after 0.8 s
 ";
         assert_eq!(status(&answer), expected);
         assert_eq!(reload(&json!({ "state": "proven" })), "reload: proven\n");
+        // JSON has no need to escape what terminals obey beyond ASCII.
+        assert_eq!(reload(&json!({ "state": ["\u{9b}2J"] })), "reload: [\"\u{fffd}2J\"]\n");
     }
 }
