@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot endurance conformance guides simulate setup
+.PHONY: demo test check build bench bench-boot endurance conformance guides fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -47,6 +47,16 @@ guides: setup
 	cargo build --workspace --locked
 	cargo build --package baton-e2e --features guides --example axum --locked
 	cargo test --package baton-e2e --features guides --test it --locked guides:: -- --nocapture --test-threads 1
+
+## fuzz: every fuzz target for a minute; SECONDS=600 for longer
+SECONDS = 60
+fuzz: setup
+	@scripts/setup fuzz
+	scripts/fuzz $(SECONDS)
+
+## sanitize: the tests of the crate with unsafe code, with AddressSanitizer and LeakSanitizer
+sanitize: setup
+	scripts/sanitize
 
 ## simulate: 10,000 rollouts of 4,000 members
 simulate:
