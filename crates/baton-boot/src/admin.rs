@@ -5,6 +5,7 @@
 //! kernel's word on who asks: root, and the user that the bootloader runs as.
 
 mod ask;
+mod follow;
 mod request;
 mod serve;
 mod show;
@@ -16,9 +17,10 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::SocketAddr;
 
-pub use request::Request;
+pub use follow::Followers;
+pub use request::{LINES_DEFAULT, Request};
 pub use serve::{Asked, serve};
-pub use status::{Outside, logs, standing, status};
+pub use status::{Around, Outside, logs, standing, status};
 
 /// What somebody at a terminal asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,9 @@ const EXIT_FAILED: u8 = 1;
 
 /// Asks, prints the answer, and returns the exit code.
 pub fn run(question: Question) -> Result<u8, Box<dyn Error>> {
+    if let Request::Logs { follow: true, .. } = question.request {
+        return follow(question);
+    }
     let answer = match ask::ask(question.request, question.pid) {
         Ok(answer) => answer,
         Err(error) => {
@@ -52,6 +57,22 @@ pub fn run(question: Question) -> Result<u8, Box<dyn Error>> {
     io::stdout().write_all(text.as_bytes())?;
     let kept = question.request != Request::Reload || answer["state"] == "proven";
     Ok(if kept { 0 } else { EXIT_FAILED })
+}
+
+/// Prints what is written, until the bootloader ends.
+fn follow(question: Question) -> Result<u8, Box<dyn Error>> {
+    let mut out = io::stdout();
+    let mut print = |answer: &serde_json::Value| {
+        let text = if question.json { format!("{answer}\n") } else { show::logs(answer) };
+        out.write_all(text.as_bytes())
+    };
+    match ask::follow(question.request, question.pid, &mut print) {
+        Ok(()) => Ok(0),
+        Err(error) => {
+            crate::log::say(crate::log::chain(&error));
+            Ok(EXIT_FAILED)
+        }
+    }
 }
 
 /// What every admin socket's name begins with in this pid namespace.

@@ -5,15 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
+use baton_core::units::Millis;
 
 use crate::admin::{self, Question};
+use crate::service_manager::Told;
 
 /// What people see with `--help`.
 pub const HELP: &str = "\
 baton-boot: runs a program, and replaces it without closing its sockets
 
 Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
-       baton-boot status|reload|logs [-n LINES] [--json] [PID]
+       baton-boot status|reload|logs [-n LINES] [-f] [--json] [PID]
 
   --settings FILE   run settings (default: baton.toml, if there is one)
   --help            this text
@@ -21,7 +23,8 @@ Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
 
 status tells how a running baton-boot stands, and reload does what HUP does and
 waits for its end: exit code 0 when the new program is kept, 1 when it is not.
-logs shows what was written last (-n: so many lines, 100 if not said).
+logs shows what was written last (-n: so many lines, 100 if not said), and with
+-f what is written from then on, until that baton-boot ends.
 Without PID it is process 1, or the only baton-boot there is. --json prints the
 answer as it is.
 
@@ -42,6 +45,10 @@ Environment:
   BATON_STATE_DIR   where releases and scratch folders are kept; put it on a volume
                     (default: /var/lib/baton; without a server a folder in TMPDIR
                     where that cannot be written)
+  BATON_STOP_LIMIT  how long the platform waits after TERM until it kills, for
+                    example 30s: a stop ends before that
+  NOTIFY_SOCKET     where a service manager wants to be told how it stands
+                    (systemd: Type=notify or notify-reload)
 ";
 
 /// What the bootloader was asked to do.
@@ -68,7 +75,11 @@ pub struct Config {
     pub control: Option<Control>,
     /// Where this member keeps what it must not forget.
     pub state_dir: Option<PathBuf>,
-    /// What the program inherits: everything but the bootloader's own variables.
+    /// How long the platform waits after it has asked for a stop, until it kills everything.
+    pub stop_limit: Option<Millis>,
+    /// The service manager that wants to be told how the member stands.
+    pub manager: Option<Told>,
+    /// All variables that the bootloader was started with; what of them a program inherits says its plan.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -98,6 +109,9 @@ pub enum ConfigError {
          write for example http=127.0.0.1:8080"
     )]
     Listen(String),
+    /// `BATON_STOP_LIMIT` cannot be read.
+    #[error("BATON_STOP_LIMIT is {0:?}; write a time with its unit, such as 30s")]
+    StopLimit(String),
     /// A name is missing that control must know.
     #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
     NoService,
@@ -176,25 +190,45 @@ impl Config {
             }),
         };
         let state_dir = variable("BATON_STATE_DIR").map(PathBuf::from);
-        let environment =
-            environment.into_iter().filter(|(name, _)| is_inherited(&name.to_string_lossy())).collect();
-        Ok(Request::Run(Box::new(Self { settings, command, listen, control, state_dir, environment })))
+        let stop_limit = variable("BATON_STOP_LIMIT").map(|text| {
+            text.parse::<Millis>()
+                .ok()
+                .filter(|limit| *limit > Millis::ZERO)
+                .ok_or(ConfigError::StopLimit(text))
+        });
+        let stop_limit = stop_limit.transpose()?;
+        let manager = variable("NOTIFY_SOCKET").map(|socket| Told { socket, watchdog: watchdog(&variable) });
+        let config = Self { settings, command, listen, control, state_dir, stop_limit, manager, environment };
+        Ok(Request::Run(Box::new(config)))
     }
+}
+
+/// How often the manager wants a sign of life, if it wants it of this process (`sd_watchdog_enabled(3)`).
+fn watchdog(variable: &impl Fn(&str) -> Option<String>) -> Option<Millis> {
+    let ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
+    let micros: u64 = variable("WATCHDOG_USEC").filter(|_| ours)?.parse().ok()?;
+    Some(Millis(micros / 1000)).filter(|limit| *limit > Millis::ZERO)
 }
 
 /// What follows `status` or `reload`.
 fn question(request: admin::Request, mut parser: lexopt::Parser) -> Result<Question, ConfigError> {
     use lexopt::ValueExt;
     let mut question = Question { request, pid: None, json: false };
+    let (mut lines, mut follow) = (admin::LINES_DEFAULT, false);
+    let is_logs = matches!(request, admin::Request::Logs { .. });
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("json") => question.json = true,
-            lexopt::Arg::Short('n') if matches!(request, admin::Request::Logs { .. }) => {
-                question.request = admin::Request::Logs { lines: parser.value()?.parse()? };
+            lexopt::Arg::Short('n') if is_logs => {
+                lines = parser.value()?.parse()?;
             }
+            lexopt::Arg::Short('f') | lexopt::Arg::Long("follow") if is_logs => follow = true,
             lexopt::Arg::Value(pid) if question.pid.is_none() => question.pid = Some(pid.parse()?),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if is_logs {
+        question.request = admin::Request::Logs { lines, follow };
     }
     Ok(question)
 }
@@ -227,21 +261,6 @@ fn parse_listen(text: &str) -> Result<Vec<(String, SocketAddr)>, ConfigError> {
         }
     }
     Ok(listen)
-}
-
-/// The program must not see what belongs to the bootloader: its credentials, and sockets that were not passed
-/// on by it.
-fn is_inherited(name: &str) -> bool {
-    !name.starts_with("BATON_")
-        && !matches!(
-            name,
-            "LISTEN_FDS"
-                | "LISTEN_PID"
-                | "LISTEN_FDNAMES"
-                | "NOTIFY_SOCKET"
-                | "WATCHDOG_USEC"
-                | "WATCHDOG_PID"
-        )
 }
 
 #[cfg(test)]
@@ -278,10 +297,16 @@ mod tests {
         assert_eq!(ask(&["status"]), question);
         let reload = Question { request: admin::Request::Reload, pid: Some(7), json: true };
         assert_eq!(ask(&["reload", "--json", "7"]), reload);
-        let logs = Question { request: admin::Request::Logs { lines: 5 }, pid: None, json: false };
-        assert_eq!(ask(&["logs", "-n", "5"]), logs);
+        let logs = |lines, follow| Question {
+            request: admin::Request::Logs { lines, follow },
+            pid: None,
+            json: false,
+        };
+        assert_eq!(ask(&["logs", "-n", "5"]), logs(5, false));
+        assert_eq!(ask(&["logs", "-fn5"]), logs(5, true));
+        assert_eq!(ask(&["logs", "--follow"]), logs(100, true));
         assert_eq!(run(&["--", "status"], &[]).command, ["status"]);
-        for bad in [&["status", "seven"][..], &["status", "7", "8"], &["reload", "-x"]] {
+        for bad in [&["status", "seven"][..], &["status", "7", "8"], &["reload", "-x"], &["status", "-f"]] {
             assert!(parse(bad, &[]).is_err(), "{bad:?}");
         }
     }
@@ -318,8 +343,26 @@ mod tests {
     }
 
     #[test]
-    fn the_program_does_not_see_what_is_ours() {
-        let config = run(&[], &[("BATON_TOKEN", "secret"), ("LISTEN_FDS", "1"), ("HOME", "/root")]);
-        assert_eq!(config.environment, [("HOME".into(), "/root".into())]);
+    fn the_platforms_limit_and_the_service_manager_are_read_from_the_environment() {
+        let pid = std::process::id().to_string();
+        let config = run(
+            &[],
+            &[
+                ("BATON_STOP_LIMIT", "1m30s"),
+                ("NOTIFY_SOCKET", "/run/systemd/notify"),
+                ("WATCHDOG_USEC", "3000000"),
+                ("WATCHDOG_PID", &pid),
+            ],
+        );
+        assert_eq!(config.stop_limit, Some(Millis::from_secs(90)));
+        let watchdog = Some(Millis::from_secs(3));
+        assert_eq!(config.manager, Some(Told { socket: "/run/systemd/notify".to_owned(), watchdog }));
+        let others = [("NOTIFY_SOCKET", "@x"), ("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "1")];
+        assert_eq!(run(&[], &others).manager, Some(Told { socket: "@x".to_owned(), watchdog: None }));
+        assert_eq!((run(&[], &[]).manager, run(&[], &[]).stop_limit), (None, None));
+        for bad in ["30", "0s", "soon"] {
+            let error = parse(&[], &[("BATON_STOP_LIMIT", bad)]).unwrap_err();
+            assert!(matches!(error, ConfigError::StopLimit(_)), "{bad}");
+        }
     }
 }

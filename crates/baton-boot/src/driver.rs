@@ -17,6 +17,7 @@ use crate::controlled::Controlled;
 use crate::image::Image;
 use crate::log;
 use crate::outlive::{self, caught, outlive};
+use crate::service_manager::ServiceManager;
 use crate::world::World;
 
 /// How long to wait when nothing has a deadline: any time, as something else always comes first.
@@ -88,18 +89,28 @@ pub struct Driver {
     due: VecDeque<Event>,
     /// Who waits for the end of a reload.
     waiting: Vec<oneshot::Sender<serde_json::Value>>,
+    /// Who is told how the member stands, where somebody wants to know.
+    manager: Option<ServiceManager>,
     started: Instant,
 }
 
 impl Driver {
     /// A driver for this world. Nothing has happened yet.
-    pub fn new(inbox: Inbox, world: World, image: Image, controlled: Option<Controlled>) -> Self {
+    pub fn new(
+        inbox: Inbox,
+        machine: Supervisor,
+        world: World,
+        image: Image,
+        controlled: Option<Controlled>,
+        manager: Option<ServiceManager>,
+    ) -> Self {
         Self {
             inbox,
-            machine: Supervisor::new(),
+            machine,
             world,
             image,
             controlled,
+            manager,
             image_at: None,
             due: VecDeque::new(),
             waiting: Vec::new(),
@@ -131,6 +142,8 @@ impl Driver {
             }
         }
         self.answer_waiting();
+        let now = self.now();
+        self.manager.iter_mut().for_each(|manager| manager.tell(now, &self.machine));
         let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
         let happening = self.inbox.next(left).await;
         let meant = self.meaning_of(happening);
@@ -157,7 +170,8 @@ impl Driver {
 
     fn deadline(&self) -> Option<Millis> {
         let member = self.controlled.as_ref().and_then(Controlled::deadline);
-        [self.machine.deadline(), member, self.image_at].into_iter().flatten().min()
+        let manager = self.manager.as_ref().and_then(ServiceManager::deadline);
+        [self.machine.deadline(), member, manager, self.image_at].into_iter().flatten().min()
     }
 
     fn meaning_of(&mut self, happening: Happening) -> Vec<Event> {
@@ -198,7 +212,10 @@ impl Driver {
             }
             Signal::CONT if self.world.resume() => None,
             Signal::TERM | Signal::INT => Some(Event::Order(Order::Stop)),
-            Signal::HUP => self.or_say(self.reload()),
+            Signal::HUP => {
+                let reload = self.reload_by_signal();
+                self.or_say(reload)
+            }
             other => Some(Event::Order(Order::Forward(other))),
         }
     }
@@ -210,7 +227,7 @@ impl Driver {
                 let _ = asked.answer.send(self.world.status(self.now(), &self.machine));
                 return None;
             }
-            Request::Logs { lines } => {
+            Request::Logs { lines, .. } => {
                 let _ = asked.answer.send(self.world.logs(lines));
                 return None;
             }
@@ -298,6 +315,15 @@ impl Driver {
         }
         let launch = Launch { plan: Arc::clone(&plan), ticket: Ticket::Reload, bake: RELOAD_BAKE };
         Ok(Event::Order(Order::Try(launch)))
+    }
+
+    /// The same for whoever waits for its beginning and its end, and hears of nothing else.
+    fn reload_by_signal(&mut self) -> Result<Event, String> {
+        let (now, reload) = (self.now(), self.reload());
+        if let (Err(why), Some(manager)) = (&reload, &mut self.manager) {
+            manager.not_reloaded(now, why);
+        }
+        reload
     }
 
     async fn leave(&mut self) {

@@ -65,10 +65,19 @@ impl Given<'_> {
     }
 }
 
+/// The variables of the bootloader that a program of this plan does not inherit, by their names, sorted.
+pub fn withheld(config: &Config, plan: &Plan) -> Vec<String> {
+    let names = config.environment.iter().map(|(name, _)| name.to_string_lossy().into_owned());
+    let mut withheld: Vec<String> = names.filter(|name| !plan.settings.inherited.includes(name)).collect();
+    withheld.sort_unstable();
+    withheld
+}
+
 /// The whole environment of a program, but for `LISTEN_PID` and `WATCHDOG_PID`, which only the child knows: what the bootloader
 /// itself inherited, then what the settings say, then what is given to this launch.
 pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsString, OsString)> {
     let mut environment = config.environment.clone();
+    environment.retain(|(name, _)| plan.settings.inherited.includes(&name.to_string_lossy()));
     let mut set = |name: &str, value: OsString| {
         environment.retain(|(known, _)| known != name);
         environment.push((name.into(), value));
@@ -113,7 +122,14 @@ mod tests {
 
     #[test]
     fn what_is_given_comes_before_the_settings_and_they_before_what_was_inherited() {
-        let inherited = [("HOME", "/root"), ("MODE", "old"), ("PORT", "1")];
+        let inherited = [
+            ("HOME", "/root"),
+            ("MODE", "old"),
+            ("PORT", "1"),
+            ("BATON_TOKEN", "secret"),
+            ("LISTEN_PID", "1"),
+            ("AWS_KEY", "key"),
+        ];
         let config = Config {
             environment: inherited.map(|(name, value)| (name.into(), value.into())).to_vec(),
             ..Config::default()
@@ -152,6 +168,18 @@ mod tests {
         ] {
             assert_eq!(value(name), Some(expected), "{name}");
         }
-        assert_eq!(value("BATON_MEMBER"), None);
+        for name in ["BATON_MEMBER", "BATON_TOKEN", "LISTEN_PID"] {
+            assert_eq!(value(name), None, "{name}");
+        }
+        assert_eq!(value("AWS_KEY"), Some("key"));
+        let mut plan = Plan::new(Running::Image, RunSettings::for_command(vec!["server".into()]));
+        assert_eq!(withheld(&config, &plan), ["BATON_TOKEN", "LISTEN_PID"]);
+
+        plan.settings.inherited.only = Some(["HOME".to_owned(), "M*".to_owned()].to_vec());
+        let found = environment(&config, &plan, given);
+        let names: Vec<&str> = found.iter().filter_map(|(name, _)| name.to_str()).collect();
+        assert_eq!(names[..2], ["HOME", "MODE"]);
+        assert!(!names.contains(&"AWS_KEY"), "{names:?}");
+        assert_eq!(withheld(&config, &plan), ["AWS_KEY", "BATON_TOKEN", "LISTEN_PID", "PORT"]);
     }
 }

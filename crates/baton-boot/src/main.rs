@@ -4,6 +4,7 @@ mod admin;
 mod config;
 mod controlled;
 mod driver;
+mod elsewhere;
 mod environment;
 mod evidence;
 mod forwarding;
@@ -19,11 +20,14 @@ mod outlive;
 mod output;
 mod place;
 mod probe;
+mod progress;
 mod proxy;
 mod rescue;
 mod runs;
+mod service_manager;
 mod session;
 mod tree;
+mod watching;
 mod world;
 
 use std::error::Error;
@@ -32,17 +36,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use baton_core::ids::ServiceName;
+use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
-use baton_sys::process::{become_subreaper, host_name};
+use baton_sys::process::{become_subreaper, close_to_others, host_name};
 use baton_sys::signals::Signals;
 use tokio::sync::mpsc;
 
+use crate::admin::Followers;
 use crate::config::{Config, Request};
 use crate::controlled::Controlled;
 use crate::driver::{Driver, Inbox};
 use crate::image::Image;
 use crate::output::Outlet;
 use crate::place::{Place, STATE_DIR_DEFAULT};
+use crate::service_manager::ServiceManager;
 use crate::world::World;
 
 /// The exit code for what the bootloader cannot work with: bad arguments or settings.
@@ -81,15 +88,32 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     log::to(outlet.clone());
     outlive::tell_panics();
     become_subreaper()?;
+    // A program of the same user must not read our environment where it does not inherit it.
+    if let Err(error) = close_to_others() {
+        log::say(format_args!("programs can look into this process: {error}"));
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let code = runtime
-        .block_on(async { Ok::<u8, Box<dyn Error>>(build(signals, config, image, outlet)?.run().await) });
+    let code = runtime.block_on(async {
+        let (driver, followers) = build(signals, config, image, outlet)?;
+        let code = driver.run().await;
+        // When all that was written has been read, those who follow get the last of it.
+        log::end();
+        if let Some(followers) = followers {
+            followers.end().await;
+        }
+        Ok::<u8, Box<dyn Error>>(code)
+    });
     // Threads that fetch may still wait for a disk or a server.
     runtime.shutdown_background();
     code
 }
 
-fn build(signals: Signals, config: Config, image: Image, outlet: Outlet) -> Result<Driver, Box<dyn Error>> {
+fn build(
+    signals: Signals,
+    config: Config,
+    image: Image,
+    outlet: Outlet,
+) -> Result<(Driver, Option<Followers>), Box<dyn Error>> {
     let (events, happened) = mpsc::unbounded_channel();
     let (inputs, heard) = mpsc::unbounded_channel();
     let (notices, said) = mpsc::channel(NOTICES_MAX);
@@ -110,13 +134,16 @@ fn build(signals: Signals, config: Config, image: Image, outlet: Outlet) -> Resu
         _ => None,
     };
     let (asking, asked) = mpsc::unbounded_channel();
-    if let Err(error) = admin::serve(asking) {
-        log::say(format_args!("nobody can ask for the status: {error}"));
-    }
+    let followers = admin::serve(asking, outlet.clone())
+        .inspect_err(|error| log::say(format_args!("nobody can ask for the status: {error}")))
+        .ok();
     match &config.control {
         Some(control) => outlet.introduce(Some(control.service.as_str()), control.member.as_str()),
         None => outlet.introduce(image.service().as_ref().map(ServiceName::as_str), &host_name()),
     }
+    let machine = Supervisor::new().with_stop_limit(config.stop_limit);
+    let manager = config.manager.as_ref().and_then(ServiceManager::find);
     let world = World::new(config, place, events, notices, outlet);
-    Ok(Driver::new(Inbox::new(signals, happened, heard, said, asked)?, world, image, controlled))
+    let inbox = Inbox::new(signals, happened, heard, said, asked)?;
+    Ok((Driver::new(inbox, machine, world, image, controlled, manager), followers))
 }

@@ -18,7 +18,11 @@ const KEPT: usize = 60;
 const SOON: Duration = Duration::from_secs(2);
 const MIB: u64 = 1024 * 1024;
 
-/// The memory that the member's processes have together; nothing, where no account is kept of it.
+/// The memory account (cgroup) that the member is charged to; nothing, where none is kept.
+///
+/// In a container that is the member's own. Elsewhere others may be charged to it too: all that runs in the same
+/// systemd unit or login session. What each generation takes up by itself tells
+/// [`Watching`](crate::watching::Watching).
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<Watched>>);
 
@@ -57,6 +61,14 @@ impl Memory {
     pub fn usage(&self) -> Option<Usage> {
         let watched = self.lock();
         watched.account.is_some().then_some(watched.last)
+    }
+
+    /// How much all that runs here may use, in bytes: the account's limit, or the machine's memory where there is
+    /// none.
+    pub fn most(&self) -> u64 {
+        let machine = rustix::system::sysinfo();
+        let all = machine.totalram.saturating_mul(machine.mem_unit.into());
+        self.usage().and_then(|usage| usage.limit).map_or(all, |limit| limit.min(all))
     }
 
     /// What an exit means: the kernel's kill for want of memory looks like any other.

@@ -11,6 +11,7 @@ mod source;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -53,6 +54,8 @@ struct Shared {
     wake: OwnedFd,
     ring: Mutex<Ring>,
     names: OnceLock<(Option<String>, String)>,
+    /// Nothing is passed on any more.
+    ended: AtomicBool,
 }
 
 /// What the thread is to take over.
@@ -95,6 +98,7 @@ impl Outlet {
             wake: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             ring: Mutex::new(Ring::new(RING_BYTES)),
             names: OnceLock::new(),
+            ended: AtomicBool::new(false),
         });
         let mut pump = Pump::new(shared.clone(), sinks);
         let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES);
@@ -164,6 +168,9 @@ impl Outlet {
 
     /// Waits until everything that was written is out, as far as somebody reads it; nothing is passed on after.
     pub fn end(&self) {
+        if self.0.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let (done, wait) = sync_channel(1);
         self.send(|inbox| inbox.ending = Some(done));
         let _ = wait.recv_timeout(END);

@@ -37,6 +37,8 @@ pub struct Run {
     pub surroundings: Option<Surroundings>,
     /// Hears what it says of itself.
     pub notices: Option<JoinHandle<()>>,
+    /// Looks whether it gets on with its work.
+    pub beacon: Option<JoinHandle<()>>,
     /// Looks at what its main process does, which is not asked to stop meanwhile.
     pub examination: Option<JoinHandle<()>>,
     /// Its `oom_score_adj`, once it was set.
@@ -62,6 +64,7 @@ impl Run {
             lines,
             surroundings: None,
             notices: None,
+            beacon: None,
             examination: None,
             weight: None,
             on_terminal: false,
@@ -281,7 +284,7 @@ impl Runs {
     /// Lets go of a generation of which no process is left, and tells its slot unless another one has that.
     pub fn forget(&mut self, id: GenerationId) -> Option<Slot> {
         let run = self.runs.remove(&id)?;
-        run.notices.inspect(JoinHandle::abort);
+        [run.notices, run.beacon].into_iter().flatten().for_each(|task| task.abort());
         self.last_words.push_back((id, run.lines));
         let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
         self.last_words.drain(..surplus);

@@ -41,14 +41,18 @@ impl Root {
 /// left its session and lost its parents belongs to the generation that it was started with, or whose sockets it has:
 /// as long as it may accept what is meant for a successor, the generation is not gone.
 pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
-    let all = process::all()?;
+    Ok(among(&process::all()?, root))
+}
+
+/// The same among processes that were listed already.
+pub fn among(all: &[Process], root: &Root) -> Vec<Process> {
     let me = own_pid();
     let started_with = |process: &Process| process::started_with(process.pid, "BATON_GENERATION");
-    Ok(members(root, &all, |process| {
+    members(root, all, |process| {
         process.parent == me
             && (started_with(process).is_some_and(|id| id == root.generation.to_string())
                 || holds_any(process, &root.sockets))
-    }))
+    })
 }
 
 fn holds_any(process: &Process, sockets: &[u64]) -> bool {

@@ -14,8 +14,10 @@ use baton_core::units::Millis;
 use baton_core::words::Words;
 use tokio::sync::mpsc;
 
-use crate::admin::{self, Outside};
+use crate::admin::{self, Around, Outside};
 use crate::config::Config;
+use crate::elsewhere::{self, Asked};
+use crate::environment::withheld;
 use crate::evidence;
 use crate::forwarding;
 use crate::interception::Interception;
@@ -28,6 +30,7 @@ use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Stray};
 use crate::runs::Runs;
 use crate::tree;
+use crate::watching::Watching;
 
 /// When to try again to start a thread. Without one, what lands on a slot waits; with it, nothing is lost.
 const WATCH_AGAIN: Duration = Duration::from_secs(1);
@@ -43,6 +46,7 @@ pub struct World {
     interception: Interception,
     runs: Runs,
     memory: Memory,
+    watching: Watching,
     outlet: Outlet,
     events: mpsc::UnboundedSender<Event>,
     notices: mpsc::Sender<Event>,
@@ -60,13 +64,15 @@ impl World {
     ) -> Self {
         let (strays, found) = mpsc::unbounded_channel();
         tokio::spawn(forward_all(found));
+        let memory = Memory::watch();
         Self {
             listeners: Listeners::new(&config),
             interception: Interception::default(),
             config,
             place,
             runs: Runs::default(),
-            memory: Memory::watch(),
+            watching: Watching::start(memory.clone(), events.clone()),
+            memory,
             outlet,
             events,
             notices,
@@ -86,6 +92,7 @@ impl World {
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::Probe { generation, private } => self.probe(generation, private),
             Command::Examine(generation) => self.examine(generation),
+            Command::Locate(generation) => self.locate(generation),
             Command::Stop { generation, signal } => self.stop(generation, signal),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
@@ -94,6 +101,7 @@ impl World {
                 if let Some(slot) = self.runs.forget(generation) {
                     self.listeners.forget(slot);
                 }
+                self.watching.forget(generation);
                 self.place.forget(generation);
             }
             Command::Say(fact) => log::say(&fact),
@@ -166,6 +174,25 @@ impl World {
         }));
     }
 
+    /// Looks whether a generation that does not answer listens elsewhere.
+    fn locate(&mut self, id: GenerationId) {
+        let Some(run) = self.runs.get(id) else { return };
+        let (Some(root), Some(name)) =
+            (run.root.clone(), run.plan.check().and_then(|check| check.listener.clone()))
+        else {
+            return;
+        };
+        let slot = run.slot;
+        let Some(listener) = self.listeners.named(slot, &name) else { return };
+        let (address, port) = (listener.listen().address, listener.port(slot));
+        let (asked, events) = (Asked { address, port, socket: listener.socket(slot) }, self.events.clone());
+        tokio::task::spawn_blocking(move || {
+            let hint = elsewhere::look(&root, &asked).map(|hint| Event::ListensElsewhere(id, hint));
+            // The receiver lives as long as the member.
+            hint.map(|hint| events.send(hint))
+        });
+    }
+
     fn stop(&mut self, id: GenerationId, signal: Signal) {
         let Some(run) = self.runs.get_mut(id) else { return };
         // The other half is the program's own.
@@ -215,8 +242,11 @@ impl World {
 
     /// How everything stands, for the admin socket.
     pub fn status(&self, now: Millis, machine: &Supervisor) -> serde_json::Value {
-        admin::status(now, machine, &self.listeners, self.memory.usage(), |id| Outside {
+        let member = Around { memory: self.memory.usage(), own: self.watching.own() };
+        admin::status(now, machine, &self.listeners, member, |id| Outside {
             pid: self.runs.get(id).and_then(|run| run.root.as_ref()).map(|root| root.pid),
+            found: self.watching.of(id),
+            withheld: self.runs.get(id).map(|run| withheld(&self.config, &run.plan)).unwrap_or_default(),
         })
     }
 

@@ -28,6 +28,7 @@ pub mod release;
 pub mod report;
 pub mod rollout;
 pub mod run;
+pub mod service_manager;
 pub mod settings;
 pub mod signal;
 pub mod simulate;

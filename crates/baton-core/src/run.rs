@@ -2,6 +2,8 @@
 //!
 //! Parsed from `baton.toml` by [`crate::settings`], carried in the release's manifest, obeyed by the bootloader.
 
+pub mod environment;
+mod memory;
 mod output;
 mod probe;
 mod process;
@@ -9,9 +11,11 @@ mod process;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::environment::Inherited;
+pub use self::memory::Recycle;
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
-pub use self::process::{OOM_SERVING, Process, Stdin, oom_score_adj};
+pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, oom_score_adj};
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -50,16 +54,22 @@ pub struct RunSettings {
     /// How long the generation before stands by once this one is proven, so that a way back to its release is one
     /// switch and no launch; both use memory meanwhile. Not at all, when not set.
     pub keep_warm: Option<Millis>,
+    /// What shows that the program gets on with its work, once it is ready.
+    pub progress: Option<Progress>,
     /// What an exit of the serving generation leads to.
     pub on_exit: OnExit,
     /// How many relaunches within [`RESTART_WINDOW`] before the bootloader gives up.
     pub max_restarts: u32,
     /// The exit code by which a program asks to be relaunched at once.
     pub relaunch_exit_code: u8,
+    /// From when on it is replaced for its memory.
+    pub recycle: Option<Recycle>,
     /// What of its process it is given.
     pub process: Process,
     /// What becomes of what it writes.
     pub output: Output,
+    /// What of the bootloader's environment it inherits.
+    pub inherited: Inherited,
     /// Added to the program's environment, sorted by name, each name once.
     pub env: Vec<(String, String)>,
 }
@@ -84,11 +94,14 @@ impl RunSettings {
             quiesce: None,
             watchdog: None,
             keep_warm: None,
+            progress: None,
             on_exit: OnExit::Restart,
             max_restarts: 10,
             relaunch_exit_code: 86,
+            recycle: None,
             process: Process::default(),
             output: Output::default(),
+            inherited: Inherited::default(),
             env: Vec::new(),
         }
     }
@@ -158,6 +171,15 @@ pub enum Ready {
     Probe,
     /// The program sends `READY=1` to `NOTIFY_SOCKET`; it is not probed before.
     Notify,
+}
+
+/// What shows that a program gets on with its work: a file that it touches or writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Which. A relative one is in the generation's scratch folder.
+    pub file: String,
+    /// How long it may stay as it is.
+    pub within: Millis,
 }
 
 /// What an exit of the serving generation leads to, when nothing stands by.

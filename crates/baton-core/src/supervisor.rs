@@ -7,9 +7,11 @@
 //! the one before standing by for the bake. The one exception is a program that crashed and left nothing
 //! behind: it is launched again on the very sockets where its clients are waiting.
 
+mod elsewhere;
 mod generation;
 mod message;
 mod plan;
+mod recycle;
 mod report;
 mod said;
 mod slots;
@@ -22,12 +24,14 @@ mod watchdog;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use elsewhere::listens_elsewhere;
 pub use generation::{Change, Ending, Generation, Illegal, State};
 pub use message::{Command, Event, Order, Scope};
 pub use plan::{Launch, Plan, Running, Ticket};
+pub use recycle::{RECYCLE_EVERY, TOO_MUCH_FOR};
 pub use report::{Fact, Reason, Status, TrialState};
 pub use slots::Slot;
-pub use stop::{Urgency, shutdown};
+pub use stop::{Urgency, drain_within, shutdown};
 pub use watchdog::Watchdog;
 
 use crate::backoff::{Backoff, Next};
@@ -77,6 +81,14 @@ pub struct Supervisor {
     /// When to select once more what could not be selected.
     select_at: Option<Millis>,
     next_id: u32,
+    /// How often something was launched again that had failed or ended.
+    restarts: u32,
+    /// When a generation was last replaced for its memory.
+    recycled_at: Option<Millis>,
+    /// How long the platform lets a stop take, if that is known.
+    stop_limit: Option<Millis>,
+    /// The drain of which was said last that the platform cuts it.
+    cut_drain: Option<Millis>,
 }
 
 /// What stayed healthy for a whole bake.
@@ -123,6 +135,10 @@ impl Supervisor {
             reload: None,
             select_at: None,
             next_id: 1,
+            restarts: 0,
+            recycled_at: None,
+            stop_limit: None,
+            cut_drain: None,
         }
     }
 
@@ -136,6 +152,9 @@ impl Supervisor {
             Event::Said(id, notice) => self.on_said(now, id, notice, &mut out),
             Event::Probed(id, found) => self.on_probed(now, id, found, &mut out),
             Event::Examined(id, found) => self.on_examined(id, &found),
+            Event::Moved(id) => self.on_moved(now, id, &mut out),
+            Event::ListensElsewhere(id, hint) => self.on_listens_elsewhere(id, hint),
+            Event::Used { generation, used, limit } => self.on_used(now, generation, used, limit, &mut out),
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::Emptied(id) => self.on_emptied(now, id, &mut out),
             Event::Quiet(slot) => self.slots.quiet(slot),
@@ -156,25 +175,14 @@ impl Supervisor {
         generations.chain(bake).chain(restart).chain(stop).chain(self.select_at).min()
     }
 
-    /// How things stand.
-    pub fn status(&self) -> Status {
-        let count = |state| self.generations.iter().filter(|g| g.state == state).count();
-        let serving = self.serving.and_then(|id| self.find(id));
-        let trial = self.trial.as_ref().filter(|trial| !trial.replaces_the_serving());
-        Status {
-            serving: serving.filter(|g| g.state == State::Serving).map(|g| g.plan.release),
-            healthy: serving.is_some_and(|g| g.state == State::Serving && g.healthy_since.is_some()),
-            standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
-            said: serving.and_then(|g| g.said.clone()),
-            started_in: serving.and_then(|g| g.started_in),
-            trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
-            draining: count(State::Draining) + count(State::Quiescing),
-        }
-    }
-
     /// The generations that are not gone, in order of launch.
     pub fn generations(&self) -> &[Generation] {
         &self.generations
+    }
+
+    /// How often something was launched again by itself: because it had failed, or ended.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// Whether a trial is under way.
@@ -235,12 +243,6 @@ impl Supervisor {
         }
     }
 
-    /// Whether nothing runs yet that this plan would bring, or only what the image brought.
-    fn misses(&self, plan: &Plan) -> bool {
-        let image = self.serving_plan().is_some_and(|serving| serving.release == Running::Image);
-        !self.has_work() || (image && plan.release != Running::Image)
-    }
-
     fn on_started(&mut self, now: Millis, id: GenerationId) {
         let Some(generation) = self.find_mut(id) else { return };
         if generation.plan.check.is_some() && generation.plan.settings.ready == Ready::Probe {
@@ -276,7 +278,7 @@ impl Supervisor {
     fn on_healthy(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         // Good answers of a program that hangs elsewhere prove nothing.
-        if matches!(generation.watchdog, Watchdog::Starved { .. }) {
+        if generation.is_starved() {
             return;
         }
         let age = generation.age(now);
@@ -459,10 +461,7 @@ impl Supervisor {
     }
 
     fn pass_time_for(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        if self.find(id).and_then(Generation::watchdog_due).is_some_and(|at| at <= now) {
-            let limit = self.find(id).and_then(|generation| generation.plan.settings.watchdog);
-            self.on_hung(now, id, &Reason::Hung(limit), out);
-        }
+        self.pass_time_for_signs(now, id, out);
         let leaves = |g: &Generation| g.quiesced_by().or_else(|| g.warm_by());
         if self.find(id).and_then(leaves).is_some_and(|at| at <= now) {
             self.retire(now, id, out);
@@ -475,7 +474,8 @@ impl Supervisor {
         } else if generation.judged_by().is_some_and(|at| at <= now) {
             // What it was given in the end, with what it asked for.
             let limit = generation.judged_by().unwrap_or(now).since(generation.launched);
-            let cause = Reason::NotHealthyIn(limit, generation.last_failure.clone());
+            let found = generation.elsewhere.as_ref().or(generation.last_failure.as_ref());
+            let cause = Reason::NotHealthyIn(limit, found.cloned());
             self.on_never_healthy(now, id, &cause, out);
         } else if generation.probe_due().is_some_and(|at| at <= now) {
             let private = generation.slot != self.serving_slot;
@@ -499,6 +499,7 @@ impl Supervisor {
 
     /// Launches again what failed: on the serving slot if nobody holds it, else as a candidate like any other.
     fn relaunch(&mut self, now: Millis, restart: Restart, out: &mut Vec<Command>) {
+        self.restarts = self.restarts.saturating_add(1);
         let crowded = self.must_be_alone(&restart.plan) && self.generations.iter().any(Generation::lives);
         if self.waits_in_place() && !crowded {
             let id = self.add(now, restart.plan, self.serving_slot);
@@ -543,17 +544,11 @@ impl Supervisor {
         // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
         let private = if slot == self.serving_slot { self.private_slot() } else { slot };
         out.push(Command::Select { serving: self.serving_slot, private });
+        self.report_cut_drain(id, plan.settings.drain, out);
         let fact = Fact::Launched(id, plan.release);
         out.push(Command::Spawn { generation: id, plan, slot });
         // Said in the form in which the release wants its output.
         out.push(Command::Say(fact));
-    }
-
-    fn say_serving(&self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
-        if let Some(generation) = self.find(id) {
-            let fact = Fact::Serving(id, generation.plan.release, generation.age(now));
-            out.push(Command::Say(fact));
-        }
     }
 
     fn forward(&self, signal: Signal, out: &mut Vec<Command>) {

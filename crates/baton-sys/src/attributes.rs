@@ -29,7 +29,16 @@ pub enum Limit {
     Files,
     /// Processes of the user.
     Processes,
+    /// Bytes of a core dump.
+    CoreDump,
+    /// Bytes of memory that is locked.
+    LockedMemory,
+    /// Bytes of the main thread's stack.
+    Stack,
 }
+
+/// No limit at all (`RLIM_INFINITY`).
+pub const UNLIMITED: u64 = libc::RLIM_INFINITY;
 
 /// A user by its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +141,9 @@ impl Limit {
         let number = match self {
             Self::Files => libc::RLIMIT_NOFILE,
             Self::Processes => libc::RLIMIT_NPROC,
+            Self::CoreDump => libc::RLIMIT_CORE,
+            Self::LockedMemory => libc::RLIMIT_MEMLOCK,
+            Self::Stack => libc::RLIMIT_STACK,
         };
         number as libc::c_int
     }

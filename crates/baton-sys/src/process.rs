@@ -1,6 +1,7 @@
 //! Processes: which there are, how they ended, and signals to them.
 
 pub mod inspect;
+pub mod usage;
 
 use std::io;
 
@@ -108,6 +109,12 @@ pub fn holds_socket(pids: &[i32], inode: u64) -> Option<bool> {
 /// Makes orphaned descendants of this process its children, as they are PID 1's anyway.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(process::set_child_subreaper(Some(process::getpid()))?)
+}
+
+/// Lets no process of the same user look into this one: its memory, and the environment that it was started with
+/// (`man 2 prctl`, `PR_SET_DUMPABLE`). Programs that this one starts are as open as ever.
+pub fn close_to_others() -> io::Result<()> {
+    Ok(process::set_dumpable_behavior(process::DumpableBehavior::NotDumpable)?)
 }
 
 /// Sets how soon the kernel ends a process when memory runs out: -1000 (never) to 1000 (`man 5 proc`).

@@ -1,6 +1,6 @@
 //! The side of the admin socket that asks: `baton-boot status`.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::{Request, address, prefix};
@@ -20,6 +20,9 @@ pub enum AskError {
     /// It did not answer.
     #[error("baton-boot did not answer")]
     Lost(#[source] io::Error),
+    /// What it answered cannot be printed.
+    #[error("cannot print what was answered")]
+    Unprinted(#[source] io::Error),
     /// It refused.
     #[error("{0}")]
     Refused(String),
@@ -27,19 +30,38 @@ pub enum AskError {
 
 /// Asks the bootloader with this pid, or the only one there is, and returns its answer: a JSON document.
 pub fn ask(request: Request, pid: Option<u32>) -> Result<serde_json::Value, AskError> {
+    let mut text = String::new();
+    said(request, pid)?.read_to_string(&mut text).map_err(AskError::Lost)?;
+    document(&text)
+}
+
+/// The same for what is answered piece by piece, until the bootloader ends; each piece goes to `take`.
+pub fn follow(
+    request: Request,
+    pid: Option<u32>,
+    take: &mut impl FnMut(&serde_json::Value) -> io::Result<()>,
+) -> Result<(), AskError> {
+    for text in BufReader::new(said(request, pid)?).lines() {
+        let answer = document(&text.map_err(AskError::Lost)?)?;
+        take(&answer).map_err(AskError::Unprinted)?;
+    }
+    Ok(())
+}
+
+/// A connection on which this was asked.
+fn said(request: Request, pid: Option<u32>) -> Result<UnixStream, AskError> {
     let pid = match pid {
         Some(pid) => pid,
         None => only_one(request)?,
     };
     let mut stream = reach(pid).map_err(|error| AskError::NotThere(pid, error))?;
-    let mut text = String::new();
-    let talk = |stream: &mut UnixStream, text: &mut String| {
-        stream.write_all(format!("{}\n", request.line()).as_bytes())?;
-        stream.read_to_string(text)
-    };
-    talk(&mut stream, &mut text).map_err(AskError::Lost)?;
+    stream.write_all(format!("{}\n", request.line()).as_bytes()).map_err(AskError::Lost)?;
+    Ok(stream)
+}
+
+fn document(text: &str) -> Result<serde_json::Value, AskError> {
     let answer: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| AskError::Lost(error.into()))?;
+        serde_json::from_str(text).map_err(|error| AskError::Lost(error.into()))?;
     match answer.get("error").and_then(|why| why.as_str()) {
         Some(why) => Err(AskError::Refused(why.to_owned())),
         None => Ok(answer),

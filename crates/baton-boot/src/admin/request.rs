@@ -11,11 +11,16 @@ pub enum Request {
     Logs {
         /// At most so many lines.
         lines: u32,
+        /// And what is written from then on, until the bootloader ends.
+        follow: bool,
     },
 }
 
 /// How many lines are shown when nobody says how many.
-const LINES_DEFAULT: u32 = 100;
+pub const LINES_DEFAULT: u32 = 100;
+
+/// What is said behind the number of lines when they are to be followed.
+const FOLLOW: &str = " follow";
 
 impl Request {
     /// The request with this name.
@@ -23,7 +28,7 @@ impl Request {
         match word {
             "status" => Some(Self::Status),
             "reload" => Some(Self::Reload),
-            "logs" => Some(Self::Logs { lines: LINES_DEFAULT }),
+            "logs" => Some(Self::Logs { lines: LINES_DEFAULT, follow: false }),
             _ => None,
         }
     }
@@ -37,11 +42,13 @@ impl Request {
         }
     }
 
-    /// How it is said on the socket: its word and, for logs, how many lines.
+    /// How it is said on the socket: its word and, for logs, how many lines and whether they are followed.
     pub fn line(self) -> String {
         match self {
             Self::Status | Self::Reload => self.word().to_owned(),
-            Self::Logs { lines } => format!("{} {lines}", self.word()),
+            Self::Logs { lines, follow } => {
+                format!("{} {lines}{}", self.word(), if follow { FOLLOW } else { "" })
+            }
         }
     }
 
@@ -49,7 +56,10 @@ impl Request {
     pub fn read(line: &[u8]) -> Option<Self> {
         let line = std::str::from_utf8(line).ok()?.trim_end();
         match line.split_once(' ') {
-            Some(("logs", lines)) => Some(Self::Logs { lines: lines.parse().ok()? }),
+            Some(("logs", rest)) => {
+                let (lines, follow) = rest.strip_suffix(FOLLOW).map_or((rest, false), |lines| (lines, true));
+                Some(Self::Logs { lines: lines.parse().ok()?, follow })
+            }
             Some(_) => None,
             None => Self::named(line),
         }
@@ -62,12 +72,16 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_understood_and_nothing_else_is() {
+        let logs = |lines, follow| Some(Request::Logs { lines, follow });
         for (line, request) in [
             ("status\n", Some(Request::Status)),
             ("reload\r\n", Some(Request::Reload)),
-            ("logs", Some(Request::Logs { lines: LINES_DEFAULT })),
-            ("logs 7\n", Some(Request::Logs { lines: 7 })),
-            ("logs 0", Some(Request::Logs { lines: 0 })),
+            ("logs", logs(LINES_DEFAULT, false)),
+            ("logs 7\n", logs(7, false)),
+            ("logs 0", logs(0, false)),
+            ("logs 7 follow\n", logs(7, true)),
+            ("logs 7 followed", None),
+            ("logs follow", None),
             ("logs -1", None),
             ("logs 4294967296", None),
             ("logs  7", None),

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::follow::{Followers, follow};
 use super::{Request, address};
+use crate::output::Outlet;
 
-/// The longest request: a word and a number.
+/// The longest request: two words and a number.
 const REQUEST_BYTES_MAX: u64 = 64;
 /// How long a client may take to say what it wants, and to take in the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,7 +32,8 @@ pub struct Asked {
 ///
 /// # Errors
 /// When the socket cannot be had.
-pub fn serve(asked: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+pub fn serve(asked: mpsc::UnboundedSender<Asked>, outlet: Outlet) -> io::Result<Followers> {
+    let (followers, ended) = Followers::none();
     let listener = StdListener::bind_addr(&address(std::process::id())?)?;
     listener.set_nonblocking(true)?;
     let listener = UnixListener::from_std(listener)?;
@@ -38,17 +41,34 @@ pub fn serve(asked: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
         loop {
             match listener.accept().await {
                 // One that goes away early only loses its own answer.
-                Ok((client, _)) => drop(tokio::spawn(answer(client, asked.clone()))),
+                Ok((client, _)) => {
+                    drop(tokio::spawn(answer(client, asked.clone(), outlet.clone(), ended.clone())));
+                }
                 Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
             }
         }
     });
-    Ok(())
+    Ok(followers)
 }
 
-async fn answer(mut client: UnixStream, asked: mpsc::UnboundedSender<Asked>) -> io::Result<()> {
+async fn answer(
+    mut client: UnixStream,
+    asked: mpsc::UnboundedSender<Asked>,
+    outlet: Outlet,
+    ended: watch::Receiver<()>,
+) -> io::Result<()> {
     let answer = if may_ask(&client)? {
-        answer_to(&mut client, &asked).await
+        match request(&mut client).await {
+            Some(Request::Logs { lines, follow: true }) => {
+                return follow(&mut client, &outlet, lines, ended).await;
+            }
+            Some(request) => {
+                // Only those that follow are waited for at the end.
+                drop(ended);
+                answer_to(request, &asked).await
+            }
+            None => refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline"),
+        }
     } else {
         refused("only root and the user that baton-boot runs as may ask; use sudo")
     };
@@ -56,13 +76,15 @@ async fn answer(mut client: UnixStream, asked: mpsc::UnboundedSender<Asked>) -> 
     tokio::time::timeout(PATIENCE, client.write_all(text.as_bytes())).await?
 }
 
-async fn answer_to(client: &mut UnixStream, asked: &mpsc::UnboundedSender<Asked>) -> serde_json::Value {
+/// What is asked, if it can be understood.
+async fn request(client: &mut UnixStream) -> Option<Request> {
     let mut line = Vec::new();
     let mut reader = BufReader::new(client.take(REQUEST_BYTES_MAX));
     let read = tokio::time::timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await;
-    let Some(request) = Request::read(&line).filter(|_| matches!(read, Ok(Ok(_)))) else {
-        return refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline");
-    };
+    Request::read(&line).filter(|_| matches!(read, Ok(Ok(_))))
+}
+
+async fn answer_to(request: Request, asked: &mpsc::UnboundedSender<Asked>) -> serde_json::Value {
     let (answer, answered) = oneshot::channel();
     // The loop may end before it answers.
     let _ = asked.send(Asked { request, answer });

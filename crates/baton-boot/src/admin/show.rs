@@ -29,41 +29,65 @@ fn age(value: &Value) -> String {
     }
 }
 
+/// Bytes in MiB, where there is a number.
+fn mib(bytes: &Value) -> Option<String> {
+    bytes.as_u64().map(|bytes| format!("{} MiB", bytes / (1024 * 1024)))
+}
+
+/// What processes take up: memory, processor, open files; dashes before the first look.
+fn taken_up(uses: &Value) -> [String; 3] {
+    let none = || "-".to_owned();
+    let cpu = uses["cpu_percent"].as_u64().map(|percent| format!("{percent} %"));
+    [mib(&uses["memory_bytes"]).unwrap_or_else(none), cpu.unwrap_or_else(none), word(&uses["descriptors"])]
+}
+
 /// The status as tables.
 pub fn status(answer: &Value) -> String {
     let mut text = format!(
-        "baton-boot {}, pid {}, up {}{}\n",
+        "baton-boot {}, pid {}, up {}, {} restarts{}\n",
         word(&answer["version"]),
         word(&answer["pid"]),
         age(&answer["age_ms"]),
+        word(&answer["restarts"]),
         if answer["stopping"] == true { ", stopping" } else { "" }
     );
     if answer["replaced_on_disk"] == true {
         text.push_str("its file was replaced: the new one runs from the next start of the container on\n");
     }
     let each = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
-    let mut line = |columns: [String; 6]| {
-        let [a, b, c, d, e, f] = columns;
+    let mut line = |columns: [String; 9]| {
+        let [a, b, c, d, e, f, g, h, i] = columns;
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{a:<11} {b:<9} {c:<9} {d:<8} {e:<8} {f}");
+        let _ = writeln!(text, "{a:<11} {b:<12} {c:<9} {d:<8} {e:<8} {f:<7} {g:<9} {h:<6} {i}");
     };
-    line(["generation", "release", "state", "healthy", "pid", "age"].map(str::to_owned));
+    let head = ["generation", "release", "state", "healthy", "pid", "age", "memory", "cpu", "files"];
+    line(head.map(str::to_owned));
     for one in each("generations") {
         let healthy = if one["healthy"] == true { "yes" } else { "no" };
         let [id, release, state, pid] =
             ["generation", "release", "state", "pid"].map(|name| word(&one[name]));
-        line([id, release, state, healthy.to_owned(), pid, age(&one["age_ms"])]);
+        let [memory, cpu, files] = taken_up(&one["uses"]);
+        line([id, release, state, healthy.to_owned(), pid, age(&one["age_ms"]), memory, cpu, files]);
+    }
+    // Mostly the same for all: of the last one.
+    if let Some(withheld) = each("generations").last().and_then(|one| one["withheld"].as_array().cloned())
+        && !withheld.is_empty()
+    {
+        let names: Vec<String> = withheld.iter().map(word).collect();
+        let _ = writeln!(text, "variables that the program does not get: {}", names.join(", "));
     }
     for one in each("listeners") {
         let [name, address, handover] = ["name", "address", "handover"].map(|name| word(&one[name]));
         let _ = writeln!(text, "listener {name} on {address}, {handover}");
     }
+    if answer["itself"] != Value::Null {
+        let [memory, cpu, files] = taken_up(&answer["itself"]);
+        let _ = writeln!(text, "baton-boot itself: memory {memory}, cpu {cpu}, files {files}");
+    }
     if answer["memory"] != Value::Null {
-        let mib = |name: &str| {
-            let bytes = answer["memory"][name].as_u64();
-            bytes.map_or_else(|| "none".to_owned(), |bytes| format!("{} MiB", bytes / (1024 * 1024)))
-        };
-        let (used, limit, kills) = (mib("used_bytes"), mib("limit_bytes"), word(&answer["memory"]["kills"]));
+        let size = |name: &str| mib(&answer["memory"][name]).unwrap_or_else(|| "none".to_owned());
+        let (used, limit, kills) =
+            (size("used_bytes"), size("limit_bytes"), word(&answer["memory"]["kills"]));
         let _ = writeln!(text, "memory {used}, limit {limit}, killed for it: {kills}");
     }
     if answer["trial"] != Value::Null {
@@ -80,7 +104,12 @@ pub fn logs(answer: &Value) -> String {
             ["time", "generation", "stream", "line"].map(|name| word(&line[name]));
         format!("{time} {generation} {stream} {text}\n")
     };
-    lines.iter().map(line).collect()
+    let missed = if answer["missed"] == true {
+        "... lines are missing: they came faster than they were read\n"
+    } else {
+        ""
+    };
+    lines.iter().map(line).fold(missed.to_owned(), |text, line| text + &line)
 }
 
 /// How a reload ended.
@@ -104,22 +133,28 @@ mod tests {
     #[test]
     fn a_status_reads_as_tables() {
         let answer = json!({
-            "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false, "replaced_on_disk": true,
+            "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false, "restarts": 4,
+            "replaced_on_disk": true,
             "generations": [
-                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "age_ms": 200_000 },
-                { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999 },
+                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "age_ms": 200_000,
+                  "uses": { "memory_bytes": 90_000_000, "cpu_percent": 3, "descriptors": 12 } },
+                { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999,
+                  "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
             ],
             "listeners": [{ "name": "http", "address": "0.0.0.0:80", "handover": "auto" }],
+            "itself": { "memory_bytes": 3_000_000, "cpu_percent": 0, "descriptors": 41 },
             "memory": { "used_bytes": 9_000_000, "peak_bytes": null, "limit_bytes": null, "kills": 2 },
             "trial": { "state": "refused", "cause": "exit", "detail": "exit 1 after 0.8 s" },
         });
         let expected = "\
-baton-boot 0.1.0, pid 1, up 3 min
+baton-boot 0.1.0, pid 1, up 3 min, 4 restarts
 its file was replaced: the new one runs from the next start of the container on
-generation  release   state     healthy  pid      age
-1           image     standby   yes      7        3 min
-2           image     serving   no       -        9 s
+generation  release      state     healthy  pid      age     memory    cpu    files
+1           image        standby   yes      7        3 min   85 MiB    3 %    12
+2           image        serving   no       -        9 s     -         -      -
+variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
+baton-boot itself: memory 2 MiB, cpu 0 %, files 41
 memory 8 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s
 ";

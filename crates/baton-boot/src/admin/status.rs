@@ -11,12 +11,26 @@ use baton_sys::memory::Usage;
 use serde_json::{Value, json};
 
 use crate::listeners::Listeners;
+use crate::watching::Found;
 
 /// What only the rim knows of a generation.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Outside {
     /// The main process.
     pub pid: Option<i32>,
+    /// What its processes take up.
+    pub found: Option<Found>,
+    /// Variables of the bootloader that it did not inherit, by their names.
+    pub withheld: Vec<String>,
+}
+
+/// What only the rim knows of the member.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around {
+    /// The memory account that it is charged to.
+    pub memory: Option<Usage>,
+    /// What the bootloader itself takes up.
+    pub own: Option<Found>,
 }
 
 /// The document: times in milliseconds, ages instead of dates, sizes in bytes.
@@ -24,11 +38,14 @@ pub fn status(
     now: Millis,
     machine: &Supervisor,
     listeners: &Listeners,
-    memory: Option<Usage>,
+    around: Around,
     outside: impl Fn(GenerationId) -> Outside,
 ) -> Value {
-    let generations: Vec<Value> =
-        machine.generations().iter().map(|generation| one(now, generation, outside(generation.id))).collect();
+    let generations: Vec<Value> = machine
+        .generations()
+        .iter()
+        .map(|generation| one(now, generation, &outside(generation.id)))
+        .collect();
     let listeners: Vec<Value> = listeners
         .all()
         .map(|listener| {
@@ -42,8 +59,10 @@ pub fn status(
         "pid": std::process::id(),
         "age_ms": now.0,
         "stopping": machine.is_stopping(),
+        "restarts": machine.restarts(),
         "generations": generations,
-        "memory": memory.map(|memory| json!({
+        "itself": around.own.map(taken_up),
+        "memory": around.memory.map(|memory| json!({
             "used_bytes": memory.used,
             "peak_bytes": memory.peak,
             "limit_bytes": memory.limit,
@@ -61,7 +80,7 @@ fn is_replaced() -> bool {
         .is_ok_and(|path| path.as_os_str().as_bytes().ends_with(b" (deleted)"))
 }
 
-fn one(now: Millis, generation: &Generation, outside: Outside) -> Value {
+fn one(now: Millis, generation: &Generation, outside: &Outside) -> Value {
     json!({
         "generation": generation.id.0,
         "release": generation.plan.release.to_string(),
@@ -69,9 +88,22 @@ fn one(now: Millis, generation: &Generation, outside: Outside) -> Value {
         "healthy": generation.healthy_since.is_some(),
         "pid": outside.pid,
         "age_ms": generation.age(now).0,
+        "uses": outside.found.map(taken_up),
+        "withheld": outside.withheld,
         "started_in_ms": generation.started_in.map(|took| took.0),
         "status": generation.said.as_ref().map(Words::as_str),
         "last_failure": generation.last_failure.as_ref().map(Words::as_str),
+    })
+}
+
+fn taken_up(found: Found) -> Value {
+    json!({
+        "processes": found.processes,
+        "memory_bytes": found.memory,
+        "memory_peak_bytes": found.memory_peak,
+        "descriptors": found.descriptors,
+        "cpu_ms": u64::try_from(found.cpu.as_millis()).unwrap_or(u64::MAX),
+        "cpu_percent": found.cpu_percent,
     })
 }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
-use baton_core::run::{self, Process, oom_score_adj};
+use baton_core::run::{self, Process, SizeLimit, oom_score_adj};
 use baton_core::supervisor::{Event, Plan, Slot};
-use baton_sys::attributes::{Attributes, Limit, User, UserError};
+use baton_sys::attributes::{self, Attributes, Limit, User, UserError};
 use baton_sys::spawn::{Spawn, SpawnError, Stdin};
 use baton_sys::{process, socket};
 use rustix::fs::{Gid, Uid};
@@ -23,6 +23,7 @@ use crate::notify::NotifySocket;
 use crate::output::{Ends, LastLines};
 use crate::place::PlaceError;
 use crate::probe::Surroundings;
+use crate::progress;
 use crate::runs::Run;
 use crate::tree::Root;
 
@@ -61,6 +62,7 @@ struct Launch<'a> {
 struct Launched {
     root: Root,
     notices: JoinHandle<()>,
+    beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
 }
 
@@ -74,8 +76,10 @@ impl World {
         run.weight = Some(oom_score_adj(&plan.settings.process, false));
         match self.launch(Launch { id, plan, slot, terminal }, &run.lines) {
             Ok(launched) => {
+                self.watching.add(launched.root.clone(), plan.settings.recycle.is_some());
                 run.root = Some(launched.root);
                 run.notices = Some(launched.notices);
+                run.beacon = launched.beacon;
                 run.surroundings = Some(launched.surroundings);
                 self.tell(Event::Started(id));
             }
@@ -115,7 +119,16 @@ impl World {
         let ends = self.open_output(id, plan, surroundings.attributes.user.as_ref(), lines)?;
         let root = self.start(launch, &command, &surroundings, &ends)?;
         let notices = tokio::spawn(notify.listen(root.clone(), self.notices.clone()));
-        Ok(Launched { root, notices, surroundings })
+        let beacon = plan.settings.progress.as_ref().map(|progress| {
+            let folder = place.scratch.as_deref().unwrap_or(&surroundings.directory);
+            tokio::spawn(progress::watch(
+                id,
+                folder.join(&progress.file),
+                progress.within,
+                self.events.clone(),
+            ))
+        });
+        Ok(Launched { root, notices, beacon, surroundings })
     }
 
     /// Opens where it writes to, before it starts: once it runs, nothing may fail.
@@ -199,7 +212,17 @@ fn attributes(process: &Process) -> Result<Attributes, UserError> {
         (Some(user), group) => Some(User::find(user, group.as_deref())?),
     };
     let user = user.filter(|user| !user.is_us());
-    let limits = [(Limit::Files, process.nofile), (Limit::Processes, process.nproc)];
+    let size = |limit: SizeLimit| match limit {
+        SizeLimit::Unlimited => attributes::UNLIMITED,
+        SizeLimit::Bytes(bytes) => bytes.0,
+    };
+    let limits = [
+        (Limit::Files, process.nofile),
+        (Limit::Processes, process.nproc),
+        (Limit::CoreDump, process.core.map(size)),
+        (Limit::LockedMemory, process.memlock.map(size)),
+        (Limit::Stack, process.stack.map(size)),
+    ];
     Ok(Attributes {
         user,
         umask: process.umask.map(u32::from),

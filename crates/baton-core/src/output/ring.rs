@@ -141,6 +141,11 @@ impl Ring {
         (lines, Cursor(self.written))
     }
 
+    /// Whether something that came after the cursor is not there any more.
+    pub fn has_lost(&self, cursor: Cursor) -> bool {
+        cursor.0 < self.written - self.bytes.len() as u64
+    }
+
     /// How much memory it takes up once it is full, in bytes.
     pub fn capacity(&self) -> usize {
         self.capacity
@@ -272,9 +277,12 @@ mod tests {
         ring.add(ONE, Stream::Stdout, UnixMicros(1), b"first\nsecond");
         ring.add(ONE, Stream::Stdout, UnixMicros(2), b" goes on\n");
         assert_eq!(texts(&ring.tail(9).0), ["1 first", "1 second goes on"]);
+        let (_, cursor) = ring.tail(0);
         ring.add(TWO, Stream::Stdout, UnixMicros(3), b"x\n");
         assert_eq!(texts(&ring.tail(9).0), ["1<  goes on", "2 x"]);
+        assert!(!ring.has_lost(cursor));
         ring.add(TWO, Stream::Stdout, UnixMicros(3), &[b'y'; 500]);
+        assert!(ring.has_lost(cursor));
         let (lines, _) = ring.tail(9);
         assert!(lines.len() == 1 && lines[0].cut && lines[0].open && lines[0].bytes.len() >= 15);
     }

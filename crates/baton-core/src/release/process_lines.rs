@@ -8,11 +8,13 @@ use alloc::vec::Vec;
 use super::lines::{Lines, Words, quote};
 use super::run_lines::refused;
 use super::text::ManifestError;
-use crate::run::{OOM_SERVING, Process, Stdin};
+use crate::run::{OOM_SERVING, Process, SizeLimit, Stdin};
+use crate::units::Bytes;
 
 /// The lines as (key, value), in the order of the manifest.
 pub(super) fn write(process: &Process) -> Vec<(&'static str, String)> {
-    let Process { user, group, umask, nice, nofile, nproc, oom_score_adj, stdin } = process;
+    let Process { user, group, umask, nice, nofile, nproc, core, memlock, stack, oom_score_adj, stdin } =
+        process;
     let stdin = match stdin {
         Stdin::Null => None,
         Stdin::Inherit => Some("inherit".to_string()),
@@ -25,6 +27,9 @@ pub(super) fn write(process: &Process) -> Vec<(&'static str, String)> {
         nice.map(|nice| ("run.nice", nice.to_string())),
         nofile.map(|nofile| ("run.nofile", nofile.to_string())),
         nproc.map(|nproc| ("run.nproc", nproc.to_string())),
+        core.map(|core| ("run.core", size_limit(core))),
+        memlock.map(|memlock| ("run.memlock", size_limit(memlock))),
+        stack.map(|stack| ("run.stack", size_limit(stack))),
         (*oom_score_adj != OOM_SERVING).then(|| ("run.oom_score_adj", oom_score_adj.to_string())),
         stdin.map(|stdin| ("run.stdin", stdin)),
     ]
@@ -42,10 +47,27 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<Process, ManifestError> {
         nice: read_one(lines, "run.nice", |words| words.value("a number"))?,
         nofile: read_one(lines, "run.nofile", |words| words.value("a number"))?,
         nproc: read_one(lines, "run.nproc", |words| words.value("a number"))?,
+        core: read_one(lines, "run.core", read_size_limit)?,
+        memlock: read_one(lines, "run.memlock", read_size_limit)?,
+        stack: read_one(lines, "run.stack", read_size_limit)?,
         oom_score_adj: read_one(lines, "run.oom_score_adj", |words| words.value("a number"))?
             .unwrap_or(OOM_SERVING),
         stdin: read_one(lines, "run.stdin", read_stdin)?.unwrap_or_default(),
     })
+}
+
+fn size_limit(limit: SizeLimit) -> String {
+    match limit {
+        SizeLimit::Unlimited => "unlimited".to_string(),
+        SizeLimit::Bytes(Bytes(bytes)) => format!("bytes {bytes}"),
+    }
+}
+
+fn read_size_limit(words: &mut Words<'_>) -> Result<SizeLimit, ManifestError> {
+    match words.one_of(&[("unlimited", false), ("bytes", true)])? {
+        false => Ok(SizeLimit::Unlimited),
+        true => Ok(SizeLimit::Bytes(Bytes(words.value("a number")?))),
+    }
 }
 
 fn read_stdin(words: &mut Words<'_>) -> Result<Stdin, ManifestError> {
@@ -55,7 +77,7 @@ fn read_stdin(words: &mut Words<'_>) -> Result<Stdin, ManifestError> {
     }
 }
 
-fn read_one<T>(
+pub(super) fn read_one<T>(
     lines: &mut Lines<'_>,
     key: &'static str,
     read: impl FnOnce(&mut Words<'_>) -> Result<T, ManifestError>,

@@ -7,10 +7,12 @@ use alloc::vec::Vec;
 use super::lines::{Lines, Words, quote};
 use super::text::{Fault, ManifestError};
 use super::{health_lines, output_lines, process_lines};
-use crate::run::{Handover, HealthCheck, Listen, OnExit, Proxy, Ready, RunSettings, Stdin};
+use crate::run::{Handover, HealthCheck, Inherited, Listen, OnExit, Progress, Proxy, Ready, Recycle};
+use crate::run::{RunSettings, Stdin, environment};
 use crate::signal::Signal;
-use crate::units::Millis;
+use crate::units::{Bytes, Millis, Share};
 
+const INHERIT: &str = "run.environment.inherit";
 const YES_NO: [(&str, bool); 2] = [("yes", true), ("no", false)];
 
 /// The settings as (key, value), in the order of the manifest. `listen` and `env` may come several times.
@@ -30,11 +32,14 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         quiesce,
         watchdog,
         keep_warm,
+        progress,
         on_exit,
         max_restarts,
         relaunch_exit_code,
+        recycle,
         process,
         output,
+        inherited,
         env,
     } = run;
     let mut lines = Vec::new();
@@ -52,11 +57,14 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.extend(quiesce.map(|limit| ("run.quiesce", limit.0.to_string())));
     lines.extend(watchdog.map(|limit| ("run.watchdog", limit.0.to_string())));
     lines.extend(keep_warm.map(|time| ("run.keep_warm", time.0.to_string())));
+    lines.extend(progress.iter().map(|progress| ("run.progress", progress_value(progress))));
     lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
     lines.push(("run.max_restarts", max_restarts.to_string()));
     lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
+    lines.extend(recycle.map(|recycle| ("run.memory.recycle", recycle_value(recycle))));
     lines.extend(process_lines::write(process));
     lines.extend(output_lines::write(output));
+    lines.extend(inherited.only.iter().map(|only| (INHERIT, inherited_value(only))));
     lines.extend(env.iter().map(|(name, value)| ("run.env", format!("{} {}", quote(name), quote(value)))));
     lines
 }
@@ -77,11 +85,14 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         quiesce: read_optional_time(lines, "run.quiesce")?,
         watchdog: read_optional_time(lines, "run.watchdog")?,
         keep_warm: read_optional_time(lines, "run.keep_warm")?,
+        progress: process_lines::read_one(lines, "run.progress", read_progress)?,
         on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
         max_restarts: read_value(lines, "run.max_restarts")?,
         relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,
+        recycle: process_lines::read_one(lines, "run.memory.recycle", read_recycle)?,
         process: process_lines::read(lines)?,
         output: output_lines::read(lines)?,
+        inherited: Inherited { only: process_lines::read_one(lines, INHERIT, read_inherited)? },
         env: read_env(lines)?,
     })
 }
@@ -141,6 +152,58 @@ fn listen_value(listen: &Listen) -> String {
         }
     };
     format!("{} {address} {} {backlog}{more}", quote(name), handover.word())
+}
+
+fn progress_value(progress: &Progress) -> String {
+    let Progress { file, within } = progress;
+    format!("{} {}", quote(file), within.0)
+}
+
+fn read_progress(words: &mut Words<'_>) -> Result<Progress, ManifestError> {
+    let progress = Progress { file: words.quoted()?, within: Millis(words.value("a number")?) };
+    if progress.file.is_empty() || progress.file.contains('\0') {
+        let why = "a file's name is not empty and has no NUL character";
+        return Err(words.fault(refused("run.progress", why)));
+    }
+    Ok(progress)
+}
+
+fn recycle_value(recycle: Recycle) -> String {
+    match recycle {
+        Recycle::Share(share) => format!("ppm {}", share.ppm()),
+        Recycle::Bytes(Bytes(bytes)) => format!("bytes {bytes}"),
+    }
+}
+
+fn read_recycle(words: &mut Words<'_>) -> Result<Recycle, ManifestError> {
+    let is_share = words.one_of(&[("ppm", true), ("bytes", false)])?;
+    if !is_share {
+        return Ok(Recycle::Bytes(Bytes(words.value("a number")?)));
+    }
+    let share = Share::from_ppm(words.value("a number")?);
+    share.map(Recycle::Share).ok_or_else(|| words.fault(refused("run.memory.recycle", "it is more than all")))
+}
+
+/// A word before the names, since there may be none.
+fn inherited_value(only: &[String]) -> String {
+    let names = only.iter().map(|name| quote(name));
+    core::iter::once("only".to_string()).chain(names).collect::<Vec<_>>().join(" ")
+}
+
+fn read_inherited(words: &mut Words<'_>) -> Result<Vec<String>, ManifestError> {
+    words.one_of(&[("only", ())])?;
+    let mut only: Vec<String> = Vec::new();
+    while !words.is_empty() {
+        let name = words.quoted()?;
+        if !environment::is_pattern(&name) {
+            return Err(words.fault(refused(INHERIT, "a name is not empty and has a * at its end only")));
+        }
+        if only.last().is_some_and(|last| *last >= name) {
+            return Err(words.fault(refused(INHERIT, "names are sorted, each once")));
+        }
+        only.push(name);
+    }
+    Ok(only)
 }
 
 fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, ManifestError> {

@@ -13,9 +13,9 @@ use super::*;
 use crate::run::{
     Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
 };
-use crate::run::{StatusRange, Stdin};
+use crate::run::{Inherited, Progress, Recycle, SizeLimit, StatusRange, Stdin};
 use crate::signal::Signal;
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, Millis, Share};
 
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{0,6}", "[^\\x00]{0,8}", "[\"\\\\\n\t ]{0,4}"]
@@ -95,10 +95,16 @@ fn any_process() -> impl Strategy<Value = Process> {
         any::<Option<u64>>(),
         -1000..=1000i16,
     );
-    (owner(), owner(), numbers, any::<bool>()).prop_map(|(user, group, numbers, stdin)| {
+    let size = || {
+        let bytes = any::<u64>().prop_map(|bytes| SizeLimit::Bytes(Bytes(bytes)));
+        prop::option::of(prop_oneof![Just(SizeLimit::Unlimited), bytes])
+    };
+    let sizes = (size(), size(), size());
+    (owner(), owner(), numbers, sizes, any::<bool>()).prop_map(|(user, group, numbers, sizes, stdin)| {
+        let (core, memlock, stack) = sizes;
         let (umask, nice, nofile, nproc, oom_score_adj) = numbers;
         let stdin = if stdin { Stdin::Inherit } else { Stdin::Null };
-        Process { user, group, umask, nice, nofile, nproc, oom_score_adj, stdin }
+        Process { user, group, umask, nice, nofile, nproc, core, memlock, stack, oom_score_adj, stdin }
     })
 }
 
@@ -110,14 +116,27 @@ fn any_output() -> impl Strategy<Value = Output> {
     (format, line_max, stall).prop_map(|(format, line_max, stall)| Output { format, line_max, stall })
 }
 
+fn any_watched() -> impl Strategy<Value = (Option<Progress>, Option<Recycle>, Inherited)> {
+    let progress = ("[^\\x00]{1,8}", any::<u64>());
+    let progress = progress.prop_map(|(file, within)| Progress { file, within: Millis(within) });
+    let share = (0..=1_000_000u32).prop_map(|ppm| Recycle::Share(Share::from_ppm(ppm).unwrap()));
+    let recycle = prop_oneof![share, any::<u64>().prop_map(|bytes| Recycle::Bytes(Bytes(bytes)))];
+    let only =
+        prop::collection::btree_set("[A-Z_]{1,4}\\*?", 0..4).prop_map(|only| only.into_iter().collect());
+    let inherited = prop::option::of(only).prop_map(|only| Inherited { only });
+    (prop::option::of(progress), prop::option::of(recycle), inherited)
+}
+
 fn any_run() -> impl Strategy<Value = RunSettings> {
     let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
     let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
     let worker = (prop::option::of(1..=64_i32), any::<(Option<u64>, Option<u64>, Option<u64>)>());
     let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
-    (any_command(), with_health, words, (numbers, worker), (env, any_output(), any_process())).prop_map(
-        |(command, (health, listen), words, (numbers, worker), (env, output, process))| {
+    let given = (env, any_output(), any_process(), any_watched());
+    (any_command(), with_health, words, (numbers, worker), given).prop_map(
+        |(command, (health, listen), words, (numbers, worker), (env, output, process, watched))| {
+            let (progress, recycle, inherited) = watched;
             let (quiesce_signal, (quiesce, watchdog, keep_warm)) = worker;
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
@@ -135,11 +154,14 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 quiesce: quiesce.map(Millis),
                 watchdog: watchdog.map(Millis),
                 keep_warm: keep_warm.map(Millis),
+                progress,
                 on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
                 max_restarts,
                 relaunch_exit_code,
+                recycle,
                 process,
                 output,
+                inherited,
                 env: env.into_iter().collect(),
             }
         },

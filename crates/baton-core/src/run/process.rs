@@ -2,6 +2,8 @@
 
 use alloc::string::String;
 
+use crate::units::Bytes;
+
 /// Attributes of the program's processes. What is not set stays as the bootloader has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
@@ -17,6 +19,12 @@ pub struct Process {
     pub nofile: Option<u64>,
     /// How many processes its user may have.
     pub nproc: Option<u64>,
+    /// How large a core dump of it may be.
+    pub core: Option<SizeLimit>,
+    /// How much memory it may lock.
+    pub memlock: Option<SizeLimit>,
+    /// How large the stack of its main thread may get.
+    pub stack: Option<SizeLimit>,
     /// How soon the kernel ends it when memory runs out: -1000 to 1000. See [`oom_score_adj`].
     pub oom_score_adj: i16,
     /// Where its standard input comes from.
@@ -32,10 +40,22 @@ impl Default for Process {
             nice: None,
             nofile: None,
             nproc: None,
+            core: None,
+            memlock: None,
+            stack: None,
             oom_score_adj: OOM_SERVING,
             stdin: Stdin::default(),
         }
     }
+}
+
+/// How much of something there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeLimit {
+    /// As much as there is.
+    Unlimited,
+    /// So much.
+    Bytes(Bytes),
 }
 
 /// Where a program's standard input comes from.

@@ -8,12 +8,18 @@ use toml::de::DeValue;
 use super::findings::Wrong;
 use super::table::Table;
 use super::value;
-use crate::run::{Listen, Process, Stdin};
+use crate::run::{Listen, Process, SizeLimit, Stdin};
+use crate::units::Bytes;
 
 /// More open files than this no kernel allows (`fs.nr_open`'s greatest value).
 const FILES_MAX: u32 = 1 << 30;
 /// More processes than this no kernel allows (`PID_MAX_LIMIT`).
 const PROCESSES_MAX: u32 = 1 << 22;
+
+/// More than this is meant to be no limit.
+const SIZE_MAX: Bytes = Bytes::from_kib(1 << 40);
+/// With less, programs end before their first line.
+const STACK_MIN: Bytes = Bytes::from_kib(128);
 
 /// Reads what the table says over `process`.
 pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: &[Listen]) {
@@ -23,6 +29,9 @@ pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: 
     table.set("nice", &mut process.nice, |value| value::signed(-20..=19)(value).map(Some));
     table.set("nofile", &mut process.nofile, |value| value::whole(1..=FILES_MAX)(value).map(Some));
     table.set("nproc", &mut process.nproc, |value| value::whole(1..=PROCESSES_MAX)(value).map(Some));
+    table.set("core", &mut process.core, |value| size_limit(value).map(Some));
+    table.set("memlock", &mut process.memlock, |value| size_limit(value).map(Some));
+    table.set("stack", &mut process.stack, |value| value::size(STACK_MIN..=SIZE_MAX)(value).map(at_most));
     table.set("oom_score_adj", &mut process.oom_score_adj, value::signed(-1000..=1000));
     table.set("stdin", &mut process.stdin, stdin);
     if let Stdin::Listener(name) = &process.stdin {
@@ -41,6 +50,18 @@ pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: 
             }
         }
     }
+}
+
+/// A size, or none: `"unlimited"`.
+fn size_limit(value: &DeValue<'_>) -> Result<SizeLimit, Wrong> {
+    match value.as_str() {
+        Some("unlimited") => Ok(SizeLimit::Unlimited),
+        Some(_) | None => value::size(Bytes(0)..=SIZE_MAX)(value).map(SizeLimit::Bytes),
+    }
+}
+
+fn at_most(size: Bytes) -> Option<SizeLimit> {
+    Some(SizeLimit::Bytes(size))
 }
 
 /// A user or a group: a name, or a number in quotes or not.

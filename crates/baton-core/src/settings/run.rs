@@ -9,13 +9,19 @@ use super::findings::Wrong;
 use super::table::Table;
 use super::{health, listen, output, process, value};
 use crate::placeholder;
-use crate::run::{OnExit, Ready, RunSettings};
-use crate::units::Millis;
+use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, environment};
+use crate::units::{Bytes, Millis, Share};
 
 /// More restarts than this within the window cannot happen: the waits between them are too long.
 const MAX_RESTARTS_MAX: u32 = 1000;
 /// A shorter watchdog bites programs that are well, on a machine that is busy.
 const WATCHDOG_MIN: Millis = Millis(500);
+/// A file that is touched more often than this costs more than it tells.
+const PROGRESS_MIN: Millis = Millis::from_secs(1);
+/// No program that does anything uses less.
+const RECYCLE_MIN: Bytes = Bytes::from_kib(1024);
+/// More than any machine has.
+const RECYCLE_MAX: Bytes = Bytes::from_kib(1 << 40);
 
 /// What to do about a placeholder of no use.
 pub(super) const NAME_LISTENER: &str = "name a listener of run.listen: {port:http} or {fd:http}";
@@ -41,6 +47,9 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     process::read(table, &mut run.process, &run.listen);
     read_quiesce(table, &mut run);
     table.set("watchdog", &mut run.watchdog, |value| watchdog(value).map(Some));
+    table.table("progress", |progress| read_progress(progress, &mut run));
+    table.table("memory", |memory| memory.set("recycle", &mut run.recycle, |value| recycle(value).map(Some)));
+    table.table("environment", |environment| read_inherited(environment, &mut run.inherited));
     table.table("health", |health| health::read(health, &mut run));
     table.table("output", |table| output::read(table, &mut run.output));
 
@@ -89,6 +98,70 @@ fn watchdog(value: &DeValue<'_>) -> Result<Millis, Wrong> {
             Err(Wrong::new(format!("is {short}"), format!("write at least {WATCHDOG_MIN}")))
         }
         limit => Ok(limit),
+    }
+}
+
+fn read_progress(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    let (file, within) = (table.read("file", file), table.read("within", progress_within));
+    if !table.is_present() {
+        return;
+    }
+    for (key, fix) in
+        [("file", "write a path, such as file = \"progress\""), ("within", "write within = \"30s\"")]
+    {
+        if !table.has(key) && run.progress.is_none() {
+            table.missing(key, fix);
+        }
+    }
+    let before = run.progress.take();
+    let file = file.or_else(|| before.as_ref().map(|progress| progress.file.clone()));
+    let within = within.or_else(|| before.as_ref().map(|progress| progress.within));
+    run.progress = file.zip(within).map(|(file, within)| Progress { file, within });
+}
+
+fn file(value: &DeValue<'_>) -> Result<String, Wrong> {
+    match value::text(value)? {
+        empty if empty.is_empty() => Err(Wrong::new("is empty", "write a path, such as \"progress\"")),
+        path => Ok(path),
+    }
+}
+
+fn progress_within(value: &DeValue<'_>) -> Result<Millis, Wrong> {
+    match value::duration(value)? {
+        short if short < PROGRESS_MIN => {
+            Err(Wrong::new(format!("is {short}"), format!("write at least {PROGRESS_MIN}")))
+        }
+        within => Ok(within),
+    }
+}
+
+fn recycle(value: &DeValue<'_>) -> Result<Recycle, Wrong> {
+    match value.as_str() {
+        Some(text) if text.ends_with('%') => match value::share(value)? {
+            Share::NONE => Err(Wrong::new("is nothing", "write more than 0%, such as \"80%\"")),
+            share => Ok(Recycle::Share(share)),
+        },
+        Some(_) | None => value::size(RECYCLE_MIN..=RECYCLE_MAX)(value).map(Recycle::Bytes),
+    }
+}
+
+fn read_inherited(table: &mut Table<'_, '_>, inherited: &mut Inherited) {
+    if let Some(mut only) = table.any_list("inherit", variable) {
+        only.sort_unstable();
+        only.dedup();
+        inherited.only = Some(only);
+    }
+}
+
+fn variable(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const FIX: &str = "write the name of a variable, or a beginning and a *, such as \"PATH\" or \"LC_*\"";
+    match value::string(value, FIX)? {
+        name if environment::is_own(name.trim_end_matches('*')) => {
+            let is = format!("is {name:?}, which is the bootloader's own");
+            Err(Wrong::new(is, "leave it out: no program gets it"))
+        }
+        name if environment::is_pattern(name) => Ok(String::from(name)),
+        name => Err(Wrong::new(format!("is {name:?}"), FIX)),
     }
 }
 

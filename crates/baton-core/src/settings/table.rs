@@ -7,7 +7,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::findings::{Findings, Problem, Wrong};
 use super::value;
@@ -111,8 +111,26 @@ impl<'t> Table<'t, '_> {
         key: &str,
         parse: impl Fn(&DeValue<'t>) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
+        self.elements(key, value::elements, parse)
+    }
+
+    /// The values of a list that may be empty, if all are right.
+    pub(super) fn any_list<T>(
+        &mut self,
+        key: &str,
+        parse: impl Fn(&DeValue<'t>) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        self.elements(key, value::any_elements, parse)
+    }
+
+    fn elements<T>(
+        &mut self,
+        key: &str,
+        elements: impl FnOnce(&'t DeValue<'t>) -> Result<&'t DeArray<'t>, Wrong>,
+        parse: impl Fn(&DeValue<'t>) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
         let value = self.ask(key)?;
-        let elements = self.parse(key, value, value::elements)?;
+        let elements = self.parse(key, value, elements)?;
         let mut values = Vec::new();
         for (index, element) in elements.iter().enumerate() {
             match parse(element.get_ref()) {

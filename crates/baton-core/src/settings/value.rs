@@ -233,10 +233,15 @@ pub(super) fn http_path(value: &DeValue<'_>) -> Result<String, Wrong> {
 
 /// The elements of a list that has any.
 pub(super) fn elements<'t>(value: &'t DeValue<'t>) -> Result<&'t DeArray<'t>, Wrong> {
+    match any_elements(value)? {
+        array if array.is_empty() => Err(Wrong::new("is empty", "write at least one element")),
+        array => Ok(array),
+    }
+}
+
+/// The elements of a list.
+pub(super) fn any_elements<'t>(value: &'t DeValue<'t>) -> Result<&'t DeArray<'t>, Wrong> {
     match value {
-        DeValue::Array(array) if array.is_empty() => {
-            Err(Wrong::new("is empty", "write at least one element"))
-        }
         DeValue::Array(array) => Ok(array),
         DeValue::String(text) => Err(of_type(value, format!("write an array: {}", as_array(text)))),
         DeValue::Integer(_)

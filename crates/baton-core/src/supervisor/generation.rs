@@ -133,6 +133,8 @@ pub(super) enum EndingStep {
 
 /// How long before it is killed a program that does not end is looked at: longer than that takes.
 const EXAMINE_BEFORE: Millis = Millis(500);
+/// How long before a generation has used up its time it is looked at where it listens: longer than that takes.
+const LOCATE_BEFORE: Millis = Millis(500);
 
 /// One launch of a release.
 #[derive(Debug, Clone)]
@@ -157,6 +159,14 @@ pub struct Generation {
     pub started_in: Option<Millis>,
     /// When its next sign of life is due.
     pub watchdog: Watchdog,
+    /// When its progress file must have changed.
+    pub beacon: Watchdog,
+    /// Since when it has been using more memory than it should.
+    pub above_since: Option<Millis>,
+    /// It was looked at where it listens.
+    pub located: bool,
+    /// Where it listens instead of where its clients are.
+    pub elsewhere: Option<Words>,
     /// Its own words on how it is.
     pub said: Option<Words>,
     /// It said that it reads its settings again.
@@ -192,6 +202,10 @@ impl Generation {
             healthy_since: None,
             started_in: None,
             watchdog: Watchdog::Off,
+            beacon: Watchdog::Off,
+            above_since: None,
+            located: false,
+            elsewhere: None,
             said: None,
             reloading: false,
             leaving: false,
@@ -235,7 +249,7 @@ impl Generation {
     }
 
     /// When a generation that is still being judged has used up its time.
-    pub(super) fn judged_by(&self) -> Option<Millis> {
+    pub fn judged_by(&self) -> Option<Millis> {
         let limit = self.launched + self.plan.settings.startup_timeout;
         self.is_judged().then(|| self.extended.map_or(limit, |extended| extended.max(limit)))
     }
@@ -243,7 +257,9 @@ impl Generation {
     /// The end, if it has begun, and the next thing that it brings.
     pub(super) fn ending_step(&self) -> Option<(Millis, EndingStep)> {
         let (settings, ending) = (&self.plan.settings, self.ending?);
-        let tree_after = settings.stop_tree_after.unwrap_or(Millis(settings.drain.0 / 2));
+        // Less than its settings give, where the platform has a limit of its own.
+        let granted = ending.kill_at.since(ending.since).min(settings.drain);
+        let tree_after = settings.stop_tree_after.unwrap_or(Millis(granted.0 / 2)).min(granted);
         let before = EXAMINE_BEFORE.min(Millis(ending.kill_at.since(ending.since).0 / 2));
         let examine = (ending.kill_at - before, EndingStep::Examine);
         let steps = [
@@ -259,6 +275,29 @@ impl Generation {
     pub(super) fn watchdog_due(&self) -> Option<Millis> {
         let working = matches!(self.state, State::Probing | State::Serving);
         self.watchdog.due().filter(|_| working)
+    }
+
+    /// When its progress file must have changed; as for the watchdog.
+    pub(super) fn progress_due(&self) -> Option<Millis> {
+        let working = matches!(self.state, State::Probing | State::Serving);
+        self.beacon.due().filter(|_| working)
+    }
+
+    /// How long its progress file may stay as it is.
+    pub(super) fn stall_limit(&self) -> Option<Millis> {
+        self.plan.settings.progress.as_ref().map(|progress| progress.within)
+    }
+
+    /// Whether a sign of life is overdue, of whichever kind.
+    pub(super) fn is_starved(&self) -> bool {
+        [self.watchdog, self.beacon].iter().any(|sign| matches!(sign, Watchdog::Starved { .. }))
+    }
+
+    /// When to look where it listens: shortly before it has used up its time, since afterwards it is gone.
+    pub(super) fn locate_at(&self) -> Option<Millis> {
+        let before = LOCATE_BEFORE.min(Millis(self.plan.settings.startup_timeout.0 / 2));
+        let wanted = !self.located && !self.plan.settings.listen.is_empty();
+        self.judged_by().filter(|_| wanted).map(|at| at - before)
     }
 
     /// When it is asked to stop, if it was asked to take no new work before.
@@ -289,7 +328,8 @@ impl Generation {
         let settles = self.settles_at();
         let probe = self.probe_due();
         let end = self.ending_step().map(|(at, _)| at);
-        let others = [self.watchdog_due(), self.quiesced_by(), self.warm_by()];
+        let others =
+            [self.watchdog_due(), self.progress_due(), self.quiesced_by(), self.warm_by(), self.locate_at()];
         [settles, probe, self.judged_by(), end].into_iter().chain(others).flatten().min()
     }
 

@@ -10,6 +10,7 @@ use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::notice::Notice;
 use crate::signal::Signal;
+use crate::units::Bytes;
 use crate::words::Words;
 
 /// Something that happened.
@@ -27,6 +28,20 @@ pub enum Event {
     Probed(GenerationId, Result<(), Words>),
     /// What a generation's main process was doing when [`Command::Examine`] asked for it.
     Examined(GenerationId, String),
+    /// The file has changed by which the generation shows that it gets on.
+    Moved(GenerationId),
+    /// The generation listens where none of its clients are, as these words say.
+    ListensElsewhere(GenerationId, Words),
+    /// How much memory a generation uses, and how much the member may use. Said only of generations that are to
+    /// be replaced for it.
+    Used {
+        /// Which generation.
+        generation: GenerationId,
+        /// What its processes use together.
+        used: Bytes,
+        /// What all that runs here may use.
+        limit: Bytes,
+    },
     /// The generation's main process has ended.
     Exited {
         /// Whose.
@@ -101,6 +116,9 @@ pub enum Command {
         /// By which signal. One that is suspended is continued, for it handles no signal until then.
         signal: Signal,
     },
+    /// Find out whether a generation that does not answer listens elsewhere; [`Event::ListensElsewhere`] follows if
+    /// it does.
+    Locate(GenerationId),
     /// Send a signal.
     Kill {
         /// To whom.

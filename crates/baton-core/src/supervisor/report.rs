@@ -6,10 +6,12 @@ use core::fmt;
 
 use super::generation::Illegal;
 use super::plan::{Running, Ticket};
+use super::trial::Trial;
+use super::{State, Supervisor};
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
-use crate::units::Millis;
+use crate::units::{Bytes, Millis};
 use crate::words::Words;
 
 /// Why a generation was not kept.
@@ -28,6 +30,8 @@ pub enum Reason {
     Unhealthy(Option<Words>),
     /// It gave no sign of life for so long or, without a time, said itself that it hangs.
     Hung(Option<Millis>),
+    /// Its progress file stayed as it is for so long.
+    NoProgress(Millis),
     /// Whoever ordered the trial took it back.
     TakenBack,
     /// Another trial took its place.
@@ -42,7 +46,7 @@ impl Reason {
             Self::Ended { exit: Exit::OutOfMemory { .. }, .. } => Some(Cause::Memory),
             Self::Ended { .. } => Some(Cause::Exit),
             Self::NotHealthyIn(..) => Some(Cause::Startup),
-            Self::Unhealthy(_) | Self::Hung(_) => Some(Cause::Unhealthy),
+            Self::Unhealthy(_) | Self::Hung(_) | Self::NoProgress(_) => Some(Cause::Unhealthy),
             Self::TakenBack | Self::Superseded => None,
         }
     }
@@ -58,6 +62,7 @@ impl fmt::Display for Reason {
             Self::Unhealthy(Some(found)) => write!(f, "failed its probes: {found}"),
             Self::Hung(Some(limit)) => write!(f, "no sign of life (WATCHDOG=1) for {limit}"),
             Self::Hung(None) => f.write_str("it said that it hangs (WATCHDOG=trigger)"),
+            Self::NoProgress(limit) => write!(f, "no progress for {limit} (run.progress.file)"),
             Self::TakenBack => f.write_str("taken back"),
             Self::Superseded => f.write_str("superseded by another trial"),
         }
@@ -112,6 +117,10 @@ pub enum Fact {
     Gone(GenerationId, Option<Reason>),
     /// A reload was asked for while the candidate of another one is being judged.
     ReloadWaits,
+    /// A generation uses more memory than this, for longer than it may: it is replaced.
+    Recycled(GenerationId, Bytes, Bytes),
+    /// A generation's drain, which the platform cuts when it stops the container, its limit, and what is left.
+    DrainCut(GenerationId, Millis, Millis, Millis),
     /// The container is being stopped.
     Stopping,
     /// A fault in the bootloader itself.
@@ -167,6 +176,15 @@ impl fmt::Display for Fact {
             Self::Gone(id, None) => write!(f, "generation {id} is gone"),
             Self::Gone(id, Some(cause)) => write!(f, "generation {id} is gone: {cause}"),
             Self::ReloadWaits => f.write_str("a reload is under way; reloading once more when it is judged"),
+            Self::Recycled(id, used, threshold) => {
+                write!(f, "generation {id} uses {used} of memory, more than {threshold}; replacing it")
+            }
+            Self::DrainCut(id, drain, limit, left) => write!(
+                f,
+                "run.drain of generation {id} is {drain}, and the platform kills everything {limit} after it has \
+                 asked for a stop (BATON_STOP_LIMIT): at a stop there are {left}; raise the platform's limit, or \
+                 lower run.drain"
+            ),
             Self::Stopping => f.write_str("stopping"),
             Self::Fault(id, illegal) => write!(f, "fault in generation {id}: {illegal}; please report this"),
         }
@@ -226,4 +244,22 @@ pub struct Status {
     pub trial: Option<(Ticket, TrialState)>,
     /// How many generations are finishing.
     pub draining: usize,
+}
+
+impl Supervisor {
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        let count = |state| self.generations.iter().filter(|g| g.state == state).count();
+        let serving = self.serving.and_then(|id| self.find(id));
+        let trial = self.trial.as_ref().filter(|trial| !trial.replaces_the_serving());
+        Status {
+            serving: serving.filter(|g| g.state == State::Serving).map(|g| g.plan.release),
+            healthy: serving.is_some_and(|g| g.state == State::Serving && g.healthy_since.is_some()),
+            standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
+            said: serving.and_then(|g| g.said.clone()),
+            started_in: serving.and_then(|g| g.started_in),
+            trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
+            draining: count(State::Draining) + count(State::Quiescing),
+        }
+    }
 }

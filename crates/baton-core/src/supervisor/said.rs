@@ -3,11 +3,11 @@
 use alloc::vec::Vec;
 
 use super::report::{Fact, Reason, TrialState};
-use super::watchdog::Watchdog;
-use super::{Change, Command, State, Supervisor};
+use super::{Change, Command, Generation, State, Supervisor};
 use crate::ids::GenerationId;
 use crate::notice::Notice;
 use crate::units::Millis;
+use crate::words::Words;
 
 impl Supervisor {
     /// The generation said something of itself.
@@ -52,16 +52,32 @@ impl Supervisor {
         self.change(id, Change::Ready, out);
         if let Some(generation) = self.find_mut(id).filter(|_| fresh) {
             generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
+            generation.beacon = generation.beacon.started(now, generation.stall_limit());
         }
     }
 
     /// A sign of life. One that was missed for too long is well again, if its probes say so too.
     fn on_alive(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
-        let starved = matches!(generation.watchdog, Watchdog::Starved { .. });
+        let starved = generation.is_starved();
         generation.watchdog = generation.watchdog.fed(now, generation.plan.settings.watchdog);
+        self.revive(now, id, starved, out);
+    }
+
+    /// Its progress file has changed, which is a sign of life of another kind.
+    pub(super) fn on_moved(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id).filter(|generation| generation.lives()) else { return };
+        let starved = generation.is_starved();
+        generation.beacon = generation.beacon.fed(now, generation.stall_limit());
+        self.revive(now, id, starved, out);
+    }
+
+    fn revive(&mut self, now: Millis, id: GenerationId, starved: bool, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id).filter(|generation| starved && !generation.is_starved()) else {
+            return;
+        };
         let well = generation.plan.check.is_none() || generation.health.is_healthy();
-        if starved && well && generation.state == State::Serving {
+        if well && generation.state == State::Serving {
             self.on_healthy(now, id, out);
         }
     }
@@ -75,6 +91,37 @@ impl Supervisor {
         generation.watchdog = generation.watchdog.bitten(now, generation.plan.settings.watchdog);
         let fresh = generation.healthy_since.is_some();
         self.on_unhealthy(now, id, cause, fresh, out);
+    }
+
+    /// Its progress file has stayed as it is for too long.
+    pub(super) fn on_stalled(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let limit = generation.stall_limit();
+        generation.beacon = generation.beacon.bitten(now, limit);
+        let fresh = generation.healthy_since.is_some();
+        self.on_unhealthy(now, id, &Reason::NoProgress(limit.unwrap_or_default()), fresh, out);
+    }
+
+    /// Does what is due because nothing was heard or seen of a generation.
+    pub(super) fn pass_time_for_signs(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        if self.find(id).and_then(Generation::watchdog_due).is_some_and(|at| at <= now) {
+            let limit = self.find(id).and_then(|generation| generation.plan.settings.watchdog);
+            self.on_hung(now, id, &Reason::Hung(limit), out);
+        }
+        if self.find(id).and_then(Generation::progress_due).is_some_and(|at| at <= now) {
+            self.on_stalled(now, id, out);
+        }
+        if let Some(generation) = self.find_mut(id).filter(|g| g.locate_at().is_some_and(|at| at <= now)) {
+            generation.located = true;
+            out.push(Command::Locate(id));
+        }
+    }
+
+    /// It listens where none of its clients are: that says more than what its probes found.
+    pub(super) fn on_listens_elsewhere(&mut self, id: GenerationId, hint: Words) {
+        if let Some(generation) = self.find_mut(id) {
+            generation.elsewhere = Some(hint);
+        }
     }
 
     /// What a generation was doing belongs to the report of its failure.

@@ -12,6 +12,17 @@ use crate::units::Millis;
 /// How long after the last limit the bootloader leaves even if the kernel has not buried every process.
 const GIVE_UP_AFTER: Millis = Millis::from_secs(1);
 
+/// How much of the platform's limit is kept for what follows the last kill: burying, goodbyes, the last lines of
+/// the log.
+const STOP_RESERVE: Millis = Millis::from_secs(2);
+
+/// How long a program may drain when the container is stopped, on a platform that kills everything `limit` after it
+/// has asked for that. Of a limit that is shorter than what follows, the program has half.
+pub fn drain_within(drain: Millis, limit: Option<Millis>) -> Millis {
+    let left = limit.map(|limit| (limit - STOP_RESERVE).max(Millis(limit.0 / 2)));
+    left.map_or(drain, |left| drain.min(left))
+}
+
 /// The container is being stopped.
 #[derive(Debug, Clone)]
 pub(super) struct Stop {
@@ -50,6 +61,12 @@ pub fn shutdown(asked: u32) -> Urgency {
 }
 
 impl Supervisor {
+    /// The same on a platform that kills everything so long after it has asked it to stop.
+    #[must_use]
+    pub fn with_stop_limit(self, stop_limit: Option<Millis>) -> Self {
+        Self { stop_limit, ..self }
+    }
+
     pub(super) fn on_stop(&mut self, now: Millis, out: &mut Vec<Command>) {
         let asked = self.stop.as_ref().map_or(0, |stop| stop.asked) + 1;
         match shutdown(asked) {
@@ -68,7 +85,8 @@ impl Supervisor {
             return;
         }
         let alive = self.generations.iter().filter(|g| g.state != State::Gone);
-        let longest = alive.map(|g| g.plan.settings.drain).max().unwrap_or_default();
+        let limit = self.stop_limit;
+        let longest = alive.map(|g| drain_within(g.plan.settings.drain, limit)).max().unwrap_or_default();
         let candidate = self.generations.last().filter(|g| g.is_judged()).map(|g| g.id);
         self.stop = Some(Stop {
             leader: self.serving.or(candidate),
@@ -77,21 +95,31 @@ impl Supervisor {
             gives_up_at: now + longest + GIVE_UP_AFTER,
         });
         self.trial = None;
-        // What may take its time beside a successor may not hold up the end of the container.
-        for generation in &mut self.generations {
-            let by = now + generation.plan.settings.drain;
-            generation.ending.iter_mut().for_each(|ending| ending.kill_at = ending.kill_at.min(by));
-        }
         self.restart = None;
         self.reload = None;
         self.select_at = None;
         out.push(Command::Say(Fact::Stopping));
         self.each_alive(|this, id| this.retire(now, id, out));
+        // What may take its time beside a successor may not hold up the end of the container.
+        for generation in &mut self.generations {
+            let by = now + drain_within(generation.plan.settings.drain, limit);
+            generation.ending.iter_mut().for_each(|ending| ending.kill_at = ending.kill_at.min(by));
+        }
         // Clients of a container that ends are better refused at once than left in a queue that nobody reads;
         // but with a candidate in the group its sockets must stay where the selector expects them. After asking:
         // what is forwarded to a program is to be accepted before it is asked.
         if candidate.is_none() {
             out.push(Command::Close);
+        }
+    }
+
+    /// Says so, once for each drain, when the platform leaves less than the settings give.
+    pub(super) fn report_cut_drain(&mut self, id: GenerationId, drain: Millis, out: &mut Vec<Command>) {
+        let left = drain_within(drain, self.stop_limit);
+        if let Some(limit) = self.stop_limit.filter(|_| left < drain)
+            && self.cut_drain.replace(drain) != Some(drain)
+        {
+            out.push(Command::Say(Fact::DrainCut(id, drain, limit, left)));
         }
     }
 
@@ -222,7 +250,30 @@ fn exit_code(cause: &Reason) -> u8 {
         Reason::NotHealthyIn(..)
         | Reason::Unhealthy(_)
         | Reason::Hung(_)
+        | Reason::NoProgress(_)
         | Reason::TakenBack
         | Reason::Superseded => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drain_stays_below_the_platforms_limit() {
+        let seconds = Millis::from_secs;
+        for (drain, limit, expected) in [
+            (seconds(30), None, seconds(30)),
+            (seconds(30), Some(seconds(120)), seconds(30)),
+            (seconds(30), Some(seconds(32)), seconds(30)),
+            (seconds(30), Some(seconds(30)), seconds(28)),
+            (seconds(30), Some(seconds(10)), seconds(8)),
+            (seconds(30), Some(seconds(3)), Millis(1500)),
+            (seconds(1), Some(seconds(3)), seconds(1)),
+            (seconds(30), Some(Millis::ZERO), Millis::ZERO),
+        ] {
+            assert_eq!(drain_within(drain, limit), expected, "{drain} within {limit:?}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod alive;
 mod any_life;
+mod memory;
 mod warm;
 mod workers;
 
@@ -43,6 +44,8 @@ struct World {
     stopping: bool,
     /// Every spawn fails.
     cannot_spawn: bool,
+    /// Where every program listens that does not answer.
+    elsewhere: Option<Words>,
 }
 
 fn settings() -> RunSettings {
@@ -112,6 +115,7 @@ impl World {
             exit: None,
             stopping: false,
             cannot_spawn: false,
+            elsewhere: None,
         }
     }
 
@@ -215,6 +219,9 @@ impl World {
             }
             Command::Kill { generation, signal: Signal::USR1, scope: Scope::Main } => {
                 self.quiesced.push(generation);
+            }
+            Command::Locate(id) => {
+                return self.elsewhere.clone().map(|hint| Event::ListensElsewhere(id, hint));
             }
             Command::Spare(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
         }
@@ -372,8 +379,10 @@ fn p4_a_crash_with_nobody_standing_by_is_launched_again_on_the_same_sockets() {
     assert_eq!(world.machine.status().serving, Some(release(1)));
     world.crash(2, 1);
     assert!(world.processes.is_empty(), "the second time it waits");
+    assert_eq!(world.machine.restarts(), 1);
     world.pass(Millis(100), &[]);
     assert_eq!(world.processes[&GenerationId(3)].slot, slot);
+    assert_eq!(world.machine.restarts(), 2);
 }
 
 #[test]
@@ -489,6 +498,37 @@ fn p20_stopping_ends_by_its_limit_whatever_the_program_does() {
     world.processes.clear();
     world.pass(Millis::from_secs(31), &[]);
     assert!(world.exit.is_some());
+}
+
+#[test]
+fn a_stop_ends_within_the_platforms_limit_and_a_longer_drain_is_told_of() {
+    let mut world = World::new();
+    world.machine = Supervisor::new().with_stop_limit(Some(Millis::from_secs(12)));
+    world.order(Order::Try(launch(1, 0)));
+    let (ten, drain) = (Millis::from_secs(10), Millis::from_secs(30));
+    assert!(world.said.contains(&Fact::DrainCut(GenerationId(1), drain, Millis::from_secs(12), ten)));
+    world.answer(GenerationId(1), Outcome::Success);
+    world.order(Order::Try(launch(2, 60_000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    let told = world.said.iter().filter(|fact| matches!(fact, Fact::DrainCut(..))).count();
+    assert_eq!(told, 1, "the same drain again");
+    world.order(Order::Stop);
+    world.pass(Millis(9_999), &[]);
+    assert_eq!(world.exit, None);
+    world.pass(Millis(1), &[]);
+    assert_eq!(world.exit, Some(137));
+}
+
+#[test]
+fn a_program_that_listens_elsewhere_is_told_so() {
+    let mut world = World::new();
+    world.elsewhere = Some("it listens on 3000".into());
+    world.order(Order::Try(launch(1, 0)));
+    world.answer(GenerationId(1), Outcome::Failure);
+    world.pass(Millis::from_secs(60), &[]);
+    let limit = Millis::from_secs(60);
+    let expected = Fact::Retried(GenerationId(1), Reason::NotHealthyIn(limit, world.elsewhere.clone()));
+    assert!(world.said.contains(&expected), "{:?}", world.said);
 }
 
 #[test]

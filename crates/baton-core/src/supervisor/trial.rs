@@ -44,6 +44,11 @@ impl Trial {
         matches!(self.ticket, Ticket::Restore | Ticket::Replace)
     }
 
+    /// Whether somebody asked for it here, and not control.
+    pub fn is_reload(&self) -> bool {
+        self.ticket == Ticket::Reload
+    }
+
     pub fn standing(&self) -> (Ticket, TrialState) {
         let standing = if self.baked_at.is_some() { TrialState::Proving } else { TrialState::Trying };
         (self.ticket, standing)
@@ -101,6 +106,9 @@ impl Supervisor {
         generation.probe_at = generation.plan.check.is_some().then_some(now);
         if generation.watchdog != Watchdog::Off {
             generation.watchdog = generation.watchdog.started(now, generation.plan.settings.watchdog);
+        }
+        if generation.beacon != Watchdog::Off {
+            generation.beacon = generation.beacon.started(now, generation.stall_limit());
         }
     }
 
@@ -319,6 +327,24 @@ impl Supervisor {
             let said = self.find(id).and_then(|generation| generation.said.as_ref());
             self.last_trial = Some((trial.ticket, TrialState::ended(id, cause, said)));
         }
+    }
+
+    /// Whether nothing runs yet that this plan would bring, or only what the image brought.
+    pub(super) fn misses(&self, plan: &Plan) -> bool {
+        let image = self.serving_plan().is_some_and(|serving| serving.release == Running::Image);
+        !self.has_work() || (image && plan.release != Running::Image)
+    }
+
+    pub(super) fn say_serving(&self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        if let Some(generation) = self.find(id) {
+            let fact = Fact::Serving(id, generation.plan.release, generation.age(now));
+            out.push(Command::Say(fact));
+        }
+    }
+
+    /// Whether a reload was asked for that has not ended.
+    pub fn is_reloading(&self) -> bool {
+        self.reload.is_some() || self.trial.as_ref().is_some_and(Trial::is_reload)
     }
 
     /// Whether somebody asked for a reload, and its candidate is still being judged.

@@ -6,8 +6,8 @@ mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
 use baton_core::run::{
-    Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
-    RunSettings, Stdin,
+    Format, Handover, HealthCheck, HttpProbe, Inherited, Listen, OnExit, Output, Probe, Process, Progress,
+    Proxy, Ready, Recycle, RunSettings, SizeLimit, Stdin,
 };
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
@@ -35,10 +35,16 @@ umask = "027"
 nice = -5
 nofile = 65536
 nproc = 100
+core = "unlimited"
+memlock = "64MiB"
+stack = "16MiB"
 oom_score_adj = 0
 stdin = "http"
 watchdog = "20s"
 keep_warm = "15m"
+progress = { file = "beat", within = "30s" }
+memory.recycle = "80%"
+environment.inherit = ["PATH", "LC_*", "HOME", "PATH"]
 
 [[run.listen]]
 name = "http"
@@ -89,6 +95,9 @@ run.overlap = false
 run.quiesce_signal = "USR1"
 run.quiesce = "3h"
 run.output.stall = "0s"
+run.memory.recycle = "512MiB"
+run.environment.inherit = []
+run.progress.within = "1h"
 rollout.policy = "fast"
 rollout.bake = "4s"
 env.NODE_ENV = "staging"
@@ -126,6 +135,9 @@ fn every_setting_arrives_where_it_belongs() {
         nice: Some(-5),
         nofile: Some(65536),
         nproc: Some(100),
+        core: Some(SizeLimit::Unlimited),
+        memlock: Some(SizeLimit::Bytes(Bytes::from_kib(64 << 10))),
+        stack: Some(SizeLimit::Bytes(Bytes::from_kib(16 << 10))),
         oom_score_adj: 0,
         stdin: Stdin::Listener("http".to_owned()),
     };
@@ -160,10 +172,13 @@ fn every_setting_arrives_where_it_belongs() {
         quiesce: None,
         watchdog: Some(Millis::from_secs(20)),
         keep_warm: Some(Millis::from_secs(900)),
+        progress: Some(Progress { file: "beat".to_owned(), within: Millis::from_secs(30) }),
         on_exit: OnExit::Exit,
         max_restarts: 3,
         relaunch_exit_code: 75,
+        recycle: Some(Recycle::Share(Share::from_percent(80))),
         process,
+        inherited: Inherited { only: Some(strings(&["HOME", "LC_*", "PATH"])) },
         output: Output { format: Format::Json, line_max: Bytes::from_kib(16), stall: Millis(250) },
         env: vec![("NODE_ENV".to_owned(), "production".to_owned()), ("_x1".to_owned(), String::new())],
     };
@@ -191,6 +206,9 @@ fn every_setting_arrives_where_it_belongs() {
         quiesce: Some(Millis::from_secs(3 * 3600)),
         keep_warm: None,
         health: None,
+        recycle: Some(Recycle::Bytes(Bytes::from_kib(512 << 10))),
+        inherited: Inherited { only: Some(Vec::new()) },
+        progress: Some(Progress { file: "beat".to_owned(), within: Millis::from_secs(3600) }),
         process: Process { stdin: Stdin::Null, ..run.process.clone() },
         output: Output { stall: Millis::ZERO, ..run.output },
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),

@@ -124,6 +124,14 @@ impl Boot {
         });
     }
 
+    /// How it says that it stands.
+    pub fn status(&self) -> serde_json::Value {
+        let mut command = Command::new(binary("baton-boot"));
+        let asked = command.args(["status", "--json", &self.pid().to_string()]).output().unwrap();
+        assert!(asked.status.success(), "{asked:?}");
+        serde_json::from_slice(&asked.stdout).unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

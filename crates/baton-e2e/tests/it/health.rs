@@ -122,6 +122,52 @@ fn f33_a_program_that_hangs_in_a_read_is_found_looked_at_and_replaced() {
 }
 
 #[test]
+fn a_program_that_makes_no_progress_is_replaced() {
+    let folder =
+        folder("beacon", "run.ready = \"notify\"\nrun.progress = { file = \"beat\", within = \"3s\" }\n");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    folder.write("hang-1", "");
+    boot.wait_for("generation 1 failed (no progress for 3 s (run.progress.file)); launching it again", 1);
+    boot.wait_for("generation 2 (image) serves, ", 1);
+    boot.wait_for("generation 1 is gone", 1);
+    assert!(!boot.log().contains("generation 2 failed"), "{}", boot.log());
+    boot.stop();
+}
+
+#[test]
+fn a_program_that_listens_elsewhere_is_told_where_and_what_to_do() {
+    for handover in ["auto", "inherit", "proxy"] {
+        let (address, other) = (free_address(), free_address());
+        let listener = listening(address).replace("\"inherit\"", &format!("{handover:?}"));
+        let folder =
+            folder("elsewhere", &format!("{listener}[run.health]\ntcp = true\nstartup_timeout = \"4s\"\n"));
+        folder.write("port", &other.port().to_string());
+        let boot = Boot::start(&folder, &[], &[]);
+        let expected = format!(
+            "not healthy within 4 s: the program listens on {other}, and nobody accepts at its listener {address}: \
+             let it bind $PORT"
+        );
+        boot.wait_for(&expected, 1);
+        boot.stop();
+    }
+}
+
+#[test]
+fn a_program_that_uses_too_much_memory_is_handed_over_to_a_fresh_one() {
+    let folder = folder("greedy", "run.ready = \"notify\"\nrun.memory.recycle = \"150MiB\"\n");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    folder.write("eat-1", "");
+    boot.wait_for(" of memory, more than 150 MiB; replacing it", 1);
+    boot.wait_for("generation 2 (image) is proven", 1);
+    boot.wait_for("generation 1 is gone", 1);
+    let status = boot.status();
+    assert_eq!((&status["restarts"], &status["trial"]["state"]), (&0.into(), &"proven".into()), "{status}");
+    boot.stop();
+}
+
+#[test]
 fn a_singleton_never_runs_twice_and_its_way_back_is_a_relaunch() {
     let folder = folder(
         "singleton",

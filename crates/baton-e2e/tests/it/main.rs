@@ -11,6 +11,7 @@ mod endurance;
 mod examples;
 mod fleet;
 mod generator;
+mod given;
 #[cfg(feature = "guides")]
 mod guides;
 mod handover;
@@ -21,4 +22,6 @@ mod output;
 mod program;
 mod reload;
 mod server;
+mod service_manager;
 mod wait;
+mod watching;

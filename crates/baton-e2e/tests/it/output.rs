@@ -254,3 +254,38 @@ fn f86_a_flood_does_not_make_the_bootloader_grow() {
     assert!(kib < 8 * 1024, "{kib} KiB");
     boot.stop();
 }
+
+#[test]
+fn whoever_follows_gets_what_was_and_what_is_written_until_the_end() {
+    let folder = Folder::empty();
+    let script = "echo one; echo two; echo three; echo ready >&2; while ! test -e go; do sleep 0.05; done; \
+                  echo four; printf open; trap 'echo; echo last; exit 3' TERM; while :; do sleep 0.05; done";
+    let (boot, mut output) = start(&folder, script, PATIENT);
+    boot.wait_for("ready", 1);
+    let mut follower = std::process::Command::new(crate::boot::binary("baton-boot"))
+        .args(["logs", "-f", "-n", "3", &boot.pid().to_string()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let mut line = || {
+        let line = lines.next()?.unwrap();
+        Some(line.split_once(' ').unwrap().1.to_owned())
+    };
+    let mut before: Vec<String> = (0..3).map(|_| line().unwrap()).collect();
+    // What was written to both streams may change places.
+    before.sort();
+    assert_eq!(before, ["1 stderr ready", "1 stdout three", "1 stdout two"]);
+    folder.write("go", "");
+    assert_eq!(line().unwrap(), "1 stdout four");
+    wait_for("the open line", || {
+        let mut byte = [0; 256];
+        let read = output.read(&mut byte).unwrap();
+        byte[..read].ends_with(b"open").then_some(())
+    });
+    assert_eq!(boot.stop().code(), Some(3));
+    assert_eq!(line().unwrap(), "1 stdout open");
+    assert_eq!(line().unwrap(), "1 stdout last");
+    assert_eq!(line(), None);
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+}

@@ -276,7 +276,7 @@ fn a_running_bootloader_can_be_asked_and_told_to_reload() {
     let (folder, boot, address) = serving("python", "50ms");
     let (code, text) = ask(&boot, &["status"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("1           image     serving   yes"), "{text}");
+    assert!(text.contains("1           image        serving   yes"), "{text}");
     assert!(text.contains(&format!("listener http on {address}, auto")), "{text}");
 
     assert_eq!(ask(&boot, &["reload"]), (Some(0), "reload: proven\n".into()));

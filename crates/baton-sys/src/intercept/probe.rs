@@ -99,6 +99,8 @@ impl Drop for Child {
 }
 
 fn become_probe(watch: &Watch, address: SocketAddr, verdict: RawFd) -> ! {
+    // A program has this from its exec: whatever the bootloader lets others see of itself, its child can be read.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
     let done = watch.install().and_then(|()| {
         bind_and_accept(address).map_err(|(step, errno)| (filter::STEPS.len() as u8 + step, errno))
     });

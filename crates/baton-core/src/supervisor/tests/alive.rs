@@ -1,6 +1,7 @@
 //! Stories of programs that hang, take their time, or end by their own wish.
 
 use super::*;
+use crate::run::Progress;
 
 fn watched() -> RunSettings {
     RunSettings { watchdog: Some(Millis::from_secs(10)), ..settings() }
@@ -38,6 +39,31 @@ fn signs_of_life_before_readiness_start_no_watchdog_and_later_ones_heal() {
     world.pass(Millis::from_secs(10), &[1]);
     assert!(!world.machine.status().healthy);
     world.say(1, Notice::Alive);
+    assert!(world.machine.status().healthy);
+}
+
+#[test]
+fn a_program_whose_progress_file_stays_as_it_is_is_replaced_whatever_else_it_says() {
+    let mut world = World::new();
+    let progress = Some(Progress { file: "beat".into(), within: Millis::from_secs(20) });
+    world.order(Order::Try(launch_of(RunSettings { progress, ..watched() }, 1, 0)));
+    world.step(Event::Moved(GenerationId(1)));
+    world.answer(GenerationId(1), Outcome::Success);
+    for _ in 0..3 {
+        world.pass(Millis::from_secs(9), &[1]);
+        world.say(1, Notice::Alive);
+        world.step(Event::Moved(GenerationId(1)));
+    }
+    assert!(world.machine.status().healthy);
+    for _ in 0..3 {
+        world.pass(Millis::from_secs(9), &[1]);
+        world.say(1, Notice::Alive);
+    }
+    let limit = Millis::from_secs(20);
+    let told = Fact::Restarting(GenerationId(1), Reason::NoProgress(limit), Millis::ZERO);
+    assert!(world.said.contains(&told), "{:?}", world.said);
+    assert!(!world.machine.status().healthy, "one sign does not make up for the other");
+    world.step(Event::Moved(GenerationId(1)));
     assert!(world.machine.status().healthy);
 }
 

@@ -51,6 +51,33 @@ def watchdog():
     connection.recv(1)
 
 
+def beacon():
+    """Touches a file until the file `hang-GENERATION` appears."""
+    notify("READY=1")
+    while not os.path.exists(f"hang-{GENERATION}"):
+        with open(os.path.join(os.environ["BATON_SCRATCH"], "beat"), "w"):
+            pass
+        time.sleep(0.05)
+    while True:
+        signal.pause()
+
+
+def elsewhere():
+    """Listens on a port that nobody told it, and never asks for the one that it was told."""
+    listener = socket.create_server(("127.0.0.1", int(open("port").read())))
+    while True:
+        listener.accept()
+
+
+def greedy():
+    """Uses more memory than it may from when the file `eat-GENERATION` appears."""
+    notify("READY=1")
+    wait_for(f"eat-{GENERATION}")
+    memory = b"x" * (200 << 20)
+    while memory:
+        signal.pause()
+
+
 def singleton():
     """Must be alone, and leaves a child behind that takes its time to end."""
     lock = open("lock", "w")

@@ -1,0 +1,43 @@
+//! Whether a program that does not answer listens somewhere else.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use baton_core::supervisor::listens_elsewhere;
+use baton_core::words::Words;
+use baton_sys::process::inspect;
+use baton_sys::socket;
+
+use crate::tree::{self, Root};
+
+/// How many sockets of one process are looked at.
+const SOCKETS_MAX: usize = 1000;
+
+/// The listener at which a program is asked how it is.
+#[derive(Debug)]
+pub struct Asked {
+    /// Where its clients are.
+    pub address: SocketAddr,
+    /// What the program was told to bind.
+    pub port: u16,
+    /// The socket that it accepts from, where the bootloader has it too.
+    pub socket: Option<Arc<OwnedFd>>,
+}
+
+/// Looks where the processes of a generation listen, if nobody accepts where they should. Takes a while.
+pub fn look(root: &Root, asked: &Asked) -> Option<Words> {
+    // What was asked over connections waits in the queue of a socket from which nobody accepts.
+    if let Some(own) = &asked.socket
+        && socket::queue(own.as_fd()).is_ok_and(|queue| queue.waiting == 0)
+    {
+        return None;
+    }
+    let processes = tree::of(root).ok()?;
+    let sockets = processes.iter().filter_map(|process| inspect::connections(process.pid, SOCKETS_MAX).ok());
+    let listening = sockets.flatten().filter(|socket| socket.state == "LISTEN").map(|socket| socket.local);
+    let mut accepts_at: Vec<SocketAddr> = listening.collect();
+    accepts_at.sort_unstable();
+    accepts_at.dedup();
+    listens_elsewhere(asked.address, asked.port, &accepts_at)
+}

@@ -1,0 +1,178 @@
+//! What each generation takes up, and the bootloader itself: looked at again and again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use baton_core::ids::GenerationId;
+use baton_core::supervisor::Event;
+use baton_core::units::Bytes;
+use baton_sys::process;
+use baton_sys::process::usage::{Usage, usage};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use crate::memory::Memory;
+use crate::tree::{self, Root};
+
+/// How often it is looked at.
+const EVERY: Duration = Duration::from_secs(1);
+/// How much longer than a look the time from one to the next is at the least: a machine with thousands of processes
+/// is looked at less often, and never for more than half a hundredth of a processor's time.
+const COST_MAX: u32 = 200;
+
+/// What was found of each generation at the last look. All clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Watching(Arc<Mutex<Watched>>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    generations: BTreeMap<GenerationId, Generation>,
+    own: Option<Found>,
+}
+
+#[derive(Debug)]
+struct Generation {
+    root: Root,
+    /// What it uses matters to whoever decides.
+    told: bool,
+    found: Option<Found>,
+}
+
+/// What some processes take up together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// How many there are.
+    pub processes: usize,
+    /// Their memory in bytes, by their proportional share where that may be read.
+    pub memory: u64,
+    /// The most that it was at any look.
+    pub memory_peak: u64,
+    /// How many descriptors they have open, each process for itself.
+    pub descriptors: u64,
+    /// The time that they have been computing.
+    pub cpu: Duration,
+    /// How much of one processor's time that was since the look before, in percent.
+    pub cpu_percent: Option<u64>,
+    at: Instant,
+}
+
+impl Watching {
+    /// Starts to look, for as long as the bootloader lives. `events` gets what those use of whom that is wanted.
+    pub fn start(memory: Memory, events: mpsc::UnboundedSender<Event>) -> Self {
+        let watching = Self::default();
+        let looking = watching.clone();
+        tokio::spawn(async move {
+            loop {
+                let (this, begun) = (looking.clone(), Instant::now());
+                // Off the loop: /proc of a process in trouble can take its time.
+                let _ = spawn_blocking(move || this.look()).await;
+                looking.lock().tell(Bytes(memory.most()), &events);
+                tokio::time::sleep(EVERY.max(begun.elapsed() * COST_MAX)).await;
+            }
+        });
+        watching
+    }
+
+    /// From now on a generation is looked at too; `told`: and what it uses is told.
+    pub fn add(&self, root: Root, told: bool) {
+        self.lock().generations.insert(root.generation, Generation { root, told, found: None });
+    }
+
+    /// A generation is gone.
+    pub fn forget(&self, id: GenerationId) {
+        self.lock().generations.remove(&id);
+    }
+
+    /// What was found of a generation at the last look.
+    pub fn of(&self, id: GenerationId) -> Option<Found> {
+        self.lock().generations.get(&id).and_then(|generation| generation.found)
+    }
+
+    /// What was found of the bootloader itself.
+    pub fn own(&self) -> Option<Found> {
+        self.lock().own
+    }
+
+    fn look(&self) {
+        let roots: Vec<Root> = self.lock().generations.values().map(|one| one.root.clone()).collect();
+        // Where processes cannot be listed, nothing is told of them.
+        let all = if roots.is_empty() { Vec::new() } else { process::all().unwrap_or_default() };
+        for root in roots {
+            let pids: Vec<i32> = tree::among(&all, &root).iter().map(|process| process.pid).collect();
+            let usages: Vec<Usage> = pids.into_iter().filter_map(usage).collect();
+            if let Some(generation) = self.lock().generations.get_mut(&root.generation) {
+                generation.found = Some(Found::of(&usages, Instant::now(), generation.found));
+            }
+        }
+        let own = i32::try_from(std::process::id()).ok().and_then(usage);
+        let mut watched = self.lock();
+        watched.own = own.map(|own| Found::of(&[own], Instant::now(), watched.own));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn tell(&self, limit: Bytes, events: &mpsc::UnboundedSender<Event>) {
+        for (id, generation) in self.generations.iter().filter(|(_, generation)| generation.told) {
+            if let Some(found) = generation.found {
+                // The receiver lives as long as the member.
+                let _ = events.send(Event::Used { generation: *id, used: Bytes(found.memory), limit });
+            }
+        }
+    }
+}
+
+impl Found {
+    fn of(usages: &[Usage], at: Instant, before: Option<Self>) -> Self {
+        let memory = usages.iter().map(|usage| usage.memory).sum();
+        let cpu: Duration = usages.iter().map(|usage| usage.cpu).sum();
+        let share = |before: Self| {
+            let passed = at.duration_since(before.at).as_millis().max(1);
+            // What orphans had computed goes with them.
+            let computed = cpu.saturating_sub(before.cpu).as_millis();
+            u64::try_from(computed * 100 / passed).unwrap_or(u64::MAX)
+        };
+        Self {
+            processes: usages.len(),
+            memory,
+            memory_peak: before.map_or(0, |before| before.memory_peak).max(memory),
+            descriptors: usages.iter().map(|usage| usage.descriptors).sum(),
+            cpu,
+            cpu_percent: before.map(share),
+            at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(cpu: u64, memory: u64, descriptors: u64) -> Usage {
+        Usage { cpu: Duration::from_millis(cpu), memory, descriptors }
+    }
+
+    #[test]
+    fn what_processes_take_up_is_added_and_held_against_the_look_before() {
+        let start = Instant::now();
+        let first = Found::of(&[usage(100, 5000, 10), usage(20, 300, 4)], start, None);
+        let expected = Found {
+            processes: 2,
+            memory: 5300,
+            memory_peak: 5300,
+            descriptors: 14,
+            cpu_percent: None,
+            ..first
+        };
+        assert_eq!((first, first.cpu), (expected, Duration::from_millis(120)));
+        let later = start + Duration::from_secs(2);
+        let second = Found::of(&[usage(3120, 100, 7)], later, Some(first));
+        assert_eq!((second.cpu_percent, second.memory, second.memory_peak), (Some(150), 100, 5300));
+        // An orphan is gone, and its time with it.
+        assert_eq!(Found::of(&[usage(1, 1, 1)], later, Some(second)).cpu_percent, Some(0));
+    }
+}
