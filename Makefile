@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot endurance conformance guides fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -57,6 +57,11 @@ fuzz: setup
 ## sanitize: the tests of the crate with unsafe code, with AddressSanitizer and LeakSanitizer
 sanitize: setup
 	scripts/sanitize
+
+## deployments: the files of docs/how-to, checked; those of Docker run with a real engine, for which it must be root
+deployments: build
+	@scripts/setup deployments
+	cargo test --package baton-e2e --features deployments --test it --locked deployments:: -- --nocapture --test-threads 1
 
 ## simulate: 10,000 rollouts of 4,000 members
 simulate:

@@ -6,6 +6,8 @@ mod binary;
 mod boot;
 mod conformance;
 mod demo;
+#[cfg(feature = "deployments")]
+mod deployments;
 mod deploys;
 mod endurance;
 mod examples;

@@ -1,0 +1,178 @@
+//! The files of `docs/how-to`: what can be run is run, the others are held against the schema of their platform.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::boot::{Folder, free_address};
+use crate::handover::{assert_nothing_lost, plan};
+use crate::load::Load;
+use crate::program::Client;
+use crate::wait::wait_for;
+
+/// The version that the page on Kubernetes names.
+const KUBERNETES: &str = "1.30";
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The blocks of code in this language on a page.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let text = fs::read_to_string(repository().join("docs/how-to").join(page)).unwrap();
+    let begin = format!("```{language}\n");
+    text.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The only block in this language.
+fn block(page: &str, language: &str) -> String {
+    let [only] = <[String; 1]>::try_from(blocks(page, language)).unwrap();
+    only
+}
+
+fn succeed(command: &mut Command) -> String {
+    let output: Output = command.output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}");
+    text
+}
+
+fn validate(arguments: &[&str], file: &str, text: &str) {
+    let folder = Folder::empty();
+    folder.write(file, text);
+    let mut command = Command::new(repository().join("target/deployments/python/bin/python"));
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("apps/deployments/validate.py"));
+    succeed(command.args(arguments).arg(folder.path().join(file)));
+}
+
+#[test]
+fn the_manifest_for_kubernetes_is_as_its_schema_wants_it() {
+    let page = fs::read_to_string(repository().join("docs/how-to/kubernetes.md")).unwrap();
+    assert!(page.contains(&format!("the schema of Kubernetes {KUBERNETES}.")));
+    validate(&["kubernetes", KUBERNETES], "deployment.yaml", &block("kubernetes.md", "yaml"));
+}
+
+#[test]
+fn the_task_definition_for_ecs_is_as_its_schema_wants_it() {
+    validate(&["ecs"], "task.json", &block("ecs.md", "json"));
+}
+
+#[test]
+fn the_unit_for_systemd_is_found_good() {
+    let folder = Folder::empty();
+    // It looks for the program, which is not installed here.
+    let boot = repository().join("target/release/baton-boot").canonicalize().unwrap();
+    let unit = block("systemd.md", "ini");
+    assert_eq!(unit.matches("/usr/local/bin/baton-boot").count(), 2);
+    folder.write("web.service", &unit.replace("/usr/local/bin/baton-boot", &boot.display().to_string()));
+    let said = succeed(Command::new("systemd-analyze").arg("verify").arg(folder.path().join("web.service")));
+    assert!(!said.contains("web.service"), "{said}");
+}
+
+/// A Docker engine: the one that `DOCKER_HOST` names, or one of its own.
+struct Engine {
+    host: String,
+    own: Option<Child>,
+    _folder: Folder,
+}
+
+impl Engine {
+    fn start() -> Self {
+        let folder = Folder::empty();
+        let (own, host) = match std::env::var("DOCKER_HOST") {
+            Ok(host) => (None, host),
+            Err(_) => {
+                let at = |name: &str| folder.path().join(name).display().to_string();
+                let host = format!("unix://{}", at("socket"));
+                let mut command = Command::new("dockerd");
+                command.args(["--host", &host, "--data-root", &at("data"), "--exec-root", &at("exec")]);
+                command.args(["--pidfile", &at("pid")]).stdout(Stdio::null());
+                command.stderr(fs::File::create(folder.path().join("log")).unwrap());
+                (Some(command.spawn().unwrap()), host)
+            }
+        };
+        let engine = Self { host, own, _folder: folder };
+        wait_for("the engine", || {
+            let asked = engine.command("docker").arg("info").output().unwrap();
+            asked.status.success().then_some(())
+        });
+        engine
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("DOCKER_HOST", &self.host);
+        command
+    }
+
+    fn docker(&self, arguments: &[&str]) -> String {
+        succeed(self.command("docker").args(arguments))
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = self.command("docker").args(["rm", "--force", "--volumes", "web"]).output();
+        if let Some(mut own) = self.own.take() {
+            let _ = kill_process(Pid::from_child(&own), Signal::TERM);
+            let _ = own.wait();
+        }
+    }
+}
+
+#[test]
+fn p1_the_container_of_the_docker_page_is_reloaded_under_load_and_stopped() {
+    let engine = Engine::start();
+    let dockerfile = block("docker.md", "dockerfile");
+    let base = dockerfile.lines().find_map(|line| line.strip_prefix("FROM ")).unwrap().to_owned();
+    let tar = repository().join("target/deployments/base.tar").display().to_string();
+    engine.docker(&["import", &tar, &base]);
+
+    let folder = Folder::with_example("python");
+    let boot = repository().join("target/release/baton-boot");
+    fs::copy(boot, folder.path().join("baton-boot")).unwrap();
+    folder.write("Dockerfile", &dockerfile);
+    // Reloads would take as long as their bake.
+    folder.write("baton.toml", &(block("docker.md", "toml") + "\n[rollout]\nbake = \"50ms\"\n"));
+    let address = free_address();
+    let script = blocks("docker.md", "sh").remove(0);
+    assert!(script.contains("--publish 8080:8080"));
+    // The base is here, and there is nobody to ask for a newer one.
+    let script = script
+        .replace("docker build ", "docker build --quiet --network none ")
+        .replace("--publish 8080:8080", &format!("--publish {address}:8080"));
+    let mut shell = engine.command("sh");
+    succeed(shell.args(["-ec", &script]).current_dir(folder.path()).env("DOCKER_BUILDKIT", "0"));
+    let logs = || engine.docker(&["logs", "web"]);
+    wait_for("the program to serve", || logs().contains(" serves, ").then_some(()));
+    wait_for("an answer", || Client::connect(address)?.get("/").map(drop));
+    assert!(!logs().contains("does not let a bind be answered"), "{}", logs());
+
+    let load = Load::start(plan(address));
+    for _ in 0..3 {
+        load.run_until(|report| report.answered > 50);
+        assert_eq!(engine.docker(&["exec", "web", "baton-boot", "reload"]), "reload: proven\n");
+    }
+    assert_nothing_lost(&load.stop());
+    let status = engine.docker(&["exec", "web", "baton-boot", "status"]);
+    assert!(status.contains("pid 1,") && status.contains("0 restarts"), "{status}");
+    let who = engine.docker(&[
+        "exec",
+        "web",
+        "sh",
+        "-c",
+        "grep -h -E '^(Uid|CapEff)' /proc/[0-9]*/status | sort -u",
+    ]);
+    assert_eq!(who, "CapEff:\t0000000000000000\nUid:\t10001\t10001\t10001\t10001\n");
+
+    // As the program's user, without any capability.
+    let looked = engine.command("docker").args(["exec", "web", "cat", "/proc/1/environ"]).output().unwrap();
+    assert!(!looked.status.success() && looked.stdout.is_empty(), "{looked:?}");
+
+    engine.docker(&["stop", "web"]);
+    let ended = engine.docker(&["inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", "web"]);
+    assert_eq!(ended, "0 false\n", "{}", logs());
+}
