@@ -13,6 +13,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram as StdDatagram};
 use std::path::Path;
 use std::time::Duration;
 
+use baton_core::chorus::Chorus;
 use baton_core::notice::{self, Notice};
 use baton_core::supervisor::Event;
 use baton_sys::process;
@@ -71,10 +72,11 @@ impl NotifySocket {
     }
 
     /// Passes on what the generation's processes say, until there is nobody to tell.
-    pub async fn listen(self, root: Root, events: mpsc::Sender<Event>) {
+    pub async fn listen(self, root: Root, copies: u32, events: mpsc::Sender<Event>) {
+        let mut chorus = Chorus::new(copies);
         let mut senders = Senders::of(root.clone());
         let (mut since, mut heard) = (Instant::now(), 0);
-        let mut main = root.pid;
+        let mut named = None;
         while let Ok((sender, notices)) = self.next().await {
             if since.elapsed() >= BURST {
                 (since, heard) = (Instant::now(), 0);
@@ -89,8 +91,11 @@ impl NotifySocket {
             for notice in notices {
                 // Naming the process that is the main one anyway, or the same one again, says nothing.
                 if let Notice::MainPid(pid) = notice
-                    && (pid == root.pid || std::mem::replace(&mut main, pid) == pid)
+                    && (root.is_main(pid) || named.replace(pid) == Some(pid))
                 {
+                    continue;
+                }
+                if !chorus.says(sender, &notice) {
                     continue;
                 }
                 if events.send(Event::Said(root.generation, notice)).await.is_err() {
@@ -146,8 +151,8 @@ impl Senders {
     /// Whether the process with this pid belongs to the generation.
     async fn includes(&mut self, pid: i32) -> bool {
         let Some(started) = process::started(pid) else { return false };
-        if pid == self.root.pid {
-            return Some(started) == self.root.started;
+        if let Some(main) = self.root.mains.iter().find(|main| main.pid == pid) {
+            return Some(started) == main.started;
         }
         if let Some(own) = self.known.get(pid, started) {
             return own;

@@ -17,16 +17,21 @@ use crate::log;
 use crate::memory::Memory;
 use crate::output::LastLines;
 use crate::probe::Surroundings;
-use crate::tree::{self, Root};
+use crate::tree::{self, Main, Root};
 
 /// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
 const LAST_WORDS: usize = 4;
 
+/// Of how many copies that have ended it is remembered that they were of their generation.
+const ENDED_KEPT: usize = 64;
+
 /// One generation's processes and what was opened for them.
 #[derive(Debug)]
 pub struct Run {
-    /// Its main process, once it was started.
+    /// What its processes are known by, once it was started.
     pub root: Option<Root>,
+    /// What it was started with, once it was.
+    pub command: Vec<String>,
     /// What it runs.
     pub plan: Arc<Plan>,
     /// Whose sockets it has.
@@ -45,8 +50,8 @@ pub struct Run {
     pub weight: Option<i16>,
     /// Our terminal is its own.
     pub on_terminal: bool,
-    /// The main process has been reaped: its pid may be somebody else's.
-    reaped: bool,
+    /// The main process of each copy, until it has been reaped: then its pid may be somebody else's.
+    copies: Vec<Option<i32>>,
     /// We have killed it.
     killed: bool,
     /// No process is left.
@@ -59,6 +64,7 @@ impl Run {
         let lines = LastLines::default();
         Self {
             root: None,
+            command: Vec::new(),
             plan,
             slot,
             lines,
@@ -68,10 +74,36 @@ impl Run {
             examination: None,
             weight: None,
             on_terminal: false,
-            reaped: false,
+            copies: Vec::new(),
             killed: false,
             empty: false,
         }
+    }
+
+    /// A copy has been started.
+    pub fn add_copy(&mut self, copy: u32, main: Main) {
+        let index = copy as usize;
+        if self.copies.len() <= index {
+            self.copies.resize(index + 1, None);
+        }
+        self.copies[index] = Some(main.pid);
+        self.empty = false;
+        if let Some(root) = &mut self.root {
+            // Of one that is gone there may be others left in its session, for a while.
+            root.mains.push(main);
+            let surplus = root.mains.len().saturating_sub(self.copies.len() + ENDED_KEPT);
+            root.mains.drain(..surplus);
+        }
+    }
+
+    /// The main processes that have not been reaped.
+    pub fn mains(&self) -> impl Iterator<Item = i32> {
+        self.copies.iter().copied().flatten()
+    }
+
+    /// Every main process has been reaped.
+    fn is_reaped(&self) -> bool {
+        self.root.is_some() && self.mains().next().is_none()
     }
 
     fn is_empty(&self) -> bool {
@@ -80,16 +112,20 @@ impl Run {
         }
         let Some(root) = &self.root else { return true };
         // Where processes cannot be listed, the limit of the stop decides.
-        tree::of(root).is_ok_and(|left| left.iter().all(|process| self.reaped && process.pid == root.pid))
+        self.is_reaped()
+            && tree::of(root).is_ok_and(|left| left.iter().all(|process| root.is_main(process.pid)))
     }
 
     fn signal(&self, signal: Signal, scope: Scope) -> io::Result<()> {
         let Some(root) = &self.root else { return Ok(()) };
         match scope {
-            Scope::Main if self.reaped => Ok(()),
-            Scope::Main => process::signal_child(root.pid, signal),
+            Scope::Main => {
+                let sent: Vec<io::Result<()>> =
+                    self.mains().map(|pid| process::signal_child(pid, signal)).collect();
+                sent.into_iter().collect()
+            }
             Scope::Rest => {
-                let rest = tree::of(root)?.into_iter().filter(|process| process.pid != root.pid);
+                let rest = tree::of(root)?.into_iter().filter(|process| !root.is_main(process.pid));
                 signal_all(rest.collect(), signal)
             }
             Scope::Tree => signal_all(tree::of(root)?, signal),
@@ -125,7 +161,7 @@ impl Runs {
         self.runs.get_mut(&id)
     }
 
-    /// The main process of the generation that has this slot, if it has any process left.
+    /// What the processes are known by of the generation that has this slot, if it has any process left.
     pub fn owner(&self, slot: Slot) -> Option<Root> {
         self.runs.values().rfind(|run| run.slot == slot && !run.empty).and_then(|run| run.root.clone())
     }
@@ -150,7 +186,7 @@ impl Runs {
 
     /// Who stops a program at our terminal means us too.
     fn stopped(&self, pid: i32) {
-        let main = |run: &&Run| run.root.as_ref().is_some_and(|root| root.pid == pid);
+        let main = |run: &&Run| run.mains().any(|main| main == pid);
         let foreground = |run: &Run| run.on_terminal && terminal::foreground() == Some(pid);
         if self.runs.values().find(main).is_some_and(foreground)
             && let Err(error) = terminal::stop_too()
@@ -161,8 +197,8 @@ impl Runs {
 
     /// The generations at our terminal, and their process groups.
     fn on_terminal(&self) -> impl Iterator<Item = (GenerationId, i32)> {
-        let running = self.runs.iter().filter(|(_, run)| run.on_terminal && !run.reaped);
-        running.filter_map(|(id, run)| Some((*id, run.root.as_ref()?.pid)))
+        let on_terminal = self.runs.iter().filter(|(_, run)| run.on_terminal);
+        on_terminal.flat_map(|(id, run)| run.mains().map(|main| (*id, main)))
     }
 
     /// Whether a generation that is launched now may read from our terminal, and whether it is in its foreground
@@ -215,18 +251,19 @@ impl Runs {
             let _ = waits.send(exit);
             return None;
         }
-        let main = |run: &Run| !run.reaped && run.root.as_ref().is_some_and(|root| root.pid == pid);
-        let (id, run) = self.runs.iter_mut().find(|(_, run)| main(run))?;
-        run.reaped = true;
+        let (id, run) = self.runs.iter_mut().find(|(_, run)| run.mains().any(|main| main == pid))?;
+        let copy = run.copies.iter().position(|copy| *copy == Some(pid))?;
+        run.copies[copy] = None;
         run.empty = run.is_empty();
         if run.empty {
             // Nobody writes any more: its last words are on their way, and belong to what is told now.
             run.lines.wait_for_end();
         }
-        Some(Event::Exited {
-            generation: *id,
-            exit: if run.killed { exit } else { memory.explain(exit) },
-            empty: run.empty,
+        let (generation, empty) = (*id, run.empty);
+        let exit = if run.killed { exit } else { memory.explain(exit) };
+        Some(match u32::try_from(copy) {
+            Ok(copy) if run.plan.settings.workers > 1 => Event::CopyExited { generation, copy, exit, empty },
+            _ => Event::Exited { generation, exit, empty },
         })
     }
 
@@ -234,7 +271,7 @@ impl Runs {
     pub fn emptied(&mut self) -> Vec<Event> {
         let mut emptied = Vec::new();
         for (id, run) in &mut self.runs {
-            if run.reaped && !run.empty && run.is_empty() {
+            if run.is_reaped() && !run.empty && run.is_empty() {
                 run.empty = true;
                 emptied.push(Event::Emptied(*id));
             }
@@ -262,20 +299,23 @@ impl Runs {
         }
     }
 
-    /// Sends a signal to a generation's main process when something has come to an end, if it still runs then.
+    /// Sends a signal to a generation's main processes when something has come to an end, those that still run then.
     pub fn signal_after(
         &mut self,
         end: impl Future<Output = ()> + Send + 'static,
         id: GenerationId,
         signal: Signal,
     ) {
-        let Some(main) = self.get(id).and_then(|run| run.root.as_ref()).and_then(Root::process) else {
+        let Some(run) = self.get(id) else { return };
+        let running = |main: &&Main| run.mains().any(|pid| pid == main.pid);
+        let mains = run.root.iter().flat_map(|root| &root.mains).filter(running);
+        let Some(mains) = mains.map(Main::process).collect::<Option<Vec<_>>>() else {
             // Without /proc it cannot be told later from another one that got its pid.
             return self.signal(id, signal, Scope::Main);
         };
         tokio::spawn(async move {
             end.await;
-            if let Err(error) = process::signal(main, signal) {
+            if let Err(error) = signal_all(mains, signal) {
                 log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
             }
         });

@@ -7,21 +7,36 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
-/// The main process of a generation: the leader of its session or, on a terminal, of its process group.
+/// What the processes of a generation are known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Whose.
     pub generation: GenerationId,
-    /// Its pid, which is also the number of its session or process group.
-    pub pid: i32,
-    /// When it was started, in kernel ticks: once it is gone, its pid may be somebody else's.
-    pub started: Option<u64>,
+    /// Its main processes, one for each copy. What a copy was launched again as may be missing here: it is known by
+    /// what it was started with.
+    pub mains: Vec<Main>,
     /// The inodes of the listening sockets that it was given.
     pub sockets: Vec<u64>,
 }
 
+/// A main process: the leader of its session or, on a terminal, of its process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Main {
+    /// Its pid, which is also the number of its session or process group.
+    pub pid: i32,
+    /// When it was started, in kernel ticks: once it is gone, its pid may be somebody else's.
+    pub started: Option<u64>,
+}
+
 impl Root {
-    /// The main process itself, whether it still runs or not.
+    /// Whether this is the pid of a main process.
+    pub fn is_main(&self, pid: i32) -> bool {
+        self.mains.iter().any(|main| main.pid == pid)
+    }
+}
+
+impl Main {
+    /// The process itself, whether it still runs or not.
     pub fn process(&self) -> Option<Process> {
         let parent = own_pid();
         Some(Process {
@@ -66,10 +81,13 @@ fn own_pid() -> i32 {
 
 fn members(root: &Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Vec<Process> {
     // While a session has members its number is not given away, so a stranger with it means there are none.
-    let reused = all.iter().any(|process| process.pid == root.pid && Some(process.started) != root.started);
+    let reused = |main: &&Main| {
+        all.iter().any(|process| process.pid == main.pid && Some(process.started) != main.started)
+    };
+    let leaders: Vec<i32> = root.mains.iter().filter(|main| !reused(main)).map(|main| main.pid).collect();
     closure(all, |process| {
-        let leader = [process.pid, process.group, process.session].contains(&root.pid);
-        (!reused && leader) || marked(process)
+        let led = [process.pid, process.group, process.session].iter().any(|id| leaders.contains(id));
+        led || marked(process)
     })
 }
 
@@ -148,14 +166,18 @@ mod tests {
             process(21, 20, 20),
             Process { zombie: true, ..process(15, 10, 10) },
         ];
-        let root = Root { generation: GenerationId(1), pid: 10, started: Some(0), sockets: Vec::new() };
+        let main = |pid, started| Main { pid, started: Some(started) };
+        let root = Root { generation: GenerationId(1), mains: vec![main(10, 0)], sockets: Vec::new() };
         let found = |marked: &[i32]| {
             let found = members(&root, &all, |process| marked.contains(&process.pid));
             found.iter().map(|process| process.pid).collect::<Vec<_>>()
         };
         assert_eq!(found(&[]), [10, 11, 12]);
         assert_eq!(found(&[13]), [10, 11, 12, 13, 14]);
-        let stranger = Root { started: Some(7), ..root.clone() };
+        let copies = Root { mains: vec![main(10, 0), main(20, 0)], ..root.clone() };
+        let found = members(&copies, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
+        assert_eq!(found, [10, 11, 12, 20, 21], "of each copy");
+        let stranger = Root { mains: vec![main(10, 7)], ..root.clone() };
         assert_eq!(members(&stranger, &all, |_| false), []);
     }
 }

@@ -38,6 +38,9 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// How many of its last lines are told again beside what a hung program was doing.
 const LAST_LINES_SAID: usize = 5;
 
+/// How many copies of a program are looked at: what they do is mostly the same.
+const EXAMINED_MAX: usize = 4;
+
 /// Everything around the supervisor.
 pub struct World {
     config: Config,
@@ -90,6 +93,7 @@ impl World {
                 }
             }
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
+            Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
             Command::Probe { generation, private } => self.probe(generation, private),
             Command::Examine(generation) => self.examine(generation),
             Command::Locate(generation) => self.locate(generation),
@@ -163,9 +167,12 @@ impl World {
     fn examine(&mut self, id: GenerationId) {
         let (last, events) = (self.last_lines(id), self.events.clone());
         let Some(run) = self.runs.get_mut(id) else { return };
-        let Some(pid) = run.root.as_ref().map(|root| root.pid) else { return };
+        let mains: Vec<i32> = run.mains().take(EXAMINED_MAX).collect();
         run.examination = Some(tokio::spawn(async move {
-            let found = evidence::gather(pid).await;
+            let mut found = Vec::new();
+            for main in mains {
+                found.extend(evidence::gather(main).await);
+            }
             let last = last.iter().rev().take(LAST_LINES_SAID).rev().map(|line| format!("wrote: {line}"));
             for line in found.iter().cloned().chain(last) {
                 log::say(format_args!("generation {id}: {line}"));
@@ -244,7 +251,7 @@ impl World {
     pub fn status(&self, now: Millis, machine: &Supervisor) -> serde_json::Value {
         let member = Around { memory: self.memory.usage(), own: self.watching.own() };
         admin::status(now, machine, &self.listeners, member, |id| Outside {
-            pid: self.runs.get(id).and_then(|run| run.root.as_ref()).map(|root| root.pid),
+            pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),
             withheld: self.runs.get(id).map(|run| withheld(&self.config, &run.plan)).unwrap_or_default(),
         })

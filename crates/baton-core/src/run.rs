@@ -25,6 +25,8 @@ pub struct RunSettings {
     /// The program and its arguments; never empty. A program with a `/` in its name is found in the release,
     /// any other in `PATH`.
     pub command: Vec<String>,
+    /// How many copies of the program a generation has, on the same sockets: at least 1.
+    pub workers: u32,
     /// Where it accepts connections. Empty for workers.
     pub listen: Vec<Listen>,
     /// For workers only (no `listen`): whether a generation may run beside another one. If not, the old one is
@@ -74,6 +76,9 @@ pub struct RunSettings {
     pub env: Vec<(String, String)>,
 }
 
+/// More copies than this on one machine are a mistake: each has processes, memory and connections of its own.
+pub const WORKERS_MAX: u32 = 256;
+
 /// Restarts are counted over this time. Long enough that a program which dies every minute is noticed.
 pub const RESTART_WINDOW: Millis = Millis::from_secs(600);
 
@@ -82,6 +87,7 @@ impl RunSettings {
     pub fn for_command(command: Vec<String>) -> Self {
         Self {
             command,
+            workers: 1,
             listen: Vec::new(),
             overlap: true,
             ready: Ready::Probe,

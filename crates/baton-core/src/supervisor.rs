@@ -7,6 +7,7 @@
 //! the one before standing by for the bake. The one exception is a program that crashed and left nothing
 //! behind: it is launched again on the very sockets where its clients are waiting.
 
+mod copies;
 mod elsewhere;
 mod generation;
 mod message;
@@ -156,6 +157,9 @@ impl Supervisor {
             Event::ListensElsewhere(id, hint) => self.on_listens_elsewhere(id, hint),
             Event::Used { generation, used, limit } => self.on_used(now, generation, used, limit, &mut out),
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
+            Event::CopyExited { generation, copy, exit, empty } => {
+                self.on_copy_exited(now, generation, copy, exit, empty, &mut out);
+            }
             Event::Emptied(id) => self.on_emptied(now, id, &mut out),
             Event::Quiet(slot) => self.slots.quiet(slot),
             Event::NoMemoryLeft => self.make_room(now, &mut out),
@@ -384,6 +388,39 @@ impl Supervisor {
         }
     }
 
+    /// One of several copies has ended. While the others serve it is launched again alone; where that does not help,
+    /// they serve until something else does. Within a bake it is the release that has failed.
+    fn on_copy_exited(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        copy: u32,
+        exit: Exit,
+        empty: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
+        let Some(generation) = self.find_mut(id).filter(|generation| generation.lives()) else { return };
+        if !generation.copies.ended(copy) {
+            return self.on_exit(now, id, exit, empty, out);
+        }
+        let cause = Reason::Ended { exit, after: generation.age(now) };
+        match generation.state {
+            State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
+            State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),
+            State::Serving => match generation.copies.next(now, copy, generation.healthy_since) {
+                Next::Restart(wait) => out.push(Command::Say(Fact::CopyRestarting { id, copy, cause, wait })),
+                Next::GiveUp => self.on_serving_unhealthy(now, id, &cause, true, out),
+            },
+            State::Standby => {
+                out.push(Command::Say(Fact::StandbyLost(id, cause)));
+                self.retire(now, id, out);
+            }
+            // It was asked to, or will be when all are done.
+            State::Quiescing | State::Draining | State::Waiting | State::Gone => {}
+        }
+    }
+
     /// The serving generation has ended.
     fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
         if self.falls_back() {
@@ -466,6 +503,9 @@ impl Supervisor {
         if self.find(id).and_then(leaves).is_some_and(|at| at <= now) {
             self.retire(now, id, out);
         }
+        while let Some(copy) = self.due_copy(now, id) {
+            out.push(Command::SpawnCopy { generation: id, copy });
+        }
         let Some(generation) = self.find(id).filter(|generation| generation.lives()) else { return };
         if generation.ending.is_some() {
             self.pass_time_for_ending(now, id, out);
@@ -484,6 +524,11 @@ impl Supervisor {
             }
             out.push(Command::Probe { generation: id, private });
         }
+    }
+
+    fn due_copy(&mut self, now: Millis, id: GenerationId) -> Option<u32> {
+        let generation = self.find_mut(id).filter(|generation| generation.copy_due().is_some())?;
+        generation.copies.take_due(now)
     }
 
     fn on_never_healthy(&mut self, now: Millis, id: GenerationId, cause: &Reason, out: &mut Vec<Command>) {

@@ -67,6 +67,8 @@ pub fn status(answer: &Value) -> String {
         let [id, release, state, pid] =
             ["generation", "release", "state", "pid"].map(|name| word(&one[name]));
         let [memory, cpu, files] = taken_up(&one["uses"]);
+        let others = one["pids"].as_array().map_or(0, |pids| pids.len().saturating_sub(1));
+        let pid = if others > 0 { format!("{pid} +{others}") } else { pid };
         line([id, release, state, healthy.to_owned(), pid, age(&one["age_ms"]), memory, cpu, files]);
     }
     // Mostly the same for all: of the last one.
@@ -136,7 +138,7 @@ mod tests {
             "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false, "restarts": 4,
             "replaced_on_disk": true,
             "generations": [
-                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "age_ms": 200_000,
+                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "pids": [7, 9], "age_ms": 200_000,
                   "uses": { "memory_bytes": 90_000_000, "cpu_percent": 3, "descriptors": 12 } },
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999,
                   "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
@@ -150,7 +152,7 @@ mod tests {
 baton-boot 0.1.0, pid 1, up 3 min, 4 restarts
 its file was replaced: the new one runs from the next start of the container on
 generation  release      state     healthy  pid      age     memory    cpu    files
-1           image        standby   yes      7        3 min   85 MiB    3 %    12
+1           image        standby   yes      7 +1     3 min   85 MiB    3 %    12
 2           image        serving   no       -        9 s     -         -      -
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto

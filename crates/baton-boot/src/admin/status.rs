@@ -16,8 +16,8 @@ use crate::watching::Found;
 /// What only the rim knows of a generation.
 #[derive(Debug, Clone, Default)]
 pub struct Outside {
-    /// The main process.
-    pub pid: Option<i32>,
+    /// The main process of each copy.
+    pub pids: Vec<i32>,
     /// What its processes take up.
     pub found: Option<Found>,
     /// Variables of the bootloader that it did not inherit, by their names.
@@ -86,7 +86,8 @@ fn one(now: Millis, generation: &Generation, outside: &Outside) -> Value {
         "release": generation.plan.release.to_string(),
         "state": state(generation.state),
         "healthy": generation.healthy_since.is_some(),
-        "pid": outside.pid,
+        "pid": outside.pids.first(),
+        "pids": outside.pids,
         "age_ms": generation.age(now).0,
         "uses": outside.found.map(taken_up),
         "withheld": outside.withheld,

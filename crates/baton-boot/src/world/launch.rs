@@ -1,5 +1,6 @@
 //! Starting a generation: everything that a program is given, and the program.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -25,7 +26,10 @@ use crate::place::PlaceError;
 use crate::probe::Surroundings;
 use crate::progress;
 use crate::runs::Run;
-use crate::tree::Root;
+use crate::tree::{Main, Root};
+
+/// The number of a copy, where there are several, from 0.
+const WORKER: &str = "BATON_WORKER";
 
 /// Why a generation could not be launched.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,13 @@ enum LaunchError {
     Spawn(#[from] SpawnError),
 }
 
+impl LaunchError {
+    fn into_exit(self) -> Exit {
+        let not_found = matches!(self, Self::Spawn(SpawnError::NotFound { .. }));
+        Exit::FailedToStart { why: log::chain(&self), not_found }
+    }
+}
+
 /// A launch that was asked for.
 #[derive(Clone, Copy)]
 struct Launch<'a> {
@@ -61,6 +72,7 @@ struct Launch<'a> {
 /// What runs of a generation that was launched.
 struct Launched {
     root: Root,
+    command: Vec<String>,
     notices: JoinHandle<()>,
     beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
@@ -77,19 +89,44 @@ impl World {
         match self.launch(Launch { id, plan, slot, terminal }, &run.lines) {
             Ok(launched) => {
                 self.watching.add(launched.root.clone(), plan.settings.recycle.is_some());
-                run.root = Some(launched.root);
                 run.notices = Some(launched.notices);
                 run.beacon = launched.beacon;
+                run.command = launched.command;
                 run.surroundings = Some(launched.surroundings);
+                run.root = Some(Root { mains: Vec::new(), ..launched.root.clone() });
+                launched.root.mains.iter().for_each(|main| run.add_copy(0, *main));
+                self.runs.insert(id, run);
                 self.tell(Event::Started(id));
+                (1..plan.settings.workers).for_each(|copy| self.spawn_copy(id, copy));
             }
             Err(error) => {
-                let not_found = matches!(error, LaunchError::Spawn(SpawnError::NotFound { .. }));
-                let why = log::chain(&error);
-                self.tell(Event::FailedToStart(id, Exit::FailedToStart { why, not_found }));
+                self.runs.insert(id, run);
+                self.tell(Event::FailedToStart(id, error.into_exit()));
             }
         }
-        self.runs.insert(id, run);
+    }
+
+    /// Starts one of the other copies, or one that has ended, again: just as the first one was.
+    pub(super) fn spawn_copy(&mut self, id: GenerationId, copy: u32) {
+        let Some(run) = self.runs.get(id) else { return };
+        let (plan, slot, lines) = (run.plan.clone(), run.slot, run.lines.clone());
+        let (command, surroundings) = (run.command.clone(), run.surroundings.clone());
+        let Some(mut surroundings) = surroundings else { return };
+        number_copy(&mut surroundings.environment, copy);
+        let launch = Launch { id, plan: &plan, slot, terminal: None };
+        let user = surroundings.attributes.user.as_ref();
+        let ends = self.open_output(id, &plan, user, &lines);
+        match ends.and_then(|ends| self.start(launch, &command, &surroundings, &ends)) {
+            Ok(root) => {
+                if let Some(run) = self.runs.get_mut(id) {
+                    root.mains.iter().for_each(|main| run.add_copy(copy, *main));
+                }
+            }
+            Err(error) => {
+                let exit = error.into_exit();
+                self.tell(Event::CopyExited { generation: id, copy, exit, empty: false });
+            }
+        }
     }
 
     /// `lines`: gets what it writes.
@@ -112,13 +149,16 @@ impl World {
             listeners: &listeners,
             user,
         };
-        let environment = environment(&self.config, plan, given);
+        let mut environment = environment(&self.config, plan, given);
+        if plan.settings.workers > 1 {
+            number_copy(&mut environment, 0);
+        }
         let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
         drop(listeners);
         let surroundings = Surroundings { directory: place.directory, environment, attributes };
         let ends = self.open_output(id, plan, surroundings.attributes.user.as_ref(), lines)?;
         let root = self.start(launch, &command, &surroundings, &ends)?;
-        let notices = tokio::spawn(notify.listen(root.clone(), self.notices.clone()));
+        let notices = tokio::spawn(notify.listen(root.clone(), plan.settings.workers, self.notices.clone()));
         let beacon = plan.settings.progress.as_ref().map(|progress| {
             let folder = place.scratch.as_deref().unwrap_or(&surroundings.directory);
             tokio::spawn(progress::watch(
@@ -128,7 +168,7 @@ impl World {
                 self.events.clone(),
             ))
         });
-        Ok(Launched { root, notices, beacon, surroundings })
+        Ok(Launched { root, command, notices, beacon, surroundings })
     }
 
     /// Opens where it writes to, before it starts: once it runs, nothing may fail.
@@ -176,7 +216,8 @@ impl World {
         };
         let pid = self.interception.start(id, plan, &passed, &what)?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
-        Ok(Root { generation: id, pid, started: process::started(pid), sockets: inodes })
+        let main = Main { pid, started: process::started(pid) };
+        Ok(Root { generation: id, mains: vec![main], sockets: inodes })
     }
 
     /// What a program in this slot is told of its listeners.
@@ -196,6 +237,12 @@ impl World {
         });
         passed.collect()
     }
+}
+
+/// Tells a copy which one it is.
+fn number_copy(environment: &mut Vec<(OsString, OsString)>, copy: u32) {
+    environment.retain(|(name, _)| name != WORKER);
+    environment.push((WORKER.into(), copy.to_string().into()));
 }
 
 fn cannot_open(what: &'static str) -> impl Fn(io::Error) -> LaunchError {

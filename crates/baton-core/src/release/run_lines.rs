@@ -8,7 +8,7 @@ use super::lines::{Lines, Words, quote};
 use super::text::{Fault, ManifestError};
 use super::{health_lines, output_lines, process_lines};
 use crate::run::{Handover, HealthCheck, Inherited, Listen, OnExit, Progress, Proxy, Ready, Recycle};
-use crate::run::{RunSettings, Stdin, environment};
+use crate::run::{RunSettings, Stdin, WORKERS_MAX, environment};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -20,6 +20,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     // Taken apart by name, so that a new setting cannot be forgotten here.
     let RunSettings {
         command,
+        workers,
         listen,
         overlap,
         ready,
@@ -45,6 +46,8 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
     lines.push(("run.command", words.join(" ")));
+    // One is what is meant when nothing is said.
+    lines.extend((*workers > 1).then(|| ("run.workers", workers.to_string())));
     lines.extend(listen.iter().map(|listen| ("run.listen", listen_value(listen))));
     lines.push(("run.overlap", (if *overlap { "yes" } else { "no" }).to_string()));
     lines.push(("run.ready", ready_word(*ready).to_string()));
@@ -73,6 +76,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
 pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> {
     Ok(RunSettings {
         command: read_command(lines)?,
+        workers: read_workers(lines)?,
         listen: read_listen(lines)?,
         overlap: read_word(lines, "run.overlap", &YES_NO)?,
         ready: read_word(lines, "run.ready", &READY)?,
@@ -258,6 +262,17 @@ fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>
     let after = words.value("a number")?;
     words.end()?;
     Ok(Some(Millis(after)))
+}
+
+fn read_workers(lines: &mut Lines<'_>) -> Result<u32, ManifestError> {
+    let Some(mut words) = lines.take("run.workers")? else { return Ok(1) };
+    let workers = words.value("a number")?;
+    words.end()?;
+    if (2..=WORKERS_MAX).contains(&workers) {
+        Ok(workers)
+    } else {
+        Err(words.fault(refused("run.workers", "it is not from 2 to 256")))
+    }
 }
 
 fn read_signal(lines: &mut Lines<'_>) -> Result<Signal, ManifestError> {

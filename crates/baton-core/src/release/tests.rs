@@ -13,7 +13,7 @@ use super::*;
 use crate::run::{
     Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
 };
-use crate::run::{Inherited, Progress, Recycle, SizeLimit, StatusRange, Stdin};
+use crate::run::{Inherited, Progress, Recycle, SizeLimit, StatusRange, Stdin, WORKERS_MAX};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -142,6 +142,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
             RunSettings {
                 command,
+                workers: 1 + max_restarts % WORKERS_MAX,
                 listen,
                 overlap,
                 ready: if ready { Ready::Probe } else { Ready::Notify },

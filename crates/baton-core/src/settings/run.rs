@@ -9,7 +9,7 @@ use super::findings::Wrong;
 use super::table::Table;
 use super::{health, listen, output, process, value};
 use crate::placeholder;
-use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, environment};
+use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, WORKERS_MAX, environment};
 use crate::units::{Bytes, Millis, Share};
 
 /// More restarts than this within the window cannot happen: the waits between them are too long.
@@ -42,6 +42,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     if let Some(listen) = listen::read(table) {
         run.listen = listen;
     }
+    read_workers(table, &mut run);
     read_overlap(table, &mut run);
     read_keep_warm(table, &mut run);
     process::read(table, &mut run.process, &run.listen);
@@ -182,6 +183,18 @@ fn read_quiesce(table: &mut Table<'_, '_>, run: &mut RunSettings) {
             "needs a signal that asks for it",
             "write quiesce_signal = \"USR1\", for example",
         );
+    }
+}
+
+/// Copies share what they are given: a socket or a pipe, but no port and no terminal.
+fn read_workers(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    table.set("workers", &mut run.workers, value::whole(1..=WORKERS_MAX));
+    if run.workers == 1 || !table.has("workers") {
+        return;
+    }
+    if let Some(listen) = run.listen.iter().find(|listen| !listen.handover.passes_socket()) {
+        let is = format!("is more than one, and listener {:?} has handover = \"proxy\"", listen.name);
+        table.wrong("workers", is, "write handover = \"auto\": copies cannot bind the same private port");
     }
 }
 

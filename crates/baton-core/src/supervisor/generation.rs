@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 
+use super::copies::Copies;
 use super::plan::Plan;
 use super::slots::Slot;
 use super::watchdog::Watchdog;
@@ -183,7 +184,9 @@ pub struct Generation {
     pub probe_at: Option<Millis>,
     /// A probe is under way.
     pub asked: bool,
-    /// How its main process ended.
+    /// The copies of its program.
+    pub copies: Copies,
+    /// How its main process ended, or the first of its copies that was not launched again.
     pub exit: Option<Exit>,
     /// Set from the moment it drains.
     pub ending: Option<Ending>,
@@ -191,10 +194,12 @@ pub struct Generation {
 
 impl Generation {
     pub(super) fn new(id: GenerationId, plan: Arc<Plan>, slot: Slot, now: Millis) -> Self {
+        let copies = Copies::new(&plan.settings);
         Self {
             id,
             plan,
             slot,
+            copies,
             launched: now,
             state: State::Waiting,
             health: Health::Starting,
@@ -310,6 +315,11 @@ impl Generation {
         self.warm_until.filter(|_| self.state == State::Standby)
     }
 
+    /// When one of its copies is to be launched again.
+    pub(super) fn copy_due(&self) -> Option<Millis> {
+        self.copies.due().filter(|_| self.state == State::Serving)
+    }
+
     /// Whether any process of it may be there.
     pub(super) fn lives(&self) -> bool {
         match self.state {
@@ -328,8 +338,8 @@ impl Generation {
         let settles = self.settles_at();
         let probe = self.probe_due();
         let end = self.ending_step().map(|(at, _)| at);
-        let others =
-            [self.watchdog_due(), self.progress_due(), self.quiesced_by(), self.warm_by(), self.locate_at()];
+        let signs = [self.watchdog_due(), self.progress_due(), self.locate_at()];
+        let others = [self.quiesced_by(), self.warm_by(), self.copy_due()].into_iter().chain(signs);
         [settles, probe, self.judged_by(), end].into_iter().chain(others).flatten().min()
     }
 

@@ -51,6 +51,17 @@ pub enum Event {
         /// No other process of the generation is left.
         empty: bool,
     },
+    /// One of the copies of a generation that has several has ended, or could not be launched again.
+    CopyExited {
+        /// Whose.
+        generation: GenerationId,
+        /// Which, counted from 0.
+        copy: u32,
+        /// How.
+        exit: Exit,
+        /// No other process of the generation is left.
+        empty: bool,
+    },
     /// No process of the generation is left.
     Emptied(GenerationId),
     /// Nothing has landed on a slot that is being rescued for long enough.
@@ -100,6 +111,13 @@ pub enum Command {
         /// Whose sockets it gets.
         slot: Slot,
     },
+    /// Start one of the copies of a generation again; [`Event::CopyExited`] follows when that fails.
+    SpawnCopy {
+        /// Whose.
+        generation: GenerationId,
+        /// Which.
+        copy: u32,
+    },
     /// Ask a generation how it is; [`Event::Probed`] follows.
     Probe {
         /// Whom.
@@ -109,7 +127,7 @@ pub enum Command {
     },
     /// Find out what a generation's main process does, before it ends; [`Event::Examined`] follows.
     Examine(GenerationId),
-    /// Ask a generation's main process to stop, as soon as it has accepted what was forwarded to it.
+    /// Ask a generation's main process, that of each copy, to stop, as soon as it has accepted what was forwarded to it.
     Stop {
         /// Whom.
         generation: GenerationId,
@@ -150,9 +168,9 @@ pub enum Command {
 /// Which processes of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Its main process.
+    /// Its main process, or that of each of its copies.
     Main,
-    /// All that are left but its main process.
+    /// All that are left but those.
     Rest,
     /// All that are left.
     Tree,

@@ -101,6 +101,17 @@ pub enum Fact {
     },
     /// The serving generation failed with nobody standing by; the same is launched again after this wait.
     Restarting(GenerationId, Reason, Millis),
+    /// One copy of the serving generation has ended, and is launched again after this wait; the others serve.
+    CopyRestarting {
+        /// Whose.
+        id: GenerationId,
+        /// Which.
+        copy: u32,
+        /// How it ended.
+        cause: Reason,
+        /// When it is launched again.
+        wait: Millis,
+    },
     /// A generation ended by its own wish, and is launched again.
     Left(GenerationId, Reason),
     /// A trial failed with nobody standing by: what was proven before it is launched again.
@@ -162,6 +173,12 @@ impl fmt::Display for Fact {
             }
             Self::Restarting(id, cause, wait) => {
                 write!(f, "generation {id} failed ({cause}); launching it again in {wait}")
+            }
+            Self::CopyRestarting { id, copy, cause, wait: Millis::ZERO } => {
+                write!(f, "copy {copy} of generation {id} failed ({cause}); launching it again")
+            }
+            Self::CopyRestarting { id, copy, cause, wait } => {
+                write!(f, "copy {copy} of generation {id} failed ({cause}); launching it again in {wait}")
             }
             Self::Left(id, cause) => {
                 write!(f, "generation {id} ended by its own wish ({cause}); launching it again")

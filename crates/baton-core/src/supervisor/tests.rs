@@ -2,6 +2,7 @@
 
 mod alive;
 mod any_life;
+mod copies;
 mod memory;
 mod warm;
 mod workers;
@@ -19,6 +20,8 @@ use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSetti
 struct Process {
     slot: Slot,
     main_alive: bool,
+    /// How many copies of it run.
+    copies: u32,
     /// It has children that outlive it.
     leaves_children: bool,
     healthy_once: bool,
@@ -158,6 +161,7 @@ impl World {
                 let process = Process {
                     slot,
                     main_alive: true,
+                    copies: settings.workers,
                     leaves_children: false,
                     healthy_once: false,
                     worker: settings.listen.is_empty(),
@@ -165,6 +169,12 @@ impl World {
                 };
                 self.processes.insert(generation, process);
                 return Some(Event::Started(generation));
+            }
+            Command::SpawnCopy { generation, copy } => {
+                let process = self.processes.get_mut(&generation).expect("it has others");
+                process.copies += 1;
+                let all = self.machine.generations().iter().find(|g| g.id == generation).unwrap();
+                assert!(copy < all.plan.settings.workers && process.copies <= all.plan.settings.workers);
             }
             Command::Select { serving, private } => {
                 let owner = self.processes.values().find(|p| p.slot == serving);

@@ -144,6 +144,7 @@ fn every_setting_arrives_where_it_belongs() {
     let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true });
     let run = RunSettings {
         command: strings(&["node", "server.js"]),
+        workers: 1,
         listen: vec![
             listener("http", "0.0.0.0:8080", Handover::Inherit, 128),
             listener("admin", "[::1]:8081", proxy, 4096),

@@ -5,6 +5,7 @@
 mod binary;
 mod boot;
 mod conformance;
+mod copies;
 mod demo;
 #[cfg(feature = "deployments")]
 mod deployments;

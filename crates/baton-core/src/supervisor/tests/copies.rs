@@ -1,0 +1,119 @@
+//! Several copies of a program in one generation.
+
+use super::*;
+
+fn three(number: u8, bake: u64) -> Launch {
+    launch_of(RunSettings { workers: 3, ..settings() }, number, bake)
+}
+
+/// Three copies of release 1 serve, proven.
+fn copies() -> World {
+    let mut world = World::new();
+    world.order(Order::Try(three(1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    assert_eq!(world.committed, [release(1)]);
+    world
+}
+
+impl World {
+    fn copy_ends(&mut self, id: u32, copy: u32, code: u8) {
+        let process = self.processes.get_mut(&GenerationId(id)).unwrap();
+        process.copies -= 1;
+        let empty = process.copies == 0;
+        if empty {
+            self.processes.remove(&GenerationId(id));
+        }
+        let exit = Exit::Code(code);
+        self.step(Event::CopyExited { generation: GenerationId(id), copy, exit, empty });
+    }
+
+    fn running(&self, id: u32) -> u32 {
+        self.processes.get(&GenerationId(id)).map_or(0, |process| process.copies)
+    }
+}
+
+#[test]
+fn one_that_crashes_is_launched_again_alone_at_once_and_later_with_growing_waits() {
+    let mut world = copies();
+    world.copy_ends(1, 1, 3);
+    assert_eq!((world.running(1), world.state(1)), (3, Some(State::Serving)));
+    world.copy_ends(1, 1, 3);
+    assert_eq!(world.running(1), 2, "the second time it waits");
+    world.pass(Millis(100), &[1]);
+    assert_eq!((world.running(1), world.machine.generations().len()), (3, 1));
+}
+
+#[test]
+fn where_launching_it_again_does_not_help_the_others_serve_until_a_new_generation_does() {
+    let mut world = copies();
+    for _ in 0..11 {
+        world.copy_ends(1, 0, 3);
+        world.pass(Millis::from_secs(31), &[1]);
+    }
+    assert_eq!((world.running(1), world.state(1)), (2, Some(State::Serving)));
+    world.pass(Millis::from_secs(3), &[1, 2]);
+    assert_eq!((world.running(2), world.state(1)), (3, Some(State::Draining)));
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+}
+
+#[test]
+fn the_last_one_that_crashes_is_a_crash_of_the_generation() {
+    let mut world = copies();
+    let slot = world.selected.0;
+    world.copy_ends(1, 0, 3);
+    for copy in [0, 1, 2] {
+        world.copy_ends(1, copy, 3);
+    }
+    assert_eq!(world.state(1), None);
+    assert_eq!((world.running(2), world.processes[&GenerationId(2)].slot), (3, slot));
+}
+
+#[test]
+fn p9_one_that_crashes_within_the_bake_is_a_failure_of_the_release() {
+    let mut world = copies();
+    world.order(Order::Try(three(2, 5000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.copy_ends(2, 2, 3);
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+    assert!(matches!(world.standing(), TrialState::Refused { cause: Cause::Exit, .. }));
+    assert_eq!((world.running(2), world.state(2)), (2, Some(State::Draining)), "the others finish");
+    world.copy_ends(2, 0, 0);
+    assert_eq!(world.state(2), Some(State::Draining));
+    world.copy_ends(2, 1, 0);
+    assert_eq!(world.state(2), None);
+}
+
+#[test]
+fn one_that_crashes_before_all_are_healthy_fails_the_try() {
+    let mut world = copies();
+    world.order(Order::Try(three(2, 5000)));
+    world.copy_ends(2, 0, 3);
+    assert!(world.processes.contains_key(&GenerationId(3)), "tried once more");
+    assert_eq!(world.state(2), Some(State::Draining));
+    world.copy_ends(3, 0, 3);
+    assert!(matches!(world.standing(), TrialState::Refused { cause: Cause::Exit, .. }));
+}
+
+#[test]
+fn those_that_end_because_they_were_asked_to_are_not_launched_again() {
+    let mut world = copies();
+    world.order(Order::Stop);
+    for copy in [2, 0] {
+        world.copy_ends(1, copy, 0);
+        assert_eq!(world.exit, None);
+    }
+    world.copy_ends(1, 1, 7);
+    assert_eq!(world.exit, Some(7));
+}
+
+#[test]
+fn one_that_waits_for_its_turn_is_not_launched_when_the_generation_ends_meanwhile() {
+    let mut world = copies();
+    world.copy_ends(1, 1, 3);
+    world.copy_ends(1, 1, 3);
+    world.order(Order::Try(three(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.state(1), Some(State::Draining));
+    world.pass(SECOND, &[2]);
+    assert_eq!(world.running(1), 2);
+}
