@@ -102,6 +102,8 @@ impl State {
 /// How far the end of a generation has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
+    /// When it is asked to stop, if it has not been asked yet.
+    pub ask_at: Option<Millis>,
     /// When it was asked to stop, or lost its main process.
     pub since: Millis,
     /// When everything left is killed.
@@ -115,15 +117,18 @@ pub struct Ending {
 }
 
 impl Ending {
-    pub(super) fn begin(now: Millis, settings: &RunSettings) -> Self {
+    /// `ask_at`: when it is asked to stop, unless its main process has ended already.
+    pub(super) fn begin(now: Millis, ask_at: Option<Millis>, settings: &RunSettings) -> Self {
         let kill_at = now + settings.drain;
-        Self { since: now, kill_at, examined: false, tree_asked: false, killed: false }
+        Self { ask_at, since: now, kill_at, examined: false, tree_asked: false, killed: false }
     }
 }
 
 /// What comes next for a generation that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndingStep {
+    /// The main process is asked to stop.
+    Ask,
     /// What the main process left is asked to stop.
     AskTree,
     /// It does not end: what it does is looked at.
@@ -132,6 +137,9 @@ pub(super) enum EndingStep {
     Kill,
 }
 
+/// How long a connection may be without its first request: it was made at the moment of the switch, and its client is
+/// as far away as clients are. Many programs close at the stop signal what has not asked for anything yet.
+const FIRST_REQUEST: Millis = Millis(250);
 /// How long before it is killed a program that does not end is looked at: longer than that takes.
 const EXAMINE_BEFORE: Millis = Millis(500);
 /// How long before a generation has used up its time it is looked at where it listens: longer than that takes.
@@ -178,6 +186,8 @@ pub struct Generation {
     pub extended: Option<Millis>,
     /// When it is asked to stop though it is not idle; set while it is quiescing.
     pub quiesce_until: Option<Millis>,
+    /// When it got new connections for the last time, if it does not any more.
+    pub left_at: Option<Millis>,
     /// Until when it is kept to be gone back to, though its successor is proven.
     pub warm_until: Option<Millis>,
     /// When it is to be probed next, if it is.
@@ -216,6 +226,7 @@ impl Generation {
             leaving: false,
             extended: None,
             quiesce_until: None,
+            left_at: None,
             warm_until: None,
             probe_at: None,
             asked: false,
@@ -235,6 +246,22 @@ impl Generation {
             let most = ending.since + settings.drain + super::EXTENSION_MAX;
             ending.kill_at = ending.kill_at.max(until.min(most));
         }
+    }
+
+    /// When it may be asked to stop, once somebody wants that.
+    pub(super) fn may_be_asked_at(&self, now: Millis) -> Millis {
+        let left_at = match self.state {
+            State::Serving => Some(now),
+            State::Standby => self.left_at,
+            State::Waiting
+            | State::Starting
+            | State::Probing
+            | State::Quiescing
+            | State::Draining
+            | State::Gone => None,
+        };
+        let works = self.healthy_since.is_some() && !self.plan.settings.listen.is_empty();
+        left_at.filter(|_| works).map_or(now, |left_at| now.max(left_at + FIRST_REQUEST))
     }
 
     /// How long it has been running.
@@ -268,6 +295,7 @@ impl Generation {
         let before = EXAMINE_BEFORE.min(Millis(ending.kill_at.since(ending.since).0 / 2));
         let examine = (ending.kill_at - before, EndingStep::Examine);
         let steps = [
+            ending.ask_at.map(|at| (at, EndingStep::Ask)),
             (!ending.tree_asked).then_some((ending.since + tree_after, EndingStep::AskTree)),
             // What has no main process left has nothing to look at.
             (!ending.examined && !ending.killed && self.exit.is_none()).then_some(examine),

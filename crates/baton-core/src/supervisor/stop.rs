@@ -145,18 +145,34 @@ impl Supervisor {
 
     /// Asks a generation to stop. Asked again, or gone already, it does nothing.
     pub(super) fn retire(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        // Where nobody else serves, or the container ends, clients find nobody in any case.
+        let succeeded = self.serving.is_some_and(|serving| serving != id) && self.stop.is_none();
         let Some(generation) = self.find(id) else { return };
-        let (state, slot, signal) = (generation.state, generation.slot, generation.plan.settings.stop_signal);
+        let (state, slot) = (generation.state, generation.slot);
         if state == State::Waiting {
             self.change(id, Change::Retired, out);
             return self.leave_slot(slot, out);
         }
-        // One that ended by itself only has its sockets left to look after.
         if state != State::Gone && generation.ending.is_none() {
+            let ask_at = if succeeded { generation.may_be_asked_at(now) } else { now };
             self.change(id, Change::Retired, out);
             if let Some(generation) = self.find_mut(id) {
-                generation.ending = Some(Ending::begin(now, &generation.plan.settings));
+                generation.ending = Some(Ending::begin(now, Some(ask_at), &generation.plan.settings));
             }
+        }
+        let waits = self.find(id).and_then(|g| g.ending?.ask_at).is_some_and(|at| at > now);
+        if !waits {
+            self.ask(id, out);
+        }
+    }
+
+    /// Asks its main process to stop, unless it was or has ended by itself: then it only has its sockets left to look
+    /// after.
+    pub(super) fn ask(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let (slot, signal) = (generation.slot, generation.plan.settings.stop_signal);
+        let asked = generation.ending.as_mut().and_then(|ending| ending.ask_at.take());
+        if asked.is_some() && generation.exit.is_none() {
             out.push(Command::Stop { generation: id, signal });
         }
         if slot != self.serving_slot && self.stop.is_none() {
@@ -171,6 +187,7 @@ impl Supervisor {
         };
         while let Some(step) = due(self) {
             match step {
+                EndingStep::Ask => self.ask(id, out),
                 EndingStep::AskTree => self.ask_rest(id, out),
                 EndingStep::Examine => self.examine(id, out),
                 EndingStep::Kill => self.kill(id, out),

@@ -43,6 +43,7 @@ struct World {
     committed: Vec<Running>,
     examined: Vec<GenerationId>,
     quiesced: Vec<GenerationId>,
+    asked: Vec<GenerationId>,
     exit: Option<u8>,
     stopping: bool,
     /// Every spawn fails.
@@ -115,6 +116,7 @@ impl World {
             committed: Vec::new(),
             examined: Vec::new(),
             quiesced: Vec::new(),
+            asked: Vec::new(),
             exit: None,
             stopping: false,
             cannot_spawn: false,
@@ -195,6 +197,7 @@ impl World {
                 return self.end(generation, Exit::Signal(Signal::KILL), true);
             }
             Command::Stop { generation, .. } => {
+                self.asked.push(generation);
                 let serves = self.processes.get(&generation).is_some_and(|p| p.slot == self.selected.0);
                 let gave_up = self
                     .said
@@ -377,6 +380,48 @@ fn p9_a_crash_or_lost_health_within_the_bake_hands_back_at_once() {
         assert_eq!(world.committed, [release(1)]);
         assert_eq!(world.machine.generations().iter().filter(|g| g.state == State::Serving).count(), 1);
     }
+}
+
+#[test]
+fn p1_what_served_until_now_is_asked_to_stop_when_its_last_clients_have_said_what_they_want() {
+    const A_LITTLE_LATER: Millis = Millis(250);
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 10_000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.order(Order::HandBack);
+    assert_eq!((world.state(2), world.asked.len()), (Some(State::Draining), 0));
+    world.pass(A_LITTLE_LATER, &[1]);
+    assert_eq!(world.asked, [GenerationId(2)]);
+    // Without a bake nobody stands by before it is asked.
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!((world.state(1), world.asked.len()), (Some(State::Draining), 0));
+    world.pass(A_LITTLE_LATER, &[2]);
+    assert_eq!(world.asked, [GenerationId(1)]);
+    // One that stood by for long enough is asked at once, and so is one that is ill.
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 5000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.pass(Millis(5000), &[2]);
+    assert_eq!(world.asked, [GenerationId(1)]);
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 60_000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.pass(Millis(5000), &[1]);
+    assert_eq!((world.machine.status().serving, world.asked), (Some(release(1)), [GenerationId(2)].to_vec()));
+}
+
+#[test]
+fn p4_what_ends_before_it_is_asked_to_leaves_its_queue_to_be_rescued() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    let slot = world.processes[&GenerationId(1)].slot;
+    assert!(!world.rescues.contains(&slot));
+    world.crash(1, 0);
+    assert!(world.rescues.contains(&slot) && world.asked.is_empty());
+    assert_eq!(world.state(1), None);
 }
 
 #[test]

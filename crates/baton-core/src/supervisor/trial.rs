@@ -175,6 +175,9 @@ impl Supervisor {
             Some(old) if stands_by(old, bake) => {
                 let old = old.id;
                 self.change(old, Change::Displaced, out);
+                if let Some(generation) = self.find_mut(old) {
+                    generation.left_at = Some(now);
+                }
             }
             Some(old) => {
                 let old = old.id;
