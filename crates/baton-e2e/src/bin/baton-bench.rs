@@ -53,11 +53,11 @@ fn fleet() -> anyhow::Result<()> {
     let folder = temporary()?;
     let example = copy_example(folder.path())?;
 
-    println!("## Handover inside one member\n");
+    println!("### Handover inside one member\n");
     let figures = handover::measure(&boot, &example, &["python3", "server.py"])?;
     println!("{}", figures.table());
 
-    println!("## Deploy to 8 members\n");
+    println!("### Deploy to 8 members\n");
     let deploys = deploy::measure(&baton, &boot, &example, folder.path())?;
     println!("{}", deploy::table(&deploys, figures.alone_ms()));
     Ok(())
@@ -73,12 +73,12 @@ fn boot(named: &[&str]) -> anyhow::Result<()> {
     for (_, part) in PARTS.iter().filter(|(name, _)| named.is_empty() || named.contains(name)) {
         part(&mut measured)?;
     }
-    println!("## Goals\n\n{}", goal::table(&measured.goals));
+    println!("### Goals\n\n{}", goal::table(&measured.goals));
     Ok(())
 }
 
 fn supervision_part(measured: &mut Measured) -> anyhow::Result<()> {
-    println!("## A program run by something\n");
+    println!("### A program run by something\n");
     let places = Places { boot: program("baton-boot")?, pm2: pm2()? };
     let folder = temporary()?;
     let figures = supervision::measure(&places, &this()?, folder.path())?;
@@ -88,7 +88,7 @@ fn supervision_part(measured: &mut Measured) -> anyhow::Result<()> {
 }
 
 fn switching_part(measured: &mut Measured) -> anyhow::Result<()> {
-    println!("## Handover and hand-back\n");
+    println!("### Handover and hand-back\n");
     let folder = temporary()?;
     let figures = switching::measure(&program("baton-boot")?, &program("baton-web")?, folder.path())?;
     println!("{}", figures.table());
@@ -97,7 +97,7 @@ fn switching_part(measured: &mut Measured) -> anyhow::Result<()> {
 }
 
 fn loaded_part(measured: &mut Measured) -> anyhow::Result<()> {
-    println!("## Under load\n");
+    println!("### Under load\n");
     let places = loaded::Places { boot: program("baton-boot")?, web: program("baton-web")?, bench: this()? };
     let folder = temporary()?;
     let figures = loaded::measure(&places, folder.path())?;
@@ -107,7 +107,7 @@ fn loaded_part(measured: &mut Measured) -> anyhow::Result<()> {
 }
 
 fn output_part(measured: &mut Measured) -> anyhow::Result<()> {
-    println!("## Output\n");
+    println!("### Output\n");
     let folder = temporary()?;
     let figures = output::measure(&program("baton-boot")?, &this()?, folder.path())?;
     println!("{}", figures.table());
@@ -117,7 +117,7 @@ fn output_part(measured: &mut Measured) -> anyhow::Result<()> {
 }
 
 fn resident_part(measured: &mut Measured) -> anyhow::Result<()> {
-    println!("## Memory, descriptors and size\n");
+    println!("### Memory, descriptors and size\n");
     let (baton, boot, web) = (program("baton")?, program("baton-boot")?, program("baton-web")?);
     let folder = temporary()?;
     let example = copy_example(folder.path())?;
