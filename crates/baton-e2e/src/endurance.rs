@@ -63,31 +63,43 @@ pub struct Round {
 impl Round {
     /// What is wrong: requests that were lost, and growth.
     pub fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let Report { sent, answered, lost, not_sent, died_with_program, .. } = &self.report;
-        if !self.report.is_clean() || answered != sent {
-            faults.push(format!(
-                "of {sent} requests {answered} were answered: {lost} lost, {died_with_program} died, {not_sent} not sent"
-            ));
+        [self.losses(), self.leaks(), self.growth()].concat()
+    }
+
+    /// Requests that were lost.
+    pub fn losses(&self) -> Vec<String> {
+        let Report { sent, answered, lost, not_sent, died_with_program: died, .. } = &self.report;
+        if self.report.is_clean() && answered == sent {
+            return Vec::new();
         }
+        vec![format!(
+            "of {sent} requests {answered} were answered: {lost} lost, {died} died, {not_sent} not sent"
+        )]
+    }
+
+    /// Descriptors that are left.
+    pub fn leaks(&self) -> Vec<String> {
+        let more = DESCRIPTORS_A_CLIENT * self.clients;
+        self.later_looks(|early, look| {
+            let (then, now) = (early.footprint.descriptors, look.footprint.descriptors);
+            (now > then + more).then(|| format!("{now} descriptors, {then} after {} reloads", early.after))
+        })
+    }
+
+    /// Memory that is not given back.
+    pub fn growth(&self) -> Vec<String> {
+        self.later_looks(|early, look| {
+            let (then, now) = (early.footprint.anonymous_kib, look.footprint.anonymous_kib);
+            (now > then + GROWTH_KIB_MAX).then(|| format!("{now} KiB, {then} after {} reloads", early.after))
+        })
+    }
+
+    /// What is wrong at later looks, beside the first one after some reload.
+    fn later_looks(&self, wrong: impl Fn(&Look, &Look) -> Option<String>) -> Vec<String> {
         let mut looks = self.looks.iter().filter(|look| look.after > 0);
-        let Some(early) = looks.next() else { return faults };
-        let descriptors_max = early.footprint.descriptors + DESCRIPTORS_A_CLIENT * self.clients;
-        for look in looks {
-            let (then, now) = (early.footprint, look.footprint);
-            if now.descriptors > descriptors_max {
-                let (then, now) = (then.descriptors, now.descriptors);
-                faults.push(format!(
-                    "{now} descriptors after {} reloads, {then} after {}",
-                    look.after, early.after
-                ));
-            }
-            if now.anonymous_kib > then.anonymous_kib + GROWTH_KIB_MAX {
-                let (then, now) = (then.anonymous_kib, now.anonymous_kib);
-                faults.push(format!("{now} KiB after {} reloads, {then} after {}", look.after, early.after));
-            }
-        }
-        faults
+        let Some(early) = looks.next() else { return Vec::new() };
+        let told = |look: &Look| Some(format!("after {} reloads {}", look.after, wrong(early, look)?));
+        looks.filter_map(told).collect()
     }
 }
 

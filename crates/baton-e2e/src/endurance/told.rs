@@ -54,14 +54,14 @@ fn words(loss: Loss) -> &'static str {
     }
 }
 
-/// Who asked for what.
+/// Who asked for what: requests that were answered, and in brackets connections and idle closes.
 pub fn requests(rounds: &[Round]) -> String {
     let habits = [
         (Habit::New, "new connections"),
         (Habit::Keep, "kept"),
         (Habit::Http2, "HTTP/2"),
         (Habit::Grpc, "gRPC"),
-        (Habit::WebSocket, "WebSocket (opened)"),
+        (Habit::WebSocket, "WebSocket"),
     ];
     let kinds = [(Kind::Upload, "uploads"), (Kind::Slow, "slow"), (Kind::Stream, "in parts")];
     let names = habits.iter().map(|(_, name)| *name).chain(kinds.iter().map(|(_, name)| *name));
@@ -73,10 +73,7 @@ pub fn requests(rounds: &[Round]) -> String {
         let by_habit = habits.iter().map(|(habit, _)| {
             let requests = of(*habit);
             let answered: u64 = requests.answered.values().sum();
-            match habit {
-                Habit::WebSocket => format!("{answered} ({})", requests.connections),
-                Habit::New | Habit::Keep | Habit::Http2 | Habit::Grpc => answered.to_string(),
-            }
+            format!("{answered} ({}, {})", requests.connections, requests.idle_closes)
         });
         let by_kind = kinds.iter().map(|(kind, _)| {
             let all = round.report.habits.values().filter_map(|requests| requests.answered.get(kind));

@@ -21,7 +21,10 @@ fn twenty_reloads(way: &'static str) {
         pm2: nowhere(),
     };
     let round = boot::round(&places, way, RELOADS, &LOOKS).unwrap();
-    assert!(round.faults().is_empty(), "{:#?}\n{:#?}\n{:?}", round.faults(), round.report, round.looks);
+    // An allocator has not settled after so few: memory is for `make endurance` to look at.
+    for faults in [round.losses(), round.leaks()] {
+        assert!(faults.is_empty(), "{faults:#?}\n{:#?}\n{:?}", round.report, round.looks);
+    }
     for habit in Habit::ALL {
         let answered: u64 = round.report.habits[&habit].answered.values().sum();
         assert!(answered > RELOADS, "{habit:?}: {:#?}", round.report);
