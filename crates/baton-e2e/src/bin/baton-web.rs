@@ -17,6 +17,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::any;
+use axum::serve::ListenerExt;
 use baton_e2e::bench::moments;
 use baton_e2e::load::echo;
 use prost::Message as _;
@@ -66,7 +67,9 @@ async fn main() -> anyhow::Result<()> {
             stop.send_replace(true);
         }
     };
-    axum::serve(listener().await?, app).with_graceful_shutdown(begin).await?;
+    // Else the end of a WebSocket would wait, behind an answer, until the client's next message confirms that one.
+    let listener = listener().await?.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, app).with_graceful_shutdown(begin).await?;
     // The server knows nothing any more of connections that became WebSockets; each has a receiver.
     stop.closed().await;
     Ok(())

@@ -65,7 +65,8 @@ pub fn requests(rounds: &[Round]) -> String {
     ];
     let kinds = [(Kind::Upload, "uploads"), (Kind::Slow, "slow"), (Kind::Stream, "in parts")];
     let names = habits.iter().map(|(_, name)| *name).chain(kinds.iter().map(|(_, name)| *name));
-    let mut text = format!("| answered | {} |\n", names.collect::<Vec<_>>().join(" | "));
+    let mut text =
+        format!("| answered (connections, idle closes) | {} |\n", names.collect::<Vec<_>>().join(" | "));
     text.push_str(&"| --- ".repeat(habits.len() + kinds.len() + 1));
     text.push_str("|\n");
     for round in rounds {
