@@ -34,6 +34,7 @@ use std::error::Error;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baton_core::ids::ServiceName;
 use baton_core::supervisor::Supervisor;
@@ -58,6 +59,10 @@ const EXIT_USAGE: u8 = 2;
 /// How much of what programs say of themselves may wait for the loop. Anybody can say anything at any rate; the
 /// rest waits where it came from.
 const NOTICES_MAX: usize = 16;
+
+/// How long a thread waits for more work that may block. Shorter than it is from one look at a progress file to the
+/// next, or every thread that was ever needed would stay.
+const THREADS_IDLE: Duration = Duration::from_millis(100);
 
 fn main() -> std::process::ExitCode {
     // Before anything else: threads inherit the mask, and no signal may come before there is somebody to read it.
@@ -92,7 +97,8 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     if let Err(error) = close_to_others() {
         log::say(format_args!("programs can look into this process: {error}"));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(THREADS_IDLE).build()?;
     let code = runtime.block_on(async {
         let (driver, followers) = build(signals, config, image, outlet)?;
         let code = driver.run().await;

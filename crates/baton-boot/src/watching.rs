@@ -10,9 +10,10 @@ use baton_core::units::Bytes;
 use baton_sys::process;
 use baton_sys::process::usage::{Usage, usage};
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
+use crate::log;
 use crate::memory::Memory;
+use crate::outlive::outlive;
 use crate::tree::{self, Root};
 
 /// How often it is looked at.
@@ -20,6 +21,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How much longer than a look the time from one to the next is at the least: a machine with thousands of processes
 /// is looked at less often, and never for more than half a hundredth of a processor's time.
 const COST_MAX: u32 = 200;
+
+/// As for the thread that reads signals: its buffers are elsewhere.
+const STACK_BYTES: usize = 128 * 1024;
 
 /// What was found of each generation at the last look. All clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -62,15 +66,22 @@ impl Watching {
     pub fn start(memory: Memory, events: mpsc::UnboundedSender<Event>) -> Self {
         let watching = Self::default();
         let looking = watching.clone();
-        tokio::spawn(async move {
-            loop {
-                let (this, begun) = (looking.clone(), Instant::now());
-                // Off the loop: /proc of a process in trouble can take its time.
-                let _ = spawn_blocking(move || this.look()).await;
-                looking.lock().tell(Bytes(memory.most()), &events);
-                tokio::time::sleep(EVERY.max(begun.elapsed() * COST_MAX)).await;
-            }
-        });
+        // A thread of its own, with the little that it needs: /proc of a process in trouble can take its time, and
+        // work that comes each second would keep every thread of a pool alive that was ever needed.
+        let look = move || {
+            outlive(|| {
+                loop {
+                    let begun = Instant::now();
+                    looking.look();
+                    looking.lock().tell(Bytes(memory.most()), &events);
+                    std::thread::park_timeout(EVERY.max(begun.elapsed() * COST_MAX));
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("watching".to_owned()).stack_size(STACK_BYTES);
+        if let Err(error) = thread.spawn(look) {
+            log::say(format_args!("what programs use cannot be watched: {error}"));
+        }
         watching
     }
 

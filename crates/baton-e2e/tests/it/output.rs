@@ -263,7 +263,7 @@ fn whoever_follows_gets_what_was_and_what_is_written_until_the_end() {
     let (boot, mut output) = start(&folder, script, PATIENT);
     boot.wait_for("ready", 1);
     let mut follower = std::process::Command::new(crate::boot::binary("baton-boot"))
-        .args(["logs", "-f", "-n", "3", &boot.pid().to_string()])
+        .args(["logs", "-f", "-n", "4", &boot.pid().to_string()])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
@@ -272,10 +272,10 @@ fn whoever_follows_gets_what_was_and_what_is_written_until_the_end() {
         let line = lines.next()?.unwrap();
         Some(line.split_once(' ').unwrap().1.to_owned())
     };
-    let mut before: Vec<String> = (0..3).map(|_| line().unwrap()).collect();
+    let mut before: Vec<String> = (0..4).map(|_| line().unwrap()).collect();
     // What was written to both streams may change places.
     before.sort();
-    assert_eq!(before, ["1 stderr ready", "1 stdout three", "1 stdout two"]);
+    assert_eq!(before, ["1 stderr ready", "1 stdout one", "1 stdout three", "1 stdout two"]);
     folder.write("go", "");
     assert_eq!(line().unwrap(), "1 stdout four");
     wait_for("the open line", || {
