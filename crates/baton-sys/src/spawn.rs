@@ -320,6 +320,14 @@ impl Image {
             } else if libc::setsid() < 0 {
                 return failed(0);
             }
+            // Before descriptors move: its own may have the number of a target.
+            if let Some(Err((step, errno))) = self.watch.as_ref().map(Watch::install) {
+                return (WATCH_STEPS + step, errno.raw_os_error());
+            }
+            if !self.place_descriptors() {
+                return failed(2);
+            }
+            // After descriptors were placed: fewer may be allowed than we have.
             if let Err(step) = self.attributes.apply() {
                 return failed(ATTRIBUTE_STEPS + step);
             }
@@ -328,13 +336,6 @@ impl Image {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return failed(1);
-            }
-            // Before descriptors move: its own may have the number of a target.
-            if let Some(Err((step, errno))) = self.watch.as_ref().map(Watch::install) {
-                return (WATCH_STEPS + step, errno.raw_os_error());
-            }
-            if !self.place_descriptors() {
-                return failed(2);
             }
             if !reset_signals() {
                 return failed(3);

@@ -80,6 +80,13 @@ fn a_program_gets_the_attributes_it_was_given() {
 }
 
 #[test]
+fn a_program_may_be_allowed_fewer_files_than_we_have_open() {
+    let _many: Vec<_> = (0..60).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    let attributes = Attributes { limits: vec![(Limit::Files, 8)], ..Attributes::default() };
+    assert_eq!(output_with("ulimit -n", 2, &[], &attributes), "8\n");
+}
+
+#[test]
 fn a_program_that_is_watched_is_told_its_own_pid() {
     let script = "[ \"$WATCHDOG_PID\" = $$ ] && [ \"$LISTEN_PID\" = $$ ] && echo both";
     assert_eq!(output_with(script, 1, &[("WATCHDOG_USEC", "1000000")], &Attributes::default()), "both\n");
