@@ -57,20 +57,19 @@ async fn answer(
     outlet: Outlet,
     ended: watch::Receiver<()>,
 ) -> io::Result<()> {
-    let answer = if may_ask(&client)? {
-        match request(&mut client).await {
-            Some(Request::Logs { lines, follow: true }) => {
-                return follow(&mut client, &outlet, lines, ended).await;
-            }
-            Some(request) => {
-                // Only those that follow are waited for at the end.
-                drop(ended);
-                answer_to(request, &asked).await
-            }
-            None => refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline"),
+    let may_ask = may_ask(&client)?;
+    // Read in any case: who is still writing when we close hears nothing of the answer.
+    let answer = match request(&mut client).await {
+        _ if !may_ask => refused("only root and the user that baton-boot runs as may ask; use sudo"),
+        Some(Request::Logs { lines, follow: true }) => {
+            return follow(&mut client, &outlet, lines, ended).await;
         }
-    } else {
-        refused("only root and the user that baton-boot runs as may ask; use sudo")
+        Some(request) => {
+            // Only those that follow are waited for at the end.
+            drop(ended);
+            answer_to(request, &asked).await
+        }
+        None => refused("not understood: send \"status\", \"reload\" or \"logs NUMBER\" and a newline"),
     };
     let text = format!("{answer}\n");
     tokio::time::timeout(PATIENCE, client.write_all(text.as_bytes())).await?
