@@ -41,6 +41,7 @@ use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
 use baton_sys::process::{become_subreaper, close_to_others, host_name};
 use baton_sys::signals::Signals;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use crate::admin::Followers;
@@ -59,10 +60,10 @@ const EXIT_USAGE: u8 = 2;
 /// How much of what programs say of themselves may wait for the loop. Anybody can say anything at any rate; the
 /// rest waits where it came from.
 const NOTICES_MAX: usize = 16;
-
-/// How long a thread waits for more work that may block. Shorter than it is from one look at a progress file to the
-/// next, or every thread that was ever needed would stay.
-const THREADS_IDLE: Duration = Duration::from_millis(100);
+/// How many threads may wait for disks and for `/proc` at a time; whatever more there is to do waits for one of them.
+const BLOCKING_THREADS_MAX: usize = 8;
+/// Longer than a member lives: a thread that was made once is never given back.
+const THREAD_LIFE: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn main() -> std::process::ExitCode {
     // Before anything else: threads inherit the mask, and no signal may come before there is somebody to read it.
@@ -97,8 +98,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     if let Err(error) = close_to_others() {
         log::say(format_args!("programs can look into this process: {error}"));
     }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().thread_keep_alive(THREADS_IDLE).build()?;
+    let runtime = runtime()?;
     let code = runtime.block_on(async {
         let (driver, followers) = build(signals, config, image, outlet)?;
         let code = driver.run().await;
@@ -112,6 +112,19 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     // Threads that fetch may still wait for a disk or a server.
     runtime.shutdown_background();
     code
+}
+
+/// One thread for the loop, and others for what may take long.
+fn runtime() -> std::io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_keep_alive(THREAD_LIFE)
+        .build()?;
+    // While there is one, what is to be done waits for it when no other can be made; without any it would be a panic.
+    // A program may have used up all that there may be.
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
 }
 
 fn build(
