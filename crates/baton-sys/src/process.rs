@@ -223,6 +223,20 @@ mod tests {
     }
 
     #[test]
+    fn f21_a_signal_for_an_earlier_owner_of_a_pid_reaches_nobody() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let seen = all().unwrap().into_iter().find(|process| process.pid == pid).unwrap();
+        signal(Process { started: seen.started - 1, ..seen }, Signal::KILL).unwrap();
+        signal(seen, Signal::TERM).unwrap();
+        // Had the first one arrived, it would have been the end.
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.number()));
+        // Nobody has the pid now, and that is no error.
+        signal(seen, Signal::KILL).unwrap();
+    }
+
+    #[test]
     fn this_process_is_among_all() {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(all().unwrap().iter().any(|process| process.pid == me));

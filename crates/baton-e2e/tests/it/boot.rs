@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 pub use baton_e2e::ports::free_address;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_or_tell};
 
 /// A binary of this workspace: they all lie beside each other.
 pub fn binary(name: &str) -> PathBuf {
@@ -102,6 +102,17 @@ impl Boot {
         Self { child: command.spawn().unwrap(), log }
     }
 
+    /// Starts one by a command that becomes it, or has it as its child.
+    pub fn start_under(before: &[&str], folder: &Folder, arguments: &[&str]) -> Self {
+        let (log, boot) = (folder.path().join("log"), binary("baton-boot"));
+        let [program, rest @ ..] = before else { panic!("there is no command to start it by") };
+        let arguments = [rest, &[boot.to_str().unwrap()], arguments].concat();
+        let mut command = command_of(Path::new(program), folder, &arguments);
+        let output = File::create(folder.path().join("output")).unwrap();
+        command.stdout(output).stderr(File::create(&log).unwrap());
+        Self { child: command.spawn().unwrap(), log }
+    }
+
     /// Starts one whose standard output and error go to the same place.
     pub fn start_both_into(output: OwnedFd, folder: &Folder) -> Self {
         let mut command = command(folder, &[]);
@@ -119,9 +130,10 @@ impl Boot {
 
     /// Waits until this many lines of the log contain a text.
     pub fn wait_for(&self, text: &str, times: usize) {
-        wait_for(&format!("{times} × {text:?} in\n{}", self.log()), || {
-            (self.log().lines().filter(|line| line.contains(text)).count() >= times).then_some(())
-        });
+        wait_or_tell(
+            || format!("{times} × {text:?} in\n{}", self.log()),
+            || (self.log().lines().filter(|line| line.contains(text)).count() >= times).then_some(()),
+        );
     }
 
     /// How it says that it stands.

@@ -270,56 +270,6 @@ fn a_program_gets_the_user_and_the_limits_that_the_settings_say() {
     assert_eq!(folder.read("output"), format!("{uid}\n0077\n3\n99\n200\nkept\n"));
 }
 
-/// A memory account with a limit, as a container has one. It needs root, and a kernel that keeps accounts.
-struct Account(std::path::PathBuf);
-
-impl Account {
-    fn limited(bytes: u64) -> Option<Self> {
-        let place =
-            |root: &str| std::path::Path::new(root).join(format!("baton-test-{}", std::process::id()));
-        let (v1, v2) = (place("/sys/fs/cgroup/memory"), place("/sys/fs/cgroup"));
-        let (folder, limit) = match std::fs::create_dir(&v1) {
-            Ok(()) => (v1, "memory.limit_in_bytes"),
-            Err(_) => std::fs::create_dir(&v2).ok().map(|()| (v2, "memory.max"))?,
-        };
-        let account = Self(folder);
-        std::fs::write(account.0.join(limit), bytes.to_string()).ok().map(|()| account)
-    }
-}
-
-impl Drop for Account {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
-#[test]
-fn a_program_that_the_kernel_killed_for_memory_is_told_apart() {
-    let Some(account) = Account::limited(64 << 20) else {
-        // Somebody who is not root, or root in a container that may not: there is no account to run out of.
-        eprintln!("not run: no memory account can be made here");
-        return;
-    };
-    let folder = Folder::empty();
-    let procs = account.0.join("cgroup.procs");
-    let boot = crate::boot::binary("baton-boot");
-    let eats = "import time; eaten = [bytearray(8 << 20) for _ in range(40) if time.sleep(0.05) is None]";
-    let joined = std::process::Command::new("sh")
-        .args(["-c", "echo $$ > \"$0\" && exec \"$@\"", procs.to_str().unwrap()])
-        .args([boot.to_str().unwrap(), "--", "python3", "-c", eats])
-        .env("BATON_STATE_DIR", folder.path().join("state"))
-        .output()
-        .unwrap();
-    let log = String::from_utf8(joined.stderr).unwrap();
-    assert_eq!(joined.status.code(), Some(137), "{log}");
-    assert!(
-        log.contains("memory ran out, limit 64 MiB: the kernel killed a process; used in the last"),
-        "{log}"
-    );
-    assert!(log.contains("killed by the kernel for memory after "), "{log}");
-    assert!(log.contains(" of 64 MiB"), "{log}");
-}
-
 #[test]
 fn p3_the_main_process_is_asked_to_stop_once() {
     let folder = Folder::empty();

@@ -4,6 +4,7 @@
 
 mod binary;
 mod boot;
+mod cgroup;
 mod conformance;
 mod copies;
 mod demo;
@@ -12,6 +13,7 @@ mod deployments;
 mod deploys;
 mod endurance;
 mod examples;
+mod faults;
 mod fleet;
 mod generator;
 mod given;

@@ -1,0 +1,154 @@
+//! Programs that cannot be started, and what is in their way.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+
+use rustix::process::Signal;
+
+use super::{generation, process, serving};
+use crate::boot::{Boot, Folder, free_address};
+use crate::cgroup::Group;
+use crate::program::Client;
+use crate::wait::wait_for;
+
+/// The beginning of a program for another machine (`man 5 elf`): 64 bits, AArch64.
+const FOREIGN: [u8; 64] = {
+    let mut header = [0; 64];
+    let magic = [0x7f, b'E', b'L', b'F', 2, 1, 1];
+    let mut at = 0;
+    while at < magic.len() {
+        header[at] = magic[at];
+        at += 1;
+    }
+    // Type: executable; machine.
+    (header[16], header[18]) = (2, 183);
+    header
+};
+
+#[test]
+fn f14_whatever_keeps_a_program_from_starting_is_named_and_the_old_one_stays() {
+    let (folder, boot, address) = serving("50ms");
+    let put = |name: &str, content: &[u8], mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    put("not-executable", b"#!/bin/sh\n", 0o644);
+    put("no-program", b"only text\n", 0o755);
+    put("foreign", &FOREIGN, 0o755);
+    put("no-interpreter", b"#!/no/such/interpreter\n", 0o755);
+    let settings = folder.read("baton.toml");
+    let too_much = format!("{settings}\n[env]\nTOO_MUCH = \"{}\"\n", "x".repeat(200_000));
+    let instead =
+        |program: &str| settings.replace("[\"python3\", \"server.py\"]", &format!("[\"{program}\"]"));
+    let cases = [
+        (instead("no-such-program"), "there is no program \"no-such-program\" in PATH"),
+        (instead("./missing"), "there is no program \"./missing\" in "),
+        (instead("./not-executable"), "Permission denied (os error 13)"),
+        (instead("./no-program"), "Exec format error (os error 8)"),
+        (instead("./foreign"), "Exec format error (os error 8)"),
+        (instead("./no-interpreter"), "No such file or directory (os error 2)"),
+        (too_much, "Argument list too long (os error 7)"),
+    ];
+    for (refusals, (settings, why)) in (1..).zip(cases) {
+        folder.write("baton.toml", &settings);
+        boot.signal(Signal::HUP);
+        boot.wait_for(" refused: could not start: ", refusals);
+        let log = boot.log();
+        let told = log.lines().rfind(|line| line.contains(" refused: could not start: ")).unwrap();
+        assert!(told.contains(why), "{told}\nand not {why:?}");
+        assert_eq!(generation(address), "1");
+    }
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f15_without_room_for_a_process_the_old_one_serves_and_a_reload_works_when_there_is() {
+    let Some(pids) = Group::of("pids") else { return };
+    let (folder, address) = super::example("50ms");
+    let joined = pids.joined();
+    let boot = Boot::start_under(&joined.each_ref().map(String::as_str), &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    // Whoever ended its threads meanwhile has no room for new ones either.
+    pids.set("pids.max", "1");
+    for reload in 1..=3 {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" refused: could not start: ", reload);
+        boot.wait_for("Resource temporarily unavailable (os error 11)", reload);
+    }
+    assert!(pids.get("pids.events") != "max 0", "the limit was not met");
+    pids.set("pids.max", "max");
+    assert_eq!(generation(address), "1");
+    boot.signal(Signal::HUP);
+    boot.wait_for(" is proven", 2);
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f16_without_a_free_descriptor_the_old_one_serves_and_a_reload_works_when_there_are_some() {
+    let (_folder, boot, address) = serving("50ms");
+    boot.wait_for(" is proven", 1);
+    let limit = |most: usize| {
+        let changed = std::process::Command::new("prlimit")
+            .args([&format!("--pid={}", boot.pid()), &format!("--nofile={most}:")])
+            .status();
+        assert!(changed.unwrap().success());
+    };
+    // The lowest number that is free is the first that is not allowed.
+    let is_open = |number: &usize| std::fs::read_link(format!("/proc/{}/fd/{number}", boot.pid())).is_ok();
+    limit((0..).find(|number| !is_open(number)).unwrap());
+    boot.signal(Signal::HUP);
+    boot.wait_for("Too many open files (os error 24)", 1);
+    assert_eq!(generation(address), "1");
+    limit(1024);
+    boot.signal(Signal::HUP);
+    boot.wait_for(" is proven", 2);
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f22_a_second_bootloader_on_the_same_state_is_told_who_has_it() {
+    let folder = Folder::empty();
+    // Nobody answers there, and nobody has to.
+    let control = format!("http://{}", free_address());
+    let variables = [("BATON_SERVER", control.as_str()), ("BATON_SERVICE", "web"), ("BATON_MEMBER", "m-1")];
+    let first = Boot::start(&folder, &[], &variables);
+    wait_for("the lock", || (folder.read("state/lock") == format!("{}\n", first.pid())).then_some(()));
+    let second = Boot::start(&folder, &[], &variables);
+    second.wait_for(&format!("is held by process {}: stop it, or use another directory", first.pid()), 1);
+    assert_eq!(second.exit().code(), Some(2));
+    assert_eq!(first.stop().code(), Some(0));
+}
+
+#[test]
+fn f32_an_address_that_somebody_has_is_a_reason_and_the_old_one_stays() {
+    let (folder, boot, address) = serving("50ms");
+    let taken = TcpListener::bind(free_address()).unwrap();
+    let settings = folder.read("baton.toml");
+    let listen = format!("[[run.listen]]\nname = \"more\"\naddress = \"{}\"\n", taken.local_addr().unwrap());
+    folder.write("baton.toml", &format!("{settings}{listen}"));
+    boot.signal(Signal::HUP);
+    boot.wait_for(" refused: could not start: ", 1);
+    boot.wait_for("in use", 1);
+    assert_eq!(generation(address), "1");
+    // It is free again, and so is the way.
+    drop(taken);
+    boot.signal(Signal::HUP);
+    boot.wait_for(" is proven", 2);
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f32_a_program_may_be_reached_by_ipv6_alone() {
+    let (folder, address) = super::example("50ms");
+    let six = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port());
+    folder.change("baton.toml", &address.to_string(), &six.to_string());
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    boot.signal(Signal::HUP);
+    boot.wait_for(" is proven", 2);
+    assert_eq!(generation(six), "2");
+    assert!(Client::connect(address).is_none());
+    assert!(!super::is_gone(process(six)));
+    assert!(boot.stop().success());
+}

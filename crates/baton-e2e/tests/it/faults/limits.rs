@@ -1,0 +1,130 @@
+//! Programs that use up what they share with the one that serves: memory, descriptors, the processor.
+
+use rustix::process::Signal;
+
+use super::{example, generation};
+use crate::boot::{Boot, Folder};
+use crate::cgroup::Group;
+use crate::handover::{assert_nothing_lost, plan};
+use crate::load::Load;
+
+/// Takes 8 MiB more again and again.
+const EATS: &str = "import time; eaten = [bytearray(8 << 20) for _ in range(60) if time.sleep(0.02) is None]";
+
+/// A memory account with a limit, as a container has one.
+fn account(bytes: u64) -> Option<Group> {
+    let account = Group::of("memory")?;
+    account.set("memory.limit_in_bytes", &bytes.to_string());
+    Some(account)
+}
+
+fn start_in(group: &Group, folder: &Folder, arguments: &[&str]) -> Boot {
+    Boot::start_under(&group.joined().each_ref().map(String::as_str), folder, arguments)
+}
+
+#[test]
+fn f18_a_program_that_the_kernel_killed_for_memory_is_told_apart() {
+    let Some(account) = account(64 << 20) else { return };
+    let folder = Folder::empty();
+    let boot = start_in(&account, &folder, &["--", "python3", "-c", EATS]);
+    assert_eq!(boot.exit().code(), Some(137));
+    let log = folder.read("log");
+    assert!(
+        log.contains("memory ran out, limit 64 MiB: the kernel killed a process; used in the last"),
+        "{log}"
+    );
+    assert_eq!(log.matches("memory ran out").count(), 1, "{log}");
+    assert!(log.contains("killed by the kernel for memory after "), "{log}");
+    assert!(log.contains(" of 64 MiB"), "{log}");
+}
+
+/// Of two programs in one account, the kernel takes the one on trial.
+#[test]
+fn f84_a_candidate_that_eats_the_memory_is_refused_for_it_and_the_old_one_serves() {
+    let Some(account) = account(128 << 20) else { return };
+    let (folder, address) = example("30s");
+    let boot = start_in(&account, &folder, &[]);
+    boot.wait_for(" serves, ", 1);
+    let load = Load::start(plan(address));
+    folder.write(
+        "eats.py",
+        &format!(
+            "import threading, server\ndef eat():\n    {EATS}\n\
+        threading.Timer(0.5, eat).start()\nserver.main()\n"
+        ),
+    );
+    folder.change("baton.toml", "server.py", "eats.py");
+    // It serves when it is killed: what it had in flight dies with it.
+    load.say(&format!("window {address} begin"));
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) refused: killed by the kernel for memory after ", 1);
+    load.say(&format!("window {address} end"));
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert_eq!(generation(address), "1");
+    assert!(boot.stop().success());
+}
+
+/// Keeps every connection that it was ever given.
+const LEAKS: &str = r#"
+import os, socket
+listener = socket.socket(fileno=3)
+kept = []
+while True:
+    try:
+        client = listener.accept()[0]
+    except OSError:
+        continue
+    kept.append(client)
+    client.recv(1000)
+    client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    client.shutdown(socket.SHUT_WR)
+"#;
+
+#[test]
+fn f17_a_program_that_leaks_descriptors_is_found_by_its_probes_and_replaced() {
+    let (folder, address) = example("0s");
+    folder.write("leaks.py", LEAKS);
+    folder.change("baton.toml", "server.py", "leaks.py");
+    folder.change("baton.toml", "[run]", "[run]\nnofile = 24");
+    folder.change("baton.toml", "interval        = \"1s\"", "interval = \"50ms\"\nfailures = 2");
+    folder.change("baton.toml", "drain   = \"10s\"", "drain = \"500ms\"");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for("generation 1 failed (failed its probes", 1);
+    boot.wait_for("generation 2 (image) serves", 1);
+    boot.wait_for("generation 1 is gone", 1);
+    assert!(std::net::TcpStream::connect(address).is_ok());
+    boot.stop();
+}
+
+#[test]
+fn f20_with_a_fiftieth_of_a_processor_nothing_is_taken_for_dead() {
+    let Some(cpu) = Group::of("cpu") else { return };
+    cpu.set("cpu.cfs_period_us", "100000");
+    let (folder, address) = example("1s");
+    folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"60s\"");
+    let boot = start_in(&cpu, &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    cpu.set("cpu.cfs_quota_us", "2000");
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 2 (image) is proven", 1);
+    assert_eq!(generation(address), "2");
+    assert!(!boot.log().contains("failed"), "{}", boot.log());
+    cpu.set("cpu.cfs_quota_us", "-1");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f85_a_candidate_that_takes_all_the_processors_leaves_the_old_one_serving() {
+    let (folder, boot, address) = super::serving("30s");
+    folder.write("burns.sh", "for i in 1 2 3 4 5 6 7 8; do while :; do :; done & done\nwait\n");
+    folder.change("baton.toml", "[\"python3\", \"server.py\"]", "[\"sh\", \"burns.sh\"]");
+    folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"1s\"");
+    folder.change("baton.toml", "drain   = \"10s\"", "drain = \"500ms\"");
+    let load = Load::start(plan(address));
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) refused: not healthy within 1 s", 1);
+    assert_nothing_lost(&load.stop());
+    assert_eq!(generation(address), "1");
+    assert!(boot.stop().success());
+}
