@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
@@ -77,4 +78,29 @@ fn the_bootloader_stays_small() {
     for forbidden in NOT_IN_BOOT {
         assert!(!names.contains(forbidden), "{forbidden} is compiled into baton-boot");
     }
+}
+
+/// The rows that docs/reliability.md answers for.
+fn reliability_rows() -> impl Iterator<Item = String> {
+    let promises = (1..=6).chain(18..=23).map(|number| format!("P{number}"));
+    promises.chain((1..=36).chain(78..=92).map(|number| format!("F{number}")))
+}
+
+#[test]
+fn every_promise_and_fault_has_a_row_and_every_test_it_names_exists() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let page = std::fs::read_to_string(docs.join("reliability.md")).unwrap();
+    let rows: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| P") || line.starts_with("| F")).collect();
+    let named: Vec<&str> = rows.iter().filter_map(|row| row.split('|').nth(1)).map(str::trim).collect();
+    assert_eq!(named, reliability_rows().collect::<Vec<_>>());
+    let mut tests = 0;
+    for link in page.split("[`").skip(1).filter_map(|text| text.split_once(')')).map(|(link, _)| link) {
+        let (name, file) = link.split_once("`](").unwrap_or_else(|| panic!("{link} is no link"));
+        let text = std::fs::read_to_string(docs.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let is_there = name.ends_with(".rs") || text.contains(&format!("fn {name}("));
+        assert!(is_there, "there is no test {name} in {file}");
+        tests += 1;
+    }
+    assert!(tests > rows.len(), "only {tests} tests are named in {} rows", rows.len());
 }
