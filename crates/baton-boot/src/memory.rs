@@ -5,8 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_core::exit::Exit;
+use baton_core::run::runs_out;
 use baton_core::signal::Signal;
+use baton_core::supervisor::Event;
+use baton_core::units::Bytes;
 use baton_sys::memory::{Account, Usage};
+use tokio::sync::mpsc;
 
 use crate::log;
 
@@ -37,11 +41,10 @@ struct Watched {
 }
 
 impl Memory {
-    /// Starts to look.
-    pub fn watch() -> Self {
+    /// Starts to look; `events` hears when memory is about to run out.
+    pub fn watch(events: mpsc::UnboundedSender<Event>) -> Self {
         let memory = Self::default();
         memory.lock().account = Account::find();
-        memory.lock().look();
         let watching = memory.clone();
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(EVERY);
@@ -51,6 +54,13 @@ impl Memory {
                 // Somebody was killed whose end nobody waits for: a program's own child.
                 if let Some(report) = watching.lock().look() {
                     log::say(report);
+                }
+                let usage = watching.usage();
+                if let Some((used, limit)) = usage.and_then(|usage| Some((usage.used, usage.limit?)))
+                    && runs_out(Bytes(used), Bytes(limit))
+                {
+                    // The receiver lives as long as the member.
+                    let _ = events.send(Event::NoMemoryLeft);
                 }
             }
         });

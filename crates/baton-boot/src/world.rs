@@ -67,7 +67,7 @@ impl World {
     ) -> Self {
         let (strays, found) = mpsc::unbounded_channel();
         tokio::spawn(forward_all(found));
-        let memory = Memory::watch();
+        let memory = Memory::watch(events.clone());
         Self {
             listeners: Listeners::new(&config),
             interception: Interception::default(),

@@ -12,7 +12,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use self::environment::Inherited;
-pub use self::memory::Recycle;
+pub use self::memory::{Recycle, runs_out};
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, oom_score_adj};

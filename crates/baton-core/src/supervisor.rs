@@ -614,9 +614,10 @@ impl Supervisor {
         self.trial.is_some() && self.standby().is_some()
     }
 
-    /// Memory runs out: what serves is worth more than a quick way back.
+    /// Memory runs out: what serves is worth more than a quick way back. Beside an unproven one it stays: that is more
+    /// likely to be the cause, and whom the kernel ends is handed back from.
     fn make_room(&mut self, now: Millis, out: &mut Vec<Command>) {
-        if let Some(standby) = self.standby() {
+        if let Some(standby) = self.standby().filter(|_| self.trial.is_none()) {
             out.push(Command::Say(Fact::StandbyLetGo(standby)));
             self.retire(now, standby, out);
         }

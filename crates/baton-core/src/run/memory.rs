@@ -24,6 +24,15 @@ impl Recycle {
     }
 }
 
+/// From which share of what may be used on memory is about to run out: what is left is soon gone, and the kernel ends
+/// somebody then.
+const SCARCE: Share = Share::from_percent(95);
+
+/// Whether memory is about to run out.
+pub fn runs_out(used: Bytes, limit: Bytes) -> bool {
+    used >= Recycle::Share(SCARCE).threshold(limit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,6 +47,8 @@ mod tests {
         ] {
             assert_eq!(recycle.threshold(limit), Bytes(expected));
         }
+        let scarce = [0, 949, 950, 2000].map(|used| runs_out(Bytes(used), limit));
+        assert_eq!(scarce, [false, false, true, true]);
         let most = Recycle::Share(Share::from_percent(50)).threshold(Bytes(u64::MAX));
         assert_eq!(most, Bytes(u64::MAX / 2));
     }

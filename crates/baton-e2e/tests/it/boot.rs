@@ -105,7 +105,7 @@ impl Boot {
     /// Starts one by a command that becomes it, or has it as its child.
     pub fn start_under(before: &[&str], folder: &Folder, arguments: &[&str]) -> Self {
         let (log, boot) = (folder.path().join("log"), binary("baton-boot"));
-        let [program, rest @ ..] = before else { panic!("there is no command to start it by") };
+        let (program, rest) = before.split_first().unwrap();
         let arguments = [rest, &[boot.to_str().unwrap()], arguments].concat();
         let mut command = command_of(Path::new(program), folder, &arguments);
         let output = File::create(folder.path().join("output")).unwrap();

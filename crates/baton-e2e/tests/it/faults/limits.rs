@@ -65,6 +65,31 @@ fn f84_a_candidate_that_eats_the_memory_is_refused_for_it_and_the_old_one_serves
     assert!(boot.stop().success());
 }
 
+/// Takes most of what there is at once, and then a little more again and again.
+const EATS_SLOWLY: &str = "import time; eaten = [bytearray(230 << 20)] + [bytearray(1 << 20) for _ in range(99) \
+                           if time.sleep(0.1) is None]";
+
+#[test]
+fn what_is_kept_warm_is_stopped_before_memory_runs_out() {
+    let Some(account) = account(300 << 20) else { return };
+    let (folder, address) = example("100ms");
+    folder.change("baton.toml", "drain   =", "keep_warm = \"10m\"\ndrain   =");
+    let boot = start_in(&account, &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 1 stands by for 10 min more", 1);
+    let [sh, flag, join, group] = account.joined();
+    let mut eater = std::process::Command::new(sh);
+    eater.args([flag, join, group]).args(["python3", "-c", EATS_SLOWLY]);
+    let mut eater = eater.spawn().unwrap();
+    boot.wait_for("generation 1, which stood by, is stopped: memory is running out", 1);
+    eater.kill().unwrap();
+    eater.wait().unwrap();
+    boot.wait_for("generation 1 is gone", 1);
+    assert_eq!(generation(address), "2");
+    assert!(boot.stop().success());
+}
+
 /// Keeps every connection that it was ever given.
 const LEAKS: &str = r#"
 import os, socket
