@@ -20,7 +20,9 @@ use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSetti
 struct Process {
     slot: Slot,
     main_alive: bool,
-    /// How many copies of it run.
+    /// It has several copies.
+    several: bool,
+    /// Which copies of it run, a bit for each.
     copies: u32,
     /// It has children that outlive it.
     leaves_children: bool,
@@ -163,7 +165,8 @@ impl World {
                 let process = Process {
                     slot,
                     main_alive: true,
-                    copies: settings.workers,
+                    several: settings.workers > 1,
+                    copies: (1 << settings.workers) - 1,
                     leaves_children: false,
                     healthy_once: false,
                     worker: settings.listen.is_empty(),
@@ -174,9 +177,8 @@ impl World {
             }
             Command::SpawnCopy { generation, copy } => {
                 let process = self.processes.get_mut(&generation).expect("it has others");
-                process.copies += 1;
-                let all = self.machine.generations().iter().find(|g| g.id == generation).unwrap();
-                assert!(copy < all.plan.settings.workers && process.copies <= all.plan.settings.workers);
+                assert_eq!(process.copies & (1 << copy), 0, "copy {copy} of {generation} runs already");
+                process.copies |= 1 << copy;
             }
             Command::Select { serving, private } => {
                 let owner = self.processes.values().find(|p| p.slot == serving);

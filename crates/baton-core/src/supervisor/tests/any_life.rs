@@ -24,6 +24,7 @@ enum Step {
 enum Kind {
     Web,
     KeptWarm,
+    Copies,
     Worker,
     Singleton,
 }
@@ -33,6 +34,7 @@ impl Kind {
         let settings = match self {
             Self::Web => settings(),
             Self::KeptWarm => RunSettings { keep_warm: Some(Millis::from_secs(20)), ..settings() },
+            Self::Copies => RunSettings { workers: 3, ..settings() },
             Self::Worker => worker(),
             Self::Singleton => singleton(),
         };
@@ -60,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (1u8..9, prop_oneof![Just(0u64), Just(5000)], prop_oneof![
             3 => Just(Kind::Web),
             3 => Just(Kind::KeptWarm),
+            3 => Just(Kind::Copies),
             1 => Just(Kind::Worker),
             1 => Just(Kind::Singleton),
         ])
@@ -107,6 +110,10 @@ impl World {
             Step::End { which, code, leaves_children } => {
                 let Some(id) = self.nth(which) else { return };
                 let process = self.processes.get_mut(&id).unwrap();
+                if process.several {
+                    let last = process.copies.ilog2();
+                    return self.copy_ends(id.0, last, code);
+                }
                 process.leaves_children = process.main_alive && leaves_children;
                 let event = self.end(id, Exit::Code(code), false);
                 event.into_iter().for_each(|event| self.step(event));
@@ -169,6 +176,7 @@ fn situations() -> Vec<(&'static str, World)> {
         ("baking with a standby", baking()),
         ("standby lost", with(baking(), &|world| world.crash(1, 1))),
         ("kept warm", with(warm::warm(), &|_| {})),
+        ("several copies", with(copies::copies(), &|_| {})),
         ("draining", with(baking(), &|world| world.pass(Millis(5000), &[2]))),
         ("handed back", with(baking(), &|world| world.order(Order::HandBack))),
         ("launched again", with(World::serving(1), &|world| world.crash(1, 1))),
@@ -220,6 +228,14 @@ fn events() -> Vec<Event> {
         let why = Exit::FailedToStart { why: "no".into(), not_found: true };
         events.push(Event::FailedToStart(id, why));
         for exit in [Exit::Code(0), Exit::Code(86), Exit::Signal(Signal::KILL)] {
+            events.extend(
+                [(0, true), (0, false), (1, false), (9, false)].map(|(copy, empty)| Event::CopyExited {
+                    generation: id,
+                    copy,
+                    exit: exit.clone(),
+                    empty,
+                }),
+            );
             events.extend([true, false].map(|empty| Event::Exited {
                 generation: id,
                 exit: exit.clone(),

@@ -7,7 +7,7 @@ fn three(number: u8, bake: u64) -> Launch {
 }
 
 /// Three copies of release 1 serve, proven.
-fn copies() -> World {
+pub(super) fn copies() -> World {
     let mut world = World::new();
     world.order(Order::Try(three(1, 0)));
     world.answer(GenerationId(1), Outcome::Success);
@@ -16,9 +16,10 @@ fn copies() -> World {
 }
 
 impl World {
-    fn copy_ends(&mut self, id: u32, copy: u32, code: u8) {
+    pub(super) fn copy_ends(&mut self, id: u32, copy: u32, code: u8) {
         let process = self.processes.get_mut(&GenerationId(id)).unwrap();
-        process.copies -= 1;
+        assert_ne!(process.copies & (1 << copy), 0, "copy {copy} of {id} does not run");
+        process.copies &= !(1 << copy);
         let empty = process.copies == 0;
         if empty {
             self.processes.remove(&GenerationId(id));
@@ -28,7 +29,7 @@ impl World {
     }
 
     fn running(&self, id: u32) -> u32 {
-        self.processes.get(&GenerationId(id)).map_or(0, |process| process.copies)
+        self.processes.get(&GenerationId(id)).map_or(0, |process| process.copies.count_ones())
     }
 }
 
