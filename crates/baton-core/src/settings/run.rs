@@ -9,7 +9,7 @@ use super::findings::Wrong;
 use super::table::Table;
 use super::{health, listen, output, process, value};
 use crate::placeholder;
-use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, WORKERS_MAX, environment};
+use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, Stdin, WORKERS_MAX, environment};
 use crate::units::{Bytes, Millis, Share};
 
 /// More restarts than this within the window cannot happen: the waits between them are too long.
@@ -42,10 +42,10 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     if let Some(listen) = listen::read(table) {
         run.listen = listen;
     }
-    read_workers(table, &mut run);
     read_overlap(table, &mut run);
     read_keep_warm(table, &mut run);
     process::read(table, &mut run.process, &run.listen);
+    read_workers(table, &mut run);
     read_quiesce(table, &mut run);
     table.set("watchdog", &mut run.watchdog, |value| watchdog(value).map(Some));
     table.table("progress", |progress| read_progress(progress, &mut run));
@@ -191,6 +191,10 @@ fn read_workers(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     table.set("workers", &mut run.workers, value::whole(1..=WORKERS_MAX));
     if run.workers == 1 || !table.has("workers") {
         return;
+    }
+    if run.process.stdin == Stdin::Inherit {
+        let is = "is more than one, and run.stdin is \"inherit\"";
+        table.wrong("workers", is, "leave one of them out: copies would read each other's input");
     }
     if let Some(listen) = run.listen.iter().find(|listen| !listen.handover.passes_socket()) {
         let is = format!("is more than one, and listener {:?} has handover = \"proxy\"", listen.name);
