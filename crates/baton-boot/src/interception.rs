@@ -7,7 +7,7 @@ use baton_core::ids::GenerationId;
 use baton_core::passing::{Passing, Way};
 use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::Plan;
-use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report};
+use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report, is_passing};
 use baton_sys::spawn::{self, Spawn, SpawnError};
 
 use crate::log;
@@ -73,6 +73,10 @@ impl Interception {
             return spawn::spawn(what);
         }
         let (pid, notify) = match spawn::spawn_intercepted(what) {
+            Err(SpawnError::CannotIntercept { source, .. }) if is_passing(&source) => {
+                say_not_this_time(&source);
+                return spawn::spawn(what);
+            }
             Err(refused @ SpawnError::CannotIntercept { .. }) => {
                 self.give_up(&refused);
                 return spawn::spawn(what);
@@ -98,6 +102,7 @@ impl Interception {
         if self.possible.is_none() {
             match intercept::probe() {
                 Ok(()) => self.possible = Some(true),
+                Err(error) if is_passing(&error.source) => say_not_this_time(&error),
                 Err(error) => self.give_up(&error),
             }
         }
@@ -112,6 +117,13 @@ impl Interception {
             log::chain(why)
         ));
     }
+}
+
+fn say_not_this_time(why: &dyn std::error::Error) {
+    log::say(format_args!(
+        "a bind cannot be answered this time ({}): the program must take its socket from LISTEN_FDS",
+        log::chain(why)
+    ));
 }
 
 /// Says what happens to the binds of one generation.

@@ -29,7 +29,7 @@ use rustix::event::EventfdFlags;
 use self::caller::Caller;
 use self::matching::{Decision, Ours, Socket};
 use self::notify::{Call, Notify, Woken};
-pub use self::probe::{ProbeError, probe};
+pub use self::probe::{ProbeError, is_passing, probe};
 use self::told::Flags;
 use crate::socket;
 

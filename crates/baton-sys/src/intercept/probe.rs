@@ -29,6 +29,20 @@ pub struct ProbeError {
     pub source: io::Error,
 }
 
+/// Whether this says nothing of what the system allows: something was used up, and may be there the next time.
+pub fn is_passing(error: &io::Error) -> bool {
+    let used_up = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::AGAIN,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+        Errno::ADDRINUSE,
+        Errno::ADDRNOTAVAIL,
+    ];
+    error.raw_os_error().is_some_and(|code| used_up.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// What the child does after it installed the filter, as named in errors. Its steps are numbered across both.
 const STEPS: [&str; 6] =
     ["socket", "bind", "the child's look at its socket", "replacing the child's socket", "accept", "write"];
@@ -175,5 +189,18 @@ fn obstacle(report: Report) -> Option<(&'static str, io::Error)> {
         | Report::Substituted { .. }
         | Report::AlreadyOurs { .. }
         | Report::Gone => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_up_says_nothing_of_what_is_allowed() {
+        let passing = |errno: Errno| is_passing(&io::Error::from(errno));
+        assert_eq!([Errno::MFILE, Errno::AGAIN, Errno::ADDRINUSE].map(passing), [true; 3]);
+        assert_eq!([Errno::PERM, Errno::NOSYS, Errno::BUSY, Errno::INVAL].map(passing), [false; 4]);
+        assert!(!is_passing(&io::Error::other("the child ended")));
     }
 }
