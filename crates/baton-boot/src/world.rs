@@ -230,6 +230,9 @@ impl World {
         // What is relayed to a program that has ended would wait for it: the rescue accepts instead.
         drop(self.listeners.settled(slot, Duration::ZERO));
         let watched = self.listeners.queues(slot);
+        if watched.is_empty() {
+            return self.tell(Event::Quiet(slot));
+        }
         tokio::spawn(async move {
             let quiet = || {
                 let events = events.clone();

@@ -32,7 +32,10 @@ impl Followers {
     /// Gives them the last lines, if they take them.
     pub async fn end(self) {
         let _ = self.0.send(());
-        let _ = tokio::time::timeout(LAST_LINES, self.0.closed()).await;
+        // One is with whoever waits for the next to come.
+        if self.0.receiver_count() > 1 {
+            let _ = tokio::time::timeout(LAST_LINES, self.0.closed()).await;
+        }
     }
 }
 
