@@ -24,7 +24,9 @@ build: setup
 
 ## bench: speed, as ratios against a peer in the same run
 bench: build
+	@scripts/setup bench-boot
 	cargo xtask bench
+	cargo xtask bench boot supervision
 
 ## bench-boot: what the bootloader costs, beside its peers, and each goal beside its figure
 bench-boot: build
