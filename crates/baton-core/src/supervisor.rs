@@ -365,7 +365,7 @@ impl Supervisor {
         }
         if let Some(generation) = self.find_mut(id) {
             generation.exit = Some(exit);
-            let ending = Ending::begin(now, None, &generation.plan.settings);
+            let ending = Ending::begin(now, &generation.plan.settings);
             let was_asked = generation.ending.get_or_insert(ending).ask_at.is_none();
             if !was_asked {
                 // It ended before it was asked to: its sockets are left to look after.
@@ -412,7 +412,7 @@ impl Supervisor {
         match generation.state {
             State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
             State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),
-            State::Serving => match generation.copies.next(now, copy, generation.healthy_since) {
+            State::Serving => match generation.copies.next(now, copy) {
                 Next::Restart(wait) => out.push(Command::Say(Fact::CopyRestarting { id, copy, cause, wait })),
                 Next::GiveUp => self.on_serving_unhealthy(now, id, &cause, true, out),
             },

@@ -113,6 +113,8 @@ impl World {
         let (command, surroundings) = (run.command.clone(), run.surroundings.clone());
         let Some(mut surroundings) = surroundings else { return };
         number_copy(&mut surroundings.environment, copy);
+        // As the others have it by now.
+        surroundings.attributes.oom_score_adj = run.weight;
         let launch = Launch { id, plan: &plan, slot, terminal: None };
         let user = surroundings.attributes.user.as_ref();
         let ends = self.open_output(id, &plan, user, &lines);

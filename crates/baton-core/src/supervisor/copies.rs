@@ -11,10 +11,12 @@ use crate::units::Millis;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
-    Runs,
+    /// Since then.
+    Runs(Millis),
     /// It is launched again at that time.
     Waits(Millis),
-    Ended,
+    /// Having run since then.
+    Ended(Millis),
 }
 
 /// The copies of one generation, counted from 0.
@@ -25,28 +27,34 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// All of them run.
-    pub(super) fn new(settings: &RunSettings) -> Self {
-        let copies = alloc::vec![Copy::Runs; settings.workers.max(1) as usize];
+    /// All of them run from now on.
+    pub(super) fn new(now: Millis, settings: &RunSettings) -> Self {
+        let copies = alloc::vec![Copy::Runs(now); settings.workers.max(1) as usize];
         Self { copies, backoff: Backoff::new(settings.max_restarts) }
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
-        self.copies.iter().filter(|copy| **copy == Copy::Runs).count()
+        self.copies.iter().filter(|copy| matches!(copy, Copy::Runs(_))).count()
     }
 
     /// One has ended; whether others run.
     pub(super) fn ended(&mut self, copy: u32) -> bool {
-        if let Some(copy) = self.copies.get_mut(copy as usize) {
-            *copy = Copy::Ended;
+        if let Some(copy) = self.copies.get_mut(copy as usize)
+            && let Copy::Runs(since) = *copy
+        {
+            *copy = Copy::Ended(since);
         }
         self.running() > 0
     }
 
-    /// What becomes of one that has ended while the others serve; `healthy_since`: since when they do.
-    pub(super) fn next(&mut self, now: Millis, copy: u32, healthy_since: Option<Millis>) -> Next {
-        let next = self.backoff.next(now, healthy_since);
+    /// What becomes of one that has ended while the others serve. Its own life counts, not theirs.
+    pub(super) fn next(&mut self, now: Millis, copy: u32) -> Next {
+        let since = match self.copies.get(copy as usize) {
+            Some(Copy::Ended(since)) => Some(*since),
+            Some(Copy::Runs(_) | Copy::Waits(_)) | None => None,
+        };
+        let next = self.backoff.next(now, since);
         if let (Next::Restart(wait), Some(copy)) = (next, self.copies.get_mut(copy as usize)) {
             *copy = Copy::Waits(now + wait);
         }
@@ -57,7 +65,7 @@ impl Copies {
     pub(super) fn due(&self) -> Option<Millis> {
         let waits = |copy: &Copy| match copy {
             Copy::Waits(at) => Some(*at),
-            Copy::Runs | Copy::Ended => None,
+            Copy::Runs(_) | Copy::Ended(_) => None,
         };
         self.copies.iter().filter_map(waits).min()
     }
@@ -66,7 +74,7 @@ impl Copies {
     pub(super) fn take_due(&mut self, now: Millis) -> Option<u32> {
         let due = |copy: &Copy| matches!(copy, Copy::Waits(at) if *at <= now);
         let index = self.copies.iter().position(due)?;
-        self.copies[index] = Copy::Runs;
+        self.copies[index] = Copy::Runs(now);
         Some(index as u32)
     }
 }

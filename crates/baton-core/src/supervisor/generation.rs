@@ -117,10 +117,10 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// `ask_at`: when it is asked to stop, unless its main process has ended already.
-    pub(super) fn begin(now: Millis, ask_at: Option<Millis>, settings: &RunSettings) -> Self {
+    /// One that begins at that moment, by itself: nobody is to be asked.
+    pub(super) fn begin(now: Millis, settings: &RunSettings) -> Self {
         let kill_at = now + settings.drain;
-        Self { ask_at, since: now, kill_at, examined: false, tree_asked: false, killed: false }
+        Self { ask_at: None, since: now, kill_at, examined: false, tree_asked: false, killed: false }
     }
 }
 
@@ -204,7 +204,7 @@ pub struct Generation {
 
 impl Generation {
     pub(super) fn new(id: GenerationId, plan: Arc<Plan>, slot: Slot, now: Millis) -> Self {
-        let copies = Copies::new(&plan.settings);
+        let copies = Copies::new(now, &plan.settings);
         Self {
             id,
             plan,

@@ -157,11 +157,12 @@ impl Supervisor {
             let ask_at = if succeeded { generation.may_be_asked_at(now) } else { now };
             self.change(id, Change::Retired, out);
             if let Some(generation) = self.find_mut(id) {
-                generation.ending = Some(Ending::begin(now, Some(ask_at), &generation.plan.settings));
+                generation.ending =
+                    Some(Ending { ask_at: Some(ask_at), ..Ending::begin(ask_at, &generation.plan.settings) });
             }
         }
         let waits = self.find(id).and_then(|g| g.ending?.ask_at).is_some_and(|at| at > now);
-        if !waits {
+        if !waits || self.stop.is_some() {
             self.ask(id, out);
         }
     }

@@ -415,6 +415,27 @@ fn p1_what_served_until_now_is_asked_to_stop_when_its_last_clients_have_said_wha
 }
 
 #[test]
+fn p3_the_time_to_finish_begins_when_it_is_asked_and_a_stop_of_the_container_asks_at_once() {
+    let short = |number, bake| launch_of(RunSettings { drain: Millis(100), ..settings() }, number, bake);
+    let mut world = World::new();
+    world.order(Order::Try(short(1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    world.order(Order::Try(short(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.pass(Millis(349), &[2]);
+    assert_eq!(
+        (world.asked.as_slice(), world.state(1)),
+        ([GenerationId(1)].as_slice(), Some(State::Draining))
+    );
+    world.pass(Millis(1), &[2]);
+    assert_eq!(world.state(1), None, "killed at the end of its drain, not before it was asked");
+    world.order(Order::Try(short(3, 0)));
+    world.answer(GenerationId(3), Outcome::Success);
+    world.order(Order::Stop);
+    assert_eq!(world.asked, [1, 2, 3].map(GenerationId));
+}
+
+#[test]
 fn p4_what_ends_before_it_is_asked_to_leaves_its_queue_to_be_rescued() {
     let mut world = World::serving(1);
     world.order(Order::Try(launch(2, 0)));

@@ -45,6 +45,21 @@ fn one_that_crashes_is_launched_again_alone_at_once_and_later_with_growing_waits
 }
 
 #[test]
+fn one_that_crashes_again_and_again_waits_longer_each_time_however_well_the_others_are() {
+    let mut world = copies();
+    world.pass(Millis::from_secs(3600), &[1]);
+    world.copy_ends(1, 1, 3);
+    assert_eq!(world.running(1), 3, "it had run for an hour");
+    for wait in [100, 200, 400].map(Millis) {
+        world.copy_ends(1, 1, 3);
+        world.pass(wait - Millis(1), &[1]);
+        assert_eq!(world.running(1), 2, "before {wait}");
+        world.pass(Millis(1), &[1]);
+        assert_eq!(world.running(1), 3, "after {wait}");
+    }
+}
+
+#[test]
 fn where_launching_it_again_does_not_help_the_others_serve_until_a_new_generation_does() {
     let mut world = copies();
     for _ in 0..11 {
