@@ -67,6 +67,13 @@ impl Folder {
     }
 }
 
+/// An empty file for the words of a bootloader. One that another one still writes to gets both, and neither over the
+/// other's.
+fn log_file(path: &Path) -> File {
+    File::create(path).unwrap();
+    File::options().append(true).open(path).unwrap()
+}
+
 /// A running bootloader. It is killed with the value.
 pub struct Boot {
     child: Child,
@@ -85,7 +92,7 @@ impl Boot {
         fs::copy(binary("baton-boot"), copy).unwrap();
         let log = folder.path().join("log");
         let mut command = command_of(copy, folder, &[]);
-        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(log_file(&log));
         Self { child: command.spawn().unwrap(), log }
     }
 
@@ -98,7 +105,7 @@ impl Boot {
     ) -> Self {
         let log = folder.path().join("log");
         let mut command = command(folder, arguments);
-        command.envs(variables.iter().copied()).stdout(output).stderr(File::create(&log).unwrap());
+        command.envs(variables.iter().copied()).stdout(output).stderr(log_file(&log));
         Self { child: command.spawn().unwrap(), log }
     }
 
@@ -109,7 +116,7 @@ impl Boot {
         let arguments = [rest, &[boot.to_str().unwrap()], arguments].concat();
         let mut command = command_of(Path::new(program), folder, &arguments);
         let output = File::create(folder.path().join("output")).unwrap();
-        command.stdout(output).stderr(File::create(&log).unwrap());
+        command.stdout(output).stderr(log_file(&log));
         Self { child: command.spawn().unwrap(), log }
     }
 
