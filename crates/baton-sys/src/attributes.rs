@@ -60,8 +60,8 @@ impl Attributes {
     /// Gives them to this process, and tells which step failed; `errno` tells why.
     ///
     /// # Safety
-    /// Only in the child of a fork. Allocates nothing and makes only calls that are async-signal-safe: those for
-    /// ids are made directly, since the C library's would tell other threads of them, which do not exist here.
+    /// Only in the child that is to become the program. Allocates nothing and makes only system calls: those for ids
+    /// are made directly, since the C library's would change the parent's threads as well.
     pub(crate) unsafe fn apply(&self) -> Result<(), u8> {
         // SAFETY: plain system calls on values that are alive.
         unsafe {

@@ -1,10 +1,12 @@
-//! Starts a program: fork, a few system calls, exec.
+//! Starts a program: a child, a few system calls, exec.
 //!
-//! Everything is laid out before the fork. Between fork and exec nothing is allocated and only calls are made
-//! that are safe there (`man 7 signal-safety`), since other threads may have held any lock at that moment.
+//! The child shares our memory until it runs the program, as with `posix_spawn(3)`, and this thread waits for that.
+//! Everything is laid out before. In the child nothing is allocated and only system calls are made, since other
+//! threads go on, and may hold any lock.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::io::{self, Read};
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -155,28 +157,71 @@ fn program_of(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
     find_program(name, what.directory, what.environment)
 }
 
-fn start(image: Image, program: &Path) -> Result<i32, SpawnError> {
+fn start(mut image: Image, program: &Path) -> Result<i32, SpawnError> {
     let failed = |step, source| SpawnError::Failed { step, program: program.into(), source };
-    let (verdict, verdict_out) = pipe().map_err(|error| failed("pipe", error))?;
-    // SAFETY: the child only runs `Image::become_it`, which keeps to async-signal-safe calls and never returns.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err(failed("fork", io::Error::last_os_error())),
-        // SAFETY: this is the child, right after the fork.
-        0 => unsafe { image.become_it(verdict_out.as_raw_fd()) },
-        pid => pid,
-    };
-    drop(verdict_out);
-    // The pipe closes when the program runs; until then it can only carry a verdict.
-    let mut report = Vec::new();
-    std::fs::File::from(verdict).take(8).read_to_end(&mut report).map_err(|error| failed("read", error))?;
-    let [step, a, b, c, d, ..] = *report.as_slice() else { return Ok(pid) };
+    let mut stack = Stack::new();
+    // The child uses our memory, and we wait until it has become the program or has ended (`man 2 vfork`): a copy
+    // of all page tables would cost more than everything else here, and as much again when pages are written to.
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let what = (&raw mut image).cast();
+    // SAFETY: the stack and the image outlive the child's use of them, as this thread waits for its end; the child
+    // keeps to `Image::become_it`, which makes system calls and touches nothing but the image.
+    let pid = without_signals(|| unsafe { libc::clone(become_program, stack.top(), flags, what) });
+    if pid < 0 {
+        return Err(failed("clone", io::Error::last_os_error()));
+    }
+    let Some((step, errno)) = image.failure else { return Ok(pid) };
     reap(pid);
-    let source = io::Error::from_raw_os_error(i32::from_ne_bytes([a, b, c, d]));
+    let source = io::Error::from_raw_os_error(errno);
     let step = STEPS.get(usize::from(step)).copied().unwrap_or("start");
     if filter::STEPS.contains(&step) {
         return Err(SpawnError::CannotIntercept { step, program: program.into(), source });
     }
     Err(failed(step, source))
+}
+
+/// What the child does, in memory that it shares with us and on a stack of its own.
+extern "C" fn become_program(image: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: `start` passes its image, and waits until we are done with it.
+    unsafe {
+        let image = &mut *image.cast::<Image>();
+        image.failure = Some(image.become_it());
+        // Without the handlers of our exit, which are the parent's.
+        libc::_exit(127)
+    }
+}
+
+/// Runs it while no signal can be handled in this thread: a handler of ours must not run in the child, which has our
+/// memory.
+fn without_signals<T>(run: impl FnOnce() -> T) -> T {
+    let mut all = MaybeUninit::uninit();
+    let mut before = MaybeUninit::uninit();
+    // SAFETY: both sets are initialised by the calls before they are used.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+        let result = run();
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+        result
+    }
+}
+
+/// Room for the few calls of the child.
+#[repr(align(16))]
+struct Stack([MaybeUninit<u8>; STACK_BYTES]);
+
+/// Its deepest call, the one that sends a descriptor, needs less than a tenth.
+const STACK_BYTES: usize = 32 * 1024;
+
+impl Stack {
+    fn new() -> Box<Self> {
+        Box::new(Self([MaybeUninit::uninit(); STACK_BYTES]))
+    }
+
+    /// Where it begins: stacks grow downwards.
+    fn top(&mut self) -> *mut libc::c_void {
+        self.0.as_mut_ptr_range().end.cast()
+    }
 }
 
 fn reap(pid: i32) {
@@ -226,6 +271,8 @@ struct Image {
     /// On the terminal, and whether in its foreground.
     terminal: Option<bool>,
     _input: OwnedFd,
+    /// What the child leaves when it could not become the program.
+    failure: Option<Failure>,
 }
 
 const LISTEN_PID: &str = "LISTEN_PID=";
@@ -286,29 +333,16 @@ impl Image {
                 Stdin::Null | Stdin::From(_) => None,
             },
             _input: null,
+            failure: None,
         })
     }
 
-    /// Turns the child into the program, or writes the failed step and errno to `verdict` and ends.
+    /// Turns the child into the program; returns only if a step failed.
     ///
     /// # Safety
-    /// Only in the child of a fork, before anything else. Keeps to async-signal-safe calls.
-    unsafe fn become_it(mut self, verdict: RawFd) -> ! {
-        // SAFETY: plain system calls on values prepared before the fork.
-        unsafe {
-            // A target may have the number of the verdict's descriptor.
-            let verdict = libc::fcntl(verdict, libc::F_DUPFD_CLOEXEC, self.descriptors.len() as RawFd);
-            let (step, errno) = self.try_become();
-            let errno = errno.to_ne_bytes();
-            let report = [step, errno[0], errno[1], errno[2], errno[3]];
-            libc::write(verdict, report.as_ptr().cast(), report.len());
-            libc::_exit(127)
-        }
-    }
-
-    /// Returns only if a step failed.
-    unsafe fn try_become(&mut self) -> Failure {
-        // SAFETY: as for `become_it`: every pointer was prepared before the fork and is still alive.
+    /// Only in the child of [`start`], before anything else.
+    unsafe fn become_it(&mut self) -> Failure {
+        // SAFETY: plain system calls; every pointer was prepared before and is still alive.
         unsafe {
             let failed = |step| (step, *libc::__errno_location());
             if let Some(foreground) = self.terminal {
@@ -383,7 +417,7 @@ unsafe fn reset_signals() -> bool {
         for number in 1..=64 {
             libc::signal(number, libc::SIG_DFL);
         }
-        let mut none = std::mem::MaybeUninit::uninit();
+        let mut none = MaybeUninit::uninit();
         libc::sigemptyset(none.as_mut_ptr());
         libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut()) == 0
     }

@@ -1,4 +1,4 @@
-//! The child's side: the filter that makes `bind` wait for an answer, installed between fork and exec.
+//! The child's side: the filter that makes `bind` wait for an answer, installed in the child.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -22,7 +22,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Prepares it before the fork; the second is where [`take`] finds the descriptor afterwards.
+    /// Prepares it before there is a child; the second is where [`take`] finds the descriptor afterwards.
     pub(crate) fn prepare() -> io::Result<(Self, OwnedFd)> {
         let (handed, handover) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
@@ -30,7 +30,7 @@ impl Watch {
     }
 
     /// Makes every later `bind` of this process and its descendants wait for an answer, and hands over the
-    /// descriptor that gives it. Allocates nothing and makes only system calls, so it is safe after a fork.
+    /// descriptor that gives it. Allocates nothing and makes only system calls, as the child must.
     ///
     /// # Errors
     /// The index in [`STEPS`] of what failed, and why.
