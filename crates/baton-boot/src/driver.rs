@@ -52,13 +52,13 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox for signals, what happens to generations, what control says and what operators ask.
     pub fn new(
-        signals: Signals,
+        signals: mpsc::UnboundedReceiver<Signal>,
         events: mpsc::UnboundedReceiver<Event>,
         inputs: mpsc::UnboundedReceiver<Input>,
         notices: mpsc::Receiver<Event>,
         asked: mpsc::UnboundedReceiver<Asked>,
-    ) -> io::Result<Self> {
-        Ok(Self { signals: stream(signals)?, events, inputs, notices, asked })
+    ) -> Self {
+        Self { signals, events, inputs, notices, asked }
     }
 
     /// Waits for the next thing, or until the time has passed.
@@ -118,10 +118,17 @@ impl Driver {
         }
     }
 
-    /// Runs until the member ends, and returns its exit code.
-    pub async fn run(mut self) -> u8 {
+    /// Does what a member starts with; the exit code, when it ends at once.
+    pub fn begin(&mut self) -> Option<u8> {
         let first = self.first();
         self.due.extend(first);
+        let code = self.work();
+        self.world.watch();
+        code
+    }
+
+    /// Runs until the member ends, and returns its exit code.
+    pub async fn run(mut self) -> u8 {
         loop {
             match caught(self.turn()).await {
                 Some(None) => {}
@@ -136,10 +143,8 @@ impl Driver {
 
     /// Does what is due and waits for the next thing; the exit code, when the member ends.
     async fn turn(&mut self) -> Option<u8> {
-        while let Some(event) = self.due.pop_front() {
-            if let Some(code) = self.decide_and_do(event) {
-                return Some(code);
-            }
+        if let Some(code) = self.work() {
+            return Some(code);
         }
         self.answer_waiting();
         let now = self.now();
@@ -148,6 +153,16 @@ impl Driver {
         let happening = self.inbox.next(left).await;
         let meant = self.meaning_of(happening);
         self.due.extend(meant);
+        None
+    }
+
+    /// Does what is due.
+    fn work(&mut self) -> Option<u8> {
+        while let Some(event) = self.due.pop_front() {
+            if let Some(code) = self.decide_and_do(event) {
+                return Some(code);
+            }
+        }
         None
     }
 
@@ -340,9 +355,8 @@ impl Driver {
     }
 }
 
-/// The signals as they come, read by a thread of their own.
-fn stream(signals: Signals) -> io::Result<mpsc::UnboundedReceiver<Signal>> {
-    let (send, receive) = mpsc::unbounded_channel();
+/// Reads signals in a thread of its own, for as long as somebody wants them.
+pub fn read(signals: Signals, send: mpsc::UnboundedSender<Signal>) -> io::Result<()> {
     let read = move || {
         loop {
             match signals.next() {
@@ -357,6 +371,5 @@ fn stream(signals: Signals) -> io::Result<mpsc::UnboundedReceiver<Signal>> {
         }
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024);
-    thread.spawn(move || outlive(read))?;
-    Ok(receive)
+    thread.spawn(move || outlive(read)).map(drop)
 }

@@ -17,9 +17,9 @@ pub fn to(outlet: Outlet) {
 /// Says one line on stderr. Never waits, and a log that cannot be written is no reason to stop.
 pub fn say(what: impl Display) {
     match OUTLET.get() {
-        Some(outlet) => outlet.say(what.to_string()),
-        // Before anything runs nobody is held up by it.
-        None => drop(writeln!(std::io::stderr(), "baton-boot: {what}")),
+        Some(outlet) if !outlet.has_ended() => outlet.say(what.to_string()),
+        // Before anything runs nobody is held up by it, and after.
+        Some(_) | None => drop(writeln!(std::io::stderr(), "baton-boot: {what}")),
     }
 }
 

@@ -37,6 +37,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::ids::ServiceName;
+use baton_core::signal::Signal;
 use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
 use baton_sys::process::{become_subreaper, close_to_others, host_name};
@@ -90,18 +91,34 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     if config.control.is_none() || !image.is_empty() {
         image.load()?;
     }
-    let outlet = Outlet::start().map_err(|error| format!("cannot pass on output: {error}"))?;
+    become_subreaper()?;
+    let runtime = runtime()?;
+    let no_way_out = |error| format!("cannot pass on output: {error}");
+    let (outlet, pump) = Outlet::to_ours().map_err(no_way_out)?;
     log::to(outlet.clone());
     outlive::tell_panics();
-    become_subreaper()?;
     // A program of the same user must not read our environment where it does not inherit it.
     if let Err(error) = close_to_others() {
         log::say(format_args!("programs can look into this process: {error}"));
     }
-    let runtime = runtime()?;
+    // The first program is launched before there are any other threads: they would cost it time. Signals wait.
+    let (signalled, heard) = mpsc::unbounded_channel();
+    let begun = runtime.block_on(async {
+        let (mut driver, followers) = build(heard, config, image, outlet)?;
+        let code = driver.begin();
+        Ok::<_, Box<dyn Error>>((driver, followers, code))
+    });
+    // While there is one, what is to be done waits for it when no other can be made; without any it would be a panic.
+    // A program may have used up all that there may be.
+    runtime.spawn_blocking(|| ());
+    pump.start().map_err(no_way_out)?;
+    driver::read(signals, signalled)?;
     let code = runtime.block_on(async {
-        let (driver, followers) = build(signals, config, image, outlet)?;
-        let code = driver.run().await;
+        let (driver, followers, code) = begun?;
+        let code = match code {
+            Some(code) => code,
+            None => driver.run().await,
+        };
         // When all that was written has been read, those who follow get the last of it.
         log::end();
         if let Some(followers) = followers {
@@ -116,19 +133,15 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
 
 /// One thread for the loop, and others for what may take long.
 fn runtime() -> std::io::Result<Runtime> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_keep_alive(THREAD_LIFE)
-        .build()?;
-    // While there is one, what is to be done waits for it when no other can be made; without any it would be a panic.
-    // A program may have used up all that there may be.
-    runtime.spawn_blocking(|| ());
-    Ok(runtime)
+        .build()
 }
 
 fn build(
-    signals: Signals,
+    signals: mpsc::UnboundedReceiver<Signal>,
     config: Config,
     image: Image,
     outlet: Outlet,
@@ -163,6 +176,6 @@ fn build(
     let machine = Supervisor::new().with_stop_limit(config.stop_limit);
     let manager = config.manager.as_ref().and_then(ServiceManager::find);
     let world = World::new(config, place, events, notices, outlet);
-    let inbox = Inbox::new(signals, happened, heard, said, asked)?;
+    let inbox = Inbox::new(signals, happened, heard, said, asked);
     Ok((Driver::new(inbox, machine, world, image, controlled, manager), followers))
 }

@@ -28,10 +28,10 @@ use rustix::fs::{OFlags, fcntl_setfl};
 
 use self::door::Door;
 pub use self::last_lines::LastLines;
-use self::pump::{Pump, time_of_day};
+pub use self::pump::Pump;
+use self::pump::time_of_day;
 use self::sink::Sink;
 use self::source::{Form, Json, Raw, Source};
-use crate::outlive::outlive;
 
 /// How much of the output is kept for whoever asks what happened: minutes of most programs.
 const RING_BYTES: usize = 1024 * 1024;
@@ -39,8 +39,6 @@ const RING_BYTES: usize = 1024 * 1024;
 const OWN_LINES_MAX: usize = 256;
 /// How long what was written at last may take at the end: a stop has a second for everything behind its limit.
 const END: Duration = Duration::from_millis(900);
-/// The thread needs little: its buffers are elsewhere.
-const STACK_BYTES: usize = 256 * 1024;
 
 /// The way out. All clones are the same one.
 #[derive(Debug, Clone)]
@@ -88,10 +86,8 @@ pub struct Ends {
 }
 
 impl Outlet {
-    /// Starts the thread, which writes to our standard output and error.
-    ///
-    /// One for all of it, because a sink that stalls must hold up the programs, and nothing of ours.
-    pub fn start() -> io::Result<Self> {
+    /// A way out to our standard output and error; what goes there waits until the [`Pump`] is started.
+    pub fn to_ours() -> io::Result<(Self, Pump)> {
         let sinks = sinks(Door::open(io::stdout().as_fd())?, Door::open(io::stderr().as_fd())?);
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
@@ -100,11 +96,7 @@ impl Outlet {
             names: OnceLock::new(),
             ended: AtomicBool::new(false),
         });
-        let mut pump = Pump::new(shared.clone(), sinks);
-        let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES);
-        // Without it the pipes of every program would be closed at once.
-        thread.spawn(move || outlive(|| pump.run()))?;
-        Ok(Self(shared))
+        Ok((Self(shared.clone()), Pump::new(shared, sinks)))
     }
 
     /// Says once whose member this is, for lines that are JSON.
@@ -150,6 +142,11 @@ impl Outlet {
     pub fn say(&self, text: String) {
         let line = OwnLine { time: time_of_day(), text };
         self.send(|inbox| inbox.say(line));
+    }
+
+    /// Whether nothing is passed on any more.
+    pub fn has_ended(&self) -> bool {
+        self.0.ended.load(Ordering::Relaxed)
     }
 
     /// As [`Outlet::say`], from within anything; `false`, when somebody has the inbox, perhaps this very thread.

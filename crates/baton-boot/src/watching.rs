@@ -63,18 +63,20 @@ pub struct Found {
 
 impl Watching {
     /// Starts to look, for as long as the bootloader lives. `events` gets what those use of whom that is wanted.
-    pub fn start(memory: Memory, events: mpsc::UnboundedSender<Event>) -> Self {
-        let watching = Self::default();
-        let looking = watching.clone();
+    pub fn start(&self, memory: Memory, events: mpsc::UnboundedSender<Event>) {
+        let looking = self.clone();
         // A thread of its own, with the little that it needs: /proc of a process in trouble can take its time, and
         // work that comes each second would keep every thread of a pool alive that was ever needed.
         let look = move || {
+            let mut pause = EVERY;
             outlive(|| {
                 loop {
+                    // First of all, as a start has better things to do.
+                    std::thread::park_timeout(pause);
                     let begun = Instant::now();
                     looking.look();
                     looking.lock().tell(Bytes(memory.most()), &events);
-                    std::thread::park_timeout(EVERY.max(begun.elapsed() * COST_MAX));
+                    pause = EVERY.max(begun.elapsed() * COST_MAX);
                 }
             });
         };
@@ -82,7 +84,6 @@ impl Watching {
         if let Err(error) = thread.spawn(look) {
             log::say(format_args!("what programs use cannot be watched: {error}"));
         }
-        watching
     }
 
     /// From now on a generation is looked at too; `told`: and what it uses is told.

@@ -74,13 +74,18 @@ impl World {
             config,
             place,
             runs: Runs::default(),
-            watching: Watching::start(memory.clone(), events.clone()),
+            watching: Watching::default(),
             memory,
             outlet,
             events,
             notices,
             strays,
         }
+    }
+
+    /// Starts to watch what programs use.
+    pub fn watch(&self) {
+        self.watching.start(self.memory.clone(), self.events.clone());
     }
 
     /// Does one thing. The exit code and what is to be committed are the caller's business.

@@ -4,7 +4,9 @@
 //! in which they were written, as far as that can be seen from the pipes, and no line comes into the middle of
 //! another one.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,15 +21,18 @@ use super::kept::Kept;
 use super::sink::Sink;
 use super::source::{READ_BYTES, Read, Source};
 use super::{OwnLine, Shared};
+use crate::outlive::outlive;
 
 /// How long a sink may take nothing when the bootloader ends: longer than a busy reader is away, and short enough
 /// for a stop to keep within its limit.
 const LAST_STALL: Millis = Millis(500);
 /// What the bootloader's own lines begin with where they are not JSON.
 const PREFIX: &str = "baton-boot: ";
+/// The thread needs little: its buffers are elsewhere.
+const STACK_BYTES: usize = 256 * 1024;
 
 /// Everything that the thread has.
-pub(super) struct Pump {
+pub struct Pump {
     shared: Arc<Shared>,
     /// One, if standard output and error lead to the same place.
     sinks: Vec<Sink>,
@@ -43,7 +48,7 @@ pub(super) struct Pump {
 
 impl Pump {
     /// For these sinks: that of standard output first, that of standard error last.
-    pub fn new(shared: Arc<Shared>, sinks: Vec<Sink>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, sinks: Vec<Sink>) -> Self {
         Self {
             kept: Kept::new(shared.clone()),
             shared,
@@ -57,7 +62,17 @@ impl Pump {
     }
 
     /// Runs until the bootloader ends.
-    pub fn run(&mut self) {
+    /// Starts the thread. One for all that is written, because a sink that stalls must hold up the programs, and
+    /// nothing of ours.
+    pub fn start(mut self) -> io::Result<()> {
+        let shared = self.shared.clone();
+        let thread = std::thread::Builder::new().name("output".to_owned()).stack_size(STACK_BYTES);
+        // Without it the pipes of every program would be closed at once.
+        let started = thread.spawn(move || outlive(|| self.run()));
+        started.map(drop).inspect_err(|_| shared.ended.store(true, Ordering::Relaxed))
+    }
+
+    fn run(&mut self) {
         loop {
             let ready = self.wait();
             self.take_orders();
