@@ -287,7 +287,8 @@ impl Driver {
         for command in commands {
             match command {
                 Command::Exit(exit) => code = Some(exit),
-                Command::Commit { plan, ticket } => {
+                Command::Commit { generation, plan, ticket } => {
+                    self.world.learn(generation, ticket);
                     if let Some(controlled) = &self.controlled {
                         controlled.commit(&plan, ticket);
                     }

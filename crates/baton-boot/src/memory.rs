@@ -9,7 +9,7 @@ use baton_core::run::runs_out;
 use baton_core::signal::Signal;
 use baton_core::supervisor::Event;
 use baton_core::units::Bytes;
-use baton_sys::memory::{Account, Usage};
+use baton_sys::memory::{self, Account, Usage};
 use tokio::sync::mpsc;
 
 use crate::log;
@@ -81,6 +81,19 @@ impl Memory {
         self.usage().and_then(|usage| usage.limit).map_or(all, |limit| limit.min(all))
     }
 
+    /// How much there is now, and of how much: of the account's limit or of the machine's memory, whichever leaves
+    /// less. Nothing, where neither can be read. Blocks.
+    pub fn held(&self) -> Option<(Bytes, Bytes)> {
+        let account = self.lock().account.clone();
+        let usage = account.and_then(|account| account.usage().ok());
+        let limited = usage.and_then(|usage| Some((usage.held, usage.limit?)));
+        let machine =
+            memory::machine().ok().map(|(total, available)| (total.saturating_sub(available), total));
+        let left = |(held, limit): &(u64, u64)| limit.saturating_sub(*held);
+        let least = [limited, machine].into_iter().flatten().min_by_key(left);
+        least.map(|(held, limit)| (Bytes(held), Bytes(limit)))
+    }
+
     /// What an exit means: the kernel's kill for want of memory looks like any other.
     pub fn explain(&self, exit: Exit) -> Exit {
         if exit != Exit::Signal(Signal::KILL) {
@@ -139,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_report_tells_the_limit_and_the_way_there() {
-        let usage = Usage { used: 0, peak: None, limit: Some(64 * MIB), kills: 3 };
+        let usage = Usage { limit: Some(64 * MIB), kills: 3, ..Usage::default() };
         let used = VecDeque::from([10 * MIB, 40 * MIB, 63 * MIB]);
         assert_eq!(
             report(1, usage, &used),

@@ -93,6 +93,11 @@ impl Place {
         }
     }
 
+    /// The releases on this member's disk, if it has control.
+    pub fn releases(&self) -> Option<Arc<ReleasesDir>> {
+        self.releases.clone()
+    }
+
     /// Removes what a generation left.
     pub fn forget(&self, id: GenerationId) {
         // A folder that stays is removed at the next start of the member.

@@ -50,6 +50,8 @@ pub struct Run {
     pub weight: Option<i16>,
     /// Our terminal is its own.
     pub on_terminal: bool,
+    /// It was proven: what it uses from now on is no part of what a start takes.
+    pub proven: bool,
     /// The main process of each copy, until it has been reaped: then its pid may be somebody else's.
     copies: Vec<Option<i32>>,
     /// We have killed it.
@@ -74,6 +76,7 @@ impl Run {
             examination: None,
             weight: None,
             on_terminal: false,
+            proven: false,
             copies: Vec::new(),
             killed: false,
             empty: false,
@@ -164,6 +167,11 @@ impl Runs {
     /// What the processes are known by of the generation that has this slot, if it has any process left.
     pub fn owner(&self, slot: Slot) -> Option<Root> {
         self.runs.values().rfind(|run| run.slot == slot && !run.empty).and_then(|run| run.root.clone())
+    }
+
+    /// Those that are not forgotten, in order of launch.
+    pub fn iter(&self) -> impl Iterator<Item = (GenerationId, &Run)> {
+        self.runs.iter().map(|(id, run)| (*id, run))
     }
 
     /// Takes the exit status of every child that has ended, and tells what that means.

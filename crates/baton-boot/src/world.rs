@@ -3,6 +3,7 @@
 //! What takes long is only started here; its end comes back as an event.
 
 mod launch;
+mod room;
 
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ impl World {
                     self.tell(Event::NotSelected);
                 }
             }
+            Command::Measure { generation, release } => self.measure(generation, release),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
             Command::Probe { generation, private } => self.probe(generation, private),

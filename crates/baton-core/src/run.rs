@@ -12,12 +12,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use self::environment::Inherited;
-pub use self::memory::{Recycle, runs_out};
+pub use self::memory::{Needs, NoRoom, Recycle, Room, runs_out};
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, oom_score_adj};
 use crate::signal::Signal;
-use crate::units::Millis;
+use crate::units::{Bytes, Millis};
 
 /// Run settings of one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub struct RunSettings {
     pub relaunch_exit_code: u8,
     /// From when on it is replaced for its memory.
     pub recycle: Option<Recycle>,
+    /// How much memory it needs until it is proven. Where there is not so much, it is not launched beside another one.
+    pub needs: Option<Bytes>,
     /// What of its process it is given.
     pub process: Process,
     /// What becomes of what it writes.
@@ -105,6 +107,7 @@ impl RunSettings {
             max_restarts: 10,
             relaunch_exit_code: 86,
             recycle: None,
+            needs: None,
             process: Process::default(),
             output: Output::default(),
             inherited: Inherited::default(),

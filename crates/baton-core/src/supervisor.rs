@@ -14,6 +14,7 @@ mod message;
 mod plan;
 mod recycle;
 mod report;
+mod room;
 mod said;
 mod slots;
 mod stop;
@@ -156,6 +157,9 @@ impl Supervisor {
             Event::Moved(id) => self.on_moved(now, id, &mut out),
             Event::ListensElsewhere(id, hint) => self.on_listens_elsewhere(id, hint),
             Event::Used { generation, used, limit } => self.on_used(now, generation, used, limit, &mut out),
+            Event::Measured { generation, room, learnt } => {
+                self.on_measured(now, generation, room, learnt, &mut out);
+            }
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::CopyExited { generation, copy, exit, empty } => {
                 self.on_copy_exited(now, generation, copy, exit, empty, &mut out);
@@ -469,6 +473,7 @@ impl Supervisor {
                 out.push(Command::Say(Fact::Gone(id, cause)));
             }
             out.push(Command::Forget(id));
+            self.measure_again(out);
         }
     }
 
@@ -502,6 +507,7 @@ impl Supervisor {
     }
 
     fn pass_time_for(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        self.pass_time_for_room(now, id, out);
         self.pass_time_for_signs(now, id, out);
         let leaves = |g: &Generation| g.quiesced_by().or_else(|| g.warm_by());
         if self.find(id).and_then(leaves).is_some_and(|at| at <= now) {
@@ -612,15 +618,6 @@ impl Supervisor {
     /// proven is only gone back to when somebody wants that.
     fn falls_back(&self) -> bool {
         self.trial.is_some() && self.standby().is_some()
-    }
-
-    /// Memory runs out: what serves is worth more than a quick way back. Beside an unproven one it stays: that is more
-    /// likely to be the cause, and whom the kernel ends is handed back from.
-    fn make_room(&mut self, now: Millis, out: &mut Vec<Command>) {
-        if let Some(standby) = self.standby().filter(|_| self.trial.is_none()) {
-            out.push(Command::Say(Fact::StandbyLetGo(standby)));
-            self.retire(now, standby, out);
-        }
     }
 
     fn standby(&self) -> Option<GenerationId> {

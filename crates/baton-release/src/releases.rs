@@ -8,6 +8,7 @@
 //!   releases/<id>/tree/     the files of a release
 //!   releases/<id>/manifest  its manifest
 //!   releases/<id>/laid-out  inodes and times of the files as they were laid out
+//!   releases/<id>/peak      how much memory it used at the most until it was proven here
 //!   staging/<id>/           a release under construction; emptied at start
 //! ```
 

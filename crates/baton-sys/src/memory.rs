@@ -15,6 +15,8 @@ pub struct Account {
 pub struct Usage {
     /// What is in use and cannot simply be dropped: without file pages that nobody has touched for long.
     pub used: u64,
+    /// What can be dropped by nobody: without any file pages.
+    pub held: u64,
     /// The greatest use since the account exists, caches included; not every kernel counts it.
     pub peak: Option<u64>,
     /// More than this it cannot have.
@@ -30,6 +32,7 @@ struct Names {
     peak: &'static str,
     limit: &'static str,
     idle: &'static str,
+    recent: &'static str,
     kills: &'static str,
 }
 
@@ -38,6 +41,7 @@ const V2: Names = Names {
     peak: "memory.peak",
     limit: "memory.max",
     idle: "inactive_file",
+    recent: "active_file",
     kills: "memory.events",
 };
 const V1: Names = Names {
@@ -45,6 +49,7 @@ const V1: Names = Names {
     peak: "memory.max_usage_in_bytes",
     limit: "memory.limit_in_bytes",
     idle: "total_inactive_file",
+    recent: "total_active_file",
     kills: "memory.oom_control",
 };
 /// The key of the kill counter, in both versions.
@@ -71,8 +76,11 @@ impl Account {
         let total = self.number(self.names.used)?;
         let statistics = self.text("memory.stat").unwrap_or_default();
         let kills = self.text(self.names.kills).unwrap_or_default();
+        let pages = |key| value(&statistics, key).unwrap_or(0);
+        let used = total.saturating_sub(pages(self.names.idle));
         Ok(Usage {
-            used: total.saturating_sub(value(&statistics, self.names.idle).unwrap_or(0)),
+            used,
+            held: used.saturating_sub(pages(self.names.recent)),
             peak: self.number(self.names.peak).ok(),
             // Version 2 writes "max" where there is none.
             limit: self.number(self.names.limit).ok().filter(|limit| *limit < NO_LIMIT),
@@ -87,6 +95,24 @@ impl Account {
     fn number(&self, file: &str) -> io::Result<u64> {
         self.text(file)?.trim_end().parse().map_err(io::Error::other)
     }
+}
+
+/// How much memory the machine has, and how much of that could be had without swapping (`MemAvailable`, `proc(5)`).
+/// Bytes.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub fn machine() -> io::Result<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    total_and_available(&text).ok_or_else(|| io::Error::other("/proc/meminfo says nothing of memory"))
+}
+
+fn total_and_available(text: &str) -> Option<(u64, u64)> {
+    let kib = |key| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((kib("MemTotal")? * 1024, kib("MemAvailable")? * 1024))
 }
 
 /// Where the account may be, the most likely first: at the path that `/proc/self/cgroup` tells or, in a container
@@ -138,6 +164,15 @@ mod tests {
     }
 
     #[test]
+    fn the_machines_memory_is_read() {
+        let text = "MemTotal:        8000 kB\nMemFree:  1 kB\nMemAvailable:    3000 kB\n";
+        assert_eq!(total_and_available(text), Some((8000 * 1024, 3000 * 1024)));
+        assert_eq!(total_and_available("MemTotal: 8000 kB\n"), None, "before Linux 3.14");
+        let (total, available) = machine().unwrap();
+        assert!(0 < available && available <= total, "{available} of {total}");
+    }
+
+    #[test]
     fn both_versions_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -146,7 +181,11 @@ mod tests {
             ("memory.peak", "1500\n"),
             ("memory.max", "max\n"),
             ("memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
-            ("memory.stat", "anon 5\ninactive_file 100\ntotal_inactive_file 300\n"),
+            (
+                "memory.stat",
+                "anon 5\ninactive_file 100\nactive_file 40\ntotal_inactive_file 300\n\
+                 total_active_file 60\n",
+            ),
             ("memory.usage_in_bytes", "2000\n"),
             ("memory.max_usage_in_bytes", "2500\n"),
             ("memory.limit_in_bytes", "4096\n"),
@@ -155,8 +194,11 @@ mod tests {
             write(name, text);
         }
         let usage = |names| Account { folder: folder.path().into(), names }.usage().unwrap();
-        assert_eq!(usage(&V2), Usage { used: 900, peak: Some(1500), limit: None, kills: 2 });
-        assert_eq!(usage(&V1), Usage { used: 1700, peak: Some(2500), limit: Some(4096), kills: 7 });
+        assert_eq!(usage(&V2), Usage { used: 900, held: 860, peak: Some(1500), limit: None, kills: 2 });
+        assert_eq!(
+            usage(&V1),
+            Usage { used: 1700, held: 1640, peak: Some(2500), limit: Some(4096), kills: 7 }
+        );
         write("memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(usage(&V1).limit, None);
     }

@@ -38,6 +38,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         max_restarts,
         relaunch_exit_code,
         recycle,
+        needs,
         process,
         output,
         inherited,
@@ -65,6 +66,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.push(("run.max_restarts", max_restarts.to_string()));
     lines.push(("run.relaunch_exit_code", relaunch_exit_code.to_string()));
     lines.extend(recycle.map(|recycle| ("run.memory.recycle", recycle_value(recycle))));
+    lines.extend(needs.map(|Bytes(bytes)| ("run.memory.needs", bytes.to_string())));
     lines.extend(process_lines::write(process));
     lines.extend(output_lines::write(output));
     lines.extend(inherited.only.iter().map(|only| (INHERIT, inherited_value(only))));
@@ -94,6 +96,9 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         max_restarts: read_value(lines, "run.max_restarts")?,
         relaunch_exit_code: read_value(lines, "run.relaunch_exit_code")?,
         recycle: process_lines::read_one(lines, "run.memory.recycle", read_recycle)?,
+        needs: process_lines::read_one(lines, "run.memory.needs", |words| {
+            words.value("a number").map(Bytes)
+        })?,
         process: process_lines::read(lines)?,
         output: output_lines::read(lines)?,
         inherited: Inherited { only: process_lines::read_one(lines, INHERIT, read_inherited)? },

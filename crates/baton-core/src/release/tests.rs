@@ -116,7 +116,7 @@ fn any_output() -> impl Strategy<Value = Output> {
     (format, line_max, stall).prop_map(|(format, line_max, stall)| Output { format, line_max, stall })
 }
 
-fn any_watched() -> impl Strategy<Value = (Option<Progress>, Option<Recycle>, Inherited)> {
+fn any_watched() -> impl Strategy<Value = (Option<Progress>, (Option<Recycle>, Option<Bytes>), Inherited)> {
     let progress = ("[^\\x00]{1,8}", any::<u64>());
     let progress = progress.prop_map(|(file, within)| Progress { file, within: Millis(within) });
     let share = (0..=1_000_000u32).prop_map(|ppm| Recycle::Share(Share::from_ppm(ppm).unwrap()));
@@ -124,7 +124,8 @@ fn any_watched() -> impl Strategy<Value = (Option<Progress>, Option<Recycle>, In
     let only =
         prop::collection::btree_set("[A-Z_]{1,4}\\*?", 0..4).prop_map(|only| only.into_iter().collect());
     let inherited = prop::option::of(only).prop_map(|only| Inherited { only });
-    (prop::option::of(progress), prop::option::of(recycle), inherited)
+    let needs = any::<Option<u64>>().prop_map(|needs| needs.map(Bytes));
+    (prop::option::of(progress), (prop::option::of(recycle), needs), inherited)
 }
 
 fn any_run() -> impl Strategy<Value = RunSettings> {
@@ -136,7 +137,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
     let given = (env, any_output(), any_process(), any_watched());
     (any_command(), with_health, words, (numbers, worker), given).prop_map(
         |(command, (health, listen), words, (numbers, worker), (env, output, process, watched))| {
-            let (progress, recycle, inherited) = watched;
+            let (progress, (recycle, needs), inherited) = watched;
             let (quiesce_signal, (quiesce, watchdog, keep_warm)) = worker;
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
@@ -160,6 +161,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 max_restarts,
                 relaunch_exit_code,
                 recycle,
+                needs,
                 process,
                 output,
                 inherited,

@@ -19,9 +19,9 @@ const WATCHDOG_MIN: Millis = Millis(500);
 /// A file that is touched more often than this costs more than it tells.
 const PROGRESS_MIN: Millis = Millis::from_secs(1);
 /// No program that does anything uses less.
-const RECYCLE_MIN: Bytes = Bytes::from_kib(1024);
+const MEMORY_MIN: Bytes = Bytes::from_kib(1024);
 /// More than any machine has.
-const RECYCLE_MAX: Bytes = Bytes::from_kib(1 << 40);
+const MEMORY_MAX: Bytes = Bytes::from_kib(1 << 40);
 
 /// What to do about a placeholder of no use.
 pub(super) const NAME_LISTENER: &str = "name a listener of run.listen: {port:http} or {fd:http}";
@@ -49,7 +49,10 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     read_quiesce(table, &mut run);
     table.set("watchdog", &mut run.watchdog, |value| watchdog(value).map(Some));
     table.table("progress", |progress| read_progress(progress, &mut run));
-    table.table("memory", |memory| memory.set("recycle", &mut run.recycle, |value| recycle(value).map(Some)));
+    table.table("memory", |memory| {
+        memory.set("recycle", &mut run.recycle, |value| recycle(value).map(Some));
+        memory.set("needs", &mut run.needs, |value| value::size(MEMORY_MIN..=MEMORY_MAX)(value).map(Some));
+    });
     table.table("environment", |environment| read_inherited(environment, &mut run.inherited));
     table.table("health", |health| health::read(health, &mut run));
     table.table("output", |table| output::read(table, &mut run.output));
@@ -142,7 +145,7 @@ fn recycle(value: &DeValue<'_>) -> Result<Recycle, Wrong> {
             Share::NONE => Err(Wrong::new("is nothing", "write more than 0%, such as \"80%\"")),
             share => Ok(Recycle::Share(share)),
         },
-        Some(_) | None => value::size(RECYCLE_MIN..=RECYCLE_MAX)(value).map(Recycle::Bytes),
+        Some(_) | None => value::size(MEMORY_MIN..=MEMORY_MAX)(value).map(Recycle::Bytes),
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use super::copies::Copies;
 use super::plan::Plan;
+use super::room::Looking;
 use super::slots::Slot;
 use super::watchdog::Watchdog;
 use crate::exit::Exit;
@@ -16,7 +17,8 @@ use crate::words::Words;
 /// The state of a generation. It changes in [`State::next`] and nowhere else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Not spawned yet: it must be alone, and others are still there.
+    /// Not spawned yet: it must be alone, and others are still there; or it is being found out whether there is memory
+    /// for it.
     Waiting,
     /// Spawned and not ready.
     Starting,
@@ -200,6 +202,8 @@ pub struct Generation {
     pub exit: Option<Exit>,
     /// Set from the moment it drains.
     pub ending: Option<Ending>,
+    /// It is launched when there is memory for it.
+    pub room: Option<Looking>,
 }
 
 impl Generation {
@@ -232,6 +236,7 @@ impl Generation {
             asked: false,
             exit: None,
             ending: None,
+            room: None,
         }
     }
 
@@ -361,13 +366,20 @@ impl Generation {
         }
     }
 
+    /// How long it waits for memory at the most: as long as it might take to start.
+    pub(super) fn room_by(&self) -> Option<Millis> {
+        let waits = self.room.is_some() && self.state == State::Waiting;
+        waits.then(|| self.launched + self.plan.settings.startup_timeout)
+    }
+
     /// The next moment at which time alone changes something.
     pub(super) fn deadline(&self) -> Option<Millis> {
         let settles = self.settles_at();
         let probe = self.probe_due();
         let end = self.ending_step().map(|(at, _)| at);
         let signs = [self.watchdog_due(), self.progress_due(), self.locate_at()];
-        let others = [self.quiesced_by(), self.warm_by(), self.copy_due()].into_iter().chain(signs);
+        let others =
+            [self.quiesced_by(), self.warm_by(), self.copy_due(), self.room_by()].into_iter().chain(signs);
         [settles, probe, self.judged_by(), end].into_iter().chain(others).flatten().min()
     }
 

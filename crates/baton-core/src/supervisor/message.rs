@@ -3,12 +3,13 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use super::plan::{Launch, Plan, Ticket};
+use super::plan::{Launch, Plan, Running, Ticket};
 use super::report::Fact;
 use super::slots::Slot;
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::notice::Notice;
+use crate::run::Room;
 use crate::signal::Signal;
 use crate::units::Bytes;
 use crate::words::Words;
@@ -41,6 +42,15 @@ pub enum Event {
         used: Bytes,
         /// What all that runs here may use.
         limit: Bytes,
+    },
+    /// What [`Command::Measure`] has found.
+    Measured {
+        /// For whom.
+        generation: GenerationId,
+        /// How much memory there is, where that can be told.
+        room: Option<Room>,
+        /// How much the release has used here until it was proven, if it was ever.
+        learnt: Option<Bytes>,
     },
     /// The generation's main process has ended.
     Exited {
@@ -102,6 +112,13 @@ pub enum Command {
         /// Whom probes reach.
         private: Slot,
     },
+    /// Find out whether there is memory for a generation; [`Event::Measured`] follows.
+    Measure {
+        /// Its number.
+        generation: GenerationId,
+        /// What it runs.
+        release: Running,
+    },
     /// Start a generation; [`Event::Started`] or [`Event::FailedToStart`] follows.
     Spawn {
         /// Its number.
@@ -154,6 +171,8 @@ pub enum Command {
     Forget(GenerationId),
     /// This is what the member runs from now on: keep it on disk.
     Commit {
+        /// Which generation has shown it.
+        generation: GenerationId,
         /// What.
         plan: Arc<Plan>,
         /// On whose behalf it came.

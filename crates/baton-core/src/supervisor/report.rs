@@ -11,6 +11,7 @@ use super::{State, Supervisor};
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
+use crate::run::NoRoom;
 use crate::units::{Bytes, Millis};
 use crate::words::Words;
 
@@ -32,6 +33,8 @@ pub enum Reason {
     Hung(Option<Millis>),
     /// Its progress file stayed as it is for so long.
     NoProgress(Millis),
+    /// There was no memory for it beside what runs: it was not launched.
+    NoRoom(NoRoom),
     /// Whoever ordered the trial took it back.
     TakenBack,
     /// Another trial took its place.
@@ -47,6 +50,7 @@ impl Reason {
             Self::Ended { .. } => Some(Cause::Exit),
             Self::NotHealthyIn(..) => Some(Cause::Startup),
             Self::Unhealthy(_) | Self::Hung(_) | Self::NoProgress(_) => Some(Cause::Unhealthy),
+            Self::NoRoom(_) => Some(Cause::NoRoom),
             Self::TakenBack | Self::Superseded => None,
         }
     }
@@ -63,6 +67,7 @@ impl fmt::Display for Reason {
             Self::Hung(Some(limit)) => write!(f, "no sign of life (WATCHDOG=1) for {limit}"),
             Self::Hung(None) => f.write_str("it said that it hangs (WATCHDOG=trigger)"),
             Self::NoProgress(limit) => write!(f, "no progress for {limit} (run.progress.file)"),
+            Self::NoRoom(lack) => lack.fmt(f),
             Self::TakenBack => f.write_str("taken back"),
             Self::Superseded => f.write_str("superseded by another trial"),
         }
@@ -80,6 +85,8 @@ pub enum Fact {
     SlowStart(GenerationId, Millis, Millis),
     /// A generation waits until no process of another one is left, as it must be alone.
     Waits(GenerationId, Running),
+    /// There is no memory for a generation; it waits for that of others, which are finishing.
+    WaitsForRoom(GenerationId, Running, NoRoom),
     /// A generation was asked to take no new work; when it is asked to stop at the latest.
     Quiescing(GenerationId, Millis),
     /// A generation reads its settings again.
@@ -151,6 +158,9 @@ impl fmt::Display for Fact {
             ),
             Self::Waits(id, release) => {
                 write!(f, "generation {id} ({release}) waits until no process of the others is left")
+            }
+            Self::WaitsForRoom(id, release, lack) => {
+                write!(f, "generation {id} ({release}) waits until others are gone: {lack}")
             }
             Self::Quiescing(id, limit) => {
                 write!(

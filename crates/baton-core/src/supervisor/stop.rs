@@ -269,6 +269,7 @@ fn exit_code(cause: &Reason) -> u8 {
         | Reason::Unhealthy(_)
         | Reason::Hung(_)
         | Reason::NoProgress(_)
+        | Reason::NoRoom(_)
         | Reason::TakenBack
         | Reason::Superseded => 1,
     }

@@ -13,7 +13,8 @@ use std::vec::Vec;
 use super::*;
 use crate::notice::Notice;
 use crate::report::Cause;
-use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, RunSettings};
+use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, Room, RunSettings};
+use crate::units::Bytes;
 
 /// A process as the world sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +53,10 @@ struct World {
     cannot_spawn: bool,
     /// Where every program listens that does not answer.
     elsewhere: Option<Words>,
+    /// How much memory there is.
+    room: Option<Room>,
+    /// How much every release has used here until it was proven.
+    learnt: Option<Bytes>,
 }
 
 fn settings() -> RunSettings {
@@ -123,6 +128,8 @@ impl World {
             stopping: false,
             cannot_spawn: false,
             elsewhere: None,
+            room: None,
+            learnt: None,
         }
     }
 
@@ -219,6 +226,10 @@ impl World {
             Command::Rescue(slot) => {
                 assert_ne!(slot, self.selected.0, "the serving slot needs no rescue");
                 self.rescues.insert(slot);
+            }
+            Command::Measure { generation, .. } => {
+                let (room, learnt) = (self.room, self.learnt);
+                return Some(Event::Measured { generation, room, learnt });
             }
             Command::Commit { plan, .. } => self.committed.push(plan.release),
             Command::Say(fact) => {

@@ -77,7 +77,7 @@ impl Supervisor {
             self.serving = None;
             self.each_alive(|this, id| this.let_go(now, id, out));
         }
-        let generation = self.launch_candidate(now, plan.clone(), out);
+        let generation = self.launch_candidate(now, plan.clone(), ticket, out);
         self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, baked_at: None });
     }
 
@@ -112,11 +112,23 @@ impl Supervisor {
         }
     }
 
-    fn launch_candidate(&mut self, now: Millis, plan: Arc<Plan>, out: &mut Vec<Command>) -> GenerationId {
+    fn launch_candidate(
+        &mut self,
+        now: Millis,
+        plan: Arc<Plan>,
+        ticket: Ticket,
+        out: &mut Vec<Command>,
+    ) -> GenerationId {
         let slot = self.slots.take();
-        let waits = self.must_be_alone(&plan) && self.generations.iter().any(Generation::lives);
+        let others = self.generations.iter().any(Generation::lives);
+        let waits = self.must_be_alone(&plan) && others;
+        // What the member runs anyway is launched in any case; and of what the image brought nothing was ever learnt.
+        let asked_for = !matches!(ticket, Ticket::Restore | Ticket::Replace);
+        let knowable = plan.settings.needs.is_some() || plan.release != Running::Image;
         let id = self.add(now, plan, slot);
-        if waits {
+        if !waits && others && asked_for && knowable {
+            self.measure(id, out);
+        } else if waits {
             out.extend(self.find(id).map(|g| Command::Say(Fact::Waits(id, g.plan.release))));
         } else {
             self.start(now, id, out);
@@ -198,7 +210,8 @@ impl Supervisor {
         let started_in = self.find(trial.generation).and_then(|g| g.started_in);
         self.proven = Some(Proven { plan: trial.plan.clone(), started_in });
         let keep_warm = trial.plan.settings.keep_warm;
-        out.push(Command::Commit { plan: trial.plan, ticket: trial.ticket });
+        let Trial { generation, plan, ticket, .. } = trial;
+        out.push(Command::Commit { generation, plan, ticket });
         let Some(standby) = self.standby() else { return };
         let Some(keep_warm) = keep_warm else { return self.retire(now, standby, out) };
         if let Some(generation) = self.find_mut(standby) {
@@ -221,7 +234,7 @@ impl Supervisor {
         if !trial.replaces_the_serving() && trial.tries < TRIES {
             trial.tries += 1;
             out.push(Command::Say(Fact::Retried(id, cause.clone())));
-            let generation = self.launch_candidate(now, plan, out);
+            let generation = self.launch_candidate(now, plan, ticket, out);
             if let Some(trial) = &mut self.trial {
                 trial.generation = generation;
             }

@@ -43,7 +43,7 @@ stdin = "http"
 watchdog = "20s"
 keep_warm = "15m"
 progress = { file = "beat", within = "30s" }
-memory.recycle = "80%"
+memory = { recycle = "80%", needs = "300MiB" }
 environment.inherit = ["PATH", "LC_*", "HOME", "PATH"]
 
 [[run.listen]]
@@ -178,6 +178,7 @@ fn every_setting_arrives_where_it_belongs() {
         max_restarts: 3,
         relaunch_exit_code: 75,
         recycle: Some(Recycle::Share(Share::from_percent(80))),
+        needs: Some(Bytes::from_kib(300 << 10)),
         process,
         inherited: Inherited { only: Some(strings(&["HOME", "LC_*", "PATH"])) },
         output: Output { format: Format::Json, line_max: Bytes::from_kib(16), stall: Millis(250) },

@@ -1,7 +1,8 @@
 //! Control groups, which limit what a container may use. They need root, and a kernel that has them (version 1).
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A group of one controller. It goes with the value, when everybody in it has ended.
@@ -28,6 +29,15 @@ impl Group {
 
     pub fn get(&self, file: &str) -> String {
         fs::read_to_string(self.0.join(file)).unwrap().trim().to_owned()
+    }
+
+    /// A program in this folder that joins the group and becomes another one.
+    pub fn joined_by(&self, folder: &Path, program: &Path) -> PathBuf {
+        let (path, group) = (folder.join("joined"), self.0.join("cgroup.procs"));
+        let (group, program) = (group.display(), program.display());
+        fs::write(&path, format!("#!/bin/sh\necho $$ > {group} && exec {program} \"$@\"\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path
     }
 
     /// A command that joins the group and becomes what follows it.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use baton_engine::local::{LocalMember, Spec};
@@ -15,6 +15,7 @@ use crate::wait::wait_for;
 /// A control server and its members. All end with the value.
 pub struct Fleet {
     pub service: &'static str,
+    boot: PathBuf,
     /// The name of the service's listener; workers have none.
     listener: Option<&'static str>,
     address: SocketAddr,
@@ -27,17 +28,23 @@ pub struct Fleet {
 impl Fleet {
     /// Control and this many members of a service that listens at `http`.
     pub fn start(service: &'static str, members: usize) -> Self {
-        Self::with(service, Some("http"), members)
+        Self::with(service, Some("http"), members, binary("baton-boot"))
     }
 
     /// The same of a service that does not listen.
     pub fn of_workers(service: &'static str, members: usize) -> Self {
-        Self::with(service, None, members)
+        Self::with(service, None, members, binary("baton-boot"))
     }
 
-    fn with(service: &'static str, listener: Option<&'static str>, members: usize) -> Self {
+    /// One member of a service that listens at `http`, whose bootloader is started by a program.
+    pub fn start_by(boot: &Path, service: &'static str) -> Self {
+        Self::with(service, Some("http"), 1, boot.to_owned())
+    }
+
+    fn with(service: &'static str, listener: Option<&'static str>, members: usize, boot: PathBuf) -> Self {
         let mut fleet = Self {
             service,
+            boot,
             listener,
             address: free_address(),
             server: None,
@@ -96,7 +103,7 @@ impl Fleet {
 
     fn member(&self, name: &str, address: SocketAddr) -> LocalMember {
         let spec = Spec {
-            boot: binary("baton-boot"),
+            boot: self.boot.clone(),
             server: format!("http://{}", self.address),
             service: self.service.parse().unwrap(),
             member: name.parse().unwrap(),
@@ -108,7 +115,7 @@ impl Fleet {
         LocalMember::start(&spec).unwrap()
     }
 
-    fn path(&self, name: &str) -> std::path::PathBuf {
+    fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

@@ -3,9 +3,10 @@
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::units::Bytes;
 
 use super::ReleasesDir;
 use crate::disk::{self, DiskError, failed};
@@ -95,27 +96,62 @@ impl ReleasesDir {
         }
     }
 
-    fn write(&self, name: &str, lines: &[String; 2]) -> Result<(), RecordError> {
-        Ok(disk::replace(&self.path.join(name), text(name, lines).as_bytes())?)
+    /// How much memory a release has used here at the most until it was proven. What is damaged is as good as what was
+    /// never written.
+    pub fn peak(&self, release: ReleaseId) -> Option<Bytes> {
+        let record = read_in(&self.home(release), "peak", |[of, memory]| {
+            let of: ReleaseId = of.strip_prefix("release ")?.parse().ok()?;
+            Some((of, Bytes(memory.strip_prefix("memory ")?.parse().ok()?)))
+        });
+        record.ok().flatten().filter(|(of, _)| *of == release).map(|(_, memory)| memory)
     }
 
-    /// Reads a record of two lines. What `parse` makes of them must be all that the file says.
-    fn read<T>(&self, name: &str, parse: impl Fn([&str; 2]) -> Option<T>) -> Result<Option<T>, RecordError> {
-        let path = self.path.join(name);
-        let found = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            found => found.map_err(failed("read", &path))?,
-        };
-        let found = String::from_utf8_lossy(&found);
-        let mut lines = found.lines().skip(1);
-        let record = lines.next().zip(lines.next()).filter(|(first, second)| {
-            // The sum guards against flipped bits, and that nothing follows.
-            text(name, &[(*first).to_owned(), (*second).to_owned()]) == found
-        });
-        match record.and_then(|(first, second)| parse([first, second])) {
-            Some(record) => Ok(Some(record)),
-            None => Err(RecordError::Damaged { path }),
+    /// Remembers how much memory a release has used here until it was proven, if that is more than ever before. It must
+    /// be on disk.
+    pub fn remember_peak(&self, release: ReleaseId, peak: Bytes) -> Result<(), RecordError> {
+        if !self.has(release) {
+            return Err(RecordError::Absent(release));
         }
+        if self.peak(release).is_some_and(|known| known >= peak) {
+            return Ok(());
+        }
+        let lines = [format!("release {release}"), format!("memory {}", peak.0)];
+        write_in(&self.home(release), "peak", &lines)
+    }
+
+    fn write(&self, name: &str, lines: &[String; 2]) -> Result<(), RecordError> {
+        write_in(&self.path, name, lines)
+    }
+
+    fn read<T>(&self, name: &str, parse: impl Fn([&str; 2]) -> Option<T>) -> Result<Option<T>, RecordError> {
+        read_in(&self.path, name, parse)
+    }
+}
+
+fn write_in(dir: &Path, name: &str, lines: &[String; 2]) -> Result<(), RecordError> {
+    Ok(disk::replace(&dir.join(name), text(name, lines).as_bytes())?)
+}
+
+/// Reads a record of two lines. What `parse` makes of them must be all that the file says.
+fn read_in<T>(
+    dir: &Path,
+    name: &str,
+    parse: impl Fn([&str; 2]) -> Option<T>,
+) -> Result<Option<T>, RecordError> {
+    let path = dir.join(name);
+    let found = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(failed("read", &path))?,
+    };
+    let found = String::from_utf8_lossy(&found);
+    let mut lines = found.lines().skip(1);
+    let record = lines.next().zip(lines.next()).filter(|(first, second)| {
+        // The sum guards against flipped bits, and that nothing follows.
+        text(name, &[(*first).to_owned(), (*second).to_owned()]) == found
+    });
+    match record.and_then(|(first, second)| parse([first, second])) {
+        Some(record) => Ok(Some(record)),
+        None => Err(RecordError::Damaged { path }),
     }
 }
 
@@ -164,6 +200,28 @@ mod tests {
         fs::create_dir(releases.home(release)).unwrap();
         releases.commit(release, Epoch(1)).unwrap();
         assert_eq!(releases.committed().unwrap(), Some(Committed { release, epoch: Epoch(1) }));
+    }
+
+    #[test]
+    fn a_peak_only_grows_and_is_unknown_when_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        let release = ReleaseId::from_bytes([7; 32]);
+        assert!(matches!(releases.remember_peak(release, Bytes(1)), Err(RecordError::Absent(_))));
+        fs::create_dir(releases.home(release)).unwrap();
+        assert_eq!(releases.peak(release), None);
+        for (seen, known) in [(500, 500), (300, 500), (800, 800)] {
+            releases.remember_peak(release, Bytes(seen)).unwrap();
+            assert_eq!(releases.peak(release), Some(Bytes(known)));
+        }
+        let other = ReleaseId::from_bytes([8; 32]);
+        fs::create_dir(releases.home(other)).unwrap();
+        fs::copy(releases.home(release).join("peak"), releases.home(other).join("peak")).unwrap();
+        assert_eq!(releases.peak(other), None, "it is that of another one");
+        fs::write(releases.home(release).join("peak"), "memory 7").unwrap();
+        assert_eq!(releases.peak(release), None);
+        releases.remember_peak(release, Bytes(1)).unwrap();
+        assert_eq!(releases.peak(release), Some(Bytes(1)));
     }
 
     #[test]

@@ -18,6 +18,7 @@ enum Step {
     Pass(u64),
     CannotSpawn(bool),
     NoMemoryLeft,
+    Room(u8, Option<u8>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +77,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Quiet),
         4 => (0u64..20_000).prop_map(Step::Pass),
         1 => any::<bool>().prop_map(Step::CannotSpawn),
-        1 => Just(Step::NoMemoryLeft),
+        2 => prop_oneof![
+            Just(Step::NoMemoryLeft),
+            any::<(u8, Option<u8>)>().prop_map(|(used, learnt)| Step::Room(used, learnt)),
+        ],
     ];
     proptest::collection::vec(step, 0..80)
 }
@@ -124,6 +128,11 @@ impl World {
                 }
             }
             Step::Pass(time) => self.pass(Millis(time), &[]),
+            Step::Room(used, learnt) => {
+                let (used, limit) = (Bytes(used.into()), Bytes(255));
+                self.room = Some(Room { used, grown: Bytes(0), limit });
+                self.learnt = learnt.map(|learnt| Bytes(learnt.into()));
+            }
             Step::NoMemoryLeft => self.step(Event::NoMemoryLeft),
             Step::CannotSpawn(cannot) => self.cannot_spawn = cannot,
         }
@@ -198,6 +207,14 @@ fn situations() -> Vec<(&'static str, World)> {
                 world.order(Order::Try(launch_of(singleton(), 2, 5000)));
             })
         }),
+        ("waiting for memory", {
+            with(warm::warm(), &|world| {
+                let limit = Bytes(1);
+                world.room = Some(Room { used: limit, grown: Bytes(0), limit });
+                world.learnt = Some(limit);
+                world.order(Order::Try(launch(3, 5000)));
+            })
+        }),
         ("stopping", with(World::serving(1), &|world| world.order(Order::Stop))),
         ("stopping a trial", with(baking(), &|world| world.order(Order::Stop))),
     ]
@@ -222,6 +239,12 @@ fn events() -> Vec<Event> {
     ]
     .to_vec();
     for id in [1, 2, 3, 99].map(GenerationId) {
+        let room = Room { used: Bytes(9), grown: Bytes(0), limit: Bytes(9) };
+        events.extend([None, Some(room)].map(|room| Event::Measured {
+            generation: id,
+            room,
+            learnt: Some(Bytes(1)),
+        }));
         events.extend([Event::Started(id), Event::Emptied(id), Event::Examined(id, "it sleeps".into())]);
         events.extend(notices().into_iter().map(|notice| Event::Said(id, notice)));
         events.extend([Event::Probed(id, Ok(())), Event::Probed(id, Err("no".into()))]);

@@ -3,10 +3,12 @@
 use rustix::process::Signal;
 
 use super::{example, generation};
-use crate::boot::{Boot, Folder};
+use crate::boot::{Boot, Folder, binary};
 use crate::cgroup::Group;
+use crate::fleet::Fleet;
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
+use crate::wait::wait_for;
 
 /// Takes 8 MiB more again and again.
 const EATS: &str = "import time; eaten = [bytearray(8 << 20) for _ in range(60) if time.sleep(0.02) is None]";
@@ -63,6 +65,62 @@ fn f84_a_candidate_that_eats_the_memory_is_refused_for_it_and_the_old_one_serves
     assert_eq!(report.lost, 0, "{report:#?}");
     assert_eq!(generation(address), "1");
     assert!(boot.stop().success());
+}
+
+#[test]
+fn f84_a_candidate_that_there_is_no_memory_for_is_refused_without_a_start() {
+    let Some(account) = account(128 << 20) else { return };
+    let (folder, address) = example("50ms");
+    let boot = start_in(&account, &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    folder.change("baton.toml", "[run]", "[run]\nmemory.needs = \"127MiB\"");
+    let load = Load::start(plan(address));
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) refused: it needs 127 MiB (run.memory.needs), and ", 1);
+    boot.wait_for(" of the 128 MiB that this member may use are in use", 1);
+    assert_eq!(
+        boot.status()["trial"]["cause"],
+        "there is no memory for two generations",
+        "{}",
+        boot.status()
+    );
+    folder.change("baton.toml", "127MiB", "40MiB");
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) is proven", 2);
+    assert_nothing_lost(&load.stop());
+    // The number of the one that was refused is not given again.
+    assert_eq!(generation(address), "3");
+    assert!(!boot.log().contains("generation 2 (image) launched"), "{}", boot.log());
+    assert!(boot.stop().success());
+}
+
+/// Serves with so much memory, in MiB.
+const TAKES: &str = "import server\ntaken = bytearray(60 << 20)\nserver.main()\n";
+
+#[test]
+fn f84_what_a_release_used_here_before_is_held_against_what_there_is() {
+    let Some(account) = account(160 << 20) else { return };
+    let (place, folder) = (Folder::empty(), Folder::with_example("python"));
+    let boot = account.joined_by(place.path(), &binary("baton-boot"));
+    let fleet = Fleet::start_by(&boot, "web");
+    let quick = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "2s"];
+    assert_eq!(fleet.deploy(&folder, &quick), Some(0));
+    let small = fleet.release();
+    folder.write("takes.py", TAKES);
+    folder.change("baton.toml", "server.py", "takes.py");
+    assert_eq!(fleet.deploy(&folder, &quick), Some(0));
+    let large = fleet.release();
+    assert!(fleet.baton_in(folder.path(), &[&["deploy", &small], &quick[..]].concat()).status.success());
+    // As large as it was, it does not fit in any more.
+    wait_for("its memory to be free", || {
+        let used: u64 = account.get("memory.usage_in_bytes").parse().unwrap();
+        (used < 60 << 20).then(|| account.set("memory.limit_in_bytes", &(64 << 20).to_string()))
+    });
+    let refused = fleet.baton_in(folder.path(), &[&["deploy", &large], &quick[..]].concat());
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let told = fleet.json(&["events", "--service", "web"]).to_string();
+    assert!(told.contains("it used up to ") && told.contains(" here until it was proven, and "), "{told}");
+    assert_eq!(fleet.answers(0), Some(small));
 }
 
 /// Takes most of what there is at once, and then a little more again and again.
