@@ -15,7 +15,7 @@ pub use self::environment::Inherited;
 pub use self::memory::{Needs, NoRoom, Recycle, Room, runs_out};
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
-pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, oom_score_adj};
+pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, oom_score_adj};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis};
 

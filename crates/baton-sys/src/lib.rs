@@ -10,6 +10,7 @@ pub mod held;
 pub mod intercept;
 pub mod listening;
 pub mod memory;
+pub mod mount;
 pub mod parent;
 pub mod ports;
 pub mod process;

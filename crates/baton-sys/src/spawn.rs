@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::attributes::{self, Attributes};
 use crate::intercept::filter::{self, Watch};
+use crate::mount::{self, Mount, Mounting};
 
 /// The first descriptor that a program finds its sockets at (`sd_listen_fds(3)`).
 pub const LISTEN_FDS_START: RawFd = 3;
@@ -20,10 +21,13 @@ pub const LISTEN_FDS_START: RawFd = 3;
 /// What to start, and with what.
 #[derive(Debug)]
 pub struct Spawn<'a> {
-    /// The program and its arguments; the first is looked up by [`find_program`].
+    /// The program and its arguments. With a `/` in its name it is looked up beneath the working directory, else in
+    /// `PATH` of its environment.
     pub command: &'a [String],
     /// The working directory.
     pub directory: &'a Path,
+    /// Where the program finds it, if not there.
+    pub mount: Option<&'a Mount>,
     /// The whole environment, without `LISTEN_PID` and `WATCHDOG_PID`, which only the child knows: the first is
     /// added when `sockets` is not empty, the other where there is a `WATCHDOG_USEC`.
     pub environment: &'a [(OsString, OsString)],
@@ -94,18 +98,29 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
+    /// The working directory cannot be mounted elsewhere.
+    #[error("cannot mount the program's files at {at}: {step} failed. It takes the capability CAP_SYS_ADMIN, Linux 5.12 \
+        and a folder there to mount on: give these, or leave run.mount out", at = at.display())]
+    CannotMount {
+        /// Where.
+        at: PathBuf,
+        /// Which system call.
+        step: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
-/// Where the program of a command is: with a `/` in its name beneath `directory`, else in `PATH` of the
+/// Where the program of a command is: with a `/` in its name beneath the working directory, else in `PATH` of the
 /// environment that it will get.
-pub fn find_program(
-    program: &str,
-    directory: &Path,
-    environment: &[(OsString, OsString)],
-) -> Result<PathBuf, SpawnError> {
+fn find_program(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
+    let Spawn { directory, environment, mount, .. } = what;
+    let program = what.command.first().map_or("", String::as_str);
     let not_found = |place: String| SpawnError::NotFound { program: program.to_owned(), place };
+    let here = |path: PathBuf| mount.map_or_else(|| path.clone(), |mount| mount.outside(directory, &path));
     if program.contains('/') {
-        let path = directory.join(program);
+        let path = here(directory.join(program));
         return if path.exists() { Ok(path) } else { Err(not_found(directory.display().to_string())) };
     }
     let path = environment.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value.as_os_str());
@@ -113,7 +128,7 @@ pub fn find_program(
     let runnable =
         |found: &PathBuf| rustix::fs::access(found, rustix::fs::Access::EXEC_OK).is_ok() && found.is_file();
     std::env::split_paths(path)
-        .map(|place| directory.join(place).join(program))
+        .map(|place| here(directory.join(place).join(program)))
         .find(runnable)
         .ok_or_else(|| not_found(format!("PATH ({})", path.to_string_lossy())))
 }
@@ -152,13 +167,15 @@ pub fn spawn_intercepted(what: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError>
     }
 }
 
+/// Where the child finds its program.
 fn program_of(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
-    let name = what.command.first().map_or("", String::as_str);
-    find_program(name, what.directory, what.environment)
+    let found = find_program(what)?;
+    Ok(what.mount.map_or_else(|| found.clone(), |mount| mount.inside(what.directory, &found)))
 }
 
 fn start(mut image: Image, program: &Path) -> Result<i32, SpawnError> {
     let failed = |step, source| SpawnError::Failed { step, program: program.into(), source };
+    let at = image.mounting.as_ref().map(Mounting::at).map(|at| OsStr::from_bytes(at.to_bytes()).into());
     let mut stack = Stack::new();
     // The child uses our memory, and we wait until it has become the program or has ended (`man 2 vfork`): a copy
     // of all page tables would cost more than everything else here, and as much again when pages are written to.
@@ -174,6 +191,9 @@ fn start(mut image: Image, program: &Path) -> Result<i32, SpawnError> {
     reap(pid);
     let source = io::Error::from_raw_os_error(errno);
     let step = STEPS.get(usize::from(step)).copied().unwrap_or("start");
+    if let Some(at) = at.filter(|_| mount::STEPS.contains(&step)) {
+        return Err(SpawnError::CannotMount { at, step, source });
+    }
     if filter::STEPS.contains(&step) {
         return Err(SpawnError::CannotIntercept { step, program: program.into(), source });
     }
@@ -231,7 +251,7 @@ fn reap(pid: i32) {
 }
 
 /// The steps of the child that can fail, as they are named in errors.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 17] = [
     "setsid",
     "chdir",
     "dup2",
@@ -245,11 +265,17 @@ const STEPS: [&str; 13] = [
     attributes::STEPS[2],
     attributes::STEPS[3],
     attributes::STEPS[4],
+    mount::STEPS[0],
+    mount::STEPS[1],
+    mount::STEPS[2],
+    mount::STEPS[3],
 ];
 /// Where the steps of the interception start among them.
 const WATCH_STEPS: u8 = 5;
 /// Where the steps of the attributes start.
 const ATTRIBUTE_STEPS: u8 = 8;
+/// Where those of the mount start.
+const MOUNT_STEPS: u8 = 13;
 
 /// The step that failed, as an index in [`STEPS`], and its errno.
 type Failure = (u8, i32);
@@ -268,6 +294,7 @@ struct Image {
     descriptors: Vec<(RawFd, RawFd)>,
     watch: Option<Watch>,
     attributes: Attributes,
+    mounting: Option<Mounting>,
     /// On the terminal, and whether in its foreground.
     terminal: Option<bool>,
     _input: OwnedFd,
@@ -314,12 +341,16 @@ impl Image {
         };
         let mut descriptors = vec![(input, 0), (what.stdout.as_raw_fd(), 1), (what.stderr.as_raw_fd(), 2)];
         descriptors.extend(what.sockets.iter().map(AsRawFd::as_raw_fd).zip(LISTEN_FDS_START..));
+        let nul = || SpawnError::Nul { what: what.directory.display().to_string() };
+        let mounting =
+            what.mount.map(|mount| Mounting::prepare(mount, what.directory).ok_or_else(nul)).transpose()?;
+        let directory = what.mount.map_or(what.directory, |mount| &mount.at);
         let end = std::iter::once(std::ptr::null());
         let argv = arguments.iter().map(|argument| argument.as_ptr()).chain(end.clone()).collect();
         let envp = environment.iter().map(|entry| entry.as_ptr().cast()).chain(end).collect();
         Ok(Self {
             program: text(program.as_os_str().as_bytes())?,
-            directory: text(what.directory.as_os_str().as_bytes())?,
+            directory: text(directory.as_os_str().as_bytes())?,
             _arguments: arguments,
             argv,
             environment,
@@ -328,6 +359,7 @@ impl Image {
             descriptors,
             watch,
             attributes: what.attributes.clone(),
+            mounting,
             terminal: match what.stdin {
                 Stdin::Terminal { foreground } => Some(foreground),
                 Stdin::Null | Stdin::From(_) => None,
@@ -360,6 +392,10 @@ impl Image {
             }
             if !self.place_descriptors() {
                 return failed(2);
+            }
+            // While it may: its user may be about to change.
+            if let Some(Err(step)) = self.mounting.as_ref().map(|mounting| mounting.enter()) {
+                return failed(MOUNT_STEPS + step);
             }
             // After descriptors were placed: fewer may be allowed than we have.
             if let Err(step) = self.attributes.apply() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use baton_core::exit::Exit;
 use baton_sys::attributes::Attributes;
+use baton_sys::mount::Mount;
 use baton_sys::process;
 use baton_sys::spawn::{self, Spawn, Stdin};
 use tokio::io::AsyncReadExt;
@@ -24,6 +25,8 @@ const NOT_INHERITED: [&str; 3] = ["LISTEN_", "NOTIFY_SOCKET", "WATCHDOG_"];
 pub struct Surroundings {
     /// Its working directory.
     pub directory: PathBuf,
+    /// Where it finds that, if not there.
+    pub mount: Option<Mount>,
     /// Its environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Who it runs as, and within which limits.
@@ -59,6 +62,7 @@ impl Check {
         let pid = spawn::spawn(&Spawn {
             command,
             directory: &surroundings.directory,
+            mount: surroundings.mount.as_ref(),
             environment: &environment,
             sockets: &[],
             stdout: write.as_fd(),

@@ -10,6 +10,7 @@ use baton_core::ids::GenerationId;
 use baton_core::run::{self, Process, SizeLimit, oom_score_adj};
 use baton_core::supervisor::{Event, Plan, Slot};
 use baton_sys::attributes::{self, Attributes, Limit, User, UserError};
+use baton_sys::mount::Mount;
 use baton_sys::spawn::{Spawn, SpawnError, Stdin};
 use baton_sys::{process, socket};
 use rustix::fs::{Gid, Uid};
@@ -157,7 +158,9 @@ impl World {
         }
         let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
         drop(listeners);
-        let surroundings = Surroundings { directory: place.directory, environment, attributes };
+        let mount = plan.settings.process.mount.as_ref();
+        let mount = mount.map(|at| Mount { at: at.into(), writable: place.scratch.clone() });
+        let surroundings = Surroundings { directory: place.directory, mount, environment, attributes };
         let ends = self.open_output(id, plan, surroundings.attributes.user.as_ref(), lines)?;
         let root = self.start(launch, &command, &surroundings, &ends)?;
         let notices = tokio::spawn(notify.listen(root.clone(), plan.settings.workers, self.notices.clone()));
@@ -209,6 +212,7 @@ impl World {
         let what = Spawn {
             command,
             directory: &surroundings.directory,
+            mount: surroundings.mount.as_ref(),
             environment: &surroundings.environment,
             sockets: &sockets,
             stdout: ends.stdout.as_fd(),

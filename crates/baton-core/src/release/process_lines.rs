@@ -8,13 +8,25 @@ use alloc::vec::Vec;
 use super::lines::{Lines, Words, quote};
 use super::run_lines::refused;
 use super::text::ManifestError;
-use crate::run::{OOM_SERVING, Process, SizeLimit, Stdin};
+use crate::run::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point};
 use crate::units::Bytes;
 
 /// The lines as (key, value), in the order of the manifest.
 pub(super) fn write(process: &Process) -> Vec<(&'static str, String)> {
-    let Process { user, group, umask, nice, nofile, nproc, core, memlock, stack, oom_score_adj, stdin } =
-        process;
+    let Process {
+        user,
+        group,
+        umask,
+        nice,
+        nofile,
+        nproc,
+        core,
+        memlock,
+        stack,
+        oom_score_adj,
+        stdin,
+        mount,
+    } = process;
     let stdin = match stdin {
         Stdin::Null => None,
         Stdin::Inherit => Some("inherit".to_string()),
@@ -32,6 +44,7 @@ pub(super) fn write(process: &Process) -> Vec<(&'static str, String)> {
         stack.map(|stack| ("run.stack", size_limit(stack))),
         (*oom_score_adj != OOM_SERVING).then(|| ("run.oom_score_adj", oom_score_adj.to_string())),
         stdin.map(|stdin| ("run.stdin", stdin)),
+        mount.as_ref().map(|at| ("run.mount", quote(at))),
     ]
     .into_iter()
     .flatten()
@@ -53,7 +66,15 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<Process, ManifestError> {
         oom_score_adj: read_one(lines, "run.oom_score_adj", |words| words.value("a number"))?
             .unwrap_or(OOM_SERVING),
         stdin: read_one(lines, "run.stdin", read_stdin)?.unwrap_or_default(),
+        mount: read_one(lines, "run.mount", read_mount)?,
     })
+}
+
+fn read_mount(words: &mut Words<'_>) -> Result<String, ManifestError> {
+    match words.quoted()? {
+        path if is_mount_point(&path) => Ok(path),
+        _ => Err(words.fault(refused("run.mount", "it is not an absolute path like /app"))),
+    }
 }
 
 fn size_limit(limit: SizeLimit) -> String {

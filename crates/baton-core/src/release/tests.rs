@@ -100,11 +100,12 @@ fn any_process() -> impl Strategy<Value = Process> {
         prop::option::of(prop_oneof![Just(SizeLimit::Unlimited), bytes])
     };
     let sizes = (size(), size(), size());
-    (owner(), owner(), numbers, sizes, any::<bool>()).prop_map(|(user, group, numbers, sizes, stdin)| {
+    let given = (any::<bool>(), prop::option::of("(/[a-z\" ]{1,4}){1,3}"));
+    (owner(), owner(), numbers, sizes, given).prop_map(|(user, group, numbers, sizes, (stdin, mount))| {
         let (core, memlock, stack) = sizes;
         let (umask, nice, nofile, nproc, oom_score_adj) = numbers;
         let stdin = if stdin { Stdin::Inherit } else { Stdin::Null };
-        Process { user, group, umask, nice, nofile, nproc, core, memlock, stack, oom_score_adj, stdin }
+        Process { user, group, umask, nice, nofile, nproc, core, memlock, stack, oom_score_adj, stdin, mount }
     })
 }
 

@@ -29,6 +29,14 @@ pub struct Process {
     pub oom_score_adj: i16,
     /// Where its standard input comes from.
     pub stdin: Stdin,
+    /// Where it finds its files, write-protected: an absolute path ([`is_mount_point`]).
+    pub mount: Option<String>,
+}
+
+/// Whether a program's files can be mounted there: an absolute path, not the root, each part once and by its name.
+pub fn is_mount_point(path: &str) -> bool {
+    let named = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(char::is_control);
+    path.strip_prefix('/').is_some_and(|parts| parts.split('/').all(named))
 }
 
 impl Default for Process {
@@ -45,6 +53,7 @@ impl Default for Process {
             stack: None,
             oom_score_adj: OOM_SERVING,
             stdin: Stdin::default(),
+            mount: None,
         }
     }
 }

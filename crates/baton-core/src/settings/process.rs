@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::findings::Wrong;
 use super::table::Table;
 use super::value;
-use crate::run::{Listen, Process, SizeLimit, Stdin};
+use crate::run::{Listen, Process, SizeLimit, Stdin, is_mount_point};
 use crate::units::Bytes;
 
 /// More open files than this no kernel allows (`fs.nr_open`'s greatest value).
@@ -34,6 +34,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: 
     table.set("stack", &mut process.stack, |value| value::size(STACK_MIN..=SIZE_MAX)(value).map(at_most));
     table.set("oom_score_adj", &mut process.oom_score_adj, value::signed(-1000..=1000));
     table.set("stdin", &mut process.stdin, stdin);
+    table.set("mount", &mut process.mount, |value| mount(value).map(Some));
     if let Stdin::Listener(name) = &process.stdin {
         let found = listeners.iter().find(|listen| listen.name == *name);
         match found.map(|listen| listen.handover.passes_socket()) {
@@ -74,6 +75,14 @@ fn owner(value: &DeValue<'_>) -> Result<String, Wrong> {
     // What /etc/passwd can hold as a name.
     let good = !text.is_empty() && !text.contains(|c: char| c == ':' || c.is_control() || c.is_whitespace());
     if good { Ok(text) } else { Err(Wrong::new(format!("is {text:?}"), FIX)) }
+}
+
+fn mount(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const FIX: &str = "write an absolute path without a slash at its end, such as \"/app\"";
+    match value::string(value, FIX)? {
+        path if is_mount_point(path) => Ok(String::from(path)),
+        other => Err(Wrong::new(format!("is {other:?}"), FIX)),
+    }
 }
 
 fn umask(value: &DeValue<'_>) -> Result<u16, Wrong> {

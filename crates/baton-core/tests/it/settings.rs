@@ -40,6 +40,7 @@ memlock = "64MiB"
 stack = "16MiB"
 oom_score_adj = 0
 stdin = "http"
+mount = "/app"
 watchdog = "20s"
 keep_warm = "15m"
 progress = { file = "beat", within = "30s" }
@@ -140,6 +141,7 @@ fn every_setting_arrives_where_it_belongs() {
         stack: Some(SizeLimit::Bytes(Bytes::from_kib(16 << 10))),
         oom_score_adj: 0,
         stdin: Stdin::Listener("http".to_owned()),
+        mount: Some("/app".to_owned()),
     };
     let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true });
     let run = RunSettings {

@@ -72,6 +72,7 @@ fn start<T>(
     let started = start(&Spawn {
         command,
         directory: Path::new("/"),
+        mount: None,
         environment: &[("PATH".into(), "/usr/bin:/bin".into()), ("PORT".into(), port.to_string().into())],
         sockets: &[theirs.as_fd()],
         stdout: write.as_fd(),

@@ -4,6 +4,7 @@
 
 mod group;
 mod intercepted;
+mod mounted;
 mod spawned;
 
 /// Held by tests that fork and by those that count on `close` being the last: between fork and exec the child

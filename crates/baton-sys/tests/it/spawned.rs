@@ -45,6 +45,7 @@ fn output_with(script: &str, sockets: usize, more: &[(&str, &str)], attributes: 
     let pid = spawn(&Spawn {
         command: &command,
         directory: Path::new("/"),
+        mount: None,
         environment: &environment(&[&[("PATH", "/usr/bin:/bin"), ("GREETING", "hello")], more].concat()),
         sockets: &sockets,
         stdout: write.as_fd(),
@@ -129,6 +130,7 @@ fn f14_a_program_that_cannot_run_is_named_with_the_reason() {
         let what = Spawn {
             command: &command,
             directory: folder.path(),
+            mount: None,
             environment: &environment(&[("PATH", "/usr/bin:/bin")]),
             sockets: &[],
             stdout: null.as_fd(),

@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::process::Signal;
 
-use super::{generation, process, serving};
+use super::{example, generation, process, serving};
 use crate::boot::{Boot, Folder, free_address};
 use crate::cgroup::Group;
+use crate::handover::{assert_nothing_lost, plan};
+use crate::load::Load;
 use crate::program::Client;
 use crate::wait::wait_for;
 
@@ -65,7 +67,7 @@ fn f14_whatever_keeps_a_program_from_starting_is_named_and_the_old_one_stays() {
 #[test]
 fn f15_without_room_for_a_process_the_old_one_serves_and_a_reload_works_when_there_is() {
     let Some(pids) = Group::of("pids") else { return };
-    let (folder, address) = super::example("50ms");
+    let (folder, address) = example("50ms");
     // The example needs a thread for each connection, and would end without.
     folder.change("baton.toml", "interval        = \"1s\"", "interval = \"1h\"");
     let joined = pids.joined();
@@ -142,7 +144,7 @@ fn f32_an_address_that_somebody_has_is_a_reason_and_the_old_one_stays() {
 
 #[test]
 fn f32_a_program_may_be_reached_by_ipv6_alone() {
-    let (folder, address) = super::example("50ms");
+    let (folder, address) = example("50ms");
     let six = SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), address.port());
     folder.change("baton.toml", &address.to_string(), &six.to_string());
     let boot = Boot::start(&folder, &[], &[]);
@@ -152,5 +154,62 @@ fn f32_a_program_may_be_reached_by_ipv6_alone() {
     assert_eq!(generation(six), "2");
     assert!(Client::connect(address).is_none());
     assert!(!super::is_gone(process(six)));
+    assert!(boot.stop().success());
+}
+
+/// Says where it is and whether it can write there, and becomes the server.
+const LOOKS: &str =
+    "pwd > $BATON_SCRATCH/found; (echo x > here) 2>> $BATON_SCRATCH/found; exec python3 \"$1\"";
+
+/// The example, to find its files at an empty folder.
+fn mounted() -> (Folder, SocketAddr, Folder) {
+    let ((folder, address), at) = (example("50ms"), Folder::empty());
+    let place = at.path().display();
+    folder.change("baton.toml", "[run]", &format!("[run]\nmount = \"{place}\""));
+    folder.write("looks.sh", LOOKS);
+    let command = format!("[\"sh\", \"looks.sh\", \"{place}/server.py\"]");
+    folder.change("baton.toml", "[\"python3\", \"server.py\"]", &command);
+    (folder, address, at)
+}
+
+#[test]
+fn a_program_finds_its_files_write_protected_at_the_path_that_the_settings_say() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not run: only root may mount here");
+    }
+    let (folder, address, at) = mounted();
+    folder.change("baton.toml", "http            = \"/health\"", "exec = [\"test\", \"-f\", \"server.py\"]");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" is proven", 1);
+    let load = Load::start(plan(address));
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 2 (image) is proven", 1);
+    assert_nothing_lost(&load.stop());
+    // It may write to its scratch folder only, though that is beneath its files here.
+    let found = folder.read(&format!("state/scratch/{}/2/found", boot.pid()));
+    let (place, rest) = found.split_once('\n').unwrap();
+    assert_eq!((place, generation(address).as_str()), (at.path().to_str().unwrap(), "2"));
+    assert!(rest.contains("Read-only file system"), "{found}");
+    assert!(!folder.path().join("here").exists());
+    assert_eq!(std::fs::read_dir(at.path()).unwrap().count(), 0, "nobody else sees it there");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn where_nothing_may_be_mounted_the_old_one_serves_on_and_it_is_said_what_is_missing() {
+    let (folder, address, at) = mounted();
+    let settings = folder.read("baton.toml");
+    let place = at.path().to_str().unwrap();
+    folder.change("baton.toml", &format!("mount = \"{place}\""), "");
+    folder.change("baton.toml", place, ".");
+    let root = rustix::process::geteuid().is_root();
+    let before: &[&str] = if root { &["setpriv", "--bounding-set=-sys_admin"] } else { &["env"] };
+    let boot = Boot::start_under(before, &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    folder.write("baton.toml", &settings);
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) refused: ", 1);
+    boot.wait_for("unshare(CLONE_NEWNS) failed. It takes the capability CAP_SYS_ADMIN", 1);
+    assert_eq!(generation(address), "1");
     assert!(boot.stop().success());
 }
