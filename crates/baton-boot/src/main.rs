@@ -40,6 +40,7 @@ use baton_core::ids::ServiceName;
 use baton_core::signal::Signal;
 use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
+use baton_sys::descriptors;
 use baton_sys::process::{become_subreaper, close_to_others, host_name};
 use baton_sys::signals::Signals;
 use tokio::runtime::Runtime;
@@ -97,6 +98,10 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     let (outlet, pump) = Outlet::to_ours().map_err(no_way_out)?;
     log::to(outlet.clone());
     outlive::tell_panics();
+    // What is forwarded takes many.
+    if let Err(error) = descriptors::raise() {
+        log::say(format_args!("there may be no more than {} files open: {error}", descriptors::most()));
+    }
     // A program of the same user must not read our environment where it does not inherit it.
     if let Err(error) = close_to_others() {
         log::say(format_args!("programs can look into this process: {error}"));

@@ -3,6 +3,7 @@
 //! Each slot has a private port on the loopback address, which its program binds. Established connections stay
 //! with their generation; whom new ones go to is one value. While nobody can be reached, clients wait.
 
+mod capacity;
 mod header;
 mod splice;
 
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::group::{GroupError, reached_at};
 use crate::log;
+use capacity::Capacity;
 use splice::Pipes;
 
 /// How many ports are tried before the machine counts as full.
@@ -276,7 +278,7 @@ impl Acceptor {
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
         };
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
-        while let Some(place) = place(&mut self.targets).await {
+        while let Some((place, room)) = place(&mut self.targets).await {
             let accepted = tokio::select! {
                 // First, or a client of this moment would be sent to a program that is about to stop.
                 biased;
@@ -292,6 +294,7 @@ impl Acceptor {
                     tokio::task::spawn_local(async move {
                         // What goes wrong between two others is theirs; both see the end of it.
                         let _ = forward(client, place, public, targets, &pipes).await;
+                        drop(room);
                     });
                 }
                 Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
@@ -300,15 +303,20 @@ impl Acceptor {
     }
 }
 
-/// A place with whoever serves, as soon as there is one; nothing when the listener was closed.
-async fn place(targets: &mut watch::Receiver<Target>) -> Option<Place> {
+/// A place with whoever serves, as soon as there is one and there are descriptors for a connection; nothing when the
+/// listener was closed.
+async fn place(targets: &mut watch::Receiver<Target>) -> Option<(Place, OwnedSemaphorePermit)> {
     loop {
         let target = targets.wait_for(|target| !matches!(target, Target::Nobody)).await.ok()?.clone();
         let Target::Backend(backend) = target else { return None };
+        let both = async {
+            let permit = backend.places.clone().acquire_owned().await.ok()?;
+            Some((permit, Capacity::of_process().connection().await?))
+        };
         tokio::select! {
-            permit = backend.places.clone().acquire_owned() => {
-                let permit = permit.ok()?;
-                return Some(Place { backend, _permit: permit });
+            both = both => {
+                let (permit, room) = both?;
+                return Some((Place { backend, _permit: permit }, room));
             }
             changed = targets.changed() => changed.ok()?,
         }

@@ -6,6 +6,7 @@
 #![deny(unsafe_op_in_unsafe_fn)]
 
 pub mod attributes;
+pub mod descriptors;
 pub mod held;
 pub mod intercept;
 pub mod listening;

@@ -11,7 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::attributes::{self, Attributes};
+use crate::attributes::{self, Attributes, Limit};
+use crate::descriptors;
 use crate::intercept::filter::{self, Watch};
 use crate::mount::{self, Mount, Mounting};
 
@@ -294,6 +295,8 @@ struct Image {
     descriptors: Vec<(RawFd, RawFd)>,
     watch: Option<Watch>,
     attributes: Attributes,
+    /// How many descriptors it may have open, if not as many as we may.
+    most_descriptors: Option<libc::rlimit>,
     mounting: Option<Mounting>,
     /// On the terminal, and whether in its foreground.
     terminal: Option<bool>,
@@ -345,6 +348,7 @@ impl Image {
         let mounting =
             what.mount.map(|mount| Mounting::prepare(mount, what.directory).ok_or_else(nul)).transpose()?;
         let directory = what.mount.map_or(what.directory, |mount| &mount.at);
+        let limited = what.attributes.limits.iter().any(|(limit, _)| *limit == Limit::Files);
         let end = std::iter::once(std::ptr::null());
         let argv = arguments.iter().map(|argument| argument.as_ptr()).chain(end.clone()).collect();
         let envp = environment.iter().map(|entry| entry.as_ptr().cast()).chain(end).collect();
@@ -360,6 +364,7 @@ impl Image {
             watch,
             attributes: what.attributes.clone(),
             mounting,
+            most_descriptors: descriptors::given().filter(|_| !limited),
             terminal: match what.stdin {
                 Stdin::Terminal { foreground } => Some(foreground),
                 Stdin::Null | Stdin::From(_) => None,
@@ -398,6 +403,11 @@ impl Image {
                 return failed(MOUNT_STEPS + step);
             }
             // After descriptors were placed: fewer may be allowed than we have.
+            if let Some(limit) = &self.most_descriptors
+                && libc::setrlimit(libc::RLIMIT_NOFILE, limit) < 0
+            {
+                return failed(ATTRIBUTE_STEPS);
+            }
             if let Err(step) = self.attributes.apply() {
                 return failed(ATTRIBUTE_STEPS + step);
             }

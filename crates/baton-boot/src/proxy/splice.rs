@@ -1,4 +1,5 @@
-//! Bytes from one socket to another without a copy: `splice(2)` through a pipe.
+//! Bytes from one socket to another without a copy: `splice(2)` through a pipe. Where there is no pipe to be had, since a
+//! slow client on the other side of each may keep it full for long, they are copied.
 
 use std::cell::RefCell;
 use std::io;
@@ -10,7 +11,9 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
+use super::capacity::Capacity;
 use crate::forwarding::Forwarding;
 
 /// How much is moved at once: what a pipe holds.
@@ -18,6 +21,8 @@ const CHUNK: usize = 64 * 1024;
 /// How many empty pipes are kept: as many as are busy at one moment on a busy machine. Connections that stand
 /// idle hold none.
 const SPARE_PIPES: usize = 64;
+/// How much is copied at once, where there is no pipe: every connection may hold so much memory.
+const COPIED: usize = 16 * 1024;
 
 /// Empty pipes, shared by the connections of one thread.
 #[derive(Debug, Clone, Default)]
@@ -27,15 +32,17 @@ pub struct Pipes(Rc<RefCell<Vec<Pipe>>>);
 struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Pipes {
-    fn take(&self) -> io::Result<Pipe> {
+    fn take(&self) -> Option<Pipe> {
         if let Some(pipe) = self.0.borrow_mut().pop() {
-            return Ok(pipe);
+            return Some(pipe);
         }
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        Ok(Pipe { read, write })
+        let permit = Capacity::of_process().pipe()?;
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        Some(Pipe { read, write, _permit: permit })
     }
 
     /// Only an empty one may come back.
@@ -70,10 +77,15 @@ pub async fn both_ways(pipes: &Pipes, client: &TcpStream, server: &TcpStream) ->
 async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
     loop {
         from.readable().await?;
-        let pipe = pipes.take()?;
-        // Should an error interrupt this, the pipe is closed with what is still in it.
-        let ended = drain(&pipe, from, to).await?;
-        pipes.put(pipe);
+        let ended = match pipes.take() {
+            Some(pipe) => {
+                // Should an error interrupt this, the pipe is closed with what is still in it.
+                let ended = drain(&pipe, from, to).await?;
+                pipes.put(pipe);
+                ended
+            }
+            None => copy(from, to).await?,
+        };
         if ended {
             // A side that has gone meanwhile needs not be told.
             let _ = shutdown(to, Shutdown::Write);
@@ -99,6 +111,27 @@ async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<bool
                 to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, left, flags)?));
             match moved {
                 Ok(moved) => left -= moved,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The same by copying.
+async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let mut buffer = vec![0; COPIED];
+    loop {
+        let filled = match from.try_read(&mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(filled) => filled,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut left = buffer.get(..filled).unwrap_or_default();
+        while !left.is_empty() {
+            match to.try_write(left) {
+                Ok(written) => left = left.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
                 Err(error) => return Err(error),
             }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
+use baton_sys::listening;
 use rustix::process::Signal;
 
 use super::{example, generation, process, serving};
@@ -108,6 +109,48 @@ fn f16_without_a_free_descriptor_the_old_one_serves_and_a_reload_works_when_ther
     boot.signal(Signal::HUP);
     boot.wait_for(" is proven", 2);
     assert!(boot.stop().success());
+}
+
+/// With so many there may be 20 connections.
+const DESCRIPTORS: &str = "--nofile=120:120";
+const ACCEPTED: usize = 20;
+const CLIENTS: usize = 60;
+
+#[test]
+fn f16_what_the_proxy_has_no_descriptor_for_waits_to_be_accepted_and_nothing_is_lost() {
+    let (folder, address) = example("50ms");
+    folder.change("baton.toml", "[[run.listen]]", "[[run.listen]]\nhandover = \"proxy\"");
+    let boot = Boot::start_under(&["prlimit", DESCRIPTORS], &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(address).unwrap()).collect();
+    let answered = |client: &mut Client| client.get("/").is_some();
+    // Those that were accepted stay; the others wait behind them, also for a successor.
+    let rest = clients.split_off(ACCEPTED);
+    assert!(clients.iter_mut().all(answered));
+    let waiting = listening::waiting_at(address.port()).unwrap();
+    assert_eq!(usize::try_from(waiting).unwrap(), CLIENTS - ACCEPTED);
+    boot.signal(Signal::HUP);
+    boot.wait_for(" is proven", 2);
+    let asking: Vec<_> =
+        rest.into_iter().map(|mut client| std::thread::spawn(move || answered(&mut client))).collect();
+    // Each that has its answer makes room for the next.
+    drop(clients);
+    assert!(asking.into_iter().all(|asking| asking.join().unwrap()), "one of them was not answered");
+    assert!(!boot.log().contains("os error 24"), "{}", boot.log());
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f16_the_bootloader_may_have_as_many_descriptors_as_there_may_be_and_its_program_what_it_was_given() {
+    let folder = Folder::empty();
+    let boot = Boot::start_under(
+        &["prlimit", "--nofile=100:200"],
+        &folder,
+        &["--", "sh", "-c", "ulimit -Sn; ulimit -Hn; grep '^Max open files' /proc/$PPID/limits"],
+    );
+    assert!(boot.exit().success());
+    let said: Vec<String> = folder.read("output").split_whitespace().map(str::to_owned).collect();
+    assert_eq!(said, ["100", "200", "Max", "open", "files", "200", "200", "files"]);
 }
 
 #[test]
