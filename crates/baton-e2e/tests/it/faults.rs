@@ -4,6 +4,7 @@ mod launches;
 mod limits;
 mod processes;
 mod releases;
+mod surroundings;
 mod traffic;
 
 use std::net::SocketAddr;
