@@ -6,8 +6,6 @@ mod told;
 
 use std::path::PathBuf;
 
-use baton_core::units::{Millis, Share};
-
 use crate::bench::sample::Sample;
 use crate::load::{Plan, Report};
 use crate::process::Footprint;
@@ -105,16 +103,7 @@ impl Round {
 
 /// Clients that know HTTP/1.1 only, as every peer does.
 fn plain(target: &str) -> anyhow::Result<Plan> {
-    Ok(Plan {
-        new: 4,
-        keep: 4,
-        rate: 50,
-        idle_gap: Millis(5),
-        slow_share: Share::from_percent(10),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(vec![target.parse()?])
-    })
+    Ok(Plan::mixed(vec![target.parse()?]))
 }
 
 /// The same, and clients of everything else.

@@ -184,6 +184,20 @@ impl Plan {
         }
     }
 
+    /// New and kept connections with some slow requests, as a program's clients are.
+    pub fn mixed(targets: Vec<Target>) -> Self {
+        Self {
+            new: 4,
+            keep: 4,
+            rate: 50,
+            idle_gap: Millis(5),
+            slow_share: Share::from_percent(10),
+            slow: Millis(300),
+            timeout: Millis::from_secs(20),
+            ..Self::on(targets)
+        }
+    }
+
     /// Whether this load can be made.
     ///
     /// # Errors

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use baton_core::units::{Millis, Share};
+use baton_core::units::Share;
 use baton_e2e::load::{Loss, Plan};
 use rustix::process::Signal;
 
+use crate::handover::plan;
 use crate::load::{Load, kinds};
 use crate::program::{Client, Launch, Web};
 use crate::wait::{LIMIT, wait_for};
@@ -18,19 +19,6 @@ fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
-}
-
-fn plan(address: SocketAddr) -> Plan {
-    Plan {
-        new: 3,
-        keep: 3,
-        rate: 50,
-        idle_gap: Millis(10),
-        slow_share: Share::from_percent(20),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(vec![address.to_string().parse().unwrap()])
-    }
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use baton_core::units::{Millis, Share};
 use baton_e2e::load::{Plan, Report};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -13,16 +12,7 @@ use crate::wait::wait_for;
 
 /// New and kept connections with some slow requests.
 pub fn plan(address: SocketAddr) -> Plan {
-    Plan {
-        new: 4,
-        keep: 4,
-        rate: 50,
-        idle_gap: Millis(5),
-        slow_share: Share::from_percent(10),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(vec![address.to_string().parse().unwrap()])
-    }
+    Plan::mixed(vec![address.to_string().parse().unwrap()])
 }
 
 /// An example that is told nothing of any socket: it binds `$PORT`, as any program does.

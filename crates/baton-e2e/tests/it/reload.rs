@@ -2,27 +2,13 @@
 
 use std::net::SocketAddr;
 
-use baton_core::units::{Millis, Share};
-use baton_e2e::load::{Plan, Report};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::boot::{Boot, Folder, free_address};
+use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
 use crate::program::Client;
 use crate::wait::wait_for;
-
-fn plan(address: SocketAddr) -> Plan {
-    Plan {
-        new: 4,
-        keep: 4,
-        rate: 50,
-        idle_gap: Millis(5),
-        slow_share: Share::from_percent(10),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(vec![address.to_string().parse().unwrap()])
-    }
-}
 
 /// An example under a bootloader on a free port, serving.
 fn serving(example: &str, bake: &str) -> (Folder, Boot, SocketAddr) {
@@ -33,12 +19,6 @@ fn serving(example: &str, bake: &str) -> (Folder, Boot, SocketAddr) {
     let boot = Boot::start(&folder, &[], &[("BATON_LISTEN", &format!("http={address}"))]);
     boot.wait_for(" serves, ", 1);
     (folder, boot, address)
-}
-
-fn assert_nothing_lost(report: &Report) {
-    assert_eq!(report.lost, 0, "{report:#?}");
-    assert!(report.is_clean(), "{report:#?}");
-    assert_eq!(report.answered, report.sent, "{report:#?}");
 }
 
 #[test]
