@@ -142,65 +142,74 @@ impl Config {
         environment: Vec<(OsString, OsString)>,
         host: &str,
     ) -> Result<Request, ConfigError> {
-        let mut settings = None;
-        let mut command = Vec::new();
         let mut arguments = arguments.into_iter().peekable();
         if let Some(request) = arguments.peek().and_then(|first| asked(first)) {
             return question(request, lexopt::Parser::from_args(arguments.skip(1))).map(Request::Ask);
         }
-        let mut parser = lexopt::Parser::from_args(arguments);
-        while let Some(argument) = parser.next()? {
-            match argument {
-                lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => {
-                    return Ok(Request::Print(HELP.to_owned()));
-                }
-                lexopt::Arg::Long("version") => {
-                    return Ok(Request::Print(
-                        concat!("baton-boot ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-                    ));
-                }
-                lexopt::Arg::Long("settings") => settings = Some(PathBuf::from(parser.value()?)),
-                lexopt::Arg::Value(first) => {
-                    command = std::iter::once(first)
-                        .chain(parser.raw_args()?)
-                        .map(|argument| argument.into_string().map_err(ConfigError::NotText))
-                        .collect::<Result<_, _>>()?;
-                }
-                other => return Err(other.unexpected().into()),
-            }
-        }
+        let (settings, command) = match typed(lexopt::Parser::from_args(arguments))? {
+            Typed::Print(text) => return Ok(Request::Print(text)),
+            Typed::Run { settings, command } => (settings, command),
+        };
         let variable = |name: &str| {
             let found = environment.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
         };
         let listen = variable("BATON_LISTEN").map_or(Ok(Vec::new()), |text| parse_listen(&text))?;
-        let control = match variable("BATON_SERVER") {
-            None => None,
-            Some(server) if !is_address(&server) => return Err(ConfigError::Server(server)),
-            Some(server) => Some(Control {
-                server: server.trim_end_matches('/').to_owned(),
-                service: variable("BATON_SERVICE")
-                    .ok_or(ConfigError::NoService)?
-                    .parse()
-                    .map_err(ConfigError::id("BATON_SERVICE"))?,
-                member: variable("BATON_MEMBER")
-                    .unwrap_or_else(|| host.to_owned())
-                    .parse()
-                    .map_err(ConfigError::id("BATON_MEMBER"))?,
-            }),
-        };
+        let control = control(&variable, host)?;
         let state_dir = variable("BATON_STATE_DIR").map(PathBuf::from);
-        let stop_limit = variable("BATON_STOP_LIMIT").map(|text| {
-            text.parse::<Millis>()
-                .ok()
-                .filter(|limit| *limit > Millis::ZERO)
-                .ok_or(ConfigError::StopLimit(text))
-        });
-        let stop_limit = stop_limit.transpose()?;
+        let stop_limit = variable("BATON_STOP_LIMIT").map(stop_limit).transpose()?;
         let manager = variable("NOTIFY_SOCKET").map(|socket| Told { socket, watchdog: watchdog(&variable) });
         let config = Self { settings, command, listen, control, state_dir, stop_limit, manager, environment };
         Ok(Request::Run(Box::new(config)))
     }
+}
+
+/// What the arguments of a start say.
+enum Typed {
+    Print(String),
+    Run { settings: Option<PathBuf>, command: Vec<String> },
+}
+
+fn typed(mut parser: lexopt::Parser) -> Result<Typed, ConfigError> {
+    let (mut settings, mut command) = (None, Vec::new());
+    while let Some(argument) = parser.next()? {
+        match argument {
+            lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(Typed::Print(HELP.to_owned())),
+            lexopt::Arg::Long("version") => {
+                let version = concat!("baton-boot ", env!("CARGO_PKG_VERSION"), "\n");
+                return Ok(Typed::Print(version.to_owned()));
+            }
+            lexopt::Arg::Long("settings") => settings = Some(PathBuf::from(parser.value()?)),
+            lexopt::Arg::Value(first) => {
+                command = std::iter::once(first)
+                    .chain(parser.raw_args()?)
+                    .map(|argument| argument.into_string().map_err(ConfigError::NotText))
+                    .collect::<Result<_, _>>()?;
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Typed::Run { settings, command })
+}
+
+/// Where control is, if there is one; `host` is this member's name where nothing else is said.
+fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Option<Control>, ConfigError> {
+    let Some(server) = variable("BATON_SERVER") else { return Ok(None) };
+    if !is_address(&server) {
+        return Err(ConfigError::Server(server));
+    }
+    let service = variable("BATON_SERVICE").ok_or(ConfigError::NoService)?;
+    let member = variable("BATON_MEMBER").unwrap_or_else(|| host.to_owned());
+    Ok(Some(Control {
+        server: server.trim_end_matches('/').to_owned(),
+        service: service.parse().map_err(ConfigError::id("BATON_SERVICE"))?,
+        member: member.parse().map_err(ConfigError::id("BATON_MEMBER"))?,
+    }))
+}
+
+fn stop_limit(text: String) -> Result<Millis, ConfigError> {
+    let limit = text.parse().ok().filter(|limit| *limit > Millis::ZERO);
+    limit.ok_or(ConfigError::StopLimit(text))
 }
 
 /// How often the manager wants a sign of life, if it wants it of this process (`sd_watchdog_enabled(3)`).
