@@ -22,6 +22,7 @@ pub mod history;
 pub mod ids;
 pub mod member;
 pub mod notice;
+pub mod openings;
 pub mod output;
 pub mod passing;
 pub mod placeholder;
