@@ -113,11 +113,14 @@ pub enum SpawnError {
     },
 }
 
-/// Where the program of a command is: with a `/` in its name beneath the working directory, else in `PATH` of the
-/// environment that it will get.
-fn find_program(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
-    let Spawn { directory, environment, mount, .. } = what;
-    let program = what.command.first().map_or("", String::as_str);
+/// Where the program of a command is: with a `/` in its name beneath `directory`, which it finds at `mount` where there
+/// is one, else in `PATH` of the environment that it will get.
+pub fn find_program(
+    program: &str,
+    directory: &Path,
+    mount: Option<&Mount>,
+    environment: &[(OsString, OsString)],
+) -> Result<PathBuf, SpawnError> {
     let not_found = |place: String| SpawnError::NotFound { program: program.to_owned(), place };
     let here = |path: PathBuf| mount.map_or_else(|| path.clone(), |mount| mount.outside(directory, &path));
     if program.contains('/') {
@@ -170,7 +173,8 @@ pub fn spawn_intercepted(what: &Spawn<'_>) -> Result<(i32, OwnedFd), SpawnError>
 
 /// Where the child finds its program.
 fn program_of(what: &Spawn<'_>) -> Result<PathBuf, SpawnError> {
-    let found = find_program(what)?;
+    let program = what.command.first().map_or("", String::as_str);
+    let found = find_program(program, what.directory, what.mount, what.environment)?;
     Ok(what.mount.map_or_else(|| found.clone(), |mount| mount.inside(what.directory, &found)))
 }
 
