@@ -87,7 +87,9 @@ fn describe(text: &str) {
         process::socket_inode(text).is_some(),
         process::socket_inode(text.trim_end()).is_some() && text == text.trim_end()
     );
+    assert!(!process::has_signal(text, "SigCgt", 15) || text.contains("SigCgt:"));
     for line in text.lines() {
         let _ = process::socket(line);
+        assert!(process::unix_listener(line).is_none_or(|(_, name)| line.ends_with(name)));
     }
 }

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 
+use baton_core::signal::Signal;
+
 /// One thread of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thread {
@@ -86,9 +88,66 @@ pub fn connections(pid: i32, most: usize) -> io::Result<Vec<Connection>> {
     Ok(found.take(most).collect())
 }
 
+/// The Unix sockets on which a process listens: paths, and names of the abstract namespace with an `@`.
+pub fn unix_listeners(pid: i32) -> io::Result<Vec<String>> {
+    let text = std::fs::read(format!("/proc/{pid}/net/unix"))?;
+    let table = String::from_utf8_lossy(&text);
+    let listening: BTreeMap<u64, &str> = table.lines().skip(1).filter_map(told::unix_listener).collect();
+    let own = std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().filter_map(|entry| {
+        let target = std::fs::read_link(entry.path()).ok()?;
+        listening.get(&told::socket_inode(target.to_str()?)?).copied()
+    });
+    Ok(own.map(str::to_owned).collect())
+}
+
+/// What a process is called, and its command line.
+pub fn command_line(pid: i32) -> io::Result<(String, Vec<String>)> {
+    let name = std::fs::read(format!("/proc/{pid}/comm"))?;
+    let line = std::fs::read(format!("/proc/{pid}/cmdline"))?;
+    let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((text(name.trim_ascii_end()), words.map(text).collect()))
+}
+
+/// What a process does at a signal, other than by default. One that blocks it may take it in another way
+/// (`signalfd(2)`, `sigwait(3)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It has a handler.
+    Caught,
+    /// It ignores it.
+    Ignored,
+    /// It is blocked.
+    Blocked,
+}
+
+/// What a process does at a signal; nothing where that is left to the kernel.
+pub fn disposition(pid: i32, signal: Signal) -> io::Result<Option<Disposition>> {
+    let status = std::fs::read(format!("/proc/{pid}/status"))?;
+    let status = String::from_utf8_lossy(&status);
+    let has = |mask| told::has_signal(&status, mask, signal.number());
+    let all =
+        [("SigCgt", Disposition::Caught), ("SigBlk", Disposition::Blocked), ("SigIgn", Disposition::Ignored)];
+    Ok(all.into_iter().find(|(mask, _)| has(mask)).map(|(_, found)| found))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_seen_with_its_words_unix_sockets_and_handlers() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(unix_listeners(me).unwrap().contains(&path.to_str().unwrap().to_owned()));
+        let (_, words) = command_line(me).unwrap();
+        assert_eq!(words, std::env::args().collect::<Vec<_>>());
+        // Rust ignores it before anything else runs.
+        assert_eq!(disposition(me, "PIPE".parse().unwrap()).unwrap(), Some(Disposition::Ignored));
+        assert_eq!(disposition(me, "USR2".parse().unwrap()).unwrap(), None);
+    }
 
     #[test]
     fn this_process_has_threads_and_sockets() {

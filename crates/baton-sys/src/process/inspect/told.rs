@@ -62,6 +62,29 @@ pub(super) fn socket_inode(link: &str) -> Option<u64> {
     link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
+/// `__SO_ACCEPTCON` among the flags of a Unix socket: it listens (`include/uapi/linux/net.h`).
+const ACCEPTS: u32 = 1 << 16;
+
+/// One line of `/proc/net/unix`, if it is of a socket that listens: its inode and its name.
+pub(super) fn unix_listener(line: &str) -> Option<(u64, &str)> {
+    let mut rest = line;
+    let mut fields = [""; 7];
+    for field in &mut fields {
+        (*field, rest) = rest.trim_start().split_once(' ')?;
+    }
+    let [_, _, _, flags, _, _, inode] = fields;
+    let listens = u32::from_str_radix(flags, 16).ok()? & ACCEPTS != 0;
+    listens.then_some((inode.parse().ok()?, rest))
+}
+
+/// Whether a mask of `/proc/PID/status`, such as `SigCgt`, has a signal: hexadecimal, with signal 1 as the lowest bit.
+pub(super) fn has_signal(status: &str, mask: &str, number: i32) -> bool {
+    let found = status.lines().find_map(|line| line.strip_prefix(mask)?.strip_prefix(':'));
+    found
+        .and_then(|found| u64::from_str_radix(found.trim(), 16).ok())
+        .is_some_and(|found| found >> (number - 1) & 1 == 1)
+}
+
 /// One line of `/proc/net/tcp` or `tcp6`: the inode, and what it says of the socket.
 pub(super) fn socket(line: &str) -> Option<(u64, (SocketAddr, SocketAddr, &'static str))> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
@@ -137,6 +160,32 @@ mod tests {
         let text = "[<0>] wait_woken+0x50/0x60\n[<0>] sk_wait_data+0x1/0x2\nnonsense\n[<0>] \n";
         assert_eq!(stack(text), ["wait_woken", "sk_wait_data"]);
         assert_eq!(stack(&"[<0>] f+0x1/0x2\n".repeat(50)).len(), FRAMES_MAX);
+    }
+
+    #[test]
+    fn a_unix_socket_that_listens_is_told_from_others() {
+        let line = |flags: &str, name: &str| format!("ffff8880: 00000002 00000000 {flags} 0001 01 77 {name}");
+        assert_eq!(unix_listener(&line("00010000", "/run/a b.sock")), Some((77, "/run/a b.sock")));
+        assert_eq!(unix_listener(&line("00010000", "@name")), Some((77, "@name")));
+        assert_eq!(unix_listener(&line("00000000", "/run/x")), None);
+        assert_eq!(unix_listener("ffff8880: 00000002 00000000 00010000 0001 01 77"), None);
+        assert_eq!(unix_listener("Num RefCount Protocol Flags Type St Inode Path"), None);
+    }
+
+    #[test]
+    fn what_a_process_does_at_a_signal_is_one_bit() {
+        let status =
+            "Name:\tx\nSigBlk:\t0000000000000002\nSigIgn:\t0000000000001000\nSigCgt:\t0000000180004000\n";
+        for (mask, number, has) in [
+            ("SigCgt", 15, true),
+            ("SigCgt", 16, false),
+            ("SigIgn", 13, true),
+            ("SigBlk", 2, true),
+            ("SigBlk", 64, false),
+            ("SigFoo", 2, false),
+        ] {
+            assert_eq!(has_signal(status, mask, number), has, "{mask} {number}");
+        }
     }
 
     #[test]
