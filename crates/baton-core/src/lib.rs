@@ -14,6 +14,7 @@ pub mod backoff;
 pub mod chorus;
 pub mod counts;
 pub mod deploy;
+pub mod doctor;
 pub mod event;
 pub mod exit;
 pub mod fleet;
