@@ -65,6 +65,10 @@ pub enum Output {
 pub enum Command {
     /// Show the whole product on this machine, in a minute and a half
     Demo(Demo),
+    /// Write a baton.toml for a program, from what it does when it is run
+    Init(Init),
+    /// Run the program as Baton does, and tell what it does and what to set
+    Doctor(Doctor),
     /// Run control: the server that members and operators talk to
     Server(Server),
     /// Make a release of a directory and bring it to the server
@@ -99,6 +103,66 @@ Starts control and 8 members of a small Python program with load on them, then d
 good and bad releases, rolls back, and kills things. Needs python3 and, beside this
 program, baton-boot and baton-load. Leaves nothing behind.")]
 pub struct Demo {}
+
+/// `baton init`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton init -- node server.js    for this program
+  baton init                      for that of the Procfile, of package.json, or
+                                  the only executable file
+  baton init shop --print         only show it
+
+Runs the program twice: by itself, to see where it listens, and with the draft
+under baton-boot. Ends all that it has started.")]
+pub struct Init {
+    /// The directory
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// The program and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    /// How long the program may take to listen; what does not is a worker
+    #[arg(long, value_name = "DURATION", default_value = "10s")]
+    pub wait: Millis,
+    /// Replace a baton.toml that is there
+    #[arg(long, conflicts_with = "print")]
+    pub force: bool,
+    /// Only show what would be written
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// `baton doctor`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton doctor
+  baton doctor shop --slow '/report?year=2024'
+
+Runs the program under baton-boot where baton.toml says, looks at its sockets,
+reloads it under a small load, stops it with a request under way and an idle
+connection, and starts it on another port. Ends all that it has started.
+Exit code 0 if nothing is bad, 1 if something is.")]
+pub struct Doctor {
+    /// The directory, with a baton.toml in it
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// What the load asks for
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = path)]
+    pub path: String,
+    /// A path whose answer takes some seconds, for the request under way
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub slow: Option<String>,
+}
+
+/// A path, with or without a query, as it stands in a request.
+fn path(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err("write a path that begins with a slash, without spaces, such as /report?year=2024".to_owned())
+}
 
 /// `baton server`
 #[derive(Debug, Args)]

@@ -3,8 +3,10 @@
 mod demo;
 mod deploy;
 mod deploys;
+mod doctor;
 mod events;
 mod halt;
+mod init;
 mod members;
 mod push;
 mod releases;
@@ -26,6 +28,8 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
     let context = || Context::new(&cli.global, ui);
     match cli.command {
         Command::Demo(_) => demo::run(&ui),
+        Command::Init(args) => init::run(&args, &ui),
+        Command::Doctor(args) => doctor::run(&args, &ui),
         Command::Server(args) => server::run(args, &ui),
         Command::Push(args) => push::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),

@@ -12,6 +12,7 @@ use baton_release::store;
 
 use crate::client::ClientError;
 use crate::demo::DemoError;
+use crate::doctor::DoctorError;
 use crate::end::End;
 use crate::escape;
 use crate::exit::Exit;
@@ -49,6 +50,27 @@ pub enum Failure {
     /// The demo did not end as it should.
     #[error("the demo failed")]
     Demo(#[from] DemoError),
+    /// The program could not be tried out.
+    #[error("the program was not tried out")]
+    Doctor(#[from] DoctorError),
+    /// The program was tried out, and something loses requests or does not work. People have been told.
+    #[error("the program is not ready: {} bad", .0)]
+    Unfit(usize),
+    /// The program does not run by itself, so that nothing can be found out about it.
+    #[error("the program does not go on running: {0}")]
+    NotRunning(String),
+    /// What was to be written does not work. People have been told.
+    #[error("nothing was written, since the program does not start with it")]
+    NotWritten,
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The server does not start, or has ended.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -82,8 +104,13 @@ impl Failure {
             Self::Ended(end) => end.exit(),
             // Whoever reads the output has seen enough.
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Self::Demo(DemoError::Interrupted) => Exit::Interrupted,
+            Self::Demo(DemoError::Interrupted) | Self::Doctor(DoctorError::Interrupted) => Exit::Interrupted,
             Self::Demo(_)
+            | Self::Doctor(_)
+            | Self::Unfit(_)
+            | Self::NotRunning(_)
+            | Self::NotWritten
+            | Self::Write { .. }
             | Self::Read { .. }
             | Self::Push(_)
             | Self::Server(_)
@@ -97,6 +124,7 @@ impl Failure {
         match self {
             Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
             Self::Ended(end) => end.code(),
+            Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
             Self::Push(_) if self.exit() == Exit::Failed => "push-failed",
             other => match other.exit() {
                 Exit::Usage => "usage",

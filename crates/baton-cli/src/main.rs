@@ -6,6 +6,7 @@ mod commands;
 mod context;
 mod course;
 mod demo;
+mod doctor;
 mod end;
 mod escape;
 mod exit;
@@ -17,6 +18,7 @@ mod patience;
 mod policy;
 mod project;
 mod proposal;
+mod proposed;
 mod render;
 #[cfg(test)]
 mod sample;

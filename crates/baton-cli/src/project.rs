@@ -9,7 +9,7 @@ use baton_core::settings::{self, Settings};
 use crate::failure::Failure;
 
 /// What the settings file is called.
-const FILE: &str = "baton.toml";
+pub const FILE: &str = "baton.toml";
 
 /// A directory with settings.
 #[derive(Debug)]
@@ -40,8 +40,7 @@ impl Project {
     pub fn required(dir: &Path) -> Result<Self, Failure> {
         Self::read(dir)?.ok_or_else(|| {
             Failure::Usage(format!(
-                "there is no {FILE} in {}: write one with service = \"NAME\" and, under [run], \
-                 command = [\"PROGRAM\"], or name another directory",
+                "there is no {FILE} in {}: let `baton init` write one, or name another directory",
                 dir.display()
             ))
         })

@@ -10,9 +10,9 @@ use crate::program::run;
 /// An address where nobody is: port 1 is for root, and for a service that nobody runs.
 const NOBODY: &str = "http://127.0.0.1:1";
 
-const COMMANDS: [&str; 12] = [
-    "demo", "server", "push", "deploy", "rollback", "halt", "resume", "status", "members", "deploys",
-    "releases", "events",
+const COMMANDS: [&str; 14] = [
+    "demo", "init", "doctor", "server", "push", "deploy", "rollback", "halt", "resume", "status", "members",
+    "deploys", "releases", "events",
 ];
 
 #[test]
@@ -43,6 +43,10 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["deploy"], "there is no baton.toml"),
         (&["push", "nowhere"], "there is no baton.toml"),
         (&["push", "/dev/null"], "there is no baton.toml"),
+        (&["doctor"], "let `baton init` write one"),
+        (&["doctor", "--slow", "report"], "begins with a slash"),
+        (&["init"], "baton init -- node server.js"),
+        (&["init", "--wait", "10"], "such as 250ms"),
         (&["status", "--server", "https://control"], "http://HOST:PORT"),
         (&["server", "--listen", "0.0.0.0:0", "--data", "data"], "TLS"),
         (&[], "Usage"),

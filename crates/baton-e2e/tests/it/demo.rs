@@ -23,7 +23,7 @@ fn start(folder: &Folder) -> Child {
 }
 
 /// No file is left, and no process that was given the demo's folder.
-fn assert_nothing_left(folder: &Folder) {
+pub fn assert_nothing_left(folder: &Folder) {
     let temporary = folder.path().join("tmp");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0);
     let given = |pid: i32| {

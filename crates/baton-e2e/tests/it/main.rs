@@ -11,6 +11,7 @@ mod demo;
 #[cfg(feature = "deployments")]
 mod deployments;
 mod deploys;
+mod doctor;
 mod endurance;
 mod examples;
 mod faults;
