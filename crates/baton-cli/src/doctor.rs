@@ -5,6 +5,7 @@ mod http;
 mod load;
 mod look;
 mod member;
+mod start;
 mod stop;
 mod told;
 mod trial;

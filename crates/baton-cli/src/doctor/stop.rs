@@ -19,8 +19,11 @@ use super::{DoctorError, wait_for};
 const LIMIT: Duration = Duration::from_secs(10);
 /// How long a request must have been without an answer to count as one that is under way.
 const UNDER_WAY: Duration = Duration::from_millis(300);
-/// How long after the stop signal it is looked what the program has closed: a program that cuts does so at once.
-const AFTER: Duration = Duration::from_millis(500);
+/// How long after the stop signal the kept connection is used again: a program that closes it does so at once, and
+/// one that waits for a last request does so for a second, as a rule.
+const LAST_REQUEST: Duration = Duration::from_millis(200);
+/// How long after that the running request goes on: a program that cuts does so at once, too.
+const GOES_ON: Duration = Duration::from_millis(300);
 /// What a bootloader needs beyond `run.drain` at the most.
 const MORE: Duration = Duration::from_secs(5);
 /// A body in two halves.
@@ -140,36 +143,40 @@ impl Clients {
         Self { path: asked.path.to_owned(), running, early, kept, closes }
     }
 
-    /// After the stop signal: looks what is closed, and goes on with what is not.
-    fn finish(mut self, drain: Duration) -> Became {
-        let quiet = match &mut self.running {
-            Some((_, connection)) if !self.early => connection.is_quiet_for(AFTER),
+    /// Lets time pass, unless something becomes of the running request before; whether nothing did.
+    fn rest(&mut self, time: Duration) -> bool {
+        match &mut self.running {
+            Some((_, connection)) if !self.early => connection.is_quiet_for(time),
             Some(_) | None => {
-                std::thread::park_timeout(AFTER);
+                std::thread::park_timeout(time);
                 false
             }
-        };
+        }
+    }
+
+    /// After the stop signal: looks what is closed, and goes on with what is not.
+    fn finish(mut self, drain: Duration) -> Became {
+        self.rest(LAST_REQUEST);
         let idle = match self.kept.take() {
-            Some(kept) => Some(last_request(kept, &self.path, drain)),
+            Some(kept) => Some(last_request(kept, &self.path, drain.min(LIMIT))),
             None => self.closes.then_some(Idle::NotKept),
         };
+        let quiet = self.rest(GOES_ON);
         let early = self.early;
         let running = self.running.map(|(request, connection)| {
-            let became = match early {
-                true => Running::AnsweredBefore,
-                false => go_on(&request, connection, quiet, drain),
-            };
+            let became =
+                if early { Running::AnsweredBefore } else { go_on(&request, connection, quiet, drain) };
             (request, became)
         });
         (running, idle)
     }
 }
 
-fn last_request(mut kept: Connection, path: &str, drain: Duration) -> Idle {
+fn last_request(mut kept: Connection, path: &str, limit: Duration) -> Idle {
     if kept.has_ended() {
         return Idle::Closed;
     }
-    let answered = kept.get(path).map_err(|_| Broken::Before).and_then(|()| kept.answer(drain));
+    let answered = kept.get(path).map_err(|_| Broken::Before).and_then(|()| kept.answer(limit));
     match answered {
         Ok(answer) => Idle::LastRequest { told: answer.closes },
         Err(_) => Idle::NotAnswered,

@@ -20,6 +20,8 @@ pub enum Told {
     Denied(String, String),
     /// Connections are relayed.
     Relayed,
+    /// They are from the next launch on, if this one does not do without.
+    RelaysNext,
     /// The member stops.
     Stopping,
 }
@@ -32,6 +34,11 @@ pub fn told(line: &str) -> Option<Told> {
     }
     if text.ends_with(": its connections are relayed to $PORT") {
         return Some(Told::Relayed);
+    }
+    if text.starts_with("this system does not let a bind be answered")
+        || text.ends_with("the next one is relayed to $PORT")
+    {
+        return Some(Told::RelaysNext);
     }
     let (id, rest) = text.strip_prefix("generation ")?.split_once(' ')?;
     let id = id.parse().ok()?;
@@ -107,6 +114,16 @@ mod tests {
             (
                 "release image does not take its socket: its connections are relayed to $PORT",
                 Some(Told::Relayed),
+            ),
+            (
+                "this system does not let a bind be answered (EBUSY): a program that does not take its socket from \
+                 LISTEN_FDS is relayed to, and must listen on $PORT",
+                Some(Told::RelaysNext),
+            ),
+            (
+                "generation 1 cannot have listener \"http\" for 0.0.0.0:80: it registered its socket with epoll before \
+                 it bound it; the next one is relayed to $PORT",
+                Some(Told::RelaysNext),
             ),
             ("listener \"http\" something", None),
         ] {

@@ -13,12 +13,15 @@ use baton_sys::listening;
 use super::http::Connection;
 use super::load::Load;
 use super::member::{Member, Spec};
+use super::start::start;
 use super::stop::{Asked, millis, stop};
 use super::told::Told;
 use super::{DoctorError, bare, look, wait_for};
 
 /// What everything may take beyond what the settings allow: the machine may be busy.
 const MORE: Duration = Duration::from_secs(10);
+/// How many times as long as its first one the second start of a program may take.
+const SLOWER: u32 = 3;
 /// How long a listener may take to accept a connection, when the program is healthy.
 const ACCEPTS: Duration = Duration::from_secs(1);
 /// How long an answer may take that shows whether HTTP is spoken.
@@ -56,7 +59,8 @@ impl Subject<'_> {
     /// How long it takes at the most: what the settings allow, as often as it is used.
     pub fn at_most(&self) -> Millis {
         let (run, bake) = (&self.settings.run, self.bake());
-        let starts = if self.thoroughly { 4 } else { 1 };
+        // The first may be tried again with another way to listen, and so may the candidate of the reload.
+        let starts = if self.thoroughly { 5 } else { 2 };
         let reload = if self.thoroughly { bake.0 + run.drain.0 } else { 0 };
         Millis(starts * run.startup_timeout.0 + reload + run.drain.0 + millis(MORE).0)
     }
@@ -86,17 +90,19 @@ pub fn examine(subject: &Subject<'_>) -> Result<Examined, DoctorError> {
         listen: Vec::new(),
     };
     let mut member = Member::start(&spec)?;
-    let mut started = start(&mut member, run)?;
-    if let Start::Failed { why, left_behind } = &mut started.seen.start {
-        let last_lines = member.last_lines();
-        drop(member);
-        if why.starts_with("exit 0 ") {
-            *left_behind = bare::left_behind(run, subject.directory, folder.path())?;
+    let mut seen = start(&mut member, run, Duration::from_millis(2 * run.startup_timeout.0) + MORE)?;
+    let started = match &mut seen.start {
+        Start::Healthy(after) => Duration::from_millis(after.0),
+        Start::Failed { why, left_behind } => {
+            let last_lines = member.last_lines();
+            drop(member);
+            if why.starts_with("exit 0 ") {
+                *left_behind = bare::left_behind(run, subject.directory, folder.path())?;
+            }
+            return Ok(Examined { seen, last_lines });
         }
-        return Ok(Examined { seen: started.seen, last_lines });
-    }
-    let mut seen = started.seen;
-    look_at(&mut member, run, &started.given, &mut seen)?;
+    };
+    look_at(&mut member, run, &mut seen)?;
     let asked = asked(subject);
     if subject.thoroughly {
         seen.reload = Some(reload(&mut member, subject, asked.as_ref())?);
@@ -104,7 +110,8 @@ pub fn examine(subject: &Subject<'_>) -> Result<Examined, DoctorError> {
     seen.stop = Some(stop(&mut member, asked.as_ref(), run.drain)?);
     drop(member);
     if subject.thoroughly && run.listen.iter().any(|listen| listen.handover.passes_socket()) {
-        seen.follows_port = Some(elsewhere(&Spec { folder: folder.path().join("second"), ..spec }, run)?);
+        let spec = Spec { folder: folder.path().join("second"), ..spec };
+        seen.follows_port = Some(elsewhere(&spec, run, SLOWER * started + MORE)?);
     }
     Ok(Examined { seen, last_lines: Vec::new() })
 }
@@ -117,60 +124,15 @@ fn check_free(address: SocketAddr) -> Result<(), DoctorError> {
     }
 }
 
-/// A start, and how the program got its sockets.
-struct Started {
-    seen: Seen,
-    given: Vec<(String, Given)>,
-}
-
-/// Waits until the program serves, or has failed.
-fn start(member: &mut Member, run: &RunSettings) -> Result<Started, DoctorError> {
-    let begun = std::time::Instant::now();
-    let mut given = Vec::new();
-    let mut seen = Seen::of(Start::Failed { why: String::new(), left_behind: Vec::new() });
-    let limit = Duration::from_millis(run.startup_timeout.0) + MORE;
-    let start = wait_for(limit, || {
-        let ended = member.ended()?;
-        for told in member.news()? {
-            match told {
-                Told::Bound(listener, asked) => given.push((listener, Given::Bound(asked))),
-                Told::Denied(listener, why) => given.push((listener, Given::Refused(why))),
-                Told::Relayed => {
-                    given.extend(run.listen.iter().map(|listen| (listen.name.clone(), Given::Relayed)));
-                }
-                Told::Serves(_) => return Ok(Some(Start::Healthy(millis(begun.elapsed())))),
-                Told::Failed(_, why) => return Ok(Some(Start::Failed { why, left_behind: Vec::new() })),
-                Told::Gone(_) | Told::Stopping => {}
-            }
-        }
-        // One that fails is gone when that is said.
-        let below = look::below(member.pid());
-        if !below.is_empty() {
-            seen.listening = look::places(&below);
-            seen.processes = look::describe(&below, below[0].pid);
-        }
-        if ended.is_some() {
-            return Err(member.does_not("run the program"));
-        }
-        Ok(None)
-    })?;
-    seen.start = start.ok_or_else(|| member.does_not("say how the start went"))?;
-    Ok(Started { seen, given })
-}
-
 /// Looks at a program that serves.
-fn look_at(
-    member: &mut Member,
-    run: &RunSettings,
-    given: &[(String, Given)],
-    seen: &mut Seen,
-) -> Result<(), DoctorError> {
+fn look_at(member: &mut Member, run: &RunSettings, seen: &mut Seen) -> Result<(), DoctorError> {
     let below = look::below(member.pid());
     if let Some(main) = member.program() {
         seen.processes = look::describe(&below, main);
         seen.reaction = look::reaction(main, run.stop_signal);
     }
     seen.listening = look::places(&below);
+    let given = std::mem::take(&mut seen.given);
     for listen in &run.listen {
         let told = given.iter().rev().find(|(name, _)| *name == listen.name).map(|(_, given)| given.clone());
         let given = match told {
@@ -230,7 +192,7 @@ fn reload(
 }
 
 /// Starts the program once more, where `$PORT` says and not where it listened before.
-fn elsewhere(spec: &Spec<'_>, run: &RunSettings) -> Result<Result<(), String>, DoctorError> {
+fn elsewhere(spec: &Spec<'_>, run: &RunSettings, limit: Duration) -> Result<Result<(), String>, DoctorError> {
     let mut listen = Vec::new();
     let mut held = Vec::new();
     for one in &run.listen {
@@ -242,7 +204,7 @@ fn elsewhere(spec: &Spec<'_>, run: &RunSettings) -> Result<Result<(), String>, D
     }
     drop(held);
     let mut member = Member::start(&Spec { listen, ..spec.clone() })?;
-    Ok(match start(&mut member, run)?.seen.start {
+    Ok(match start(&mut member, run, limit)?.start {
         Start::Healthy(_) => Ok(()),
         Start::Failed { why, .. } => Err(why),
     })

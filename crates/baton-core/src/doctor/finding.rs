@@ -90,6 +90,10 @@ impl Topic {
 /// Everything that follows from what was seen of a program that was run with these settings.
 pub fn findings(run: &RunSettings, seen: &Seen) -> Vec<Finding> {
     let mut all = start::findings(run, seen);
+    // Why it does not start, as often as not.
+    if matches!(seen.start, Start::Failed { .. }) {
+        all.extend(sockets::refused(seen));
+    }
     if matches!(seen.start, Start::Healthy(_)) {
         all.extend(sockets::findings(run, seen));
         all.extend(reload::findings(run, seen));

@@ -13,6 +13,12 @@ pub(super) fn findings(run: &RunSettings, seen: &Seen) -> Vec<Finding> {
     given.chain(others).chain(port(seen)).collect()
 }
 
+/// The sockets that it could not have.
+pub(super) fn refused(seen: &Seen) -> impl Iterator<Item = Finding> {
+    let refused = seen.given.iter().filter(|(_, given)| matches!(given, Given::Refused(_)));
+    refused.map(|(name, given)| socket(name, given))
+}
+
 fn socket(name: &str, given: &Given) -> Finding {
     match given {
         Given::Bound(asked) => Finding::fine(

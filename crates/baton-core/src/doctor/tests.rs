@@ -107,6 +107,9 @@ fn what_is_wrong_with_a_start_is_told_with_what_to_do_and_nothing_else_is() {
         let told = told(&web(), &seen);
         assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?}, not {expected:?}");
     }
+    let denied = vec![("http".into(), Given::Refused("it opened an IPv4 socket".into()))];
+    let both = told(&web(), &Seen { given: denied, ..failed("exit 1 after 0.8 s") });
+    assert!(both.len() == 2 && both[1].starts_with("socket bad: the address"), "{both:?}");
     let worker = RunSettings::for_command(vec!["work".into()]);
     let told = told(&worker, &failed("not ready within 1 min"));
     assert!(told[0].contains("READY=1"), "{told:?}");

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::boot::{Folder, binary, free_address};
+use crate::boot::{Boot, Folder, binary, free_address};
 use crate::demo::assert_nothing_left;
 use crate::wait::wait_for;
 
@@ -134,7 +134,7 @@ fn a_worker_is_judged_by_its_start_its_reload_and_its_end() {
 }
 
 #[test]
-fn f10_a_program_that_ignores_the_stop_signal_is_found_out() {
+fn a_program_that_ignores_the_stop_signal_is_found_out() {
     let found = Found::of(&misbehaving("ignore-term"), PATH, &[]);
     found.is_bad();
     found.says("stop-signal", "bad", "it ignores SIGTERM");
@@ -174,7 +174,7 @@ fn a_program_without_a_handler_is_found_out_by_that_alone() {
 }
 
 #[test]
-fn f9_a_program_that_makes_itself_a_daemon_is_found_out() {
+fn a_program_that_makes_itself_a_daemon_is_found_out() {
     let (folder, _) = python("[\"sh\", \"-c\", \"setsid python3 server.py & exit 0\"]");
     let found = Found::of(&folder, PATH, &[]);
     found.is_bad();
@@ -190,7 +190,7 @@ fn a_shell_that_does_not_pass_the_signal_on_is_found_out() {
 }
 
 #[test]
-fn f31_a_program_that_listens_elsewhere_is_found_out_with_the_line_to_write() {
+fn a_program_that_listens_elsewhere_is_found_out_with_the_line_to_write() {
     let other = free_address();
     let command = format!("[\"sh\", \"-c\", \"LISTEN_PID=0 PORT={} exec python3 server.py\"]", other.port());
     let (folder, _) = python(&command);
@@ -214,6 +214,29 @@ fn a_program_that_never_gets_healthy_is_found_out() {
     assert!(found.document["last_lines"].to_string().contains("unknown behaviour 'dance'"), "{found:#?}");
 }
 
+/// Under a bootloader that answers binds already: nobody else can.
+#[test]
+fn where_a_bind_cannot_be_answered_a_program_is_said_to_be_relayed() {
+    let (folder, _) = python("[\"env\", \"-u\", \"LISTEN_FDS\", \"python3\", \"server.py\"]");
+    folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"2s\"");
+    let baton = binary("baton");
+    folder.write(
+        "outer.toml",
+        &format!(
+            "service = \"outer\"\n[run]\non_exit = \"exit\"\nmax_restarts = 0\n\
+             command = [\"sh\", \"-c\", \"exec {} doctor --output json > found\"]\n\
+             [[run.listen]]\nname = \"unused\"\naddress = \"{}\"\n",
+            baton.display(),
+            free_address()
+        ),
+    );
+    let _boot = Boot::start(&folder, &["--settings", "outer.toml"], &[]);
+    let document = wait_for("the findings", || serde_json::from_str(&folder.read("found")).ok());
+    let found = Found { code: None, document };
+    found.says("socket", "note", "listens on $PORT");
+    found.says("reload", "fine", "0 of ");
+}
+
 #[test]
 fn a_port_that_the_settings_do_not_name_keeps_a_second_generation_from_starting() {
     let (folder, _) = python("[\"python3\", \"two.py\"]");
@@ -234,6 +257,20 @@ fn a_port_that_the_settings_do_not_name_keeps_a_second_generation_from_starting(
     let listener = format!("[[run.listen]]\nname = \"other\"\naddress = \"{other}\"\n[run.health]");
     folder.write("baton.toml", &settings.replace("[run.health]", &listener));
     Found::of(&folder, PATH, &[]).says("reload", "fine", "0 of ");
+}
+
+#[test]
+fn a_program_that_knows_only_one_port_is_told_so() {
+    let (folder, address) = python("[\"sh\", \"-c\", \"exec python3 server.py\"]");
+    folder.change(
+        "baton.toml",
+        "exec python3",
+        &format!("PORT={} LISTEN_PID=0 exec python3", address.port()),
+    );
+    let found = Found::of(&folder, PATH, &[]);
+    assert_eq!(found.code, Some(0), "{found:#?}");
+    found.says("socket", "fine", "and was given the socket");
+    found.says("port", "note", "let it bind $PORT");
 }
 
 #[test]
