@@ -262,7 +262,10 @@ impl Driver {
 
     /// Tells those who asked for a reload how it ended.
     fn answer_waiting(&mut self) {
-        if !self.machine.is_busy()
+        if self.machine.is_stopping() {
+            // The last trial was another one: they are told that we end.
+            self.waiting.clear();
+        } else if !self.machine.is_busy()
             && let Some((ticket, trial)) = self.machine.status().trial
         {
             // Another order may have taken the reload's place.

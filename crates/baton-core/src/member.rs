@@ -151,7 +151,7 @@ impl Staging {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
     bake: Millis,
-    /// When a refused release is tried again; set once it was refused.
+    /// When the release is tried, for the first time or again; nothing while it is.
     again_at: Option<Millis>,
 }
 
@@ -175,6 +175,8 @@ pub struct Member {
     /// Of what a member starts that has nothing.
     base: Staging,
     base_tried: bool,
+    /// What the member runs without a slot, until it serves or has failed to: nothing is tried before that.
+    restoring: Option<ReleaseId>,
 }
 
 impl Member {
@@ -195,6 +197,7 @@ impl Member {
             relapses: 0,
             base: Staging::Wanted,
             base_tried: false,
+            restoring: committed.map(|(release, _)| release),
         }
     }
 
@@ -207,7 +210,7 @@ impl Member {
             Input::NotRemembered(seen) => {
                 self.remembering.take_if(|wish| wish.seen == seen);
             }
-            Input::Grant { deploy, bake } => self.take_slot(deploy, bake, &mut out),
+            Input::Grant { deploy, bake } => self.take_slot(now, deploy, bake),
             Input::HandBack { deploy } => self.give_back(deploy, &mut out),
             Input::Staged(release) => self.on_staged(now, release, &mut out),
             Input::NotStaged(release, refusal) => self.on_not_staged(now, release, refusal),
@@ -218,6 +221,7 @@ impl Member {
             Input::NotCommitted(release, refusal) => self.on_not_committed(now, release, refusal),
             Input::Lost(release) => {
                 self.committed.take_if(|(committed, _)| *committed == release);
+                self.restoring.take_if(|restoring| *restoring == release);
             }
             Input::Stands(status) => self.on_status(now, status),
             Input::Woken => {}
@@ -228,8 +232,7 @@ impl Member {
 
     /// When to call [`Member::step`] with [`Input::Woken`] if nothing else happens before.
     pub fn deadline(&self) -> Option<Millis> {
-        let retry = self.slot.as_ref().and_then(|slot| slot.again_at);
-        [self.staging.again_at(), self.base.again_at(), retry].into_iter().flatten().min()
+        [self.staging.again_at(), self.base.again_at(), self.tries_at()].into_iter().flatten().min()
     }
 
     /// What to tell control now. Whoever sends it stamps it.
@@ -268,15 +271,24 @@ impl Member {
             return Standing::Refused(refusal.clone());
         }
         // Also while it is being started again: what has proven itself here needs no slot.
-        let committed = self.committed.is_some_and(|(release, _)| release == wish.release);
         match (&self.staging, &self.slot) {
-            _ if committed => Standing::Proven,
+            _ if self.has_proven(wish.release) => Standing::Proven,
             _ if self.committing == Some(wish.release) => Standing::Proving,
             (Staging::Failed { refusal, .. }, _) => Standing::Refused(refusal.clone()),
             (Staging::Done, Some(_)) => Standing::Granted,
             (Staging::Done, None) => Standing::Staged,
             (Staging::Wanted | Staging::Under, _) => Standing::Behind,
         }
+    }
+
+    fn has_proven(&self, release: ReleaseId) -> bool {
+        self.committed.is_some_and(|(committed, _)| committed == release)
+    }
+
+    /// When the slot is to be used: not before what the member runs anyway serves, and not for what has proven itself.
+    fn tries_at(&self) -> Option<Millis> {
+        let wish = self.wish.filter(|wish| self.restoring.is_none() && !self.has_proven(wish.release));
+        wish.and(self.slot.as_ref()).and_then(|slot| slot.again_at)
     }
 
     /// A wish counts when its epoch is the greatest yet. It is written down before anything follows from it.
@@ -330,13 +342,12 @@ impl Member {
         self.wish.is_some_and(|wish| wish.seen.deploy == deploy)
     }
 
-    fn take_slot(&mut self, deploy: DeployId, bake: Millis, out: &mut Vec<Action>) {
+    fn take_slot(&mut self, now: Millis, deploy: DeployId, bake: Millis) {
         let purpose = self.wish.map(|wish| wish.purpose);
         if !self.obeys(deploy) || self.standing() != Standing::Staged || purpose == Some(Purpose::Halt) {
             return;
         }
-        self.slot = Some(Slot { bake, again_at: None });
-        self.try_out(bake, out);
+        self.slot = Some(Slot { bake, again_at: Some(now) });
     }
 
     fn try_out(&mut self, bake: Millis, out: &mut Vec<Action>) {
@@ -379,6 +390,7 @@ impl Member {
             self.base = Staging::Done;
             if self.is_bare() {
                 self.base_tried = true;
+                self.restoring = Some(release);
                 out.push(Action::Try { release, ticket: Ticket::Restore, bake: Millis::ZERO });
             }
         }
@@ -407,6 +419,7 @@ impl Member {
 
     fn on_not_committed(&mut self, now: Millis, release: ReleaseId, refusal: Refusal) {
         self.committing.take_if(|committing| *committing == release);
+        self.restoring.take_if(|restoring| *restoring == release);
         if self.wish.is_some_and(|wish| wish.release == release) {
             self.refuse(now, refusal);
         }
@@ -441,6 +454,9 @@ impl Member {
         let lost = self.status.healthy && self.status.serving == wished && !status.healthy;
         self.relapses += u32::from(proven_here && wished.is_some() && lost && !is_on_trial(&status));
         let before = core::mem::replace(&mut self.status, status);
+        if before.restoring && !self.status.restoring && !self.serves_what_it_restores() {
+            self.restoring = None;
+        }
         if self.status.trial == before.trial {
             return;
         }
@@ -462,7 +478,20 @@ impl Member {
         }
     }
 
+    fn serves_what_it_restores(&self) -> bool {
+        self.restoring.is_some_and(|release| self.status.serving == Some(Running::Release(release)))
+    }
+
+    /// Ends waiting for what the member runs anyway: it serves, and nothing is left to be written about it.
+    fn settle(&mut self) {
+        let writes = |release| self.may_commit_unasked(release);
+        if self.serves_what_it_restores() && !self.restoring.is_some_and(writes) {
+            self.restoring = None;
+        }
+    }
+
     fn pass_time(&mut self, now: Millis, out: &mut Vec<Action>) {
+        self.settle();
         let Some(wish) = self.wish else { return };
         // What everybody else runs comes first: without it this member serves nobody.
         if let Some(base) = wish.base.filter(|base| *base != wish.release)
@@ -474,9 +503,11 @@ impl Member {
         if self.staging.begins(now) {
             out.push(Action::Stage(wish.release));
         }
-        let due =
-            self.slot.as_mut().and_then(|slot| slot.again_at.take_if(|at| *at <= now).map(|_| slot.bake));
-        if let Some(bake) = due {
+        if self.tries_at().is_some_and(|at| at <= now)
+            && let Some(slot) = &mut self.slot
+        {
+            slot.again_at = None;
+            let bake = slot.bake;
             self.refusal = None;
             self.try_out(bake, out);
         }

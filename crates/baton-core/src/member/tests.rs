@@ -249,6 +249,53 @@ fn what_is_being_started_again_needs_no_slot() {
 }
 
 #[test]
+fn nothing_is_tried_before_what_the_member_runs_anyway_serves_or_has_failed_to() {
+    let restoring = || Status { restoring: true, ..Status::default() };
+    let rollout = wish(2, Purpose::Rollout, NEW);
+    for (then, goes_on) in [
+        (Input::Stands(restoring()), false),
+        (Input::Stands(serving(OLD)), true),
+        (Input::Stands(Status::default()), true),
+        (Input::Lost(OLD), true),
+        (Input::Lost(NEW), false),
+    ] {
+        // Killed during the trial, it comes back and is given its slot at once.
+        let mut member = Member::new("m".parse().unwrap(), Some(rollout.seen), Some((OLD, Epoch(1))));
+        member.step(Millis(0), Input::Wish(rollout));
+        member.step(Millis(0), Input::Staged(NEW));
+        assert_eq!(member.step(Millis(1), grant(2)), []);
+        assert_eq!((member.report().standing, member.deadline()), (Standing::Granted, None));
+        member.step(Millis(2), Input::Stands(restoring()));
+        let actions = member.step(Millis(3), then.clone());
+        let tried = actions.iter().any(|action| matches!(action, Action::Try { release: NEW, .. }));
+        assert_eq!(tried, goes_on, "{then:?}: {actions:?}");
+    }
+}
+
+#[test]
+fn what_the_whole_fleet_runs_is_launched_once_by_a_member_that_has_nothing() {
+    let mut member = Member::new("m".parse().unwrap(), None, None);
+    let steady = Wish { base: Some(NEW), ..wish(2, Purpose::Rollout, NEW) };
+    member.step(Millis(0), Input::Wish(steady));
+    member.step(Millis(0), Input::Remembered(steady.seen));
+    let ticket = Ticket::Restore;
+    let launched = [Action::Try { release: NEW, ticket, bake: Millis::ZERO }];
+    assert_eq!(member.step(Millis(1), Input::Staged(NEW)), launched);
+    let story = [
+        (grant(2), Standing::Granted),
+        (Input::Stands(Status { restoring: true, ..Status::default() }), Standing::Granted),
+        // What is written down meanwhile is that it is proven.
+        (Input::Stands(serving(NEW)), Standing::Granted),
+        (Input::Committed(NEW, Epoch(2)), Standing::Proven),
+        (Input::Woken, Standing::Proven),
+    ];
+    for (input, standing) in story {
+        assert_eq!(member.step(Millis(2), input.clone()), [], "{input:?}");
+        assert_eq!(member.report().standing, standing, "{input:?}");
+    }
+}
+
+#[test]
 fn a_trial_that_was_dropped_or_could_not_be_launched_uses_its_slot_again() {
     let mut dropped = staged();
     dropped.step(Millis(0), grant(2));

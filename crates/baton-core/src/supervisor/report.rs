@@ -269,6 +269,8 @@ pub struct Status {
     /// The trial under way that somebody asked for or, when none is, the last one. What the member launches by
     /// itself, to run what it runs anyway, is none.
     pub trial: Option<(Ticket, TrialState)>,
+    /// What the member runs anyway was launched, and is being judged.
+    pub restoring: bool,
     /// How many generations are finishing.
     pub draining: usize,
 }
@@ -286,6 +288,7 @@ impl Supervisor {
             said: serving.and_then(|g| g.said.clone()),
             started_in: serving.and_then(|g| g.started_in),
             trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
+            restoring: self.trial.as_ref().is_some_and(Trial::restores),
             draining: count(State::Draining) + count(State::Quiescing),
         }
     }

@@ -4,6 +4,7 @@ mod alive;
 mod any_life;
 mod copies;
 mod memory;
+mod restore;
 mod warm;
 mod workers;
 

@@ -44,6 +44,11 @@ impl Trial {
         matches!(self.ticket, Ticket::Restore | Ticket::Replace)
     }
 
+    /// Whether what the member runs anyway is being judged.
+    pub fn restores(&self) -> bool {
+        self.ticket == Ticket::Restore && self.baked_at.is_none()
+    }
+
     /// Whether somebody asked for it here, and not control.
     pub fn is_reload(&self) -> bool {
         self.ticket == Ticket::Reload
@@ -68,6 +73,10 @@ impl Supervisor {
             self.retire(now, standby, out);
         }
         let Launch { plan, ticket, bake } = launch;
+        if ticket == Ticket::Restore && matches!(plan.release, Running::Release(_)) && self.proven.is_none() {
+            // In an earlier life, or by the whole fleet.
+            self.proven = Some(Proven { plan: plan.clone(), started_in: None });
+        }
         let alone = self.must_be_alone(&plan);
         // A launch that waits would only bring back what this one is to replace, unless nothing serves.
         if self.serving.is_some() || alone {
