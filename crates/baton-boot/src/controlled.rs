@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
@@ -56,6 +56,7 @@ impl Controlled {
             service: control.service.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listens,
+            life: life(),
         };
         let session = Session::new(&control.server, hello, said, inputs.clone())?;
         let session = tokio::spawn(session.run());
@@ -241,6 +242,12 @@ impl Controlled {
             }
         });
     }
+}
+
+/// Which life of this member begins now: later ones have greater numbers.
+fn life() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn with_last_lines(mut status: Status, last_lines: impl Fn(GenerationId) -> Vec<String>) -> Status {

@@ -1,13 +1,13 @@
 //! The session with control: kept up as long as the member lives, never waited for.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -45,7 +45,6 @@ pub struct Session {
     saying: watch::Receiver<Saying>,
     heard: mpsc::UnboundedSender<Input>,
     endpoint: Endpoint,
-    life: u64,
     sequence: u64,
 }
 
@@ -82,9 +81,7 @@ impl Session {
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let life = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
-        Ok(Self { hello, saying, heard, endpoint, life, sequence: 0 })
+        Ok(Self { hello, saying, heard, endpoint, sequence: 0 })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -127,7 +124,8 @@ impl Session {
         send(FromMember::Hello(self.hello.clone())).await?;
         let mut client = MembersClient::new(channel);
         let mut incoming = client.session(ReceiverStream::new(queue)).await?.into_inner();
-        let mut heartbeat = interval(HEARTBEAT);
+        // What is said first is a report: a sign of life alone is nobody's.
+        let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Control knows nothing of this member yet: whatever there is to say is news.
         self.saying.mark_changed();
@@ -175,6 +173,6 @@ impl Session {
 
     fn stamp(&mut self) -> Stamp {
         self.sequence += 1;
-        Stamp { life: self.life, sequence: self.sequence }
+        Stamp { life: self.hello.life, sequence: self.sequence }
     }
 }

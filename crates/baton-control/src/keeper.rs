@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::event::Event;
+use baton_core::fleet::{Heard, Member};
 use baton_core::history::{Proposal, ProposeError, Wish};
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
@@ -202,9 +203,25 @@ impl Keeper {
         if !quiet {
             self.touch(service.clone(), round);
         }
-        if let Err(error) = self.store.hear(service, news, self.clock.now()) {
-            self.complain(&error);
+        let from = match &news {
+            News::Report(report) => Some((report.member.clone(), report.stamp.life)),
+            News::Heartbeat { member, stamp } => Some((member.clone(), stamp.life)),
+            News::Left(_) => None,
+        };
+        match self.store.hear(service, news, self.clock.now()) {
+            Ok(Heard::News) => {}
+            Ok(Heard::Stale) => self.turn_away(service, from),
+            Err(error) => self.complain(&error),
         }
+    }
+
+    /// Whoever says what does not count would say it for ever.
+    fn turn_away(&mut self, service: &ServiceName, from: Option<(MemberId, u64)>) {
+        let Some((member, life)) = from else { return };
+        let known = self.store.service(service, self.clock.now()).ok();
+        let known = known.as_ref().and_then(|known| known.fleet().member(&member)).and_then(Member::report);
+        let later = known.is_some_and(|report| report.stamp.life > life);
+        self.sessions.of(service).end(&member, life, later);
     }
 
     /// The service is looked at in this round. What was known before is kept, to see what has changed.

@@ -15,7 +15,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::keeper::{Ask, Inbox};
-use crate::sessions::Outgoing;
+use crate::sessions::{Outgoing, end};
 
 /// Largest message of a member in bytes: a report with a refusal and the last lines of a program.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -134,9 +134,4 @@ impl Reader {
     async fn ask(&self, ask: Ask) -> Result<(), Status> {
         self.inbox.send(ask).await.map_err(|_| Status::unavailable("the server is stopping"))
     }
-}
-
-/// Ends a session with the reason. When the queue is full, nobody is there to read it.
-fn end(out: &Outgoing, status: Status) {
-    let _ = out.try_send(Err(status));
 }

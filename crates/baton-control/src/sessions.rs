@@ -1,5 +1,6 @@
 //! The members that are connected, and what they were told last.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -29,16 +30,37 @@ pub(crate) struct Sessions {
 
 #[derive(Debug)]
 struct Session {
+    /// Which life of the member it is.
+    life: u64,
     out: Outgoing,
     told: Option<(ToMember, Millis)>,
 }
 
 impl Sessions {
-    /// A member has connected. An earlier session of it ends: the member has given it up, or soon will.
+    /// A member has connected. An earlier session of it ends: the member has given it up, or soon will. Of two
+    /// processes with one name the one that started last is the member, as after a restart.
     pub(crate) fn open(&mut self, hello: Hello, out: Outgoing) {
-        let member = hello.member.clone();
+        let (member, life) = (hello.member.clone(), hello.life);
+        let known = self.open.get(&member).filter(|session| !session.out.is_closed());
+        match known.map(|session| (session.life.cmp(&life), &session.out)) {
+            Some((Ordering::Greater, _)) => return end(&out, twin(&member)),
+            Some((Ordering::Less, earlier)) => end(earlier, twin(&member)),
+            Some((Ordering::Equal, _)) | None => {}
+        }
         Arc::make_mut(&mut self.hellos).insert(member.clone(), Arc::new(hello));
-        self.open.insert(member, Session { out, told: None });
+        self.open.insert(member, Session { life, out, told: None });
+    }
+
+    /// Ends the session of a member whose word does not count, so that it begins anew: `later`, because a later life
+    /// of it was heard, else because nothing is known of it any more.
+    pub(crate) fn end(&mut self, member: &MemberId, life: u64, later: bool) {
+        if self.open.get(member).is_some_and(|session| session.life == life)
+            && let Some(session) = self.open.remove(member)
+        {
+            let unknown =
+                || Status::failed_precondition("this member is not known any more: it has to report anew");
+            end(&session.out, if later { twin(member) } else { unknown() });
+        }
     }
 
     /// Forgets sessions that have ended. That alone says nothing about the members.
@@ -79,6 +101,17 @@ impl Sessions {
     }
 }
 
+/// Ends a session with the reason. When the queue is full, nobody is there to read it.
+pub(crate) fn end(out: &Outgoing, status: Status) {
+    let _ = out.try_send(Err(status));
+}
+
+fn twin(member: &MemberId) -> Status {
+    Status::already_exists(format!(
+        "another process calls itself {member}, and was started later; each needs a BATON_MEMBER of its own"
+    ))
+}
+
 /// The sessions of all services.
 #[derive(Debug, Default)]
 pub(crate) struct AllSessions(BTreeMap<ServiceName, Sessions>);
@@ -94,5 +127,60 @@ impl AllSessions {
 
     pub(crate) fn sweep(&mut self) {
         self.0.values_mut().for_each(Sessions::sweep);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc::{Receiver, channel};
+    use tonic::Code;
+
+    type Heard = Receiver<Result<v1::ToMember, Status>>;
+
+    fn open(sessions: &mut Sessions, life: u64) -> Heard {
+        let (out, heard) = channel(4);
+        let hello = Hello {
+            member: "web-1".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            version: String::new(),
+            listens: Vec::new(),
+            life,
+        };
+        sessions.open(hello, out);
+        heard
+    }
+
+    /// Whether the session has ended, and with which reason.
+    fn ended(heard: &mut Heard) -> Option<Option<Code>> {
+        let reason = heard.try_recv().ok().and_then(Result::err).map(|status| status.code());
+        heard.is_closed().then_some(reason)
+    }
+
+    #[test]
+    fn of_two_processes_with_one_name_the_later_one_is_the_member_and_the_other_is_told() {
+        let mut sessions = Sessions::default();
+        let (mut first, mut second) = (open(&mut sessions, 1), open(&mut sessions, 2));
+        assert_eq!(ended(&mut first), Some(Some(Code::AlreadyExists)));
+        let mut first = open(&mut sessions, 1);
+        assert_eq!(ended(&mut first), Some(Some(Code::AlreadyExists)));
+        assert_eq!(ended(&mut second), None);
+        let mut again = open(&mut sessions, 2);
+        assert_eq!(ended(&mut second), Some(None), "its own next session is no other process");
+        drop(again.close());
+        sessions.sweep();
+        let mut first = open(&mut sessions, 1);
+        assert_eq!(ended(&mut first), None);
+    }
+
+    #[test]
+    fn a_session_whose_word_does_not_count_is_ended_and_its_successor_is_not() {
+        let mut sessions = Sessions::default();
+        let (_, mut second) = (open(&mut sessions, 1), open(&mut sessions, 2));
+        let member = "web-1".parse().unwrap();
+        sessions.end(&member, 1, true);
+        assert_eq!(ended(&mut second), None);
+        sessions.end(&member, 2, false);
+        assert_eq!(ended(&mut second), Some(Some(Code::FailedPrecondition)));
     }
 }

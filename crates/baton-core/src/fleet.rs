@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use crate::deploy::Deploy;
 use crate::ids::{Epoch, MemberId, ReleaseId};
@@ -278,7 +279,7 @@ impl Fleet {
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
         let in_force = self.in_force.as_ref();
         let member = match self.members.get_mut(&report.member) {
-            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last)) => {
+            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last, known.gone)) => {
                 return Heard::Stale;
             }
             Some(known) => known,
@@ -399,10 +400,15 @@ fn entry<'a>(
 }
 
 /// Whether a report tells nothing new after `last`. Within one life of a bootloader the epoch it has seen
-/// never falls; a new life may have lost its disk.
-fn is_stale(report: &Report, last: &Report) -> bool {
+/// never falls; a new life may have lost its disk. When who said it is gone, an earlier life that still speaks is
+/// another process of that name.
+fn is_stale(report: &Report, last: &Report, gone: bool) -> bool {
     let epoch = |report: &Report| report.seen.map(|seen| seen.epoch);
-    report.stamp <= last.stamp || report.stamp.life == last.stamp.life && epoch(report) < epoch(last)
+    match report.stamp.life.cmp(&last.stamp.life) {
+        Ordering::Less => !gone,
+        Ordering::Equal => report.stamp <= last.stamp || epoch(report) < epoch(last),
+        Ordering::Greater => false,
+    }
 }
 
 /// How much of a fleet is silent.

@@ -45,6 +45,8 @@ pub struct Hello {
     pub version: String,
     /// Where it listens, for people: `NAME=ADDRESS`.
     pub listens: Vec<String>,
+    /// Which of its lives this is: see [`Stamp`].
+    pub life: u64,
 }
 
 /// What control says.
@@ -130,6 +132,7 @@ impl FromMember {
                 service: hello.service.to_string(),
                 version: hello.version.clone(),
                 listens: hello.listens.clone(),
+                life: hello.life,
             }),
             Self::Report(report) => Message::Report(report_to_wire(report)),
             Self::Heartbeat(stamp) => {
@@ -169,6 +172,7 @@ fn hello_from_wire(hello: v1::Hello) -> Result<Hello, InvalidMessage> {
         service: hello.service.parse().map_err(named("service"))?,
         version: hello.version,
         listens: hello.listens,
+        life: hello.life,
     })
 }
 
@@ -336,6 +340,7 @@ mod tests {
             service: "web".parse().unwrap(),
             version: "1".to_owned(),
             listens: vec!["http=127.0.0.1:80".to_owned()],
+            life: 1,
         };
         let mut said: Vec<FromMember> =
             standings.into_iter().map(|standing| FromMember::Report(report(standing))).collect();

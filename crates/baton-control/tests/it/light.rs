@@ -160,6 +160,7 @@ impl Light {
             service: "web".parse()?,
             version: "light".into(),
             listens: vec!["http=127.0.0.1:8080".into()],
+            life: 1,
         };
         out.send(FromMember::Hello(hello).to_wire()).await?;
         let mut orders =

@@ -44,6 +44,19 @@ fn p10_a_report_of_an_earlier_epoch_is_ignored_within_one_life() {
 }
 
 #[test]
+fn p10_an_earlier_life_counts_again_when_the_later_one_of_another_process_is_gone() {
+    let mut scene = Scene::of(1, Policy::safe());
+    scene.grant();
+    let of_life =
+        |life| Report { stamp: Stamp { life, sequence: 7 }, ..report(0, 0, &scene.deploy, Standing::Staged) };
+    assert_eq!(scene.fleet.apply(of_life(9), scene.now), Heard::News);
+    assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::Stale);
+    scene.fleet.leave(&id(0));
+    assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::News);
+    assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::Stale);
+}
+
+#[test]
 fn p10_proven_needs_the_digest_the_health_and_the_word() {
     type Change = fn(&mut Report);
     let changes: [(&str, Change, u32); 6] = [
