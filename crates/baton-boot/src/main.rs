@@ -85,7 +85,10 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
                 std::io::stdout().write_all(text.as_bytes())?;
                 return Ok(0);
             }
-            Request::Ask(question) => return admin::run(question),
+            Request::Ask(question) => {
+                signals.unblock()?;
+                return admin::run(question);
+            }
         };
     let image = Image::new(&config);
     // Mistakes are told before anything is opened.

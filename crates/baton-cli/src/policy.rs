@@ -10,12 +10,14 @@ use crate::args::{Deploy, PolicyName};
 /// # Errors
 /// The result cannot be rolled out.
 pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, InvalidPolicy> {
-    let mut policy = match typed.policy {
-        Some(PolicyName::Safe) => Policy::safe(),
-        Some(PolicyName::Fast) => Policy::fast(),
-        Some(PolicyName::Careful) => Policy::careful(),
-        None => settings.unwrap_or_else(Policy::safe),
-    };
+    let mut policy = settings.unwrap_or_else(Policy::safe);
+    let named = typed.policy.map(|name| match name {
+        PolicyName::Safe => Policy::safe(),
+        PolicyName::Fast => Policy::fast(),
+        PolicyName::Careful => Policy::careful(),
+    });
+    // What limits the rollout is not lifted by how fast it shall be.
+    policy.phases = named.map_or(policy.phases, |named| named.phases);
     policy.target = typed.target.unwrap_or(policy.target);
     policy.max_unhealthy = typed.max_unhealthy.unwrap_or(policy.max_unhealthy);
     for phase in &mut policy.phases {
@@ -59,10 +61,16 @@ mod tests {
 
     #[test]
     fn what_is_typed_goes_over_the_settings_and_those_over_the_default() {
-        let settings = Policy { target: Share::from_percent(50), ..Policy::fast() };
+        let settings = Policy {
+            target: Share::from_percent(50),
+            max_unhealthy: Share::from_percent(10),
+            auto_rollback: false,
+            ..Policy::fast()
+        };
         assert_eq!(meant(None, &typed(&[])), Ok(Policy::safe()));
         assert_eq!(meant(Some(settings.clone()), &typed(&[])), Ok(settings.clone()));
-        assert_eq!(meant(Some(settings.clone()), &typed(&["--policy", "careful"])), Ok(Policy::careful()));
+        let careful = Policy { phases: Policy::careful().phases, ..settings.clone() };
+        assert_eq!(meant(Some(settings.clone()), &typed(&["--policy", "careful"])), Ok(careful));
         let single =
             meant(Some(settings), &typed(&["--target", "10%", "--max-unhealthy", "5%", "--bake", "1m"]));
         let single = single.unwrap();

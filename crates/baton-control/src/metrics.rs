@@ -107,7 +107,7 @@ impl Metrics {
         let service = || name.to_owned();
         let fleet = posted.service.fleet();
         for (_, member) in fleet.members() {
-            let presence = view::member::presence(member.presence(now));
+            let presence = view::member::presence(member, now);
             self.members.get_or_create(&PresenceLabels { service: service(), presence }).inc();
             let running = member.report().and_then(|report| report.running);
             let release = running.map_or_else(|| "none".to_owned(), |release| release.short());

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(ended(&mut second), None);
         let mut again = open(&mut sessions, 2);
         assert_eq!(ended(&mut second), Some(None), "its own next session is no other process");
-        drop(again.close());
+        again.close();
         sessions.sweep();
         let mut first = open(&mut sessions, 1);
         assert_eq!(ended(&mut first), None);

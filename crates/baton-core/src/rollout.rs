@@ -250,6 +250,7 @@ impl<'a> Rollout<'a> {
         match (place.presence, standing) {
             (Presence::Gone, _) => Why::Gone,
             (Presence::Silent { since }, _) => Why::Silent { quiet: self.moment.now.since(since) },
+            (Presence::Live, _) if member.report().is_none() => Why::Unheard,
             (Presence::Live, _) if place.proven => Why::AlreadyThere,
             (Presence::Live, Some(Standing::Refused(refusal))) if place.open => Why::Refused(refusal.clone()),
             (Presence::Live, Some(Standing::Refused(refusal))) => Why::CannotStage(refusal.clone()),
@@ -258,6 +259,7 @@ impl<'a> Rollout<'a> {
             }
             (Presence::Live, _) => match self.stop() {
                 Some(stop) => stop,
+                None if standing == Some(&Standing::Proven) => Why::Starting,
                 None if standing != Some(&Standing::Staged) => Why::NotStaged,
                 None if self.wanted <= self.window.slots.saturating_sub(self.counts.open) => {
                     Why::TargetReached { target: self.deploy().policy.target }

@@ -35,6 +35,10 @@ pub enum Why {
     CannotStage(Refusal),
     /// It does not have the release on its disk yet, or has not heard of the deploy.
     NotStaged,
+    /// It has proven the release before, and does not run it healthily now.
+    Starting,
+    /// This server, which has started since, knows of it from its state store only.
+    Unheard,
     /// It cannot be heard.
     Silent {
         /// For how long.
@@ -93,6 +97,8 @@ impl Why {
             Self::Refused(_) => "refused",
             Self::CannotStage(_) => "cannot-stage",
             Self::NotStaged => "not-staged",
+            Self::Starting => "starting",
+            Self::Unheard => "unheard",
             Self::Silent { .. } => "silent",
             Self::Gone => "gone",
             Self::TargetReached { .. } => "target-reached",
@@ -110,17 +116,26 @@ impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyThere => f.write_str("it runs the release, proven"),
+            Self::OnTrial { standing: "staged" | "behind" } => {
+                f.write_str("it had a slot of the deploy before, and has to be heard of again")
+            }
             Self::OnTrial { standing } => write!(f, "it is on trial ({standing})"),
             Self::Refused(refusal) => {
                 write!(f, "it refused the release: {refusal}; it tries again every minute")
             }
             Self::CannotStage(refusal) => write!(f, "{refusal}; it tries again every minute"),
             Self::NotStaged => f.write_str("it is still fetching the release"),
+            Self::Starting => f.write_str("it has the release, and is not healthy on it yet"),
+            Self::Unheard => f.write_str("it was not heard of since this server started"),
             Self::Silent { quiet } => write!(f, "it has been silent for {quiet}"),
             Self::Gone => f.write_str("it is gone"),
             Self::TargetReached { target } => write!(f, "the target of {target} is reached or being tried"),
             Self::SlotsTaken { slots, taken, by } => {
-                write!(f, "{taken} of {slots} slots are taken by ")?;
+                write!(
+                    f,
+                    "{taken} of {slots} {} taken by ",
+                    if *slots == 1 { "slot is" } else { "slots are" }
+                )?;
                 write_names(f, by, *taken)
             }
             Self::Halted { by, because } if because.is_empty() => {
@@ -135,6 +150,9 @@ impl fmt::Display for Why {
             ),
             Self::Listening { unheard: 0 } => {
                 f.write_str("this server has just started and listens for members")
+            }
+            Self::Listening { unheard: 1 } => {
+                f.write_str("this server has just started and waits for 1 member to report")
             }
             Self::Listening { unheard } => {
                 write!(f, "this server has just started and waits for {unheard} members to report")

@@ -28,6 +28,8 @@ const KEPT_BY_THE_C_LIBRARY: std::ops::RangeInclusive<i32> = 32..=33;
 #[derive(Debug)]
 pub struct Signals {
     fd: OwnedFd,
+    /// What was blocked before.
+    before: libc::sigset_t,
 }
 
 impl Signals {
@@ -35,11 +37,14 @@ impl Signals {
     /// stream. Call it first thing in `main`: a thread that is already running keeps its own mask.
     pub fn block_all() -> io::Result<Self> {
         let set = handled();
-        // SAFETY: `set` is an initialised signal set, and a null third argument asks for no old mask.
-        let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) };
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: `set` is an initialised signal set, and the other one is filled in.
+        let failed = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, before.as_mut_ptr()) };
         if failed != 0 {
             return Err(io::Error::from_raw_os_error(failed));
         }
+        // SAFETY: the call above succeeded.
+        let before = unsafe { before.assume_init() };
         // SAFETY: `set` is initialised; -1 asks for a new descriptor.
         let fd = unsafe { libc::signalfd(-1, &set, libc::SFD_CLOEXEC) };
         if fd < 0 {
@@ -47,7 +52,16 @@ impl Signals {
         }
         // SAFETY: the kernel just gave us this descriptor, and nobody else owns it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd })
+        Ok(Self { fd, before })
+    }
+
+    /// Lets signals do again, in this thread, what they did before: to a process that only asks another one something.
+    pub fn unblock(self) -> io::Result<()> {
+        // SAFETY: the set was filled in by the kernel, and a null third argument asks for no old mask.
+        match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &self.before, std::ptr::null_mut()) } {
+            0 => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 
     /// Waits for the next signal.

@@ -35,7 +35,7 @@ fn one(
     let hello = posted.hellos.get(id);
     MemberStatus {
         member: id.to_string(),
-        presence: presence(member.presence(now)).to_owned(),
+        presence: presence(member, now).to_owned(),
         heard_ago_ms: now.since(member.heard_at()).0,
         running: release(|report| report.running),
         committed: release(|report| report.committed.map(|(release, _)| release)),
@@ -57,8 +57,10 @@ fn one(
 }
 
 /// The word of a presence.
-pub(crate) const fn presence(presence: Presence) -> &'static str {
-    match presence {
+pub(crate) fn presence(member: &Member, now: Millis) -> &'static str {
+    match member.presence(now) {
+        // It has a lease to be heard in.
+        Presence::Live if member.report().is_none() => "unheard",
         Presence::Live => "live",
         Presence::Silent { .. } => "silent",
         Presence::Gone => "gone",

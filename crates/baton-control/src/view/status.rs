@@ -69,7 +69,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         phase: rollout.phase() as u32 + 1,
         phases: phases as u32,
         slots: rollout.slots(),
-        counts: counts(&rollout),
+        counts: counts(&rollout, now),
         committed,
         failure: failure(&rollout, blame),
     }
@@ -127,7 +127,8 @@ fn waits(rollout: &Rollout<'_>, verdict: &Verdict) -> Option<(String, &'static s
     first
 }
 
-fn counts(rollout: &Rollout<'_>) -> CountsView {
+/// Each member once: by how far it is, or as silent.
+fn counts(rollout: &Rollout<'_>, now: Millis) -> CountsView {
     let counts = rollout.counts();
     let deploy = rollout.deploy();
     let in_force = Seen { epoch: deploy.epoch, deploy: deploy.id };
@@ -136,7 +137,8 @@ fn counts(rollout: &Rollout<'_>) -> CountsView {
         Some(report.standing.clone())
     };
     let (mut staged, mut trying, mut proving, mut refused) = (0, 0, 0, 0);
-    for (_, member) in rollout.fleet().members() {
+    let live = |member: &Member| member.presence(now) == Presence::Live;
+    for (_, member) in rollout.fleet().members().filter(|(_, member)| live(member)) {
         match standing(member) {
             Some(Standing::Staged) => staged += 1,
             Some(Standing::Granted | Standing::Trying) => trying += 1,
@@ -149,7 +151,7 @@ fn counts(rollout: &Rollout<'_>) -> CountsView {
     CountsView {
         live: counts.live,
         silent: counts.silent,
-        behind: counts.present().saturating_sub(placed),
+        behind: counts.live.saturating_sub(placed),
         staged,
         trying,
         proving,

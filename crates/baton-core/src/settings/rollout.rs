@@ -9,20 +9,20 @@ use super::findings::Wrong;
 use super::table::Table;
 use super::value;
 use crate::deploy::{Phase, PhaseSize, Policy};
-use crate::units::Millis;
+use crate::units::{Millis, Share};
 
 type MakePolicy = fn() -> Policy;
 
 const POLICIES: [(&str, MakePolicy); 3] =
     [("safe", Policy::safe), ("fast", Policy::fast), ("careful", Policy::careful)];
 
-/// Reads what the table says over `policy`; a policy named there takes its place before all else.
+/// Reads what the table says over `policy`. A policy that is named there stands for its phases.
 pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy) -> Policy {
     if let Some(named) = table.read("policy", value::one_of(&POLICIES)) {
-        policy = named();
+        policy.phases = named().phases;
     }
     table.set("target", &mut policy.target, value::some_share);
-    table.set("max_unhealthy", &mut policy.max_unhealthy, value::some_share);
+    table.set("max_unhealthy", &mut policy.max_unhealthy, part);
     table.set("failure_limit", &mut policy.failure_limit, value::share);
     table.set("auto_rollback", &mut policy.auto_rollback, value::boolean);
     if let Some(sizes) = table.list("phases", phase_size) {
@@ -32,6 +32,16 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy) -> Policy {
         policy.phases.iter_mut().for_each(|phase| phase.bake = bake);
     }
     policy
+}
+
+/// A share that is something, and not all.
+fn part(value: &DeValue<'_>) -> Result<Share, Wrong> {
+    match value::some_share(value)? {
+        Share::ALL => {
+            Err(Wrong::new("is everybody", "write less than 100%: a release is not tried everywhere at once"))
+        }
+        share => Ok(share),
+    }
 }
 
 /// Phases of these sizes; each keeps the bake of the phase that it replaces, further ones that of the last.
