@@ -48,7 +48,12 @@ impl Controlled {
         orders: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Box<dyn Error>> {
         let seen = releases.seen()?.map(|seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
-        let committed = releases.committed()?.map(|committed| (committed.release, committed.epoch));
+        // Control knows what everybody runs. What this member has obeyed, which is `seen`, it alone knows.
+        let committed = releases.committed().unwrap_or_else(|error| {
+            log::say(format_args!("nothing is known of what was committed here: {}", log::chain(&error)));
+            None
+        });
+        let committed = committed.map(|committed| (committed.release, committed.epoch));
         let member = Member::new(control.member.clone(), seen, committed);
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
         let hello = Hello {

@@ -49,7 +49,7 @@ pub fn deploys(deploys: &[DeployView], now_ms: u64, width: usize) -> String {
             id(&deploy.id),
             escape(&deploy.kind),
             id(&deploy.release),
-            if deploy.switched { "switched" } else { "-" }.to_owned(),
+            end(deploy, deploys).to_owned(),
             ago(deploy.created_ms, now_ms),
             escape(&deploy.actor),
             escape(&deploy.reason),
@@ -57,6 +57,25 @@ pub fn deploys(deploys: &[DeployView], now_ms: u64, width: usize) -> String {
     };
     let rows: Vec<_> = deploys.iter().map(row).collect();
     table(["EPOCH", "DEPLOY", "KIND", "RELEASE", "END", "WHEN", "BY", "WHY"], &rows, width)
+}
+
+/// How a deploy ended, as far as the others tell.
+fn end(deploy: &DeployView, all: &[DeployView]) -> &'static str {
+    let about =
+        |kind: &str| all.iter().any(|other| other.kind == kind && other.of.as_ref() == Some(&deploy.id));
+    if deploy.switched {
+        "switched"
+    } else if deploy.kind == "halt" {
+        "-"
+    } else if about("rollback") {
+        "taken back"
+    } else if about("halt") {
+        "halted"
+    } else if all.iter().any(|other| other.epoch > deploy.epoch) {
+        "superseded"
+    } else {
+        "under way"
+    }
 }
 
 /// Releases.
@@ -142,13 +161,37 @@ mod tests {
     }
 
     #[test]
+    fn how_a_deploy_ended_is_told_by_those_after_it() {
+        let deploy = |epoch: u64, kind: &str, of: Option<u64>, switched| DeployView {
+            id: epoch.to_string(),
+            epoch,
+            kind: kind.to_owned(),
+            of: of.map(|of| of.to_string()),
+            switched,
+            ..sample::deploy()
+        };
+        let all = [
+            deploy(7, "rollout", None, false),
+            deploy(6, "halt", Some(5), false),
+            deploy(5, "rollout", None, false),
+            deploy(4, "rollback", Some(3), true),
+            deploy(3, "rollout", None, false),
+            deploy(2, "rollout", None, false),
+            deploy(1, "rollout", None, true),
+        ];
+        let ends = all.iter().map(|one| end(one, &all)).collect::<Vec<_>>();
+        let expected = ["under way", "-", "halted", "switched", "taken back", "superseded", "switched"];
+        assert_eq!(ends, expected);
+    }
+
+    #[test]
     fn deploys_are_a_table() {
         let mut deploy = sample::deploy();
         deploy.reason = "fix\nlogin".to_owned();
         assert_eq!(
             deploys(&[deploy], NOW, usize::MAX),
-            "EPOCH  DEPLOY        KIND     RELEASE       END  WHEN    BY          WHY\n\
-             5      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  -    5m ago  kim@laptop  fix\\nlogin\n"
+            "EPOCH  DEPLOY        KIND     RELEASE       END        WHEN    BY          WHY\n\
+             5      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  under way  5m ago  kim@laptop  fix\\nlogin\n"
         );
     }
 

@@ -195,6 +195,41 @@ fn p28_a_member_that_ends_during_a_trial_starts_the_release_before_without_store
 }
 
 #[test]
+fn p28_a_bootloader_that_is_killed_during_a_trial_or_a_bake_comes_back_with_what_it_had_committed() {
+    for (behaviour, standing) in [("never-healthy", "trying"), ("crash-after=2", "proving")] {
+        let mut fleet = Fleet::start("web", 1);
+        let folder = Folder::with_example("python");
+        assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+        let first = fleet.release();
+        folder.write("behaviour", behaviour);
+        assert_eq!(fleet.deploy(&folder, &["--policy", "fast", "--bake", "10s", "--detach"]), Some(0));
+        wait_for(standing, || (fleet.members_now().first()?["standing"] == standing).then_some(()));
+        fleet.replace_member(0);
+        wait_for("what was committed", || (fleet.answers(0)? == first).then_some(()));
+        wait_for("the way back", || {
+            let status = fleet.status();
+            let back = status["deploy"]["kind"] == "rollback" && status["deploy"]["switched"] == true;
+            back.then_some(())
+        });
+        assert_eq!(fleet.answers(0), Some(first), "{behaviour}");
+    }
+}
+
+#[test]
+fn a_member_whose_name_another_process_has_is_told_so_and_comes_back() {
+    let fleet = Fleet::start("web", 1);
+    let name = fleet.members[0].member().to_string();
+    let mut twin = fleet.twin(0);
+    let said = format!("another process calls itself {name}, and was started later");
+    wait_for("the word of it", || fleet.log(&name).contains(&said).then_some(()));
+    twin.terminate().unwrap();
+    wait_for("the twin to end", || twin.wait(std::time::Duration::ZERO).unwrap());
+    let folder = Folder::with_example("python");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!(fleet.answers(0), Some(fleet.release()));
+}
+
+#[test]
 fn p30_members_serve_and_come_back_without_control() {
     let mut fleet = Fleet::start("web", 2);
     let folder = Folder::with_example("python");

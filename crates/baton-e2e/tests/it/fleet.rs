@@ -102,15 +102,29 @@ impl Fleet {
     }
 
     fn member(&self, name: &str, address: SocketAddr) -> LocalMember {
+        self.member_at(name, name, address)
+    }
+
+    /// Another process with the name of a member.
+    pub fn twin(&self, index: usize) -> LocalMember {
+        self.member_at(&self.members[index].member().to_string(), "twin", free_address())
+    }
+
+    /// What the process wrote that has its state there.
+    pub fn log(&self, state: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{state}.log"))).unwrap_or_default()
+    }
+
+    fn member_at(&self, name: &str, state: &str, address: SocketAddr) -> LocalMember {
         let spec = Spec {
             boot: self.boot.clone(),
             server: format!("http://{}", self.address),
             service: self.service.parse().unwrap(),
             member: name.parse().unwrap(),
-            state_dir: self.path(name),
+            state_dir: self.path(state),
             listen: self.listener.map(|name| (name.to_owned(), address)).into_iter().collect(),
             env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
-            output: self.path(&format!("{name}.log")),
+            output: self.path(&format!("{state}.log")),
         };
         LocalMember::start(&spec).unwrap()
     }

@@ -36,7 +36,7 @@ pub enum RecordError {
     #[error("a record of this member fails")]
     Disk(#[from] DiskError),
     /// The file was altered or damaged.
-    #[error("{} is damaged; remove it to start without what it says", path.display())]
+    #[error("{} is damaged; without it the member starts as one that has it not", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
