@@ -35,7 +35,7 @@ pub enum DoctorError {
     )]
     InUse(SocketAddr),
     /// The bootloader did not do what it was started for.
-    #[error("baton-boot does not {what}; it said last:\n{said}")]
+    #[error("baton-boot does not {what}; it said last: {said}")]
     Boot {
         /// What was waited for.
         what: String,

@@ -33,9 +33,10 @@ pub fn run(args: &Doctor, ui: &Ui) -> Result<(), Failure> {
         thoroughly: true,
     };
     ui.remark(&format!(
-        "runs {} under baton-boot, reloads it once under a small load, stops it, and starts it on another port: \
-         at most {}",
+        "runs {} under baton-boot, reloads it under a small load (bake {}), stops it, and starts it elsewhere; \
+         some seconds, at most {}",
         project.settings.service,
+        subject.bake(),
         subject.at_most()
     ));
     let examined = examine(&subject)?;

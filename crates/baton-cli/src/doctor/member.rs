@@ -131,7 +131,7 @@ impl Member {
     /// An error that says what it does not do.
     pub fn does_not(&self, what: &str) -> DoctorError {
         let said: Vec<&str> = self.last.iter().map(|(_, line)| line.as_str()).collect();
-        DoctorError::Boot { what: what.to_owned(), said: said.join("\n") }
+        DoctorError::Boot { what: what.to_owned(), said: said.join(" | ") }
     }
 
     /// Whether it has ended, and how.

@@ -10,6 +10,10 @@ use super::stop::millis;
 use super::told::Told;
 use super::{DoctorError, look, wait_for};
 
+/// How much later than that a program serves may be said which socket it got: a thread of its own says it. What was
+/// not said then was taken as it was passed.
+const SAID_LATER: Duration = Duration::from_millis(300);
+
 /// What the start of a program has come to so far.
 struct Starting<'a> {
     run: &'a RunSettings,
@@ -29,10 +33,8 @@ pub fn start(member: &mut Member, run: &RunSettings, limit: Duration) -> Result<
     let mut starting = Starting { run, begun, seen: Seen::of(unknown), relays_next: false };
     let start = wait_for(limit, || {
         let ended = member.ended()?;
-        for told in member.news()? {
-            if let Some(start) = starting.hear(told) {
-                return Ok(Some(start));
-            }
+        if let Some(start) = starting.hear_all(member)? {
+            return Ok(Some(start));
         }
         starting.look(member.pid());
         match ended {
@@ -41,10 +43,29 @@ pub fn start(member: &mut Member, run: &RunSettings, limit: Duration) -> Result<
         }
     })?;
     let start = start.unwrap_or_else(|| starting.late(limit));
+    wait_for(SAID_LATER, || {
+        starting.hear_all(member)?;
+        Ok(starting.has_sockets().then_some(()))
+    })?;
     Ok(Seen { start, ..starting.seen })
 }
 
 impl Starting<'_> {
+    /// Takes in all that the bootloader has said since; the start, if its end was among that.
+    fn hear_all(&mut self, member: &mut Member) -> Result<Option<Start>, DoctorError> {
+        let mut start = None;
+        for told in member.news()? {
+            start = start.or(self.hear(told));
+        }
+        Ok(start)
+    }
+
+    /// Whether it is known of every listener how the program got its socket.
+    fn has_sockets(&self) -> bool {
+        let known = |name: &str| self.seen.given.iter().any(|(given, _)| given == name);
+        self.run.listen.iter().all(|listen| known(&listen.name))
+    }
+
     /// Takes in what the bootloader said; the start, if that is its end.
     fn hear(&mut self, told: Told) -> Option<Start> {
         match told {

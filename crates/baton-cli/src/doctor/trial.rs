@@ -66,7 +66,7 @@ impl Subject<'_> {
     }
 
     /// How long a reload bakes: a bootloader on its own takes that of the last phase.
-    fn bake(&self) -> Millis {
+    pub fn bake(&self) -> Millis {
         self.settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake)
     }
 }

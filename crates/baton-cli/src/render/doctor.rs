@@ -124,3 +124,37 @@ fn wrapped(label: &str, words: &str, width: usize) -> String {
 
 /// Lines that are longer are hard to read, however wide the terminal is.
 const READABLE: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use baton_core::doctor::{Seen, Start, Topic, findings};
+    use baton_core::settings;
+
+    use super::*;
+    use crate::args::Output;
+
+    #[test]
+    fn every_topic_has_a_row_in_the_reference() {
+        let page = include_str!("../../../../docs/reference/cli.md");
+        let section = &page[page.find("\n## baton doctor\n").unwrap()..];
+        let rows = section.lines().skip_while(|line| !line.starts_with("| finding")).skip(2);
+        let rows = rows.take_while(|line| line.starts_with("| `"));
+        let words: Vec<&str> = rows.filter_map(|row| row.split('`').nth(1)).collect();
+        assert_eq!(words, Topic::ALL.map(Topic::word));
+    }
+
+    #[test]
+    fn p44_findings_read_as_lines_that_fit_and_drive_no_terminal() {
+        let settings = settings::parse("x", "service = \"web\"\nrun.command = [\"web\"]\n").unwrap();
+        let why = format!("exit 1 after 1 s: {} \x1b[2J", "so many words ".repeat(20));
+        let seen = Seen::of(Start::Failed { why, left_behind: Vec::new() });
+        let found = findings(&settings.run, &seen);
+        let examined = Examined { seen, last_lines: vec!["\x1b[31mpanic".to_owned()] };
+        let ui = Ui::new(Output::Text, None);
+        let text = diagnosis(&Diagnosis::new(&settings, &examined, &found), &ui);
+        assert!(text.starts_with("bad   start             exit 1 after 1 s: so many words"), "{text}");
+        assert!(text.contains("  | \\x1b[31mpanic\n") && !text.contains('\x1b'), "{text}");
+        assert!(text.lines().all(|line| line.len() <= READABLE), "{text}");
+        assert!(text.ends_with("\nweb is not ready: see what is bad\n"), "{text}");
+    }
+}

@@ -70,6 +70,20 @@ pub enum Topic {
 }
 
 impl Topic {
+    /// All of them, in their order.
+    pub const ALL: [Self; 10] = [
+        Self::Start,
+        Self::Socket,
+        Self::OtherListeners,
+        Self::Port,
+        Self::Reload,
+        Self::StopSignal,
+        Self::RunningRequest,
+        Self::IdleConnection,
+        Self::End,
+        Self::Processes,
+    ];
+
     /// A stable word for it.
     pub const fn word(self) -> &'static str {
         match self {

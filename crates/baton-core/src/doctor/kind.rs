@@ -222,6 +222,14 @@ mod tests {
     }
 
     #[test]
+    fn every_guide_that_is_named_is_there() {
+        let guides = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides");
+        for guide in KINDS.iter().filter_map(|kind| kind.guide) {
+            assert!(guides.join(guide).is_file(), "{guide}");
+        }
+    }
+
+    #[test]
     fn what_is_run_by_an_interpreter_is_known_before_the_interpreter() {
         let process = |line: &str| Process { name: "x".into(), words: vec![line.into()] };
         let both = [process("python3 run.py"), process("gunicorn: worker")];

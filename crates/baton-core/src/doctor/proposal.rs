@@ -163,13 +163,17 @@ fn seen_at_stop(stop: &Stop) -> Vec<String> {
             Request::Slow(_) => "a request that ran",
             Request::HalfSent(_) => "a request whose body was still on its way",
         };
-        let became = match became {
-            Running::Finished(_) => "was finished",
-            Running::Cut => "was cut: see what `baton doctor` says",
-            Running::Unanswered => "was not answered in time: see what `baton doctor` says",
-            Running::AnsweredBefore => "was answered before; try `baton doctor --slow PATH`",
-        };
-        seen.push(format!("When it was stopped, {what} {became}."));
+        seen.push(match became {
+            Running::Finished(_) => format!("When it was stopped, {what} was finished."),
+            Running::Cut => format!("When it was stopped, {what} was cut: see `baton doctor`."),
+            Running::Unanswered => {
+                format!("When it was stopped, {what} was not answered in time: see `baton doctor`.")
+            }
+            Running::AnsweredBefore => {
+                "Whether it finishes a running request is not known: `baton doctor --slow PATH` finds out."
+                    .into()
+            }
+        });
     }
     let idle = match stop.idle {
         Some(Idle::Closed) => Some("An idle connection was closed at once."),

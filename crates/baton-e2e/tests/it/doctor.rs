@@ -47,14 +47,17 @@ impl Found {
         let arguments = [&["doctor", "--output", "json"], arguments].concat();
         let ran = baton(folder, path, &arguments).output().unwrap();
         assert_nothing_left(folder);
-        let document = serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"));
+        let document = serde_json::from_slice(&ran.stdout);
+        assert!(document.is_ok(), "{ran:?}");
+        let document = document.unwrap();
         Self { code: ran.status.code(), document }
     }
 
     fn finding(&self, topic: &str) -> &Value {
         let mut all = self.document["findings"].as_array().unwrap().iter();
-        all.find(|finding| finding["topic"] == topic)
-            .unwrap_or_else(|| panic!("nothing about {topic}: {self:#?}"))
+        let found = all.find(|finding| finding["topic"] == topic);
+        assert!(found.is_some(), "nothing about {topic}: {self:#?}");
+        found.unwrap()
     }
 
     /// What was seen is judged so, and this is among the words for it.

@@ -1,5 +1,7 @@
 //! The programs of the guides: started, reloaded under load and stopped, and nothing is lost.
 
+mod diagnosed;
+
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -125,11 +127,13 @@ fn python(name: &str, server: &str) -> Option<i32> {
 }
 
 fn node(name: &str) -> Option<i32> {
-    web(name, |folder| {
-        let modules = runtimes().join("node/node_modules");
-        assert!(modules.is_dir(), "there is no {}: run scripts/setup guides", modules.display());
-        std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
-    })
+    web(name, link_modules)
+}
+
+fn link_modules(folder: &Folder) {
+    let modules = runtimes().join("node/node_modules");
+    assert!(modules.is_dir(), "there is no {}: run scripts/setup guides", modules.display());
+    std::os::unix::fs::symlink(modules, folder.path().join("node_modules")).unwrap();
 }
 
 #[test]
@@ -174,7 +178,11 @@ fn puma() {
 
 #[test]
 fn go() {
-    assert_eq!(web("go", |folder| build("go", &["build", "-o", "server", "main.go"], folder)), Some(0));
+    assert_eq!(web("go", build_go), Some(0));
+}
+
+fn build_go(folder: &Folder) {
+    build("go", &["build", "-o", "server", "main.go"], folder);
 }
 
 #[test]
@@ -187,8 +195,11 @@ fn axum() {
 
 #[test]
 fn java() {
-    let compile = |folder: &Folder| build("javac", &["-d", "classes", "Server.java"], folder);
     assert_eq!(web("java", compile), Some(ENDED_BY_TERM));
+}
+
+fn compile(folder: &Folder) {
+    build("javac", &["-d", "classes", "Server.java"], folder);
 }
 
 #[test]
