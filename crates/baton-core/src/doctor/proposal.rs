@@ -134,6 +134,9 @@ fn ported(word: &str, listeners: &[Listener<'_>]) -> String {
 }
 
 fn ready(lines: &mut Lines, found: &Found) {
+    if found.listening.is_empty() {
+        lines.say("A worker: it listens nowhere.");
+    }
     if found.notifies {
         lines.say("It sent READY=1 to $NOTIFY_SOCKET.");
         lines.set("ready", "\"notify\"");
@@ -225,7 +228,7 @@ fn health(lines: &mut Lines, found: &Found, listeners: &[Listener<'_>], seen: Op
                     lines.set("http", &quoted(path));
                 }
                 None => {
-                    lines.say("It does not answer HTTP: healthy when it accepts a connection.");
+                    lines.say("None of the usual paths answered GET with success: healthy when it accepts a connection.");
                     lines.set("tcp", "true");
                 }
             }
