@@ -26,6 +26,9 @@ const LAST_REQUEST: Duration = Duration::from_millis(200);
 const GOES_ON: Duration = Duration::from_millis(300);
 /// What a bootloader needs beyond `run.drain` at the most.
 const MORE: Duration = Duration::from_secs(5);
+/// How long a connection that has never sent anything is left open: longer than servers wait for a first request
+/// once they are to end, which is 5 s as a rule.
+const SILENT: Duration = Duration::from_secs(8);
 /// A body in two halves.
 const HALF: [u8; 32] = [b'.'; 32];
 
@@ -38,6 +41,8 @@ pub struct Asked<'a> {
     pub path: &'a str,
     /// A path that takes its time, if one is known.
     pub slow: Option<&'a str>,
+    /// Hold a connection open that never sends anything.
+    pub silent: bool,
 }
 
 /// Stops a member that serves, and tells what was seen.
@@ -60,8 +65,9 @@ pub fn stop(member: &mut Member, asked: Option<&Asked<'_>>, drain: Millis) -> Re
     })?;
     let after = millis(start.elapsed());
     let status = ended.ok_or_else(|| member.does_not("end"))?;
-    let (running, idle) = asking.and_then(|asking| asking.join().ok()).unwrap_or_default();
-    Ok(Stop { code: code_of(status), after, running, idle, left: left.told() })
+    let Became { running, idle, held_by_silent } =
+        asking.and_then(|asking| asking.join().ok()).unwrap_or_default();
+    Ok(Stop { code: code_of(status), after, running, idle, held_by_silent, left: left.told() })
 }
 
 pub fn code_of(status: std::process::ExitStatus) -> u8 {
@@ -103,10 +109,15 @@ impl Left {
     }
 }
 
-/// What became of the request and of the kept connection.
-type Became = (Option<(Request, Running)>, Option<Idle>);
+/// What became of the connections.
+#[derive(Default)]
+struct Became {
+    running: Option<(Request, Running)>,
+    idle: Option<Idle>,
+    held_by_silent: Option<Millis>,
+}
 
-/// Two clients: one with a request under way, one that keeps its connection.
+/// Three clients: one with a request under way, one that keeps its connection, and one that never says anything.
 struct Clients {
     path: String,
     running: Option<(Request, Connection)>,
@@ -115,6 +126,7 @@ struct Clients {
     kept: Option<Connection>,
     /// The program does not keep connections.
     closes: bool,
+    silent: Option<Connection>,
 }
 
 impl Clients {
@@ -139,8 +151,10 @@ impl Clients {
             };
             Some((request, connection))
         });
+        // The last one: a program that does one thing at a time would wait for it before all else.
+        let silent = asked.silent.then(|| Connection::open(asked.address, LIMIT).ok()).flatten();
         let early = running.as_mut().is_some_and(|(_, connection)| !connection.is_quiet_for(UNDER_WAY));
-        Self { path: asked.path.to_owned(), running, early, kept, closes }
+        Self { path: asked.path.to_owned(), running, early, kept, closes, silent }
     }
 
     /// Lets time pass, unless something becomes of the running request before; whether nothing did.
@@ -168,7 +182,8 @@ impl Clients {
                 if early { Running::AnsweredBefore } else { go_on(&request, connection, quiet, drain) };
             (request, became)
         });
-        (running, idle)
+        let held = self.silent.is_some_and(|mut silent| silent.is_quiet_for(SILENT));
+        Became { running, idle, held_by_silent: held.then(|| millis(SILENT)) }
     }
 }
 

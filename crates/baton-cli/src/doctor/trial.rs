@@ -166,7 +166,12 @@ fn asked<'a>(subject: &Subject<'a>) -> Option<Asked<'a>> {
     let mut connection = Connection::open(listen.address, SPEAKS).ok()?;
     connection.get(subject.path).ok()?;
     connection.answer(SPEAKS).ok()?;
-    Some(Asked { address: listen.address, path: subject.path, slow: subject.slow })
+    Some(Asked {
+        address: listen.address,
+        path: subject.path,
+        slow: subject.slow,
+        silent: subject.thoroughly,
+    })
 }
 
 /// A reload while clients ask, until the generation before is gone.

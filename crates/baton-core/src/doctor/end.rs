@@ -23,7 +23,7 @@ pub(super) fn findings(run: &RunSettings, seen: &Seen) -> Vec<Finding> {
     let Some(stop) = &seen.stop else { return all };
     all.extend(stop.running.as_ref().map(|(request, became)| running(run, kind, request, *became)));
     all.extend(stop.idle.map(|idle| kept(kind, idle)));
-    all.push(ended(run, stop));
+    all.push(ended(run, kind, stop));
     all.extend(left(seen, stop));
     all
 }
@@ -148,7 +148,7 @@ fn kept(kind: &Kind, idle: Idle) -> Finding {
     }
 }
 
-fn ended(run: &RunSettings, stop: &Stop) -> Finding {
+fn ended(run: &RunSettings, kind: &Kind, stop: &Stop) -> Finding {
     let Stop { code, after, .. } = stop;
     let killed = *code == killed_code() && run.stop_signal != Signal::KILL;
     if killed {
@@ -158,6 +158,14 @@ fn ended(run: &RunSettings, stop: &Stop) -> Finding {
             format!("it does not end within run.drain ({}): what it has then is lost", run.drain),
         )
         .set("let it exit when all is finished; or a longer drain under [run], if its work takes that long");
+    }
+    if let Some(time) = stop.held_by_silent {
+        return Finding::note(
+            Topic::End,
+            format!("a connection that had sent nothing kept it from ending for {time}"),
+            "browsers open such in advance: it would be killed after run.drain, with all that it has then",
+        )
+        .set(kind.silent);
     }
     let seen = format!("ended {after} after the stop signal, with {code}");
     if Exit::Code(*code).clean_after(run.stop_signal) {

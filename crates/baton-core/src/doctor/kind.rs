@@ -21,6 +21,8 @@ pub struct Kind {
     pub finish: &'static str,
     /// What to do where it closes connections under requests that are on their way.
     pub last_request: &'static str,
+    /// What to do where it waits for connections that have never sent anything.
+    pub silent: &'static str,
 }
 
 /// What helps a program of which nothing else is known.
@@ -40,6 +42,7 @@ const OTHER: Kind = Kind {
     foreground: FOREGROUND,
     finish: FINISH,
     last_request: LAST_REQUEST,
+    silent: "close connections without a request some seconds after the stop signal",
 };
 
 /// The first that fits is taken, so what runs others comes last.
@@ -78,6 +81,7 @@ const KINDS: [Kind; 18] = [
         foreground: "write `daemon off;` in its configuration",
         finish: "raise worker_shutdown_timeout above the longest request",
         last_request: RETRY,
+        ..OTHER
     },
     Kind {
         name: "PHP-FPM",
@@ -132,6 +136,7 @@ const KINDS: [Kind; 18] = [
         words: &["node"],
         finish: "write process.on('SIGTERM', () => server.close()), or copy drain.js of the guide",
         last_request: "copy drain.js of the guide: it lets kept connections send a last request",
+        silent: "copy drain.js of the guide: it closes them after 5 s",
         ..OTHER
     },
     Kind {

@@ -400,6 +400,7 @@ startup_timeout = \"60s\"
             after: Millis(1200),
             running: Some((Request::HalfSent("/".into()), Running::Finished(200))),
             idle: Some(Idle::Closed),
+            held_by_silent: None,
             left: (Vec::new(), Millis::ZERO),
         };
         let seen = Seen { stop: Some(stop), ..Seen::of(Start::Healthy(Millis::from_secs(25))) };

@@ -156,6 +156,8 @@ pub struct Stop {
     pub running: Option<(Request, Running)>,
     /// What became of the kept connection.
     pub idle: Option<Idle>,
+    /// A connection that had never sent anything kept it from ending, for so long; then the client closed it.
+    pub held_by_silent: Option<Millis>,
     /// The processes that were left when the main process had ended, and for how long they were.
     pub left: (Vec<String>, Millis),
 }

@@ -43,6 +43,7 @@ fn good() -> Seen {
             after: Millis(600),
             running: Some((Request::Slow("/slow".into()), Running::Finished(200))),
             idle: Some(Idle::LastRequest { told: true }),
+            held_by_silent: None,
             left: (Vec::new(), Millis::ZERO),
         }),
     }
@@ -193,6 +194,7 @@ fn a_stop_is_judged_by_what_becomes_of_requests_and_by_its_end() {
         (code(143), None),
         (code(1), Some("end note: exit code 0")),
         (code(137), Some("end bad: let it exit")),
+        (with_stop(|stop| stop.held_by_silent = Some(Millis(8000))), Some("end note: close connections")),
         (left(100), None),
         (left(2000), Some("processes note: let the main process")),
         (reacts(Reaction::Ends), Some("stop-signal bad: let it stop accepting")),

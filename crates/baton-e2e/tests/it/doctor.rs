@@ -167,6 +167,21 @@ fn a_program_that_cuts_what_is_under_way_is_found_out() {
 }
 
 #[test]
+fn a_program_that_waits_for_silent_connections_is_found_out() {
+    let (folder, _) = example("node");
+    folder.change("baton.toml", "drain   = \"10s\"", "drain = \"20s\"");
+    folder.write(
+        "server.js",
+        "const server = require('http').createServer((request, response) => response.end('done'));\n\
+         server.listen(process.env.PORT, '127.0.0.1');\n\
+         process.on('SIGTERM', () => server.close());\n",
+    );
+    let found = Found::of(&folder, PATH, &[]);
+    assert_eq!(found.code, Some(0), "{found:#?}");
+    found.says("end", "note", "a connection that had sent nothing kept it from ending");
+}
+
+#[test]
 fn a_program_without_a_handler_is_found_out_by_that_alone() {
     let (folder, _) =
         python("[\"python3\", \"-m\", \"http.server\", \"--bind\", \"127.0.0.1\", \"{port:http}\"]");
@@ -264,12 +279,10 @@ fn a_port_that_the_settings_do_not_name_keeps_a_second_generation_from_starting(
 
 #[test]
 fn a_program_that_knows_only_one_port_is_told_so() {
-    let (folder, address) = python("[\"sh\", \"-c\", \"exec python3 server.py\"]");
-    folder.change(
-        "baton.toml",
-        "exec python3",
-        &format!("PORT={} LISTEN_PID=0 exec python3", address.port()),
-    );
+    let (folder, address) = example("python");
+    let command =
+        format!("[\"sh\", \"-c\", \"PORT={} LISTEN_PID=0 exec python3 server.py\"]", address.port());
+    folder.change("baton.toml", "[\"python3\", \"server.py\"]", &command);
     let found = Found::of(&folder, PATH, &[]);
     assert_eq!(found.code, Some(0), "{found:#?}");
     found.says("socket", "fine", "and was given the socket");
