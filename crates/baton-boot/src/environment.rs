@@ -87,6 +87,10 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
         set("LOGNAME", name.clone());
         set("HOME", home.into());
     }
+    if let Some(mount) = &plan.settings.process.mount {
+        // Shells and others believe what they inherit, as long as the same folder is there.
+        set("PWD", mount.into());
+    }
     for (name, value) in &plan.settings.env {
         set(name, given.fill(value).into());
     }
@@ -125,6 +129,7 @@ mod tests {
         let inherited = [
             ("HOME", "/root"),
             ("MODE", "old"),
+            ("PWD", "/state/tree"),
             ("PORT", "1"),
             ("BATON_TOKEN", "secret"),
             ("LISTEN_PID", "1"),
@@ -149,6 +154,7 @@ mod tests {
                 GivenListener { name: "admin", port: 81, passed: true },
             ],
         };
+        settings.process.mount = Some("/app".to_owned());
         let found = environment(&config, &Plan::new(Running::Image, settings), given);
         let value = |name: &str| {
             let mut values = found.iter().filter(|(known, _)| known == name);
@@ -159,6 +165,7 @@ mod tests {
         for (name, expected) in [
             ("HOME", "/root"),
             ("MODE", "new"),
+            ("PWD", "/app"),
             ("PORT", "20000"),
             ("ADMIN", "4/20000"),
             ("LISTEN_FDS", "2"),
@@ -180,6 +187,6 @@ mod tests {
         let names: Vec<&str> = found.iter().filter_map(|(name, _)| name.to_str()).collect();
         assert_eq!(names[..2], ["HOME", "MODE"]);
         assert!(!names.contains(&"AWS_KEY"), "{names:?}");
-        assert_eq!(withheld(&config, &plan), ["AWS_KEY", "BATON_TOKEN", "LISTEN_PID", "PORT"]);
+        assert_eq!(withheld(&config, &plan), ["AWS_KEY", "BATON_TOKEN", "LISTEN_PID", "PORT", "PWD"]);
     }
 }

@@ -222,7 +222,7 @@ fn a_program_finds_its_files_write_protected_at_the_path_that_the_settings_say()
     }
     let (folder, address, at) = mounted();
     folder.change("baton.toml", "http            = \"/health\"", "exec = [\"test\", \"-f\", \"server.py\"]");
-    let boot = Boot::start(&folder, &[], &[]);
+    let boot = Boot::start(&folder, &[], &[("PWD", folder.path().to_str().unwrap())]);
     boot.wait_for(" is proven", 1);
     let load = Load::start(plan(address));
     boot.signal(Signal::HUP);
