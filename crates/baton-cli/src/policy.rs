@@ -69,7 +69,7 @@ mod tests {
         };
         assert_eq!(meant(None, &typed(&[])), Ok(Policy::safe()));
         assert_eq!(meant(Some(settings.clone()), &typed(&[])), Ok(settings.clone()));
-        let careful = Policy { phases: Policy::careful().phases, ..settings.clone() };
+        let careful = Policy { phases: Policy::careful().phases, ..settings };
         assert_eq!(meant(Some(settings.clone()), &typed(&["--policy", "careful"])), Ok(careful));
         let single =
             meant(Some(settings), &typed(&["--target", "10%", "--max-unhealthy", "5%", "--bake", "1m"]));
