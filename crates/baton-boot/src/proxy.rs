@@ -4,7 +4,10 @@
 //! with their generation; whom new ones go to is one value. While nobody can be reached, clients wait.
 
 mod capacity;
+mod exchange;
+mod framing;
 mod header;
+mod hint;
 mod splice;
 
 use std::io;
@@ -330,7 +333,7 @@ async fn forward(
     targets: watch::Receiver<Target>,
     pipes: &Pipes,
 ) -> io::Result<()> {
-    let (server, place) = connect(place, public, targets).await?;
+    let (server, place) = connect(place, public, targets.clone()).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     if place.as_ref().is_some_and(|place| place.backend.limits.proxy_protocol) {
@@ -341,7 +344,23 @@ async fn forward(
             return Err(io::ErrorKind::WriteZero.into());
         }
     }
-    splice::both_ways(pipes, &client, &server).await
+    match &place {
+        Some(Place { backend, .. }) if backend.limits.close_hint => {
+            hint::both_ways(&client, &server, || leaves(&targets, backend.port)).await
+        }
+        Some(_) | None => splice::both_ways(pipes, &client, &server).await,
+    }
+}
+
+/// Whether the program at this port gets no new connections any more.
+fn leaves(targets: &watch::Receiver<Target>, port: u16) -> bool {
+    let replaced = match &*targets.borrow() {
+        Target::Backend(serving) => serving.port != port,
+        Target::Nobody => false,
+        Target::Closed => true,
+    };
+    // Nobody is left who could say so: the listener was closed.
+    replaced || targets.has_changed().is_err()
 }
 
 /// Connects to the program that has the place, or to whoever serves by then.

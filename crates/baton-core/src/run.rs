@@ -171,6 +171,9 @@ pub struct Proxy {
     /// Each connection begins with a header that tells who the client is: the PROXY protocol, version 2
     /// (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
     pub proxy_protocol: bool,
+    /// The connections of a generation that was replaced are told to end with their next answer, where they speak
+    /// HTTP/1.1.
+    pub close_hint: bool,
 }
 
 /// How a generation says that it can be judged.

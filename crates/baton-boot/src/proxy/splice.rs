@@ -1,6 +1,7 @@
 //! Bytes from one socket to another without a copy: `splice(2)` through a pipe. Where there is no pipe to be had, since a
 //! slow client on the other side of each may keep it full for long, they are copied.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -57,16 +58,24 @@ impl Pipes {
 /// Moves bytes both ways until both sides have ended. An end of one side is passed on while the other goes on;
 /// a reset of one side resets the other.
 pub async fn both_ways(pipes: &Pipes, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+    until_both_end([client, server], one_way(pipes, client, server), one_way(pipes, server, client)).await
+}
+
+/// Does both until both have ended; `back` are the answers.
+pub async fn until_both_end(
+    sides: [&TcpStream; 2],
+    there: impl Future<Output = io::Result<()>>,
+    back: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
     let answers = Forwarding::begin();
-    let there = one_way(pipes, client, server);
     let back = async {
-        let ended = one_way(pipes, server, client).await;
+        let ended = back.await;
         drop(answers);
         ended
     };
     let moved = tokio::try_join!(there, back).map(|((), ())| ());
     if moved.is_err() {
-        for side in [client, server] {
+        for side in sides {
             // Closed with this, a connection ends as its other side did.
             let _ = sockopt::set_socket_linger(side, Some(Duration::ZERO));
         }
@@ -84,7 +93,7 @@ async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream) -> io::Result<
                 pipes.put(pipe);
                 ended
             }
-            None => copy(from, to).await?,
+            None => copy(from, to, |bytes| Cow::Borrowed(bytes)).await?,
         };
         if ended {
             // A side that has gone meanwhile needs not be told.
@@ -118,8 +127,12 @@ async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<bool
     }
 }
 
-/// The same by copying.
-async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+/// The same by copying. `change`: what is passed on instead of what comes.
+pub async fn copy(
+    from: &TcpStream,
+    to: &TcpStream,
+    mut change: impl FnMut(&[u8]) -> Cow<'_, [u8]>,
+) -> io::Result<bool> {
     let mut buffer = vec![0; COPIED];
     loop {
         let filled = match from.try_read(&mut buffer) {
@@ -128,7 +141,8 @@ async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
-        let mut left = buffer.get(..filled).unwrap_or_default();
+        let passed = change(buffer.get(..filled).unwrap_or_default());
+        let mut left = &*passed;
         while !left.is_empty() {
             match to.try_write(left) {
                 Ok(written) => left = left.get(written..).unwrap_or_default(),

@@ -133,7 +133,9 @@ pub(super) fn refused(key: &'static str, why: &'static str) -> Fault {
 
 const READY: [(&str, Ready); 2] = [("probe", Ready::Probe), ("notify", Ready::Notify)];
 const ON_EXIT: [(&str, OnExit); 2] = [("restart", OnExit::Restart), ("exit", OnExit::Exit)];
-const PROXY: Handover = Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false });
+const PROXY: Handover =
+    Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false, close_hint: false });
+const CLOSE_HINT: [(&str, bool); 1] = [("close_hint", true)];
 const HANDOVER: [(&str, Handover); 3] =
     [("auto", Handover::Auto), ("inherit", Handover::Inherit), ("proxy", PROXY)];
 
@@ -155,9 +157,11 @@ fn listen_value(listen: &Listen) -> String {
     let Listen { name, address, handover, backlog } = listen;
     let more = match handover {
         Handover::Auto | Handover::Inherit => String::new(),
-        Handover::Proxy(Proxy { max_connections, proxy_protocol }) => {
+        Handover::Proxy(Proxy { max_connections, proxy_protocol, close_hint }) => {
             let header = if *proxy_protocol { "yes" } else { "no" };
-            format!(" {} {header}", max_connections.unwrap_or(0))
+            // Releases that were pushed before it was known have no such word.
+            let hint = if *close_hint { " close_hint" } else { "" };
+            format!(" {} {header}{hint}", max_connections.unwrap_or(0))
         }
     };
     format!("{} {address} {} {backlog}{more}", quote(name), handover.word())
@@ -245,6 +249,7 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
             // No limit is written as 0: a program that may have no connection serves nobody.
             proxy.max_connections = Some(words.value("a number")?).filter(|limit| *limit > 0);
             proxy.proxy_protocol = words.one_of(&YES_NO)?;
+            proxy.close_hint = !words.is_empty() && words.one_of(&CLOSE_HINT)?;
         }
         words.end()?;
         // The names travel to the program in one variable, separated by colons.

@@ -31,8 +31,9 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
 fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
     let limit = proptest::option::of(1u32..);
-    let proxy = (limit, any::<bool>()).prop_map(|(max_connections, proxy_protocol)| {
-        Handover::Proxy(Proxy { max_connections, proxy_protocol })
+    let proxy = (limit, any::<(bool, bool)>());
+    let proxy = proxy.prop_map(|(max_connections, (proxy_protocol, close_hint))| {
+        Handover::Proxy(Proxy { max_connections, proxy_protocol, close_hint })
     });
     let handover = prop_oneof![Just(Handover::Auto), Just(Handover::Inherit), proxy];
     let one = (ip, 1..=u16::MAX, any::<u16>(), handover);

@@ -8,7 +8,8 @@ use super::table::Table;
 use super::value;
 use crate::run::{BACKLOG_DEFAULT, Handover, Listen, Proxy};
 
-const PROXY: Handover = Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false });
+const PROXY: Handover =
+    Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false, close_hint: false });
 const HANDOVER: [(&str, Handover); 3] =
     [("auto", Handover::Auto), ("inherit", Handover::Inherit), ("proxy", PROXY)];
 /// More than this a process cannot have open.
@@ -44,6 +45,7 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
         value::whole(1..=MAX_CONNECTIONS_MAX)(value).map(Some)
     });
     table.set("proxy_protocol", &mut proxy.proxy_protocol, value::boolean);
+    table.set("close_hint", &mut proxy.close_hint, value::boolean);
     match &mut listener.handover {
         Handover::Proxy(place) => *place = proxy,
         Handover::Auto | Handover::Inherit => report_proxy_only(table),
@@ -52,7 +54,7 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
 }
 
 fn report_proxy_only(table: &mut Table<'_, '_>) {
-    for key in ["max_connections", "proxy_protocol"] {
+    for key in ["max_connections", "proxy_protocol", "close_hint"] {
         if table.has(key) {
             let fix = "write handover = \"proxy\", or leave it out";
             table.wrong(key, "is for listeners with handover = \"proxy\"", fix);

@@ -58,6 +58,7 @@ address = "[::1]:8081"
 handover = "proxy"
 max_connections = 10
 proxy_protocol = true
+close_hint = true
 
 [run.health]
 http = "/health"
@@ -143,7 +144,7 @@ fn every_setting_arrives_where_it_belongs() {
         stdin: Stdin::Listener("http".to_owned()),
         mount: Some("/app".to_owned()),
     };
-    let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true });
+    let proxy = Handover::Proxy(Proxy { max_connections: Some(10), proxy_protocol: true, close_hint: true });
     let run = RunSettings {
         command: strings(&["node", "server.js"]),
         workers: 1,

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use baton_core::units::{Millis, Share};
 use baton_e2e::load::{Plan, Report};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -306,4 +307,53 @@ fn p1_p4_what_waits_at_a_proxied_program_is_served_before_it_is_asked_to_stop() 
     // The program has no handler: whom it serves when it is asked, it drops.
     assert!(answered.count() >= 5);
     assert_eq!(boot.exit().code(), Some(143));
+}
+
+/// The example, but for what it does for clients that keep their connections: once it is asked to stop, it closes those
+/// that are idle, under requests that may be on their way.
+const HASTY: &str = "import server\nserver.LAST_REQUEST_S = 0\nserver.main()\n";
+
+fn hasty(listen: &str) -> (Folder, Boot, SocketAddr) {
+    let (folder, address) = (Folder::with_example("python"), free_address());
+    folder.write("hasty.py", HASTY);
+    folder.change("baton.toml", "server.py", "hasty.py");
+    folder.change("baton.toml", "127.0.0.1:8080\"", &format!("{address}\"\nhandover = \"proxy\"\n{listen}"));
+    let settings = folder.read("baton.toml");
+    folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"500ms\"\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" is proven", 1);
+    (folder, boot, address)
+}
+
+/// How often a reload closes a kept connection under a request.
+fn idle_closes(boot: Boot, address: SocketAddr) -> u64 {
+    let clients =
+        Plan { new: 0, keep: 8, rate: 0, idle_gap: Millis::ZERO, slow_share: Share::NONE, ..plan(address) };
+    let load = Load::start(clients);
+    for reload in 2..=10 {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload);
+    }
+    let report = load.stop();
+    assert_eq!((report.lost, report.answered), (0, report.sent), "{report:#?}");
+    assert!(boot.stop().success());
+    report.idle_closes
+}
+
+#[test]
+fn p6_told_to_close_clients_leave_before_the_program_closes_their_connections() {
+    let (_folder, boot, address) = hasty("close_hint = true");
+    let mut kept = Client::connect(address).unwrap();
+    assert!(!kept.get("/").unwrap().close);
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 2 (image) serves", 1);
+    // The program knows nothing of it: its successor serves, and it is not asked to stop before that is proven.
+    let last = kept.get("/").unwrap();
+    assert_eq!((last.generation(), last.close), ("1", true));
+    assert!(boot.stop().success());
+
+    let (_folder, boot, address) = hasty("close_hint = true");
+    assert_eq!(idle_closes(boot, address), 0);
+    let (_folder, boot, address) = hasty("");
+    eprintln!("without close_hint: {} idle closes", idle_closes(boot, address));
 }

@@ -56,13 +56,13 @@ fn a_default_of_the_reference_changes_nothing_when_written_down() {
     for (key, default) in documented() {
         let Some(value) = default.strip_prefix('`').and_then(|text| text.strip_suffix('`')) else { continue };
         let (line, listener) = match key.strip_prefix("run.listen.") {
-            Some(name @ "proxy_protocol") => {
+            Some(name @ ("proxy_protocol" | "close_hint")) => {
                 (String::new(), format!(", handover = \"proxy\", {name} = {value}"))
             }
             Some(name) => (String::new(), format!(", {name} = {value}")),
             None => (format!("{key} = {value}"), String::new()),
         };
-        let without = if listener.contains("proxy_protocol") { ", handover = \"proxy\"" } else { "" };
+        let without = if listener.contains("proxy") { ", handover = \"proxy\"" } else { "" };
         assert_eq!(with(&key, &line, &listener), with(&key, "", without), "{key} = {value}");
         checked += 1;
     }
