@@ -13,14 +13,22 @@ mod framing;
 
 const HINT: &[u8] = b"Connection: close\r\n";
 
-fuzz_target!(|said: Vec<(bool, bool, Vec<u8>)>| {
+/// In one byte before each piece that is said: by the client, and that it should leave. The next one is its length.
+const BY_CLIENT: u8 = 1;
+const LEAVING: u8 = 2;
+
+fuzz_target!(|input: &[u8]| {
     let (mut exchange, mut sent, mut passed) = (exchange::Exchange::default(), Vec::new(), Vec::new());
-    for (by_client, leaving, bytes) in &said {
-        if *by_client {
+    let mut rest = input;
+    while let [how, length, said @ ..] = rest {
+        let (bytes, others) = said.split_at(usize::from(*length).min(said.len()));
+        rest = others;
+        if how & BY_CLIENT != 0 {
             exchange.asked(bytes);
         } else {
-            let now = exchange.answered(bytes, *leaving);
-            assert!(*leaving || *now == **bytes, "changed though nobody leaves");
+            let leaving = how & LEAVING != 0;
+            let now = exchange.answered(bytes, leaving);
+            assert!(leaving || *now == *bytes, "changed though nobody leaves");
             passed.extend_from_slice(&now);
             sent.extend_from_slice(bytes);
         }
