@@ -203,16 +203,6 @@ impl Supervisor {
         self.trial.is_some() || self.reload.is_some()
     }
 
-    /// Whether the member is ending.
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_some()
-    }
-
-    /// When the member ends at the latest, once it is being stopped.
-    pub fn ends_by(&self) -> Option<Millis> {
-        self.stop.as_ref().map(Stop::gives_up_at)
-    }
-
     /// Whether anything runs, or is to be launched again.
     pub fn has_work(&self) -> bool {
         !self.generations.is_empty() || self.restart.is_some()
@@ -396,39 +386,6 @@ impl Supervisor {
         }
     }
 
-    /// One of several copies has ended. While the others serve it is launched again alone; where that does not help,
-    /// they serve until something else does. Within a bake it is the release that has failed.
-    fn on_copy_exited(
-        &mut self,
-        now: Millis,
-        id: GenerationId,
-        copy: u32,
-        exit: Exit,
-        empty: bool,
-        out: &mut Vec<Command>,
-    ) {
-        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
-        let Some(generation) = self.find_mut(id).filter(|generation| generation.lives()) else { return };
-        if !generation.copies.ended(copy) {
-            return self.on_exit(now, id, exit, empty, out);
-        }
-        let cause = Reason::Ended { exit, after: generation.age(now) };
-        match generation.state {
-            State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
-            State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),
-            State::Serving => match generation.copies.next(now, copy) {
-                Next::Restart(wait) => out.push(Command::Say(Fact::CopyRestarting { id, copy, cause, wait })),
-                Next::GiveUp => self.on_serving_unhealthy(now, id, &cause, true, out),
-            },
-            State::Standby => {
-                out.push(Command::Say(Fact::StandbyLost(id, cause)));
-                self.retire(now, id, out);
-            }
-            // It was asked to, or will be when all are done.
-            State::Quiescing | State::Draining | State::Waiting | State::Gone => {}
-        }
-    }
-
     /// The serving generation has ended.
     fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
         if self.falls_back() {
@@ -534,11 +491,6 @@ impl Supervisor {
             }
             out.push(Command::Probe { generation: id, private });
         }
-    }
-
-    fn due_copy(&mut self, now: Millis, id: GenerationId) -> Option<u32> {
-        let generation = self.find_mut(id).filter(|generation| generation.copy_due().is_some())?;
-        generation.copies.take_due(now)
     }
 
     fn on_never_healthy(&mut self, now: Millis, id: GenerationId, cause: &Reason, out: &mut Vec<Command>) {

@@ -5,7 +5,11 @@
 
 use alloc::vec::Vec;
 
+use super::report::{Fact, Reason};
+use super::{Command, State, Supervisor};
 use crate::backoff::{Backoff, Next};
+use crate::exit::Exit;
+use crate::ids::GenerationId;
 use crate::run::RunSettings;
 use crate::units::Millis;
 
@@ -76,5 +80,45 @@ impl Copies {
         let index = self.copies.iter().position(due)?;
         self.copies[index] = Copy::Runs(now);
         Some(index as u32)
+    }
+}
+
+impl Supervisor {
+    /// One of several copies has ended. While the others serve it is launched again alone; where that does not help,
+    /// they serve until something else does. Within a bake it is the release that has failed.
+    pub(super) fn on_copy_exited(
+        &mut self,
+        now: Millis,
+        id: GenerationId,
+        copy: u32,
+        exit: Exit,
+        empty: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
+        let Some(generation) = self.find_mut(id).filter(|generation| generation.lives()) else { return };
+        if !generation.copies.ended(copy) {
+            return self.on_exit(now, id, exit, empty, out);
+        }
+        let cause = Reason::Ended { exit, after: generation.age(now) };
+        match generation.state {
+            State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
+            State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),
+            State::Serving => match generation.copies.next(now, copy) {
+                Next::Restart(wait) => out.push(Command::Say(Fact::CopyRestarting { id, copy, cause, wait })),
+                Next::GiveUp => self.on_serving_unhealthy(now, id, &cause, true, out),
+            },
+            State::Standby => {
+                out.push(Command::Say(Fact::StandbyLost(id, cause)));
+                self.retire(now, id, out);
+            }
+            // It was asked to, or will be when all are done.
+            State::Quiescing | State::Draining | State::Waiting | State::Gone => {}
+        }
+    }
+
+    pub(super) fn due_copy(&mut self, now: Millis, id: GenerationId) -> Option<u32> {
+        let generation = self.find_mut(id).filter(|generation| generation.copy_due().is_some())?;
+        generation.copies.take_due(now)
     }
 }

@@ -67,6 +67,16 @@ impl Supervisor {
         Self { stop_limit, ..self }
     }
 
+    /// Whether the member is ending.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// When the member ends at the latest, once it is being stopped.
+    pub fn ends_by(&self) -> Option<Millis> {
+        self.stop.as_ref().map(Stop::gives_up_at)
+    }
+
     pub(super) fn on_stop(&mut self, now: Millis, out: &mut Vec<Command>) {
         let asked = self.stop.as_ref().map_or(0, |stop| stop.asked) + 1;
         match shutdown(asked) {
