@@ -94,8 +94,8 @@ impl Check {
                 },
             }
         };
-        // What it wrote last; whatever it left behind may hold the pipe open.
-        while let Ok(read @ 1..) = self.output.try_read(&mut buffer) {
+        // What it wrote last, of which the runtime may not have heard yet; whatever it left behind may hold the pipe open.
+        while let Ok(read @ 1..) = rustix::io::read(&self.output, &mut buffer) {
             keep(&mut kept, &buffer[..read]);
         }
         match exit {
