@@ -4,6 +4,7 @@
 pub mod deploy;
 pub mod goal;
 pub mod handover;
+pub mod json_file;
 pub mod loaded;
 pub mod moments;
 pub mod output;

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod conformance;
+pub mod docker;
 pub mod endurance;
 pub mod load;
 pub mod member;

@@ -1,4 +1,4 @@
-//! How fast output passes through the bootloader, and what that costs, beside `cat`.
+//! How fast output passes through the bootloader, and what that costs, beside `cat` and beside Docker's log driver.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,6 +10,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 
 use super::goal::Goal;
+use super::json_file::JsonFile;
 use super::sample::Sample;
 use crate::process::{Footprint, cpu_seconds};
 
@@ -17,6 +18,8 @@ use crate::process::{Footprint, cpu_seconds};
 const BYTES: usize = 1 << 30;
 /// How much of it when it becomes JSON, which takes longer.
 const JSON_BYTES: usize = 1 << 28;
+/// How much of it when Docker takes it in, which takes longer still.
+const DOCKER_BYTES: usize = 1 << 26;
 /// How long a line is, with its end: an access log's.
 const LINE_BYTES: usize = 128;
 /// How much the program writes at once.
@@ -51,6 +54,10 @@ pub struct Output {
     raw: [Sample; 2],
     inherit: [Sample; 2],
     json: [Sample; 2],
+    /// What Docker's `json-file` takes in, in GiB a second.
+    docker: Sample,
+    /// JSON beside that, pair by pair.
+    beside_docker: Sample,
     /// Raw beside `cat`, pair by pair.
     ratio: [Sample; 2],
     /// What the bootloader took up at the end of the last turn, raw and as JSON.
@@ -77,6 +84,7 @@ pub fn write(bytes: usize) -> anyhow::Result<()> {
 /// Measures all in turns. `program` is called as [`write()`] says; settings are written to `folder`.
 pub fn measure(boot: &Path, program: &Path, folder: &Path) -> anyhow::Result<Output> {
     let mut output = Output::default();
+    let docker = JsonFile::start(folder)?;
     let through = |format, bytes| pass(By::Boot { boot, format }, program, folder, bytes);
     for _ in 0..TURNS {
         let cat = pass(By::Cat, program, folder, BYTES)?;
@@ -88,6 +96,10 @@ pub fn measure(boot: &Path, program: &Path, folder: &Path) -> anyhow::Result<Out
         add(&mut output.inherit, through("inherit", BYTES)?);
         let json = through("json", JSON_BYTES)?;
         add(&mut output.json, json);
+        let seconds = docker.pass(program, DOCKER_BYTES, DOCKER_BYTES / LINE_BYTES)?;
+        let taken_in = DOCKER_BYTES as f64 / GIB / seconds;
+        output.docker.add(taken_in);
+        output.beside_docker.add(json.gib_a_second / taken_in);
         let last = [("after 1 GiB of output", raw), ("after 256 MiB of output as JSON", json)];
         output.footprints = last.map(|(state, figure)| (state.into(), figure.footprint)).into();
     }
@@ -163,7 +175,7 @@ fn read(mut output: ChildStdout, count: fn(&[u8]) -> usize, all: usize) -> anyho
     Ok(start.map_or(f64::NAN, |start| start.elapsed().as_secs_f64()))
 }
 
-fn count_lines(bytes: &[u8]) -> usize {
+pub(super) fn count_lines(bytes: &[u8]) -> usize {
     bytes.iter().filter(|byte| **byte == b'\n').count()
 }
 
@@ -174,6 +186,7 @@ impl Output {
         vec![
             Goal::at_least("raw output, speed beside `cat`", 0.95, "", speed.median()),
             Goal::at_most("raw output, CPU time beside `cat`", 1.1, "", cost.median()),
+            Goal::at_least("JSON, speed beside Docker's `json-file`", 5.0, "", self.beside_docker.median()),
         ]
     }
 
@@ -194,6 +207,8 @@ impl Output {
         ] {
             text.push_str(&format!("| {name} | {speed} | {cost} |\n"));
         }
+        text.push_str(&format!("| Docker, `json-file` (the same) | {} | |\n", self.docker));
+        text.push_str(&format!("| `json` / `json-file`, pairs | {} | |\n", self.beside_docker));
         let lines = self.json[0].median() * GIB / LINE_BYTES as f64;
         text.push_str(&format!("\n{lines:.0} lines of {LINE_BYTES} bytes a second as JSON.\n"));
         text

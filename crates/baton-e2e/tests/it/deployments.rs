@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
-use rustix::process::{Pid, Signal, kill_process};
+use baton_e2e::docker::Engine;
 
 use crate::boot::{Folder, free_address};
 use crate::handover::{assert_nothing_lost, plan};
@@ -72,64 +72,24 @@ fn the_unit_for_systemd_is_found_good() {
     assert!(!said.contains("web.service"), "{said}");
 }
 
-/// A Docker engine: the one that `DOCKER_HOST` names, or one of its own.
-struct Engine {
-    host: String,
-    own: Option<Child>,
-    _folder: Folder,
-}
+/// Removes the container of the page when the test is over.
+struct Web<'a>(&'a Engine);
 
-impl Engine {
-    fn start() -> Self {
-        let folder = Folder::empty();
-        let (own, host) = match std::env::var("DOCKER_HOST") {
-            Ok(host) => (None, host),
-            Err(_) => {
-                let at = |name: &str| folder.path().join(name).display().to_string();
-                let host = format!("unix://{}", at("socket"));
-                let mut command = Command::new("dockerd");
-                command.args(["--host", &host, "--data-root", &at("data"), "--exec-root", &at("exec")]);
-                command.args(["--pidfile", &at("pid")]).stdout(Stdio::null());
-                command.stderr(fs::File::create(folder.path().join("log")).unwrap());
-                (Some(command.spawn().unwrap()), host)
-            }
-        };
-        let engine = Self { host, own, _folder: folder };
-        wait_for("the engine", || {
-            let asked = engine.command("docker").arg("info").output().unwrap();
-            asked.status.success().then_some(())
-        });
-        engine
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command.env("DOCKER_HOST", &self.host);
-        command
-    }
-
-    fn docker(&self, arguments: &[&str]) -> String {
-        succeed(self.command("docker").args(arguments))
-    }
-}
-
-impl Drop for Engine {
+impl Drop for Web<'_> {
     fn drop(&mut self) {
-        let _ = self.command("docker").args(["rm", "--force", "--volumes", "web"]).output();
-        if let Some(mut own) = self.own.take() {
-            let _ = kill_process(Pid::from_child(&own), Signal::TERM);
-            let _ = own.wait();
-        }
+        let _ = self.0.docker(&["rm", "--force", "--volumes", "web"]);
     }
 }
 
 #[test]
 fn p1_the_container_of_the_docker_page_is_reloaded_under_load_and_stopped() {
-    let engine = Engine::start();
+    let engine = Engine::start().unwrap();
+    let _web = Web(&engine);
+    let docker = |arguments: &[&str]| engine.docker(arguments).unwrap();
     let dockerfile = block("docker.md", "dockerfile");
     let base = dockerfile.lines().find_map(|line| line.strip_prefix("FROM ")).unwrap().to_owned();
     let tar = repository().join("target/deployments/base.tar").display().to_string();
-    engine.docker(&["import", &tar, &base]);
+    docker(&["import", &tar, &base]);
 
     let folder = Folder::with_example("python");
     let boot = repository().join("target/release/baton-boot");
@@ -146,7 +106,7 @@ fn p1_the_container_of_the_docker_page_is_reloaded_under_load_and_stopped() {
         .replace("--publish 8080:8080", &format!("--publish {address}:8080"));
     let mut shell = engine.command("sh");
     succeed(shell.args(["-ec", &script]).current_dir(folder.path()).env("DOCKER_BUILDKIT", "0"));
-    let logs = || engine.docker(&["logs", "web"]);
+    let logs = || docker(&["logs", "web"]);
     wait_for("the program to serve", || logs().contains(" serves, ").then_some(()));
     wait_for("an answer", || Client::connect(address)?.get("/").map(drop));
     assert!(!logs().contains("does not let a bind be answered"), "{}", logs());
@@ -154,25 +114,20 @@ fn p1_the_container_of_the_docker_page_is_reloaded_under_load_and_stopped() {
     let load = Load::start(plan(address));
     for _ in 0..3 {
         load.run_until(|report| report.answered > 50);
-        assert_eq!(engine.docker(&["exec", "web", "baton-boot", "reload"]), "reload: proven\n");
+        assert_eq!(docker(&["exec", "web", "baton-boot", "reload"]), "reload: proven\n");
     }
     assert_nothing_lost(&load.stop());
-    let status = engine.docker(&["exec", "web", "baton-boot", "status"]);
+    let status = docker(&["exec", "web", "baton-boot", "status"]);
     assert!(status.contains("pid 1,") && status.contains("0 restarts"), "{status}");
-    let who = engine.docker(&[
-        "exec",
-        "web",
-        "sh",
-        "-c",
-        "grep -h -E '^(Uid|CapEff)' /proc/[0-9]*/status | sort -u",
-    ]);
+    let who =
+        docker(&["exec", "web", "sh", "-c", "grep -h -E '^(Uid|CapEff)' /proc/[0-9]*/status | sort -u"]);
     assert_eq!(who, "CapEff:\t0000000000000000\nUid:\t10001\t10001\t10001\t10001\n");
 
     // As the program's user, without any capability.
     let looked = engine.command("docker").args(["exec", "web", "cat", "/proc/1/environ"]).output().unwrap();
     assert!(!looked.status.success() && looked.stdout.is_empty(), "{looked:?}");
 
-    engine.docker(&["stop", "web"]);
-    let ended = engine.docker(&["inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", "web"]);
+    docker(&["stop", "web"]);
+    let ended = docker(&["inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}}", "web"]);
     assert_eq!(ended, "0 false\n", "{}", logs());
 }
