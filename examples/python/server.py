@@ -2,7 +2,8 @@
 
 What matters for that, and what any server would do the same way:
 
-- it takes its listening socket from LISTEN_FDS (systemd's protocol) and binds $PORT only without one;
+- it takes its listening socket from LISTEN_FDS (systemd's protocol), and only without one binds $SOCKET (a path)
+  or $PORT;
 - on SIGTERM it stops accepting, finishes what it has accepted, tells keep-alive clients to go
   (`Connection: close`), and exits with 0;
 - it never shuts the listening socket down: others hold it too.
@@ -100,7 +101,8 @@ class Connection:
             try:
                 # Accepted sockets must block, whatever the listener is set to.
                 self.sock.setblocking(True)
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self.sock.family != socket.AF_UNIX:
+                    self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 while self.request_comes() and self.answer_one():
                     self.answered += 1
                 self.part()
@@ -246,11 +248,15 @@ def trickle(who, milliseconds, parts=5):
 
 def listening_socket():
     """The socket that was passed, as it is (no bind, no listen: its queue may already hold connections),
-    or one of our own on $PORT."""
+    or one of our own at $SOCKET or on $PORT."""
     passed = os.environ.get("LISTEN_PID") == str(os.getpid()) and int(os.environ.get("LISTEN_FDS", "0"))
     if passed:
         listener = socket.socket(fileno=LISTEN_FDS_START)
         os.set_inheritable(LISTEN_FDS_START, False)
+    elif "SOCKET" in os.environ:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.environ["SOCKET"])
+        listener.listen(LAST_ACCEPTS_MAX)
     else:
         host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8080"))
         listener = socket.create_server((host, port), backlog=LAST_ACCEPTS_MAX)

@@ -1,10 +1,10 @@
 //! What the bootloader was started with: its arguments and its environment, read once.
 
 use std::ffi::{OsStr, OsString};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
+use baton_core::run::Address;
 use baton_core::units::Millis;
 
 use crate::admin::{self, Question};
@@ -70,7 +70,7 @@ pub struct Config {
     /// The command behind `--`; may be empty.
     pub command: Vec<String>,
     /// Where this member listens, by the listener's name, instead of what the settings say.
-    pub listen: Vec<(String, SocketAddr)>,
+    pub listen: Vec<(String, Address)>,
     /// Control, if there is one.
     pub control: Option<Control>,
     /// Where this member keeps what it must not forget.
@@ -106,7 +106,7 @@ pub enum ConfigError {
     /// `BATON_LISTEN` cannot be read.
     #[error(
         "BATON_LISTEN has {0:?}, which is not NAME=ADDRESS, has port 0, or has a name or an address a second time; \
-         write for example http=127.0.0.1:8080"
+         write for example http=127.0.0.1:8080 or http=unix:/run/app.sock"
     )]
     Listen(String),
     /// `BATON_STOP_LIMIT` cannot be read.
@@ -254,16 +254,17 @@ fn is_address(server: &str) -> bool {
     parts.is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
 }
 
-fn parse_listen(text: &str) -> Result<Vec<(String, SocketAddr)>, ConfigError> {
-    let mut listen: Vec<(String, SocketAddr)> = Vec::new();
+fn parse_listen(text: &str) -> Result<Vec<(String, Address)>, ConfigError> {
+    let mut listen: Vec<(String, Address)> = Vec::new();
     for part in text.split(',') {
         let parsed = part.split_once('=').and_then(|(name, address)| {
-            let address: SocketAddr = address.trim().parse().ok()?;
+            let address: Address = address.trim().parse().ok()?;
             Some((name.trim().to_owned(), address))
         });
-        let known = |name: &str, address| listen.iter().any(|(other, at)| other == name || *at == address);
+        let known =
+            |name: &str, address: &Address| listen.iter().any(|(other, at)| other == name || at == address);
         match parsed {
-            Some((name, address)) if address.port() != 0 && !known(&name, address) => {
+            Some((name, address)) if !known(&name, &address) => {
                 listen.push((name, address));
             }
             Some(_) | None => return Err(ConfigError::Listen(part.to_owned())),
@@ -322,12 +323,13 @@ mod tests {
 
     #[test]
     fn addresses_are_read_by_name() {
-        let config = run(&[], &[("BATON_LISTEN", "http=127.0.0.1:80, admin=[::1]:81")]);
-        assert_eq!(config.listen[1], ("admin".to_owned(), "[::1]:81".parse().unwrap()));
+        let config = run(&[], &[("BATON_LISTEN", "http=127.0.0.1:80, admin=unix:/run/a.sock")]);
+        assert_eq!(config.listen[1], ("admin".to_owned(), "unix:/run/a.sock".parse().unwrap()));
         for bad in [
             "http",
             "http=",
             "http=localhost:80",
+            "http=unix:app.sock",
             "http=1.2.3.4:80,",
             "a=1.2.3.4:0",
             "a=1.2.3.4:8,b=1.2.3.4:8",

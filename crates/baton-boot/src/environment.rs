@@ -5,6 +5,7 @@ use std::path::Path;
 
 use baton_core::ids::GenerationId;
 use baton_core::placeholder::{self, Placeholder};
+use baton_core::run::Address;
 use baton_core::supervisor::Plan;
 use baton_sys::attributes::User;
 use baton_sys::spawn::LISTEN_FDS_START;
@@ -27,12 +28,12 @@ pub struct Given<'a> {
 }
 
 /// What a program is told of one listener.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct GivenListener<'a> {
     /// Its name.
     pub name: &'a str,
-    /// The port to bind.
-    pub port: u16,
+    /// Where to listen, unless it takes its socket.
+    pub bind: Address,
     /// The program gets its socket.
     pub passed: bool,
 }
@@ -50,14 +51,15 @@ impl Given<'_> {
             let index = self.passed().position(|passed| passed == name)?;
             Some(LISTEN_FDS_START + i32::try_from(index).ok()?)
         };
-        let port = |name: &str| {
+        let bind = |name: &str| {
             let found = self.listeners.iter().find(|listener| listener.name == name);
-            found.map(|listener| listener.port)
+            found.map(|listener| &listener.bind)
         };
         let filled = placeholder::expand(text, |placeholder| {
             let value = match placeholder {
                 Placeholder::Fd(name) => descriptor(name).map(|fd| fd.to_string()),
-                Placeholder::Port(name) => port(name).map(|port| port.to_string()),
+                Placeholder::Port(name) => bind(name).and_then(Address::port).map(|port| port.to_string()),
+                Placeholder::Path(name) => bind(name).and_then(Address::path).map(ToString::to_string),
             };
             value.ok_or(())
         });
@@ -107,8 +109,8 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
     if let Some(limit) = plan.settings.watchdog {
         set("WATCHDOG_USEC", limit.0.saturating_mul(1000).to_string().into());
     }
-    if let Some(first) = given.listeners.first() {
-        set("PORT", first.port.to_string().into());
+    if let Some(port) = given.listeners.iter().find_map(|listener| listener.bind.port()) {
+        set("PORT", port.to_string().into());
     }
     let passed: Vec<&str> = given.passed().collect();
     if !passed.is_empty() {
@@ -140,7 +142,7 @@ mod tests {
             ..Config::default()
         };
         let mut settings = RunSettings::for_command(vec!["server".into()]);
-        settings.env = [("MODE", "new"), ("PORT", "2"), ("ADMIN", "{fd:admin}/{port:proxied}")]
+        settings.env = [("MODE", "new"), ("PORT", "2"), ("ADMIN", "{fd:admin}/{port:proxied}{path:hidden}")]
             .map(|(name, value)| (name.into(), value.into()))
             .to_vec();
         let given = Given {
@@ -149,9 +151,14 @@ mod tests {
             notify: "@x",
             user: None,
             listeners: &[
-                GivenListener { name: "proxied", port: 20000, passed: false },
-                GivenListener { name: "http", port: 80, passed: true },
-                GivenListener { name: "admin", port: 81, passed: true },
+                GivenListener {
+                    name: "hidden",
+                    bind: "unix:/scratch/7/hidden.sock".parse().unwrap(),
+                    passed: false,
+                },
+                GivenListener { name: "proxied", bind: "127.0.0.1:20000".parse().unwrap(), passed: false },
+                GivenListener { name: "http", bind: "0.0.0.0:80".parse().unwrap(), passed: true },
+                GivenListener { name: "admin", bind: "0.0.0.0:81".parse().unwrap(), passed: true },
             ],
         };
         settings.process.mount = Some("/app".to_owned());
@@ -167,7 +174,7 @@ mod tests {
             ("MODE", "new"),
             ("PWD", "/app"),
             ("PORT", "20000"),
-            ("ADMIN", "4/20000"),
+            ("ADMIN", "4/20000/scratch/7/hidden.sock"),
             ("LISTEN_FDS", "2"),
             ("LISTEN_FDNAMES", "http:admin"),
             ("BATON_RELEASE", "image"),

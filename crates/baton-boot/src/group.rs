@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use baton_core::run::Listen;
+use baton_core::run::{Address, Listen};
 use baton_core::supervisor::Slot;
 use baton_sys::held::HeldPorts;
 use baton_sys::selector::{self, Choice, HELD_PORTS};
@@ -23,7 +23,7 @@ const QUESTIONS: usize = 50;
 pub struct GroupError {
     what: &'static str,
     name: String,
-    address: SocketAddr,
+    address: Address,
     #[source]
     source: io::Error,
 }
@@ -31,7 +31,7 @@ pub struct GroupError {
 impl GroupError {
     /// That `what` failed for this listener.
     pub fn new(what: &'static str, listen: &Listen, source: io::Error) -> Self {
-        Self { what, name: listen.name.clone(), address: listen.address, source }
+        Self { what, name: listen.name.clone(), address: listen.address.clone(), source }
     }
 }
 
@@ -49,6 +49,7 @@ pub fn reached_at(address: SocketAddr) -> SocketAddr {
 #[derive(Debug)]
 pub struct Group {
     listen: Listen,
+    address: SocketAddr,
     /// By slot. The bootloader's own copies: what waits in a queue outlives the program.
     sockets: Vec<Arc<OwnedFd>>,
     /// Which slot is at which position of the group, as the kernel counts them.
@@ -64,14 +65,15 @@ impl Group {
     ///
     /// # Errors
     /// When somebody else listens on the address, among others.
-    pub fn open(listen: Listen) -> Result<Self, GroupError> {
+    pub fn open(listen: Listen, address: SocketAddr) -> Result<Self, GroupError> {
         let open = || {
-            let first = socket::first_of_group(listen.address, listen.backlog)?;
-            Ok((first, HeldPorts::hold(listen.address)?))
+            let first = socket::first_of_group(address, listen.backlog)?;
+            Ok((first, HeldPorts::hold(address)?))
         };
         match open() {
             Ok((first, held)) => Ok(Self {
                 listen,
+                address,
                 sockets: vec![Arc::new(first)],
                 order: vec![0],
                 held,
@@ -90,7 +92,7 @@ impl Group {
 
     /// Where this process reaches the listener.
     pub fn reached_at(&self) -> SocketAddr {
-        reached_at(self.listen.address)
+        reached_at(self.address)
     }
 
     /// An address to dial from on the private path: the next of those held.
@@ -125,7 +127,7 @@ impl Group {
     }
 
     fn add(&mut self) -> Result<(), GroupError> {
-        let socket = socket::join_group(self.listen.address, self.listen.backlog);
+        let socket = socket::join_group(self.address, self.listen.backlog);
         let socket = socket.map_err(|source| self.failed("adding a socket to", source))?;
         self.order.push(self.sockets.len());
         self.sockets.push(Arc::new(socket));
@@ -266,13 +268,19 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::run::Handover;
+    use baton_core::run::{Handover, MODE_DEFAULT};
     use std::net::TcpStream;
 
     fn group() -> Group {
         let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Group::open(Listen { name: "http".into(), address, handover: Handover::Inherit, backlog: 64 })
-            .unwrap()
+        let listen = Listen {
+            name: "http".into(),
+            address: address.into(),
+            mode: MODE_DEFAULT,
+            handover: Handover::Inherit,
+            backlog: 64,
+        };
+        Group::open(listen, address).unwrap()
     }
 
     fn prepare(group: &mut Group, slot: u32) {

@@ -36,7 +36,7 @@ impl Interception {
     /// Whether the bootloader has to accept for this plan's program, which is about to be launched, where its
     /// settings leave that open.
     pub fn must_relay(&mut self, plan: &Arc<Plan>) -> bool {
-        if !plan.settings.listen.iter().any(|listen| listen.handover == Handover::Auto) {
+        if !plan.settings.listen.iter().any(is_answered) {
             return false;
         }
         let answered = self.is_possible();
@@ -68,7 +68,7 @@ impl Interception {
         what: &Spawn<'_>,
     ) -> Result<i32, SpawnError> {
         let wanted: Vec<Passed> =
-            passed.iter().filter(|passed| passed.listen.handover == Handover::Auto).cloned().collect();
+            passed.iter().filter(|passed| is_answered(&passed.listen)).cloned().collect();
         if wanted.is_empty() || !self.is_possible() {
             return spawn::spawn(what);
         }
@@ -86,7 +86,9 @@ impl Interception {
         let names: Vec<String> = wanted.iter().map(|passed| passed.listen.name.clone()).collect();
         let listeners = wanted
             .into_iter()
-            .map(|passed| Listener { address: passed.listen.address, socket: passed.socket })
+            .filter_map(|passed| {
+                Some(Listener { address: passed.listen.address.tcp()?, socket: passed.socket })
+            })
             .collect();
         let teller = Teller { id, names, plan: plan.clone(), passing: self.passing.clone() };
         match Interceptor::start(notify, listeners, move |report| teller.tell(&report)) {
@@ -117,6 +119,11 @@ impl Interception {
             log::chain(why)
         ));
     }
+}
+
+/// Whether a program may bind this listener's address itself.
+fn is_answered(listen: &Listen) -> bool {
+    listen.handover == Handover::Auto && listen.address.tcp().is_some()
 }
 
 fn say_not_this_time(why: &dyn std::error::Error) {

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_core::run::{Handover, Listen};
+use baton_core::run::{Address, Handover, Listen, SocketPath};
 use baton_core::supervisor::Slot;
 use baton_sys::selector::HELD_PORTS;
 
 use crate::group::{Group, GroupError};
 use crate::proxy::{Proxy, Relay};
 use crate::rescue::Watched;
+use crate::unix::{Owner, Unix};
 
 /// A listener by the way in which it is handed over.
 #[derive(Debug)]
@@ -21,8 +22,19 @@ pub enum Listener {
     /// Each generation has a socket of its own. It accepts from it, or, where it cannot have it, the bootloader
     /// does and relays.
     Group(Group, BTreeMap<Slot, Relay>),
+    /// Each generation has a socket of its own, and a path leads to one of them.
+    Unix(Unix),
     /// The bootloader accepts.
     Proxy(Proxy),
+}
+
+/// A program that is about to have a slot.
+#[derive(Debug, Clone, Default)]
+pub struct Tenant {
+    /// Who it runs as, if not who we are.
+    pub owner: Option<Owner>,
+    /// Where it is forwarded to, if not at a port.
+    pub path: Option<SocketPath>,
 }
 
 /// Ends when a program has accepted all that was forwarded to it.
@@ -32,7 +44,7 @@ pub type Settled = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Debug)]
 pub struct Way {
     /// Where.
-    pub to: SocketAddr,
+    pub to: Address,
     /// Addresses to dial from, one after the other until one is free; empty for any.
     pub from: Vec<SocketAddr>,
     /// The socket that it accepts from, where the bootloader has it too.
@@ -42,8 +54,8 @@ pub struct Way {
 }
 
 impl Way {
-    /// Straight to a port that only this program has.
-    fn direct(to: SocketAddr) -> Self {
+    /// Straight to an address that only this program has.
+    fn direct(to: Address) -> Self {
         Self { to, from: Vec::new(), socket: None, greeting: Vec::new() }
     }
 }
@@ -51,10 +63,21 @@ impl Way {
 impl Listener {
     /// Starts listening. Until the candidate is healthy, clients wait at the slot that serves, whose program, if
     /// there is one, does not listen here.
-    pub fn open(listen: Listen, serving: Slot, candidate: Slot, spares: usize) -> Result<Self, GroupError> {
-        let mut listener = match listen.handover {
-            Handover::Auto | Handover::Inherit => Self::Group(Group::open(listen)?, BTreeMap::new()),
-            Handover::Proxy(_) => Self::Proxy(Proxy::open(listen)?),
+    pub fn open(
+        listen: Listen,
+        owner: Option<Owner>,
+        serving: Slot,
+        candidate: Slot,
+        spares: usize,
+    ) -> Result<Self, GroupError> {
+        let mut listener = match (listen.handover, listen.address.clone()) {
+            (Handover::Auto | Handover::Inherit, Address::Tcp(address)) => {
+                Self::Group(Group::open(listen, address)?, BTreeMap::new())
+            }
+            (Handover::Auto | Handover::Inherit, Address::Unix(path)) => {
+                Self::Unix(Unix::open(listen, path, owner)?)
+            }
+            (Handover::Proxy(_), _) => Self::Proxy(Proxy::open(listen, owner)?),
         };
         listener.select(serving, candidate, spares)?;
         Ok(listener)
@@ -64,6 +87,7 @@ impl Listener {
     pub fn listen(&self) -> &Listen {
         match self {
             Self::Group(group, _) => group.listen(),
+            Self::Unix(unix) => unix.listen(),
             Self::Proxy(proxy) => proxy.listen(),
         }
     }
@@ -73,15 +97,17 @@ impl Listener {
         match self {
             Self::Group(group, _) => group.select(serving, private, spares),
             // Every slot is reached directly.
+            Self::Unix(unix) => unix.select(serving, private),
             Self::Proxy(proxy) => proxy.select(serving),
         }
     }
 
     /// Makes a slot fit for its next owner, whose settings say this of the listener.
-    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen, tenant: Tenant) -> Result<(), GroupError> {
         match self {
             Self::Group(group, _) => group.prepare(slot, listen),
-            Self::Proxy(proxy) => proxy.prepare(slot, listen),
+            Self::Unix(unix) => unix.prepare(slot, listen, tenant.owner),
+            Self::Proxy(proxy) => proxy.prepare(slot, listen, tenant),
         }
     }
 
@@ -101,39 +127,52 @@ impl Listener {
         }
     }
 
+    /// Makes sure that clients find it, whatever a program that has gone did to its name.
+    pub fn keep_name(&self) -> Result<(), GroupError> {
+        match self {
+            Self::Group(..) => Ok(()),
+            Self::Unix(unix) => unix.keep_name(),
+            Self::Proxy(proxy) => proxy.keep_name(),
+        }
+    }
+
     /// The socket that the program in a slot accepts from, where it has one.
     pub fn socket(&self, slot: Slot) -> Option<Arc<OwnedFd>> {
         match self {
             Self::Group(_, relays) if relays.contains_key(&slot) => None,
             Self::Group(group, _) => group.socket(slot),
+            Self::Unix(unix) => unix.socket(slot),
             Self::Proxy(_) => None,
         }
     }
 
-    /// The port that a program in this slot is to bind.
-    pub fn port(&self, slot: Slot) -> u16 {
-        match self {
-            Self::Group(group, relays) => {
-                relays.get(&slot).map_or(group.listen().address, Relay::backend).port()
-            }
-            Self::Proxy(proxy) => proxy.backend(slot).unwrap_or(proxy.listen().address).port(),
-        }
+    /// Where a program in this slot is to listen, unless it takes a socket.
+    pub fn to_bind(&self, slot: Slot) -> Address {
+        let backend = match self {
+            Self::Group(_, relays) => relays.get(&slot).map(Relay::backend),
+            Self::Unix(_) => None,
+            Self::Proxy(proxy) => proxy.backend(slot),
+        };
+        backend.unwrap_or(&self.listen().address).clone()
     }
 
     /// The way to a slot; `private`: it is not the one that everybody reaches.
     pub fn way(&mut self, slot: Slot, private: bool) -> Option<Way> {
         match self {
             Self::Group(_, relays) if let Some(relay) = relays.get(&slot) => {
-                Some(Way::direct(relay.backend()))
+                Some(Way::direct(relay.backend().clone()))
             }
             Self::Group(group, _) => {
                 let held = if private { HELD_PORTS } else { 0 };
                 let from = (0..held).map(|_| group.private_address()).collect();
-                let (to, socket) = (group.reached_at(), group.socket(slot));
+                let (to, socket) = (group.reached_at().into(), group.socket(slot));
                 Some(Way { to, from, socket, greeting: Vec::new() })
             }
+            Self::Unix(unix) => {
+                Some(Way { socket: unix.socket(slot), ..Way::direct(unix.private_address(slot)?) })
+            }
             Self::Proxy(proxy) => {
-                let to = proxy.backend(slot)?;
+                let to = proxy.backend(slot)?.clone();
                 Some(Way { greeting: proxy.greeting(slot), ..Way::direct(to) })
             }
         }
@@ -144,17 +183,18 @@ impl Listener {
         match self {
             // What arrives from now on is rescued, as from any slot.
             Self::Group(_, relays) => relays.remove(&slot).map(|relay| Box::pin(relay.end(limit)) as Settled),
+            Self::Unix(_) => None,
             Self::Proxy(proxy) => Some(Box::pin(proxy.settled(slot, limit))),
         }
     }
 
     /// The queue of a slot, in which clients may wait for a program that does not come any more.
     pub fn queue(&self, slot: Slot) -> Option<Watched> {
-        match self {
-            Self::Group(group, _) => {
-                group.socket(slot).map(|socket| Watched { socket, to: group.reached_at() })
-            }
-            Self::Proxy(_) => None,
-        }
+        let (socket, to) = match self {
+            Self::Group(group, _) => (group.socket(slot)?, group.reached_at().into()),
+            Self::Unix(unix) => (unix.socket(slot)?, unix.listen().address.clone()),
+            Self::Proxy(_) => return None,
+        };
+        Some(Watched { socket, to })
     }
 }

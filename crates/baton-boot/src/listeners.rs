@@ -1,16 +1,19 @@
 //! The listening sockets of this member: opened, selected and closed as [`Openings`] says.
 
-use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use baton_core::openings::{Openings, Refusal};
-use baton_core::run::{Handover, Listen};
+use baton_core::placeholder::asks_for_path;
+use baton_core::run::{Address, Handover, InvalidPath, Listen, SocketPath};
 use baton_core::supervisor::{Plan, Slot};
+use baton_sys::attributes::User;
 
 use crate::config::Config;
 use crate::group::GroupError;
-use crate::listener::Listener;
+use crate::listener::{Listener, Tenant};
 use crate::log;
+use crate::unix::Owner;
 
 /// Why a release cannot listen here.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +24,57 @@ pub enum ListenError {
     /// The kernel refused.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// The program is to listen at a path, and nothing can be written.
+    #[error(
+        "there is no folder for the path at which the program is to listen for listener {0:?}; set BATON_STATE_DIR \
+         to one that can be written"
+    )]
+    NoFolder(String),
+    /// The program is to listen at a path, and the one that there is for it cannot be that of a socket.
+    #[error(
+        "the program cannot listen at a path in {folder} for listener {name:?}; set BATON_STATE_DIR to a shorter one"
+    )]
+    Path {
+        /// What the settings call the listener.
+        name: String,
+        /// The folder of the generation.
+        folder: String,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidPath,
+    },
+}
+
+/// A launch, as far as its listeners depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Launching<'a> {
+    /// What is launched.
+    pub plan: &'a Plan,
+    /// Whose sockets it gets.
+    pub slot: Slot,
+    /// It cannot have the sockets of TCP listeners with `handover = "auto"`.
+    pub relay: bool,
+    /// Who it runs as, if not who we are.
+    pub user: Option<&'a User>,
+    /// A folder that it may write to, if there is one.
+    pub scratch: Option<&'a Path>,
+}
+
+impl Launching<'_> {
+    /// What it brings along for one of its listeners.
+    fn tenant(&self, listen: &Listen) -> Result<Tenant, ListenError> {
+        let owner = self.user.map(Owner::from);
+        if !asks_for_path(&self.plan.settings, &listen.name) {
+            return Ok(Tenant { owner, path: None });
+        }
+        let name = || listen.name.clone();
+        let scratch = self.scratch.ok_or_else(|| ListenError::NoFolder(name()))?;
+        let path = scratch.join(format!("{}.sock", listen.name));
+        let path: Result<SocketPath, _> = path.to_string_lossy().parse();
+        let failed =
+            |source| ListenError::Path { name: name(), folder: scratch.display().to_string(), source };
+        Ok(Tenant { owner, path: Some(path.map_err(failed)?) })
+    }
 }
 
 /// The listeners of a member: those of every release that runs in it.
@@ -49,21 +103,21 @@ impl Listeners {
     /// Those of the program in a slot, with what its settings say of them, in their order.
     pub fn of(&self, slot: Slot) -> Vec<(&Listen, &Listener)> {
         let listens = self.openings.of(slot).iter();
-        listens.filter_map(|listen| Some((listen, self.at(listen.address)?))).collect()
+        listens.filter_map(|listen| Some((listen, self.at(&listen.address)?))).collect()
     }
 
     /// The one that the program in a slot calls by this name.
     pub fn named(&mut self, slot: Slot, name: &str) -> Option<&mut Listener> {
-        let address = self.openings.named(slot, name)?.address;
-        self.at_mut(address)
+        let address = self.openings.named(slot, name)?.address.clone();
+        self.at_mut(&address)
     }
 
-    fn at(&self, address: SocketAddr) -> Option<&Listener> {
-        self.open.iter().find(|listener| listener.listen().address == address)
+    fn at(&self, address: &Address) -> Option<&Listener> {
+        self.open.iter().find(|listener| listener.listen().address == *address)
     }
 
-    fn at_mut(&mut self, address: SocketAddr) -> Option<&mut Listener> {
-        self.open.iter_mut().find(|listener| listener.listen().address == address)
+    fn at_mut(&mut self, address: &Address) -> Option<&mut Listener> {
+        self.open.iter_mut().find(|listener| listener.listen().address == *address)
     }
 
     /// Gives new connections to one slot and private ones to another; `false` when some listener did not.
@@ -71,7 +125,7 @@ impl Listeners {
         self.failed = None;
         let spares = self.spares;
         for address in self.openings.select(serving) {
-            let Some(listener) = self.at_mut(address) else { continue };
+            let Some(listener) = self.at_mut(&address) else { continue };
             // Should it fail, the selector stays as it was: whoever serves goes on serving.
             if let Err(error) = listener.select(serving, private, spares) {
                 let error = log::chain(&error);
@@ -89,24 +143,24 @@ impl Listeners {
         self.failed.as_deref()
     }
 
-    /// Makes a slot fit for a launch of this plan, and opens what nobody has listened on yet.
-    ///
-    /// `relay`: the program cannot have the sockets of listeners with `handover = "auto"`.
-    pub fn prepare(&mut self, plan: &Plan, slot: Slot, relay: bool) -> Result<(), ListenError> {
-        let wanted = self.openings.wanted(&plan.settings.listen)?;
+    /// Makes a slot fit for a launch, and opens what nobody has listened on yet.
+    pub fn prepare(&mut self, launching: Launching<'_>) -> Result<(), ListenError> {
+        let Launching { plan, slot, relay, user, .. } = launching;
+        let wanted = self.openings.wanted(&plan.settings)?;
+        let owner = user.map(Owner::from);
         for listen in &wanted {
             if self.openings.is_open(&listen.address) {
                 continue;
             }
             // Clients wait at the slot that serves until the candidate is healthy.
-            let listener = Listener::open(listen.clone(), self.openings.serving(), slot, self.spares)?;
+            let listener = Listener::open(listen.clone(), owner, self.openings.serving(), slot, self.spares)?;
             self.open.push(listener);
             self.openings.opened(listen.clone());
         }
         self.openings.launched(slot, wanted.clone());
         for listen in &wanted {
-            let Some(listener) = self.at_mut(listen.address) else { continue };
-            listener.prepare(slot, listen)?;
+            let Some(listener) = self.at_mut(&listen.address) else { continue };
+            listener.prepare(slot, listen, launching.tenant(listen)?)?;
             listener.relay(slot, relay && listen.handover == Handover::Auto)?;
         }
         Ok(())
@@ -116,6 +170,11 @@ impl Listeners {
     pub fn forget(&mut self, slot: Slot) {
         self.openings.left(slot);
         self.close_unused();
+        for listener in &self.open {
+            if let Err(error) = listener.keep_name() {
+                log::say(log::chain(&error));
+            }
+        }
     }
 
     fn close_unused(&mut self) {

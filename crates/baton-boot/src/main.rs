@@ -26,7 +26,9 @@ mod rescue;
 mod runs;
 mod service_manager;
 mod session;
+mod stream;
 mod tree;
+mod unix;
 mod watching;
 mod world;
 

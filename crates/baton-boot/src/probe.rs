@@ -9,16 +9,17 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use baton_core::run::Probe;
+use baton_core::run::{Address, Probe};
 use baton_core::units::Millis;
 use baton_core::words::Words;
 use baton_sys::socket;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 pub use self::exec::{Check, Surroundings};
 use crate::listener::Way;
 use crate::log;
+use crate::stream::Stream;
 
 /// How much of an answer is read. A health page is short.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
@@ -65,8 +66,8 @@ async fn answer(question: Question) -> Finding {
     let mut stream = connect(&way).await.map_err(|error| told(&error))?;
     stream.write_all(&way.greeting).await.map_err(|error| told(&error))?;
     match &probe {
-        Probe::Http(probe) => http::ask(stream, way.to, probe).await,
-        Probe::Grpc { service } => grpc::ask(stream, way.to, service).await,
+        Probe::Http(probe) => http::ask(stream, &authority(&way.to), probe).await,
+        Probe::Grpc { service } => grpc::ask(stream, &authority(&way.to), service).await,
         Probe::Tcp => match &way.socket {
             Some(socket) => accepted(socket).await,
             // Its own socket: a connection is all that can be seen.
@@ -76,13 +77,13 @@ async fn answer(question: Question) -> Finding {
     }
 }
 
-async fn connect(way: &Way) -> io::Result<TcpStream> {
-    if way.from.is_empty() {
-        return TcpStream::connect(way.to).await;
-    }
+async fn connect(way: &Way) -> io::Result<Stream> {
+    let Some(to) = way.to.tcp().filter(|_| !way.from.is_empty()) else {
+        return Stream::connect(&way.to).await;
+    };
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for from in &way.from {
-        match connect_from(*from, way.to).await {
+        match connect_from(*from, to).await {
             // Another probe's connection still has this port: for a moment after a fork, the child has it too.
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse) =>
@@ -95,13 +96,22 @@ async fn connect(way: &Way) -> io::Result<TcpStream> {
     Err(last)
 }
 
-async fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+async fn connect_from(from: SocketAddr, to: SocketAddr) -> io::Result<Stream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseport(true)?;
     // Reset at the end: closed normally, its port could not be used again for a minute.
     rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     socket.bind(from)?;
-    socket.connect(to).await
+    socket.connect(to).await.map(Stream::Tcp)
+}
+
+/// How a request names the server that is asked.
+fn authority(to: &Address) -> String {
+    match to {
+        Address::Tcp(address) => address.to_string(),
+        // What clients of a Unix socket say, for want of anything else.
+        Address::Unix(_) => "localhost".to_owned(),
+    }
 }
 
 /// A connection to a listening socket always succeeds: only when it has left the queue has a program taken it.

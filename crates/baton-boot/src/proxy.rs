@@ -11,21 +11,24 @@ mod hint;
 mod splice;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use baton_core::run::{Handover, Listen, Proxy as Limits};
+use baton_core::run::{Address, Handover, Listen, Proxy as Limits};
 use baton_core::supervisor::Slot;
-use baton_sys::{ports, socket};
-use tokio::net::{TcpListener, TcpStream};
+use baton_sys::{ports, socket, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::group::{GroupError, reached_at};
+use crate::listener::Tenant;
 use crate::log;
+use crate::stream::{Incoming, Stream};
+use crate::unix::{Owner, Shown, Unix};
 use capacity::Capacity;
 use splice::Pipes;
 
@@ -39,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const NO_DESCRIPTORS: Duration = Duration::from_millis(20);
 /// How often to look whether a program has accepted what was forwarded to it.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The one socket of a listener at a path.
+const FRONT: Slot = Slot(0);
 /// Connections of a generation when no limit is set: more than a process can have open.
 const UNLIMITED: usize = 1 << 24;
 
@@ -46,6 +51,8 @@ const UNLIMITED: usize = 1 << 24;
 #[derive(Debug)]
 pub struct Proxy {
     listen: Listen,
+    /// What leads clients to it, where it is at a path. It has one socket, that of the first slot.
+    front: Option<Unix>,
     /// By slot.
     backends: Vec<Backend>,
     serving: Slot,
@@ -66,7 +73,9 @@ enum Target {
 /// Where one slot's program is reached.
 #[derive(Debug, Clone)]
 struct Backend {
-    port: u16,
+    at: Address,
+    /// How clients find the listener while it serves.
+    shown: Shown,
     /// What the settings of its program say.
     limits: Limits,
     places: Arc<Semaphore>,
@@ -75,13 +84,14 @@ struct Backend {
 }
 
 impl Backend {
-    /// One with a port that nobody has.
-    fn find(listen: &Listen, limits: Limits, others: &[Self]) -> Result<Self, GroupError> {
-        let taken = |port: u16| others.iter().any(|backend| backend.port == port);
-        let port = (0..PORT_TRIES).map(|_| fastrand::u16(ports::PRIVATE)).find(|p| !taken(*p) && is_free(*p));
-        let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
+    /// One at the tenant's path, else at a port that nobody has.
+    fn find(listen: &Listen, limits: Limits, tenant: Tenant, others: &[Self]) -> Result<Self, GroupError> {
         Ok(Self {
-            port: port.ok_or_else(none)?,
+            at: match tenant.path {
+                Some(path) => Address::Unix(path),
+                None => free_port(listen, others)?,
+            },
+            shown: Shown { owner: tenant.owner, mode: listen.mode },
             limits,
             places: Arc::new(Semaphore::new(
                 limits.max_connections.map_or(UNLIMITED, |limit| limit as usize),
@@ -89,10 +99,13 @@ impl Backend {
             under_way: Arc::default(),
         })
     }
+}
 
-    fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
-    }
+fn free_port(listen: &Listen, others: &[Backend]) -> Result<Address, GroupError> {
+    let taken = |port: u16| others.iter().any(|backend| backend.at.port() == Some(port));
+    let port = (0..PORT_TRIES).map(|_| fastrand::u16(ports::PRIVATE)).find(|p| !taken(*p) && is_free(*p));
+    let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.ok_or_else(none)?)).into())
 }
 
 /// Forwards what arrives at one slot's socket to the program that has the slot, which listens on a private port.
@@ -105,10 +118,10 @@ pub struct Relay {
 impl Relay {
     /// Starts to accept from this socket, which nobody else accepts from.
     pub fn open(listen: &Listen, socket: &OwnedFd) -> Result<Self, GroupError> {
-        let backend = Backend::find(listen, Limits::default(), &[])?;
+        let backend = Backend::find(listen, Limits::default(), Tenant::default(), &[])?;
         let (target, targets) = watch::channel(Target::Backend(backend.clone()));
-        let acceptor = Acceptor { public: listen.address, targets };
-        let open = || acceptor.start(socket.try_clone()?.into());
+        let acceptor = Acceptor { public: listen.address.clone(), targets };
+        let open = || acceptor.start(socket.try_clone()?);
         open().map_err(|source| GroupError::new("relaying", listen, source))?;
         Ok(Self { backend, target })
     }
@@ -118,16 +131,16 @@ impl Relay {
         // Whoever makes a socket fit for a program makes it block, and an accept that blocks stops everybody.
         socket::set_blocking(socket.as_fd(), false)
             .map_err(|source| GroupError::new("relaying", listen, source))?;
-        if !is_free(self.backend.port) {
-            self.backend = Backend::find(listen, Limits::default(), &[])?;
+        if !self.backend.at.port().is_some_and(is_free) {
+            self.backend = Backend::find(listen, Limits::default(), Tenant::default(), &[])?;
             self.target.send_replace(Target::Backend(self.backend.clone()));
         }
         Ok(())
     }
 
     /// Where the program is to listen, and is reached.
-    pub fn backend(&self) -> SocketAddr {
-        self.backend.address()
+    pub fn backend(&self) -> &Address {
+        &self.backend.at
     }
 
     /// Stops accepting, and waits until the program has accepted what was forwarded to it.
@@ -148,16 +161,25 @@ impl Proxy {
     ///
     /// # Errors
     /// When somebody else listens on the address, among others.
-    pub fn open(listen: Listen) -> Result<Self, GroupError> {
-        let (target, targets) = watch::channel(Target::Nobody);
-        let open = || {
-            let acceptor = Acceptor { public: listen.address, targets };
-            acceptor.start(socket::alone(listen.address, listen.backlog)?.into())
+    pub fn open(listen: Listen, owner: Option<Owner>) -> Result<Self, GroupError> {
+        let failed = |source| GroupError::new("opening", &listen, source);
+        let (socket, front) = match &listen.address {
+            Address::Tcp(address) => (socket::alone(*address, listen.backlog).map_err(failed)?, None),
+            Address::Unix(path) => {
+                let mut front = Unix::open(listen.clone(), path.clone(), owner)?;
+                front.select(FRONT, FRONT)?;
+                let socket = front.socket(FRONT).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+                (socket.try_clone().map_err(failed)?, Some(front))
+            }
         };
-        match open() {
-            Ok(()) => Ok(Self { listen, backends: Vec::new(), serving: Slot(0), target }),
-            Err(source) => Err(GroupError::new("opening", &listen, source)),
-        }
+        let (target, targets) = watch::channel(Target::Nobody);
+        Acceptor { public: listen.address.clone(), targets }.start(socket).map_err(failed)?;
+        Ok(Self { listen, front, backends: Vec::new(), serving: Slot(0), target })
+    }
+
+    /// Makes sure that clients find it.
+    pub fn keep_name(&self) -> Result<(), GroupError> {
+        self.front.as_ref().map_or(Ok(()), Unix::keep_name)
     }
 
     /// What the settings say of the listener.
@@ -166,8 +188,8 @@ impl Proxy {
     }
 
     /// Where the program of a slot is to listen, and is reached.
-    pub fn backend(&self, slot: Slot) -> Option<SocketAddr> {
-        self.backends.get(slot.0 as usize).map(Backend::address)
+    pub fn backend(&self, slot: Slot) -> Option<&Address> {
+        self.backends.get(slot.0 as usize).map(|backend| &backend.at)
     }
 
     /// What a probe of the program in a slot says first.
@@ -180,27 +202,32 @@ impl Proxy {
     /// Sends new connections to this slot from now on.
     pub fn select(&mut self, serving: Slot) -> Result<(), GroupError> {
         self.serving = serving;
-        if let Some(backend) = self.backends.get(serving.0 as usize) {
-            self.target.send_replace(Target::Backend(backend.clone()));
+        let Some(backend) = self.backends.get(serving.0 as usize) else { return Ok(()) };
+        self.target.send_replace(Target::Backend(backend.clone()));
+        match &mut self.front {
+            Some(front) => front.show_as(FRONT, backend.shown),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Makes a slot fit for its next owner: its port is free, and its limits are those of its settings.
-    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen, tenant: Tenant) -> Result<(), GroupError> {
         let limits = match listen.handover {
             Handover::Proxy(limits) => limits,
             Handover::Auto | Handover::Inherit => Limits::default(),
         };
         self.listen = listen.clone();
         while self.backends.len() <= slot.0 as usize {
-            let backend = Backend::find(listen, limits, &self.backends)?;
+            let backend = Backend::find(listen, limits, tenant.clone(), &self.backends)?;
             self.backends.push(backend);
         }
         let index = slot.0 as usize;
-        let fits = |backend: &Backend| backend.limits == limits && is_free(backend.port);
-        if !self.backends.get(index).is_some_and(fits) {
-            self.backends[index] = Backend::find(listen, limits, &self.backends)?;
+        let shown = Shown { owner: tenant.owner, mode: listen.mode };
+        let known = |backend: &Backend| (backend.limits, backend.shown) == (limits, shown);
+        // A path is in the folder of one generation.
+        let free = |at: &Address| tenant.path.is_none() && at.port().is_some_and(is_free);
+        if !self.backends.get(index).is_some_and(|backend| known(backend) && free(&backend.at)) {
+            self.backends[index] = Backend::find(listen, limits, tenant, &self.backends)?;
             if slot == self.serving {
                 return self.select(slot);
             }
@@ -232,11 +259,14 @@ async fn is_settled(backend: &Backend) -> bool {
     if backend.under_way.load(Ordering::SeqCst) > 0 {
         return false;
     }
-    let port = backend.port;
+    let at = backend.at.clone();
     // The list of all connections may be long, and the loop must not wait for it.
-    let waiting = tokio::task::spawn_blocking(move || baton_sys::listening::waiting_at(port)).await;
+    let waits = tokio::task::spawn_blocking(move || match at {
+        Address::Tcp(address) => baton_sys::listening::waiting_at(address.port()).map(|waiting| waiting > 0),
+        Address::Unix(path) => unix::waiting_at(Path::new(path.as_str())).map(|waiting| waiting > 0),
+    });
     // Where the kernel does not tell, nothing is known to wait.
-    !matches!(waiting, Ok(Ok(1..)))
+    !matches!(waits.await, Ok(Ok(true)))
 }
 
 fn is_free(port: u16) -> bool {
@@ -246,7 +276,7 @@ fn is_free(port: u16) -> bool {
 
 /// Accepts the clients of one listener, on a thread of its own: the loop never waits for them.
 struct Acceptor {
-    public: SocketAddr,
+    public: Address,
     targets: watch::Receiver<Target>,
 }
 
@@ -258,13 +288,13 @@ struct Place {
 
 impl Acceptor {
     /// Begins on a thread of its own.
-    fn start(self, socket: StdListener) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
+    fn start(self, socket: OwnedFd) -> io::Result<()> {
+        socket::set_blocking(socket.as_fd(), false)?;
         std::thread::Builder::new().name("proxy".to_owned()).spawn(move || self.run(socket)).map(drop)
     }
 
     /// Accepts until the listener is closed, and returns when the last connection has ended.
-    fn run(self, socket: StdListener) {
+    fn run(self, socket: OwnedFd) {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
@@ -274,10 +304,10 @@ impl Acceptor {
         runtime.block_on(connections);
     }
 
-    async fn accept_all(mut self, socket: StdListener) {
+    async fn accept_all(mut self, socket: OwnedFd) {
         let pipes = Pipes::default();
-        let listener = match TcpListener::from_std(socket) {
-            Ok(listener) => listener,
+        let incoming = match Incoming::new(socket) {
+            Ok(incoming) => incoming,
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
         };
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
@@ -289,11 +319,11 @@ impl Acceptor {
                     Ok(()) => continue,
                     Err(_) => return,
                 },
-                accepted = listener.accept() => accepted,
+                accepted = incoming.accept() => accepted,
             };
             match accepted {
-                Ok((client, _)) => {
-                    let (public, targets, pipes) = (self.public, self.targets.clone(), pipes.clone());
+                Ok(client) => {
+                    let (public, targets, pipes) = (self.public.clone(), self.targets.clone(), pipes.clone());
                     tokio::task::spawn_local(async move {
                         // What goes wrong between two others is theirs; both see the end of it.
                         let _ = forward(client, place, public, targets, &pipes).await;
@@ -327,17 +357,20 @@ async fn place(targets: &mut watch::Receiver<Target>) -> Option<(Place, OwnedSem
 }
 
 async fn forward(
-    client: TcpStream,
+    client: Stream,
     place: Place,
-    public: SocketAddr,
+    public: Address,
     targets: watch::Receiver<Target>,
     pipes: &Pipes,
 ) -> io::Result<()> {
     let (server, place) = connect(place, public, targets.clone()).await?;
-    client.set_nodelay(true)?;
-    server.set_nodelay(true)?;
+    client.at_once()?;
+    server.at_once()?;
     if place.as_ref().is_some_and(|place| place.backend.limits.proxy_protocol) {
-        let header = header::header(client.peer_addr()?, client.local_addr()?);
+        let header = match &client {
+            Stream::Tcp(client) => header::header(client.peer_addr()?, client.local_addr()?),
+            Stream::Unix(_) => header::unknown(),
+        };
         // The first bytes of a connection always fit into its buffer.
         let sent = server.try_write(&header)?;
         if sent < header.len() {
@@ -346,16 +379,16 @@ async fn forward(
     }
     match &place {
         Some(Place { backend, .. }) if backend.limits.close_hint => {
-            hint::both_ways(&client, &server, || leaves(&targets, backend.port)).await
+            hint::both_ways(&client, &server, || leaves(&targets, &backend.at)).await
         }
         Some(_) | None => splice::both_ways(pipes, &client, &server).await,
     }
 }
 
-/// Whether the program at this port gets no new connections any more.
-fn leaves(targets: &watch::Receiver<Target>, port: u16) -> bool {
+/// Whether the program at this address gets no new connections any more.
+fn leaves(targets: &watch::Receiver<Target>, at: &Address) -> bool {
     let replaced = match &*targets.borrow() {
-        Target::Backend(serving) => serving.port != port,
+        Target::Backend(serving) => serving.at != *at,
         Target::Nobody => false,
         Target::Closed => true,
     };
@@ -366,9 +399,9 @@ fn leaves(targets: &watch::Receiver<Target>, port: u16) -> bool {
 /// Connects to the program that has the place, or to whoever serves by then.
 async fn connect(
     mut place: Place,
-    public: SocketAddr,
+    public: Address,
     mut targets: watch::Receiver<Target>,
-) -> io::Result<(TcpStream, Option<Place>)> {
+) -> io::Result<(Stream, Option<Place>)> {
     let end = Instant::now() + PATIENCE;
     let mut wait = RETRY.0;
     loop {
@@ -377,17 +410,21 @@ async fn connect(
         // Whom to go to is looked at after this connection is counted: either the switch sees it, or it the switch.
         let target = targets.borrow_and_update().clone();
         let other = match target {
-            Target::Backend(current) => Some(current).filter(|current| current.port != backend.port),
+            Target::Backend(current) => Some(current).filter(|current| current.at != backend.at),
             Target::Nobody => None,
             Target::Closed => {
                 backend.under_way.fetch_sub(1, Ordering::SeqCst);
                 // Whoever serves now is reached as everybody reaches it.
-                return Ok((TcpStream::connect(reached_at(public)).await?, None));
+                let public = match public {
+                    Address::Tcp(address) => reached_at(address).into(),
+                    path @ Address::Unix(_) => path,
+                };
+                return Ok((Stream::connect(&public).await?, None));
             }
         };
         let connected = match other {
             Some(_) => None,
-            None => Some(TcpStream::connect(backend.address()).await),
+            None => Some(Stream::connect(&backend.at).await),
         };
         backend.under_way.fetch_sub(1, Ordering::SeqCst);
         match connected {

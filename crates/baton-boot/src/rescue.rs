@@ -3,16 +3,18 @@
 //! Handshakes that were under way end where they began, and a program that has ended accepts nothing any more.
 //! What waits there is accepted here and forwarded to the serving generation.
 
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use baton_core::run::Address;
 use baton_sys::{process, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
 use crate::forwarding::Forwarding;
+use crate::stream::Stream;
 use crate::tree::{self, Root};
 
 /// How long nothing must have landed on a slot before it may be used again: no handshake takes longer.
@@ -24,13 +26,17 @@ const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 /// How long to wait for something to land before looking at the clock again.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
+/// How long a queue is waited for that is full, and how often it is tried.
+const PATIENCE: Duration = Duration::from_secs(60);
+const FULL: Duration = Duration::from_millis(10);
+
 /// A connection that was found, and where to send it.
 #[derive(Debug)]
 pub struct Stray {
     /// The client.
-    pub client: TcpStream,
+    pub client: OwnedFd,
     /// The address that it had dialled.
-    pub to: SocketAddr,
+    pub to: Address,
 }
 
 /// One socket of the slot, and where its clients had dialled.
@@ -39,7 +45,7 @@ pub struct Watched {
     /// The bootloader's own copy of the listening socket.
     pub socket: Arc<OwnedFd>,
     /// Where to forward what is found.
-    pub to: SocketAddr,
+    pub to: Address,
 }
 
 /// Watches a slot in a thread of its own until it is quiet, then calls `quiet`.
@@ -117,9 +123,11 @@ impl Queue {
             let _ = socket::set_blocking(self.watched.socket.as_fd(), false);
         }
         // Beside a program that may still accept, one at a time: should it take this one, the next look finds none.
-        for _ in 0..if alone { waiting } else { 1 } {
-            let Ok(client) = socket::accept(self.watched.socket.as_fd()) else { break };
-            let _ = strays.send(Stray { client: client.into(), to: self.watched.to });
+        while let Ok(client) = socket::accept(self.watched.socket.as_fd()) {
+            let _ = strays.send(Stray { client, to: self.watched.to.clone() });
+            if !alone {
+                break;
+            }
         }
         Found::Strays
     }
@@ -137,9 +145,17 @@ impl Queue {
 
 /// Connects a stray to whoever serves its address now, and copies both ways until both have ended.
 pub async fn forward(stray: Stray) -> std::io::Result<()> {
-    stray.client.set_nonblocking(true)?;
-    let mut client = tokio::net::TcpStream::from_std(stray.client)?;
-    let mut server = tokio::net::TcpStream::connect(stray.to).await?;
+    let mut client = Stream::accepted(stray.client)?;
+    let end = Instant::now() + PATIENCE;
+    let mut server = loop {
+        match Stream::connect(&stray.to).await {
+            // The queue of a Unix socket is full: a client would wait as well.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                tokio::time::sleep(FULL).await;
+            }
+            connected => break connected?,
+        }
+    };
     let _answers = Forwarding::begin();
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())

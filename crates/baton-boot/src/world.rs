@@ -198,7 +198,10 @@ impl World {
         };
         let slot = run.slot;
         let Some(listener) = self.listeners.named(slot, &name) else { return };
-        let (address, port) = (listener.listen().address, listener.port(slot));
+        let (Some(address), Some(port)) = (listener.listen().address.tcp(), listener.to_bind(slot).port())
+        else {
+            return;
+        };
         let (asked, events) = (Asked { address, port, socket: listener.socket(slot) }, self.events.clone());
         tokio::task::spawn_blocking(move || {
             let hint = elsewhere::look(&root, &asked).map(|hint| Event::ListensElsewhere(id, hint));
@@ -282,6 +285,7 @@ impl World {
     /// and files that only it needed.
     pub async fn leave(&mut self, limit: Duration) {
         tokio::join!(forwarding::over(limit), tree::end_strays(limit));
+        self.listeners.close();
         self.place.leave();
     }
 }

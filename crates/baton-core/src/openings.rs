@@ -6,9 +6,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 
-use crate::run::Listen;
+use crate::placeholder::{self, Unfit};
+use crate::run::{Address, Listen, RunSettings};
 use crate::supervisor::Slot;
 
 /// Why a release cannot listen here.
@@ -17,6 +17,11 @@ pub enum Refusal {
     /// The member was told where to have a listener that the release does not know.
     #[error("BATON_LISTEN names a listener {0:?}, and this release has none of that name")]
     Unknown(String),
+    /// It was moved to where it has not what the command names.
+    #[error(
+        "the command has a placeholder that cannot be filled where BATON_LISTEN has moved the listener: {0}"
+    )]
+    Unfit(#[from] Unfit),
     /// Who accepts on an address is settled when it is opened.
     #[error(
         "this release has handover {wanted:?} for {address}, and it is open for {open:?}; to change between \
@@ -24,7 +29,7 @@ pub enum Refusal {
     )]
     OtherWay {
         /// Where.
-        address: SocketAddr,
+        address: Address,
         /// What the release asks for.
         wanted: &'static str,
         /// How it is open.
@@ -36,7 +41,7 @@ pub enum Refusal {
 #[derive(Debug, Clone)]
 pub struct Openings {
     /// Where this member listens instead of what its releases say, by name.
-    moved: Vec<(String, SocketAddr)>,
+    moved: Vec<(String, Address)>,
     open: Vec<Open>,
     /// What the program in a slot listens on, in the order of its settings.
     slots: BTreeMap<Slot, Vec<Listen>>,
@@ -55,7 +60,7 @@ struct Open {
 
 impl Openings {
     /// Nothing is open yet; `moved` says where listeners are in this member instead of what its releases say.
-    pub fn new(moved: Vec<(String, SocketAddr)>) -> Self {
+    pub fn new(moved: Vec<(String, Address)>) -> Self {
         Self { moved, open: Vec::new(), slots: BTreeMap::new(), left: BTreeSet::new(), serving: Slot(0) }
     }
 
@@ -78,18 +83,24 @@ impl Openings {
     ///
     /// # Errors
     /// When they cannot be had beside what is open.
-    pub fn wanted(&self, release: &[Listen]) -> Result<Vec<Listen>, Refusal> {
-        let known = |name: &str| release.iter().any(|listen| listen.name == name);
+    pub fn wanted(&self, release: &RunSettings) -> Result<Vec<Listen>, Refusal> {
+        let known = |name: &str| release.listen.iter().any(|listen| listen.name == name);
         if let Some((name, _)) = self.moved.iter().find(|(name, _)| !known(name)) {
             return Err(Refusal::Unknown(name.clone()));
         }
-        release.iter().map(|listen| self.fitting(self.here(listen))).collect()
+        let here: Vec<Listen> = release.listen.iter().map(|listen| self.here(listen)).collect();
+        // A text that never was a placeholder for this release is left as it is.
+        let mut filled =
+            release.command.iter().filter(|word| placeholder::check(word, &release.listen).is_ok());
+        filled.try_for_each(|word| placeholder::check(word, &here))?;
+        here.into_iter().map(|listen| self.fitting(listen)).collect()
     }
 
     /// A listener as this member has it.
     fn here(&self, listen: &Listen) -> Listen {
         let moved = self.moved.iter().find(|(name, _)| *name == listen.name);
-        Listen { address: moved.map_or(listen.address, |(_, address)| *address), ..listen.clone() }
+        let address = moved.map_or(&listen.address, |(_, address)| address).clone();
+        Listen { address, ..listen.clone() }
     }
 
     fn fitting(&self, listen: Listen) -> Result<Listen, Refusal> {
@@ -102,7 +113,7 @@ impl Openings {
     }
 
     /// Whether this address is open.
-    pub fn is_open(&self, address: &SocketAddr) -> bool {
+    pub fn is_open(&self, address: &Address) -> bool {
         self.open.iter().any(|open| open.listen.address == *address)
     }
 
@@ -123,11 +134,11 @@ impl Openings {
 
     /// New connections go to this slot from now on. Tells which listeners are to obey: one that its release gave
     /// up stays with whoever had it, until the end.
-    pub fn select(&mut self, serving: Slot) -> Vec<SocketAddr> {
+    pub fn select(&mut self, serving: Slot) -> Vec<Address> {
         self.serving = serving;
         self.note_served();
         let obeys = |open: &&Open| !open.served || uses(self.of(serving), &open.listen.address);
-        self.open.iter().filter(obeys).map(|open| open.listen.address).collect()
+        self.open.iter().filter(obeys).map(|open| open.listen.address.clone()).collect()
     }
 
     fn note_served(&mut self) {
@@ -141,7 +152,7 @@ impl Openings {
     }
 
     /// Closes what nobody listens on any more, and tells what.
-    pub fn close_unused(&mut self) -> Vec<SocketAddr> {
+    pub fn close_unused(&mut self) -> Vec<Address> {
         // Until anybody serves, clients wait for the first one that does, however many tries that takes.
         if self.open.iter().all(|open| !open.served) {
             return Vec::new();
@@ -156,7 +167,7 @@ impl Openings {
     }
 
     /// Whether the program that serves listens there: clients that wait elsewhere can be sent to it.
-    pub fn serves_at(&self, address: &SocketAddr) -> bool {
+    pub fn serves_at(&self, address: &Address) -> bool {
         uses(self.of(self.serving), address)
     }
 
@@ -166,24 +177,29 @@ impl Openings {
     }
 }
 
-fn uses(listens: &[Listen], address: &SocketAddr) -> bool {
+fn uses(listens: &[Listen], address: &Address) -> bool {
     listens.iter().any(|listen| listen.address == *address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Handover, Proxy};
+    use crate::run::{Handover, MODE_DEFAULT, Proxy};
 
-    fn at(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn at(port: u16) -> Address {
+        Address::Tcp(([127, 0, 0, 1], port).into())
     }
 
-    /// The listeners of a release: each is called after its port.
-    fn release(ports: &[u16]) -> Vec<Listen> {
+    /// A release with these listeners, each called after its port.
+    fn release(ports: &[u16]) -> RunSettings {
+        RunSettings { listen: listeners(ports), ..RunSettings::for_command(std::vec!["serve".into()]) }
+    }
+
+    fn listeners(ports: &[u16]) -> Vec<Listen> {
         let listen = |port: &u16| Listen {
             name: std::format!("l{port}"),
             address: at(*port),
+            mode: MODE_DEFAULT,
             handover: Handover::Auto,
             backlog: 1,
         };
@@ -205,13 +221,17 @@ mod tests {
 
     fn follow(openings: &mut Openings, step: &Step, name: &str) {
         let ports =
-            |addresses: Vec<SocketAddr>| -> Vec<u16> { addresses.iter().map(SocketAddr::port).collect() };
+            |addresses: Vec<Address>| -> Vec<u16> { addresses.iter().filter_map(Address::port).collect() };
         match step {
             Launch(slot, wanted, new) => {
                 let wanted = openings.wanted(&release(wanted)).unwrap();
                 let missing = wanted.iter().filter(|listen| !openings.is_open(&listen.address));
                 let missing: Vec<Listen> = missing.cloned().collect();
-                assert_eq!(ports(missing.iter().map(|l| l.address).collect()), *new, "{name}: {step:?}");
+                assert_eq!(
+                    ports(missing.iter().map(|l| l.address.clone()).collect()),
+                    *new,
+                    "{name}: {step:?}"
+                );
                 missing.into_iter().for_each(|listen| openings.opened(listen));
                 openings.launched(Slot(*slot), wanted);
             }
@@ -224,7 +244,7 @@ mod tests {
                 openings.close_unused();
             }
             Opened(expected) => {
-                let open = openings.open.iter().map(|open| open.listen.address).collect();
+                let open = openings.open.iter().map(|open| open.listen.address.clone()).collect();
                 assert_eq!(ports(open), *expected, "{name}: {step:?}");
             }
         }
@@ -316,28 +336,37 @@ mod tests {
     fn a_listener_can_be_moved_and_must_be_known() {
         let moved = |name: &str| Openings::new(std::vec![(name.into(), at(8080))]);
         let wanted = moved("l80").wanted(&release(&[80, 81])).unwrap();
-        assert_eq!((wanted[0].address, wanted[1].address), (at(8080), at(81)));
+        assert_eq!([&wanted[0].address, &wanted[1].address], [&at(8080), &at(81)]);
         let refused = moved("http").wanted(&release(&[80])).unwrap_err();
         assert_eq!(refused, Refusal::Unknown("http".into()));
+        let path = "unix:/run/l80.sock".parse().unwrap();
+        let by_port = RunSettings { command: std::vec!["{port:l80}".into()], ..release(&[80]) };
+        let refused = Openings::new(std::vec![("l80".into(), path)]).wanted(&by_port).unwrap_err();
+        assert_eq!(refused, Refusal::Unfit(Unfit::NoPort("l80".into())));
     }
 
     #[test]
     fn who_accepts_cannot_change_while_an_address_is_open() {
         let mut openings = Openings::new(Vec::new());
-        release(&[80]).into_iter().for_each(|listen| openings.opened(listen));
-        let with = |handover| Listen { handover, ..release(&[80]).remove(0) };
-        assert!(openings.wanted(&[with(Handover::Inherit)]).is_ok());
-        let refused = openings.wanted(&[with(Handover::Proxy(Proxy::default()))]).unwrap_err();
+        listeners(&[80]).into_iter().for_each(|listen| openings.opened(listen));
+        let with = |handover| {
+            let mut release = release(&[80]);
+            release.listen[0].handover = handover;
+            release
+        };
+        let proxy = with(Handover::Proxy(Proxy::default()));
+        assert!(openings.wanted(&with(Handover::Inherit)).is_ok());
+        let refused = openings.wanted(&proxy).unwrap_err();
         assert!(matches!(refused, Refusal::OtherWay { wanted: "proxy", open: "auto", .. }), "{refused}");
         openings.close();
-        assert!(openings.wanted(&[with(Handover::Proxy(Proxy::default()))]).is_ok());
+        assert!(openings.wanted(&proxy).is_ok());
     }
 
     #[test]
     fn a_program_is_known_by_what_its_settings_call_its_listeners() {
         let mut openings = Openings::new(Vec::new());
-        openings.launched(Slot(1), release(&[80, 81]));
-        assert_eq!(openings.named(Slot(1), "l81").map(|listen| listen.address), Some(at(81)));
+        openings.launched(Slot(1), listeners(&[80, 81]));
+        assert_eq!(openings.named(Slot(1), "l81").map(|listen| &listen.address), Some(&at(81)));
         assert_eq!((openings.named(Slot(0), "l81"), openings.of(Slot(0))), (None, &[][..]));
         assert!(!openings.serves_at(&at(80)));
         openings.select(Slot(1));

@@ -1,8 +1,8 @@
-//! `{fd:NAME}` and `{port:NAME}` in a command or a variable: where a listener is found.
+//! `{fd:NAME}`, `{port:NAME}` and `{path:NAME}` in a command or a variable: where a listener is found.
 
 use alloc::string::{String, ToString};
 
-use crate::run::Listen;
+use crate::run::{Listen, RunSettings};
 
 /// What stands for something that only a launch knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum Placeholder<'a> {
     Fd(&'a str),
     /// `{port:NAME}`: the port that the program is to bind for this listener.
     Port(&'a str),
+    /// `{path:NAME}`: the private path that the program is to listen at, to be forwarded to.
+    Path(&'a str),
 }
 
 /// A placeholder that nothing can be put in place of.
@@ -22,6 +24,14 @@ pub enum Unfit {
     /// The bootloader accepts for this listener: there is no descriptor to give.
     #[error("the listener {0:?} is proxied and has no descriptor; write {{port:{0}}}")]
     NoDescriptor(String),
+    /// The program gets an open Unix socket: there is no port to bind.
+    #[error("the listener {0:?} is a Unix socket and has no port; write {{fd:{0}}}, or handover = \"proxy\"")]
+    NoPort(String),
+    /// The program accepts itself: nothing is forwarded.
+    #[error(
+        "the listener {0:?} is not proxied, so nothing is forwarded to a path; write {{fd:{0}}}, or handover = \"proxy\""
+    )]
+    NoPath(String),
 }
 
 /// The text with every placeholder replaced by `value`. Other braces stay as they are.
@@ -56,6 +66,7 @@ fn placeholder(inside: &str) -> Option<Placeholder<'_>> {
     match inside.split_once(':')? {
         ("fd", name) => Some(Placeholder::Fd(name)),
         ("port", name) => Some(Placeholder::Port(name)),
+        ("path", name) => Some(Placeholder::Path(name)),
         (_, _) => None,
     }
 }
@@ -67,17 +78,38 @@ pub fn check(text: &str, listeners: &[Listen]) -> Result<(), Unfit> {
         found.ok_or_else(|| Unfit::NoListener(name.to_string()))
     };
     expand(text, |placeholder| match placeholder {
-        Placeholder::Port(name) => find(name).map(|_| String::new()),
         Placeholder::Fd(name) if find(name)?.handover.passes_socket() => Ok(String::new()),
         Placeholder::Fd(name) => Err(Unfit::NoDescriptor(name.to_string())),
+        Placeholder::Port(name) => match find(name)? {
+            listen if listen.handover.passes_socket() && listen.address.port().is_none() => {
+                Err(Unfit::NoPort(name.to_string()))
+            }
+            _ => Ok(String::new()),
+        },
+        Placeholder::Path(name) if !find(name)?.handover.passes_socket() => Ok(String::new()),
+        Placeholder::Path(name) => Err(Unfit::NoPath(name.to_string())),
     })
     .map(drop)
+}
+
+/// Whether the program is forwarded to at a path for this listener: its command or a variable asks for one. Else
+/// it is at a port.
+pub fn asks_for_path(settings: &RunSettings, listener: &str) -> bool {
+    let texts = settings.command.iter().chain(settings.env.iter().map(|(_, value)| value));
+    let asks = |text: &String| {
+        let found = expand(text, |placeholder| match placeholder {
+            Placeholder::Path(name) if name == listener => Err(()),
+            Placeholder::Path(_) | Placeholder::Port(_) | Placeholder::Fd(_) => Ok(String::new()),
+        });
+        found.is_err()
+    };
+    texts.into_iter().any(asks)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Handover, Proxy};
+    use crate::run::{Handover, MODE_DEFAULT, Proxy};
 
     #[test]
     fn placeholders_are_replaced_and_other_braces_left() {
@@ -85,12 +117,16 @@ mod tests {
             expand(text, |placeholder| match placeholder {
                 Placeholder::Fd("http") => Ok("3".to_string()),
                 Placeholder::Port("http") => Ok("8080".to_string()),
-                Placeholder::Fd(name) | Placeholder::Port(name) => Err(name.to_string()),
+                Placeholder::Path("http") => Ok("/s".to_string()),
+                Placeholder::Fd(name) | Placeholder::Port(name) | Placeholder::Path(name) => {
+                    Err(name.to_string())
+                }
             })
         };
         for (text, expected) in [
             ("--fd={fd:http}", Ok("--fd=3")),
             ("{port:http}:{fd:http}", Ok("8080:3")),
+            ("unix:{path:http}", Ok("unix:/s")),
             ("{}{fd}{{fd:http}}${HOME}{x:y}{", Ok("{}{fd}{3}${HOME}{x:y}{")),
             ("{fd:admin}", Err("admin")),
             ("ü{fd:", Ok("ü{fd:")),
@@ -101,16 +137,48 @@ mod tests {
 
     #[test]
     fn a_placeholder_must_name_a_listener_that_has_it() {
-        let listen = |name: &str, handover| Listen {
+        let listen = |name: &str, address: &str, handover| Listen {
             name: name.into(),
-            address: ([0, 0, 0, 0], 80).into(),
+            address: address.parse().unwrap(),
+            mode: MODE_DEFAULT,
             handover,
             backlog: 1,
         };
-        let listeners = [listen("http", Handover::Auto), listen("admin", Handover::Proxy(Proxy::default()))];
-        assert_eq!(check("{fd:http} {port:http} {port:admin} {other}", &listeners), Ok(()));
-        assert_eq!(check("{fd:htp}", &listeners).unwrap_err().to_string(), "there is no listener \"htp\"");
-        let proxied = check("{fd:admin}", &listeners).unwrap_err().to_string();
-        assert_eq!(proxied, "the listener \"admin\" is proxied and has no descriptor; write {port:admin}");
+        let proxy = Handover::Proxy(Proxy::default());
+        let listeners = [
+            listen("http", "0.0.0.0:80", Handover::Auto),
+            listen("admin", "0.0.0.0:81", proxy),
+            listen("local", "unix:/run/a", Handover::Inherit),
+            listen("hidden", "unix:/run/b", proxy),
+        ];
+        let good =
+            "{fd:http} {port:http} {port:admin} {path:admin} {fd:local} {port:hidden} {path:hidden} {other}";
+        assert_eq!(check(good, &listeners), Ok(()));
+        for (text, wrong) in [
+            ("{fd:htp}", "there is no listener \"htp\""),
+            ("{fd:admin}", "the listener \"admin\" is proxied and has no descriptor; write {port:admin}"),
+            (
+                "{port:local}",
+                "the listener \"local\" is a Unix socket and has no port; write {fd:local}, or handover = \"proxy\"",
+            ),
+            (
+                "{path:http}",
+                "the listener \"http\" is not proxied, so nothing is forwarded to a path; write {fd:http}, or \
+                 handover = \"proxy\"",
+            ),
+        ] {
+            assert_eq!(check(text, &listeners).unwrap_err().to_string(), wrong, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_asked_for_in_the_command_or_in_a_variable() {
+        let settings = |command: &str, value: &str| RunSettings {
+            env: std::vec![("A".into(), value.into())],
+            ..RunSettings::for_command(std::vec!["serve".into(), command.into()])
+        };
+        assert!(asks_for_path(&settings("--bind={fd:x}{path:http}", ""), "http"));
+        assert!(asks_for_path(&settings("", "{path:http}"), "http"));
+        assert!(!asks_for_path(&settings("{port:http} {path:admin}", "{path:admin}"), "http"));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Parsed from `baton.toml` by [`crate::settings`], carried in the release's manifest, obeyed by the bootloader.
 
+mod address;
 pub mod environment;
 mod memory;
 mod output;
@@ -11,6 +12,7 @@ mod process;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+pub use self::address::{Address, InvalidAddress, InvalidPath, SOCKET_PATH_BYTES_MAX, SocketPath};
 pub use self::environment::Inherited;
 pub use self::memory::{Needs, NoRoom, Recycle, Room, runs_out};
 pub use self::output::{Format, Output};
@@ -121,13 +123,19 @@ impl RunSettings {
 pub struct Listen {
     /// What the program calls it (`LISTEN_FDNAMES`).
     pub name: String,
-    /// The address and port; port 0 is not allowed, since clients must find it.
-    pub address: core::net::SocketAddr,
+    /// Where clients find it.
+    pub address: Address,
+    /// Who may connect to it, as the permissions of a file: for a Unix socket only.
+    pub mode: u16,
     /// How new connections move from one generation to the next.
     pub handover: Handover,
     /// Length of the accept queue.
     pub backlog: u16,
 }
+
+/// Who may connect to a Unix socket where nothing else is said: its user and its group, as for the sockets of
+/// other servers of application code.
+pub const MODE_DEFAULT: u16 = 0o660;
 
 /// The accept queue's length where nothing else is said: the kernel's own default limit (`net.core.somaxconn`).
 pub const BACKLOG_DEFAULT: u16 = 4096;
@@ -154,7 +162,7 @@ impl Handover {
         }
     }
 
-    /// Whether each generation has a socket of its own on the listener's address.
+    /// Whether each generation has a socket of its own for the listener's clients.
     pub fn passes_socket(self) -> bool {
         match self {
             Self::Auto | Self::Inherit => true,

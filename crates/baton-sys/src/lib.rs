@@ -20,3 +20,4 @@ pub mod signals;
 pub mod socket;
 pub mod spawn;
 pub mod terminal;
+pub mod unix;

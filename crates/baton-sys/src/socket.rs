@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 
+use crate::unix;
+
 /// A new listening socket that alone has this address and lets others of the same user join from now on.
 ///
 /// # Errors
@@ -106,7 +108,8 @@ pub struct Queue {
 /// `tcpi_state` of a listening socket.
 const TCP_LISTEN: u8 = 10;
 
-/// The state of the accept queue (`TCP_INFO`: of a listening socket, `tcpi_unacked` is the queue's length).
+/// The state of the accept queue (`TCP_INFO`: of a listening socket, `tcpi_unacked` is the queue's length). Of a
+/// Unix socket the kernel only tells whether any wait: `waiting` is 1 then.
 pub fn queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -120,11 +123,19 @@ pub fn queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
             &raw mut size,
         );
         if failed != 0 {
-            return Err(io::Error::last_os_error());
+            return match io::Error::last_os_error() {
+                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => unix_queue(socket),
+                error => Err(error),
+            };
         }
         info.assume_init()
     };
     Ok(Queue { listening: info.tcpi_state == TCP_LISTEN, waiting: info.tcpi_unacked })
+}
+
+fn unix_queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
+    let standing = unix::standing(socket)?;
+    Ok(Queue { listening: standing.listening, waiting: standing.waiting.into() })
 }
 
 /// Accepts one connection. Blocks if the socket does and none waits.

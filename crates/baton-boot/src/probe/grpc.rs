@@ -1,16 +1,15 @@
 //! The question of `run.health.grpc`: `grpc.health.v1.Health/Check`, one small message each way over HTTP/2.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::{ANSWER_BYTES_MAX, Finding, told};
+use crate::stream::Stream;
 
 /// The answers that there are, by their number (`HealthCheckResponse.ServingStatus`).
 const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
@@ -19,7 +18,7 @@ const SERVING: u64 = 1;
 const PREFIX_BYTES: usize = 5;
 
 /// Sends the request over a connection and judges the answer.
-pub(super) async fn ask(stream: TcpStream, to: SocketAddr, service: &str) -> Finding {
+pub(super) async fn ask(stream: Stream, to: &str, service: &str) -> Finding {
     let failed = |error: &(dyn std::error::Error + 'static)| format!("grpc.health.v1: {}", told(error));
     let request = Request::post(format!("http://{to}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")

@@ -1,19 +1,17 @@
 //! The question of `run.health.http`.
 
-use std::net::SocketAddr;
-
 use baton_core::run::HttpProbe;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{ANSWER_BYTES_MAX, Finding, told};
+use crate::stream::Stream;
 
 /// Sends the request over a connection and judges the whole answer.
-pub(super) async fn ask(stream: TcpStream, to: SocketAddr, probe: &HttpProbe) -> Finding {
+pub(super) async fn ask(stream: Stream, to: &str, probe: &HttpProbe) -> Finding {
     let failed = |error: &(dyn std::error::Error + 'static)| format!("GET {}: {}", probe.path, told(error));
     let request = request(to, probe).map_err(|error| failed(&error))?;
     let (mut sender, connection) =
@@ -37,8 +35,8 @@ pub(super) async fn ask(stream: TcpStream, to: SocketAddr, probe: &HttpProbe) ->
     }
 }
 
-fn request(to: SocketAddr, probe: &HttpProbe) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let host = probe.host.clone().unwrap_or_else(|| to.to_string());
+fn request(to: &str, probe: &HttpProbe) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
+    let host = probe.host.clone().unwrap_or_else(|| to.to_owned());
     let mut request = Request::get(&probe.path)
         .header("host", host)
         .header("user-agent", "baton-boot")
@@ -98,7 +96,7 @@ mod tests {
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let probe =
             HttpProbe { host: Some("web.test".to_owned()), headers, ..HttpProbe::get("/h?a=b".to_owned()) };
-        let request = request(([127, 0, 0, 1], 80).into(), &probe).unwrap();
+        let request = request("127.0.0.1:80", &probe).unwrap();
         let header = |name: &str| request.headers().get_all(name).iter().collect::<Vec<_>>();
         assert_eq!(header("host"), ["web.test"]);
         assert_eq!(header("user-agent"), ["mine"]);

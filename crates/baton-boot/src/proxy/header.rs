@@ -17,6 +17,12 @@ pub fn local() -> Vec<u8> {
     [&SIGNATURE[..], &[LOCAL, UNSPECIFIED, 0, 0]].concat()
 }
 
+/// The header for a connection of a client that has no address, as over a Unix socket: it is on behalf of somebody
+/// else, and nobody can say who ("for an unknown, unspecified or unsupported protocol").
+pub fn unknown() -> Vec<u8> {
+    [&SIGNATURE[..], &[PROXIED, UNSPECIFIED, 0, 0]].concat()
+}
+
 /// The header for a connection that `client` made to `listener`.
 pub fn header(client: SocketAddr, listener: SocketAddr) -> Vec<u8> {
     let (family, addresses) = match (client, listener) {
@@ -55,6 +61,7 @@ mod tests {
         ];
         assert_eq!(header("192.0.2.1:49153", "198.51.100.2:443"), expected.concat());
         assert_eq!(local(), *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0");
+        assert_eq!(unknown(), *b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0");
         let six = header("[2001:db8::1]:1", "[2001:db8::2]:2");
         assert_eq!((six.len(), six[13], &six[14..16]), (16 + 36, 0x21, &[0, 36][..]));
         assert_eq!(six[16..20], [0x20, 0x01, 0x0d, 0xb8]);

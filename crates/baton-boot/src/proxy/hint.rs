@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
 
+use crate::stream::Stream;
 use rustix::net::{Shutdown, shutdown};
-use tokio::net::TcpStream;
 
 use super::exchange::Exchange;
 use super::splice::{copy, until_both_end};
 
 /// Moves bytes both ways until both sides have ended, as [`splice`](super::splice) does; but they are read on their way,
 /// so they are copied. `leaving`: the client should be told.
-pub async fn both_ways(client: &TcpStream, server: &TcpStream, leaving: impl Fn() -> bool) -> io::Result<()> {
+pub async fn both_ways(client: &Stream, server: &Stream, leaving: impl Fn() -> bool) -> io::Result<()> {
     let exchange = RefCell::new(Exchange::default());
     let there = one_way(client, server, |bytes| {
         exchange.borrow_mut().asked(bytes);
@@ -23,8 +23,8 @@ pub async fn both_ways(client: &TcpStream, server: &TcpStream, leaving: impl Fn(
 }
 
 async fn one_way(
-    from: &TcpStream,
-    to: &TcpStream,
+    from: &Stream,
+    to: &Stream,
     mut change: impl FnMut(&[u8]) -> Cow<'_, [u8]>,
 ) -> io::Result<()> {
     loop {

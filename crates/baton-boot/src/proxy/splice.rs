@@ -11,11 +11,11 @@ use std::time::Duration;
 use rustix::net::{Shutdown, shutdown, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::capacity::Capacity;
 use crate::forwarding::Forwarding;
+use crate::stream::Stream;
 
 /// How much is moved at once: what a pipe holds.
 const CHUNK: usize = 64 * 1024;
@@ -57,13 +57,13 @@ impl Pipes {
 
 /// Moves bytes both ways until both sides have ended. An end of one side is passed on while the other goes on;
 /// a reset of one side resets the other.
-pub async fn both_ways(pipes: &Pipes, client: &TcpStream, server: &TcpStream) -> io::Result<()> {
+pub async fn both_ways(pipes: &Pipes, client: &Stream, server: &Stream) -> io::Result<()> {
     until_both_end([client, server], one_way(pipes, client, server), one_way(pipes, server, client)).await
 }
 
 /// Does both until both have ended; `back` are the answers.
 pub async fn until_both_end(
-    sides: [&TcpStream; 2],
+    sides: [&Stream; 2],
     there: impl Future<Output = io::Result<()>>,
     back: impl Future<Output = io::Result<()>>,
 ) -> io::Result<()> {
@@ -83,7 +83,7 @@ pub async fn until_both_end(
     moved
 }
 
-async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+async fn one_way(pipes: &Pipes, from: &Stream, to: &Stream) -> io::Result<()> {
     loop {
         from.readable().await?;
         let ended = match pipes.take() {
@@ -104,7 +104,7 @@ async fn one_way(pipes: &Pipes, from: &TcpStream, to: &TcpStream) -> io::Result<
 }
 
 /// Moves what there is now; `true` at the end of the stream. The pipe is empty afterwards.
-async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+async fn drain(pipe: &Pipe, from: &Stream, to: &Stream) -> io::Result<bool> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {
         let filled =
@@ -129,8 +129,8 @@ async fn drain(pipe: &Pipe, from: &TcpStream, to: &TcpStream) -> io::Result<bool
 
 /// The same by copying. `change`: what is passed on instead of what comes.
 pub async fn copy(
-    from: &TcpStream,
-    to: &TcpStream,
+    from: &Stream,
+    to: &Stream,
     mut change: impl FnMut(&[u8]) -> Cow<'_, [u8]>,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; COPIED];

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::World;
 use crate::environment::{Given, GivenListener, environment};
 use crate::interception::Passed;
-use crate::listeners::ListenError;
+use crate::listeners::{Launching, ListenError};
 use crate::log;
 use crate::notify::NotifySocket;
 use crate::output::{Ends, LastLines};
@@ -139,10 +139,11 @@ impl World {
             return Err(LaunchError::NotSelected(fault.to_owned()));
         }
         let relay = self.interception.must_relay(plan);
-        self.listeners.prepare(plan, slot, relay)?;
         let attributes = attributes(&plan.settings.process)?;
         let user = attributes.user.as_ref();
         let place = self.place.prepare(id, plan.release, user)?;
+        let scratch = place.scratch.as_deref();
+        self.listeners.prepare(Launching { plan, slot, relay, user, scratch })?;
         let notify = NotifySocket::open(place.scratch.as_deref()).map_err(cannot_open("a notify socket"))?;
         let listeners = self.given_listeners(slot);
         let given = Given {
@@ -230,7 +231,7 @@ impl World {
     fn given_listeners(&self, slot: Slot) -> Vec<GivenListener<'_>> {
         let given = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
             name: &listen.name,
-            port: listener.port(slot),
+            bind: listener.to_bind(slot),
             passed: listener.socket(slot).is_some(),
         });
         given.collect()

@@ -124,20 +124,23 @@ pub fn run_bare(order: &Order<'_>) -> Result<Bare, DoctorError> {
 /// # Errors
 /// It cannot be started.
 pub fn left_behind(run: &RunSettings, directory: &Path, folder: &Path) -> Result<Vec<String>, DoctorError> {
-    let port =
-        |name: &str| run.listen.iter().find(|listen| listen.name == name).map(|listen| listen.address.port());
+    let port = |name: &str| {
+        run.listen.iter().find(|listen| listen.name == name).and_then(|listen| listen.address.port())
+    };
     let fill = |word: &String| {
         placeholder::expand(word, |placeholder| match placeholder {
             Placeholder::Port(name) => {
                 Ok::<_, std::convert::Infallible>(port(name).unwrap_or_default().to_string())
             }
+            Placeholder::Path(name) => Ok(folder.join(format!("{name}.sock")).to_string_lossy().into_owned()),
             // Nothing is passed: a daemon closes it anyway.
             Placeholder::Fd(_) => Ok("0".to_owned()),
         })
         .unwrap_or_else(|never| match never {})
     };
     let command: Vec<String> = run.command.iter().map(fill).collect();
-    let first = run.listen.first().map(|listen| ("PORT".into(), listen.address.port().to_string().into()));
+    let first = run.listen.iter().find_map(|listen| listen.address.port());
+    let first = first.map(|port| ("PORT".into(), port.to_string().into()));
     let own = run.env.iter().map(|(name, value)| (name.into(), value.into()));
     let mut program = Program::start(&command, directory, folder, own.chain(first).collect())?;
     wait_for(DAEMON_LIMIT, || program.ended())?;

@@ -1,14 +1,15 @@
 //! A program under a bootloader: started, looked at, reloaded under load, stopped, and started elsewhere.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use baton_core::doctor::{Given, Reload, ReloadEnd, Seen, Start};
-use baton_core::run::{Listen, RunSettings};
+use baton_core::run::{Address, Listen, RunSettings};
 use baton_core::settings::Settings;
 use baton_core::units::Millis;
-use baton_sys::listening;
+use baton_sys::{listening, unix};
 
 use super::http::Connection;
 use super::load::Load;
@@ -79,8 +80,9 @@ pub fn examine(subject: &Subject<'_>) -> Result<Examined, DoctorError> {
     let run = &subject.settings.run;
     let folder = tempfile::Builder::new().prefix("baton-doctor-").tempdir();
     let folder = folder.map_err(DoctorError::io("make a temporary folder"))?;
-    for listen in &run.listen {
-        check_free(listen.address)?;
+    // Whoever is at a path, the bootloader names.
+    for address in run.listen.iter().filter_map(|listen| listen.address.tcp()) {
+        check_free(address)?;
     }
     let spec = Spec {
         boot: subject.boot,
@@ -148,12 +150,25 @@ fn look_at(member: &mut Member, run: &RunSettings, seen: &mut Seen) -> Result<()
 
 /// Whether somebody takes a connection out of the queue of this listener.
 fn accepts(listen: &Listen) -> Result<bool, DoctorError> {
-    let Ok(_client) = Connection::open(listen.address, ACCEPTS) else { return Ok(false) };
-    let port = listen.address.port();
-    let taken = wait_for(ACCEPTS, || {
-        let waiting = listening::waiting_at(port).map_err(DoctorError::io("look at the accept queue"))?;
-        Ok((waiting == 0).then_some(()))
-    })?;
+    let failed = || DoctorError::io("look at the accept queue");
+    let taken = match &listen.address {
+        Address::Tcp(address) => {
+            let Ok(_client) = Connection::open(*address, ACCEPTS) else { return Ok(false) };
+            wait_for(ACCEPTS, || {
+                let waiting = listening::waiting_at(address.port()).map_err(failed())?;
+                Ok((waiting == 0).then_some(()))
+            })?
+        }
+        Address::Unix(path) => {
+            let Ok(_client) = UnixStream::connect(path.as_str()) else { return Ok(false) };
+            // The first generation has the second slot: clients wait at the first one until it serves.
+            let private = path.beside("1");
+            wait_for(ACCEPTS, || {
+                let waiting = unix::waiting_at(Path::new(private.as_str())).map_err(failed())?;
+                Ok((waiting == 0).then_some(()))
+            })?
+        }
+    };
     Ok(taken.is_some())
 }
 
@@ -163,15 +178,11 @@ fn asked<'a>(subject: &Subject<'a>) -> Option<Asked<'a>> {
     let run = &subject.settings.run;
     let wanted = run.health.as_ref().and_then(|health| health.listener.as_deref());
     let listen = run.listen.iter().find(|listen| wanted.is_none_or(|name| name == listen.name))?;
-    let mut connection = Connection::open(listen.address, SPEAKS).ok()?;
+    let address = listen.address.tcp()?;
+    let mut connection = Connection::open(address, SPEAKS).ok()?;
     connection.get(subject.path).ok()?;
     connection.answer(SPEAKS).ok()?;
-    Some(Asked {
-        address: listen.address,
-        path: subject.path,
-        slow: subject.slow,
-        silent: subject.thoroughly,
-    })
+    Some(Asked { address, path: subject.path, slow: subject.slow, silent: subject.thoroughly })
 }
 
 /// A reload while clients ask, until the generation before is gone.
@@ -201,7 +212,9 @@ fn elsewhere(spec: &Spec<'_>, run: &RunSettings, limit: Duration) -> Result<Resu
     let mut listen = Vec::new();
     let mut held = Vec::new();
     for one in &run.listen {
-        let free = TcpListener::bind(SocketAddr::new(one.address.ip(), 0));
+        // A path does not change with $PORT.
+        let Some(address) = one.address.tcp() else { continue };
+        let free = TcpListener::bind(SocketAddr::new(address.ip(), 0));
         let free = free.map_err(DoctorError::io("find a free port"))?;
         listen.push((one.name.clone(), free.local_addr().map_err(DoctorError::io("find a free port"))?));
         // Until all are found, so that none is found twice.

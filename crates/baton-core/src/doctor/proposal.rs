@@ -361,7 +361,7 @@ startup_timeout = \"60s\"
         ];
         let settings = read(&propose(&found(&["./shop"], &listening), None));
         let names: Vec<(&str, u16)> =
-            settings.run.listen.iter().map(|one| (one.name.as_str(), one.address.port())).collect();
+            settings.run.listen.iter().map(|one| (one.name.as_str(), one.address.port().unwrap())).collect();
         assert_eq!(names, [("http", 8080), ("listener-2", 9090)]);
         assert!(matches!(settings.run.health.unwrap().probe, Probe::Http(_)));
     }

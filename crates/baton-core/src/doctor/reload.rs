@@ -35,7 +35,7 @@ fn refused(run: &RunSettings, seen: &Seen, why: &str) -> Finding {
         "the first one starts alone, but a second one does not start beside it",
     );
     let other = seen.listening.iter().find(|place| match place {
-        Place::Tcp(address) => run.listen.iter().all(|listen| listen.address.port() != address.port()),
+        Place::Tcp(address) => run.listen.iter().all(|listen| listen.address.port() != Some(address.port())),
         Place::Unix(_) => true,
     });
     match other {

@@ -62,9 +62,12 @@ fn is_listener(run: &RunSettings, place: &Place) -> bool {
         Place::Tcp(address) => run
             .listen
             .iter()
-            .any(|listen| listen.address.port() == address.port() || !listen.handover.passes_socket()),
-        // Nobody else can take an abstract name either, but only a path is left behind.
-        Place::Unix(_) => false,
+            .any(|listen| listen.address.port() == Some(address.port()) || !listen.handover.passes_socket()),
+        Place::Unix(path) => run.listen.iter().any(|listen| match listen.address.path() {
+            // What it was given has a private name, which begins like the public one.
+            Some(public) if listen.handover.passes_socket() => path.starts_with(public.as_str()),
+            _ => !listen.handover.passes_socket() && path.ends_with(&format!("/{}.sock", listen.name)),
+        }),
     }
 }
 

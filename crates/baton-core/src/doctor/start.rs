@@ -80,7 +80,7 @@ fn elsewhere<'a>(run: &'a RunSettings, seen: &Seen) -> Option<(&'a str, SocketAd
         return None;
     }
     let mut places = seen.listening.iter().filter_map(|place| match place {
-        Place::Tcp(address) if address.port() != listen.address.port() => Some(*address),
+        Place::Tcp(address) if Some(address.port()) != listen.address.port() => Some(*address),
         Place::Tcp(_) | Place::Unix(_) => None,
     });
     Some((&listen.name, places.next()?))

@@ -14,6 +14,7 @@ fn web() -> RunSettings {
     run.listen.push(Listen {
         name: "http".into(),
         address: "0.0.0.0:8080".parse().unwrap(),
+        mode: crate::run::MODE_DEFAULT,
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
     });

@@ -88,10 +88,7 @@ impl<'a> Words<'a> {
     /// The next word, as a value that prints exactly as it was written: no `+1`, no `01`.
     pub(super) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, ManifestError> {
         let word = self.word()?;
-        match word.parse::<T>() {
-            Ok(value) if value.to_string() == word => Ok(value),
-            Ok(_) | Err(_) => Err(self.fault(Fault::NotA { what, text: word.to_string() })),
-        }
+        exact(word).ok_or_else(|| self.fault(Fault::NotA { what, text: word.to_string() }))
     }
 
     /// The next word, which is one of a few.
@@ -129,6 +126,11 @@ impl<'a> Words<'a> {
             Some(rest) => Err(self.fault(Fault::Surplus(rest.to_string()))),
         }
     }
+}
+
+/// The value of a text, if the value prints exactly like that.
+pub(super) fn exact<T: FromStr + Display>(text: &str) -> Option<T> {
+    text.parse::<T>().ok().filter(|value| value.to_string() == text)
 }
 
 /// The text in quotes on one line: `"`, `\` and control characters are escaped, nothing else is.

@@ -3,12 +3,15 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
-use super::lines::{Lines, Words, quote};
+use super::lines::{Lines, Words, exact, quote};
 use super::text::{Fault, ManifestError};
 use super::{health_lines, output_lines, process_lines};
-use crate::run::{Handover, HealthCheck, Inherited, Listen, OnExit, Progress, Proxy, Ready, Recycle};
-use crate::run::{RunSettings, Stdin, WORKERS_MAX, environment};
+use crate::run::{
+    Address, Handover, HealthCheck, Inherited, Listen, MODE_DEFAULT, OnExit, Progress, Proxy, Ready, Recycle,
+    RunSettings, SocketPath, Stdin, WORKERS_MAX, environment,
+};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -154,7 +157,11 @@ fn on_exit_word(on_exit: OnExit) -> &'static str {
 }
 
 fn listen_value(listen: &Listen) -> String {
-    let Listen { name, address, handover, backlog } = listen;
+    let Listen { name, address, mode, handover, backlog } = listen;
+    let address = match address {
+        Address::Tcp(address) => address.to_string(),
+        Address::Unix(path) => format!("unix {} {mode:o}", quote(path.as_str())),
+    };
     let more = match handover {
         Handover::Auto | Handover::Inherit => String::new(),
         Handover::Proxy(Proxy { max_connections, proxy_protocol, close_hint }) => {
@@ -239,9 +246,12 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
     const KEY: &str = "run.listen";
     let mut listen = Vec::new();
     while let Some(mut words) = lines.take(KEY)? {
+        let name = words.quoted()?;
+        let (address, mode) = read_address(&mut words)?;
         let mut one = Listen {
-            name: words.quoted()?,
-            address: words.value("an address with port")?,
+            name,
+            address,
+            mode,
             handover: words.one_of(&HANDOVER)?,
             backlog: words.value("a number")?,
         };
@@ -257,12 +267,32 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
             let why = "a listener's name is not empty and has no colon or control character";
             return Err(words.fault(refused(KEY, why)));
         }
-        if one.address.port() == 0 {
-            return Err(words.fault(refused(KEY, "port 0 cannot be found by clients")));
-        }
         listen.push(one);
     }
     Ok(listen)
+}
+
+/// An address with port, or `unix`, the path, and who may connect.
+fn read_address(words: &mut Words<'_>) -> Result<(Address, u16), ManifestError> {
+    const KEY: &str = "run.listen";
+    let word = words.word()?;
+    if word == "unix" {
+        let path: Result<SocketPath, _> = words.quoted()?.parse();
+        let path = path.map_err(|_| words.fault(refused(KEY, "no listener can have this path")))?;
+        let mode = words.word()?;
+        let bits = u16::from_str_radix(mode, 8).ok().filter(|bits| *bits <= 0o777);
+        let bits = bits.filter(|bits| format!("{bits:o}") == mode);
+        let bits =
+            bits.ok_or_else(|| words.fault(refused(KEY, "the permissions are not 0 to 777 in octal")))?;
+        return Ok((Address::Unix(path), bits));
+    }
+    match exact::<SocketAddr>(word) {
+        Some(address) if address.port() == 0 => {
+            Err(words.fault(refused(KEY, "port 0 cannot be found by clients")))
+        }
+        Some(address) => Ok((Address::Tcp(address), MODE_DEFAULT)),
+        None => Err(words.fault(Fault::NotA { what: "an address with port", text: word.to_string() })),
+    }
 }
 
 fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>, ManifestError> {

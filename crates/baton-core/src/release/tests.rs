@@ -11,9 +11,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::run::{
+    Address, Inherited, MODE_DEFAULT, Progress, Recycle, SizeLimit, StatusRange, Stdin, WORKERS_MAX,
+};
+use crate::run::{
     Format, Handover, HealthCheck, HttpProbe, Listen, OnExit, Output, Probe, Process, Proxy, Ready,
 };
-use crate::run::{Inherited, Progress, Recycle, SizeLimit, StatusRange, Stdin, WORKERS_MAX};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -36,14 +38,14 @@ fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
         Handover::Proxy(Proxy { max_connections, proxy_protocol, close_hint })
     });
     let handover = prop_oneof![Just(Handover::Auto), Just(Handover::Inherit), proxy];
-    let one = (ip, 1..=u16::MAX, any::<u16>(), handover);
+    let tcp = (ip, 1..=u16::MAX);
+    let tcp = tcp.prop_map(|(ip, port)| (Address::Tcp(SocketAddr::new(ip, port)), MODE_DEFAULT));
+    let unix = ("/[a-z \"/]{0,9}[a-z]", 0..=0o777u16);
+    let unix = unix.prop_map(|(path, mode)| (Address::Unix(path.parse().unwrap()), mode));
+    let one = (prop_oneof![tcp, unix], any::<u16>(), handover);
     btree_map("[a-z .\"]{1,6}", one, 0..3).prop_map(|all| {
-        let listen = |(name, (ip, port, backlog, handover))| Listen {
-            name,
-            address: SocketAddr::new(ip, port),
-            handover,
-            backlog,
-        };
+        let listen =
+            |(name, ((address, mode), backlog, handover))| Listen { name, address, mode, handover, backlog };
         all.into_iter().map(listen).collect()
     })
 }
@@ -279,8 +281,16 @@ fn a_manifest_reads_as_documented() {
     run.listen.push(Listen {
         name: "http".to_string(),
         address: "0.0.0.0:8080".parse().unwrap(),
+        mode: MODE_DEFAULT,
         handover: Handover::Inherit,
         backlog: 4096,
+    });
+    run.listen.push(Listen {
+        name: "local".to_string(),
+        address: "unix:/run/a b.sock".parse().unwrap(),
+        mode: 0o600,
+        handover: Handover::Auto,
+        backlog: 1,
     });
     run.env.push(("GREETING".to_string(), "\"hi\"\n".to_string()));
     let manifest = Manifest {
@@ -310,6 +320,7 @@ builder \"ci@build-7\"
 commit 8843d7f92416211de9ebb963ff4ce28125932878 clean
 run.command \"python3\" \"app.py\"
 run.listen \"http\" 0.0.0.0:8080 inherit 4096
+run.listen \"local\" unix \"/run/a b.sock\" 600 auto 1
 run.overlap yes
 run.ready probe
 run.startup_timeout 60000

@@ -6,7 +6,7 @@ use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::table::Table;
 use super::value;
-use crate::run::{BACKLOG_DEFAULT, Handover, Listen, Proxy};
+use crate::run::{Address, BACKLOG_DEFAULT, Handover, Listen, MODE_DEFAULT, Proxy};
 
 const PROXY: Handover =
     Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false, close_hint: false });
@@ -16,7 +16,7 @@ const HANDOVER: [(&str, Handover); 3] =
 const MAX_CONNECTIONS_MAX: u32 = 1_000_000;
 
 /// Stands where an address is wrong or missing, so that the rest can be read; settings with it are refused.
-const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+const NOWHERE: Address = Address::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
 
 /// The listeners, if the table says any.
 pub(super) fn read(run: &mut Table<'_, '_>) -> Option<Vec<Listen>> {
@@ -35,10 +35,16 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
     let mut listener = Listen {
         name: name.unwrap_or_default(),
         address: address.unwrap_or(NOWHERE),
+        mode: MODE_DEFAULT,
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
     };
     table.set("handover", &mut listener.handover, value::one_of(&HANDOVER));
+    table.set("mode", &mut listener.mode, value::permissions("0660"));
+    if table.has("mode") && listener.address.port().is_some() && listener.address != NOWHERE {
+        let fix = "leave it out, or write an address such as \"unix:/run/app.sock\"";
+        table.wrong("mode", "is for Unix sockets", fix);
+    }
     table.set("backlog", &mut listener.backlog, value::whole(1..=u32::from(u16::MAX)));
     let mut proxy = Proxy::default();
     table.set("max_connections", &mut proxy.max_connections, |value| {
@@ -63,7 +69,7 @@ fn report_proxy_only(table: &mut Table<'_, '_>) {
 }
 
 fn report_double(table: &mut Table<'_, '_>, listener: &Listen, others: &[Listen]) {
-    let (name, address) = (&listener.name, listener.address);
+    let (name, address) = (&listener.name, &listener.address);
     if !name.is_empty() && others.iter().any(|other| other.name == *name) {
         table.wrong(
             "name",
@@ -71,8 +77,12 @@ fn report_double(table: &mut Table<'_, '_>, listener: &Listen, others: &[Listen]
             "give each listener a name of its own",
         );
     }
-    if address != NOWHERE && others.iter().any(|other| other.address == address) {
+    if *address != NOWHERE && others.iter().any(|other| other.address == *address) {
         let is = format!("is \"{address}\" for the second time");
-        table.wrong("address", is, "give each listener a port of its own");
+        let fix = match address {
+            Address::Tcp(_) => "give each listener a port of its own",
+            Address::Unix(_) => "give each listener a path of its own",
+        };
+        table.wrong("address", is, fix);
     }
 }

@@ -25,7 +25,7 @@ const STACK_MIN: Bytes = Bytes::from_kib(128);
 pub(super) fn read(table: &mut Table<'_, '_>, process: &mut Process, listeners: &[Listen]) {
     table.set("user", &mut process.user, |value| owner(value).map(Some));
     table.set("group", &mut process.group, |value| owner(value).map(Some));
-    table.set("umask", &mut process.umask, |value| umask(value).map(Some));
+    table.set("umask", &mut process.umask, |value| value::permissions("022")(value).map(Some));
     table.set("nice", &mut process.nice, |value| value::signed(-20..=19)(value).map(Some));
     table.set("nofile", &mut process.nofile, |value| value::whole(1..=FILES_MAX)(value).map(Some));
     table.set("nproc", &mut process.nproc, |value| value::whole(1..=PROCESSES_MAX)(value).map(Some));
@@ -83,13 +83,6 @@ fn mount(value: &DeValue<'_>) -> Result<String, Wrong> {
         path if is_mount_point(path) => Ok(String::from(path)),
         other => Err(Wrong::new(format!("is {other:?}"), FIX)),
     }
-}
-
-fn umask(value: &DeValue<'_>) -> Result<u16, Wrong> {
-    const FIX: &str = "write octal digits in quotes, such as \"022\"";
-    let text = value::string(value, FIX)?;
-    let mask = u16::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777);
-    mask.ok_or_else(|| Wrong::new(format!("is {text:?}"), FIX))
 }
 
 fn stdin(value: &DeValue<'_>) -> Result<Stdin, Wrong> {

@@ -67,6 +67,15 @@ fn report_placeholders(table: &mut Table<'_, '_>, run: &RunSettings) {
     if let Some(unfit) = unfit {
         table.wrong("command", format!("has a placeholder that cannot be filled: {unfit}"), NAME_LISTENER);
     }
+    let asks =
+        |form: &str, name: &str| run.command.iter().any(|word| word.contains(&format!("{{{form}:{name}}}")));
+    let both =
+        run.listen.iter().map(|listen| &listen.name).find(|name| asks("port", name) && asks("path", name));
+    if let Some(name) = both {
+        let is =
+            format!("has {{port:{name}}} and {{path:{name}}}, and connections are forwarded to one of them");
+        table.wrong("command", is, "write one of the two");
+    }
 }
 
 fn report_late_tree_stop(table: &mut Table<'_, '_>, run: &RunSettings) {

@@ -4,13 +4,13 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use core::ops::RangeInclusive;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::findings::Wrong;
 use crate::ids::{FlavorName, NAME_BYTES_MAX, ServiceName, valid_name};
+use crate::run::{Address, InvalidAddress, InvalidPath, SOCKET_PATH_BYTES_MAX};
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -186,24 +186,51 @@ pub(super) fn env_name(name: &str) -> Result<String, Wrong> {
     Ok(name.to_owned())
 }
 
+/// The permissions of a file, in octal.
+pub(super) fn permissions(such_as: &str) -> impl Fn(&DeValue<'_>) -> Result<u16, Wrong> {
+    move |value| {
+        let fix = || format!("write octal digits in quotes, such as {such_as:?}");
+        let text = string(value, &fix())?;
+        let bits = u16::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777);
+        bits.ok_or_else(|| Wrong::new(format!("is {text:?}"), fix()))
+    }
+}
+
 /// The address of a listener.
-pub(super) fn address(value: &DeValue<'_>) -> Result<SocketAddr, Wrong> {
-    const FORM: &str = "write an address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+pub(super) fn address(value: &DeValue<'_>) -> Result<Address, Wrong> {
+    const FORM: &str = "write an address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\", or \
+                        \"unix:/run/app.sock\"";
     let text = string(value, FORM)?;
-    match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() == 0 => {
-            Err(Wrong::new(format!("is {text:?}"), "write the port that clients use; 0 is none"))
+    let fix = match text.parse::<Address>() {
+        Ok(address) => return Ok(address),
+        Err(InvalidAddress::NoPort) => "write the port that clients use; 0 is none".to_owned(),
+        Err(InvalidAddress::Path(wrong)) => fit_path(&wrong),
+        Err(InvalidAddress::Neither) => instead_of_address(text).unwrap_or_else(|| FORM.to_owned()),
+    };
+    Err(Wrong::new(format!("is {text:?}"), fix))
+}
+
+/// What to write in place of a path that cannot be that of a socket.
+fn fit_path(wrong: &InvalidPath) -> String {
+    match wrong {
+        InvalidPath::Abstract => {
+            "sockets in the abstract namespace cannot be handed over: write a path, such as \"unix:/run/app.sock\""
+                .to_owned()
         }
-        Ok(address) => Ok(address),
-        Err(_) => Err(Wrong::new(
-            format!("is {text:?}"),
-            instead_of_address(text).unwrap_or_else(|| FORM.to_owned()),
-        )),
+        InvalidPath::Relative => "write the whole path, such as \"unix:/run/app.sock\"".to_owned(),
+        InvalidPath::NoFile => "write the name of the socket too, such as \"unix:/run/app.sock\"".to_owned(),
+        InvalidPath::Control => "leave the control characters out".to_owned(),
+        InvalidPath::Long(bytes) => {
+            format!("write a path of at most {SOCKET_PATH_BYTES_MAX} bytes: this one has {bytes}")
+        }
     }
 }
 
 /// What was probably meant by a text that is not an address.
 fn instead_of_address(text: &str) -> Option<String> {
+    if text.starts_with('/') {
+        return Some(format!("write \"unix:{text}\""));
+    }
     let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
     let port = port.parse::<u16>().ok().filter(|port| *port > 0)?;
     Some(match host {

@@ -14,7 +14,9 @@ use std::vec::Vec;
 use super::*;
 use crate::notice::Notice;
 use crate::report::Cause;
-use crate::run::{BACKLOG_DEFAULT, Handover, HealthCheck, Listen, Probe, Room, RunSettings};
+use crate::run::{
+    Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Probe, Room, RunSettings,
+};
 use crate::units::Bytes;
 
 /// A process as the world sees it.
@@ -64,7 +66,8 @@ fn settings() -> RunSettings {
     let mut settings = RunSettings::for_command(["server".into()].to_vec());
     settings.listen.push(Listen {
         name: "http".into(),
-        address: ([127, 0, 0, 1], 80).into(),
+        address: Address::Tcp(([127, 0, 0, 1], 80).into()),
+        mode: MODE_DEFAULT,
         handover: Handover::Inherit,
         backlog: BACKLOG_DEFAULT,
     });

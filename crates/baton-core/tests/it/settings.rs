@@ -6,8 +6,8 @@ mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
 use baton_core::run::{
-    Format, Handover, HealthCheck, HttpProbe, Inherited, Listen, OnExit, Output, Probe, Process, Progress,
-    Proxy, Ready, Recycle, RunSettings, SizeLimit, Stdin,
+    Format, Handover, HealthCheck, HttpProbe, Inherited, Listen, MODE_DEFAULT, OnExit, Output, Probe,
+    Process, Progress, Proxy, Ready, Recycle, RunSettings, SizeLimit, Stdin,
 };
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
@@ -115,7 +115,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 }
 
 fn listener(name: &str, address: &str, handover: Handover, backlog: u16) -> Listen {
-    Listen { name: name.to_owned(), address: address.parse().unwrap(), handover, backlog }
+    Listen { name: name.to_owned(), address: address.parse().unwrap(), mode: MODE_DEFAULT, handover, backlog }
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_flavor_with_other_listeners_is_probed_there_when_the_name_is_the_same() {
     let settings = good(&format!("{SMALL}{text}{flavor}"));
     let flavor = settings.flavors.values().next().unwrap();
     assert_eq!(flavor.run.health, settings.run.health);
-    assert_eq!(flavor.run.listen[0].address.port(), 81);
+    assert_eq!(flavor.run.listen[0].address.port(), Some(81));
 }
 
 #[test]

@@ -2,12 +2,11 @@
 
 use std::io::{Error, ErrorKind};
 
-use tokio::net::TcpStream;
-
 use super::http1::Http1;
 use super::http2::Http2;
 use super::ledger::{Attempt, Close, End};
 use super::plan::{Ask, Habit};
+use super::stream::Stream;
 use super::websocket::WebSocket;
 
 /// The system's ways of saying that the generator itself has run out of something. Linux, `errno.h`.
@@ -43,9 +42,7 @@ pub enum Connection {
 impl Connection {
     /// Connects, for the first attempt on this connection.
     pub async fn open(habit: Habit, first: Attempt) -> Result<Self, End> {
-        let stream = TcpStream::connect(first.target.as_str()).await.map_err(|error| unconnected(&error))?;
-        // Only a wish: without it, requests in two parts are slower.
-        let _ = stream.set_nodelay(true);
+        let stream = Stream::connect(&first.target).await.map_err(|error| unconnected(&error))?;
         Ok(match habit {
             Habit::New => Self::Http1(Http1::open(stream, first), true),
             Habit::Keep => Self::Http1(Http1::open(stream, first), false),

@@ -3,13 +3,13 @@
 use std::io::{Error, ErrorKind};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
 use super::answer::{self, Asked, Reading};
 use super::connection::Standing;
 use super::ledger::{Attempt, Close, End};
 use super::plan::Ask;
+use super::stream::Stream;
 
 /// How long a server that said it would close may take to do so, before the client does.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// An open connection.
 #[derive(Debug)]
 pub struct Http1 {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     /// The last attempt on it; with its process, once that is known.
     pub last: Attempt,
@@ -27,7 +27,7 @@ pub struct Http1 {
 
 impl Http1 {
     /// Talks HTTP/1.1 on a connection.
-    pub fn open(stream: TcpStream, first: Attempt) -> Self {
+    pub fn open(stream: Stream, first: Attempt) -> Self {
         Self { stream, buffer: Vec::new(), last: first, closing: false }
     }
 
@@ -79,7 +79,7 @@ impl Http1 {
             "{} {} HTTP/1.1\r\nHost: {}\r\nX-Conn: {}\r\nX-Seq: {seq}\r\n",
             ask.method(),
             ask.path(),
-            self.last.target,
+            self.last.target.host(),
             self.last.conn
         );
         if ask.body_bytes() > 0 {

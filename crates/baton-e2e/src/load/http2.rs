@@ -13,7 +13,6 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Duration;
 use tokio_stream::StreamExt;
@@ -28,6 +27,7 @@ use super::connection::Standing;
 use super::echo;
 use super::ledger::{Attempt, Close, End};
 use super::plan::Ask;
+use super::stream::Stream;
 
 /// An open connection.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Http2 {
 
 impl Http2 {
     /// Talks HTTP/2 on a connection, without asking first.
-    pub async fn open(stream: TcpStream, first: Attempt) -> Result<Self, End> {
+    pub async fn open(stream: Stream, first: Attempt) -> Result<Self, End> {
         let shaken = handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = shaken.map_err(|error| cut(&error, false))?;
         let driver = tokio::spawn(async move {
@@ -61,7 +61,7 @@ impl Http2 {
         let asked = Asked { conn: self.last.conn, seq, body_bytes: ask.body_bytes() };
         let request = Request::builder()
             .method(ask.method())
-            .uri(format!("http://{}{}", self.last.target, ask.path()))
+            .uri(format!("http://{}{}", self.last.target.host(), ask.path()))
             .header("x-conn", asked.conn)
             .header("x-seq", seq)
             .body(body(ask));
@@ -84,7 +84,7 @@ impl Http2 {
     /// it begins.
     pub async fn call(&mut self, ask: &Ask, seq: u64) -> End {
         let asked = Asked { conn: self.last.conn, seq, body_bytes: ask.body_bytes() };
-        let Ok(origin) = format!("http://{}", self.last.target).parse::<Uri>() else {
+        let Ok(origin) = format!("http://{}", self.last.target.host()).parse::<Uri>() else {
             return End::NotSent { why: format!("{} is no address for gRPC", self.last.target) };
         };
         let mut client = Grpc::with_origin(self.sender.clone(), origin);

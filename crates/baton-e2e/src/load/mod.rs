@@ -20,6 +20,7 @@ mod plan;
 mod report;
 mod run;
 mod said;
+mod stream;
 mod websocket;
 
 pub use driven::Driven;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use baton_core::units::{Millis, Share};
 use serde::{Deserialize, Serialize};
 
-/// Where requests go: `host:port`.
+/// Where requests go: `host:port`, or `unix:` and the absolute path of a socket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target(Arc<str>);
 
@@ -16,12 +16,26 @@ impl Target {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The path of its socket, if it has one.
+    pub fn path(&self) -> Option<&str> {
+        self.0.strip_prefix("unix:")
+    }
+
+    /// How requests name the server: its address, or what is usual for one without any.
+    pub fn host(&self) -> &str {
+        self.path().map_or(self.as_str(), |_| "localhost")
+    }
 }
 impl FromStr for Target {
     type Err = InvalidPlan;
     fn from_str(text: &str) -> Result<Self, InvalidPlan> {
-        let valid =
-            text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+        let valid = match text.strip_prefix("unix:") {
+            Some(path) => path.starts_with('/'),
+            None => text
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()),
+        };
         if valid { Ok(Self(text.into())) } else { Err(InvalidPlan::Target { text: text.into() }) }
     }
 }
@@ -35,7 +49,7 @@ impl fmt::Display for Target {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPlan {
     /// Not an address.
-    #[error("target {text:?} is not valid: write host:port")]
+    #[error("target {text:?} is not valid: write host:port or unix:/path")]
     Target {
         /// As given.
         text: String,
@@ -254,10 +268,10 @@ mod tests {
 
     #[test]
     fn a_target_is_a_host_and_a_port() {
-        for good in ["127.0.0.1:80", "[::1]:8080", "web:1"] {
+        for good in ["127.0.0.1:80", "[::1]:8080", "web:1", "unix:/run/web.sock"] {
             assert_eq!(good.parse::<Target>().unwrap().as_str(), good);
         }
-        for bad in ["", "web", ":80", "web:", "web:99999", "web:http"] {
+        for bad in ["", "web", ":80", "web:", "web:99999", "web:http", "unix:web"] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?}");
         }
     }

@@ -4,7 +4,6 @@ use std::io::ErrorKind;
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use prost::Message as _;
-use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -14,6 +13,7 @@ use super::connection::Standing;
 use super::echo;
 use super::ledger::{Attempt, Close, End};
 use super::plan::Ask;
+use super::stream::Stream;
 
 /// How long a server may take to answer a closing handshake.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// An open WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
-    stream: WebSocketStream<TcpStream>,
+    stream: WebSocketStream<Stream>,
     /// It ended without the closing handshake: whoever sends next is told.
     cut: Option<Close>,
     /// The last attempt on it; with its process, once that is known.
@@ -30,8 +30,8 @@ pub struct WebSocket {
 
 impl WebSocket {
     /// Opens one on a connection.
-    pub async fn open(stream: TcpStream, first: Attempt) -> Result<Self, End> {
-        let address = format!("ws://{}{}", first.target, echo::SOCKET);
+    pub async fn open(stream: Stream, first: Attempt) -> Result<Self, End> {
+        let address = format!("ws://{}{}", first.target.host(), echo::SOCKET);
         let (stream, _) = client_async(address, stream).await.map_err(unopened)?;
         Ok(Self { stream, cut: None, last: first })
     }

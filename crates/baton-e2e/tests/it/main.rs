@@ -29,5 +29,6 @@ mod program;
 mod reload;
 mod server;
 mod service_manager;
+mod unix;
 mod wait;
 mod watching;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -136,8 +137,11 @@ impl Drop for Program {
 
 /// A connection to a program.
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream + Send>,
 }
+
+trait Stream: Read + Write {}
+impl<S: Read + Write> Stream for S {}
 
 /// An answer to a [`Client`].
 #[derive(Debug)]
@@ -162,7 +166,14 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        Some(Self { stream })
+        Some(Self { stream: Box::new(stream) })
+    }
+
+    /// The same at the path of a Unix socket.
+    pub fn connect_at(path: &Path) -> Option<Self> {
+        let stream = UnixStream::connect(path).ok()?;
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        Some(Self { stream: Box::new(stream) })
     }
 
     pub fn send(&mut self, path: &str) {

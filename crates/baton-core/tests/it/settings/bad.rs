@@ -44,7 +44,8 @@ fn a_command_that_is_no_array_is_shown_as_one() {
 
 #[test]
 fn a_bad_address_is_reported_with_the_one_to_write() {
-    const FORM: &str = "write an address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+    const FORM: &str =
+        "write an address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\", or \"unix:/run/app.sock\"";
     for (address, fix) in [
         ("localhost:80", "names are not looked up: write \"127.0.0.1:80\", or \"0.0.0.0:80\" for others too"),
         ("example.org:80", "names are not looked up: write \"0.0.0.0:80\" for every address of the machine"),
@@ -55,7 +56,14 @@ fn a_bad_address_is_reported_with_the_one_to_write() {
         ("0.0.0.0:0", "write the port that clients use; 0 is none"),
         ("0.0.0.0", FORM),
         ("0.0.0.0:99999", FORM),
-        ("/run/web.sock", FORM),
+        ("/run/web.sock", "write \"unix:/run/web.sock\""),
+        ("unix:web.sock", "write the whole path, such as \"unix:/run/app.sock\""),
+        ("unix:/run/", "write the name of the socket too, such as \"unix:/run/app.sock\""),
+        (
+            "unix:@web",
+            "sockets in the abstract namespace cannot be handed over: write a path, such as \"unix:/run/app.sock\"",
+        ),
+        (&format!("unix:/{}", "x".repeat(107)), "write a path of at most 95 bytes: this one has 108"),
         ("", FORM),
     ] {
         let text = format!("{SMALL}[[run.listen]]\nname = \"a\"\naddress = \"{address}\"");

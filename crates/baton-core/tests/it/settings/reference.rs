@@ -43,11 +43,12 @@ fn the_reference_has_every_setting_and_no_other() {
 #[test]
 fn a_default_of_the_reference_changes_nothing_when_written_down() {
     let with = |key: &str, line: &str, listener: &str| {
+        let address = if key == "run.listen.mode" { "unix:/run/a" } else { "0.0.0.0:1" };
         let rest = match key {
             // The one setting that programs with listeners must not have.
             "run.overlap" => String::new(),
             _ => format!(
-                "run.listen = [{{ name = \"a\", address = \"0.0.0.0:1\"{listener} }}]\nrun.health.http = \"/\"\n"
+                "run.listen = [{{ name = \"a\", address = {address:?}{listener} }}]\nrun.health.http = \"/\"\n"
             ),
         };
         good(&format!("{SMALL}{rest}{line}"))
