@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use baton_core::run::{Address, Listen};
-use baton_core::supervisor::Slot;
+use baton_core::supervisor::{Selection, Slot, Split};
 use baton_sys::held::HeldPorts;
-use baton_sys::selector::{self, Choice, HELD_PORTS};
+use baton_sys::selector::{self, Choice, HELD_PORTS, Rest};
 use baton_sys::socket;
 
 use crate::log;
@@ -56,7 +56,7 @@ pub struct Group {
     order: Vec<usize>,
     held: HeldPorts,
     questions: usize,
-    serving: Slot,
+    selection: Selection,
     spares: usize,
 }
 
@@ -78,7 +78,7 @@ impl Group {
                 order: vec![0],
                 held,
                 questions: 0,
-                serving: Slot(0),
+                selection: Selection::of(Slot(0)),
                 spares: 0,
             }),
             Err(source) => Err(GroupError::new("opening", &listen, source)),
@@ -106,24 +106,32 @@ impl Group {
         self.sockets.get(slot.0 as usize).cloned()
     }
 
-    /// Gives new connections to one slot and private ones to another, from this moment on, with at least so
-    /// many others behind them.
-    pub fn select(&mut self, serving: Slot, private: Slot, spares: usize) -> Result<(), GroupError> {
+    /// Gives new connections to these slots, from this moment on, with at least so many others behind them.
+    pub fn select(&mut self, selection: Selection, spares: usize) -> Result<(), GroupError> {
+        let Selection { serving, private, split } = selection;
         self.take_back_what_left();
         while self.sockets.len() <= serving.max(private).0 as usize {
             self.add()?;
         }
         let (everybody, probes) = (self.position(serving)?, self.position(private)?);
-        while self.order.len() <= everybody.max(probes) as usize + spares {
+        let rest = split.map(|split| self.rest(split)).transpose()?.flatten();
+        let last = everybody.max(probes).max(rest.map_or(0, |rest| rest.index));
+        while self.order.len() <= last as usize + spares {
             // Without a spare it works as well, until a program leaves the group.
             if let Err(error) = self.add() {
                 log::say(log::chain(&error));
                 break;
             }
         }
-        self.serving = serving;
+        self.selection = selection;
         self.spares = spares;
-        self.attach(Choice { serving: everybody, private: probes, held: self.held.first() })
+        self.attach(Choice { serving: everybody, private: probes, held: self.held.first(), rest })
+    }
+
+    /// Who gets what the serving slot does not; nobody, where nothing is left.
+    fn rest(&self, split: Split) -> Result<Option<Rest>, GroupError> {
+        let index = self.position(split.rest)?;
+        Ok(u32::try_from(split.share.bound()).ok().map(|from| Rest { from, index }))
     }
 
     fn add(&mut self) -> Result<(), GroupError> {
@@ -144,14 +152,14 @@ impl Group {
         let reset = socket::set_blocking(socket.as_fd(), true)
             .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
         reset.map_err(|source| self.failed("resetting a socket of", source))?;
-        if slot == self.serving {
+        if slot == self.selection.serving {
             return Ok(());
         }
         if self.answers_at(slot).map_err(|source| self.failed("asking", source))? {
             return Ok(());
         }
         self.learn_order()?;
-        self.select(self.serving, slot, self.spares)?;
+        self.select(Selection { private: slot, ..self.selection }, self.spares)?;
         match self.answers_at(slot) {
             Ok(true) => Ok(()),
             Ok(false) => Err(self.failed("finding a socket of", io::ErrorKind::NotFound.into())),
@@ -222,11 +230,11 @@ impl Group {
     /// Finds out which slot is at which position by sending a connection to each. It is asked for when
     /// somebody outside has changed the group in a way that could not be followed.
     fn learn_order(&mut self) -> Result<(), GroupError> {
-        let serving = self.position(self.serving).unwrap_or(0);
+        let serving = self.position(self.selection.serving).unwrap_or(0);
         let mut learnt: Vec<Option<usize>> = vec![None; self.order.len()];
         for (position, owner) in learnt.iter_mut().enumerate() {
             let private = position as u32;
-            self.attach(Choice { serving, private, held: self.held.first() })?;
+            self.attach(Choice { serving, private, held: self.held.first(), rest: None })?;
             for _ in 0..QUESTIONS {
                 let before = self.waiting();
                 let question = self.connect_privately().map_err(|source| self.failed("asking", source))?;
@@ -283,6 +291,10 @@ mod tests {
         Group::open(listen, address).unwrap()
     }
 
+    fn select(group: &mut Group, serving: u32, private: u32) -> Result<(), GroupError> {
+        group.select(Selection { private: Slot(private), ..Selection::of(Slot(serving)) }, 2)
+    }
+
     fn prepare(group: &mut Group, slot: u32) {
         let listen = group.listen().clone();
         group.prepare(Slot(slot), &listen).unwrap();
@@ -314,17 +326,17 @@ mod tests {
     #[test]
     fn programs_that_leave_the_group_move_nobody_who_is_named() {
         let mut group = group();
-        group.select(Slot(0), Slot(1), 2).unwrap();
+        select(&mut group, 0, 1).unwrap();
         prepare(&mut group, 1);
         // Each one that served leaves when it is replaced, in turns between two slots.
         let mut serving = 1;
         for _ in 0..6 {
-            group.select(Slot(serving), Slot(serving), 2).unwrap();
+            select(&mut group, serving, serving).unwrap();
             assert_eq!(reached(&group), [serving as usize]);
             let other = if serving == 1 { 2 } else { 1 };
             leave(&group, other);
             assert_eq!(reached(&group), [serving as usize], "somebody else has left: {:?}", group.order);
-            group.select(Slot(serving), Slot(other), 2).unwrap();
+            select(&mut group, serving, other).unwrap();
             prepare(&mut group, other);
             serving = other;
         }
@@ -333,12 +345,12 @@ mod tests {
     #[test]
     fn an_order_that_was_changed_from_outside_is_learnt_again() {
         let mut group = group();
-        group.select(Slot(0), Slot(1), 2).unwrap();
+        select(&mut group, 0, 1).unwrap();
         group.order.swap(1, 3);
-        group.select(Slot(0), Slot(1), 2).unwrap();
+        select(&mut group, 0, 1).unwrap();
         prepare(&mut group, 1);
         assert!(group.order.iter().copied().eq(0..group.order.len()), "{:?}", group.order);
-        group.select(Slot(1), Slot(1), 2).unwrap();
+        select(&mut group, 1, 1).unwrap();
         assert_eq!(reached(&group), [1]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::run::{Address, Handover, Listen, SocketPath};
-use baton_core::supervisor::Slot;
+use baton_core::supervisor::{Selection, Slot};
 use baton_sys::selector::HELD_PORTS;
 
 use crate::group::{Group, GroupError};
@@ -79,7 +79,7 @@ impl Listener {
             }
             (Handover::Proxy(_), _) => Self::Proxy(Proxy::open(listen, owner)?),
         };
-        listener.select(serving, candidate, spares)?;
+        listener.select(Selection { private: candidate, ..Selection::of(serving) }, spares)?;
         Ok(listener)
     }
 
@@ -92,13 +92,13 @@ impl Listener {
         }
     }
 
-    /// Gives new connections to one slot and private ones to another.
-    pub fn select(&mut self, serving: Slot, private: Slot, spares: usize) -> Result<(), GroupError> {
+    /// Gives new connections to these slots.
+    pub fn select(&mut self, selection: Selection, spares: usize) -> Result<(), GroupError> {
         match self {
-            Self::Group(group, _) => group.select(serving, private, spares),
-            // Every slot is reached directly.
-            Self::Unix(unix) => unix.select(serving, private),
-            Self::Proxy(proxy) => proxy.select(serving),
+            Self::Group(group, _) => group.select(selection, spares),
+            // Every slot is reached directly, and a path leads to one: releases that want more are refused.
+            Self::Unix(unix) => unix.select(selection.serving, selection.private),
+            Self::Proxy(proxy) => proxy.select(selection),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use baton_core::openings::{Openings, Refusal};
 use baton_core::placeholder::asks_for_path;
 use baton_core::run::{Address, Handover, InvalidPath, Listen, SocketPath};
-use baton_core::supervisor::{Plan, Slot};
+use baton_core::supervisor::{Plan, Selection, Slot};
 use baton_sys::attributes::User;
 
 use crate::config::Config;
@@ -120,14 +120,14 @@ impl Listeners {
         self.open.iter_mut().find(|listener| listener.listen().address == *address)
     }
 
-    /// Gives new connections to one slot and private ones to another; `false` when some listener did not.
-    pub fn select(&mut self, serving: Slot, private: Slot) -> bool {
+    /// Gives new connections to these slots; `false` when some listener did not.
+    pub fn select(&mut self, selection: Selection) -> bool {
         self.failed = None;
         let spares = self.spares;
-        for address in self.openings.select(serving) {
+        for (address, selection) in self.openings.select(selection) {
             let Some(listener) = self.at_mut(&address) else { continue };
             // Should it fail, the selector stays as it was: whoever serves goes on serving.
-            if let Err(error) = listener.select(serving, private, spares) {
+            if let Err(error) = listener.select(selection, spares) {
                 let error = log::chain(&error);
                 log::say(&error);
                 self.failed.get_or_insert(error);

@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use baton_core::run::{Address, Handover, Listen, Proxy as Limits};
-use baton_core::supervisor::Slot;
+use baton_core::supervisor::{Selection, Slot};
+use baton_core::units::Share;
 use baton_sys::{ports, socket, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -55,7 +56,7 @@ pub struct Proxy {
     front: Option<Unix>,
     /// By slot.
     backends: Vec<Backend>,
-    serving: Slot,
+    selection: Selection,
     target: watch::Sender<Target>,
 }
 
@@ -66,6 +67,8 @@ enum Target {
     Nobody,
     /// This program.
     Backend(Backend),
+    /// This share of them the first program, and the rest the other one.
+    Split(Backend, Share, Backend),
     /// They are not accepted any more.
     Closed,
 }
@@ -174,7 +177,7 @@ impl Proxy {
         };
         let (target, targets) = watch::channel(Target::Nobody);
         Acceptor { public: listen.address.clone(), targets }.start(socket).map_err(failed)?;
-        Ok(Self { listen, front, backends: Vec::new(), serving: Slot(0), target })
+        Ok(Self { listen, front, backends: Vec::new(), selection: Selection::of(FRONT), target })
     }
 
     /// Makes sure that clients find it.
@@ -199,13 +202,19 @@ impl Proxy {
         if header { header::local() } else { Vec::new() }
     }
 
-    /// Sends new connections to this slot from now on.
-    pub fn select(&mut self, serving: Slot) -> Result<(), GroupError> {
-        self.serving = serving;
-        let Some(backend) = self.backends.get(serving.0 as usize) else { return Ok(()) };
-        self.target.send_replace(Target::Backend(backend.clone()));
+    /// Sends new connections to these slots from now on.
+    pub fn select(&mut self, selection: Selection) -> Result<(), GroupError> {
+        self.selection = selection;
+        let backend = |slot: Slot| self.backends.get(slot.0 as usize).cloned();
+        let Some(backend_of_serving) = backend(selection.serving) else { return Ok(()) };
+        let shown = backend_of_serving.shown;
+        let split = selection.split.and_then(|split| Some((split.share, backend(split.rest)?)));
+        self.target.send_replace(match split {
+            Some((share, rest)) => Target::Split(backend_of_serving, share, rest),
+            None => Target::Backend(backend_of_serving),
+        });
         match &mut self.front {
-            Some(front) => front.show_as(FRONT, backend.shown),
+            Some(front) => front.show_as(FRONT, shown),
             None => Ok(()),
         }
     }
@@ -228,8 +237,8 @@ impl Proxy {
         let free = |at: &Address| tenant.path.is_none() && at.port().is_some_and(is_free);
         if !self.backends.get(index).is_some_and(|backend| known(backend) && free(&backend.at)) {
             self.backends[index] = Backend::find(listen, limits, tenant, &self.backends)?;
-            if slot == self.serving {
-                return self.select(slot);
+            if slot == self.selection.serving {
+                return self.select(self.selection);
             }
         }
         Ok(())
@@ -341,18 +350,37 @@ impl Acceptor {
 async fn place(targets: &mut watch::Receiver<Target>) -> Option<(Place, OwnedSemaphorePermit)> {
     loop {
         let target = targets.wait_for(|target| !matches!(target, Target::Nobody)).await.ok()?.clone();
-        let Target::Backend(backend) = target else { return None };
+        let (backend, other) = match target {
+            Target::Nobody | Target::Closed => return None,
+            Target::Backend(backend) => (backend, None),
+            Target::Split(backend, share, rest) if share.holds(fastrand::u32(..)) => (backend, Some(rest)),
+            Target::Split(backend, _, rest) => (rest, Some(backend)),
+        };
         let both = async {
-            let permit = backend.places.clone().acquire_owned().await.ok()?;
-            Some((permit, Capacity::of_process().connection().await?))
+            let place = tokio::select! {
+                // Whoever is drawn comes first; where it has no place, a client of the other one is not to wait for it.
+                biased;
+                place = place_with(backend) => place?,
+                place = place_with_other(other) => place?,
+            };
+            Some((place, Capacity::of_process().connection().await?))
         };
         tokio::select! {
-            both = both => {
-                let (permit, room) = both?;
-                return Some((Place { backend, _permit: permit }, room));
-            }
+            both = both => return both,
             changed = targets.changed() => changed.ok()?,
         }
+    }
+}
+
+async fn place_with(backend: Backend) -> Option<Place> {
+    let permit = backend.places.clone().acquire_owned().await.ok()?;
+    Some(Place { backend, _permit: permit })
+}
+
+async fn place_with_other(other: Option<Backend>) -> Option<Place> {
+    match other {
+        Some(other) => place_with(other).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -389,6 +417,7 @@ async fn forward(
 fn leaves(targets: &watch::Receiver<Target>, at: &Address) -> bool {
     let replaced = match &*targets.borrow() {
         Target::Backend(serving) => serving.at != *at,
+        Target::Split(serving, _, rest) => ![&serving.at, &rest.at].contains(&at),
         Target::Nobody => false,
         Target::Closed => true,
     };
@@ -411,6 +440,9 @@ async fn connect(
         let target = targets.borrow_and_update().clone();
         let other = match target {
             Target::Backend(current) => Some(current).filter(|current| current.at != backend.at),
+            Target::Split(current, _, rest) => {
+                Some(current).filter(|current| ![&current.at, &rest.at].contains(&&backend.at))
+            }
             Target::Nobody => None,
             Target::Closed => {
                 backend.under_way.fetch_sub(1, Ordering::SeqCst);

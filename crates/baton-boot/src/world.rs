@@ -93,8 +93,8 @@ impl World {
     pub fn perform(&mut self, command: Command) {
         match command {
             Command::Spare(count) => self.listeners.spares = count,
-            Command::Select { serving, private } => {
-                if !self.listeners.select(serving, private) {
+            Command::Select(selection) => {
+                if !self.listeners.select(selection) {
                     self.tell(Event::NotSelected);
                 }
             }

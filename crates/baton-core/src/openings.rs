@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use crate::placeholder::{self, Unfit};
 use crate::run::{Address, Listen, RunSettings};
-use crate::supervisor::Slot;
+use crate::supervisor::{Selection, Slot};
 
 /// Why a release cannot listen here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,12 @@ pub enum Refusal {
     /// The member was told where to have a listener that the release does not know.
     #[error("BATON_LISTEN names a listener {0:?}, and this release has none of that name")]
     Unknown(String),
+    /// It was moved to where connections cannot be divided.
+    #[error(
+        "run.split is not possible where BATON_LISTEN has moved listener {0:?}: the path of a Unix socket leads to \
+         one generation"
+    )]
+    Whole(String),
     /// It was moved to where it has not what the command names.
     #[error(
         "the command has a placeholder that cannot be filled where BATON_LISTEN has moved the listener: {0}"
@@ -93,6 +99,10 @@ impl Openings {
         let mut filled =
             release.command.iter().filter(|word| placeholder::check(word, &release.listen).is_ok());
         filled.try_for_each(|word| placeholder::check(word, &here))?;
+        let whole = here.iter().find(|listen| release.split.is_some() && listen.is_one_place());
+        if let Some(listen) = whole {
+            return Err(Refusal::Whole(listen.name.clone()));
+        }
         here.into_iter().map(|listen| self.fitting(listen)).collect()
     }
 
@@ -132,13 +142,18 @@ impl Openings {
         }
     }
 
-    /// New connections go to this slot from now on. Tells which listeners are to obey: one that its release gave
-    /// up stays with whoever had it, until the end.
-    pub fn select(&mut self, serving: Slot) -> Vec<Address> {
-        self.serving = serving;
+    /// New connections go to these slots from now on. Tells which listeners are to obey, and what: one that the
+    /// serving release gave up stays with whoever had it, until the end, and one that only it has is not divided.
+    pub fn select(&mut self, selection: Selection) -> Vec<(Address, Selection)> {
+        self.serving = selection.serving;
         self.note_served();
-        let obeys = |open: &&Open| !open.served || uses(self.of(serving), &open.listen.address);
-        self.open.iter().filter(obeys).map(|open| open.listen.address.clone()).collect()
+        let obeys = |open: &&Open| !open.served || uses(self.of(self.serving), &open.listen.address);
+        let obeying = self.open.iter().filter(obeys).map(|open| &open.listen.address);
+        let told = obeying.map(|address| {
+            let split = selection.split.filter(|split| uses(self.of(split.rest), address));
+            (address.clone(), Selection { split, ..selection })
+        });
+        told.collect()
     }
 
     fn note_served(&mut self) {
@@ -185,6 +200,8 @@ fn uses(listens: &[Listen], address: &Address) -> bool {
 mod tests {
     use super::*;
     use crate::run::{Handover, MODE_DEFAULT, Proxy};
+    use crate::supervisor::Split;
+    use crate::units::Share;
 
     fn at(port: u16) -> Address {
         Address::Tcp(([127, 0, 0, 1], port).into())
@@ -236,7 +253,9 @@ mod tests {
                 openings.launched(Slot(*slot), wanted);
             }
             Select(slot, obey) => {
-                assert_eq!(ports(openings.select(Slot(*slot))), *obey, "{name}: {step:?}");
+                let told = openings.select(Selection::of(Slot(*slot)));
+                assert!(told.iter().all(|(_, what)| *what == Selection::of(Slot(*slot))));
+                assert_eq!(ports(told.into_iter().map(|(at, _)| at).collect()), *obey, "{name}: {step:?}");
                 openings.close_unused();
             }
             Left(slot) => {
@@ -343,6 +362,29 @@ mod tests {
         let by_port = RunSettings { command: std::vec!["{port:l80}".into()], ..release(&[80]) };
         let refused = Openings::new(std::vec![("l80".into(), path)]).wanted(&by_port).unwrap_err();
         assert_eq!(refused, Refusal::Unfit(Unfit::NoPort("l80".into())));
+        let path = "unix:/run/l80.sock".parse().unwrap();
+        let divided = RunSettings { split: Some(Share::from_percent(5)), ..release(&[80]) };
+        assert!(Openings::new(Vec::new()).wanted(&divided).is_ok());
+        let refused = Openings::new(std::vec![("l80".into(), path)]).wanted(&divided).unwrap_err();
+        assert_eq!(refused, Refusal::Whole("l80".into()));
+    }
+
+    #[test]
+    fn only_what_both_listen_on_is_divided() {
+        let mut openings = Openings::new(Vec::new());
+        for (slot, ports) in [(1, &[80, 81][..]), (2, &[80, 82])] {
+            let wanted = openings.wanted(&release(ports)).unwrap();
+            for listen in &wanted {
+                if !openings.is_open(&listen.address) {
+                    openings.opened(listen.clone());
+                }
+            }
+            openings.launched(Slot(slot), wanted);
+            openings.select(Selection::of(Slot(slot)));
+        }
+        let split = Some(Split { share: Share::from_percent(5), rest: Slot(1) });
+        let both = Selection { split, ..Selection::of(Slot(2)) };
+        assert_eq!(openings.select(both), [(at(80), both), (at(82), Selection::of(Slot(2)))]);
     }
 
     #[test]
@@ -369,7 +411,7 @@ mod tests {
         assert_eq!(openings.named(Slot(1), "l81").map(|listen| &listen.address), Some(&at(81)));
         assert_eq!((openings.named(Slot(0), "l81"), openings.of(Slot(0))), (None, &[][..]));
         assert!(!openings.serves_at(&at(80)));
-        openings.select(Slot(1));
+        openings.select(Selection::of(Slot(1)));
         assert!(openings.serves_at(&at(80)) && !openings.serves_at(&at(82)));
     }
 }

@@ -19,7 +19,7 @@ pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, oom_score_adj};
 use crate::signal::Signal;
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, Millis, Share};
 
 /// Run settings of one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub struct RunSettings {
     /// How long the generation before stands by once this one is proven, so that a way back to its release is one
     /// switch and no launch; both use memory meanwhile. Not at all, when not set.
     pub keep_warm: Option<Millis>,
+    /// Which part of the new connections it gets while it bakes, the rest going to the generation that stands by; all,
+    /// when not set.
+    pub split: Option<Share>,
     /// What shows that the program gets on with its work, once it is ready.
     pub progress: Option<Progress>,
     /// What an exit of the serving generation leads to.
@@ -104,6 +107,7 @@ impl RunSettings {
             quiesce: None,
             watchdog: None,
             keep_warm: None,
+            split: None,
             progress: None,
             on_exit: OnExit::Restart,
             max_restarts: 10,
@@ -136,6 +140,13 @@ pub struct Listen {
 /// Who may connect to a Unix socket where nothing else is said: its user and its group, as for the sockets of
 /// other servers of application code.
 pub const MODE_DEFAULT: u16 = 0o660;
+
+impl Listen {
+    /// Whether clients can be sent to one generation at a time only: a path leads to one socket.
+    pub fn is_one_place(&self) -> bool {
+        self.handover.passes_socket() && self.address.path().is_some()
+    }
+}
 
 /// The accept queue's length where nothing else is said: the kernel's own default limit (`net.core.somaxconn`).
 pub const BACKLOG_DEFAULT: u16 = 4096;

@@ -16,6 +16,7 @@ mod recycle;
 mod report;
 mod room;
 mod said;
+mod selection;
 mod slots;
 mod stop;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use message::{Command, Event, Order, Scope};
 pub use plan::{Launch, Plan, Running, Ticket};
 pub use recycle::{RECYCLE_EVERY, TOO_MUCH_FOR};
 pub use report::{Fact, Reason, Status, TrialState};
+pub use selection::{Selection, Split};
 pub use slots::Slot;
 pub use stop::{Urgency, drain_within, shutdown};
 pub use watchdog::Watchdog;
@@ -485,7 +487,8 @@ impl Supervisor {
             let cause = Reason::NotHealthyIn(limit, found.cloned());
             self.on_never_healthy(now, id, &cause, out);
         } else if generation.probe_due().is_some_and(|at| at <= now) {
-            let private = generation.slot != self.serving_slot;
+            // One that gets a part of the connections is asked on the way that only leads to it.
+            let private = generation.slot != self.serving_slot || self.split().is_some();
             if let Some(generation) = self.find_mut(id) {
                 generation.asked = true;
             }
@@ -550,7 +553,8 @@ impl Supervisor {
         out.push(Command::Spare(others + 1));
         // Launched in place, it is reached like everybody; the private path stays with whom it leads to.
         let private = if slot == self.serving_slot { self.private_slot() } else { slot };
-        out.push(Command::Select { serving: self.serving_slot, private });
+        let serving = self.serving_slot;
+        out.push(Command::Select(Selection { serving, private, split: self.split() }));
         self.report_cut_drain(id, plan.settings.drain, out);
         let fact = Fact::Launched(id, plan.release);
         out.push(Command::Spawn { generation: id, plan, slot });
@@ -586,6 +590,7 @@ impl Supervisor {
 
     /// Whether the generation has changed.
     fn change(&mut self, id: GenerationId, change: Change, out: &mut Vec<Command>) -> bool {
+        let split = self.split();
         let Some(generation) = self.find_mut(id) else { return false };
         match generation.state.next(change) {
             Ok(state) => generation.state = state,
@@ -593,6 +598,10 @@ impl Supervisor {
                 out.push(Command::Say(Fact::Fault(id, illegal)));
                 return false;
             }
+        }
+        if split.is_some() && self.split().is_none() {
+            // The other one goes: before anything is done about that, nobody must reach it any more.
+            self.select(out);
         }
         true
     }

@@ -165,6 +165,16 @@ impl Share {
         self.0
     }
 
+    /// Whether a random number is within this share: as many of all `u32` are.
+    pub const fn holds(self, random: u32) -> bool {
+        (random as u64) < self.bound()
+    }
+
+    /// How many of all `u32` are within this share: those below this.
+    pub const fn bound(self) -> u64 {
+        ((self.0 as u64) << 32) / 1_000_000
+    }
+
     /// The largest whole number of `n` things that is within this share.
     pub const fn floor_of(self, n: u32) -> u32 {
         (n as u64 * self.0 as u64 / 1_000_000) as u32
@@ -219,6 +229,21 @@ impl fmt::Display for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_holds_as_many_random_numbers_as_it_says() {
+        for (share, bound) in [
+            (Share::NONE, 0),
+            (Share::from_percent(25), 1 << 30),
+            (Share::from_percent(50), 1 << 31),
+            (Share::ALL, 1 << 32),
+        ] {
+            assert_eq!(share.bound(), bound, "{share}");
+        }
+        let half = Share::from_percent(50);
+        assert!(half.holds(0) && half.holds((1 << 31) - 1) && !half.holds(1 << 31));
+        assert!(Share::ALL.holds(u32::MAX) && !Share::NONE.holds(0));
+    }
 
     #[test]
     fn durations_read_as_people_say_them() {

@@ -17,6 +17,17 @@ pub struct Choice {
     pub private: u32,
     /// The first of the held ports: a multiple of [`HELD_PORTS`].
     pub held: u16,
+    /// Set while everybody is divided.
+    pub rest: Option<Rest>,
+}
+
+/// Who gets a part of everybody's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// Connections for which a random number is not below this.
+    pub from: u32,
+    /// The index that those get.
+    pub index: u32,
 }
 
 /// How many ports are held for private connections, so that one probe need not wait for another. A power of
@@ -49,22 +60,37 @@ const IPV6: u32 = 0x60;
 const TCP: u32 = 6;
 const LOOPBACK_V4: u32 = 0x7f00_0001;
 
+/// Offset by which a load gets a random number, another one each time (`man 7 bpf`, `SKF_AD_RANDOM`).
+const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
+
 /// One step of the program. Only what the selector needs.
 #[derive(Clone, Copy)]
 enum Step {
     LoadByte(u32),
     LoadHalf(u32),
     LoadWord(u32),
+    LoadRandom,
     And(u32),
-    /// Goes on if the value is this, else to the last step of the program.
+    /// Goes on if the value is this, else to what is done with everybody.
     Require(u32),
     /// Leaves out this many steps if the value is this.
     SkipWhen(u32, usize),
+    /// Leaves out the next step if the value is not below this.
+    SkipFrom(u32),
     Return(u32),
 }
 
-/// Everybody's connections are the last step, where every failed test ends.
-fn steps(choice: Choice) -> Vec<Step> {
+/// The last steps, where every failed test ends.
+fn everybody(choice: Choice) -> Vec<Step> {
+    use Step::*;
+    match choice.rest {
+        None => vec![Return(choice.serving)],
+        Some(rest) => vec![LoadRandom, SkipFrom(rest.from), Return(choice.serving), Return(rest.index)],
+    }
+}
+
+/// What is done with connections before they count as everybody's.
+fn tests(choice: Choice) -> Vec<Step> {
     use Step::*;
     let from_held_port =
         [And(u32::from(!(HELD_PORTS - 1))), Require(choice.held.into()), Return(choice.private)];
@@ -80,13 +106,13 @@ fn steps(choice: Choice) -> Vec<Step> {
     let mut steps = vec![LoadByte(0), SkipWhen(IPV4_PLAIN, ipv6.len())];
     steps.extend(ipv6);
     steps.extend(ipv4);
-    steps.push(Return(choice.serving));
     steps
 }
 
 fn program(choice: Choice) -> Vec<libc::sock_filter> {
-    let steps = steps(choice);
-    let last = steps.len() - 1;
+    let mut steps = tests(choice);
+    let everybody_at = steps.len();
+    steps.extend(everybody(choice));
     let load = |size, offset| (libc::BPF_LD | size | libc::BPF_ABS, 0, 0, NET + offset);
     let equals = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     let instruction = |(here, step): (usize, &Step)| {
@@ -94,9 +120,11 @@ fn program(choice: Choice) -> Vec<libc::sock_filter> {
             Step::LoadByte(offset) => load(libc::BPF_B, offset),
             Step::LoadHalf(offset) => load(libc::BPF_H, offset),
             Step::LoadWord(offset) => load(libc::BPF_W, offset),
+            Step::LoadRandom => (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, RANDOM),
             Step::And(k) => (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, k),
-            Step::Require(k) => (equals, 0, last - here - 1, k),
+            Step::Require(k) => (equals, 0, everybody_at - here - 1, k),
             Step::SkipWhen(k, steps) => (equals, steps, 0, k),
+            Step::SkipFrom(k) => (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, k),
             Step::Return(k) => (libc::BPF_RET | libc::BPF_K, 0, 0, k),
         };
         libc::sock_filter { code: code as u16, jt: jt as u8, jf: jf as u8, k }

@@ -36,6 +36,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         quiesce,
         watchdog,
         keep_warm,
+        split,
         progress,
         on_exit,
         max_restarts,
@@ -64,6 +65,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.extend(quiesce.map(|limit| ("run.quiesce", limit.0.to_string())));
     lines.extend(watchdog.map(|limit| ("run.watchdog", limit.0.to_string())));
     lines.extend(keep_warm.map(|time| ("run.keep_warm", time.0.to_string())));
+    lines.extend(split.map(|share| ("run.split", share.ppm().to_string())));
     lines.extend(progress.iter().map(|progress| ("run.progress", progress_value(progress))));
     lines.push(("run.on_exit", on_exit_word(*on_exit).to_string()));
     lines.push(("run.max_restarts", max_restarts.to_string()));
@@ -94,6 +96,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> 
         quiesce: read_optional_time(lines, "run.quiesce")?,
         watchdog: read_optional_time(lines, "run.watchdog")?,
         keep_warm: read_optional_time(lines, "run.keep_warm")?,
+        split: process_lines::read_one(lines, "run.split", read_split)?,
         progress: process_lines::read_one(lines, "run.progress", read_progress)?,
         on_exit: read_word(lines, "run.on_exit", &ON_EXIT)?,
         max_restarts: read_value(lines, "run.max_restarts")?,
@@ -186,6 +189,11 @@ fn read_progress(words: &mut Words<'_>) -> Result<Progress, ManifestError> {
         return Err(words.fault(refused("run.progress", why)));
     }
     Ok(progress)
+}
+
+fn read_split(words: &mut Words<'_>) -> Result<Share, ManifestError> {
+    let share = Share::from_ppm(words.value("a number")?).filter(|share| *share > Share::NONE);
+    share.ok_or_else(|| words.fault(refused("run.split", "it is nothing, or more than all")))
 }
 
 fn recycle_value(recycle: Recycle) -> String {

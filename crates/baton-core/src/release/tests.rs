@@ -143,6 +143,8 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
         |(command, (health, listen), words, (numbers, worker), (env, output, process, watched))| {
             let (progress, (recycle, needs), inherited) = watched;
             let (quiesce_signal, (quiesce, watchdog, keep_warm)) = worker;
+            // Any share that is not nothing.
+            let split = keep_warm.map(|time| Share::from_ppm(1 + (time % 1_000_000) as u32).unwrap());
             let (overlap, ready, on_exit, signal) = words;
             let (startup, drain, tree, max_restarts, relaunch_exit_code) = numbers;
             RunSettings {
@@ -160,6 +162,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 quiesce: quiesce.map(Millis),
                 watchdog: watchdog.map(Millis),
                 keep_warm: keep_warm.map(Millis),
+                split,
                 progress,
                 on_exit: if on_exit { OnExit::Restart } else { OnExit::Exit },
                 max_restarts,

@@ -44,6 +44,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     }
     read_overlap(table, &mut run);
     read_keep_warm(table, &mut run);
+    read_split(table, &mut run);
     process::read(table, &mut run.process, &run.listen);
     read_workers(table, &mut run);
     read_quiesce(table, &mut run);
@@ -211,6 +212,41 @@ fn read_workers(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     if let Some(listen) = run.listen.iter().find(|listen| !listen.handover.passes_socket()) {
         let is = format!("is more than one, and listener {:?} has handover = \"proxy\"", listen.name);
         table.wrong("workers", is, "write handover = \"auto\": copies cannot bind the same private port");
+    }
+}
+
+fn read_split(table: &mut Table<'_, '_>, run: &mut RunSettings) {
+    table.set("split", &mut run.split, |value| part(value).map(Some));
+    let whole = run.listen.iter().find(|listen| listen.is_one_place());
+    if whole.is_none() && !run.listen.is_empty() {
+        return;
+    }
+    if table.has("split") {
+        match whole {
+            Some(listen) => {
+                let is = format!(
+                    "is not possible with listener {:?}, a Unix socket: its path leads to one generation",
+                    listen.name
+                );
+                table.wrong(
+                    "split",
+                    is,
+                    "write handover = \"proxy\" for the listener, or leave run.split out",
+                );
+            }
+            None => {
+                let fix = "leave it out: there are no connections to divide";
+                table.wrong("split", "is for programs with run.listen", fix);
+            }
+        }
+    }
+    run.split = None;
+}
+
+fn part(value: &DeValue<'_>) -> Result<Share, Wrong> {
+    match value::share(value)? {
+        Share::NONE => Err(Wrong::new("is nothing", "write more than 0%, such as \"5%\"")),
+        share => Ok(share),
     }
 }
 

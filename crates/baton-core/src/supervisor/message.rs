@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 
 use super::plan::{Launch, Plan, Running, Ticket};
 use super::report::Fact;
+use super::selection::Selection;
 use super::slots::Slot;
 use crate::exit::Exit;
 use crate::ids::GenerationId;
@@ -104,14 +105,9 @@ pub enum Order {
 pub enum Command {
     /// From now on have at least this many sockets behind those that the selector names.
     Spare(usize),
-    /// Give new connections to `serving`, private ones to `private`; where that fails, [`Event::NotSelected`]
-    /// follows, and a generation that is spawned after it is not started.
-    Select {
-        /// Whom everybody reaches.
-        serving: Slot,
-        /// Whom probes reach.
-        private: Slot,
-    },
+    /// Give new connections to these slots; where that fails, [`Event::NotSelected`] follows, and a generation that
+    /// is spawned after it is not started.
+    Select(Selection),
     /// Find out whether there is memory for a generation; [`Event::Measured`] follows.
     Measure {
         /// Its number.

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
 use crate::run::NoRoom;
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, Millis, Share};
 use crate::words::Words;
 
 /// Why a generation was not kept.
@@ -123,6 +123,8 @@ pub enum Fact {
     Left(GenerationId, Reason),
     /// A trial failed with nobody standing by: what was proven before it is launched again.
     GoingBack(Running),
+    /// A generation gets this part of the new connections while it bakes, and another one the rest.
+    Split(GenerationId, Share, GenerationId),
     /// A generation stands by so long, though its successor is proven.
     KeptWarm(GenerationId, Millis),
     /// The generation that stood by was asked to stop, since memory was running out.
@@ -194,6 +196,12 @@ impl fmt::Display for Fact {
                 write!(f, "generation {id} ended by its own wish ({cause}); launching it again")
             }
             Self::GoingBack(release) => write!(f, "going back to {release}"),
+            Self::Split(id, share, rest) => {
+                write!(
+                    f,
+                    "generation {id} gets {share} of the new connections while it bakes, generation {rest} the rest"
+                )
+            }
             Self::KeptWarm(id, time) => write!(f, "generation {id} stands by for {time} more"),
             Self::StandbyLetGo(id) => {
                 write!(f, "generation {id}, which stood by, is stopped: memory is running out")

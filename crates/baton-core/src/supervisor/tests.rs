@@ -5,6 +5,7 @@ mod any_life;
 mod copies;
 mod memory;
 mod restore;
+mod split;
 mod warm;
 mod workers;
 
@@ -17,7 +18,7 @@ use crate::report::Cause;
 use crate::run::{
     Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Probe, Room, RunSettings,
 };
-use crate::units::Bytes;
+use crate::units::{Bytes, Share};
 
 /// A process as the world sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,6 +46,8 @@ struct World {
     probes: BTreeSet<GenerationId>,
     rescues: BTreeSet<Slot>,
     selected: (Slot, Slot),
+    /// How those that everybody reaches divide the connections.
+    split: Option<Split>,
     said: Vec<Fact>,
     committed: Vec<Running>,
     examined: Vec<GenerationId>,
@@ -123,6 +126,7 @@ impl World {
             probes: BTreeSet::new(),
             rescues: BTreeSet::new(),
             selected: (Slot(0), Slot(0)),
+            split: None,
             said: Vec::new(),
             committed: Vec::new(),
             examined: Vec::new(),
@@ -191,18 +195,21 @@ impl World {
                 assert_eq!(process.copies & (1 << copy), 0, "copy {copy} of {generation} runs already");
                 process.copies |= 1 << copy;
             }
-            Command::Select { serving, private } => {
+            Command::Select(Selection { serving, private, split }) => {
                 let owner = self.processes.values().find(|p| p.slot == serving);
                 let moved = serving != self.selected.0;
                 assert!(
                     !moved || owner.is_some_and(|p| p.healthy_once || p.worker),
                     "everybody sent to an unproven program"
                 );
-                self.selected = (serving, private);
+                let other =
+                    |slot| self.processes.values().any(|p| p.slot == slot && p.healthy_once && p.main_alive);
+                assert!(split.is_none_or(|split| split.rest != serving && other(split.rest)), "{split:?}");
+                (self.selected, self.split) = ((serving, private), split);
             }
             Command::Probe { generation, private } => {
                 let process = self.processes[&generation];
-                assert_eq!(private, process.slot != self.selected.0);
+                assert_eq!(private, process.slot != self.selected.0 || self.split.is_some());
                 assert_eq!(process.slot, if private { self.selected.1 } else { self.selected.0 });
                 assert!(self.probes.insert(generation), "two probes at once");
             }
@@ -226,9 +233,16 @@ impl World {
                 let yields = self.machine.generations().iter().any(|g| g.state == State::Waiting);
                 let may = self.stopping || gave_up || judged || worker || yields;
                 assert!(!serves || may, "{generation} was stopped while it served");
+                let rest =
+                    self.split.and_then(|split| self.processes.iter().find(|(_, p)| p.slot == split.rest));
+                assert!(
+                    self.stopping || rest.is_none_or(|(id, _)| *id != generation),
+                    "{generation} was stopped while clients were sent to it"
+                );
             }
             Command::Rescue(slot) => {
                 assert_ne!(slot, self.selected.0, "the serving slot needs no rescue");
+                assert_ne!(Some(slot), self.split.map(|split| split.rest), "clients are sent there");
                 self.rescues.insert(slot);
             }
             Command::Measure { generation, .. } => {

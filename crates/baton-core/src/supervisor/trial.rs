@@ -11,7 +11,7 @@ use crate::backoff::{Backoff, Next};
 use crate::ids::GenerationId;
 use crate::run::OnExit;
 use crate::startup::is_slower;
-use crate::units::Millis;
+use crate::units::{Millis, Share};
 
 /// How often a plan is tried before it is refused. A failure after the switch is never repeated.
 const TRIES: u32 = 2;
@@ -24,6 +24,8 @@ pub(super) struct Trial {
     ticket: Ticket,
     bake: Millis,
     tries: u32,
+    /// Which part of the new connections it gets while it bakes, if not all.
+    split: Option<Share>,
     /// Set at the switch.
     baked_at: Option<Millis>,
 }
@@ -32,6 +34,11 @@ impl Trial {
     /// When the bake ends, once it has begun.
     pub fn baked_at(&self) -> Option<Millis> {
         self.baked_at
+    }
+
+    /// Which part of the new connections it is to get now, if not all.
+    pub fn split(&self) -> Option<Share> {
+        self.baked_at.and(self.split)
     }
 
     /// Whether this generation is the one that bakes.
@@ -87,7 +94,9 @@ impl Supervisor {
             self.each_alive(|this, id| this.let_go(now, id, out));
         }
         let generation = self.launch_candidate(now, plan.clone(), ticket, out);
-        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, baked_at: None });
+        // What takes the place of one that failed is better for everybody.
+        let split = plan.settings.split.filter(|_| !matches!(ticket, Ticket::Restore | Ticket::Replace));
+        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, split, baked_at: None });
     }
 
     /// If what is wanted stands by, it serves from this moment on, and bakes like any other. Else it is given back.
@@ -101,8 +110,9 @@ impl Supervisor {
         let warm = warm.filter(|warm| is_what_it_was(&warm.plan, &launch.plan)).map(|warm| warm.id);
         let Some(id) = warm else { return Err(launch) };
         let Launch { plan, ticket, bake } = launch;
-        // It is as it was when it was proven, or not: there is no use in trying twice.
-        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries: TRIES, baked_at: None });
+        // It is as it was when it was proven, or not: there is no use in trying twice, nor with a part of everybody.
+        let tries = TRIES;
+        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries, split: None, baked_at: None });
         self.wake(now, id);
         self.switch(now, id, out);
         Ok(())
@@ -179,38 +189,39 @@ impl Supervisor {
         self.serving_slot = slot;
         self.has_served = true;
         self.restart = None;
-        out.push(Command::Select { serving: slot, private: slot });
-        if state == State::Standby {
-            self.change(id, Change::HandedBack, out);
-            out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
-        } else {
-            self.change(id, Change::Promoted, out);
-            self.say_serving(now, id, out);
-            self.report_slow_start(id, out);
-        }
         let bake = self.trial.as_ref().map_or(Millis::ZERO, |trial| trial.bake);
+        let standby = old.and_then(|old| self.find(old)).filter(|old| stands_by(old, bake)).map(|old| old.id);
+        let change = if state == State::Standby { Change::HandedBack } else { Change::Promoted };
+        self.change(id, change, out);
+        if let Some(standby) = standby {
+            self.change(standby, Change::Displaced, out);
+            self.find_mut(standby).into_iter().for_each(|standby| standby.left_at = Some(now));
+        }
         if let Some(trial) = &mut self.trial {
             trial.baked_at = Some(now + bake);
         }
-        match old.and_then(|old| self.find(old)) {
-            Some(old) if stands_by(old, bake) => {
-                let old = old.id;
-                self.change(old, Change::Displaced, out);
-                if let Some(generation) = self.find_mut(old) {
-                    generation.left_at = Some(now);
-                }
-            }
-            Some(old) => {
-                let old = old.id;
-                self.let_go(now, old, out);
-            }
-            None => self.leave_slot(old_slot, out),
+        self.select(out);
+        if state == State::Standby {
+            out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
+        } else {
+            self.say_serving(now, id, out);
+            self.report_slow_start(id, out);
+        }
+        match (old, standby, self.split()) {
+            (_, Some(standby), Some(split)) => out.push(Command::Say(Fact::Split(id, split.share, standby))),
+            (_, Some(_), None) => {}
+            (Some(old), None, _) => self.let_go(now, old, out),
+            (None, None, _) => self.leave_slot(old_slot, out),
         }
     }
 
     /// The whole bake was healthy: keep it, and let the one before go.
     pub(super) fn prove(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let split = self.split();
         let Some(trial) = self.trial.take() else { return };
+        if split.is_some() {
+            self.select(out);
+        }
         out.push(Command::Say(Fact::Proven(trial.generation, trial.plan.release)));
         if !trial.replaces_the_serving() {
             self.backoff = Backoff::new(trial.plan.settings.max_restarts);
@@ -337,7 +348,7 @@ impl Supervisor {
         let Some(slot) = self.find(to).map(|g| g.slot) else { return };
         self.serving = Some(to);
         self.serving_slot = slot;
-        out.push(Command::Select { serving: slot, private: slot });
+        self.select(out);
         self.change(to, Change::HandedBack, out);
         self.wake(now, to);
         out.push(Command::Say(Fact::HandedBack { from, to }));
@@ -375,15 +386,6 @@ impl Supervisor {
     /// Whether somebody asked for a reload, and its candidate is still being judged.
     pub(super) fn judges_reload(&self) -> bool {
         self.trial.as_ref().is_some_and(|trial| trial.ticket == Ticket::Reload && trial.baked_at.is_none())
-    }
-
-    /// Everybody to who serves, private connections to the candidate.
-    pub(super) fn select(&self, out: &mut Vec<Command>) {
-        out.push(Command::Select { serving: self.serving_slot, private: self.private_slot() });
-    }
-
-    fn select_serving_alone(&self, out: &mut Vec<Command>) {
-        out.push(Command::Select { serving: self.serving_slot, private: self.serving_slot });
     }
 
     /// Forwards what still lands on a slot that nobody shall reach any more.

@@ -43,6 +43,7 @@ stdin = "http"
 mount = "/app"
 watchdog = "20s"
 keep_warm = "15m"
+split = "5%"
 progress = { file = "beat", within = "30s" }
 memory = { recycle = "80%", needs = "300MiB" }
 environment.inherit = ["PATH", "LC_*", "HOME", "PATH"]
@@ -176,6 +177,7 @@ fn every_setting_arrives_where_it_belongs() {
         quiesce: None,
         watchdog: Some(Millis::from_secs(20)),
         keep_warm: Some(Millis::from_secs(900)),
+        split: Some(Share::from_percent(5)),
         progress: Some(Progress { file: "beat".to_owned(), within: Millis::from_secs(30) }),
         on_exit: OnExit::Exit,
         max_restarts: 3,
@@ -210,6 +212,7 @@ fn every_setting_arrives_where_it_belongs() {
         quiesce_signal: Some(Signal::USR1),
         quiesce: Some(Millis::from_secs(3 * 3600)),
         keep_warm: None,
+        split: None,
         health: None,
         recycle: Some(Recycle::Bytes(Bytes::from_kib(512 << 10))),
         inherited: Inherited { only: Some(Vec::new()) },

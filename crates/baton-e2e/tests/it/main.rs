@@ -29,6 +29,7 @@ mod program;
 mod reload;
 mod server;
 mod service_manager;
+mod split;
 mod unix;
 mod wait;
 mod watching;

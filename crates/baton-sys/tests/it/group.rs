@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use baton_sys::held::HeldPorts;
 use baton_sys::ports;
-use baton_sys::selector::{Choice, attach};
+use baton_sys::selector::{Choice, Rest, attach};
 use baton_sys::socket;
 
 struct Group {
@@ -25,7 +25,7 @@ impl Group {
     }
 
     fn choose(&self, serving: u32, private: u32) {
-        let choice = Choice { serving, private, held: self.held.first() };
+        let choice = Choice { serving, private, held: self.held.first(), rest: None };
         attach(self.sockets[0].as_fd(), choice).unwrap();
     }
 
@@ -74,11 +74,37 @@ fn a_dual_stack_listener_judges_ipv4_connections_alike() {
     let group = Group::open("::", 2);
     let v4 = SocketAddr::from(([127, 0, 0, 1], group.address.port()));
     let held = HeldPorts::hold(v4).unwrap();
-    attach(group.sockets[0].as_fd(), Choice { serving: 0, private: 1, held: held.first() }).unwrap();
+    attach(group.sockets[0].as_fd(), Choice { serving: 0, private: 1, held: held.first(), rest: None })
+        .unwrap();
     let _ordinary = TcpStream::connect(v4).unwrap();
     let probe = socket::bound_shared(held.address(3)).unwrap();
     rustix::net::connect(&probe, &v4).unwrap();
     assert_eq!(group.drain(), [1, 1]);
+}
+
+/// A quarter to one socket and the rest to another, within five standard deviations of 2,000 draws: one run in two
+/// million is outside.
+#[test]
+fn connections_are_divided_by_chance_and_probes_are_not() {
+    const DRAWS: u32 = 2000;
+    let _alone = crate::FORKING.lock().unwrap();
+    for ip in ["127.0.0.1", "::1"] {
+        let group = Group::open(ip, 3);
+        let rest = Some(Rest { from: 1 << 30, index: 0 });
+        let choice = Choice { serving: 1, private: 1, held: group.held.first(), rest };
+        attach(group.sockets[0].as_fd(), choice).unwrap();
+        let mut arrived = [0; 3];
+        for _ in 0..DRAWS / 50 {
+            let _open = group.connect(50);
+            let found = group.drain();
+            arrived.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+        }
+        let (quarter, deviation) = (DRAWS / 4, 20);
+        assert_eq!((arrived[0] + arrived[1], arrived[2]), (DRAWS, 0), "{ip}");
+        assert!(arrived[1].abs_diff(quarter) <= 5 * deviation, "{ip}: {arrived:?}");
+        let _probes: Vec<_> = (0..8).map(|turn| group.connect_privately(turn)).collect();
+        assert_eq!(group.drain(), [0, 8, 0], "{ip}");
+    }
 }
 
 /// A machine that has made many connections has most of the ports that these get in `TIME_WAIT`: of eight

@@ -25,6 +25,7 @@ enum Step {
 enum Kind {
     Web,
     KeptWarm,
+    Split,
     Copies,
     Worker,
     Singleton,
@@ -35,6 +36,7 @@ impl Kind {
         let settings = match self {
             Self::Web => settings(),
             Self::KeptWarm => RunSettings { keep_warm: Some(Millis::from_secs(20)), ..settings() },
+            Self::Split => RunSettings { split: Some(Share::from_percent(25)), ..settings() },
             Self::Copies => RunSettings { workers: 3, ..settings() },
             Self::Worker => worker(),
             Self::Singleton => singleton(),
@@ -63,6 +65,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (1u8..9, prop_oneof![Just(0u64), Just(5000)], prop_oneof![
             3 => Just(Kind::Web),
             3 => Just(Kind::KeptWarm),
+            3 => Just(Kind::Split),
             3 => Just(Kind::Copies),
             1 => Just(Kind::Worker),
             1 => Just(Kind::Singleton),
