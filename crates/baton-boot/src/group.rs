@@ -9,7 +9,7 @@ use baton_core::run::{Address, Listen};
 use baton_core::supervisor::{Selection, Slot, Split};
 use baton_sys::held::HeldPorts;
 use baton_sys::selector::{self, Choice, HELD_PORTS, Rest};
-use baton_sys::socket;
+use baton_sys::{options, socket};
 
 use crate::log;
 
@@ -150,11 +150,19 @@ impl Group {
         self.listen = listen.clone();
         let Some(socket) = self.socket(slot) else { return Err(self.unknown(slot)) };
         let reset = socket::set_blocking(socket.as_fd(), true)
+            .and_then(|()| options::reset(socket.as_fd()))
             .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
         reset.map_err(|source| self.failed("resetting a socket of", source))?;
-        if slot == self.selection.serving {
-            return Ok(());
+        if slot != self.selection.serving {
+            self.make_reachable(slot)?;
         }
+        // Only now: with some of them nothing arrives that says nothing.
+        let set = options::set(socket.as_fd(), &self.listen.options);
+        set.map_err(|source| self.failed("setting options of", source))
+    }
+
+    /// Makes sure that the private path leads to a slot.
+    fn make_reachable(&mut self, slot: Slot) -> Result<(), GroupError> {
         if self.answers_at(slot).map_err(|source| self.failed("asking", source))? {
             return Ok(());
         }
@@ -276,7 +284,7 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::run::{Handover, MODE_DEFAULT};
+    use baton_core::run::{Handover, MODE_DEFAULT, SocketOptions};
     use std::net::TcpStream;
 
     fn group() -> Group {
@@ -287,6 +295,7 @@ mod tests {
             mode: MODE_DEFAULT,
             handover: Handover::Inherit,
             backlog: 64,
+            options: SocketOptions::default(),
         };
         Group::open(listen, address).unwrap()
     }

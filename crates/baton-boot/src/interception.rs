@@ -87,7 +87,8 @@ impl Interception {
         let listeners = wanted
             .into_iter()
             .filter_map(|passed| {
-                Some(Listener { address: passed.listen.address.tcp()?, socket: passed.socket })
+                let (address, options) = (passed.listen.address.tcp()?, passed.listen.options);
+                Some(Listener { address, socket: passed.socket, options })
             })
             .collect();
         let teller = Teller { id, names, plan: plan.clone(), passing: self.passing.clone() };

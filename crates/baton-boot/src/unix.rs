@@ -150,7 +150,8 @@ impl Unix {
     fn make(&self, slot: Slot) -> Result<Socket, GroupError> {
         let name = self.path.beside(&slot.0.to_string());
         let path = Path::new(name.as_str());
-        let made = unix::remove(path).and_then(|()| unix::listen_at(path, self.listen.backlog));
+        let vacate = || is_vacant(path).and_then(|()| unix::remove(path));
+        let made = vacate().and_then(|()| unix::listen_at(path, self.listen.backlog));
         match made {
             Ok((socket, node)) => Ok(Socket { socket: Arc::new(socket), node, name, shown: self.shown }),
             Err(source) => Err(self.failed("opening", explained(source, path))),
@@ -229,7 +230,9 @@ fn explained(error: io::Error, path: &Path) -> io::Error {
     let text = match error.kind() {
         io::ErrorKind::NotFound => format!("the folder {folder} does not exist"),
         io::ErrorKind::NotADirectory => format!("{folder} is no folder"),
-        io::ErrorKind::PermissionDenied => format!("no permission to use the folder {folder}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission to use what is there, or the folder {folder}")
+        }
         io::ErrorKind::ReadOnlyFilesystem => format!("the folder {folder} is read-only"),
         _ => return error,
     };
@@ -239,14 +242,20 @@ fn explained(error: io::Error, path: &Path) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::run::{Handover, MODE_DEFAULT};
+    use baton_core::run::{Handover, MODE_DEFAULT, SocketOptions};
     use std::os::unix::net::UnixStream;
 
     fn listener(folder: &Path) -> Result<Unix, GroupError> {
         let path: SocketPath = folder.join("public").to_str().unwrap().parse().unwrap();
         let address = Address::Unix(path.clone());
-        let listen =
-            Listen { name: "http".into(), address, mode: MODE_DEFAULT, handover: Handover::Auto, backlog: 8 };
+        let listen = Listen {
+            name: "http".into(),
+            address,
+            mode: MODE_DEFAULT,
+            handover: Handover::Auto,
+            backlog: 8,
+            options: SocketOptions::default(),
+        };
         Unix::open(listen, path, None)
     }
 

@@ -199,7 +199,7 @@ fn uses(listens: &[Listen], address: &Address) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Handover, MODE_DEFAULT, Proxy};
+    use crate::run::{Handover, MODE_DEFAULT, Proxy, SocketOptions};
     use crate::supervisor::Split;
     use crate::units::Share;
 
@@ -219,6 +219,7 @@ mod tests {
             mode: MODE_DEFAULT,
             handover: Handover::Auto,
             backlog: 1,
+            options: SocketOptions::default(),
         };
         ports.iter().map(listen).collect()
     }

@@ -109,7 +109,7 @@ pub fn asks_for_path(settings: &RunSettings, listener: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Handover, MODE_DEFAULT, Proxy};
+    use crate::run::{Handover, MODE_DEFAULT, Proxy, SocketOptions};
 
     #[test]
     fn placeholders_are_replaced_and_other_braces_left() {
@@ -143,6 +143,7 @@ mod tests {
             mode: MODE_DEFAULT,
             handover,
             backlog: 1,
+            options: SocketOptions::default(),
         };
         let proxy = Handover::Proxy(Proxy::default());
         let listeners = [

@@ -11,6 +11,7 @@ mod path;
 mod process_lines;
 mod program;
 mod run_lines;
+mod socket_lines;
 #[cfg(test)]
 mod tests;
 mod text;

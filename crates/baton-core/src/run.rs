@@ -5,6 +5,7 @@
 mod address;
 pub mod environment;
 mod memory;
+mod options;
 mod output;
 mod probe;
 mod process;
@@ -15,6 +16,7 @@ use alloc::vec::Vec;
 pub use self::address::{Address, InvalidAddress, InvalidPath, SOCKET_PATH_BYTES_MAX, SocketPath};
 pub use self::environment::Inherited;
 pub use self::memory::{Needs, NoRoom, Recycle, Room, runs_out};
+pub use self::options::SocketOptions;
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, oom_score_adj};
@@ -135,6 +137,8 @@ pub struct Listen {
     pub handover: Handover,
     /// Length of the accept queue.
     pub backlog: u16,
+    /// Of the sockets that programs get, where they have a port.
+    pub options: SocketOptions,
 }
 
 /// Who may connect to a Unix socket where nothing else is said: its user and its group, as for the sockets of

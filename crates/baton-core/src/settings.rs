@@ -13,6 +13,7 @@ mod probe;
 mod process;
 mod rollout;
 mod run;
+mod socket_options;
 mod suggest;
 mod table;
 mod value;

@@ -12,7 +12,6 @@ mod caller;
 pub(crate) mod filter;
 mod matching;
 mod notify;
-mod options;
 mod probe;
 mod told;
 mod user;
@@ -24,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use baton_core::run::SocketOptions;
 use rustix::event::EventfdFlags;
 
 use self::caller::Caller;
@@ -31,6 +31,7 @@ use self::matching::{Decision, Ours, Socket};
 use self::notify::{Call, Notify, Woken};
 pub use self::probe::{ProbeError, is_passing, probe};
 use self::told::Flags;
+use crate::options::{copy, set};
 use crate::socket;
 
 /// A listener of the service, and the socket that one generation has for it.
@@ -41,6 +42,8 @@ pub struct Listener {
     /// The generation's own listening socket, of the address's family. The program gets the same open file: its
     /// `O_NONBLOCK` and its options become those of the program's socket.
     pub socket: Arc<OwnedFd>,
+    /// What the settings say of its options goes before what the program has set.
+    pub options: SocketOptions,
 }
 
 /// What happened. Listeners are named by their place in the list that the interceptor got.
@@ -236,9 +239,10 @@ impl<R: Fn(Report)> Desk<R> {
         theirs: Socket,
         flags: Flags,
     ) -> io::Result<()> {
-        let ours = self.listeners.get(listener).ok_or(io::ErrorKind::NotFound)?.socket.as_fd();
+        let Listener { socket, options, .. } = self.listeners.get(listener).ok_or(io::ErrorKind::NotFound)?;
+        let ours = socket.as_fd();
         let not_copied = match caller.borrow(theirs) {
-            Ok(socket) => match options::copy(socket.as_fd(), ours) {
+            Ok(socket) => match copy(socket.as_fd(), ours) {
                 refused if refused.is_empty() => None,
                 refused => Some(NotCopied::Forbidden(refused)),
             },
@@ -247,6 +251,7 @@ impl<R: Fn(Report)> Desk<R> {
         if let Some(why) = not_copied {
             (self.report)(Report::OptionsNotCopied { listener, why });
         }
+        set(ours, options)?;
         socket::set_blocking(ours, !flags.nonblocking)?;
         Ok(self.notify.replace(call, caller.fd(), ours, flags.close_on_exec)?)
     }

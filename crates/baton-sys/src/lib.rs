@@ -12,6 +12,7 @@ pub mod intercept;
 pub mod listening;
 pub mod memory;
 pub mod mount;
+pub mod options;
 pub mod parent;
 pub mod ports;
 pub mod process;

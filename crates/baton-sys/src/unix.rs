@@ -133,8 +133,19 @@ impl Node {
     }
 }
 
-/// Removes a name, if it exists.
+/// Removes the name of a socket, if it exists.
+///
+/// # Errors
+/// `AlreadyExists` where there is something else, which is left alone.
 pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::lstat(path) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Socket => {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(_) => {}
+    }
     match fs::unlink(path) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
@@ -241,8 +252,9 @@ mod tests {
         assert!(!standing(socket.as_fd()).unwrap().listening);
         drop(socket);
         assert_eq!(look(&path).unwrap(), Found::Stale);
-        std::fs::remove_file(&path).unwrap();
+        remove(&path).unwrap();
         std::fs::write(&path, "a file").unwrap();
         assert_eq!(look(&path).unwrap(), Found::Other);
+        assert_eq!(remove(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 }

@@ -17,6 +17,7 @@ fn web() -> RunSettings {
         mode: crate::run::MODE_DEFAULT,
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
+        options: crate::run::SocketOptions::default(),
     });
     run
 }

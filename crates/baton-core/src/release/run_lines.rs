@@ -7,10 +7,10 @@ use core::net::SocketAddr;
 
 use super::lines::{Lines, Words, exact, quote};
 use super::text::{Fault, ManifestError};
-use super::{health_lines, output_lines, process_lines};
+use super::{health_lines, output_lines, process_lines, socket_lines};
 use crate::run::{
     Address, Handover, HealthCheck, Inherited, Listen, MODE_DEFAULT, OnExit, Progress, Proxy, Ready, Recycle,
-    RunSettings, SocketPath, Stdin, WORKERS_MAX, environment,
+    RunSettings, SocketOptions, SocketPath, Stdin, WORKERS_MAX, environment,
 };
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
@@ -53,7 +53,10 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.push(("run.command", words.join(" ")));
     // One is what is meant when nothing is said.
     lines.extend((*workers > 1).then(|| ("run.workers", workers.to_string())));
-    lines.extend(listen.iter().map(|listen| ("run.listen", listen_value(listen))));
+    for listen in listen {
+        lines.push(("run.listen", listen_value(listen)));
+        lines.extend(socket_lines::write(&listen.options).map(|value| (socket_lines::KEY, value)));
+    }
     lines.push(("run.overlap", (if *overlap { "yes" } else { "no" }).to_string()));
     lines.push(("run.ready", ready_word(*ready).to_string()));
     lines.extend(health.iter().flat_map(health_lines::write));
@@ -160,7 +163,8 @@ fn on_exit_word(on_exit: OnExit) -> &'static str {
 }
 
 fn listen_value(listen: &Listen) -> String {
-    let Listen { name, address, mode, handover, backlog } = listen;
+    // The options have a line of their own.
+    let Listen { name, address, mode, handover, backlog, options: _ } = listen;
     let address = match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(path) => format!("unix {} {mode:o}", quote(path.as_str())),
@@ -262,6 +266,7 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
             mode,
             handover: words.one_of(&HANDOVER)?,
             backlog: words.value("a number")?,
+            options: SocketOptions::default(),
         };
         if let Handover::Proxy(proxy) = &mut one.handover {
             // No limit is written as 0: a program that may have no connection serves nobody.
@@ -275,6 +280,8 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
             let why = "a listener's name is not empty and has no colon or control character";
             return Err(words.fault(refused(KEY, why)));
         }
+        one.options =
+            process_lines::read_one(lines, socket_lines::KEY, socket_lines::read)?.unwrap_or_default();
         listen.push(one);
     }
     Ok(listen)

@@ -10,6 +10,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::run::SocketOptions;
 use crate::run::{
     Address, Inherited, MODE_DEFAULT, Progress, Recycle, SizeLimit, StatusRange, Stdin, WORKERS_MAX,
 };
@@ -30,6 +31,20 @@ fn any_command() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
+fn any_socket_options() -> impl Strategy<Value = SocketOptions> {
+    let time = || prop::option::of(any::<u64>().prop_map(Millis));
+    let size = || prop::option::of(any::<u64>().prop_map(Bytes));
+    let all = (any::<Option<bool>>(), time(), time(), time(), size(), size());
+    all.prop_map(|(nodelay, keepalive, defer_accept, user_timeout, rcvbuf, sndbuf)| SocketOptions {
+        nodelay,
+        keepalive,
+        defer_accept,
+        user_timeout,
+        rcvbuf,
+        sndbuf,
+    })
+}
+
 fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     let ip = prop_oneof![any::<[u8; 4]>().prop_map(IpAddr::from), any::<[u8; 16]>().prop_map(IpAddr::from)];
     let limit = proptest::option::of(1u32..);
@@ -42,10 +57,16 @@ fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     let tcp = tcp.prop_map(|(ip, port)| (Address::Tcp(SocketAddr::new(ip, port)), MODE_DEFAULT));
     let unix = ("/[a-z \"/]{0,9}[a-z]", 0..=0o777u16);
     let unix = unix.prop_map(|(path, mode)| (Address::Unix(path.parse().unwrap()), mode));
-    let one = (prop_oneof![tcp, unix], any::<u16>(), handover);
+    let one = (prop_oneof![tcp, unix], any::<u16>(), handover, any_socket_options());
     btree_map("[a-z .\"]{1,6}", one, 0..3).prop_map(|all| {
-        let listen =
-            |(name, ((address, mode), backlog, handover))| Listen { name, address, mode, handover, backlog };
+        let listen = |(name, ((address, mode), backlog, handover, options))| Listen {
+            name,
+            address,
+            mode,
+            handover,
+            backlog,
+            options,
+        };
         all.into_iter().map(listen).collect()
     })
 }
@@ -287,6 +308,11 @@ fn a_manifest_reads_as_documented() {
         mode: MODE_DEFAULT,
         handover: Handover::Inherit,
         backlog: 4096,
+        options: SocketOptions {
+            nodelay: Some(true),
+            rcvbuf: Some(Bytes(65_536)),
+            ..SocketOptions::default()
+        },
     });
     run.listen.push(Listen {
         name: "local".to_string(),
@@ -294,6 +320,7 @@ fn a_manifest_reads_as_documented() {
         mode: 0o600,
         handover: Handover::Auto,
         backlog: 1,
+        options: SocketOptions::default(),
     });
     run.env.push(("GREETING".to_string(), "\"hi\"\n".to_string()));
     let manifest = Manifest {
@@ -323,6 +350,7 @@ builder \"ci@build-7\"
 commit 8843d7f92416211de9ebb963ff4ce28125932878 clean
 run.command \"python3\" \"app.py\"
 run.listen \"http\" 0.0.0.0:8080 inherit 4096
+run.listen.options yes - - - 65536 -
 run.listen \"local\" unix \"/run/a b.sock\" 600 auto 1
 run.overlap yes
 run.ready probe

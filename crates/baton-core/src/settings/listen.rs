@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::table::Table;
-use super::value;
-use crate::run::{Address, BACKLOG_DEFAULT, Handover, Listen, MODE_DEFAULT, Proxy};
+use super::{socket_options, value};
+use crate::run::{Address, BACKLOG_DEFAULT, Handover, Listen, MODE_DEFAULT, Proxy, SocketOptions};
 
 const PROXY: Handover =
     Handover::Proxy(Proxy { max_connections: None, proxy_protocol: false, close_hint: false });
@@ -38,6 +38,7 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
         mode: MODE_DEFAULT,
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
+        options: SocketOptions::default(),
     };
     table.set("handover", &mut listener.handover, value::one_of(&HANDOVER));
     table.set("mode", &mut listener.mode, value::permissions("0660"));
@@ -56,6 +57,7 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
         Handover::Proxy(place) => *place = proxy,
         Handover::Auto | Handover::Inherit => report_proxy_only(table),
     }
+    socket_options::read(table, &mut listener);
     listener
 }
 

@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::findings::Wrong;
 use super::table::Table;
-use super::{health, listen, output, process, value};
+use super::{health, listen, output, process, socket_options, value};
 use crate::placeholder;
 use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, Stdin, WORKERS_MAX, environment};
 use crate::units::{Bytes, Millis, Share};
@@ -59,6 +59,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
     table.table("output", |table| output::read(table, &mut run.output));
 
     report_placeholders(table, &run);
+    socket_options::report_silent_probe(table, &run);
     report_late_tree_stop(table, &run);
     run
 }

@@ -17,6 +17,7 @@ use crate::notice::Notice;
 use crate::report::Cause;
 use crate::run::{
     Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Probe, Room, RunSettings,
+    SocketOptions,
 };
 use crate::units::{Bytes, Share};
 
@@ -73,6 +74,7 @@ fn settings() -> RunSettings {
         mode: MODE_DEFAULT,
         handover: Handover::Inherit,
         backlog: BACKLOG_DEFAULT,
+        options: SocketOptions::default(),
     });
     settings.health = Some(HealthCheck {
         probe: Probe::Tcp,

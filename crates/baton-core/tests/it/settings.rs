@@ -7,7 +7,7 @@ mod reference;
 use baton_core::deploy::{Phase, PhaseSize, Policy};
 use baton_core::run::{
     Format, Handover, HealthCheck, HttpProbe, Inherited, Listen, MODE_DEFAULT, OnExit, Output, Probe,
-    Process, Progress, Proxy, Ready, Recycle, RunSettings, SizeLimit, Stdin,
+    Process, Progress, Proxy, Ready, Recycle, RunSettings, SizeLimit, SocketOptions, Stdin,
 };
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
@@ -116,7 +116,14 @@ fn strings(texts: &[&str]) -> Vec<String> {
 }
 
 fn listener(name: &str, address: &str, handover: Handover, backlog: u16) -> Listen {
-    Listen { name: name.to_owned(), address: address.parse().unwrap(), mode: MODE_DEFAULT, handover, backlog }
+    Listen {
+        name: name.to_owned(),
+        address: address.parse().unwrap(),
+        mode: MODE_DEFAULT,
+        handover,
+        backlog,
+        options: SocketOptions::default(),
+    }
 }
 
 #[test]

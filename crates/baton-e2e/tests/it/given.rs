@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use crate::boot::{Boot, Folder};
+use crate::boot::{Boot, Folder, free_address};
 
 /// What the bootloader is started with, beside what every test has.
 const VARIABLES: [(&str, &str); 6] = [
@@ -93,4 +93,55 @@ fn limits_are_those_of_the_settings() {
         assert_eq!(values, [value, value], "{limit}");
     }
     boot.stop();
+}
+
+/// Answers each connection with two of its options; binds its port, or takes the socket.
+const TELLS_OPTIONS: &str = r#"
+import os, socket, sys
+if sys.argv[1:] == ["take"]:
+    listener = socket.socket(fileno=3)
+else:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(os.environ["PORT"])))
+    listener.listen()
+while True:
+    client, _ = listener.accept()
+    options = socket.TCP_NODELAY, socket.TCP_KEEPIDLE
+    client.sendall(" ".join(str(client.getsockopt(socket.IPPROTO_TCP, option)) for option in options).encode())
+    client.close()
+"#;
+
+#[test]
+fn connections_have_the_options_of_their_release() {
+    use std::io::Read;
+    let told = |address| {
+        let mut answer = String::new();
+        std::net::TcpStream::connect(address).unwrap().read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for (handover, word) in [("auto", "bind"), ("inherit", "take")] {
+        let (folder, address) = (Folder::empty(), free_address());
+        folder.write("program.py", TELLS_OPTIONS);
+        let settings = format!(
+            "service = \"test\"\n[run]\ncommand = [\"python3\", \"program.py\", \"{word}\"]\n[[run.listen]]\n\
+             name = \"http\"\naddress = \"{address}\"\nhandover = \"{handover}\"\n[rollout]\nbake = \"0s\"\n"
+        );
+        let options = "[run.listen.options]\nnodelay = true\nkeepalive = \"77s\"\n";
+        folder.write("baton.toml", &format!("{settings}{options}"));
+        let boot = Boot::start(&folder, &[], &[]);
+        boot.wait_for(" serves, ", 1);
+        assert_eq!(told(address), "1 77", "{handover}");
+        // Without them, and in a slot whose socket had them before.
+        let idle = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_keepalive_time").unwrap();
+        let plain = format!("0 {}", idle.trim());
+        folder.write("baton.toml", &settings);
+        for reload in 1..=4 {
+            boot.signal(rustix::process::Signal::HUP);
+            boot.wait_for(" is proven", reload + 1);
+            boot.wait_for(&format!("generation {reload} is gone"), 1);
+            assert_eq!(told(address), plain, "{handover}");
+        }
+        boot.stop();
+    }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use baton_core::run::SocketOptions;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -79,7 +80,8 @@ pub fn probe() -> Result<(), ProbeError> {
         .and_then(|()| filter::take(handed))
         // Without a descriptor, the verdict tells why.
         .map(|notify| {
-            let listener = Listener { address, socket: Arc::new(listener) };
+            let listener =
+                Listener { address, socket: Arc::new(listener), options: SocketOptions::default() };
             Interceptor::start(notify, vec![listener], move |report| drop(said.send(report)))
         })
         .ok()

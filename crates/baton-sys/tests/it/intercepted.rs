@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use baton_core::exit::Exit;
+use baton_core::run::SocketOptions;
 use baton_sys::attributes::Attributes;
 use baton_sys::intercept::{Interceptor, Listener, NotCopied, Refusal, Report, probe};
 use baton_sys::socket;
@@ -51,7 +52,11 @@ struct Trial {
 /// A listener on a free port of this address.
 fn listener_on(ip: &str) -> Listener {
     let socket = socket::first_of_group((ip, 0).to_socket_addrs().unwrap().next().unwrap(), 128).unwrap();
-    Listener { address: socket::address(&socket).unwrap(), socket: Arc::new(socket) }
+    Listener {
+        address: socket::address(&socket).unwrap(),
+        socket: Arc::new(socket),
+        options: SocketOptions::default(),
+    }
 }
 
 fn python(script: &str) -> Vec<String> {

@@ -1,9 +1,13 @@
-//! Options that a program set on its socket before `bind`, and would lose with it.
+//! Options of listening sockets, which accepted connections inherit: those that settings ask for, and those that a
+//! program set on its socket before `bind`, and would lose with it.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use baton_core::run::SocketOptions;
+use baton_core::units::{Bytes, Millis};
 use libc::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET, c_int};
+use rustix::net::{self, SocketFlags, SocketType, sockopt};
 
 /// An option: its name for people, its level and its number.
 type SocketOption = (&'static str, c_int, c_int);
@@ -55,12 +59,12 @@ const ROOM: usize = 64;
 
 /// Makes our socket as the program's is, also where an earlier program left something else. Returns the names
 /// of the options that the kernel does not let us set.
-pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Vec<&'static str> {
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Vec<&'static str> {
     let mut refused = Vec::new();
     for option in COPIED {
         // What one of the two does not have cannot be lost.
         let (Ok(wanted), Ok(is)) = (get(from, option), get(to, option)) else { continue };
-        if wanted != is && set(to, option, &wanted).is_err() {
+        if wanted != is && set_one(to, option, &wanted).is_err() {
             refused.push(option.0);
         }
     }
@@ -68,17 +72,53 @@ pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Vec<&'static str
     refused
 }
 
+/// Makes the socket as a new one is, whatever its last owner has set. What the kernel does not let us take back stays.
+pub fn reset(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let family = sockopt::socket_domain(socket)?;
+    let fresh = net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let _refused = copy(fresh.as_fd(), socket);
+    Ok(())
+}
+
+/// Sets what is asked for, and leaves the rest as it is.
+///
+/// # Errors
+/// Names the option that the kernel does not take.
+pub fn set(socket: BorrowedFd<'_>, options: &SocketOptions) -> io::Result<()> {
+    let SocketOptions { nodelay, keepalive, defer_accept, user_timeout, rcvbuf, sndbuf } = *options;
+    let seconds = |time: Millis| time.0 / 1000;
+    let bytes = |size: Bytes| size.0;
+    let wanted: [(&str, Option<u64>); 7] = [
+        ("TCP_NODELAY", nodelay.map(u64::from)),
+        ("SO_KEEPALIVE", keepalive.map(|_| 1)),
+        ("TCP_KEEPIDLE", keepalive.map(seconds)),
+        ("TCP_DEFER_ACCEPT", defer_accept.map(seconds)),
+        ("TCP_USER_TIMEOUT", user_timeout.map(|time| time.0)),
+        ("SO_RCVBUF", rcvbuf.map(bytes)),
+        ("SO_SNDBUF", sndbuf.map(bytes)),
+    ];
+    for (name, value) in wanted {
+        let Some(value) = value else { continue };
+        let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot set {name}: {error}"));
+        let option = COPIED.iter().chain(&BUFFERS).find(|option| option.0 == name);
+        let option = option.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let number = c_int::try_from(value).unwrap_or(c_int::MAX);
+        set_one(socket, *option, &number.to_ne_bytes()).map_err(failed)?;
+    }
+    Ok(())
+}
+
 fn copy_buffers(from: BorrowedFd<'_>, to: BorrowedFd<'_>, refused: &mut Vec<&'static str>) {
     for option in BUFFERS {
         let (Ok(wanted), Ok(is)) = (get_number(from, option), get_number(to, option)) else { continue };
-        if wanted != is && set(to, option, &(wanted / 2).to_ne_bytes()).is_err() {
+        if wanted != is && set_one(to, option, &(wanted / 2).to_ne_bytes()).is_err() {
             refused.push(option.0);
         }
     }
     // Setting a size locked it; one that the program never set must go on growing by itself.
     if let (Ok(wanted), Ok(is)) = (get(from, BUFFER_LOCK), get(to, BUFFER_LOCK))
         && wanted != is
-        && set(to, BUFFER_LOCK, &wanted).is_err()
+        && set_one(to, BUFFER_LOCK, &wanted).is_err()
     {
         refused.push(BUFFER_LOCK.0);
     }
@@ -104,7 +144,7 @@ fn get(socket: BorrowedFd<'_>, (_, level, number): SocketOption) -> io::Result<V
     Ok(value)
 }
 
-fn set(socket: BorrowedFd<'_>, (_, level, number): SocketOption, value: &[u8]) -> io::Result<()> {
+fn set_one(socket: BorrowedFd<'_>, (_, level, number): SocketOption, value: &[u8]) -> io::Result<()> {
     let length = value.len() as libc::socklen_t;
     // SAFETY: the kernel reads `length` bytes of `value`.
     let failed =
@@ -114,7 +154,7 @@ fn set(socket: BorrowedFd<'_>, (_, level, number): SocketOption, value: &[u8]) -
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::OwnedFd;
 
     use super::*;
     use crate::socket;
@@ -156,7 +196,7 @@ mod tests {
             for option in &all {
                 if let Some(value) = unusual(option.0) {
                     let before = get(changed.as_fd(), *option).ok();
-                    let done = set(changed.as_fd(), *option, &value);
+                    let done = set_one(changed.as_fd(), *option, &value);
                     // The IPv6 ones cannot be set on an IPv4 socket.
                     if before.is_some() {
                         done.unwrap_or_else(|error| panic!("{}: {error}", option.0));
@@ -170,5 +210,46 @@ mod tests {
             assert_eq!(values(&ours), values(&plain));
             assert_eq!(get_number(ours.as_fd(), BUFFER_LOCK).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn what_settings_ask_for_is_inherited_by_connections_and_can_be_taken_back() {
+        let listener = socket::first_of_group("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+        let all: Vec<SocketOption> = COPIED.into_iter().chain(BUFFERS).collect();
+        let values = |socket: &OwnedFd| -> Vec<_> {
+            all.iter().map(|option| (option.0, get(socket.as_fd(), *option).ok())).collect()
+        };
+        let before = values(&listener);
+        let options = SocketOptions {
+            nodelay: Some(true),
+            keepalive: Some(Millis::from_secs(77)),
+            defer_accept: None,
+            user_timeout: Some(Millis(1234)),
+            rcvbuf: Some(Bytes(30_000)),
+            sndbuf: Some(Bytes(40_000)),
+        };
+        set(listener.as_fd(), &options).unwrap();
+        let _client = std::net::TcpStream::connect(socket::address(&listener).unwrap()).unwrap();
+        let accepted = socket::accept(listener.as_fd()).unwrap();
+        let number = |name: &str| {
+            let option = all.iter().find(|option| option.0 == name).unwrap();
+            get_number(accepted.as_fd(), *option).unwrap()
+        };
+        for (name, expected) in [
+            ("TCP_NODELAY", 1),
+            ("SO_KEEPALIVE", 1),
+            ("TCP_KEEPIDLE", 77),
+            ("TCP_USER_TIMEOUT", 1234),
+            // The kernel doubles these.
+            ("SO_RCVBUF", 60_000),
+            ("SO_SNDBUF", 80_000),
+        ] {
+            assert_eq!(number(name), expected, "{name}");
+        }
+        set(listener.as_fd(), &SocketOptions { defer_accept: Some(Millis::from_secs(3)), ..options })
+            .unwrap();
+        assert_ne!(values(&listener), before);
+        reset(listener.as_fd()).unwrap();
+        assert_eq!(values(&listener), before);
     }
 }
