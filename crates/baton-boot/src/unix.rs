@@ -21,6 +21,9 @@ use crate::group::GroupError;
 /// Who may connect to a socket that clients shall not find yet: probes alone.
 const PRIVATE: u16 = 0o600;
 
+/// How many private names are tried for one socket: more programs are never left of a bootloader that was killed.
+const NAMES_TRIED: u32 = 32;
+
 /// Who the file of a socket belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner {
@@ -148,14 +151,31 @@ impl Unix {
     }
 
     fn make(&self, slot: Slot) -> Result<Socket, GroupError> {
-        let name = self.path.beside(&slot.0.to_string());
-        let path = Path::new(name.as_str());
-        let vacate = || is_vacant(path).and_then(|()| unix::remove(path));
-        let made = vacate().and_then(|()| unix::listen_at(path, self.listen.backlog));
-        match made {
-            Ok((socket, node)) => Ok(Socket { socket: Arc::new(socket), node, name, shown: self.shown }),
-            Err(source) => Err(self.failed("opening", explained(source, path))),
+        let made = self.private_name(slot).and_then(|name| {
+            let path = Path::new(name.as_str());
+            unix::remove(path)?;
+            let (socket, node) =
+                unix::listen_at(path, self.listen.backlog).map_err(|source| explained(source, path))?;
+            Ok(Socket { socket: Arc::new(socket), node, name, shown: self.shown })
+        });
+        made.map_err(|source| self.failed("opening", source))
+    }
+
+    /// A name for the socket of a slot. A program of a bootloader that was killed may have some until it has ended.
+    fn private_name(&self, slot: Slot) -> io::Result<SocketPath> {
+        let mut taken = io::ErrorKind::AddrInUse.into();
+        for number in slot.0..slot.0 + NAMES_TRIED {
+            let name = self.path.beside(&number.to_string());
+            let ours = |(other, socket): (usize, &Socket)| other != slot.0 as usize && socket.name == name;
+            if self.sockets.iter().enumerate().any(ours) {
+                continue;
+            }
+            match is_vacant(Path::new(name.as_str())) {
+                Ok(()) => return Ok(name),
+                Err(error) => taken = error,
+            }
         }
+        Err(taken)
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> GroupError {
@@ -307,6 +327,18 @@ mod tests {
         drop(unix);
         assert_eq!(std::fs::read_to_string(folder.path().join("public")).unwrap(), "precious");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_private_name_that_somebody_still_has_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = unix::listen_at(&folder.path().join("public.baton-1"), 8).unwrap();
+        let mut unix = listener(folder.path()).unwrap();
+        unix.select(Slot(0), Slot(1)).unwrap();
+        assert!(left.1.is_at(&folder.path().join("public.baton-1")));
+        prepare(&mut unix, 1);
+        unix.select(Slot(1), Slot(1)).unwrap();
+        assert_eq!(reached(&unix), [1]);
     }
 
     #[test]
