@@ -117,7 +117,7 @@ impl fmt::Display for Why {
         match self {
             Self::AlreadyThere => f.write_str("it runs the release, proven"),
             Self::OnTrial { standing: "staged" | "behind" } => {
-                f.write_str("it had a slot of the deploy before, and has to be heard of again")
+                f.write_str("it has a slot, and has not begun")
             }
             Self::OnTrial { standing } => write!(f, "it is on trial ({standing})"),
             Self::Refused(refusal) => {

@@ -243,9 +243,9 @@ fn every_reason_to_wait_reads_as_a_sentence() {
         Turn::Go => "go".into(),
         Turn::Wait(why) => why.to_string(),
     };
-    assert_eq!(why(&scene, other), format!("1 of 1 slots are taken by m{first}"));
+    assert_eq!(why(&scene, other), format!("1 of 1 slot is taken by m{first}"));
     assert_eq!(why(&scene, 7), "it is still fetching the release");
-    assert_eq!(why(&scene, first), "it is on trial (staged)");
+    assert_eq!(why(&scene, first), "it has a slot, and has not begun");
     scene.stands(first, refused());
     let refused =
         "it refused the release: the candidate ended: exit 1 after 0.8 s; it tries again every minute";
