@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot endurance conformance guides deployments fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot bench-format endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -32,6 +32,11 @@ bench: build
 bench-boot: build
 	@scripts/setup bench-boot
 	cargo xtask bench boot
+
+## bench-format: what the sizes of the release format cost, on real trees
+bench-format: setup
+	@scripts/setup bench-format
+	cargo run --release --locked --package baton-release --features push --example format -- target/format
 
 ## endurance: a thousand reloads in a row under every kind of load, and the peers' beside them; about a quarter of an hour
 endurance: build

@@ -10,6 +10,7 @@ use baton_core::report::{Cause, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Ticket, TrialState};
 use baton_core::units::Millis;
 use baton_release::fetch::{FetchError, fetch};
+use baton_release::read::ReadError;
 use baton_release::releases::{self, ReleasesDir, VerifyError};
 use baton_release::remote::Remote;
 use baton_wire::session::Hello;
@@ -267,8 +268,10 @@ fn with_last_lines(mut status: Status, last_lines: impl Fn(GenerationId) -> Vec<
 
 fn refusal_of_fetch(error: &FetchError) -> Refusal {
     let cause = match error {
-        FetchError::Store(_) => Cause::Fetch,
-        FetchError::Refused(_) | FetchError::Chunk { .. } | FetchError::Changed(_) => Cause::Verify,
+        FetchError::Read(ReadError::Store(_)) => Cause::Fetch,
+        FetchError::Refused(_) | FetchError::Read(ReadError::Pack(_)) | FetchError::Changed(_) => {
+            Cause::Verify
+        }
         FetchError::Disk(_) => Cause::Disk,
     };
     Refusal { cause, detail: log::chain(error) }

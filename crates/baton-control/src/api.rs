@@ -16,11 +16,11 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use baton_core::ids::ServiceName;
-use baton_core::release::MANIFEST_BYTES_MAX;
-use baton_release::chunk::PACKED_BYTES_MAX;
+use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
+use baton_release::manifest::OUTLINE_PACKED_MAX;
 use baton_release::remote::MISSING_IDS_MAX;
 use baton_release::store::ArtefactStore;
 use baton_store::state::StateStore;
@@ -40,15 +40,17 @@ pub(crate) use refusal::Refusal;
 const PROPOSAL_BYTES_MAX: usize = 64 << 10;
 /// Largest question which chunks are missing: each is 64 digits and a line feed.
 const MISSING_BYTES_MAX: usize = MISSING_IDS_MAX * 65;
-/// Requests for artefacts at once: each holds a chunk or more in memory, and a thread while it uses the disk.
-const ARTEFACT_REQUESTS_MAX: usize = 64;
+/// Largest question for chunks.
+const WANTED_BYTES_MAX: usize = PACK_CHUNKS_MAX * 65;
+/// Requests for artefacts at once: each holds a pack or two in memory, and a thread while it uses the disk.
+const ARTEFACT_REQUESTS_MAX: usize = 32;
 /// Longest long poll. Proxies give up after a minute or less.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
-    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/{id}, \
-    /v1/releases/{id}/manifest, /v1/manifests, /healthz and /metrics";
+    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/pack, \
+    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/manifests, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -124,13 +126,15 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics));
     let missing = Router::new().route("/v1/chunks/missing", post(artefacts::missing));
-    let chunks = Router::new().route("/v1/chunks/{id}", get(artefacts::chunk).put(artefacts::put_chunk));
+    let wanted = Router::new().route("/v1/chunks/pack", post(artefacts::wanted));
+    let packs = Router::new().route("/v1/packs/{id}", put(artefacts::put_pack));
     let manifests = Router::new()
-        .route("/v1/releases/{id}/manifest", get(artefacts::manifest).put(artefacts::publish))
+        .route("/v1/releases/{id}/outline", get(artefacts::outline).put(artefacts::publish))
         .route("/v1/manifests", get(artefacts::manifests));
     let artefacts = limited(missing, MISSING_BYTES_MAX)
-        .merge(limited(chunks, PACKED_BYTES_MAX))
-        .merge(limited(manifests, MANIFEST_BYTES_MAX))
+        .merge(limited(wanted, WANTED_BYTES_MAX))
+        .merge(limited(packs, PACK_BYTES_MAX))
+        .merge(limited(manifests, OUTLINE_PACKED_MAX))
         .layer(middleware::from_fn_with_state(shared.clone(), artefacts::in_turn));
     limited(api, PROPOSAL_BYTES_MAX)
         .merge(artefacts)

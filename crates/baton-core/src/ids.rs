@@ -171,6 +171,26 @@ hex_id!(
     32
 );
 hex_id!(
+    /// A pack of chunks: the BLAKE3 hash of its bytes.
+    PackId,
+    "pack",
+    32
+);
+impl ChunkId {
+    /// The name of the chunk with this content.
+    pub fn of(content: &[u8]) -> Self {
+        Self(*blake3::hash(content).as_bytes())
+    }
+}
+
+impl PackId {
+    /// The name of the pack with these bytes.
+    pub fn of(pack: &[u8]) -> Self {
+        Self(*blake3::hash(pack).as_bytes())
+    }
+}
+
+hex_id!(
     /// A deploy: 16 random bytes, drawn when it is proposed.
     DeployId,
     "deploy",

@@ -4,12 +4,17 @@
 //! directory and within its limits, and [`Manifest::parse`] has checked everything before anyone creates a file.
 
 mod diff;
+mod fault;
 mod health_lines;
 mod lines;
+pub mod outline;
 mod output_lines;
+pub mod pack;
+pub mod packing;
 mod path;
 mod process_lines;
 mod program;
+pub mod reading;
 mod run_lines;
 mod socket_lines;
 #[cfg(test)]
@@ -21,9 +26,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use diff::{Diff, SettingChange, diff};
+pub use fault::{Fault, Text, TextError};
 pub use path::{DEPTH_MAX, LinkFault, NAME_BYTES_MAX, PATH_BYTES_MAX, PathFault, TreePath};
 pub use program::ProgramFault;
-pub use text::{Fault, MANIFEST_BYTES_MAX, ManifestError};
+pub use text::MANIFEST_BYTES_MAX;
 pub use tree::{ENTRIES_MAX, RELEASE_BYTES_MAX, Tree, TreeFault};
 
 use crate::ids::{ChunkId, ReleaseId, ServiceName};
@@ -117,8 +123,8 @@ impl File {
     }
 }
 
-/// A piece of a file's content.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A piece of a file's content, or of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Chunk {
     /// The hash of its content.
     pub id: ChunkId,

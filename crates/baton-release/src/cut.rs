@@ -4,20 +4,18 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use baton_core::ids::ChunkId;
 use baton_core::release::Chunk;
 use fastcdc::v2020::{Error, StreamCDC};
 
-use crate::chunk;
-
-// A change costs about one average chunk, a chunk costs about one request and 80 bytes of manifest: 64 KiB keeps
-// both small, for a text file as for a binary of 100 MB. Another choice later finds fewer chunks in the store for a
-// while, and breaks nothing.
+// A change costs about one average chunk, and a chunk costs a line of the manifest: see docs/format for what other
+// sizes cost. Another choice later finds fewer chunks in the store for a while, and breaks nothing.
 /// Files up to this size are one chunk, and no chunk but the last of a file is shorter.
-const BYTES_MIN: u32 = 16 << 10;
+const BYTES_MIN: u32 = 4 << 10;
 /// The size that cuts aim at.
-const BYTES_AVERAGE: u32 = 64 << 10;
+const BYTES_AVERAGE: u32 = 16 << 10;
 /// No chunk is longer, wherever the content would have it cut.
-const BYTES_MAX: u32 = 256 << 10;
+const BYTES_MAX: u32 = 64 << 10;
 
 /// The chunks of a file.
 pub(crate) fn cut(path: &Path) -> io::Result<Vec<Chunk>> {
@@ -43,13 +41,12 @@ fn whole(content: &[u8]) -> Option<Chunk> {
 }
 
 fn chunk_of(content: &[u8]) -> Chunk {
-    Chunk { id: chunk::id_of(content), bytes: content.len() as u32 }
+    Chunk { id: ChunkId::of(content), bytes: content.len() as u32 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::ids::ChunkId;
     use std::collections::BTreeSet;
 
     fn noise(seed: u8, bytes: usize) -> Vec<u8> {
@@ -72,7 +69,7 @@ mod tests {
                 let mut rest = content.as_slice();
                 for (index, chunk) in chunks.iter().enumerate() {
                     let (piece, after) = rest.split_at(chunk.bytes as usize);
-                    assert_eq!(chunk::id_of(piece), chunk.id);
+                    assert_eq!(ChunkId::of(piece), chunk.id);
                     assert!(chunk.bytes <= BYTES_MAX);
                     assert!(chunk.bytes >= BYTES_MIN || index == chunks.len() - 1);
                     rest = after;
@@ -102,6 +99,12 @@ mod tests {
     #[test]
     fn cuts_stay_where_they_are() {
         let lengths: Vec<u32> = cut_content(&noise(3, 400_000)).iter().map(|chunk| chunk.bytes).collect();
-        assert_eq!(lengths, [111_011, 154_477, 78_132, 51_425, 4_955]);
+        assert_eq!(
+            lengths,
+            [
+                41_371, 24_276, 17_370, 19_576, 8_418, 18_340, 65_536, 17_007, 19_725, 33_869, 20_319,
+                10_824, 19_069, 11_842, 16_078, 35_829, 16_176, 4_375
+            ]
+        );
     }
 }

@@ -3,17 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::{Chunk, Manifest, TreePath};
 
 use crate::beneath::Beneath;
-use crate::chunk::{self, ChunkError};
 use crate::disk::DiskError;
-use crate::manifest::{self, ManifestRefused};
+use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
+use crate::read::{self, ReadError};
 use crate::releases::{ReleasesDir, Staging, VerifyError};
-use crate::store::{ArtefactStore, StoreError};
+use crate::store::ArtefactStore;
 
 /// What a fetch is doing; told as it happens, from several threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,27 +52,27 @@ pub struct Fetched {
 /// Why a release is not on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The store fails.
+    /// The store fails, or sends what is not allowed.
     #[error("the release cannot be fetched")]
-    Store(#[from] StoreError),
+    Read(#[from] ReadError),
     /// The manifest is not that of the release, or breaks a rule.
     #[error("the release is refused")]
     Refused(#[from] ManifestRefused),
-    /// A chunk is not what its name says.
-    #[error("chunk {id} of the release is refused")]
-    Chunk {
-        /// The chunk.
-        id: ChunkId,
-        /// Why.
-        #[source]
-        source: ChunkError,
-    },
     /// The disk fails, or is full.
     #[error("the release cannot be laid out")]
     Disk(#[from] DiskError),
     /// Somebody has changed it while it was laid out.
     #[error("the release cannot be laid out")]
     Changed(#[from] VerifyError),
+}
+
+impl From<ManifestError> for FetchError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::Read(error) => Self::Read(error),
+            ManifestError::Refused(refused) => Self::Refused(refused),
+        }
+    }
 }
 
 /// Brings a release to disk, complete and verified, or not at all.
@@ -89,7 +90,7 @@ pub fn fetch(
     if releases.verify(id).is_ok() {
         return Ok(Fetched::default());
     }
-    let manifest = manifest::verified(id, &store.manifest(id)?)?;
+    let manifest = manifest::read(id, store, known(releases))?;
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 
     let pieces = pieces(&manifest);
@@ -97,42 +98,66 @@ pub fn fetch(
     let staging = Staging::begin(releases, id, &manifest)?;
     staging.create(|| progress(Step::Created))?;
     let (fetched, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-    parallel::for_each(&pieces, |piece| {
-        let bytes = u64::from(piece.chunk.bytes) * piece.places.len() as u64;
-        let (content, counter, step) = match on_disk.read(piece.chunk) {
-            Some(content) => (content, &reused, Step::Reused { bytes }),
-            None => (download(piece.chunk, store)?, &fetched, Step::Fetched { bytes }),
-        };
-        for (path, offset) in &piece.places {
-            staging.write(path, *offset, &content)?;
+    let lacking = Mutex::new(Vec::new());
+    parallel::for_each(&pieces, |piece| match on_disk.read(piece.chunk) {
+        Some(content) => {
+            let bytes = piece.write(&staging, &content)?;
+            reused.fetch_add(bytes, Ordering::Relaxed);
+            progress(Step::Reused { bytes });
+            Ok::<(), FetchError>(())
         }
-        counter.fetch_add(bytes, Ordering::Relaxed);
-        progress(step);
+        None => {
+            lacking.lock().unwrap_or_else(PoisonError::into_inner).push(piece.index);
+            Ok(())
+        }
+    })?;
+    // In the order in which they were pushed, neighbours share a frame.
+    let mut lacking = lacking.into_inner().unwrap_or_else(PoisonError::into_inner);
+    lacking.sort_unstable();
+    let lacking: Vec<Chunk> = lacking.into_iter().map(|index| pieces[index].chunk).collect();
+    let by_chunk: HashMap<Chunk, &Piece<'_>> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
+    read::each(&|ids| store.get(ids), &lacking, |chunk, content| {
+        let bytes = by_chunk[&chunk].write(&staging, content)?;
+        fetched.fetch_add(bytes, Ordering::Relaxed);
+        progress(Step::Fetched { bytes });
         Ok::<(), FetchError>(())
     })?;
     staging.finish(|| progress(Step::Sealed))?;
     Ok(Fetched { bytes_fetched: fetched.into_inner(), bytes_reused: reused.into_inner() })
 }
 
-fn download(Chunk { id, bytes }: Chunk, store: &dyn ArtefactStore) -> Result<Vec<u8>, FetchError> {
-    let packed = store.get(id)?;
-    chunk::unpack(id, bytes, &packed).map_err(|source| FetchError::Chunk { id, source })
+/// The manifests on disk. One that cannot be read has nothing to offer.
+fn known(releases: &ReleasesDir) -> Known {
+    let mut known = Known::default();
+    let texts =
+        releases.list().unwrap_or_default().into_iter().filter_map(|id| releases.manifest_text(id).ok());
+    texts.for_each(|text| known.add(&text));
+    known
 }
 
 /// A chunk, and everywhere in the release that it belongs.
 struct Piece<'a> {
+    index: usize,
     chunk: Chunk,
     places: Vec<(&'a TreePath, u64)>,
+}
+
+impl Piece<'_> {
+    /// Writes it everywhere; returns how much of the release that is.
+    fn write(&self, staging: &Staging<'_>, content: &[u8]) -> Result<u64, DiskError> {
+        self.places.iter().try_for_each(|(path, offset)| staging.write(path, *offset, content))?;
+        Ok(u64::from(self.chunk.bytes) * self.places.len() as u64)
+    }
 }
 
 /// Every chunk of a release once, in the order of first use. The same hash with another length is another
 /// piece, and one of the two will be refused.
 fn pieces(manifest: &Manifest) -> Vec<Piece<'_>> {
     let mut pieces: Vec<Piece<'_>> = Vec::new();
-    let mut known: HashMap<(ChunkId, u32), usize> = HashMap::new();
+    let mut known: HashMap<Chunk, usize> = HashMap::new();
     for_each_chunk(manifest, |chunk, path, offset| {
-        let index = *known.entry((chunk.id, chunk.bytes)).or_insert_with(|| {
-            pieces.push(Piece { chunk, places: Vec::new() });
+        let index = *known.entry(chunk).or_insert_with(|| {
+            pieces.push(Piece { index: pieces.len(), chunk, places: Vec::new() });
             pieces.len() - 1
         });
         pieces[index].places.push((path, offset));
@@ -182,6 +207,6 @@ impl OnDisk {
         let mut content = vec![0; bytes as usize];
         let file = self.trees[*tree].read(path).ok()?;
         file.read_exact_at(&mut content, *offset).ok()?;
-        (chunk::id_of(&content) == id).then_some(content)
+        (ChunkId::of(&content) == id).then_some(content)
     }
 }

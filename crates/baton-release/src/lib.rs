@@ -1,17 +1,18 @@
 //! A directory and its chunks: cut it, push it, fetch it, lay it out, verify it.
 //!
 //! A release is described by its [`Manifest`](baton_core::release::Manifest); its content lies in an
-//! [`ArtefactStore`](store::ArtefactStore) as chunks that are named by their hash. Members keep complete, verified
+//! [`ArtefactStore`](store::ArtefactStore) as chunks that are named by their hash, many of them to a pack. Members keep complete, verified
 //! releases in a [`ReleasesDir`](releases::ReleasesDir), from where they start without any network.
 //!
 //! Everything here blocks; callers that must not wait put it on a thread.
 
 mod beneath;
-pub mod chunk;
 pub mod disk;
 pub mod fetch;
 pub mod manifest;
+pub mod pack;
 mod parallel;
+pub mod read;
 pub mod releases;
 pub mod remote;
 pub mod store;
@@ -22,5 +23,7 @@ mod cut;
 mod provenance;
 #[cfg(feature = "push")]
 pub mod push;
+#[cfg(feature = "push")]
+mod upload;
 #[cfg(feature = "push")]
 mod walk;

@@ -1,9 +1,22 @@
-//! A manifest that came from elsewhere.
+//! A manifest that came from elsewhere: as a text, or as the chunks that its outline lists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::{Manifest, ManifestError, id_of};
+use baton_core::release::outline::{OUTLINE_BYTES_MAX, Outline, cut};
+use baton_core::release::{Chunk, Manifest, TextError, id_of};
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::CParameter;
+
+use crate::read::{self, Get, ReadError};
+use crate::store::ArtefactStore;
+
+/// Longest outline as it travels and lies, in bytes: zstd grows what it cannot compress by less than a 128th.
+pub const OUTLINE_PACKED_MAX: usize = OUTLINE_BYTES_MAX + (OUTLINE_BYTES_MAX >> 7);
+
+/// zstd's own default.
+const LEVEL: i32 = 3;
 
 /// Why a text is not the manifest of a release.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +36,30 @@ pub enum ManifestRefused {
         id: ReleaseId,
         /// The rule.
         #[source]
-        source: ManifestError,
+        source: TextError,
     },
+    /// Its outline was altered, or is more than it should be.
+    #[error(
+        "the outline of release {id} cannot be decompressed to at most {OUTLINE_BYTES_MAX} bytes of text"
+    )]
+    Outline {
+        /// The release.
+        id: ReleaseId,
+        /// The cause, where the system has one.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Why the manifest of a release is not here.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// The store fails, or sends what is not allowed.
+    #[error("the manifest cannot be read")]
+    Read(#[from] ReadError),
+    /// It is not that of the release, or breaks a rule.
+    #[error("the release is refused")]
+    Refused(#[from] ManifestRefused),
 }
 
 /// The manifest in this text, if it is that of the release and breaks no rule.
@@ -40,4 +75,59 @@ pub fn chunk_ids(manifest: &Manifest) -> Vec<ChunkId> {
     let chunks = manifest.tree.files().flat_map(|(_, file)| &file.chunks);
     let ids: BTreeSet<ChunkId> = chunks.map(|chunk| chunk.id).collect();
     ids.into_iter().collect()
+}
+
+/// An outline as it travels and lies: compressed, with a checksum.
+pub fn pack_outline(outline: &Outline) -> std::io::Result<Vec<u8>> {
+    let mut compressor = Compressor::new(LEVEL)?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    compressor.compress(outline.to_text().as_bytes())
+}
+
+/// The outline in these bytes, which is said to be that of a release: only its chunks will show that.
+pub fn unpack_outline(id: ReleaseId, packed: &[u8]) -> Result<Outline, ManifestRefused> {
+    let text = zstd::bulk::decompress(packed, OUTLINE_BYTES_MAX)
+        .and_then(|text| String::from_utf8(text).map_err(std::io::Error::other))
+        .map_err(|source| ManifestRefused::Outline { id, source })?;
+    Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })
+}
+
+/// What is known of manifests without asking: their chunks by name.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<ChunkId, Vec<u8>>);
+
+impl Known {
+    /// Adds the chunks of a manifest that is here.
+    pub fn add(&mut self, text: &str) {
+        let pieces = cut(text.as_bytes()).into_iter().map(|piece| &text.as_bytes()[piece]);
+        self.0.extend(pieces.map(|content| (ChunkId::of(content), content.to_vec())));
+    }
+}
+
+/// The manifest of a release in a store. Only those of its chunks travel that are not known.
+pub fn read(id: ReleaseId, store: &dyn ArtefactStore, known: Known) -> Result<Manifest, ManifestError> {
+    let outline = unpack_outline(id, &store.outline(id).map_err(ReadError::from)?)?;
+    assemble(id, &outline, known, &|ids| store.get(ids))
+}
+
+/// The manifest that an outline lists, if it is that of the release and breaks no rule. `get` is that of a store.
+pub(crate) fn assemble(
+    id: ReleaseId,
+    outline: &Outline,
+    known: Known,
+    get: Get<'_>,
+) -> Result<Manifest, ManifestError> {
+    // A chunk that is listed with another length than it has is refused when it arrives.
+    let here = |chunk: &Chunk| known.0.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
+    let lacking: Vec<Chunk> = outline.chunks().iter().filter(|chunk| !here(chunk)).copied().collect();
+    let parts = Mutex::new(known.0);
+    read::each(get, &lacking, |chunk, content| {
+        parts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
+        Ok::<(), ReadError>(())
+    })?;
+    let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let parts =
+        outline.chunks().iter().map(|chunk| parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
+    // Where it is not text, it is not that of the release either.
+    Ok(verified(id, &String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()))?)
 }

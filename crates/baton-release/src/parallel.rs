@@ -8,8 +8,27 @@ use std::thread;
 /// not depend on the number of processors; a store must bear it from thousands of members.
 const THREADS: usize = 8;
 
+/// How many packs are worked on at once: each is in memory, and a bootloader has little of it.
+const PACKS: usize = 4;
+
 /// Does `work` on every item; stops at the first error and returns it.
 pub(crate) fn for_each<T: Sync, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    on_threads(THREADS, items, work)
+}
+
+/// The same where each item takes the memory of a pack.
+pub(crate) fn for_each_pack<T: Sync, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    on_threads(PACKS, items, work)
+}
+
+fn on_threads<T: Sync, E: Send>(
+    threads: usize,
     items: &[T],
     work: impl Fn(&T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
@@ -24,7 +43,7 @@ pub(crate) fn for_each<T: Sync, E: Send>(
         }
     };
     thread::scope(|scope| {
-        for _ in 1..THREADS.min(items.len()) {
+        for _ in 1..threads.min(items.len()) {
             scope.spawn(worker);
         }
         worker();

@@ -1,21 +1,22 @@
 //! Making a release of a directory, and bringing it to a store.
 
-use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use baton_core::ids::{ChunkId, ReleaseId, ServiceName};
+use baton_core::release::outline::Outline;
 use baton_core::release::{
-    self, Chunk, Entry, EntryKind, Manifest, ManifestError, ProgramFault, Tree, TreeFault,
+    self, Chunk, Entry, EntryKind, Manifest, ProgramFault, TextError, Tree, TreeFault,
 };
 use baton_core::run::RunSettings;
 
-use crate::chunk::{self, ChunkError};
 use crate::cut::cut;
-use crate::store::{ArtefactStore, StoreError};
+use crate::manifest::pack_outline;
+use crate::pack::PackError;
+use crate::store::{ArtefactStore, Kind, StoreError};
+use crate::upload::{Asked, Place, Sent, Upload};
 pub use crate::walk::WalkError;
 use crate::walk::{Found, FoundKind, walk};
 use crate::{parallel, provenance};
@@ -46,9 +47,9 @@ pub enum Step {
         /// What will be uploaded.
         bytes_new: u64,
     },
-    /// One chunk has been uploaded.
+    /// A pack has been uploaded.
     Uploaded {
-        /// Its content.
+        /// How much of the files' content.
         bytes: u64,
     },
 }
@@ -66,8 +67,12 @@ pub struct Pushed {
     pub bytes_total: u64,
     /// Bytes of content that the store did not have; they travelled compressed.
     pub bytes_new: u64,
-    /// How many chunks the store did not have.
+    /// How many chunks of files the store did not have.
     pub chunks_new: usize,
+    /// What travelled for it, in bytes: the packs.
+    pub bytes_sent: u64,
+    /// How many packs those were.
+    pub packs: u64,
 }
 
 /// Why a directory has not become a release.
@@ -90,7 +95,7 @@ pub enum PushError {
     Tree(#[from] TreeFault),
     /// The settings break a rule.
     #[error("no member would accept the release")]
-    Manifest(#[from] ManifestError),
+    Manifest(#[from] TextError),
     /// The program is not there.
     #[error("the release would not start")]
     Program(#[from] ProgramFault),
@@ -100,21 +105,18 @@ pub enum PushError {
         /// The file.
         path: PathBuf,
     },
-    /// A chunk cannot be packed.
-    #[error("a chunk of {} cannot be packed", path.display())]
-    Pack {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: ChunkError,
-    },
+    /// A pack cannot be made.
+    #[error("the release cannot be packed")]
+    Pack(#[from] PackError),
+    /// The outline cannot be compressed for want of memory.
+    #[error("the outline of the release cannot be packed")]
+    Outline(#[source] io::Error),
     /// The store fails.
     #[error("the release cannot be stored")]
     Store(#[from] StoreError),
 }
 
-/// Makes a release of a directory: uploads the chunks that the store lacks, and the manifest last.
+/// Makes a release of a directory: uploads the chunks that the store lacks, and makes it known last.
 ///
 /// On return the release is durable and complete in the store. After an error or a crash the store does not know
 /// it; pushing again uploads only the rest.
@@ -131,28 +133,22 @@ pub fn push(
     let bytes_total = manifest.tree.bytes();
     progress(Step::Read { bytes: bytes_total });
 
-    let ids: Vec<ChunkId> = places.keys().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    let missing = store.missing(&ids)?;
-    let new: Vec<&Place> = missing.iter().filter_map(|id| places.get(id)).collect();
-    let bytes_new = new.iter().map(|place| u64::from(place.chunk.bytes)).sum();
-    progress(Step::Compared { bytes_new });
-    parallel::for_each(&new, |place| {
-        upload(place, store)?;
-        progress(Step::Uploaded { bytes: u64::from(place.chunk.bytes) });
-        Ok::<(), PushError>(())
-    })?;
-
     let id = release::id_of(&text);
-    store.publish(id, &text)?;
+    let outline = Outline::of(&text);
+    let packed = pack_outline(&outline).map_err(PushError::Outline)?;
+    let upload = Upload { text: &text, outline: &outline, places: &places, store, progress };
+    let mut sent = upload.run(Asked::ByOutline)?;
+    match store.publish(id, &packed) {
+        // Somebody has put a part of the manifest without what it names, or something is lost: ask for every chunk.
+        Err(error) if error.kind == Kind::Missing => {
+            sent += upload.run(Asked::All)?;
+            store.publish(id, &packed)?;
+        }
+        done => done?,
+    }
     let files = manifest.tree.files().count();
-    Ok(Pushed { id, manifest, files, bytes_total, bytes_new, chunks_new: new.len() })
-}
-
-/// Where the content of a chunk is.
-struct Place {
-    chunk: Chunk,
-    path: PathBuf,
-    offset: u64,
+    let Sent { content: bytes_new, chunks: chunks_new, bytes: bytes_sent, packs } = sent;
+    Ok(Pushed { id, manifest, files, bytes_total, bytes_new, chunks_new, bytes_sent, packs })
 }
 
 /// The manifest of a directory, and where each of its chunks is.
@@ -205,20 +201,6 @@ fn places_of(path: &Path, chunks: &[Chunk]) -> Vec<(ChunkId, Place)> {
     chunks.iter().map(place).collect()
 }
 
-fn upload(Place { chunk, path, offset }: &Place, store: &dyn ArtefactStore) -> Result<(), PushError> {
-    let mut content = vec![0; chunk.bytes as usize];
-    match File::open(path).and_then(|file| file.read_exact_at(&mut content, *offset)) {
-        Ok(()) if chunk::id_of(&content) == chunk.id => {}
-        Ok(()) => return Err(PushError::Changed { path: path.clone() }),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            return Err(PushError::Changed { path: path.clone() });
-        }
-        Err(source) => return Err(read_error(path, source)),
-    }
-    let packed = chunk::pack(&content).map_err(|source| PushError::Pack { path: path.clone(), source })?;
-    Ok(store.put(chunk.id, &packed)?)
-}
-
-fn read_error(path: &Path, source: io::Error) -> PushError {
+pub(crate) fn read_error(path: &Path, source: io::Error) -> PushError {
     PushError::Read { path: path.to_owned(), source }
 }

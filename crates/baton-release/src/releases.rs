@@ -106,9 +106,14 @@ impl ReleasesDir {
         if !self.has(id) {
             return Err(VerifyError::Absent(id));
         }
+        Ok(manifest::verified(id, &self.manifest_text(id)?)?)
+    }
+
+    /// What should be the manifest of a release on disk.
+    pub(crate) fn manifest_text(&self, id: ReleaseId) -> Result<String, DiskError> {
         let path = self.home(id).join("manifest");
         let text = fs::read(&path).map_err(failed("read", &path))?;
-        Ok(manifest::verified(id, &String::from_utf8_lossy(&text))?)
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// The handle beneath which the files of a release are.

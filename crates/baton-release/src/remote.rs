@@ -3,10 +3,10 @@
 //! | request | body | answer |
 //! | --- | --- | --- |
 //! | `POST /v1/chunks/missing` | at most [`MISSING_IDS_MAX`] chunk ids, one on a line | those that are missing, one on a line |
-//! | `PUT /v1/chunks/{id}` | the packed chunk, at most [`PACKED_BYTES_MAX`] bytes | nothing |
-//! | `GET /v1/chunks/{id}` | | the packed chunk |
-//! | `PUT /v1/releases/{id}/manifest` | the text, at most [`MANIFEST_BYTES_MAX`] bytes | nothing |
-//! | `GET /v1/releases/{id}/manifest` | | the text |
+//! | `POST /v1/chunks/pack` | at most [`PACK_CHUNKS_MAX`] chunk ids, one on a line | a pack with them, or the first of them |
+//! | `PUT /v1/packs/{id}` | a pack, at most [`PACK_BYTES_MAX`] bytes | nothing |
+//! | `PUT /v1/releases/{id}/outline` | the packed outline, at most [`OUTLINE_PACKED_MAX`] bytes | nothing |
+//! | `GET /v1/releases/{id}/outline` | | the packed outline |
 //! | `GET /v1/manifests` | | the ids of the releases that are known, one on a line |
 //!
 //! Ids are lowercase hexadecimal digits, and every line ends with a line feed. A failure is answered with the
@@ -17,12 +17,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::Duration;
 
-use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::MANIFEST_BYTES_MAX;
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
-use crate::chunk::PACKED_BYTES_MAX;
+use crate::manifest::OUTLINE_PACKED_MAX;
 use crate::store::{ArtefactStore, Kind, Retry, StoreError};
 
 /// Most chunk ids in one question: one request of 2 MB for an ordinary large tree.
@@ -36,9 +36,9 @@ const REASON_BYTES_MAX: usize = 1024;
 
 /// How long to wait for a connection: a server that does not answer within it has a problem.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request may take: the longest chunk at 17 kB/s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long a manifest or a list may take, which are up to 64 times as long as a chunk.
+/// How long a request may take: the longest pack at 35 kB/s.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long it may take to list or publish releases: a server reads all of one before it knows it.
 const LONG_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pauses before trying again. They bridge a restart of the server; longer outages are the caller's to judge.
 const PAUSES_MS: [u64; 4] = [100, 300, 900, 2700];
@@ -62,7 +62,7 @@ fn kind_of(status: u16) -> Kind {
         409 | 412 => Kind::Conflict,
         422 => Kind::Corrupt,
         408 | 429 | 500..=599 => Kind::Unavailable,
-        // Including redirects: chunks come from the server that was named, or not at all.
+        // Including redirects: packs come from the server that was named, or not at all.
         _ => Kind::Denied,
     }
 }
@@ -214,48 +214,49 @@ impl ArtefactStore for Remote {
         Ok(missing.into_iter().collect())
     }
 
-    fn put(&self, id: ChunkId, packed: &[u8]) -> Result<(), StoreError> {
+    fn put(&self, pack: &[u8]) -> Result<(), StoreError> {
+        let id = PackId::of(pack);
         self.call(&Call {
-            attempted: format!("put chunk {id}"),
-            path: format!("/v1/chunks/{id}"),
-            send: Method::Put(packed),
+            attempted: format!("put pack {id}"),
+            path: format!("/v1/packs/{id}"),
+            send: Method::Put(pack),
             answer_bytes_max: REASON_BYTES_MAX,
             timeout: REQUEST_TIMEOUT,
         })
         .map(drop)
     }
 
-    fn get(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
+    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let question: String = ids.iter().take(PACK_CHUNKS_MAX).map(|id| format!("{id}\n")).collect();
+        let first = ids.first().map(ToString::to_string).unwrap_or_default();
         self.call(&Call {
-            attempted: format!("get chunk {id}"),
-            path: format!("/v1/chunks/{id}"),
-            send: Method::Get,
-            answer_bytes_max: PACKED_BYTES_MAX,
+            attempted: format!("get chunk {first} and those asked for with it"),
+            path: "/v1/chunks/pack".to_owned(),
+            send: Method::Post(question.as_bytes()),
+            answer_bytes_max: PACK_BYTES_MAX,
             timeout: REQUEST_TIMEOUT,
         })
     }
 
-    fn publish(&self, id: ReleaseId, manifest: &str) -> Result<(), StoreError> {
+    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
         self.call(&Call {
             attempted: format!("publish release {id}"),
-            path: format!("/v1/releases/{id}/manifest"),
-            send: Method::Put(manifest.as_bytes()),
+            path: format!("/v1/releases/{id}/outline"),
+            send: Method::Put(outline),
             answer_bytes_max: REASON_BYTES_MAX,
             timeout: LONG_REQUEST_TIMEOUT,
         })
         .map(drop)
     }
 
-    fn manifest(&self, id: ReleaseId) -> Result<String, StoreError> {
-        let attempted = format!("read the manifest of release {id}");
-        let text = self.call(&Call {
-            attempted: attempted.clone(),
-            path: format!("/v1/releases/{id}/manifest"),
+    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
+        self.call(&Call {
+            attempted: format!("read the outline of release {id}"),
+            path: format!("/v1/releases/{id}/outline"),
             send: Method::Get,
-            answer_bytes_max: MANIFEST_BYTES_MAX,
-            timeout: LONG_REQUEST_TIMEOUT,
-        })?;
-        String::from_utf8(text).map_err(|error| StoreError::new(Kind::Corrupt, attempted).because(error))
+            answer_bytes_max: OUTLINE_PACKED_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {

@@ -8,40 +8,68 @@ use std::fmt;
 
 use baton_core::ids::{ChunkId, ReleaseId};
 
-/// A place that keeps releases: chunks named by their content, and manifests that name chunks.
+use crate::manifest::{self, Known, ManifestError};
+use crate::read::{Get, ReadError};
+
+/// A place that keeps releases: packs of chunks named by their content, and outlines that name chunks.
 ///
 /// Everything in it is named by its hash and never changes, so every method may be called twice, by several at
-/// once, and again after an error, without harm. Chunks travel and lie compressed, see [`chunk`](crate::chunk).
+/// once, and again after an error, without harm. Chunks travel and lie in [packs](crate::pack).
 pub trait ArtefactStore: Send + Sync {
     /// Which of these chunks the store lacks, each once.
     ///
     /// On return, those not named are in the store and stay there.
     fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError>;
 
-    /// Adds a chunk in its packed form.
+    /// Adds the chunks of a pack.
     ///
-    /// On return, the chunk is durable and its content has been checked against its id. A chunk that is there
-    /// already stays as it is.
-    fn put(&self, id: ChunkId, packed: &[u8]) -> Result<(), StoreError>;
+    /// On return, they are durable and the content of each has been checked against its id. Chunks that are there
+    /// already do no harm.
+    fn put(&self, pack: &[u8]) -> Result<(), StoreError>;
 
-    /// A chunk in its packed form.
+    /// These chunks, as a pack that may hold others too.
     ///
-    /// What comes back has been checked by the store, but who uses it checks it again: there is a network between.
-    fn get(&self, id: ChunkId) -> Result<Vec<u8>, StoreError>;
+    /// Of what does not fit into one pack it holds the first, and at least one. When a chunk is not there, the store says
+    /// [`Kind::Missing`]. What comes back has been checked by the store, but who uses it checks it again: there is a
+    /// network between.
+    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError>;
 
-    /// Makes a release known, after all its chunks.
+    /// Makes a release known by its packed [outline](crate::manifest::pack_outline), after all its chunks.
     ///
-    /// On return, the release is durable and complete: manifest and every chunk. When a chunk is missing, the
-    /// store says [`Kind::Missing`] and does not know the release.
-    fn publish(&self, id: ReleaseId, manifest: &str) -> Result<(), StoreError>;
+    /// On return, the release is durable and complete: the outline, the chunks of the manifest, and every chunk that it
+    /// names. When one is missing, the store says [`Kind::Missing`] and does not know the release.
+    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError>;
 
-    /// The manifest of a release.
+    /// The packed outline of a release's manifest.
     ///
-    /// As with [`ArtefactStore::get`], who uses it checks it against the id.
-    fn manifest(&self, id: ReleaseId) -> Result<String, StoreError>;
+    /// As with [`ArtefactStore::get`], who uses it checks it: the manifest must be that of the release.
+    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError>;
 
     /// The releases that are known, in no order.
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError>;
+}
+
+/// What a store makes sure of before it knows a release: that the outline is allowed, that the manifest is that of the
+/// release, and that no chunk is missing. `missing` and `get` are those of the store.
+pub fn complete(
+    id: ReleaseId,
+    outline: &[u8],
+    missing: impl Fn(&[ChunkId]) -> Result<Vec<ChunkId>, StoreError>,
+    get: Get<'_>,
+) -> Result<(), StoreError> {
+    let error = |kind| StoreError::new(kind, format!("publish release {id}"));
+    let there = |ids: &[ChunkId]| match missing(ids)?.first() {
+        Some(missing) => Err(error(Kind::Missing).because(format!("chunk {missing} must be put first"))),
+        None => Ok(()),
+    };
+    let outline =
+        manifest::unpack_outline(id, outline).map_err(|refused| error(Kind::Corrupt).because(refused))?;
+    there(&outline.chunks().iter().map(|chunk| chunk.id).collect::<Vec<_>>())?;
+    match manifest::assemble(id, &outline, Known::default(), get) {
+        Ok(manifest) => there(&manifest::chunk_ids(&manifest)),
+        Err(ManifestError::Read(ReadError::Store(error))) => Err(error),
+        Err(refused) => Err(error(Kind::Corrupt).because(refused)),
+    }
 }
 
 /// What went wrong at a store: what was attempted, which kind of failure it is, and its cause.

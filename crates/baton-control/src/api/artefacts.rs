@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use baton_core::event::{Event, What};
-use baton_core::ids::{ChunkId, InvalidId, ReleaseId};
-use baton_core::release::Manifest;
+use baton_core::ids::{ChunkId, InvalidId, PackId, ReleaseId};
+use baton_release::manifest::{self, Known};
 use baton_release::remote::{MISSING_IDS_MAX, status};
 use baton_release::store::{ArtefactStore, Kind, StoreError};
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use crate::chain::chain;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 
-/// How long a request may take: as long as its client waits for a manifest. Whoever stalls gives its room back.
+/// How long a request may take: as long as its client waits for a release to be published. Whoever stalls gives its room back.
 const REQUEST_MAX: Duration = Duration::from_secs(600);
 
 /// A refusal in one line.
@@ -72,23 +72,30 @@ pub(super) async fn missing(State(shared): State<Shared>, body: String) -> Resul
     Ok(lines(&missing))
 }
 
-pub(super) async fn chunk(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Vec<u8>, Line> {
-    let id: ChunkId = id.parse()?;
-    call(&shared, move |store| store.get(id)).await
+pub(super) async fn wanted(State(shared): State<Shared>, body: String) -> Result<Vec<u8>, Line> {
+    let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
+    call(&shared, move |store| store.get(&ids)).await
 }
 
-pub(super) async fn put_chunk(
+pub(super) async fn put_pack(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<(), Line> {
-    let id: ChunkId = id.parse()?;
-    call(&shared, move |store| store.put(id, &body)).await
+    let id: PackId = id.parse()?;
+    call(&shared, move |store| match PackId::of(&body) {
+        found if found == id => store.put(&body),
+        found => {
+            let why = format!("the content is that of pack {found}");
+            Err(StoreError::new(Kind::Corrupt, format!("put pack {id}")).because(why))
+        }
+    })
+    .await
 }
 
-pub(super) async fn manifest(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, Line> {
+pub(super) async fn outline(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Vec<u8>, Line> {
     let id: ReleaseId = id.parse()?;
-    call(&shared, move |store| store.manifest(id)).await
+    call(&shared, move |store| store.outline(id)).await
 }
 
 pub(super) async fn manifests(State(shared): State<Shared>) -> Result<String, Line> {
@@ -98,7 +105,7 @@ pub(super) async fn manifests(State(shared): State<Shared>) -> Result<String, Li
 pub(super) async fn publish(
     State(shared): State<Shared>,
     Path(id): Path<String>,
-    body: String,
+    body: Bytes,
 ) -> Result<(), Line> {
     let id: ReleaseId = id.parse()?;
     let pushed = call(&shared, move |store| add(store, id, &body)).await?;
@@ -110,14 +117,17 @@ pub(super) async fn publish(
 }
 
 /// Publishes a release and tells so, if it is new.
-fn add(store: &dyn ArtefactStore, id: ReleaseId, text: &str) -> Result<Option<Event>, StoreError> {
-    let known = match store.manifest(id) {
+fn add(store: &dyn ArtefactStore, id: ReleaseId, outline: &[u8]) -> Result<Option<Event>, StoreError> {
+    let known = match store.outline(id) {
         Ok(_) => true,
         Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => false,
         Err(error) => return Err(error),
     };
-    store.publish(id, text)?;
-    let manifest = Manifest::parse(text).ok().filter(|_| !known);
+    store.publish(id, outline)?;
+    if known {
+        return Ok(None);
+    }
+    let manifest = manifest::read(id, store, Known::default()).ok();
     Ok(manifest.map(|manifest| Event {
         at: unix_ms(),
         text: format!("release {} of {} has arrived", id.short(), manifest.service),

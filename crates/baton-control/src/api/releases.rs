@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
-use baton_release::manifest::verified;
+use baton_release::manifest::{self, Known, ManifestError};
+use baton_release::read::ReadError;
 use baton_release::store::{ArtefactStore, Kind, StoreError};
 use baton_wire::api::ReleaseView;
 
@@ -56,12 +57,15 @@ fn read_all(artefacts: &dyn ArtefactStore, cache: &Cache) -> Result<Vec<ReleaseV
 
 /// A release, unless it is damaged: the others are listed all the same.
 fn read(artefacts: &dyn ArtefactStore, id: ReleaseId) -> Result<Option<ReleaseView>, StoreError> {
-    let text = match artefacts.manifest(id) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(verified(id, &text).ok().map(|manifest| view(id, &manifest)))
+    match manifest::read(id, artefacts, Known::default()) {
+        Ok(manifest) => Ok(Some(view(id, &manifest))),
+        Err(ManifestError::Read(ReadError::Store(error)))
+            if !matches!(error.kind, Kind::Missing | Kind::Corrupt) =>
+        {
+            Err(error)
+        }
+        Err(ManifestError::Read(_) | ManifestError::Refused(_)) => Ok(None),
+    }
 }
 
 fn view(id: ReleaseId, manifest: &Manifest) -> ReleaseView {
@@ -110,22 +114,20 @@ pub(super) async fn resolve(
 /// Makes sure that members can fetch a release, and that it was made for this service.
 pub(super) async fn must_be_of(shared: &Shared, id: ReleaseId, service: &ServiceName) -> Result<(), Refusal> {
     let artefacts = Arc::clone(&shared.artefacts);
-    match blocking(move || artefacts.manifest(id)).await? {
-        Ok(text) => match Manifest::parse(&text) {
-            Ok(manifest) if manifest.service == *service => Ok(()),
-            Ok(manifest) => Err(Refusal::invalid(format!(
-                "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",
-                id.short(),
-                manifest.service
-            ))),
-            Err(error) => {
-                Err(Refusal::unavailable(format!("release {} is damaged here: {error}", id.short())))
-            }
-        },
-        Err(error) if error.kind == Kind::Missing => {
+    match blocking(move || manifest::read(id, &*artefacts, Known::default())).await? {
+        Ok(manifest) if manifest.service == *service => Ok(()),
+        Ok(manifest) => Err(Refusal::invalid(format!(
+            "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",
+            id.short(),
+            manifest.service
+        ))),
+        Err(ManifestError::Read(ReadError::Store(error))) if error.kind == Kind::Missing => {
             Err(Refusal::not_found(format!("release {} is not here: `baton push` it first", id.short())))
         }
-        Err(error) => Err(refused(&error)),
+        Err(ManifestError::Read(ReadError::Store(error))) => Err(refused(&error)),
+        Err(error) => {
+            Err(Refusal::unavailable(format!("release {} is damaged here: {}", id.short(), chain(&error))))
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The API in detail, and whatever is not a proper request.
 
-use baton_core::ids::ChunkId;
-use baton_release::chunk;
+use baton_core::ids::{ChunkId, PackId};
+use baton_release::manifest::{self, Known};
+use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
 use baton_wire::api::{DeployView, EventView, Preview, Refused, ReleaseView, ServiceStatus, Wanted};
@@ -133,17 +134,16 @@ async fn the_artefact_store_is_there_for_the_remote_client() {
     let id = server.push(7).await;
     spawn_blocking(move || {
         let content = b"some content".as_slice();
-        let (chunk_id, packed) = (chunk::id_of(content), chunk::pack(content).unwrap());
-        assert_eq!(remote.missing(&[chunk_id]).unwrap(), [chunk_id]);
-        assert_eq!(remote.get(chunk_id).unwrap_err().kind, Kind::Missing);
-        remote.put(chunk_id, &packed).unwrap();
-        remote.put(chunk_id, &packed).unwrap();
-        assert_eq!(remote.missing(&[chunk_id]).unwrap(), []);
-        assert_eq!(remote.get(chunk_id).unwrap(), packed);
-        let other = ChunkId::from_bytes([7; 32]);
-        assert_eq!(remote.put(other, &packed).unwrap_err().kind, Kind::Corrupt);
+        let (chunk, pack) = (ChunkId::of(content), pack::of(content).unwrap());
+        assert_eq!(remote.missing(&[chunk]).unwrap(), [chunk]);
+        assert_eq!(remote.get(&[chunk]).unwrap_err().kind, Kind::Missing);
+        remote.put(&pack).unwrap();
+        remote.put(&pack).unwrap();
+        assert_eq!(remote.missing(&[chunk]).unwrap(), []);
+        assert_eq!(remote.get(&[chunk]).unwrap(), pack);
+        assert_eq!(remote.put(&pack[1..]).unwrap_err().kind, Kind::Corrupt);
         assert_eq!(remote.list().unwrap(), [id]);
-        assert!(remote.manifest(id).unwrap().contains("web"));
+        assert_eq!(manifest::read(id, &remote, Known::default()).unwrap().service.as_str(), "web");
     })
     .await
     .unwrap();
@@ -198,12 +198,14 @@ async fn p36_whatever_is_sent_is_refused_in_json_and_the_server_goes_on() {
     }
     // The artefact store refuses in one line of text.
     for (method, path, body, status) in [
-        ("GET", "/v1/chunks/xyz", None, 400),
-        ("PUT", "/v1/chunks/xyz", body("x"), 400),
-        ("PUT", &format!("/v1/chunks/{release}"), body("x"), 422),
+        ("PUT", "/v1/packs/xyz", body("x"), 400),
+        ("PUT", &format!("/v1/packs/{release}"), body("x"), 422),
+        ("PUT", &format!("/v1/packs/{}", PackId::of(b"x")), body("x"), 422),
+        ("POST", "/v1/chunks/pack", body("xyz\n"), 400),
+        ("POST", "/v1/chunks/pack", body(&format!("{}\n", "7".repeat(64))), 404),
         ("POST", "/v1/chunks/missing", body("xyz\n"), 400),
-        ("PUT", &format!("/v1/releases/{release}/manifest"), body("x"), 422),
-        ("GET", "/v1/releases/xyz/manifest", None, 400),
+        ("PUT", &format!("/v1/releases/{release}/outline"), body("x"), 422),
+        ("GET", "/v1/releases/xyz/outline", None, 400),
     ] {
         let answer = server.call(method, path, body).await;
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
@@ -221,8 +223,9 @@ async fn p36_a_body_that_is_too_long_is_refused_before_it_is_read() {
     for (method, path, length) in [
         ("POST", "/v1/services/web/deploys".to_owned(), 1 << 20),
         ("POST", "/v1/chunks/missing".to_owned(), 4 << 20),
-        ("PUT", format!("/v1/chunks/{id}"), 2 << 20),
-        ("PUT", format!("/v1/releases/{id}/manifest"), usize::MAX >> 1),
+        ("POST", "/v1/chunks/pack".to_owned(), 4 << 20),
+        ("PUT", format!("/v1/packs/{id}"), 7 << 20),
+        ("PUT", format!("/v1/releases/{id}/outline"), usize::MAX >> 1),
     ] {
         let head = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
         let answer = server.raw(method, &path, &format!("Host: localhost\r\n{head}")).await;

@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use baton_control::{Config, Server, ServerError};
 use baton_core::ids::ReleaseId;
+use baton_core::release::outline::Outline;
 use baton_core::release::{Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
+use baton_release::manifest::pack_outline;
+use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::ArtefactStore;
 use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
@@ -165,7 +168,10 @@ impl Running {
         };
         let remote = Remote::new(&format!("http://{}", self.address));
         let (id, text) = (manifest.id(), manifest.to_text());
-        spawn_blocking(move || remote.publish(id, &text)).await.unwrap().unwrap();
+        let outline = pack_outline(&Outline::of(&text)).unwrap();
+        let part = pack::of(text.as_bytes()).unwrap();
+        let push = move || remote.put(&part).and_then(|()| remote.publish(id, &outline));
+        spawn_blocking(push).await.unwrap().unwrap();
         id
     }
 }

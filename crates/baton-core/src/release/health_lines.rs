@@ -4,9 +4,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::fault::{Fault, TextError};
 use super::lines::{Lines, Words, quote};
 use super::run_lines::{read_value, refused};
-use super::text::{Fault, ManifestError};
 use crate::run::{HealthCheck, HttpProbe, Probe, StatusRange};
 use crate::units::Millis;
 
@@ -62,7 +62,7 @@ fn http_lines(http: &HttpProbe) -> Vec<(&'static str, String)> {
 }
 
 /// Reads what [`write`] wrote; none when there is no probe.
-pub(super) fn read(lines: &mut Lines<'_>) -> Result<Option<HealthCheck>, ManifestError> {
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<Option<HealthCheck>, TextError> {
     let Some(mut words) = lines.take(PROBE)? else {
         return Ok(None);
     };
@@ -93,7 +93,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<Option<HealthCheck>, Manifes
     }))
 }
 
-fn read_http(lines: &mut Lines<'_>, line: &Words<'_>, path: String) -> Result<HttpProbe, ManifestError> {
+fn read_http(lines: &mut Lines<'_>, line: &Words<'_>, path: String) -> Result<HttpProbe, TextError> {
     if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         let why = "a path starts with `/` and has printable ASCII characters only";
         return Err(line.fault(refused(PROBE, why)));
@@ -130,7 +130,7 @@ fn check_header(
     before: &[(String, String)],
     name: &str,
     value: &str,
-) -> Result<(), ManifestError> {
+) -> Result<(), TextError> {
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let printable = |c: char| matches!(c, ' '..='~');
     if name.is_empty() || !name.bytes().all(token) || !value.chars().all(printable) {
@@ -143,7 +143,7 @@ fn check_header(
     Ok(())
 }
 
-fn read_command(words: &mut Words<'_>) -> Result<Vec<String>, ManifestError> {
+fn read_command(words: &mut Words<'_>) -> Result<Vec<String>, TextError> {
     let mut command = Vec::new();
     while !words.is_empty() {
         command.push(words.quoted()?);
@@ -159,7 +159,7 @@ fn read_command(words: &mut Words<'_>) -> Result<Vec<String>, ManifestError> {
 }
 
 /// The text that is all that is left of a line.
-fn last(words: &mut Words<'_>) -> Result<String, ManifestError> {
+fn last(words: &mut Words<'_>) -> Result<String, TextError> {
     let text = words.quoted()?;
     words.end()?;
     Ok(text)

@@ -1,21 +1,36 @@
-//! Reading a manifest word by word, accepting one spelling of everything only.
+//! Reading a text of the format word by word, accepting one spelling of everything only.
 
 use alloc::string::{String, ToString};
 use core::fmt::{Display, Write};
 use core::str::FromStr;
 
-use super::text::{Fault, ManifestError};
+use super::fault::{Fault, Text, TextError};
 
-/// The lines of a manifest that are still to be read.
+/// The version of the format: of manifests, outlines and packs alike.
+pub(super) const VERSION: u32 = 1;
+
+/// The lines of a text that are still to be read.
 pub(super) struct Lines<'a> {
+    text: Text,
     rest: &'a str,
     number: u32,
 }
 
 impl<'a> Lines<'a> {
-    /// The lines of a text, each of which ends with a line feed.
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { rest: text, number: 1 }
+    /// The lines of a text, each of which ends with a line feed, after the first, which says what it is.
+    pub(super) fn new(text: Text, all: &'a str) -> Result<Self, TextError> {
+        let mut lines = Self { text, rest: all, number: 1 };
+        let not_that = lines.fault(Fault::NotThat(text));
+        let mut words = lines.take(text.magic())?.ok_or(not_that)?;
+        match words.remainder()? {
+            version if version == VERSION.to_string() => Ok(lines),
+            version => Err(words.fault(Fault::Version(version.to_string()))),
+        }
+    }
+
+    /// The error that the next line has this fault.
+    pub(super) fn fault(&self, what: Fault) -> TextError {
+        TextError { text: self.text, line: self.number, what }
     }
 
     /// The number of the next line, counted from 1.
@@ -29,19 +44,18 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line, whatever it is.
-    pub(super) fn next(&mut self) -> Result<Words<'a>, ManifestError> {
-        let line = self.number;
-        let Some((text, rest)) = self.rest.split_once('\n') else {
-            let what = Fault::Unfinished;
-            return Err(ManifestError { line, what });
+    pub(super) fn next(&mut self) -> Result<Words<'a>, TextError> {
+        let Some((line, rest)) = self.rest.split_once('\n') else {
+            return Err(self.fault(Fault::Unfinished));
         };
+        let words = Words { text: self.text, line: self.number, rest: Some(line) };
         self.rest = rest;
         self.number += 1;
-        Ok(Words { line, rest: Some(text) })
+        Ok(words)
     }
 
     /// The next line without its first word, when that is `key`.
-    pub(super) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, ManifestError> {
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, TextError> {
         let first = self.rest.split([' ', '\n']).next();
         if first != Some(key) {
             return Ok(None);
@@ -52,27 +66,27 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line without its first word, which must be `key`.
-    pub(super) fn expect(&mut self, key: &'static str) -> Result<Words<'a>, ManifestError> {
-        let line = self.number;
-        let what = Fault::Expected(key);
-        self.take(key)?.ok_or(ManifestError { line, what })
+    pub(super) fn expect(&mut self, key: &'static str) -> Result<Words<'a>, TextError> {
+        let missing = self.fault(Fault::Expected(key));
+        self.take(key)?.ok_or(missing)
     }
 }
 
 /// What is left of one line; words are separated by one space.
 pub(super) struct Words<'a> {
+    text: Text,
     line: u32,
     rest: Option<&'a str>,
 }
 
 impl<'a> Words<'a> {
     /// The error that this line has this fault.
-    pub(super) fn fault(&self, what: Fault) -> ManifestError {
-        ManifestError { line: self.line, what }
+    pub(super) fn fault(&self, what: Fault) -> TextError {
+        TextError { text: self.text, line: self.line, what }
     }
 
     /// The next word, up to a space or the end.
-    pub(super) fn word(&mut self) -> Result<&'a str, ManifestError> {
+    pub(super) fn word(&mut self) -> Result<&'a str, TextError> {
         let rest = self.rest.unwrap_or_default();
         let (word, rest) = match rest.split_once(' ') {
             Some((word, rest)) => (word, Some(rest)),
@@ -86,20 +100,20 @@ impl<'a> Words<'a> {
     }
 
     /// The next word, as a value that prints exactly as it was written: no `+1`, no `01`.
-    pub(super) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, ManifestError> {
+    pub(super) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, TextError> {
         let word = self.word()?;
         exact(word).ok_or_else(|| self.fault(Fault::NotA { what, text: word.to_string() }))
     }
 
     /// The next word, which is one of a few.
-    pub(super) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, ManifestError> {
+    pub(super) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, TextError> {
         let word = self.word()?;
         let found = known.iter().find(|(name, _)| *name == word);
         found.map(|(_, value)| *value).ok_or_else(|| self.fault(Fault::UnknownWord(word.to_string())))
     }
 
     /// The next text in quotes.
-    pub(super) fn quoted(&mut self) -> Result<String, ManifestError> {
+    pub(super) fn quoted(&mut self) -> Result<String, TextError> {
         let rest = self.rest.unwrap_or_default();
         let (text, rest) = unquote(rest).ok_or_else(|| self.fault(Fault::Quotes))?;
         self.rest = match rest {
@@ -110,7 +124,7 @@ impl<'a> Words<'a> {
     }
 
     /// Everything that is left of the line.
-    pub(super) fn remainder(&mut self) -> Result<&'a str, ManifestError> {
+    pub(super) fn remainder(&mut self) -> Result<&'a str, TextError> {
         self.rest.take().ok_or_else(|| self.fault(Fault::WordMissing))
     }
 
@@ -120,7 +134,7 @@ impl<'a> Words<'a> {
     }
 
     /// Makes sure that nothing is left of the line.
-    pub(super) fn end(&self) -> Result<(), ManifestError> {
+    pub(super) fn end(&self) -> Result<(), TextError> {
         match self.rest {
             None => Ok(()),
             Some(rest) => Err(self.fault(Fault::Surplus(rest.to_string()))),

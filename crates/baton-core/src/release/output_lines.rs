@@ -4,9 +4,9 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::fault::TextError;
 use super::lines::{Lines, Words};
 use super::run_lines::refused;
-use super::text::ManifestError;
 use crate::run::{Format, Output};
 use crate::units::{Bytes, Millis};
 
@@ -28,7 +28,7 @@ pub(super) fn write(output: &Output) -> Vec<(&'static str, String)> {
 }
 
 /// Reads what [`write`] wrote.
-pub(super) fn read(lines: &mut Lines<'_>) -> Result<Output, ManifestError> {
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<Output, TextError> {
     let default = Output::default();
     let number = |words: &mut Words<'_>| words.value("a number");
     Ok(Output {
@@ -42,8 +42,8 @@ fn read_one<T: PartialEq>(
     lines: &mut Lines<'_>,
     key: &'static str,
     default: T,
-    read: impl FnOnce(&mut Words<'_>) -> Result<T, ManifestError>,
-) -> Result<T, ManifestError> {
+    read: impl FnOnce(&mut Words<'_>) -> Result<T, TextError>,
+) -> Result<T, TextError> {
     let Some(mut words) = lines.take(key)? else { return Ok(default) };
     let value = read(&mut words)?;
     words.end()?;

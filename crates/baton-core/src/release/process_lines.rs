@@ -5,9 +5,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::fault::TextError;
 use super::lines::{Lines, Words, quote};
 use super::run_lines::refused;
-use super::text::ManifestError;
 use crate::run::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point};
 use crate::units::Bytes;
 
@@ -52,7 +52,7 @@ pub(super) fn write(process: &Process) -> Vec<(&'static str, String)> {
 }
 
 /// Reads what [`write`] wrote.
-pub(super) fn read(lines: &mut Lines<'_>) -> Result<Process, ManifestError> {
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<Process, TextError> {
     Ok(Process {
         user: read_one(lines, "run.user", |words| words.quoted())?,
         group: read_one(lines, "run.group", |words| words.quoted())?,
@@ -70,7 +70,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<Process, ManifestError> {
     })
 }
 
-fn read_mount(words: &mut Words<'_>) -> Result<String, ManifestError> {
+fn read_mount(words: &mut Words<'_>) -> Result<String, TextError> {
     match words.quoted()? {
         path if is_mount_point(&path) => Ok(path),
         _ => Err(words.fault(refused("run.mount", "it is not an absolute path like /app"))),
@@ -84,14 +84,14 @@ fn size_limit(limit: SizeLimit) -> String {
     }
 }
 
-fn read_size_limit(words: &mut Words<'_>) -> Result<SizeLimit, ManifestError> {
+fn read_size_limit(words: &mut Words<'_>) -> Result<SizeLimit, TextError> {
     match words.one_of(&[("unlimited", false), ("bytes", true)])? {
         false => Ok(SizeLimit::Unlimited),
         true => Ok(SizeLimit::Bytes(Bytes(words.value("a number")?))),
     }
 }
 
-fn read_stdin(words: &mut Words<'_>) -> Result<Stdin, ManifestError> {
+fn read_stdin(words: &mut Words<'_>) -> Result<Stdin, TextError> {
     match words.one_of(&[("inherit", false), ("listener", true)])? {
         false => Ok(Stdin::Inherit),
         true => Ok(Stdin::Listener(words.quoted()?)),
@@ -101,8 +101,8 @@ fn read_stdin(words: &mut Words<'_>) -> Result<Stdin, ManifestError> {
 pub(super) fn read_one<T>(
     lines: &mut Lines<'_>,
     key: &'static str,
-    read: impl FnOnce(&mut Words<'_>) -> Result<T, ManifestError>,
-) -> Result<Option<T>, ManifestError> {
+    read: impl FnOnce(&mut Words<'_>) -> Result<T, TextError>,
+) -> Result<Option<T>, TextError> {
     let Some(mut words) = lines.take(key)? else { return Ok(None) };
     let value = read(&mut words)?;
     words.end()?;
@@ -110,7 +110,7 @@ pub(super) fn read_one<T>(
 }
 
 /// What of these is out of its range: what no kernel takes is refused before anything runs.
-pub(super) fn check(process: &Process) -> Result<(), super::text::Fault> {
+pub(super) fn check(process: &Process) -> Result<(), super::fault::Fault> {
     let within = |good: bool, key, why| if good { Ok(()) } else { Err(refused(key, why)) };
     within(process.umask.is_none_or(|umask| umask <= 0o777), "run.umask", "it is more than 0777")?;
     within(process.nice.is_none_or(|nice| (-20..=19).contains(&nice)), "run.nice", "it is not -20 to 19")?;

@@ -5,8 +5,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
 
+use super::fault::{Fault, TextError};
 use super::lines::{Lines, Words, exact, quote};
-use super::text::{Fault, ManifestError};
 use super::{health_lines, output_lines, process_lines, socket_lines};
 use crate::run::{
     Address, Handover, HealthCheck, Inherited, Listen, MODE_DEFAULT, OnExit, Progress, Proxy, Ready, Recycle,
@@ -83,7 +83,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
 }
 
 /// Reads what [`write`] wrote, and refuses what no program could be started with.
-pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, ManifestError> {
+pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, TextError> {
     Ok(RunSettings {
         command: read_command(lines)?,
         workers: read_workers(lines)?,
@@ -186,7 +186,7 @@ fn progress_value(progress: &Progress) -> String {
     format!("{} {}", quote(file), within.0)
 }
 
-fn read_progress(words: &mut Words<'_>) -> Result<Progress, ManifestError> {
+fn read_progress(words: &mut Words<'_>) -> Result<Progress, TextError> {
     let progress = Progress { file: words.quoted()?, within: Millis(words.value("a number")?) };
     if progress.file.is_empty() || progress.file.contains('\0') {
         let why = "a file's name is not empty and has no NUL character";
@@ -195,7 +195,7 @@ fn read_progress(words: &mut Words<'_>) -> Result<Progress, ManifestError> {
     Ok(progress)
 }
 
-fn read_split(words: &mut Words<'_>) -> Result<Share, ManifestError> {
+fn read_split(words: &mut Words<'_>) -> Result<Share, TextError> {
     let share = Share::from_ppm(words.value("a number")?).filter(|share| *share > Share::NONE);
     share.ok_or_else(|| words.fault(refused("run.split", "it is nothing, or more than all")))
 }
@@ -207,7 +207,7 @@ fn recycle_value(recycle: Recycle) -> String {
     }
 }
 
-fn read_recycle(words: &mut Words<'_>) -> Result<Recycle, ManifestError> {
+fn read_recycle(words: &mut Words<'_>) -> Result<Recycle, TextError> {
     let is_share = words.one_of(&[("ppm", true), ("bytes", false)])?;
     if !is_share {
         return Ok(Recycle::Bytes(Bytes(words.value("a number")?)));
@@ -222,7 +222,7 @@ fn inherited_value(only: &[String]) -> String {
     core::iter::once("only".to_string()).chain(names).collect::<Vec<_>>().join(" ")
 }
 
-fn read_inherited(words: &mut Words<'_>) -> Result<Vec<String>, ManifestError> {
+fn read_inherited(words: &mut Words<'_>) -> Result<Vec<String>, TextError> {
     words.one_of(&[("only", ())])?;
     let mut only: Vec<String> = Vec::new();
     while !words.is_empty() {
@@ -238,7 +238,7 @@ fn read_inherited(words: &mut Words<'_>) -> Result<Vec<String>, ManifestError> {
     Ok(only)
 }
 
-fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, ManifestError> {
+fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, TextError> {
     const KEY: &str = "run.command";
     let mut words = lines.expect(KEY)?;
     let mut command = Vec::new();
@@ -254,7 +254,7 @@ fn read_command(lines: &mut Lines<'_>) -> Result<Vec<String>, ManifestError> {
     Ok(command)
 }
 
-fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
+fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, TextError> {
     const KEY: &str = "run.listen";
     let mut listen = Vec::new();
     while let Some(mut words) = lines.take(KEY)? {
@@ -288,7 +288,7 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, ManifestError> {
 }
 
 /// An address with port, or `unix`, the path, and who may connect.
-fn read_address(words: &mut Words<'_>) -> Result<(Address, u16), ManifestError> {
+fn read_address(words: &mut Words<'_>) -> Result<(Address, u16), TextError> {
     const KEY: &str = "run.listen";
     let word = words.word()?;
     if word == "unix" {
@@ -310,7 +310,7 @@ fn read_address(words: &mut Words<'_>) -> Result<(Address, u16), ManifestError> 
     }
 }
 
-fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>, ManifestError> {
+fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>, TextError> {
     let Some(mut words) = lines.take(key)? else {
         return Ok(None);
     };
@@ -319,7 +319,7 @@ fn read_optional_time(lines: &mut Lines<'_>, key: &str) -> Result<Option<Millis>
     Ok(Some(Millis(after)))
 }
 
-fn read_workers(lines: &mut Lines<'_>) -> Result<u32, ManifestError> {
+fn read_workers(lines: &mut Lines<'_>) -> Result<u32, TextError> {
     let Some(mut words) = lines.take("run.workers")? else { return Ok(1) };
     let workers = words.value("a number")?;
     words.end()?;
@@ -330,23 +330,23 @@ fn read_workers(lines: &mut Lines<'_>) -> Result<u32, ManifestError> {
     }
 }
 
-fn read_signal(lines: &mut Lines<'_>) -> Result<Signal, ManifestError> {
+fn read_signal(lines: &mut Lines<'_>) -> Result<Signal, TextError> {
     const KEY: &str = "run.stop_signal";
     signal(KEY, lines.expect(KEY)?)
 }
 
-fn read_quiesce_signal(lines: &mut Lines<'_>) -> Result<Option<Signal>, ManifestError> {
+fn read_quiesce_signal(lines: &mut Lines<'_>) -> Result<Option<Signal>, TextError> {
     const KEY: &str = "run.quiesce_signal";
     lines.take(KEY)?.map(|words| signal(KEY, words)).transpose()
 }
 
-fn signal(key: &'static str, mut words: Words<'_>) -> Result<Signal, ManifestError> {
+fn signal(key: &'static str, mut words: Words<'_>) -> Result<Signal, TextError> {
     let number = words.value("a number")?;
     words.end()?;
     Signal::from_number(number).ok_or_else(|| words.fault(refused(key, "signals are 1 to 64")))
 }
 
-fn read_env(lines: &mut Lines<'_>) -> Result<Vec<(String, String)>, ManifestError> {
+fn read_env(lines: &mut Lines<'_>) -> Result<Vec<(String, String)>, TextError> {
     const KEY: &str = "run.env";
     let mut env: Vec<(String, String)> = Vec::new();
     while let Some(mut words) = lines.take(KEY)? {
@@ -368,14 +368,14 @@ fn read_word<T: Copy>(
     lines: &mut Lines<'_>,
     key: &'static str,
     known: &[(&'static str, T)],
-) -> Result<T, ManifestError> {
+) -> Result<T, TextError> {
     let mut words = lines.expect(key)?;
     let value = words.one_of(known)?;
     words.end()?;
     Ok(value)
 }
 
-pub(super) fn read_value<T>(lines: &mut Lines<'_>, key: &'static str) -> Result<T, ManifestError>
+pub(super) fn read_value<T>(lines: &mut Lines<'_>, key: &'static str) -> Result<T, TextError>
 where
     T: core::str::FromStr + core::fmt::Display,
 {

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::str::FromStr;
 
+use super::fault::{Fault, TextError};
 use super::lines::{Words, exact};
 use super::run_lines::refused;
-use super::text::{Fault, ManifestError};
 use crate::run::SocketOptions;
 use crate::units::{Bytes, Millis};
 
@@ -36,7 +36,7 @@ pub(super) fn write(options: &SocketOptions) -> Option<String> {
 }
 
 /// Reads what [`write`] wrote.
-pub(super) fn read(words: &mut Words<'_>) -> Result<SocketOptions, ManifestError> {
+pub(super) fn read(words: &mut Words<'_>) -> Result<SocketOptions, TextError> {
     let options = SocketOptions {
         nodelay: words.one_of(&[(NOTHING, None), ("yes", Some(true)), ("no", Some(false))])?,
         keepalive: optional(words)?.map(Millis),
@@ -51,7 +51,7 @@ pub(super) fn read(words: &mut Words<'_>) -> Result<SocketOptions, ManifestError
     Ok(options)
 }
 
-fn optional<T: FromStr + Display>(words: &mut Words<'_>) -> Result<Option<T>, ManifestError> {
+fn optional<T: FromStr + Display>(words: &mut Words<'_>) -> Result<Option<T>, TextError> {
     let word = words.word()?;
     if word == NOTHING {
         return Ok(None);

@@ -24,101 +24,14 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
-use super::lines::{Lines, Words, quote};
-use super::path::PathFault;
-use super::tree::{Tree, TreeFault};
+use super::fault::{Fault, Text, TextError};
+use super::lines::{Lines, VERSION, Words, quote};
+use super::tree::Tree;
 use super::{Chunk, Commit, Entry, EntryKind, File, Limits, Manifest, Provenance, run_lines};
 use crate::ids::ServiceName;
 
 /// Largest manifest in bytes: holds a large tree ten times over, and can be held in memory by a small member.
 pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
-
-const MAGIC: &str = "baton-manifest";
-const VERSION: &str = "1";
-
-/// Why a text is not a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the manifest is refused at line {line}")]
-pub struct ManifestError {
-    /// The line, counted from 1.
-    pub line: u32,
-    /// What is wrong there.
-    #[source]
-    pub what: Fault,
-}
-
-/// What is wrong in a line of a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// More bytes than anyone should have to read.
-    #[error("a manifest has at most {MANIFEST_BYTES_MAX} bytes")]
-    TooLarge,
-    /// Something else.
-    #[error("this is not a manifest: the first line is `baton-manifest {VERSION}`")]
-    NotAManifest,
-    /// From the future.
-    #[error("this is version {0:?} of the format; this program reads {VERSION}: update it")]
-    Version(String),
-    /// The text ends where a line should follow, or in the middle of one.
-    #[error("the text ends too early, or its last line is not finished")]
-    Unfinished,
-    /// Another line should be here.
-    #[error("a line `{0} …` should be here")]
-    Expected(&'static str),
-    /// The line is too short, or has two spaces in a row.
-    #[error("a word is missing, or there is a space too much")]
-    WordMissing,
-    /// The line is too long.
-    #[error("{0:?} is too much")]
-    Surplus(String),
-    /// A word that has no meaning here.
-    #[error("{0:?} is not known here")]
-    UnknownWord(String),
-    /// A value of the wrong kind, or in another than its one spelling.
-    #[error("{text:?} is not {what} in its one right spelling")]
-    NotA {
-        /// What should be here.
-        what: &'static str,
-        /// What is here.
-        text: String,
-    },
-    /// A text that is not in quotes, or in another than its one spelling.
-    #[error("a text in quotes should be here, in its one right spelling")]
-    Quotes,
-    /// Something that does not exist in releases.
-    #[error("{0:?} does not exist in a release: only dir, file, exec and link do")]
-    UnknownKind(String),
-    /// A path that is not allowed.
-    #[error("the path {path:?} is not allowed")]
-    Path {
-        /// The path.
-        path: String,
-        /// Why not.
-        #[source]
-        fault: PathFault,
-    },
-    /// An entry that does not fit to the others.
-    #[error("the entry does not fit into the release")]
-    Tree(#[from] TreeFault),
-    /// A file whose chunks do not make up its size.
-    #[error("{path:?} has {bytes} bytes, but its chunks have {sum}")]
-    Size {
-        /// The file.
-        path: String,
-        /// The size that is said.
-        bytes: u64,
-        /// The size that is there.
-        sum: u64,
-    },
-    /// A run setting that no program can be started with.
-    #[error("{key} is not possible: {why}")]
-    Setting {
-        /// The setting.
-        key: &'static str,
-        /// Why not.
-        why: &'static str,
-    },
-}
 
 impl Manifest {
     /// The manifest's text.
@@ -132,7 +45,7 @@ impl Manifest {
     fn write(&self, out: &mut String) -> core::fmt::Result {
         let Self { service, provenance, run, tree } = self;
         let Provenance { created, builder, commit } = provenance;
-        writeln!(out, "{MAGIC} {VERSION}\nservice {service}")?;
+        writeln!(out, "{} {VERSION}\nservice {service}", Text::Manifest.magic())?;
         writeln!(out, "created {created}\nbuilder {}", quote(builder))?;
         if let Some(Commit { hash, dirty }) = commit {
             writeln!(out, "commit {hash} {}", if *dirty { "dirty" } else { "clean" })?;
@@ -159,30 +72,25 @@ impl Manifest {
     }
 
     /// Reads a manifest and checks every rule: what comes back can be laid out and started.
-    pub fn parse(text: &str) -> Result<Self, ManifestError> {
-        let mut lines = Lines::new(text);
-        let at = |line, what| ManifestError { line, what };
+    pub fn parse(text: &str) -> Result<Self, TextError> {
         if text.len() > MANIFEST_BYTES_MAX {
-            return Err(at(1, Fault::TooLarge));
+            let what = Fault::TooLong { max: MANIFEST_BYTES_MAX };
+            return Err(TextError { text: Text::Manifest, line: 1, what });
         }
-        let mut words = lines.take(MAGIC)?.ok_or(at(1, Fault::NotAManifest))?;
-        let version = words.remainder()?;
-        if version != VERSION {
-            return Err(at(1, Fault::Version(version.to_string())));
-        }
+        let mut lines = Lines::new(Text::Manifest, text)?;
         let mut words = lines.expect("service")?;
         let service: ServiceName = words.value("a service's name")?;
         words.end()?;
         let provenance = read_provenance(&mut lines)?;
         let line = lines.number();
         let run = run_lines::read(&mut lines)?;
-        run_lines::check(&run).map_err(|what| at(line, what))?;
+        run_lines::check(&run).map_err(|what| TextError { text: Text::Manifest, line, what })?;
         let tree = read_tree(&mut lines)?;
         Ok(Self { service, provenance, run, tree })
     }
 }
 
-fn read_provenance(lines: &mut Lines<'_>) -> Result<Provenance, ManifestError> {
+fn read_provenance(lines: &mut Lines<'_>) -> Result<Provenance, TextError> {
     let mut words = lines.expect("created")?;
     let created = words.value("a number")?;
     words.end()?;
@@ -206,7 +114,7 @@ fn read_provenance(lines: &mut Lines<'_>) -> Result<Provenance, ManifestError> {
     Ok(Provenance { created, builder, commit })
 }
 
-fn read_tree(lines: &mut Lines<'_>) -> Result<Tree, ManifestError> {
+fn read_tree(lines: &mut Lines<'_>) -> Result<Tree, TextError> {
     let mut words = lines.expect("limits")?;
     let limits = Limits { bytes: words.value("a number")?, entries: words.value("a number")? };
     words.end()?;
@@ -214,12 +122,12 @@ fn read_tree(lines: &mut Lines<'_>) -> Result<Tree, ManifestError> {
     while !lines.is_empty() {
         let line = lines.number();
         let entry = read_entry(lines)?;
-        tree.add(entry).map_err(|fault| ManifestError { line, what: fault.into() })?;
+        tree.add(entry).map_err(|fault| TextError { text: Text::Manifest, line, what: fault.into() })?;
     }
     Ok(tree)
 }
 
-fn read_entry(lines: &mut Lines<'_>) -> Result<Entry, ManifestError> {
+fn read_entry(lines: &mut Lines<'_>) -> Result<Entry, TextError> {
     let mut words = lines.next()?;
     let (path, kind) = match words.word()? {
         "dir" => (words.remainder()?, EntryKind::Dir),
@@ -239,7 +147,7 @@ fn read_file<'a>(
     words: &mut Words<'a>,
     lines: &mut Lines<'a>,
     executable: bool,
-) -> Result<(&'a str, EntryKind), ManifestError> {
+) -> Result<(&'a str, EntryKind), TextError> {
     let bytes: u64 = words.value("a number")?;
     let path = words.remainder()?;
     let mut chunks = Vec::new();

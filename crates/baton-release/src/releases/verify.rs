@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use baton_core::ids::ReleaseId;
+use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::{Entry, EntryKind, File, Manifest, TreePath};
 use rustix::fs::{FileType, Stat};
 
@@ -13,7 +13,7 @@ use super::ReleasesDir;
 use crate::beneath::{Beneath, DIR_MODE, EXEC_MODE, FILE_MODE};
 use crate::disk::{self, DiskError, failed};
 use crate::manifest::ManifestRefused;
-use crate::{chunk, parallel};
+use crate::parallel;
 
 /// Why a release must not be launched.
 #[derive(Debug, thiserror::Error)]
@@ -140,7 +140,7 @@ fn same_content(tree: &Beneath, path: &TreePath, file: &File) -> std::io::Result
     for expected in &file.chunks {
         content.resize(expected.bytes as usize, 0);
         source.read_exact(&mut content)?;
-        if chunk::id_of(&content) != expected.id {
+        if ChunkId::of(&content) != expected.id {
             return Ok(false);
         }
     }

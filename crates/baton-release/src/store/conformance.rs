@@ -1,13 +1,18 @@
 //! What every artefact store must do, as tests that each implementation runs.
 
+use std::sync::Mutex;
 use std::thread;
 
 use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::release::outline::Outline;
+use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{self, Chunk, Entry, EntryKind, File, Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
 
 use super::{ArtefactStore, Kind, StoreError};
-use crate::chunk;
+use crate::manifest;
+use crate::pack::{self, Pack};
+use crate::read::{self, ReadError};
 
 /// Why a store does not conform, where it is not an assertion that says so.
 pub type Failure = Box<dyn std::error::Error>;
@@ -16,6 +21,7 @@ pub type Failure = Box<dyn std::error::Error>;
 pub fn run<S: ArtefactStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     an_empty_store_has_nothing(&make())?;
     a_chunk_comes_back_as_it_was_put(&make())?;
+    chunks_of_many_packs_come_back_in_few(&make())?;
     a_chunk_under_a_wrong_name_is_refused(&make())?;
     many_may_put_the_same_at_once(&make())?;
     a_release_is_published_whole_or_not_at_all(&make())?;
@@ -24,7 +30,7 @@ pub fn run<S: ArtefactStore>(make: impl Fn() -> S) -> Result<(), Failure> {
 }
 
 fn an_empty_store_has_nothing(store: &dyn ArtefactStore) -> Result<(), Failure> {
-    let (one, two) = (chunk::id_of(b"one"), chunk::id_of(b"two"));
+    let (one, two) = (ChunkId::of(b"one"), ChunkId::of(b"two"));
     let mut missing = store.missing(&[one, two, one])?;
     missing.sort_unstable();
     let mut both = [one, two];
@@ -32,28 +38,54 @@ fn an_empty_store_has_nothing(store: &dyn ArtefactStore) -> Result<(), Failure> 
     assert_eq!(missing, both, "each missing chunk is named once");
     assert_eq!(store.missing(&[])?, []);
     assert_eq!(store.list()?, []);
-    assert_eq!(kind(store.get(one)), Some(Kind::Missing));
-    assert_eq!(kind(store.manifest(ReleaseId::from_bytes([1; 32]))), Some(Kind::Missing));
+    assert_eq!(kind(store.get(&[one])), Some(Kind::Missing));
+    assert_eq!(kind(store.outline(ReleaseId::from_bytes([1; 32]))), Some(Kind::Missing));
     Ok(())
 }
 
 fn a_chunk_comes_back_as_it_was_put(store: &dyn ArtefactStore) -> Result<(), Failure> {
-    for content in [&b""[..], b"text", &[0; 100_000]] {
-        let (id, packed) = packed(content)?;
-        store.put(id, &packed)?;
-        store.put(id, &packed)?;
+    for content in [&b"a"[..], b"text", &[0; 100_000]] {
+        let id = ChunkId::of(content);
+        store.put(&pack::of(content)?)?;
+        store.put(&pack::of(content)?)?;
         assert_eq!(store.missing(&[id])?, []);
-        assert_eq!(chunk::unpack(id, content.len() as u32, &store.get(id)?)?, content);
+        assert_eq!(contents(store, &[content])?, [content]);
+        let absent = ChunkId::of(b"absent");
+        assert_eq!(kind(store.get(&[id, absent])), Some(Kind::Missing));
     }
     Ok(())
 }
 
+fn chunks_of_many_packs_come_back_in_few(store: &dyn ArtefactStore) -> Result<(), Failure> {
+    const PACKS: u8 = 12;
+    const CHUNKS: u8 = 20;
+    let content = |pack: u8, chunk: u8| [[pack, chunk]; 400].concat();
+    for n in 0..PACKS {
+        let all: Vec<Vec<u8>> = (0..CHUNKS).map(|chunk| content(n, chunk)).collect();
+        let halves = all
+            .chunks(10)
+            .map(|half| pack::pack(half.iter().map(|one| chunk(one)).collect(), &half.concat()));
+        store.put(&pack::join(halves.collect::<Result<_, _>>()?))?;
+    }
+    let wanted: Vec<Vec<u8>> = (0..PACKS).map(|n| content(n, n)).collect();
+    let ids: Vec<ChunkId> = wanted.iter().map(|content| ChunkId::of(content)).collect();
+    let answer = store.get(&ids)?;
+    let pack = Pack::open(&answer)?;
+    assert_eq!(pack.frames().count(), usize::from(PACKS), "the frames that hold them, and no other");
+    pack.verify()?;
+    let wanted: Vec<&[u8]> = wanted.iter().map(Vec::as_slice).collect();
+    assert_eq!(contents(store, &wanted)?, wanted);
+    Ok(())
+}
+
 fn a_chunk_under_a_wrong_name_is_refused(store: &dyn ArtefactStore) -> Result<(), Failure> {
-    let (_, right) = packed(b"right")?;
-    let (id, mut altered) = packed(b"altered")?;
-    altered.pop();
-    for wrong in [&right[..], &altered, b"", b"not compressed", &vec![0; chunk::PACKED_BYTES_MAX + 1]] {
-        assert_eq!(kind(store.put(id, wrong)), Some(Kind::Corrupt));
+    let (id, right) = (ChunkId::of(b"right"), pack::of(b"right")?);
+    let (_, frame) = pack::pack(vec![chunk(b"other")], b"other")?;
+    let swapped =
+        pack::join(vec![(Frame { packed: frame.len() as u32, chunks: vec![chunk(b"right")] }, frame)]);
+    let (short, long) = (&right[..right.len() - 1], [&right[..], b"x"].concat());
+    for wrong in [&swapped[..], short, &long, b"", b"not a pack", &vec![0; PACK_BYTES_MAX + 1]] {
+        assert_eq!(kind(store.put(wrong)), Some(Kind::Corrupt));
         assert_eq!(store.missing(&[id])?, [id], "what was refused leaves nothing behind");
     }
     Ok(())
@@ -62,37 +94,39 @@ fn a_chunk_under_a_wrong_name_is_refused(store: &dyn ArtefactStore) -> Result<()
 fn many_may_put_the_same_at_once(store: &dyn ArtefactStore) -> Result<(), Failure> {
     const CALLERS: usize = 8;
     let content = b"the same".repeat(1000);
-    let (id, packed) = packed(&content)?;
-    let (manifest, text) = release_of(&[&content])?;
-    let put = || store.put(id, &packed).and_then(|()| store.publish(manifest, &text));
+    let packed = pack::of(&content)?;
+    let (manifest, outline, text) = release_of(&[&content])?;
+    store.put(&pack::of(text.as_bytes())?)?;
+    let put = || store.put(&packed).and_then(|()| store.publish(manifest, &outline));
     let results: Vec<Result<(), StoreError>> = thread::scope(|scope| {
         let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(put)).collect();
         callers.into_iter().filter_map(|caller| caller.join().ok()).collect()
     });
     assert_eq!(results.len(), CALLERS, "no caller panics");
     results.into_iter().collect::<Result<(), _>>()?;
-    assert_eq!(chunk::unpack(id, content.len() as u32, &store.get(id)?)?, content);
+    assert_eq!(contents(store, &[&content])?, [content]);
     assert_eq!(store.list()?, [manifest]);
     Ok(())
 }
 
 fn a_release_is_published_whole_or_not_at_all(store: &dyn ArtefactStore) -> Result<(), Failure> {
-    let contents: [&[u8]; 2] = [b"first", b"second"];
-    let (id, text) = release_of(&contents)?;
-    for content in contents {
-        assert_eq!(kind(store.publish(id, &text)), Some(Kind::Missing), "a chunk is not there yet");
-        assert_eq!(kind(store.manifest(id)), Some(Kind::Missing));
+    let files: [&[u8]; 2] = [b"first", b"second"];
+    let (id, outline, text) = release_of(&files)?;
+    for content in [text.as_bytes(), files[0], files[1]] {
+        assert_eq!(kind(store.publish(id, &outline)), Some(Kind::Missing), "a chunk is not there yet");
+        assert_eq!(kind(store.outline(id)), Some(Kind::Missing));
         assert_eq!(store.list()?, []);
-        let (chunk, packed) = packed(content)?;
-        store.put(chunk, &packed)?;
+        store.put(&pack::of(content)?)?;
     }
-    store.publish(id, &text)?;
-    store.publish(id, &text)?;
-    assert_eq!(store.manifest(id)?, text);
+    store.publish(id, &outline)?;
+    store.publish(id, &outline)?;
+    assert_eq!(store.outline(id)?, outline);
+    assert_eq!(manifest::read(id, store, manifest::Known::default())?.to_text(), text);
     assert_eq!(store.list()?, [id]);
 
-    let (empty, text) = release_of(&[])?;
-    store.publish(empty, &text)?;
+    let (empty, outline, text) = release_of(&[])?;
+    store.put(&pack::of(text.as_bytes())?)?;
+    store.publish(empty, &outline)?;
     let mut listed = store.list()?;
     listed.sort_unstable();
     let mut both = [id, empty];
@@ -102,10 +136,21 @@ fn a_release_is_published_whole_or_not_at_all(store: &dyn ArtefactStore) -> Resu
 }
 
 fn a_manifest_under_a_wrong_name_is_refused(store: &dyn ArtefactStore) -> Result<(), Failure> {
-    let (id, text) = release_of(&[])?;
+    let (id, outline, text) = release_of(&[])?;
     let other = text.replace("builder", "Builder");
-    assert_eq!(kind(store.publish(id, &other)), Some(Kind::Corrupt), "the text of another release");
-    assert_eq!(kind(store.publish(release::id_of(&other), &other)), Some(Kind::Corrupt), "not a manifest");
+    let (_, other_outline) = (store.put(&pack::of(text.as_bytes())?)?, outline_of(&other)?);
+    store.put(&pack::of(other.as_bytes())?)?;
+    assert_eq!(kind(store.publish(id, &other_outline)), Some(Kind::Corrupt), "the text of another release");
+    assert_eq!(
+        kind(store.publish(release::id_of(&other), &other_outline)),
+        Some(Kind::Corrupt),
+        "not a manifest"
+    );
+    for wrong in
+        [&outline[..outline.len() - 1], b"", b"not an outline", &vec![0; manifest::OUTLINE_PACKED_MAX]]
+    {
+        assert_eq!(kind(store.publish(id, wrong)), Some(Kind::Corrupt));
+    }
     assert_eq!(store.list()?, []);
     Ok(())
 }
@@ -114,14 +159,33 @@ fn kind<T>(result: Result<T, StoreError>) -> Option<Kind> {
     result.err().map(|error| error.kind)
 }
 
-fn packed(content: &[u8]) -> Result<(ChunkId, Vec<u8>), Failure> {
-    Ok((chunk::id_of(content), chunk::pack(content)?))
+fn chunk(content: &[u8]) -> Chunk {
+    Chunk { id: ChunkId::of(content), bytes: content.len() as u32 }
 }
 
-/// The id and the text of a release with a file for each of these contents.
-fn release_of(contents: &[&[u8]]) -> Result<(ReleaseId, String), Failure> {
+/// What comes back for chunks of these contents.
+fn contents(store: &dyn ArtefactStore, wanted: &[&[u8]]) -> Result<Vec<Vec<u8>>, Failure> {
+    let chunks: Vec<Chunk> = wanted.iter().map(|content| chunk(content)).collect();
+    let found = Mutex::new(Vec::new());
+    read::each(&|ids| store.get(ids), &chunks, |chunk, content| {
+        found.lock().unwrap_or_else(|held| held.into_inner()).push((chunk, content.to_vec()));
+        Ok::<(), ReadError>(())
+    })?;
+    let found = found.into_inner().unwrap_or_else(|held| held.into_inner());
+    let of = |chunk: &Chunk| {
+        found.iter().filter(|(other, _)| other == chunk).map(|(_, content)| content.clone()).next()
+    };
+    Ok(chunks.iter().filter_map(of).collect())
+}
+
+fn outline_of(text: &str) -> Result<Vec<u8>, Failure> {
+    Ok(manifest::pack_outline(&Outline::of(text))?)
+}
+
+/// The id, the packed outline and the text of a release with a file for each of these contents.
+fn release_of(contents: &[&[u8]]) -> Result<(ReleaseId, Vec<u8>, String), Failure> {
     let entry = |(index, content): (usize, &&[u8])| {
-        let chunks = vec![Chunk { id: chunk::id_of(content), bytes: content.len() as u32 }];
+        let chunks = vec![chunk(content)];
         let kind = EntryKind::File(File { executable: false, chunks });
         Ok(Entry { path: format!("file-{index}").parse()?, kind })
     };
@@ -134,5 +198,5 @@ fn release_of(contents: &[&[u8]]) -> Result<(ReleaseId, String), Failure> {
         tree,
     }
     .to_text();
-    Ok((release::id_of(&text), text))
+    Ok((release::id_of(&text), outline_of(&text)?, text))
 }

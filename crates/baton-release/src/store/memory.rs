@@ -1,13 +1,14 @@
 //! An artefact store in memory, for tests: it fails when it is told to, in every way a real one could.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::release::pack::Frame;
+use baton_core::release::reading;
 
-use super::{ArtefactStore, Kind, StoreError};
-use crate::{chunk, manifest};
+use super::{ArtefactStore, Kind, StoreError, complete};
+use crate::pack::{self, Pack};
 
 /// An artefact store in memory.
 #[derive(Default)]
@@ -17,10 +18,34 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    chunks: BTreeMap<ChunkId, Vec<u8>>,
-    manifests: BTreeMap<ReleaseId, String>,
+    frames: Vec<(Frame, Vec<u8>)>,
+    places: BTreeMap<ChunkId, usize>,
+    outlines: BTreeMap<ReleaseId, Vec<u8>>,
     calls: u64,
     failures: BTreeMap<u64, Kind>,
+    /// What is answered to whoever asks for this chunk.
+    answer: Option<(ChunkId, Vec<u8>)>,
+}
+
+impl State {
+    fn add(&mut self, frame: Frame, packed: Vec<u8>) {
+        let at = self.frames.len();
+        self.places.extend(frame.chunks.iter().map(|chunk| (chunk.id, at)));
+        self.frames.push((frame, packed));
+    }
+
+    fn missing(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
+        let missing: BTreeSet<ChunkId> =
+            ids.iter().filter(|id| !self.places.contains_key(id)).copied().collect();
+        missing.into_iter().collect()
+    }
+
+    fn answer(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let place = |id: ChunkId| self.places.get(&id).map(|at| (*at, &self.frames[*at].0));
+        let frames = reading::answer(ids, place)
+            .map_err(|id| StoreError::new(Kind::Missing, format!("get chunk {id}")))?;
+        Ok(pack::join(frames.into_iter().map(|at| self.frames[at].clone()).collect()))
+    }
 }
 
 impl MemoryStore {
@@ -41,19 +66,29 @@ impl MemoryStore {
         self.lock().calls
     }
 
-    /// Keeps these bytes under the name of a chunk, whatever they are.
-    pub fn plant_chunk(&self, id: ChunkId, packed: Vec<u8>) {
-        self.lock().chunks.insert(id, packed);
+    /// Keeps these bytes as a frame, whatever they are; its chunks are found there from now on.
+    pub fn plant_frame(&self, frame: Frame, packed: Vec<u8>) {
+        self.lock().add(frame, packed);
     }
 
-    /// Keeps this text under the name of a release, whatever it is.
-    pub fn plant_manifest(&self, id: ReleaseId, text: String) {
-        self.lock().manifests.insert(id, text);
+    /// Keeps these bytes as the packed outline of a release, whatever they are.
+    pub fn plant_outline(&self, id: ReleaseId, packed: Vec<u8>) {
+        self.lock().outlines.insert(id, packed);
+    }
+
+    /// Answers questions for this chunk with these bytes, whatever they are.
+    pub fn plant_answer(&self, id: ChunkId, answer: Vec<u8>) {
+        self.lock().answer = Some((id, answer));
     }
 
     /// Loses a chunk.
     pub fn lose_chunk(&self, id: ChunkId) {
-        self.lock().chunks.remove(&id);
+        self.lock().places.remove(&id);
+    }
+
+    /// All chunks that it has.
+    pub fn chunks(&self) -> Vec<ChunkId> {
+        self.lock().places.keys().copied().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,51 +110,42 @@ impl MemoryStore {
 impl ArtefactStore for MemoryStore {
     fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
         let state = self.call("ask for chunks")?;
-        let mut missing: Vec<ChunkId> =
-            ids.iter().filter(|id| !state.chunks.contains_key(id)).copied().collect();
-        missing.sort_unstable();
-        missing.dedup();
-        Ok(missing)
+        Ok(state.missing(ids))
     }
 
-    fn put(&self, id: ChunkId, packed: &[u8]) -> Result<(), StoreError> {
-        let attempted = format!("put chunk {id}");
-        let mut state = self.call(&attempted)?;
-        chunk::verify(id, packed)
-            .map_err(|error| StoreError::new(Kind::Corrupt, attempted).because(error))?;
-        if let Entry::Vacant(place) = state.chunks.entry(id) {
-            place.insert(packed.to_vec());
-        }
+    fn put(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.call("put a pack")?;
+        let corrupt = |error| StoreError::new(Kind::Corrupt, "put a pack").because(error);
+        let pack = Pack::open(bytes).map_err(corrupt)?;
+        pack.verify().map_err(corrupt)?;
+        pack.frames().for_each(|(frame, packed)| state.add(frame.clone(), packed.to_vec()));
         Ok(())
     }
 
-    fn get(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
-        let attempted = format!("get chunk {id}");
-        let found = self.call(&attempted)?.chunks.get(&id).cloned();
-        found.ok_or_else(|| StoreError::new(Kind::Missing, attempted))
+    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let state = self.call("get chunks")?;
+        match &state.answer {
+            Some((id, answer)) if ids.contains(id) => Ok(answer.clone()),
+            Some(_) | None => state.answer(ids),
+        }
     }
 
-    fn publish(&self, id: ReleaseId, text: &str) -> Result<(), StoreError> {
+    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
         let attempted = format!("publish release {id}");
         let mut state = self.call(&attempted)?;
-        let manifest = match manifest::verified(id, text) {
-            Ok(manifest) => manifest,
-            Err(refused) => return Err(StoreError::new(Kind::Corrupt, attempted).because(refused)),
-        };
-        if manifest::chunk_ids(&manifest).iter().any(|id| !state.chunks.contains_key(id)) {
-            return Err(StoreError::new(Kind::Missing, attempted));
-        }
-        state.manifests.insert(id, text.to_owned());
+        let get = |ids: &[ChunkId]| state.answer(ids);
+        complete(id, outline, |ids| Ok(state.missing(ids)), &get)?;
+        state.outlines.insert(id, outline.to_vec());
         Ok(())
     }
 
-    fn manifest(&self, id: ReleaseId) -> Result<String, StoreError> {
-        let attempted = format!("read the manifest of release {id}");
-        let found = self.call(&attempted)?.manifests.get(&id).cloned();
+    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
+        let attempted = format!("read the outline of release {id}");
+        let found = self.call(&attempted)?.outlines.get(&id).cloned();
         found.ok_or_else(|| StoreError::new(Kind::Missing, attempted))
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        Ok(self.call("list releases")?.manifests.keys().copied().collect())
+        Ok(self.call("list releases")?.outlines.keys().copied().collect())
     }
 }

@@ -8,7 +8,6 @@ use std::process::{Command, Output};
 
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_release::fetch::{FetchError, fetch};
-use baton_release::manifest::chunk_ids;
 use baton_release::releases::{ReleasesDir, Seen};
 use baton_release::store::ArtefactStore;
 use baton_release::store::memory::MemoryStore;
@@ -48,10 +47,11 @@ impl Scene {
         fetch(old.id, &store, &releases, &|_| {}).unwrap();
         releases.commit(old.id, Epoch(1)).unwrap();
         fs::create_dir(dir.path().join("store")).unwrap();
-        for id in chunk_ids(&new.manifest) {
-            fs::write(dir.path().join("store").join(id.to_string()), store.get(id).unwrap()).unwrap();
+        for id in store.chunks() {
+            fs::write(dir.path().join("store").join(id.to_string()), store.get(&[id]).unwrap()).unwrap();
         }
-        fs::write(dir.path().join("manifest"), new.manifest.to_text()).unwrap();
+        fs::write(dir.path().join("outline"), store.outline(new.id).unwrap()).unwrap();
+        fs::write(dir.path().join("new"), new.id.to_string()).unwrap();
         Self { dir, old: old.id, new: new.id }
     }
 
@@ -95,14 +95,11 @@ impl Scene {
 }
 
 fn load(dir: &Path, store: &MemoryStore) -> ReleaseId {
-    let text = fs::read_to_string(dir.join("manifest")).unwrap();
     for entry in fs::read_dir(dir.join("store")).unwrap() {
-        let path = entry.unwrap().path();
-        let id = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-        store.plant_chunk(id, fs::read(path).unwrap());
+        store.put(&fs::read(entry.unwrap().path()).unwrap()).unwrap();
     }
-    let id = baton_core::release::id_of(&text);
-    store.plant_manifest(id, text);
+    let id = fs::read_to_string(dir.join("new")).unwrap().parse().unwrap();
+    store.plant_outline(id, fs::read(dir.join("outline")).unwrap());
     id
 }
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::{CHUNK_BYTES_MAX, ENTRIES_MAX, RELEASE_BYTES_MAX, id_of};
-use baton_release::chunk;
 use baton_release::fetch::fetch;
+use baton_release::pack;
 use baton_release::store::memory::MemoryStore;
 
-use crate::sample::{chain, left, nodes, open, push_nodes, read};
+use crate::sample::{chain, chunk, left, nodes, open, plant_chunk, plant_manifest, push_nodes, read};
 
 const HEAD: &str = "\
 baton-manifest 1
@@ -166,6 +166,10 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
+fn compressed(content: &[u8]) -> Vec<u8> {
+    zstd::bulk::compress(content, 1).unwrap()
+}
+
 /// Fetches and expects a refusal; afterwards nothing is there that was not before.
 fn refuse(store: &MemoryStore, id: ReleaseId, dir: &Path) -> String {
     let before = read(dir);
@@ -183,9 +187,9 @@ fn p26_hostile_manifests_are_refused_with_a_reason_and_leave_nothing() {
     std::fs::write(dir.path().join("outside"), "untouched").unwrap();
     for (tries, text, reason) in corpus() {
         let store = MemoryStore::new();
-        store.plant_chunk(chunk::id_of(b"a"), chunk::pack(b"a").unwrap());
+        plant_chunk(&store, chunk(b"a"), compressed(b"a"));
         let id = id_of(&text);
-        store.plant_manifest(id, text);
+        plant_manifest(&store, id, &text);
         let said = refuse(&store, id, dir.path());
         assert!(said.contains(reason), "{tries}: {said}");
         assert!(said.contains("refused at line "), "{tries}: {said}");
@@ -196,10 +200,10 @@ fn p26_hostile_manifests_are_refused_with_a_reason_and_leave_nothing() {
 fn what_the_corpus_is_made_of_is_fine_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let store = MemoryStore::new();
-    store.plant_chunk(chunk::id_of(b"a"), chunk::pack(b"a").unwrap());
+    plant_chunk(&store, chunk(b"a"), compressed(b"a"));
     let text = tree(&format!("dir a\nfile 1 a/b\n{ONE}link c\nto a/b\n"));
     let id = id_of(&text);
-    store.plant_manifest(id, text);
+    plant_manifest(&store, id, &text);
     let releases = open(dir.path());
     fetch(id, &store, &releases, &|_| {}).unwrap();
     assert_eq!(std::fs::read(releases.path(id).join("c")).unwrap(), b"a");
@@ -210,9 +214,9 @@ fn p25_a_manifest_of_another_release_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = MemoryStore::new();
     let (one, two) = (push_nodes(&nodes(1), &store), push_nodes(&nodes(2), &store));
-    store.plant_manifest(one.id, two.manifest.to_text());
+    plant_manifest(&store, one.id, &two.manifest.to_text());
     assert!(refuse(&store, one.id, dir.path()).contains("is that of release"));
-    store.plant_manifest(one.id, one.manifest.to_text().replace("exec 24 run", "file 24 run"));
+    plant_manifest(&store, one.id, &one.manifest.to_text().replace("exec 24 run", "file 24 run"));
     assert!(refuse(&store, one.id, dir.path()).contains("is that of release"));
 }
 
@@ -221,26 +225,185 @@ fn p25_a_chunk_that_is_not_what_its_name_says_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let content = b"the content that was pushed".repeat(100);
     let nodes = [("file".to_owned(), crate::sample::file(&content))].into();
-    let (right, id) = (chunk::pack(&content).unwrap(), chunk::id_of(&content));
+    let right = compressed(&content);
     let mut flipped = right.clone();
     flipped[right.len() / 2] ^= 1;
-    let bomb = zstd::bulk::compress(&vec![0; 256 << 20], 1).unwrap();
-    for (what, bytes) in [
-        ("swapped", chunk::pack(&content[1..]).unwrap()),
-        ("truncated", right[..right.len() - 1].to_vec()),
-        ("extended", [&right[..], &right].concat()),
-        ("followed by rubbish", [&right[..], b"x"].concat()),
-        ("flipped", flipped),
-        ("empty", Vec::new()),
-        ("not compressed", content.clone()),
-        ("bomb", bomb),
-        ("longer than any chunk", vec![0; chunk::PACKED_BYTES_MAX + 1]),
+    let bomb = compressed(&vec![0; 256 << 20]);
+    for (what, bytes, reason) in [
+        ("swapped", compressed(&content[1..]), "bytes instead of"),
+        ("other content", compressed(&vec![7; content.len()]), "what should be chunk"),
+        ("truncated", right[..right.len() - 1].to_vec(), "cannot decompress"),
+        ("extended", [&right[..], &right].concat(), "cannot decompress"),
+        ("followed by rubbish", [&right[..], b"x"].concat(), "cannot decompress"),
+        ("flipped", flipped, ""),
+        ("empty", Vec::new(), "bytes instead of"),
+        ("not compressed", content.clone(), "cannot decompress"),
+        ("bomb", bomb, "cannot decompress"),
+        ("longer than any frame", vec![0; 2 << 20], "packed bytes in the frame"),
+        ("longer than any pack", vec![0; 7 << 20], "more than 6291456 bytes"),
     ] {
         let store = MemoryStore::new();
         let pushed = push_nodes(&nodes, &store);
-        store.plant_chunk(id, bytes);
+        plant_chunk(&store, chunk(&content), bytes);
         let said = refuse(&store, pushed.id, dir.path());
-        assert!(said.contains(&format!("chunk {id} of the release is refused")), "{what}: {said}");
+        assert!(said.contains("what the artefact store sent is refused"), "{what}: {said}");
+        assert!(said.contains(reason), "{what}: {said}");
+    }
+}
+
+#[test]
+fn p26_packs_that_lie_are_refused_with_a_reason_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, one) = (chunk(b"a").id, compressed(b"a"));
+    let pack = |index: String, data: &[u8]| [index.as_bytes(), data].concat();
+    let frame = |packed: usize, chunks: &str| format!("frame {packed}\n{chunks}");
+    let chunk_line = format!("chunk {id} 1\n");
+    let head = |frames: &str, data: usize| format!("baton-pack 1\n{frames}data {data}\n");
+    let length = one.len();
+    let right = pack(head(&frame(length, &chunk_line), length), &one);
+    let other = pack::of(b"other").unwrap();
+    for (what, answer, reason) in [
+        ("nothing", Vec::new(), "not a pack"),
+        ("something else", b"<html>".to_vec(), "not a pack"),
+        ("another version", pack(head("", 0).replace(" 1", " 2"), b""), "version \"2\""),
+        ("no frames", pack(head("", 0), b""), "none of the chunks"),
+        ("another chunk", other, "none of the chunks"),
+        ("index cut short", right[..40].to_vec(), "ends too early"),
+        (
+            "index that does not end",
+            pack("baton-pack 1\n".to_owned() + &frame(1, &chunk_line).repeat(9), b""),
+            "`data …`",
+        ),
+        ("frames cut short", right[..right.len() - 1].to_vec(), "there are"),
+        ("more than the frames", [&right[..], b"x"].concat(), "there are"),
+        ("frame beyond the end", pack(head(&frame(length + 9, &chunk_line), length + 9), &one), "there are"),
+        (
+            "frame that is too short",
+            pack(head(&frame(length - 1, &chunk_line), length - 1), &one[1..]),
+            "cannot decompress",
+        ),
+        ("frames that overlap", pack(head(&frame(length, &chunk_line).repeat(2), length), &one), "there are"),
+        (
+            "sum that wraps",
+            pack(head(&frame(u32::MAX as usize, &chunk_line).repeat(2), length), &one),
+            "packed bytes",
+        ),
+        (
+            "offset",
+            pack(head(&frame(length, &chunk_line).replace("frame ", "frame 0 "), length), &one),
+            "too much",
+        ),
+        ("frame without chunks", pack(head(&frame(length, ""), length), &one), "no chunk"),
+        ("chunk without frame", pack(head(&chunk_line, length), &one), "`data …`"),
+        (
+            "empty chunk",
+            pack(head(&frame(length, &chunk_line.replace(" 1\n", " 0\n")), length), &one),
+            "1 to 1048576",
+        ),
+        (
+            "chunk in the wrong frame",
+            pack(head(&frame(length, &chunk_line.repeat(2)), length), &one),
+            "bytes instead of 2",
+        ),
+        (
+            "other length",
+            pack(head(&frame(length, &chunk_line.replace(" 1\n", " 2\n")), length), &one),
+            "bytes instead of 2",
+        ),
+        (
+            "other content",
+            pack(head(&frame(length, &chunk_line), length), &compressed(b"b")),
+            "what should be chunk",
+        ),
+        (
+            "bomb",
+            {
+                let bomb = compressed(&vec![0; 64 << 20]);
+                pack(head(&frame(bomb.len(), &chunk_line), bomb.len()), &bomb)
+            },
+            "cannot decompress",
+        ),
+        (
+            "bomb of chunks",
+            pack(head(&frame(length, &format!("chunk {id} 1048576\n").repeat(2)), length), &one),
+            "bytes in the frame",
+        ),
+        (
+            "chunks without end",
+            pack(head(&frame(length, &chunk_line.repeat(20_000)), length), &one),
+            "more than 16384",
+        ),
+        ("frames without end", pack(head(&frame(0, &chunk_line).repeat(20_000), 0), b""), "more than 16384"),
+        (
+            "signed from the future",
+            pack(head(&(frame(length, &chunk_line) + "signature x\n"), length), &one),
+            "`data …`",
+        ),
+    ] {
+        let store = MemoryStore::new();
+        let text = tree(&format!("file 1 a\n{ONE}"));
+        let release = id_of(&text);
+        plant_manifest(&store, release, &text);
+        store.plant_answer(id, answer);
+        let said = refuse(&store, release, dir.path());
+        assert!(said.contains(reason), "{what}: {said}");
+    }
+}
+
+#[test]
+fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = tree("dir a\n");
+    let (id, part) = (id_of(&text), chunk(text.as_bytes()));
+    let outline = |bytes: usize, chunks: String| format!("baton-outline 1\nmanifest {bytes}\n{chunks}");
+    let line = format!("chunk {} {}\n", part.id, part.bytes);
+    let length = text.len();
+    let itself = outline(0, String::new());
+    for (what, packed, reason) in [
+        ("nothing", Vec::new(), "outline is refused at line 1"),
+        ("not compressed", text.clone().into_bytes(), "cannot be decompressed"),
+        ("bomb", compressed(&vec![b'x'; 64 << 20]), "cannot be decompressed"),
+        ("not text", compressed(b"\xff\xfe"), "cannot be decompressed"),
+        ("the manifest itself", compressed(text.as_bytes()), "not an outline"),
+        (
+            "another version",
+            compressed(outline(length, line.clone()).replace(" 1\n", " 2\n").as_bytes()),
+            "version \"2\"",
+        ),
+        ("other sum", compressed(outline(length + 1, line.clone()).as_bytes()), "there are"),
+        (
+            "longer than any manifest",
+            compressed(outline(1 << 40, line.clone()).as_bytes()),
+            "more than 67108864",
+        ),
+        ("empty chunk", compressed(outline(0, format!("chunk {} 0\n", part.id)).as_bytes()), "1 to 1048576"),
+        ("no chunks", compressed(outline(0, String::new()).as_bytes()), "is that of release"),
+        (
+            "one chunk too much",
+            compressed(outline(2 * length, line.repeat(2)).as_bytes()),
+            "is that of release",
+        ),
+        ("chunk that is not there", compressed(outline(1, ONE.to_owned()).as_bytes()), "cannot get chunk"),
+        (
+            "chunk of another length",
+            compressed(outline(7, format!("chunk {} 7\n", part.id)).as_bytes()),
+            "bytes instead of 7",
+        ),
+        (
+            "an outline of itself",
+            compressed(
+                outline(itself.len(), format!("chunk {} {}\n", chunk(itself.as_bytes()).id, itself.len()))
+                    .as_bytes(),
+            ),
+            "is that of release",
+        ),
+    ] {
+        let store = MemoryStore::new();
+        plant_manifest(&store, id, &text);
+        plant_chunk(&store, chunk(itself.as_bytes()), compressed(itself.as_bytes()));
+        store.plant_outline(id, packed);
+        let said = refuse(&store, id, dir.path());
+        assert!(said.contains(reason), "{what}: {said}");
     }
 }
 
@@ -258,9 +421,9 @@ fn f74_a_chunk_that_is_gone_is_named() {
 fn p27_a_hash_with_two_lengths_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = MemoryStore::new();
-    store.plant_chunk(chunk::id_of(b"a"), chunk::pack(b"a").unwrap());
+    plant_chunk(&store, chunk(b"a"), compressed(b"a"));
     let text = tree(&format!("file 1 a\n{ONE}file 2 b\n{}", ONE.replace(" 1\n", " 2\n")));
     let id = id_of(&text);
-    store.plant_manifest(id, text);
+    plant_manifest(&store, id, &text);
     assert!(refuse(&store, id, dir.path()).contains("1 bytes instead of 2"));
 }

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
-use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_release::remote::{Remote, status};
 use baton_release::store::{ArtefactStore, Kind, StoreError};
 
@@ -67,28 +67,29 @@ fn failure<T: std::fmt::Debug>(
 #[test]
 fn requests_are_as_documented() {
     let (one, two) = (chunk(), release());
+    let pack = PackId::of(b"bytes");
     let answers = [
         format!("{one}\n"),
         String::new(),
         "packed".into(),
         String::new(),
-        "text".into(),
+        "outline".into(),
         format!("{two}\n"),
     ];
     let (remote, server) = server(answers.iter().map(|body| answer(200, body.as_bytes())).collect());
     assert_eq!(remote.missing(&[one]).unwrap(), [one]);
-    remote.put(one, b"bytes").unwrap();
-    assert_eq!(remote.get(one).unwrap(), b"packed");
-    remote.publish(two, "manifest").unwrap();
-    assert_eq!(remote.manifest(two).unwrap(), "text");
+    remote.put(b"bytes").unwrap();
+    assert_eq!(remote.get(&[one, one]).unwrap(), b"packed");
+    remote.publish(two, b"outline").unwrap();
+    assert_eq!(remote.outline(two).unwrap(), b"outline");
     assert_eq!(remote.list().unwrap(), [two]);
     let asked = server.join().unwrap();
     let expected = [
         ("post /v1/chunks/missing http/1.1".to_owned(), format!("{one}\n")),
-        (format!("put /v1/chunks/{one} http/1.1"), "bytes".to_owned()),
-        (format!("get /v1/chunks/{one} http/1.1"), String::new()),
-        (format!("put /v1/releases/{two}/manifest http/1.1"), "manifest".to_owned()),
-        (format!("get /v1/releases/{two}/manifest http/1.1"), String::new()),
+        (format!("put /v1/packs/{pack} http/1.1"), "bytes".to_owned()),
+        ("post /v1/chunks/pack http/1.1".to_owned(), format!("{one}\n{one}\n")),
+        (format!("put /v1/releases/{two}/outline http/1.1"), "outline".to_owned()),
+        (format!("get /v1/releases/{two}/outline http/1.1"), String::new()),
         ("get /v1/manifests http/1.1".to_owned(), String::new()),
     ];
     assert_eq!(asked, expected);
@@ -97,14 +98,14 @@ fn requests_are_as_documented() {
 #[test]
 fn every_kind_of_failure_travels_with_its_reason() {
     for kind in [Kind::Missing, Kind::Conflict, Kind::Denied, Kind::Corrupt] {
-        let error = failure(vec![answer(status(kind), b"because\n")], |remote| remote.get(chunk()));
+        let error = failure(vec![answer(status(kind), b"because\n")], |remote| remote.get(&[chunk()]));
         assert_eq!(error.kind, kind);
         assert!(chain(&error).ends_with(": because"), "{}", chain(&error));
     }
     for (status, kind) in
         [(400, Kind::Denied), (401, Kind::Denied), (302, Kind::Denied), (412, Kind::Conflict)]
     {
-        assert_eq!(failure(vec![answer(status, b"")], |remote| remote.get(chunk())).kind, kind);
+        assert_eq!(failure(vec![answer(status, b"")], |remote| remote.get(&[chunk()])).kind, kind);
     }
 }
 
@@ -115,7 +116,7 @@ fn what_may_pass_is_tried_again() {
     {
         let shown = String::from_utf8_lossy(&first).into_owned();
         let (remote, server) = server(vec![first, answer(200, b"packed")]);
-        assert_eq!(remote.get(chunk()).unwrap(), b"packed", "{shown}");
+        assert_eq!(remote.get(&[chunk()]).unwrap(), b"packed", "{shown}");
         assert_eq!(server.join().unwrap().len(), 2);
     }
 }
@@ -124,12 +125,12 @@ fn what_may_pass_is_tried_again() {
 fn p27_an_endless_answer_is_cut_off() {
     const MORE: usize = 8 << 20;
     let endless = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec(), vec![0; MORE]].concat();
-    let error = failure(vec![endless], |remote| remote.get(chunk()));
+    let error = failure(vec![endless], |remote| remote.get(&[chunk()]));
     assert_eq!(error.kind, Kind::Corrupt, "{}", chain(&error));
     let lie = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n".to_vec();
-    let error = failure(vec![[lie, vec![0; MORE]].concat()], |remote| remote.get(chunk()));
+    let error = failure(vec![[lie, vec![0; MORE]].concat()], |remote| remote.get(&[chunk()]));
     assert_eq!(error.kind, Kind::Corrupt, "{}", chain(&error));
-    let error = failure(vec![answer(403, &vec![b'x'; MORE])], |remote| remote.get(chunk()));
+    let error = failure(vec![answer(403, &vec![b'x'; MORE])], |remote| remote.get(&[chunk()]));
     assert_eq!(error.kind, Kind::Denied);
     assert!(chain(&error).len() < 2000);
 }
@@ -142,14 +143,12 @@ fn answers_that_make_no_sense_are_refused() {
         let error = failure(vec![answer(200, body.as_bytes())], |remote| remote.missing(&[chunk()]));
         assert_eq!(error.kind, Kind::Corrupt, "{}", chain(&error));
     }
-    let error = failure(vec![answer(200, b"\xff\xfe")], |remote| remote.manifest(release()));
-    assert_eq!(error.kind, Kind::Corrupt);
 }
 
 #[test]
 fn an_address_that_is_none_is_not_tried_again() {
     for base in ["", "control:7070", "http://bad host"] {
-        let error = Remote::new(base).get(chunk()).unwrap_err();
+        let error = Remote::new(base).get(&[chunk()]).unwrap_err();
         assert_eq!(error.kind, Kind::Denied, "{base}: {}", chain(&error));
     }
 }

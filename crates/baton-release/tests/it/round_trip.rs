@@ -75,11 +75,45 @@ fn only_what_is_new_travels() {
     let calls = store.calls();
     let moved = fetch(second.id, &store, &releases, &|_| {}).unwrap();
     assert_eq!(moved, Fetched { bytes_fetched: 5_000, bytes_reused: first.bytes_total });
-    assert_eq!(store.calls() - calls, 2, "the manifest and one chunk");
+    assert_eq!(store.calls() - calls, 3, "the outline, what changed of the manifest, and one chunk");
 
     let calls = store.calls();
     assert_eq!(fetch(second.id, &store, &releases, &|_| {}).unwrap(), Fetched::default());
     assert_eq!(store.calls(), calls, "what is there is not asked for");
+}
+
+#[test]
+fn many_small_files_travel_in_a_few_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, releases) = (MemoryStore::new(), open(&dir.path().join("state")));
+    let content = |n: u32| format!("module.exports = {n};\n").repeat(20).into_bytes();
+    let mut nodes: Nodes = (0..3000).map(|n| (format!("{n}.js"), crate::sample::file(&content(n)))).collect();
+    let first = push_nodes(&nodes, &store);
+    assert_eq!((first.chunks_new, first.packs, store.calls()), (3000, 1, 4));
+    fetch(first.id, &store, &releases, &|_| {}).unwrap();
+    assert_eq!(store.calls(), 4 + 3, "the outline, the manifest and the files");
+    for (n, calls) in [(7, 7), (1500, 14), (2999, 21)] {
+        assert_eq!(store.calls(), calls);
+        nodes.insert(format!("{n}.js"), crate::sample::file(&content(n + 10_000)));
+        let pushed = push_nodes(&nodes, &store);
+        assert_eq!((pushed.chunks_new, pushed.packs), (1, 1));
+        let parts = 60 << 10;
+        assert!(pushed.bytes_sent < parts, "{} bytes for a file of {}", pushed.bytes_sent, content(n).len());
+        let moved = fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
+        assert_eq!(moved.bytes_fetched, content(n + 10_000).len() as u64);
+        assert_eq!(read(&releases.path(pushed.id)), nodes);
+    }
+}
+
+#[test]
+fn f76_a_part_of_the_manifest_that_is_there_without_what_it_names_is_no_reason_to_leave_it_out() {
+    let store = MemoryStore::new();
+    let pushed = push_nodes(&nodes(1), &store);
+    for lost in baton_release::manifest::chunk_ids(&pushed.manifest) {
+        store.lose_chunk(lost);
+        assert_eq!(push_nodes(&nodes(1), &store).chunks_new, 1);
+        assert_eq!(baton_release::store::ArtefactStore::missing(&store, &[lost]).unwrap(), []);
+    }
 }
 
 #[test]
@@ -178,9 +212,14 @@ fn f76_whatever_call_of_the_store_fails_a_push_or_fetch_is_whole_or_nothing() {
             run: baton_core::run::RunSettings::for_command(vec!["true".to_owned()]),
             builder: "test".to_owned(),
         };
-        let error = push::push(&request, &store, &|_| {}).unwrap_err();
-        assert!(matches!(error, push::PushError::Store(error) if error.kind == kind), "call {call}");
-        assert_eq!(baton_release::store::ArtefactStore::list(&store).unwrap(), []);
+        match push::push(&request, &store, &|_| {}) {
+            Err(error) => {
+                assert!(matches!(error, push::PushError::Store(error) if error.kind == kind), "call {call}");
+                assert_eq!(baton_release::store::ArtefactStore::list(&store).unwrap(), []);
+            }
+            // What is missing when it is published is asked for, and put.
+            Ok(_) => assert_eq!((call, kind), (calls, Kind::Missing)),
+        }
         let pushed = push_dir(&source, &store);
 
         let state = dir.path().join("state");
@@ -189,7 +228,7 @@ fn f76_whatever_call_of_the_store_fails_a_push_or_fetch_is_whole_or_nothing() {
         loop {
             store.fail_call(failing, kind);
             let Err(error) = fetch(pushed.id, &store, &releases, &|_| {}) else { break };
-            assert!(matches!(error, fetch::FetchError::Store(_)), "{}", chain(&error));
+            assert!(matches!(error, fetch::FetchError::Read(_)), "{}", chain(&error));
             assert_eq!(left(&state), [""; 0]);
             failing += 1;
         }

@@ -6,10 +6,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
+use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::release::Chunk;
+use baton_core::release::outline::{Outline, cut};
+use baton_core::release::pack::Frame;
 use baton_core::run::RunSettings;
+use baton_release::manifest::pack_outline;
 use baton_release::push::{Pushed, Source, push};
 use baton_release::releases::ReleasesDir;
 use baton_release::store::ArtefactStore;
+use baton_release::store::memory::MemoryStore;
 
 /// One thing in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +91,25 @@ pub fn read(dir: &Path) -> Nodes {
         }
     }
     nodes
+}
+
+/// The chunk with this content.
+pub fn chunk(content: &[u8]) -> Chunk {
+    Chunk { id: ChunkId::of(content), bytes: content.len() as u32 }
+}
+
+/// Keeps these bytes where the chunk is looked for.
+pub fn plant_chunk(store: &MemoryStore, chunk: Chunk, packed: Vec<u8>) {
+    store.plant_frame(Frame { packed: packed.len() as u32, chunks: vec![chunk] }, packed);
+}
+
+/// Keeps this text as the manifest of a release, whatever it is: with its outline and its chunks.
+pub fn plant_manifest(store: &MemoryStore, id: ReleaseId, text: &str) {
+    let outline = Outline::of(text);
+    for (part, piece) in outline.chunks().iter().zip(cut(text.as_bytes())) {
+        plant_chunk(store, *part, zstd::bulk::compress(&text.as_bytes()[piece], 1).unwrap());
+    }
+    store.plant_outline(id, pack_outline(&outline).unwrap());
 }
 
 pub fn push_dir(dir: &Path, store: &dyn ArtefactStore) -> Pushed {

@@ -1,31 +1,44 @@
 //! An artefact store in a folder.
 //!
 //! ```text
-//! chunks/2d/2d3a…    the packed chunk 2d3a…, in a folder named by its first two digits
-//! manifests/2d3a…    the manifest of release 2d3a…
+//! packs/2d3a…        the pack 2d3a…
+//! manifests/2d3a…    the packed outline of the manifest of release 2d3a…
 //! corrupt/           what was found to be damaged, for whoever wants to know why
 //! tmp/               what is being written
 //! ```
 //!
 //! A name appears when what it names is complete and durable, and never changes. So several processes can use one
-//! folder, and what a crash leaves behind is in `tmp/` only.
+//! folder, and what a crash leaves behind is in `tmp/` only. Which chunk is in which pack is read from the packs when the
+//! folder is opened, and held in memory: it is written nowhere else, so it cannot differ.
+
+mod held;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::MANIFEST_BYTES_MAX;
-use baton_release::chunk::{self, PACKED_BYTES_MAX};
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::release::pack::Frame;
+use baton_core::release::{Fault, TextError, reading};
 use baton_release::disk::{self, DiskError, failed};
-use baton_release::manifest::{self, chunk_ids};
-use baton_release::store::{ArtefactStore, Kind, StoreError};
+use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
+use baton_release::pack::{self, Pack, PackError};
+use baton_release::store::{ArtefactStore, Kind, StoreError, complete};
+
+use held::{Held, Place};
 
 /// How old a temporary file is when whoever wrote it must have died: longer than any write takes.
 const TMP_AGE_MAX: Duration = Duration::from_secs(3600);
+/// How many bytes that nobody needs are read rather than starting to read anew behind them: a disk reads that much ahead
+/// anyway.
+const GAP_BYTES: u64 = 64 << 10;
+/// How much of a pack is read for its index at first: enough for the most.
+const INDEX_BYTES: usize = 128 << 10;
 
 /// Numbers the temporary files of this process.
 static TMP_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -33,20 +46,19 @@ static TMP_NUMBER: AtomicU64 = AtomicU64::new(0);
 /// An artefact store in a folder.
 pub struct FolderStore {
     path: PathBuf,
+    held: Mutex<Held>,
 }
 
 impl FolderStore {
     /// The store in this folder, which is created if needed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        let shards = (0..=u8::MAX).map(|shard| format!("chunks/{shard:02x}"));
-        let dirs = ["manifests", "corrupt", "tmp"].map(str::to_owned);
-        for dir in shards.chain(dirs).map(|dir| path.join(dir)) {
+        for dir in ["packs", "manifests", "corrupt", "tmp"].map(|dir| path.join(dir)) {
             fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
-        disk::sync_dir(&path.join("chunks"))?;
         disk::sync_dir(path)?;
-        let store = Self { path: path.to_owned() };
+        let store = Self { path: path.to_owned(), held: Mutex::new(Held::default()) };
         store.remove_abandoned()?;
+        store.look(&mut store.held())?;
         Ok(store)
     }
 
@@ -65,16 +77,58 @@ impl FolderStore {
         Ok(())
     }
 
-    fn shard(&self, id: ChunkId) -> PathBuf {
-        self.path.join(format!("chunks/{:02x}", id.as_bytes()[0]))
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chunk(&self, id: ChunkId) -> PathBuf {
-        self.shard(id).join(id.to_string())
+    /// Looks which packs there are now: other processes add some, and people remove some.
+    fn look(&self, held: &mut Held) -> Result<(), DiskError> {
+        let dir = self.path.join("packs");
+        let mut there = BTreeSet::new();
+        for name in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+            let name = name.map_err(failed("list", &dir))?.file_name();
+            there.extend(name.to_str().and_then(|name| name.parse::<PackId>().ok()));
+        }
+        held.keep(&there);
+        for id in there {
+            if held.has(id) {
+                continue;
+            }
+            let path = self.pack(id);
+            let length = fs::metadata(&path).map_err(failed("look at", &path))?.len();
+            let index = match pack::index(&read(&path, INDEX_BYTES)?, length) {
+                Err(_) if length > INDEX_BYTES as u64 => {
+                    pack::index(&read(&path, pack::START_BYTES)?, length)
+                }
+                done => done,
+            };
+            match index {
+                Ok((index, places)) => held.add(id, &index, places),
+                Err(PackError::Index(TextError { what: Fault::Version(_), .. })) => {
+                    // Of a newer program that uses the folder too: not damaged.
+                }
+                Err(_) => self.set_aside(&path),
+            }
+        }
+        Ok(())
+    }
+
+    fn pack(&self, id: PackId) -> PathBuf {
+        self.path.join(format!("packs/{id}"))
     }
 
     fn release(&self, id: ReleaseId) -> PathBuf {
         self.path.join(format!("manifests/{id}"))
+    }
+
+    /// Adds a pack that was verified.
+    fn add_pack(&self, bytes: &[u8]) -> Result<(), DiskError> {
+        let id = PackId::of(bytes);
+        self.add(&self.pack(id), bytes)?;
+        if let Ok((index, places)) = pack::index(bytes, bytes.len() as u64) {
+            self.held().add(id, &index, places);
+        }
+        Ok(())
     }
 
     /// Gives this content its name, for ever. On return both are durable.
@@ -104,15 +158,71 @@ impl FolderStore {
             let _ = fs::rename(path, self.path.join("corrupt").join(name));
         }
     }
+
+    /// Sets a damaged pack aside, and keeps those of its frames that are not damaged, in a new one.
+    fn salvage(&self, id: PackId) {
+        let path = self.pack(id);
+        let places = self.held().forget(id);
+        let whole = places.into_iter().filter_map(|(frame, place)| {
+            let packed = read_ranges(&path, &[place]).ok()?.pop()?;
+            pack::unpack(&frame, &packed).is_ok().then_some((frame, packed))
+        });
+        let whole: Vec<_> = whole.collect();
+        if !whole.is_empty() {
+            // Where that fails, the next push brings them again.
+            let _ = self.add_pack(&pack::join(whole));
+        }
+        self.set_aside(&path);
+    }
+
+    /// The frames at these places of a pack, each of which is what the index says.
+    fn frames(&self, id: PackId, places: &[Place]) -> Result<Vec<(Frame, Vec<u8>)>, Damaged> {
+        let ranges: Vec<_> = places.iter().map(|(_, place)| place.clone()).collect();
+        let packed = read_ranges(&self.pack(id), &ranges)?;
+        let frame = |((frame, _), packed): (&Place, Vec<u8>)| {
+            pack::unpack(frame, &packed)?;
+            Ok((frame.clone(), packed))
+        };
+        places.iter().zip(packed).map(frame).collect()
+    }
 }
 
-/// Reads a whole file of at most `max` bytes, and one more of those that are longer.
+/// Why a frame is not here.
+#[derive(Debug, thiserror::Error)]
+enum Damaged {
+    #[error("the disk fails")]
+    Disk(#[from] DiskError),
+    #[error("the pack is damaged")]
+    Pack(#[from] PackError),
+}
+
+/// Reads the start of a file: at most `max` bytes.
 fn read(path: &Path, max: usize) -> Result<Vec<u8>, DiskError> {
     let mut content = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(max as u64 + 1).read_to_end(&mut content))
+        .and_then(|file| file.take(max as u64).read_to_end(&mut content))
         .map_err(failed("read", path))?;
     Ok(content)
+}
+
+/// Reads these places of a file, in as few reads as makes sense. Of a file that is too short there is less.
+fn read_ranges(path: &Path, places: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>, DiskError> {
+    let file = File::open(path).map_err(failed("read", path))?;
+    let mut parts = vec![Vec::new(); places.len()];
+    for range in reading::ranges(places, GAP_BYTES) {
+        // No place is outside of the pack, whose length is limited.
+        let mut content = vec![0; (range.end - range.start) as usize];
+        match file.read_exact_at(&mut content, range.start) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+            done => done.map_err(failed("read", path))?,
+        }
+        let inside = |place: &std::ops::Range<u64>| place.start >= range.start && place.end <= range.end;
+        for (part, place) in parts.iter_mut().zip(places).filter(|(_, place)| inside(place)) {
+            let (start, end) = (place.start - range.start, place.end - range.start);
+            part.extend_from_slice(&content[start as usize..end as usize]);
+        }
+    }
+    Ok(parts)
 }
 
 /// The failure of what was attempted, because of the disk.
@@ -133,62 +243,72 @@ fn corrupt(attempted: &str, error: impl std::error::Error + Send + Sync + 'stati
 
 impl ArtefactStore for FolderStore {
     fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
-        let mut missing = BTreeSet::new();
-        for id in ids {
-            let path = self.chunk(*id);
-            let there = path.try_exists().map_err(failed("look for", &path));
-            if !there.map_err(disk_failed(format!("ask for chunk {id}")))? {
-                missing.insert(*id);
-            }
-        }
+        let mut held = self.held();
+        // Always: what is said to be there must not have been removed meanwhile.
+        self.look(&mut held).map_err(disk_failed("ask for chunks".to_owned()))?;
+        let missing: BTreeSet<ChunkId> =
+            ids.iter().filter(|id| held.place(**id).is_none()).copied().collect();
         Ok(missing.into_iter().collect())
     }
 
-    fn put(&self, id: ChunkId, packed: &[u8]) -> Result<(), StoreError> {
-        let attempted = format!("put chunk {id}");
-        chunk::verify(id, packed).map_err(|error| corrupt(&attempted, error))?;
-        self.add(&self.chunk(id), packed).map_err(disk_failed(attempted))
+    fn put(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let attempted = format!("put pack {}", PackId::of(bytes));
+        let pack = Pack::open(bytes).map_err(|error| corrupt(&attempted, error))?;
+        pack.verify().map_err(|error| corrupt(&attempted, error))?;
+        self.add_pack(bytes).map_err(disk_failed(attempted))
     }
 
-    fn get(&self, id: ChunkId) -> Result<Vec<u8>, StoreError> {
-        let attempted = format!("get chunk {id}");
-        let path = self.chunk(id);
-        let packed = read(&path, PACKED_BYTES_MAX).map_err(disk_failed(attempted.clone()))?;
-        match chunk::verify(id, &packed) {
-            Ok(()) => Ok(packed),
-            Err(error) => {
-                self.set_aside(&path);
-                Err(corrupt(&attempted, error))
+    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let attempted = |id: ChunkId| format!("get chunk {id}");
+        let answer = {
+            let mut held = self.held();
+            if ids.iter().any(|id| held.place(*id).is_none()) {
+                self.look(&mut held).map_err(disk_failed("get chunks".to_owned()))?;
+            }
+            let chosen = reading::answer(ids, |id| held.place(id));
+            let chosen = chosen.map_err(|id| StoreError::new(Kind::Missing, attempted(id)))?;
+            held.by_pack(&chosen)
+        };
+        let mut frames = Vec::new();
+        for (id, places) in answer {
+            let first =
+                places.iter().flat_map(|(frame, _)| &frame.chunks).map(|chunk| attempted(chunk.id)).next();
+            let attempted = first.unwrap_or_default();
+            match self.frames(id, &places) {
+                Ok(found) => frames.extend(found),
+                Err(Damaged::Disk(error)) => return Err(disk_failed(attempted)(error)),
+                Err(Damaged::Pack(error)) => {
+                    self.salvage(id);
+                    return Err(corrupt(&attempted, error));
+                }
             }
         }
+        Ok(pack::join(frames))
     }
 
-    fn publish(&self, id: ReleaseId, text: &str) -> Result<(), StoreError> {
+    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
         let attempted = format!("publish release {id}");
-        let manifest = manifest::verified(id, text).map_err(|error| corrupt(&attempted, error))?;
-        let chunks = chunk_ids(&manifest);
-        if let Some(missing) = self.missing(&chunks)?.first() {
-            let why = format!("chunk {missing} must be put first");
-            return Err(StoreError::new(Kind::Missing, attempted).because(why));
-        }
-        // A chunk may have been put by a process that died before its name was durable.
-        let shards: BTreeSet<PathBuf> = chunks.iter().map(|id| self.shard(*id)).collect();
-        shards
-            .iter()
-            .try_for_each(|shard| disk::sync_dir(shard))
-            .and_then(|()| self.add(&self.release(id), text.as_bytes()))
+        complete(id, outline, |ids| self.missing(ids), &|ids| self.get(ids))?;
+        // A pack may have been put by a process that died before its name was durable.
+        disk::sync_dir(&self.path.join("packs"))
+            .and_then(|()| self.add(&self.release(id), outline))
             .map_err(disk_failed(attempted))
     }
 
-    fn manifest(&self, id: ReleaseId) -> Result<String, StoreError> {
-        let attempted = format!("read the manifest of release {id}");
+    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
+        let attempted = format!("read the outline of release {id}");
         let path = self.release(id);
-        let text = read(&path, MANIFEST_BYTES_MAX).map_err(disk_failed(attempted.clone()))?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        match manifest::verified(id, &text) {
-            Ok(_) => Ok(text),
+        let packed = read(&path, OUTLINE_PACKED_MAX + 1).map_err(disk_failed(attempted.clone()))?;
+        match unpack_outline(id, &packed) {
+            Ok(_) => Ok(packed),
             Err(error) => {
-                self.set_aside(&path);
+                let newer = matches!(
+                    &error,
+                    ManifestRefused::Rules { source: TextError { what: Fault::Version(_), .. }, .. }
+                );
+                if !newer {
+                    self.set_aside(&path);
+                }
                 Err(corrupt(&attempted, error))
             }
         }
@@ -210,35 +330,63 @@ impl ArtefactStore for FolderStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_core::release::Chunk;
+    use baton_core::release::pack::PACK_BYTES_MAX;
 
-    fn packed(content: &[u8]) -> (ChunkId, Vec<u8>) {
-        (chunk::id_of(content), chunk::pack(content).unwrap())
+    fn frame(content: &[u8]) -> (Frame, Vec<u8>) {
+        let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
+        pack::pack(vec![chunk], content).unwrap()
     }
 
     #[test]
-    fn f43_a_chunk_damaged_at_rest_is_noticed_and_can_be_put_again() {
+    fn f43_a_pack_damaged_at_rest_is_noticed_and_its_other_frames_are_kept() {
         let dir = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(dir.path()).unwrap();
-        let (id, right) = packed(b"content");
-        for damaged in [b"".to_vec(), right[..right.len() - 1].to_vec(), vec![0; PACKED_BYTES_MAX * 2]] {
-            store.put(id, &right).unwrap();
-            fs::write(store.chunk(id), damaged).unwrap();
-            assert_eq!(store.get(id).unwrap_err().kind, Kind::Corrupt);
-            assert_eq!(store.missing(&[id]).unwrap(), [id]);
+        let right = pack::join(vec![frame(b"first"), frame(b"second")]);
+        let [first, second] = [&b"first"[..], b"second"].map(ChunkId::of);
+        let mut flipped = right.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        for (damaged, left) in [
+            (flipped, &[second][..]),
+            (right[..right.len() - 1].to_vec(), &[second]),
+            (right[..100].to_vec(), &[first, second]),
+            (Vec::new(), &[first, second]),
+            (vec![0; PACK_BYTES_MAX * 2], &[first, second]),
+        ] {
+            let store = FolderStore::open(dir.path()).unwrap();
+            store.put(&right).unwrap();
+            fs::write(store.pack(PackId::of(&right)), damaged).unwrap();
+            assert_eq!(store.get(&[first, second]).unwrap_err().kind, Kind::Corrupt);
+            let mut left = left.to_vec();
+            left.sort_unstable();
+            assert_eq!(store.missing(&[first, second]).unwrap(), left);
+            assert_eq!(FolderStore::open(dir.path()).unwrap().missing(&[first, second]).unwrap(), left);
+            store.put(&right).unwrap();
+            Pack::open(&store.get(&[first, second]).unwrap()).unwrap().verify().unwrap();
+            fs::remove_dir_all(dir.path().join("packs")).unwrap();
         }
-        store.put(id, &right).unwrap();
-        assert_eq!(store.get(id).unwrap(), right);
     }
 
     #[test]
-    fn what_lies_there_can_be_read_with_other_tools() {
+    fn an_index_damaged_at_rest_is_noticed_when_the_folder_is_opened() {
         let dir = tempfile::tempdir().unwrap();
-        let (id, packed) = packed(b"content");
-        FolderStore::open(dir.path()).unwrap().put(id, &packed).unwrap();
-        let text = id.to_string();
-        let path = dir.path().join("chunks").join(&text[..2]).join(&text);
-        assert_eq!(fs::read(path).unwrap(), packed);
-        assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
+        let (right, id) = (pack::of(b"content").unwrap(), ChunkId::of(b"content"));
+        FolderStore::open(dir.path()).unwrap().put(&right).unwrap();
+        let name = PackId::of(&right).to_string();
+        fs::write(dir.path().join("packs").join(&name), &right[1..]).unwrap();
+        let store = FolderStore::open(dir.path()).unwrap();
+        assert_eq!(store.missing(&[id]).unwrap(), [id]);
+        assert!(dir.path().join("corrupt").join(&name).exists());
+    }
+
+    #[test]
+    fn what_another_process_adds_or_removes_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, other] = [(); 2].map(|()| FolderStore::open(dir.path()).unwrap());
+        let (pack, id) = (pack::of(b"content").unwrap(), ChunkId::of(b"content"));
+        one.put(&pack).unwrap();
+        assert_eq!(other.get(&[id]).unwrap(), pack);
+        fs::remove_file(dir.path().join("packs").join(PackId::of(&pack).to_string())).unwrap();
+        assert_eq!(other.missing(&[id]).unwrap(), [id]);
     }
 
     #[test]

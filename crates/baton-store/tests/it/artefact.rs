@@ -1,6 +1,8 @@
 //! The artefact store in a folder, by itself and behind HTTP.
 
+mod by_hand;
 mod crash;
+mod fixtures;
 mod http;
 
 use std::cell::RefCell;
@@ -11,7 +13,6 @@ use std::thread;
 
 use baton_core::run::RunSettings;
 use baton_release::fetch::fetch;
-use baton_release::manifest::chunk_ids;
 use baton_release::push::{PushError, Pushed, Source, push};
 use baton_release::releases::ReleasesDir;
 use baton_release::store::{ArtefactStore, Kind};
@@ -113,13 +114,19 @@ fn a_chunk_damaged_in_the_store_is_refused_and_the_next_push_heals_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = FolderStore::open(&dir.path().join("store")).unwrap();
     let pushed = push_dir(&dir.path().join("source"), 1, &store).unwrap();
-    let id = chunk_ids(&pushed.manifest)[0].to_string();
-    fs::write(dir.path().join(format!("store/chunks/{}/{id}", &id[..2])), "damaged").unwrap();
+    let packs = fs::read_dir(dir.path().join("store/packs")).unwrap().map(|entry| entry.unwrap().path());
+    let packs: Vec<_> = packs.collect();
+    assert_eq!(packs.len(), 1);
+    let mut content = fs::read(&packs[0]).unwrap();
+    // The first frame is that of the files, the last one has the manifest too.
+    let behind = content.len() / 2;
+    content[behind] ^= 1;
+    fs::write(&packs[0], content).unwrap();
 
     let releases = ReleasesDir::open(&dir.path().join("state")).unwrap();
     fetch(pushed.id, &store, &releases, &|_| {}).unwrap_err();
     assert_eq!(releases.list().unwrap(), []);
-    assert_eq!(push_dir(&dir.path().join("source"), 1, &store).unwrap().chunks_new, 1);
+    assert!(push_dir(&dir.path().join("source"), 1, &store).unwrap().chunks_new >= 1);
     fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
 }
 
@@ -129,8 +136,9 @@ fn a_manifest_damaged_in_the_store_is_refused() {
     let store = FolderStore::open(&dir.path().join("store")).unwrap();
     let pushed = push_dir(&dir.path().join("source"), 1, &store).unwrap();
     let path = dir.path().join(format!("store/manifests/{}", pushed.id));
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("true", "evil")).unwrap();
-    assert_eq!(store.manifest(pushed.id).unwrap_err().kind, Kind::Corrupt);
+    let mut outline = fs::read(&path).unwrap();
+    *outline.last_mut().unwrap() ^= 1;
+    fs::write(&path, outline).unwrap();
+    assert_eq!(store.outline(pushed.id).unwrap_err().kind, Kind::Corrupt);
     assert_eq!(store.list().unwrap(), []);
 }

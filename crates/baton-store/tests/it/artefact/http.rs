@@ -69,12 +69,13 @@ fn answer(store: &dyn ArtefactStore, request: &str, body: &[u8]) -> Result<Vec<u
             let ids: Vec<_> = text.lines().map(|id| id.parse().unwrap()).collect();
             Ok(lines(&store.missing(&ids)?))
         }
-        ("PUT", ["chunks", id]) => store.put(id.parse().unwrap(), body).map(|()| Vec::new()),
-        ("GET", ["chunks", id]) => store.get(id.parse().unwrap()),
-        ("PUT", ["releases", id, "manifest"]) => {
-            store.publish(id.parse().unwrap(), &text).map(|()| Vec::new())
+        ("POST", ["chunks", "pack"]) => {
+            let ids: Vec<_> = text.lines().map(|id| id.parse().unwrap()).collect();
+            store.get(&ids)
         }
-        ("GET", ["releases", id, "manifest"]) => store.manifest(id.parse().unwrap()).map(String::into_bytes),
+        ("PUT", ["packs", _]) => store.put(body).map(|()| Vec::new()),
+        ("PUT", ["releases", id, "outline"]) => store.publish(id.parse().unwrap(), body).map(|()| Vec::new()),
+        ("GET", ["releases", id, "outline"]) => store.outline(id.parse().unwrap()),
         ("GET", ["manifests"]) => Ok(lines(&store.list()?)),
         _ => Err(StoreError::new(Kind::Missing, format!("answer {request}"))),
     }

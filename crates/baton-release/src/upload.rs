@@ -1,0 +1,147 @@
+//! Bringing to a store what it lacks of a release, in packs.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::ops::AddAssign;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use baton_core::ids::ChunkId;
+use baton_core::release::outline::{Outline, cut};
+use baton_core::release::{Chunk, packing};
+
+use crate::push::{PushError, Step, read_error};
+use crate::store::ArtefactStore;
+use crate::{pack, parallel};
+
+/// Where the content of a chunk is.
+pub(crate) struct Place {
+    pub(crate) chunk: Chunk,
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+}
+
+/// A release on its way to a store.
+pub(crate) struct Upload<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) outline: &'a Outline,
+    pub(crate) places: &'a HashMap<ChunkId, Place>,
+    pub(crate) store: &'a dyn ArtefactStore,
+    pub(crate) progress: &'a (dyn Fn(Step) + Sync),
+}
+
+/// What a store is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The parts of the manifest, and of those that it lacks, the chunks that they name: whoever pushes brings those
+    /// before the part. So a small change takes a small question.
+    ByOutline,
+    /// Every chunk.
+    All,
+}
+
+/// What was sent.
+#[derive(Default)]
+pub(crate) struct Sent {
+    /// New content of files, in bytes, and in chunks.
+    pub(crate) content: u64,
+    pub(crate) chunks: usize,
+    /// The packs, in bytes.
+    pub(crate) bytes: u64,
+    pub(crate) packs: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, more: Self) {
+        self.content += more.content;
+        self.chunks += more.chunks;
+        self.bytes += more.bytes;
+        self.packs += more.packs;
+    }
+}
+
+impl Upload<'_> {
+    /// Sends what is missing: the parts of the manifest after all that they name.
+    pub(crate) fn run(&self, asked: Asked) -> Result<Sent, PushError> {
+        let (content, parts) = self.missing(asked)?;
+        let bytes_new = content.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        (self.progress)(Step::Compared { bytes_new });
+        let is_part: HashSet<ChunkId> = parts.iter().map(|chunk| chunk.id).collect();
+        let packs = packing::plan(&[content.as_slice(), &parts].concat());
+        let has_part =
+            |pack: &Vec<Vec<Chunk>>| pack.iter().flatten().any(|chunk| is_part.contains(&chunk.id));
+        let (before, last) = packs.split_at(packs.iter().position(has_part).unwrap_or(packs.len()));
+        let sent = Mutex::new(Sent { content: bytes_new, chunks: content.len(), ..Sent::default() });
+        let send = |frames: &Vec<Vec<Chunk>>| {
+            let bytes = self.send(frames)?;
+            *sent.lock().unwrap_or_else(PoisonError::into_inner) +=
+                Sent { bytes, packs: 1, ..Sent::default() };
+            let of_files = frames.iter().flatten().filter(|chunk| !is_part.contains(&chunk.id));
+            (self.progress)(Step::Uploaded { bytes: of_files.map(|chunk| u64::from(chunk.bytes)).sum() });
+            Ok::<(), PushError>(())
+        };
+        parallel::for_each_pack(before, send)?;
+        last.iter().try_for_each(send)?;
+        Ok(sent.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the store lacks, in the order of the manifest: chunks of files, and those of the manifest itself.
+    fn missing(&self, asked: Asked) -> Result<(Vec<Chunk>, Vec<Chunk>), PushError> {
+        let ids: Vec<ChunkId> = self.outline.chunks().iter().map(|chunk| chunk.id).collect();
+        let parts: HashSet<ChunkId> = self.store.missing(&ids)?.into_iter().collect();
+        let mut named = Vec::new();
+        for (chunk, piece) in self.outline.chunks().iter().zip(cut(self.text.as_bytes())) {
+            if asked == Asked::All || parts.contains(&chunk.id) {
+                named.extend(chunks_in(&self.text.as_bytes()[piece]));
+            }
+        }
+        let mut known = HashSet::new();
+        named.retain(|id| known.insert(*id));
+        let missing: HashSet<ChunkId> =
+            if named.is_empty() { HashSet::new() } else { self.store.missing(&named)?.into_iter().collect() };
+        let place = |id: &ChunkId| self.places.get(id).map(|place| place.chunk);
+        let content: Vec<Chunk> = named.iter().filter(|id| missing.contains(id)).filter_map(place).collect();
+        let mut known: HashSet<ChunkId> = content.iter().map(|chunk| chunk.id).collect();
+        let is_new = |chunk: &&Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
+        Ok((content, self.outline.chunks().iter().filter(is_new).copied().collect()))
+    }
+
+    /// Sends a pack of these frames; returns its length.
+    fn send(&self, frames: &[Vec<Chunk>]) -> Result<u64, PushError> {
+        let frame = |chunks: &Vec<Chunk>| {
+            let contents = chunks.iter().map(|chunk| self.content(*chunk)).collect::<Result<Vec<_>, _>>()?;
+            Ok::<_, PushError>(pack::pack(chunks.clone(), &contents.concat())?)
+        };
+        let bytes = pack::join(frames.iter().map(frame).collect::<Result<_, _>>()?);
+        self.store.put(&bytes)?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// The content of a chunk: of a file, else of the manifest.
+    fn content(&self, chunk: Chunk) -> Result<Vec<u8>, PushError> {
+        let Some(Place { path, offset, .. }) = self.places.get(&chunk.id) else {
+            let pieces = self.outline.chunks().iter().zip(cut(self.text.as_bytes()));
+            let piece = pieces.filter(|(part, _)| part.id == chunk.id).map(|(_, piece)| piece).next();
+            return Ok(self.text.as_bytes()[piece.unwrap_or(0..0)].to_vec());
+        };
+        let mut content = vec![0; chunk.bytes as usize];
+        match File::open(path).and_then(|file| file.read_exact_at(&mut content, *offset)) {
+            Ok(()) if ChunkId::of(&content) == chunk.id => Ok(content),
+            Ok(()) => Err(PushError::Changed { path: path.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(PushError::Changed { path: path.clone() })
+            }
+            Err(source) => Err(read_error(path, source)),
+        }
+    }
+}
+
+/// The chunks that a piece of a manifest names. Pieces end with lines, and no line of a chunk is long enough to be cut.
+fn chunks_in(piece: &[u8]) -> Vec<ChunkId> {
+    let text = String::from_utf8_lossy(piece);
+    let ids = text.lines().filter_map(|line| line.strip_prefix("chunk ")?.split(' ').next()?.parse().ok());
+    ids.collect()
+}

@@ -1,0 +1,73 @@
+//! Which chunk is where: what the indexes of a folder's packs say, in memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
+
+use baton_core::ids::{ChunkId, PackId};
+use baton_core::release::pack::{Frame, Index};
+
+/// A frame, and where in its pack it lies.
+pub(super) type Place = (Frame, Range<u64>);
+
+/// The packs of a folder.
+#[derive(Default)]
+pub(super) struct Held {
+    packs: BTreeMap<PackId, Vec<Place>>,
+    /// For each chunk a pack, and which of its frames.
+    chunks: HashMap<ChunkId, (PackId, usize)>,
+}
+
+impl Held {
+    pub(super) fn has(&self, id: PackId) -> bool {
+        self.packs.contains_key(&id)
+    }
+
+    /// Adds a pack with this index, whose frames lie there.
+    pub(super) fn add(&mut self, id: PackId, index: &Index, places: Vec<Range<u64>>) {
+        for (at, frame) in index.frames().iter().enumerate() {
+            self.chunks.extend(frame.chunks.iter().map(|chunk| (chunk.id, (id, at))));
+        }
+        self.packs.insert(id, index.frames().iter().cloned().zip(places).collect());
+    }
+
+    /// Forgets the packs that are not among these.
+    pub(super) fn keep(&mut self, there: &BTreeSet<PackId>) {
+        let gone: Vec<PackId> = self.packs.keys().filter(|id| !there.contains(id)).copied().collect();
+        gone.into_iter().for_each(|id| drop(self.forget(id)));
+    }
+
+    /// Forgets a pack; returns what was in it. Chunks that lie in others too are found there from now on.
+    pub(super) fn forget(&mut self, id: PackId) -> Vec<Place> {
+        let places = self.packs.remove(&id).unwrap_or_default();
+        self.chunks.retain(|_, (pack, _)| *pack != id);
+        let lost: BTreeSet<ChunkId> =
+            places.iter().flat_map(|(frame, _)| &frame.chunks).map(|chunk| chunk.id).collect();
+        for (pack, places) in &self.packs {
+            for (at, (frame, _)) in places.iter().enumerate() {
+                let found = frame.chunks.iter().filter(|chunk| lost.contains(&chunk.id));
+                self.chunks.extend(found.map(|chunk| (chunk.id, (*pack, at))));
+            }
+        }
+        places
+    }
+
+    /// Where a chunk is: the pack and which of its frames, and that frame.
+    pub(super) fn place(&self, id: ChunkId) -> Option<((PackId, usize), &Frame)> {
+        let (pack, at) = self.chunks.get(&id)?;
+        let (frame, _) = self.packs.get(pack)?.get(*at)?;
+        Some(((*pack, *at), frame))
+    }
+
+    /// These frames by their pack, in the order in which packs come first.
+    pub(super) fn by_pack(&self, chosen: &[(PackId, usize)]) -> Vec<(PackId, Vec<Place>)> {
+        let mut packs: Vec<(PackId, Vec<Place>)> = Vec::new();
+        for (id, at) in chosen {
+            let place = self.packs.get(id).and_then(|places| places.get(*at)).cloned();
+            match packs.iter_mut().find(|(pack, _)| pack == id) {
+                Some((_, places)) => places.extend(place),
+                None => packs.push((*id, place.into_iter().collect())),
+            }
+        }
+        packs
+    }
+}

@@ -1,0 +1,93 @@
+//! Releases that were stored before are read for ever: the files of `fixtures/v1`, byte by byte.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use baton_core::ids::ReleaseId;
+use baton_core::release::outline::Outline;
+use baton_core::release::pack::Index;
+use baton_release::fetch::fetch;
+use baton_release::manifest::{self, Known};
+use baton_release::releases::ReleasesDir;
+use baton_release::store::{ArtefactStore, Kind};
+use baton_store::artefact::FolderStore;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1")
+}
+
+/// A copy, since a store moves away what it finds damaged.
+fn copied(into: &Path) {
+    for dir in ["packs", "manifests"] {
+        fs::create_dir_all(into.join(dir)).unwrap();
+        for entry in fs::read_dir(fixtures().join("store").join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            fs::copy(&path, into.join(dir).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn releases_of_version_1_are_read_and_laid_out() {
+    let dir = tempfile::tempdir().unwrap();
+    copied(dir.path());
+    let store = FolderStore::open(dir.path()).unwrap();
+    let releases = ReleasesDir::open(&dir.path().join("state")).unwrap();
+    let mut ids: Vec<ReleaseId> = store.list().unwrap();
+    ids.sort_unstable();
+    let expected: Vec<String> = names(&fixtures().join("manifests"));
+    assert_eq!(ids.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    for id in ids {
+        let text = fs::read_to_string(fixtures().join("manifests").join(id.to_string())).unwrap();
+        let read = manifest::read(id, &store, Known::default()).unwrap();
+        assert_eq!(read.to_text(), text, "a manifest is written as it was");
+        let outline = manifest::unpack_outline(id, &store.outline(id).unwrap()).unwrap();
+        assert_eq!(Outline::of(&text), outline, "and cut as it was");
+        fetch(id, &store, &releases, &|_| {}).unwrap();
+        // Every file is what the manifest says, by its hash.
+        releases.verify_full(id).unwrap();
+    }
+}
+
+#[test]
+fn indexes_of_version_1_are_written_as_they_were() {
+    for name in names(&fixtures().join("store/packs")) {
+        let bytes = fs::read(fixtures().join("store/packs").join(name)).unwrap();
+        let (index, length) = Index::parse(&bytes, bytes.len() as u64).unwrap();
+        assert_eq!(index.to_text().as_bytes(), &bytes[..length]);
+    }
+}
+
+#[test]
+fn a_store_of_version_2_is_refused_with_the_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    copied(dir.path());
+    for name in names(&dir.path().join("packs")) {
+        let path = dir.path().join("packs").join(name);
+        let mut bytes = fs::read(&path).unwrap();
+        assert_eq!(&bytes[..13], b"baton-pack 1\n");
+        bytes[11] = b'2';
+        let refused = baton_release::pack::Pack::open(&bytes).unwrap_err();
+        let reason =
+            std::error::Error::source(&refused).and_then(std::error::Error::source).unwrap().to_string();
+        assert_eq!(reason, "this is version \"2\" of the format; this program reads 1: update it");
+        fs::write(&path, bytes).unwrap();
+    }
+    let store = FolderStore::open(dir.path()).unwrap();
+    assert_eq!(
+        names(&dir.path().join("packs")),
+        names(&fixtures().join("store/packs")),
+        "nothing is moved away"
+    );
+    for id in store.list().unwrap() {
+        let outline = store.outline(id).unwrap();
+        assert_eq!(store.publish(id, &outline).unwrap_err().kind, Kind::Missing);
+    }
+}
