@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::outline::{OUTLINE_BYTES_MAX, Outline, cut};
+use baton_core::release::outline::{Lists, OUTLINE_BYTES_MAX, Outline, Outlined};
 use baton_core::release::{Chunk, Manifest, TextError, id_of};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
@@ -37,6 +37,12 @@ pub enum ManifestRefused {
         /// The rule.
         #[source]
         source: TextError,
+    },
+    /// An outline of an outline of an outline.
+    #[error("the outline of release {id} lists an outline that lists an outline")]
+    Nested {
+        /// The release.
+        id: ReleaseId,
     },
     /// Its outline was altered, or is more than it should be.
     #[error(
@@ -99,8 +105,8 @@ pub struct Known(HashMap<ChunkId, Vec<u8>>);
 impl Known {
     /// Adds the chunks of a manifest that is here.
     pub fn add(&mut self, text: &str) {
-        let pieces = cut(text.as_bytes()).into_iter().map(|piece| &text.as_bytes()[piece]);
-        self.0.extend(pieces.map(|content| (ChunkId::of(content), content.to_vec())));
+        let Outlined { listing, manifest, .. } = Outlined::of(text);
+        self.0.extend(listing.into_iter().chain(manifest).map(|part| (part.chunk.id, part.content)));
     }
 }
 
@@ -114,20 +120,34 @@ pub fn read(id: ReleaseId, store: &dyn ArtefactStore, known: Known) -> Result<Ma
 pub(crate) fn assemble(
     id: ReleaseId,
     outline: &Outline,
-    known: Known,
+    mut known: Known,
     get: Get<'_>,
 ) -> Result<Manifest, ManifestError> {
+    let inner = match outline.lists() {
+        Lists::Manifest => None,
+        Lists::Outline => {
+            let text = listed(outline, &mut known, get)?;
+            Some(Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?)
+        }
+    };
+    if inner.as_ref().is_some_and(|inner| inner.lists() == Lists::Outline) {
+        return Err(ManifestRefused::Nested { id }.into());
+    }
+    Ok(verified(id, &listed(inner.as_ref().unwrap_or(outline), &mut known, get)?)?)
+}
+
+/// What the chunks of an outline make up.
+fn listed(outline: &Outline, known: &mut Known, get: Get<'_>) -> Result<String, ReadError> {
     // A chunk that is listed with another length than it has is refused when it arrives.
     let here = |chunk: &Chunk| known.0.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
     let lacking: Vec<Chunk> = outline.chunks().iter().filter(|chunk| !here(chunk)).copied().collect();
-    let parts = Mutex::new(known.0);
+    let parts = Mutex::new(&mut known.0);
     read::each(get, &lacking, |chunk, content| {
         parts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
         Ok::<(), ReadError>(())
     })?;
-    let parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
     let parts =
-        outline.chunks().iter().map(|chunk| parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
+        outline.chunks().iter().map(|chunk| known.0.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
     // Where it is not text, it is not that of the release either.
-    Ok(verified(id, &String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()))?)
+    Ok(String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned())
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use baton_core::ids::{ChunkId, ReleaseId, ServiceName};
-use baton_core::release::outline::Outline;
+use baton_core::release::outline::Outlined;
 use baton_core::release::{
     self, Chunk, Entry, EntryKind, Manifest, ProgramFault, TextError, Tree, TreeFault,
 };
@@ -134,9 +134,9 @@ pub fn push(
     progress(Step::Read { bytes: bytes_total });
 
     let id = release::id_of(&text);
-    let outline = Outline::of(&text);
-    let packed = pack_outline(&outline).map_err(PushError::Outline)?;
-    let upload = Upload { text: &text, outline: &outline, places: &places, store, progress };
+    let outlined = Outlined::of(&text);
+    let packed = pack_outline(&outlined.top).map_err(PushError::Outline)?;
+    let upload = Upload { outlined: &outlined, places: &places, store, progress };
     let mut sent = upload.run(Asked::ByOutline)?;
     match store.publish(id, &packed) {
         // Somebody has put a part of the manifest without what it names, or something is lost: ask for every chunk.

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use baton_core::ids::ChunkId;
-use baton_core::release::outline::{Outline, cut};
+use baton_core::release::outline::{Outlined, Part};
 use baton_core::release::{Chunk, packing};
 
 use crate::push::{PushError, Step, read_error};
@@ -26,8 +26,7 @@ pub(crate) struct Place {
 
 /// A release on its way to a store.
 pub(crate) struct Upload<'a> {
-    pub(crate) text: &'a str,
-    pub(crate) outline: &'a Outline,
+    pub(crate) outlined: &'a Outlined,
     pub(crate) places: &'a HashMap<ChunkId, Place>,
     pub(crate) store: &'a dyn ArtefactStore,
     pub(crate) progress: &'a (dyn Fn(Step) + Sync),
@@ -36,8 +35,8 @@ pub(crate) struct Upload<'a> {
 /// What a store is asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// The parts of the manifest, and of those that it lacks, the chunks that they name: whoever pushes brings those
-    /// before the part. So a small change takes a small question.
+    /// The parts of the outline, of those that it lacks the parts of the manifest that they name, and of those the chunks:
+    /// whoever pushes brings what a part names before the part. So a small change takes small questions.
     ByOutline,
     /// Every chunk.
     All,
@@ -88,25 +87,30 @@ impl Upload<'_> {
         Ok(sent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the store lacks, in the order of the manifest: chunks of files, and those of the manifest itself.
+    /// What the store lacks, in the order of the manifest: chunks of files, and the parts of the manifest and its outline.
     fn missing(&self, asked: Asked) -> Result<(Vec<Chunk>, Vec<Chunk>), PushError> {
-        let ids: Vec<ChunkId> = self.outline.chunks().iter().map(|chunk| chunk.id).collect();
-        let parts: HashSet<ChunkId> = self.store.missing(&ids)?.into_iter().collect();
-        let mut named = Vec::new();
-        for (chunk, piece) in self.outline.chunks().iter().zip(cut(self.text.as_bytes())) {
-            if asked == Asked::All || parts.contains(&chunk.id) {
-                named.extend(chunks_in(&self.text.as_bytes()[piece]));
-            }
-        }
+        let Outlined { listing, manifest, .. } = self.outlined;
+        let mut parts = self.lacking(ids(listing))?;
+        let all = asked == Asked::All || listing.is_empty();
+        parts.extend(self.lacking(if all { ids(manifest) } else { named(listing, &parts) })?);
+        let all = asked == Asked::All;
+        let missing = self.lacking(if all { named_by_all(manifest) } else { named(manifest, &parts) })?;
+
         let mut known = HashSet::new();
-        named.retain(|id| known.insert(*id));
-        let missing: HashSet<ChunkId> =
-            if named.is_empty() { HashSet::new() } else { self.store.missing(&named)?.into_iter().collect() };
-        let place = |id: &ChunkId| self.places.get(id).map(|place| place.chunk);
-        let content: Vec<Chunk> = named.iter().filter(|id| missing.contains(id)).filter_map(place).collect();
-        let mut known: HashSet<ChunkId> = content.iter().map(|chunk| chunk.id).collect();
-        let is_new = |chunk: &&Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
-        Ok((content, self.outline.chunks().iter().filter(is_new).copied().collect()))
+        let in_order =
+            named_by_all(manifest).into_iter().filter(|id| missing.contains(id) && known.insert(*id));
+        let content = in_order.filter_map(|id| self.places.get(&id)).map(|place| place.chunk).collect();
+        let is_new = |chunk: &Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
+        let parts = manifest.iter().chain(listing).map(|part| part.chunk).filter(is_new).collect();
+        Ok((content, parts))
+    }
+
+    /// Which of these the store lacks; it is not asked when there are none.
+    fn lacking(&self, ids: Vec<ChunkId>) -> Result<HashSet<ChunkId>, PushError> {
+        let mut known = HashSet::new();
+        let ids: Vec<ChunkId> = ids.into_iter().filter(|id| known.insert(*id)).collect();
+        let missing = if ids.is_empty() { Vec::new() } else { self.store.missing(&ids)? };
+        Ok(missing.into_iter().collect())
     }
 
     /// Sends a pack of these frames; returns its length.
@@ -123,9 +127,9 @@ impl Upload<'_> {
     /// The content of a chunk: of a file, else of the manifest.
     fn content(&self, chunk: Chunk) -> Result<Vec<u8>, PushError> {
         let Some(Place { path, offset, .. }) = self.places.get(&chunk.id) else {
-            let pieces = self.outline.chunks().iter().zip(cut(self.text.as_bytes()));
-            let piece = pieces.filter(|(part, _)| part.id == chunk.id).map(|(_, piece)| piece).next();
-            return Ok(self.text.as_bytes()[piece.unwrap_or(0..0)].to_vec());
+            let mut parts = self.outlined.manifest.iter().chain(&self.outlined.listing);
+            let part = parts.find(|part| part.chunk.id == chunk.id);
+            return Ok(part.map(|part| part.content.clone()).unwrap_or_default());
         };
         let mut content = vec![0; chunk.bytes as usize];
         match File::open(path).and_then(|file| file.read_exact_at(&mut content, *offset)) {
@@ -139,9 +143,23 @@ impl Upload<'_> {
     }
 }
 
-/// The chunks that a piece of a manifest names. Pieces end with lines, and no line of a chunk is long enough to be cut.
-fn chunks_in(piece: &[u8]) -> Vec<ChunkId> {
-    let text = String::from_utf8_lossy(piece);
+fn ids(parts: &[Part]) -> Vec<ChunkId> {
+    parts.iter().map(|part| part.chunk.id).collect()
+}
+
+fn named_by_all(parts: &[Part]) -> Vec<ChunkId> {
+    parts.iter().flat_map(named_by).collect()
+}
+
+/// What those parts name that are among these.
+fn named(parts: &[Part], among: &HashSet<ChunkId>) -> Vec<ChunkId> {
+    parts.iter().filter(|part| among.contains(&part.chunk.id)).flat_map(named_by).collect()
+}
+
+/// The chunks that a part of a manifest or outline names. Parts end with lines, and no line of a chunk is long enough to be
+/// cut.
+fn named_by(part: &Part) -> Vec<ChunkId> {
+    let text = String::from_utf8_lossy(&part.content);
     let ids = text.lines().filter_map(|line| line.strip_prefix("chunk ")?.split(' ').next()?.parse().ok());
     ids.collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use baton_control::{Config, Server, ServerError};
 use baton_core::ids::ReleaseId;
-use baton_core::release::outline::Outline;
+use baton_core::release::outline::Outlined;
 use baton_core::release::{Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
 use baton_release::manifest::pack_outline;
@@ -168,7 +168,7 @@ impl Running {
         };
         let remote = Remote::new(&format!("http://{}", self.address));
         let (id, text) = (manifest.id(), manifest.to_text());
-        let outline = pack_outline(&Outline::of(&text)).unwrap();
+        let outline = pack_outline(&Outlined::of(&text).top).unwrap();
         let part = pack::of(text.as_bytes()).unwrap();
         let push = move || remote.put(&part).and_then(|()| remote.publish(id, &outline));
         spawn_blocking(push).await.unwrap().unwrap();

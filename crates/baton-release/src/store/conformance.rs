@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::outline::Outline;
+use baton_core::release::outline::Outlined;
 use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{self, Chunk, Entry, EntryKind, File, Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
@@ -179,7 +179,7 @@ fn contents(store: &dyn ArtefactStore, wanted: &[&[u8]]) -> Result<Vec<Vec<u8>>,
 }
 
 fn outline_of(text: &str) -> Result<Vec<u8>, Failure> {
-    Ok(manifest::pack_outline(&Outline::of(text))?)
+    Ok(manifest::pack_outline(&Outlined::of(text).top)?)
 }
 
 /// The id, the packed outline and the text of a release with a file for each of these contents.

@@ -359,6 +359,7 @@ fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
     let line = format!("chunk {} {}\n", part.id, part.bytes);
     let length = text.len();
     let itself = outline(0, String::new());
+    let nested = itself.replace("\nmanifest", "\noutline");
     for (what, packed, reason) in [
         ("nothing", Vec::new(), "outline is refused at line 1"),
         ("not compressed", text.clone().into_bytes(), "cannot be decompressed"),
@@ -390,6 +391,19 @@ fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
             "bytes instead of 7",
         ),
         (
+            "an outline of a manifest",
+            compressed(outline(length, line).replace("\nmanifest", "\noutline").as_bytes()),
+            "not an outline",
+        ),
+        (
+            "an outline of an outline of an outline",
+            {
+                let line = format!("chunk {} {}\n", chunk(nested.as_bytes()).id, nested.len());
+                compressed(outline(nested.len(), line).replace("\nmanifest", "\noutline").as_bytes())
+            },
+            "lists an outline that lists an outline",
+        ),
+        (
             "an outline of itself",
             compressed(
                 outline(itself.len(), format!("chunk {} {}\n", chunk(itself.as_bytes()).id, itself.len()))
@@ -400,7 +414,9 @@ fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
     ] {
         let store = MemoryStore::new();
         plant_manifest(&store, id, &text);
-        plant_chunk(&store, chunk(itself.as_bytes()), compressed(itself.as_bytes()));
+        for text in [&itself, &nested] {
+            plant_chunk(&store, chunk(text.as_bytes()), compressed(text.as_bytes()));
+        }
         store.plant_outline(id, packed);
         let said = refuse(&store, id, dir.path());
         assert!(said.contains(reason), "{what}: {said}");

@@ -89,16 +89,21 @@ fn many_small_files_travel_in_a_few_requests() {
     let content = |n: u32| format!("module.exports = {n};\n").repeat(20).into_bytes();
     let mut nodes: Nodes = (0..3000).map(|n| (format!("{n}.js"), crate::sample::file(&content(n)))).collect();
     let first = push_nodes(&nodes, &store);
-    assert_eq!((first.chunks_new, first.packs, store.calls()), (3000, 1, 4));
+    assert_eq!((first.chunks_new, first.packs, store.calls()), (3000, 1, 5));
     fetch(first.id, &store, &releases, &|_| {}).unwrap();
-    assert_eq!(store.calls(), 4 + 3, "the outline, the manifest and the files");
-    for (n, calls) in [(7, 7), (1500, 14), (2999, 21)] {
+    assert_eq!(store.calls(), 5 + 4, "the outline, its parts, those of the manifest, and the files");
+    for (n, calls) in [(7, 9), (1500, 18), (2999, 27)] {
         assert_eq!(store.calls(), calls);
         nodes.insert(format!("{n}.js"), crate::sample::file(&content(n + 10_000)));
         let pushed = push_nodes(&nodes, &store);
         assert_eq!((pushed.chunks_new, pushed.packs), (1, 1));
-        let parts = 60 << 10;
-        assert!(pushed.bytes_sent < parts, "{} bytes for a file of {}", pushed.bytes_sent, content(n).len());
+        // With what changed of the manifest and its outline.
+        assert!(
+            pushed.bytes_sent < 16 << 10,
+            "{} bytes for a file of {}",
+            pushed.bytes_sent,
+            content(n).len()
+        );
         let moved = fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
         assert_eq!(moved.bytes_fetched, content(n + 10_000).len() as u64);
         assert_eq!(read(&releases.path(pushed.id)), nodes);

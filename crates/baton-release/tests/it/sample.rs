@@ -8,7 +8,7 @@ use std::path::Path;
 
 use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::Chunk;
-use baton_core::release::outline::{Outline, cut};
+use baton_core::release::outline::Outlined;
 use baton_core::release::pack::Frame;
 use baton_core::run::RunSettings;
 use baton_release::manifest::pack_outline;
@@ -105,11 +105,11 @@ pub fn plant_chunk(store: &MemoryStore, chunk: Chunk, packed: Vec<u8>) {
 
 /// Keeps this text as the manifest of a release, whatever it is: with its outline and its chunks.
 pub fn plant_manifest(store: &MemoryStore, id: ReleaseId, text: &str) {
-    let outline = Outline::of(text);
-    for (part, piece) in outline.chunks().iter().zip(cut(text.as_bytes())) {
-        plant_chunk(store, *part, zstd::bulk::compress(&text.as_bytes()[piece], 1).unwrap());
+    let Outlined { top, listing, manifest } = Outlined::of(text);
+    for part in listing.into_iter().chain(manifest) {
+        plant_chunk(store, part.chunk, zstd::bulk::compress(&part.content, 1).unwrap());
     }
-    store.plant_outline(id, pack_outline(&outline).unwrap());
+    store.plant_outline(id, pack_outline(&top).unwrap());
 }
 
 pub fn push_dir(dir: &Path, store: &dyn ArtefactStore) -> Pushed {

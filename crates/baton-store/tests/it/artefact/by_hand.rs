@@ -14,8 +14,11 @@ fn the_commands_of_the_documentation_read_a_release() {
     let dir = tempfile::tempdir().unwrap();
     let store = FolderStore::open(&dir.path().join("store")).unwrap();
     let files = dir.path().join("source");
-    // Twice, so that the chunks are in several packs.
+    // Twice, so that the chunks are in several packs; and so many files that the outline has an outline.
     push_dir(&files, 1, &store).unwrap();
+    for n in 0..2500 {
+        fs::write(files.join(format!("{n}")), "").unwrap();
+    }
     source(&files, 1);
     let content: String = (0..20_000).map(|n| format!("console.log({});\n", n * n)).collect();
     fs::write(files.join("app.js"), &content).unwrap();

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use baton_core::ids::ReleaseId;
-use baton_core::release::outline::Outline;
+use baton_core::release::id_of;
+use baton_core::release::outline::{Lists, Outlined};
 use baton_core::release::pack::Index;
 use baton_release::fetch::fetch;
 use baton_release::manifest::{self, Known};
@@ -42,18 +43,21 @@ fn releases_of_version_1_are_read_and_laid_out() {
     let releases = ReleasesDir::open(&dir.path().join("state")).unwrap();
     let mut ids: Vec<ReleaseId> = store.list().unwrap();
     ids.sort_unstable();
-    let expected: Vec<String> = names(&fixtures().join("manifests"));
+    let expected = names(&fixtures().join("store/manifests"));
     assert_eq!(ids.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+    assert_eq!(ids.len(), 3);
+    let mut nested = 0;
     for id in ids {
-        let text = fs::read_to_string(fixtures().join("manifests").join(id.to_string())).unwrap();
-        let read = manifest::read(id, &store, Known::default()).unwrap();
-        assert_eq!(read.to_text(), text, "a manifest is written as it was");
+        let text = manifest::read(id, &store, Known::default()).unwrap().to_text();
+        assert_eq!(id_of(&text), id, "a manifest is written as it was");
         let outline = manifest::unpack_outline(id, &store.outline(id).unwrap()).unwrap();
-        assert_eq!(Outline::of(&text), outline, "and cut as it was");
+        assert_eq!(Outlined::of(&text).top, outline, "and cut as it was");
+        nested += usize::from(outline.lists() == Lists::Outline);
         fetch(id, &store, &releases, &|_| {}).unwrap();
         // Every file is what the manifest says, by its hash.
         releases.verify_full(id).unwrap();
     }
+    assert_eq!(nested, 1, "the outline of one is long enough for one of its own");
 }
 
 #[test]
