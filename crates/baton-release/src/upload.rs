@@ -62,14 +62,24 @@ impl AddAssign for Sent {
     }
 }
 
+/// What a store lacks, each once.
+struct Missing {
+    /// Chunks of files.
+    content: Vec<Chunk>,
+    /// Parts of the manifest.
+    manifest: Vec<Chunk>,
+    /// Parts of its outline.
+    listing: Vec<Chunk>,
+}
+
 impl Upload<'_> {
     /// Sends what is missing: the parts of the manifest after all that they name.
     pub(crate) fn run(&self, asked: Asked) -> Result<Sent, PushError> {
-        let (content, parts) = self.missing(asked)?;
+        let Missing { content, manifest, listing } = self.missing(asked)?;
         let bytes_new = content.iter().map(|chunk| u64::from(chunk.bytes)).sum();
         (self.progress)(Step::Compared { bytes_new });
-        let is_part: HashSet<ChunkId> = parts.iter().map(|chunk| chunk.id).collect();
-        let packs = packing::plan(&[content.as_slice(), &parts].concat());
+        let is_part: HashSet<ChunkId> = manifest.iter().chain(&listing).map(|chunk| chunk.id).collect();
+        let packs = packing::plan(&[&content, &manifest, &listing]);
         let has_part =
             |pack: &Vec<Vec<Chunk>>| pack.iter().flatten().any(|chunk| is_part.contains(&chunk.id));
         let (before, last) = packs.split_at(packs.iter().position(has_part).unwrap_or(packs.len()));
@@ -87,8 +97,8 @@ impl Upload<'_> {
         Ok(sent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the store lacks, in the order of the manifest: chunks of files, and the parts of the manifest and its outline.
-    fn missing(&self, asked: Asked) -> Result<(Vec<Chunk>, Vec<Chunk>), PushError> {
+    /// What the store lacks, in the order of the manifest.
+    fn missing(&self, asked: Asked) -> Result<Missing, PushError> {
         let Outlined { listing, manifest, .. } = self.outlined;
         let mut parts = self.lacking(ids(listing))?;
         let all = asked == Asked::All || listing.is_empty();
@@ -100,9 +110,9 @@ impl Upload<'_> {
         let in_order =
             named_by_all(manifest).into_iter().filter(|id| missing.contains(id) && known.insert(*id));
         let content = in_order.filter_map(|id| self.places.get(&id)).map(|place| place.chunk).collect();
-        let is_new = |chunk: &Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
-        let parts = manifest.iter().chain(listing).map(|part| part.chunk).filter(is_new).collect();
-        Ok((content, parts))
+        let mut is_new = |chunk: &Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
+        let mut new = |all: &[Part]| all.iter().map(|part| part.chunk).filter(&mut is_new).collect();
+        Ok(Missing { content, manifest: new(manifest), listing: new(listing) })
     }
 
     /// Which of these the store lacks; it is not asked when there are none.

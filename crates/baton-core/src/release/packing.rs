@@ -15,11 +15,12 @@ const FRAME_BYTES: u32 = 256 << 10;
 /// Content of a pack, in bytes: also when nothing of it can be compressed, it stays below the longest pack.
 pub const PACK_CONTENT_BYTES: u64 = 4 << 20;
 
-/// Packs of frames of these chunks, in their order.
-pub fn plan(chunks: &[Chunk]) -> Vec<Vec<Vec<Chunk>>> {
+/// Packs of frames of these chunks, in their order. What is in different runs is needed at different times, and shares no
+/// frame.
+pub fn plan(runs: &[&[Chunk]]) -> Vec<Vec<Vec<Chunk>>> {
     let mut packs: Vec<Vec<Vec<Chunk>>> = Vec::new();
     let (mut bytes, mut count) = (0, 0);
-    for frame in frames(chunks) {
+    for frame in runs.iter().flat_map(|run| frames(run)) {
         (bytes, count) = (bytes + bytes_of(&frame), count + frame.len());
         match packs.last_mut() {
             Some(pack) if bytes <= PACK_CONTENT_BYTES && count <= PACK_CHUNKS_MAX => pack.push(frame),

@@ -123,7 +123,7 @@ mod tests {
             sizes in prop::collection::vec(prop_oneof![1..3000u32, 1..=FRAME_BYTES_MAX], 0..400),
         ) {
             let all = chunks(&sizes);
-            let packs = plan(&all);
+            let packs = plan(&[&all]);
             prop_assert_eq!(packs.iter().flatten().flatten().copied().collect::<Vec<_>>(), all);
             for pack in &packs {
                 let frame = |chunks: &Vec<Chunk>| {
@@ -146,7 +146,7 @@ mod tests {
             order in any::<prop::sample::Index>(),
         ) {
             let mut wanted = chunks(&sizes);
-            let frames: Vec<Frame> = plan(&wanted).into_iter().flatten().map(|chunks| Frame { packed: 9, chunks }).collect();
+            let frames: Vec<Frame> = plan(&[&wanted]).into_iter().flatten().map(|chunks| Frame { packed: 9, chunks }).collect();
             let place = |id| {
                 let at = frames.iter().position(|frame| frame.chunks.iter().any(|chunk| chunk.id == id));
                 at.map(|at| (at, &frames[at]))
