@@ -19,6 +19,7 @@ mod policy;
 mod project;
 mod proposal;
 mod proposed;
+mod reader;
 mod render;
 #[cfg(test)]
 mod sample;

@@ -10,6 +10,7 @@ use crate::args::Events;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::patience::ask;
+use crate::reader;
 use crate::render::lists;
 
 /// How long one question waits for an event: shorter than what proxies allow.
@@ -24,6 +25,7 @@ pub fn run(args: &Events, context: &Context) -> Result<(), Failure> {
     }
     let (past, end) = last(args.last, service, context)?;
     if args.follow {
+        reader::end_without()?;
         print_each(&past, context)?;
         return follow(end, service, context);
     }

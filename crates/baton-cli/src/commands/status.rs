@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::moment::now_ms;
 use crate::patience::ask;
 use crate::project::Project;
+use crate::reader;
 use crate::render::service::{detail, overview};
 use crate::ui::Live;
 
@@ -42,6 +43,7 @@ pub fn run(args: Status, context: &Context) -> Result<(), Failure> {
 fn watch(service: &ServiceName, context: &Context) -> Result<(), Failure> {
     let (ui, mut live) = (&context.ui, Live::default());
     let mut status = context.client.service(service)?;
+    reader::end_without()?;
     loop {
         if ui.is_live() {
             live.draw(ui, &detail(&status, now_ms(), ui.width, ui.paint))?;

@@ -6,6 +6,7 @@ mod away;
 mod broken;
 mod control;
 mod program;
+mod reader;
 mod serve;
 mod story;
 mod usage;
