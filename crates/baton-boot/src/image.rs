@@ -26,6 +26,12 @@ pub enum ImageError {
         #[source]
         source: io::Error,
     },
+    /// It is a directory.
+    #[error("{path} is a directory, not a file: write the settings in a file and name that", path = path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+    },
     /// The file has mistakes.
     #[error("{0}")]
     Mistakes(Mistakes),
@@ -67,14 +73,18 @@ impl Image {
     /// What the settings file says; none when none was named and there is none.
     fn settings(&self) -> Result<Option<Settings>, ImageError> {
         let path = self.settings.clone().unwrap_or_else(|| SETTINGS_DEFAULT.into());
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                return Err(ImageError::Directory { path });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.settings.is_none() => {
                 return Ok(None);
             }
             Err(source) => return Err(ImageError::Read { path, source }),
         };
         let name = path.display().to_string();
+        let text = settings::text(&name, bytes).map_err(ImageError::Mistakes)?;
         let settings = if self.command.is_empty() {
             settings::parse(&name, &text)
         } else {
@@ -92,5 +102,17 @@ impl Image {
         run.on_exit = OnExit::Exit;
         run.process.stdin = Stdin::Inherit;
         Ok((Plan::new(Running::Image, run), Millis::ZERO))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p36_a_directory_instead_of_settings_is_told_with_what_to_do() {
+        let image = Image { settings: Some("/".into()), command: Vec::new() };
+        let error = image.load().unwrap_err().to_string();
+        assert_eq!(error, "/ is a directory, not a file: write the settings in a file and name that");
     }
 }

@@ -84,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn a_bake_beyond_a_day_is_refused_before_anything_is_pushed() {
+        let error = meant(None, &typed(&["--bake", "25h"])).unwrap_err();
+        assert_eq!(error.to_string(), "the policy has a bake of 25 h: give at most 24 h");
+        assert!(meant(None, &typed(&["--bake", "24h"])).is_ok());
+    }
+
+    #[test]
     fn a_rollout_to_nobody_is_refused() {
         assert_eq!(meant(None, &typed(&["--target", "0%"])), Err(InvalidPolicy::Nobody));
     }

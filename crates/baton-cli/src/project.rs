@@ -56,13 +56,8 @@ fn text(path: &Path, name: &str) -> Result<Option<String>, Failure> {
         }
         found => found.and_then(|_| fs::read(path)),
     };
-    match found.map(String::from_utf8) {
-        Ok(Ok(text)) => Ok(Some(text)),
-        Ok(Err(error)) => {
-            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = before.split(|byte| *byte == b'\n').count();
-            Err(Failure::Usage(format!("{name}:{line}: this is not UTF-8: write the settings as UTF-8 text")))
-        }
+    match found {
+        Ok(bytes) => settings::text(name, bytes).map(Some).map_err(Failure::Settings),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }

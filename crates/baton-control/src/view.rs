@@ -9,11 +9,6 @@ use baton_core::units::{Millis, Share};
 use baton_store::state::Numbered;
 use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView};
 
-/// Most phases of a policy: more than that is a mistake.
-const PHASES_MAX: usize = 100;
-/// Longest bake: a day. Longer ones would outlive every patience, and every restart for other reasons.
-const BAKE_MAX: Millis = Millis::from_secs(24 * 60 * 60);
-
 /// Why a policy cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadPolicy {
@@ -25,12 +20,6 @@ pub(crate) enum BadPolicy {
         /// What it says.
         ppm: u32,
     },
-    /// Too many phases.
-    #[error("the policy has {0} phases: give at most {PHASES_MAX}")]
-    Phases(usize),
-    /// A bake is too long.
-    #[error("the policy has a bake of {0}: give at most {BAKE_MAX}")]
-    Bake(Millis),
     /// It makes no sense.
     #[error("the policy is not usable")]
     Invalid(#[from] InvalidPolicy),
@@ -98,16 +87,12 @@ pub(crate) fn policy(policy: &Policy) -> PolicyView {
 /// Says what is wrong with it.
 pub(crate) fn policy_of(view: &PolicyView) -> Result<Policy, BadPolicy> {
     let share = |field, ppm| Share::from_ppm(ppm).ok_or(BadPolicy::Share { field, ppm });
-    if view.phases.len() > PHASES_MAX {
-        return Err(BadPolicy::Phases(view.phases.len()));
-    }
     let phase = |phase: &PhaseView| {
         let size = match phase.size_ppm {
             Some(ppm) => PhaseSize::Share(share("phases.size_ppm", ppm)?),
             None => PhaseSize::One,
         };
-        let bake = Millis(phase.bake_ms);
-        if bake > BAKE_MAX { Err(BadPolicy::Bake(bake)) } else { Ok(Phase { size, bake }) }
+        Ok::<_, BadPolicy>(Phase { size, bake: Millis(phase.bake_ms) })
     };
     let policy = Policy {
         target: share("target_ppm", view.target_ppm)?,
@@ -166,7 +151,13 @@ mod tests {
             BadPolicy::Invalid(InvalidPolicy::AllAtOnce)
         );
         assert_eq!(bad(|view| view.target_ppm = 0), BadPolicy::Invalid(InvalidPolicy::Nobody));
-        assert_eq!(bad(|view| view.phases[0].bake_ms = u64::MAX), BadPolicy::Bake(Millis(u64::MAX)));
-        assert_eq!(bad(|view| view.phases = vec![view.phases[0].clone(); 101]), BadPolicy::Phases(101));
+        assert_eq!(
+            bad(|view| view.phases[0].bake_ms = u64::MAX),
+            BadPolicy::Invalid(InvalidPolicy::Bake(Millis(u64::MAX)))
+        );
+        assert_eq!(
+            bad(|view| view.phases = vec![view.phases[0].clone(); 101]),
+            BadPolicy::Invalid(InvalidPolicy::Phases(101))
+        );
     }
 }

@@ -86,6 +86,11 @@ pub enum PhaseSize {
     Share(Share),
 }
 
+/// Most phases of a policy: more than that is a mistake.
+const PHASES_MAX: usize = 100;
+/// Longest bake: a day. Longer ones would outlive every patience, and every restart for other reasons.
+const BAKE_MAX: Millis = Millis::from_secs(24 * 60 * 60);
+
 /// Why a policy cannot be rolled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
@@ -98,6 +103,12 @@ pub enum InvalidPolicy {
     /// No member is meant.
     #[error("target is 0 %, so no member would run the release: choose more, such as 10%")]
     Nobody,
+    /// There are too many phases.
+    #[error("the policy has {0} phases: give at most {PHASES_MAX}")]
+    Phases(usize),
+    /// A bake is too long.
+    #[error("the policy has a bake of {0}: give at most {BAKE_MAX}")]
+    Bake(Millis),
 }
 
 impl Policy {
@@ -108,6 +119,10 @@ impl Policy {
     pub fn check(&self) -> Result<(), InvalidPolicy> {
         if self.phases.is_empty() {
             Err(InvalidPolicy::NoPhases)
+        } else if self.phases.len() > PHASES_MAX {
+            Err(InvalidPolicy::Phases(self.phases.len()))
+        } else if let Some(long) = self.phases.iter().find(|phase| phase.bake > BAKE_MAX) {
+            Err(InvalidPolicy::Bake(long.bake))
         } else if self.max_unhealthy == Share::ALL {
             Err(InvalidPolicy::AllAtOnce)
         } else if self.target == Share::NONE {

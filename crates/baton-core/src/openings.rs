@@ -97,8 +97,10 @@ impl Openings {
         let here: Vec<Listen> = release.listen.iter().map(|listen| self.here(listen)).collect();
         // A text that never was a placeholder for this release is left as it is.
         let mut filled =
-            release.command.iter().filter(|word| placeholder::check(word, &release.listen).is_ok());
-        filled.try_for_each(|word| placeholder::check(word, &here))?;
+            release.command.iter().filter(|word| placeholder::unfit(word, &release.listen).is_empty());
+        if let Some(unfit) = filled.find_map(|word| placeholder::unfit(word, &here).into_iter().next()) {
+            return Err(unfit.into());
+        }
         let whole = here.iter().find(|listen| release.split.is_some() && listen.is_one_place());
         if let Some(listen) = whole {
             return Err(Refusal::Whole(listen.name.clone()));

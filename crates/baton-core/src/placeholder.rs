@@ -1,6 +1,8 @@
 //! `{fd:NAME}`, `{port:NAME}` and `{path:NAME}` in a command or a variable: where a listener is found.
 
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::convert::Infallible;
 
 use crate::run::{Listen, RunSettings};
 
@@ -71,25 +73,31 @@ fn placeholder(inside: &str) -> Option<Placeholder<'_>> {
     }
 }
 
-/// Whether every placeholder in a text names a listener that can stand in its place.
-pub fn check(text: &str, listeners: &[Listen]) -> Result<(), Unfit> {
-    let find = |name: &str| {
-        let found = listeners.iter().find(|listen| listen.name == name);
-        found.ok_or_else(|| Unfit::NoListener(name.to_string()))
+/// The placeholders in a text that nothing can be put in place of, in their order.
+pub fn unfit(text: &str, listeners: &[Listen]) -> Vec<Unfit> {
+    let mut unfit = Vec::new();
+    let Ok(_) = expand(text, |placeholder| {
+        unfit.extend(why_unfit(placeholder, listeners));
+        Ok::<_, Infallible>(String::new())
+    });
+    unfit
+}
+
+/// Why nothing can be put in place of a placeholder, if nothing can.
+fn why_unfit(placeholder: Placeholder<'_>, listeners: &[Listen]) -> Option<Unfit> {
+    let (Placeholder::Fd(name) | Placeholder::Port(name) | Placeholder::Path(name)) = placeholder;
+    let Some(listen) = listeners.iter().find(|listen| listen.name == name) else {
+        return Some(Unfit::NoListener(name.to_string()));
     };
-    expand(text, |placeholder| match placeholder {
-        Placeholder::Fd(name) if find(name)?.handover.passes_socket() => Ok(String::new()),
-        Placeholder::Fd(name) => Err(Unfit::NoDescriptor(name.to_string())),
-        Placeholder::Port(name) => match find(name)? {
-            listen if listen.handover.passes_socket() && listen.address.port().is_none() => {
-                Err(Unfit::NoPort(name.to_string()))
-            }
-            _ => Ok(String::new()),
-        },
-        Placeholder::Path(name) if !find(name)?.handover.passes_socket() => Ok(String::new()),
-        Placeholder::Path(name) => Err(Unfit::NoPath(name.to_string())),
-    })
-    .map(drop)
+    let passed = listen.handover.passes_socket();
+    match placeholder {
+        Placeholder::Fd(_) if !passed => Some(Unfit::NoDescriptor(name.to_string())),
+        Placeholder::Port(_) if passed && listen.address.port().is_none() => {
+            Some(Unfit::NoPort(name.to_string()))
+        }
+        Placeholder::Path(_) if passed => Some(Unfit::NoPath(name.to_string())),
+        Placeholder::Fd(_) | Placeholder::Port(_) | Placeholder::Path(_) => None,
+    }
 }
 
 /// Whether the program is forwarded to at a path for this listener: its command or a variable asks for one. Else
@@ -154,7 +162,9 @@ mod tests {
         ];
         let good =
             "{fd:http} {port:http} {port:admin} {path:admin} {fd:local} {port:hidden} {path:hidden} {other}";
-        assert_eq!(check(good, &listeners), Ok(()));
+        let unfit = |text| unfit(text, &listeners).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(unfit(good), [""; 0]);
+        assert_eq!(unfit("{fd:a} {fd:http} {port:b}").len(), 2, "all are told of");
         for (text, wrong) in [
             ("{fd:htp}", "there is no listener \"htp\""),
             ("{fd:admin}", "the listener \"admin\" is proxied and has no descriptor; write {port:admin}"),
@@ -168,7 +178,7 @@ mod tests {
                  handover = \"proxy\"",
             ),
         ] {
-            assert_eq!(check(text, &listeners).unwrap_err().to_string(), wrong, "{text}");
+            assert_eq!(unfit(text), [wrong], "{text}");
         }
     }
 

@@ -20,6 +20,7 @@ mod value;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use toml::de::DeTable;
@@ -29,6 +30,7 @@ pub use self::mistake::{Mistake, Mistakes};
 use self::table::Table;
 use crate::deploy::Policy;
 use crate::ids::{FlavorName, ServiceName};
+use crate::placeholder;
 use crate::run::RunSettings;
 
 /// What a `baton.toml` says, with every value that it leaves out at its default.
@@ -68,6 +70,17 @@ pub fn parse(file: &str, text: &str) -> Result<Settings, Mistakes> {
 /// All mistakes in the text, in the order of their places.
 pub fn parse_with_command(file: &str, text: &str, command: Vec<String>) -> Result<Settings, Mistakes> {
     read(file, text, Some(command))
+}
+
+/// The text of a file with these bytes, for [`parse`].
+///
+/// # Errors
+/// That it is not UTF-8, and where it ceases to be.
+pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, Mistakes> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+        Mistakes(vec![findings::not_utf8(file, &good)])
+    })
 }
 
 /// The full names of all settings, sorted. What people choose themselves is in capitals, as in `env.NAME`;
@@ -116,12 +129,18 @@ fn read_root(root: &mut Table<'_, '_>, command: Option<Vec<String>>) -> Option<S
 /// defaults.
 fn read_flavor(table: &mut Table<'_, '_>, base: Flavor) -> Flavor {
     let mut run = table.table("run", |table| run::read(table, base.run));
-    let env = table.table("env", |env| {
-        env.chosen(value::env_name, |env, name| env.read(name, value::text).unwrap_or_default())
-    });
+    let env = table.table("env", |env| env.chosen(value::env_name, |env, name| read_env(env, name, &run)));
     let mut merged: BTreeMap<String, String> = run.env.into_iter().collect();
     merged.extend(env);
     run.env = merged.into_iter().collect();
     let policy = table.table("rollout", |table| rollout::read(table, base.policy));
     Flavor { run, policy }
+}
+
+fn read_env(env: &mut Table<'_, '_>, name: &str, run: &RunSettings) -> String {
+    let value = env.read(name, value::text).unwrap_or_default();
+    for unfit in placeholder::unfit(&value, &run.listen) {
+        env.wrong(name, run::unfilled(&unfit), run::NAME_LISTENER);
+    }
+    value
 }

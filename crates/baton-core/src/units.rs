@@ -23,6 +23,9 @@ pub enum InvalidQuantity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);
 
+/// Milliseconds of an hour.
+const HOUR_MS: u64 = 3_600_000;
+
 impl Millis {
     /// No time.
     pub const ZERO: Self = Self(0);
@@ -81,15 +84,19 @@ fn duration(text: &str) -> Option<Millis> {
 }
 
 impl fmt::Display for Millis {
-    /// `350 ms`, `2.5 s`, `4 min 10 s`.
+    /// `350 ms`, `2.5 s`, `4 min 10 s`, `25 h`, `1 h 30 min`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             ms @ 0..=999 => write!(f, "{ms} ms"),
             ms @ 1000..=59_999 if ms % 1000 < 100 => write!(f, "{} s", ms / 1000),
             ms @ 1000..=59_999 => write!(f, "{}.{} s", ms / 1000, ms % 1000 / 100),
-            ms => match (ms / 60_000, ms % 60_000 / 1000) {
+            ms @ 60_000..HOUR_MS => match (ms / 60_000, ms % 60_000 / 1000) {
                 (minutes, 0) => write!(f, "{minutes} min"),
                 (minutes, seconds) => write!(f, "{minutes} min {seconds} s"),
+            },
+            ms => match (ms / HOUR_MS, ms % HOUR_MS / 60_000) {
+                (hours, 0) => write!(f, "{hours} h"),
+                (hours, minutes) => write!(f, "{hours} h {minutes} min"),
             },
         }
     }
@@ -255,6 +262,9 @@ mod tests {
             (59_999, "59.9 s"),
             (60_000, "1 min"),
             (250_000, "4 min 10 s"),
+            (3_599_999, "59 min 59 s"),
+            (5_400_000, "1 h 30 min"),
+            (90_000_000, "25 h"),
         ] {
             assert_eq!(Millis(ms).to_string(), text);
         }

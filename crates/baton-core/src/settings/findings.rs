@@ -142,6 +142,13 @@ fn of_syntax(text: &str, error: &toml::de::Error) -> Wrong {
     }
 }
 
+/// What is wrong with a file that is text only this far.
+pub(super) fn not_utf8(file: &str, good: &str) -> Mistake {
+    let (line, column) = line_and_column(good, good.len());
+    let Wrong { is, fix } = Wrong::new("this is not UTF-8", "write the settings as UTF-8 text");
+    Mistake { file: file.to_owned(), line, column, key: None, wrong: is, fix }
+}
+
 /// The line and the column in characters of the byte at `offset`, both counted from 1.
 fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let (mut line, mut column) = (1, 1);

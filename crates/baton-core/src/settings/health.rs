@@ -1,5 +1,7 @@
 //! `[run.health]`: how the program is judged.
 
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -86,7 +88,13 @@ fn report_listener(table: &mut Table<'_, '_>, name: &str, listen: &[Listen]) -> 
     if names.contains(&name) {
         return false;
     }
-    let all = || format!("the listeners are {}", names.join(", "));
+    // Names that are wrong themselves are told of where they stand.
+    let good: BTreeSet<String> =
+        names.iter().filter(|name| !name.is_empty()).map(|name| format!("{name:?}")).collect();
+    let all = || match good.len() {
+        0 => "give the listener a name".to_owned(),
+        _ => format!("write {}", Vec::from_iter(good).join(" or ")),
+    };
     let fix = suggest::nearest(name, names.iter().copied())
         .map_or_else(all, |near| format!("did you mean {near:?}?"));
     if table.has("listener") {

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 use super::findings::Wrong;
 use super::table::Table;
 use super::{health, listen, output, process, socket_options, value};
-use crate::placeholder;
+use crate::placeholder::{self, Unfit};
 use crate::run::{Inherited, OnExit, Progress, Ready, Recycle, RunSettings, Stdin, WORKERS_MAX, environment};
 use crate::units::{Bytes, Millis, Share};
 
@@ -65,9 +65,8 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut run: RunSettings) -> RunSettin
 }
 
 fn report_placeholders(table: &mut Table<'_, '_>, run: &RunSettings) {
-    let unfit = run.command.iter().find_map(|word| placeholder::check(word, &run.listen).err());
-    if let Some(unfit) = unfit {
-        table.wrong("command", format!("has a placeholder that cannot be filled: {unfit}"), NAME_LISTENER);
+    for unfit in run.command.iter().flat_map(|word| placeholder::unfit(word, &run.listen)) {
+        table.wrong("command", unfilled(&unfit), NAME_LISTENER);
     }
     let asks =
         |form: &str, name: &str| run.command.iter().any(|word| word.contains(&format!("{{{form}:{name}}}")));
@@ -78,6 +77,11 @@ fn report_placeholders(table: &mut Table<'_, '_>, run: &RunSettings) {
             format!("has {{port:{name}}} and {{path:{name}}}, and connections are forwarded to one of them");
         table.wrong("command", is, "write one of the two");
     }
+}
+
+/// What is wrong with a text that has such a placeholder.
+pub(super) fn unfilled(unfit: &Unfit) -> String {
+    format!("has a placeholder that cannot be filled: {unfit}")
 }
 
 fn report_late_tree_stop(table: &mut Table<'_, '_>, run: &RunSettings) {

@@ -1,6 +1,6 @@
 //! Bad files: what people are told about them, word by word.
 
-use baton_core::settings::parse;
+use baton_core::settings::{parse, text};
 
 use super::SMALL;
 
@@ -126,4 +126,36 @@ baton.toml:1:1: service is missing; write service = "NAME"
 baton.toml:1:1: run.command is missing; write the program and its arguments: command = ["node", "server.js"]
 "#;
     assert_eq!(mistakes(""), expected.trim());
+}
+
+#[test]
+fn every_placeholder_that_names_nothing_is_reported() {
+    let text = r#"service = "web"
+run.command = ["a", "{fd:nope}", "{port:zz}"]
+[env]
+A = "{fd:q}"
+[[flavor.x.run.listen]]
+name = "q"
+address = "0.0.0.0:80"
+[flavor.x.env]
+A = "{fd:q}{port:r}"
+"#;
+    let expected = r#"
+baton.toml:2:15: run.command has a placeholder that cannot be filled: there is no listener "nope"
+baton.toml:2:15: run.command has a placeholder that cannot be filled: there is no listener "zz"
+baton.toml:4:5: env.A has a placeholder that cannot be filled: there is no listener "q"
+"#;
+    let report = mistakes(text);
+    for line in expected.trim().lines() {
+        assert!(report.contains(line), "{line} in\n{report}");
+    }
+    assert!(report.contains("9:5: flavor.x.env.A") && report.contains("no listener \"r\""), "{report}");
+}
+
+#[test]
+fn p36_a_file_that_is_no_text_is_told_with_the_place_where_it_ceases_to_be() {
+    let error =
+        text("baton.toml", b"service = \"web\"\nrun.command = [\"\xc3\xbc\xff\"]\n".to_vec()).unwrap_err();
+    assert_eq!(error.to_string(), "baton.toml:2:18: this is not UTF-8; write the settings as UTF-8 text");
+    assert_eq!(text("baton.toml", b"a = 1".to_vec()).unwrap(), "a = 1");
 }
