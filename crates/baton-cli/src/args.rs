@@ -8,7 +8,7 @@ use baton_core::units::{Millis, Share};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Where control is, unless something else is said.
-const SERVER: &str = "http://127.0.0.1:7400";
+pub const SERVER: &str = "http://127.0.0.1:7400";
 
 /// Ships code to running processes and takes it back, without losing a request.
 ///
@@ -164,6 +164,14 @@ fn path(text: &str) -> Result<String, String> {
     Err("write a path that begins with a slash, without spaces, such as /report?year=2024".to_owned())
 }
 
+/// An address to listen at. Names are not looked up.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.strip_prefix("localhost:") {
+        Some(port) => format!("names are not looked up: write 127.0.0.1:{port}"),
+        None => "write an address and a port, such as 127.0.0.1:7400".to_owned(),
+    })
+}
+
 /// `baton server`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -173,7 +181,7 @@ Example:
 Until there are tokens and TLS it listens on loopback addresses only.")]
 pub struct Server {
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", value_parser = address)]
     pub listen: SocketAddr,
     /// Where deploys, events and releases are kept [default: baton in the user's state directory]
     #[arg(long, env = "BATON_DATA", value_name = "DIR")]

@@ -35,6 +35,17 @@ pub enum ClientError {
         /// As given.
         base: String,
     },
+    /// The address has a port that there is not.
+    #[error("{base:?} has the port {port:?}, which is none: write a number from 1 to 65535")]
+    Port {
+        /// As given.
+        base: String,
+        /// What stands for the port.
+        port: String,
+    },
+    /// The address has a name and a password in it, which nobody would look at. They are not repeated here.
+    #[error("the address of a server is http://HOST:PORT: a name and a password in it are not supported")]
+    Credentials,
     /// Nobody answers.
     #[error("control is unreachable at {base}: start it with `baton server`, or name another with --server")]
     Unreachable {
@@ -69,7 +80,9 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => Exit::of_status(*status) == Exit::Unreachable,
-            Self::Address { .. } | Self::NotUnderstood { .. } => false,
+            Self::Address { .. } | Self::Port { .. } | Self::Credentials | Self::NotUnderstood { .. } => {
+                false
+            }
         }
     }
 
@@ -77,7 +90,11 @@ impl ClientError {
     pub fn cause(&self) -> String {
         match self {
             Self::Unreachable { base, source } => format!("{base}: {source}"),
-            Self::Refused { .. } | Self::Address { .. } | Self::NotUnderstood { .. } => self.to_string(),
+            Self::Refused { .. }
+            | Self::Address { .. }
+            | Self::Port { .. }
+            | Self::Credentials
+            | Self::NotUnderstood { .. } => self.to_string(),
         }
     }
 }
@@ -94,6 +111,12 @@ impl Client {
         let host = base.strip_prefix("http://").unwrap_or_default();
         if host.is_empty() || host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
             return Err(ClientError::Address { base });
+        }
+        if host.contains('@') {
+            return Err(ClientError::Credentials);
+        }
+        if let Some(port) = port(host).filter(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
+            return Err(ClientError::Port { port: port.to_owned(), base });
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -213,6 +236,12 @@ impl Client {
     }
 }
 
+/// What stands for the port behind a host, if anything does: an address of IPv6 has colons of its own, in brackets.
+fn port(host: &str) -> Option<&str> {
+    let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+    behind.rsplit_once(':').map(|(_, port)| port)
+}
+
 /// Whether a connection that was there has broken: the server may have been restarted in between.
 fn broke(error: &ureq::Error) -> bool {
     match error {
@@ -244,6 +273,16 @@ mod tests {
         for bad in ["", "127.0.0.1:7400", "https://control", "http://", "http://a b", "http://a/b"] {
             assert!(matches!(Client::new(bad), Err(ClientError::Address { .. })), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_port_that_is_none_and_a_password_are_refused() {
+        for bad in ["http://127.0.0.1:99999", "http://[::1]:0", "http://control:", "http://a:b"] {
+            assert!(matches!(Client::new(bad), Err(ClientError::Port { .. })), "{bad}");
+        }
+        let error = Client::new("http://kim:secret@control:7400").unwrap_err();
+        assert!(matches!(error, ClientError::Credentials) && !error.to_string().contains("secret"));
+        assert!(Client::new("http://[::1]").is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use baton_core::ids::ServiceName;
 
-use crate::args::Global;
+use crate::args::{Global, SERVER};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -30,7 +30,7 @@ impl Context {
     pub fn new(global: &Global, ui: Ui) -> Result<Self, Failure> {
         let interrupt =
             Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
-        Ok(Self { client: Client::new(&global.server)?, ui, interrupt })
+        Ok(Self { client: Client::new(address(&global.server))?, ui, interrupt })
     }
 
     /// The service that is meant: the one that was typed, else that of the settings in this directory, else the
@@ -49,6 +49,11 @@ impl Context {
     }
 }
 
+/// Where control is: a variable that is set to nothing is not set, as for members.
+fn address(said: &str) -> &str {
+    if said.is_empty() { SERVER } else { said }
+}
+
 fn only_one(services: &[String]) -> Result<ServiceName, Failure> {
     let usage = |text: String| Failure::Usage(text);
     match services {
@@ -64,6 +69,11 @@ fn only_one(services: &[String]) -> Result<ServiceName, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_empty_is_none() {
+        assert_eq!((address(""), address("http://control:1")), (SERVER, "http://control:1"));
+    }
 
     #[test]
     fn the_only_service_is_meant_and_several_are_named() {

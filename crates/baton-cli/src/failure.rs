@@ -95,7 +95,9 @@ impl Failure {
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
             Self::Client(ClientError::Refused { status, .. }) => Exit::of_status(*status),
             Self::Client(ClientError::NotUnderstood { .. }) => Exit::Failed,
-            Self::Client(ClientError::Address { .. })
+            Self::Client(
+                ClientError::Address { .. } | ClientError::Port { .. } | ClientError::Credentials,
+            )
             | Self::Server(ServerError::NotLoopback { .. })
             | Self::Usage(_)
             | Self::Policy(_)
@@ -125,6 +127,7 @@ impl Failure {
             Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
             Self::Ended(end) => end.code(),
             Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
+            Self::Push(PushError::Store(error)) if error.kind == store::Kind::Storage => "storage",
             Self::Push(_) if self.exit() == Exit::Failed => "push-failed",
             other => match other.exit() {
                 Exit::Usage => "usage",
@@ -156,7 +159,7 @@ impl Failure {
 
 const fn exit_of_store(kind: store::Kind) -> Exit {
     match kind {
-        store::Kind::Unavailable => Exit::Unreachable,
+        store::Kind::Unavailable | store::Kind::Storage => Exit::Unreachable,
         store::Kind::Denied => Exit::NotAllowed,
         store::Kind::Conflict => Exit::Conflict,
         store::Kind::Missing | store::Kind::Corrupt => Exit::Failed,
@@ -202,6 +205,9 @@ mod tests {
             assert_eq!(failure.exit(), exit);
             assert!(failure.message().starts_with("no release was pushed: "), "{}", failure.message());
         }
+        let full = store::StoreError::new(store::Kind::Storage, "publish");
+        let full = Failure::Push(PushError::Store(full));
+        assert_eq!((full.exit(), full.code()), (Exit::Unreachable, "storage"));
     }
 
     #[test]

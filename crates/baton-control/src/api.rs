@@ -9,6 +9,7 @@ mod releases;
 mod services;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
     artefacts: Arc<dyn ArtefactStore>,
+    /// The artefact store could not keep something, and has not shown since that it can.
+    artefacts_doubtful: Arc<AtomicBool>,
     clock: Clock,
     /// Room for requests for artefacts.
     room: Arc<Semaphore>,
@@ -74,7 +77,9 @@ impl Shared {
         clock: Clock,
     ) -> Self {
         let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
-        Self { inbox, board, states, artefacts, clock, room, releases: releases::Cache::default() }
+        let artefacts_doubtful = Arc::default();
+        let releases = releases::Cache::default();
+        Self { inbox, board, states, artefacts, artefacts_doubtful, clock, room, releases }
     }
 
     fn board(&self) -> Arc<Board> {
@@ -166,10 +171,10 @@ async fn wrong_method() -> Refusal {
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "wrong-method", "this path has no such method")
 }
 
-/// Whether it can do its work. It says nothing about the fleet, and waits for no disk.
+/// Whether it can do its work. It says nothing about the fleet, and waits for the disk only where a push has failed.
 async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Refusal> {
     match &shared.board().trouble {
-        None => Ok("ok\n"),
+        None => artefacts::ready(&shared).await.map(|()| "ok\n"),
         Some(trouble) => Err(Refusal::unavailable(trouble)),
     }
 }

@@ -88,6 +88,14 @@ pub enum ProposeError {
     /// Nothing is under way.
     #[error("no rollout is under way: there is nothing to halt")]
     NothingToHalt,
+    /// It is halted already.
+    #[error(
+        "it is halted already, by {by}: go on with `baton resume`, or take it back with `baton rollback`"
+    )]
+    HaltedAlready {
+        /// Who halted it.
+        by: String,
+    },
     /// The deploy in force is not a halt.
     #[error("the service is not halted: there is nothing to resume")]
     NothingToResume,
@@ -249,7 +257,10 @@ impl History {
             Some((deploy, Kind::Rollout | Kind::Rollback { .. })) => {
                 Ok(Plan::like(deploy, Kind::Halt { of: deploy.id, hand_back }))
             }
-            Some((_, Kind::Halt { .. })) | None => Err(ProposeError::NothingToHalt),
+            Some((deploy, Kind::Halt { .. })) => {
+                Err(ProposeError::HaltedAlready { by: deploy.actor.clone() })
+            }
+            None => Err(ProposeError::NothingToHalt),
         }
     }
 
@@ -433,7 +444,8 @@ mod tests {
         assert_eq!(deploy(&mut history, Wish::Resume), Err(ProposeError::NothingToResume));
         let halt = deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
         assert_eq!(halt.kind, Kind::Halt { of: first.id, hand_back: false });
-        assert_eq!(deploy(&mut history, Wish::Halt { hand_back: true }), Err(ProposeError::NothingToHalt));
+        let halted = Err(ProposeError::HaltedAlready { by: "ada".into() });
+        assert_eq!(deploy(&mut history, Wish::Halt { hand_back: true }), halted);
         let resumed = deploy(&mut history, Wish::Resume).unwrap();
         assert_eq!((resumed.kind, resumed.release, resumed.policy), (Kind::Rollout, B, first.policy));
         let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();

@@ -53,6 +53,7 @@ pub const fn status(kind: Kind) -> u16 {
         Kind::Denied => 403,
         Kind::Corrupt => 422,
         Kind::Unavailable => 503,
+        Kind::Storage => 507,
     }
 }
 
@@ -61,6 +62,7 @@ fn kind_of(status: u16) -> Kind {
         404 | 410 => Kind::Missing,
         409 | 412 => Kind::Conflict,
         422 => Kind::Corrupt,
+        507 => Kind::Storage,
         408 | 429 | 500..=599 => Kind::Unavailable,
         // Including redirects: packs come from the server that was named, or not at all.
         _ => Kind::Denied,
@@ -145,7 +147,12 @@ impl Remote {
         }
         let reason = body.limit(REASON_BYTES_MAX as u64).read_to_vec().unwrap_or_default();
         let reason = String::from_utf8_lossy(&reason).trim().replace(char::is_control, " ");
-        Err(error(kind_of(status)).because(Refused { base: self.base.clone(), status, reason }))
+        let error = error(kind_of(status));
+        // The server says in the same words what this error says already.
+        let said = error.to_string();
+        let reason = reason.strip_prefix(&said).map_or(reason.as_str(), |rest| rest.trim_start_matches(": "));
+        let reason = if reason.is_empty() { "no more is known" } else { reason }.to_owned();
+        Err(error.because(Refused { base: self.base.clone(), status, reason }))
     }
 
     fn send(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {

@@ -47,6 +47,11 @@ pub trait ArtefactStore: Send + Sync {
 
     /// The releases that are known, in no order.
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError>;
+
+    /// Whether something could be added now. A store that cannot tell without adding says that it could.
+    fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// What a store makes sure of before it knows a release: that the outline is allowed, that the manifest is that of the
@@ -93,6 +98,8 @@ pub enum Kind {
     Denied,
     /// The store cannot be reached, is overloaded, or its disk fails.
     Unavailable,
+    /// The store answers, and has no room: its disk is full or takes no writes.
+    Storage,
     /// What was given or stored is not what its name says.
     Corrupt,
 }
@@ -123,7 +130,7 @@ impl StoreError {
     pub fn retry(&self) -> Retry {
         match self.kind {
             Kind::Unavailable => Retry::Later,
-            Kind::Missing | Kind::Conflict | Kind::Denied | Kind::Corrupt => Retry::Never,
+            Kind::Missing | Kind::Conflict | Kind::Denied | Kind::Storage | Kind::Corrupt => Retry::Never,
         }
     }
 }
@@ -135,6 +142,7 @@ impl fmt::Display for StoreError {
             Kind::Conflict => "the artefact store has something else under that name",
             Kind::Denied => "the artefact store does not allow it",
             Kind::Unavailable => "the artefact store is not available",
+            Kind::Storage => "the artefact store's disk is full or takes no writes",
             Kind::Corrupt => "its content is not what its name says",
         };
         write!(f, "cannot {}: {why}", self.attempted)

@@ -48,6 +48,9 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["init"], "baton init -- node server.js"),
         (&["init", "--wait", "10"], "such as 250ms"),
         (&["status", "--server", "https://control"], "http://HOST:PORT"),
+        (&["status", "--server", "http://127.0.0.1:99999"], "from 1 to 65535"),
+        (&["status", "--server", "http://kim:pw@127.0.0.1:1"], "not supported"),
+        (&["server", "--listen", "localhost:7401"], "write 127.0.0.1:7401"),
         (&["server", "--listen", "0.0.0.0:0", "--data", "data"], "TLS"),
         (&[], "Usage"),
     ] {
@@ -72,7 +75,10 @@ fn every_mistake_in_the_settings_is_told_with_its_place() {
 fn p36_settings_that_are_no_text_file_are_refused_at_once() {
     type Make = fn(&Path);
     let makes: [(Make, &str); 3] = [
-        (|path| fs::write(path, b"service = \"web\"\nrun.command = [\"\xff\"]\n").unwrap(), "baton.toml:2: "),
+        (
+            |path| fs::write(path, b"service = \"web\"\nrun.command = [\"\xff\"]\n").unwrap(),
+            "baton.toml:2:17: ",
+        ),
         (|path| mknodat(CWD, path, FileType::Fifo, Mode::RUSR, 0).unwrap(), "baton.toml is not a file"),
         (|path| fs::create_dir(path).unwrap(), "baton.toml is not a file"),
     ];

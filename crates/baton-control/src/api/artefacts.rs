@@ -3,6 +3,7 @@
 //! Unlike elsewhere, a refusal is one line of text, which that client shows as it is.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -83,7 +84,7 @@ pub(super) async fn put_pack(
     body: Bytes,
 ) -> Result<(), Line> {
     let id: PackId = id.parse()?;
-    call(&shared, move |store| match PackId::of(&body) {
+    add(&shared, move |store| match PackId::of(&body) {
         found if found == id => store.put(&body),
         found => {
             let why = format!("the content is that of pack {found}");
@@ -108,7 +109,7 @@ pub(super) async fn publish(
     body: Bytes,
 ) -> Result<(), Line> {
     let id: ReleaseId = id.parse()?;
-    let pushed = call(&shared, move |store| add(store, id, &body)).await?;
+    let pushed = add(&shared, move |store| publish_new(store, id, &body)).await?;
     if let Some(event) = pushed {
         // The release is there, with or without its event.
         let _ = shared.inbox.send(Ask::Note(event)).await;
@@ -117,7 +118,11 @@ pub(super) async fn publish(
 }
 
 /// Publishes a release and tells so, if it is new.
-fn add(store: &dyn ArtefactStore, id: ReleaseId, outline: &[u8]) -> Result<Option<Event>, StoreError> {
+fn publish_new(
+    store: &dyn ArtefactStore,
+    id: ReleaseId,
+    outline: &[u8],
+) -> Result<Option<Event>, StoreError> {
     let known = match store.outline(id) {
         Ok(_) => true,
         Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => false,
@@ -136,6 +141,33 @@ fn add(store: &dyn ArtefactStore, id: ReleaseId, outline: &[u8]) -> Result<Optio
         member: None,
         what: What::Pushed,
     }))
+}
+
+/// Adds something, and remembers whether that failed for a reason that the next one will meet too.
+async fn add<T: Send + 'static>(
+    shared: &Shared,
+    work: impl FnOnce(&dyn ArtefactStore) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Line> {
+    let doubtful = Arc::clone(&shared.artefacts_doubtful);
+    call(shared, move |store| {
+        work(store).inspect_err(|error| {
+            if matches!(error.kind, Kind::Storage | Kind::Unavailable | Kind::Denied) {
+                doubtful.store(true, Ordering::Relaxed);
+            }
+        })
+    })
+    .await
+}
+
+/// Whether the store can keep what is pushed. Only one that has failed is asked, since that takes a write.
+pub(super) async fn ready(shared: &Shared) -> Result<(), Refusal> {
+    if !shared.artefacts_doubtful.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let store = Arc::clone(&shared.artefacts);
+    blocking(move || store.ready()).await?.map_err(|error| Refusal::unavailable(chain(&error)))?;
+    shared.artefacts_doubtful.store(false, Ordering::Relaxed);
+    Ok(())
 }
 
 async fn call<T: Send + 'static>(

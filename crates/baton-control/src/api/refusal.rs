@@ -48,9 +48,10 @@ impl Refusal {
             ProposeError::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
             ProposeError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid"),
             ProposeError::Marked { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "marked"),
-            ProposeError::NothingToHalt | ProposeError::NothingToResume | ProposeError::NothingToRollBack => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "nothing-to-do")
-            }
+            ProposeError::NothingToHalt
+            | ProposeError::HaltedAlready { .. }
+            | ProposeError::NothingToResume
+            | ProposeError::NothingToRollBack => (StatusCode::UNPROCESSABLE_ENTITY, "nothing-to-do"),
             ProposeError::NoFallback { .. } | ProposeError::NeverSwitched { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back")
             }
@@ -83,7 +84,7 @@ impl From<StateError> for Refusal {
             Kind::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             // What is denied here is an idempotency key that was used for something else.
             Kind::Denied => Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-taken", message),
-            Kind::Unavailable | Kind::Corrupt => Self::unavailable(message),
+            Kind::Unavailable | Kind::Storage | Kind::Corrupt => Self::unavailable(message),
         }
     }
 }

@@ -134,7 +134,7 @@ pub(super) async fn must_be_of(shared: &Shared, id: ReleaseId, service: &Service
 fn refused(error: &StoreError) -> Refusal {
     match error.kind {
         Kind::Missing => Refusal::not_found(chain(error)),
-        Kind::Conflict | Kind::Denied | Kind::Unavailable | Kind::Corrupt => {
+        Kind::Conflict | Kind::Denied | Kind::Unavailable | Kind::Storage | Kind::Corrupt => {
             Refusal::unavailable(chain(error))
         }
     }

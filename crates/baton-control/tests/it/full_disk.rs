@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use baton_core::ids::PackId;
 use baton_core::ids::ReleaseId;
+use baton_release::pack;
 use baton_wire::api::{Refused, ServiceStatus};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::light::{Fleet, names};
-use crate::running::{LIMIT, Running, rollout};
+use crate::running::{Answer, LIMIT, Running, rollout};
 
 /// Where the child's small file system is; its presence makes it the child.
 const CHILD: &str = "BATON_TEST_SMALL_DISK";
@@ -66,6 +68,9 @@ async fn on_small_disk(disk: &Path) {
     assert_eq!((status.counts.live, status.deploy.unwrap().epoch), (3, epoch), "nobody was told anything");
     assert_eq!(fleet.world.tries(second), []);
 
+    let put = put_pack(&server).await;
+    assert!(put.status == 507 && put.text().contains("No space left"), "{} {}", put.status, put.text());
+
     fs::remove_file(&filler).unwrap();
     let deadline = Instant::now() + LIMIT;
     while server.call("GET", "/healthz", None).await.status != 200 {
@@ -82,6 +87,32 @@ async fn on_small_disk(disk: &Path) {
     let status: ServiceStatus = server.get("/v1/services/web").await;
     assert_eq!(status.deploy.unwrap().id, deploy.id, "and so says the file");
     server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p29_a_push_that_could_not_be_stored_is_told_at_healthz_until_one_could_be() {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let (tmp, away) = (dir.path().join("data/artefacts/tmp"), dir.path().join("away"));
+    let server = Running::start_in(Arc::clone(&dir), "127.0.0.1:0".parse().unwrap());
+    fs::rename(&tmp, &away).unwrap();
+    fs::write(&tmp, "").unwrap();
+    assert_eq!(server.call("GET", "/healthz", None).await.status, 200, "nobody has pushed yet");
+    assert_eq!(put_pack(&server).await.status, 503);
+    let health = server.call("GET", "/healthz", None).await;
+    assert!(health.status == 503 && health.text().contains("cannot keep a pack"), "{}", health.text());
+
+    fs::remove_file(&tmp).unwrap();
+    fs::rename(&away, &tmp).unwrap();
+    assert_eq!(server.call("GET", "/healthz", None).await.status, 200);
+    assert_eq!(put_pack(&server).await.status, 200);
+    server.stop().await;
+}
+
+/// Sends a pack that takes several blocks of a disk.
+async fn put_pack(server: &Running) -> Answer {
+    let content: Vec<u8> = (0..65_536_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let pack = pack::of(&content).unwrap();
+    server.call("PUT", &format!("/v1/packs/{}", PackId::of(&pack)), Some(pack)).await
 }
 
 /// Takes all the space that there is.

@@ -122,6 +122,19 @@ fn what_may_pass_is_tried_again() {
 }
 
 #[test]
+fn a_store_without_room_says_so_once_and_is_not_asked_again() {
+    let said = format!(
+        "cannot put pack {}: the artefact store's disk is full or takes no writes: cannot write x: no space\n",
+        PackId::of(b"packed")
+    );
+    let error = failure(vec![answer(507, said.as_bytes())], |remote| remote.put(b"packed"));
+    assert_eq!(error.kind, Kind::Storage);
+    let text = chain(&error);
+    assert!(text.ends_with("answers 507: cannot write x: no space"), "{text}");
+    assert_eq!(text.matches("cannot put pack").count(), 1, "{text}");
+}
+
+#[test]
 fn p27_an_endless_answer_is_cut_off() {
     const MORE: usize = 8 << 20;
     let endless = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec(), vec![0; MORE]].concat();

@@ -202,7 +202,8 @@ fn f76_whatever_call_of_the_store_fails_a_push_or_fetch_is_whole_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("source");
     write(&source, &nodes(1));
-    let kinds = [Kind::Missing, Kind::Conflict, Kind::Denied, Kind::Unavailable, Kind::Corrupt];
+    let kinds =
+        [Kind::Missing, Kind::Conflict, Kind::Denied, Kind::Unavailable, Kind::Storage, Kind::Corrupt];
     let calls = {
         let store = MemoryStore::new();
         push_dir(&source, &store);

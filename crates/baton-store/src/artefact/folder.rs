@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
-use baton_core::release::pack::Frame;
+use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{Fault, TextError, reading};
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
@@ -231,6 +231,9 @@ fn disk_failed(attempted: String) -> impl FnOnce(DiskError) -> StoreError {
         let kind = match error.source.kind() {
             io::ErrorKind::NotFound => Kind::Missing,
             io::ErrorKind::PermissionDenied => Kind::Denied,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+                Kind::Storage
+            }
             _ => Kind::Unavailable,
         };
         StoreError::new(kind, attempted).because(error)
@@ -325,13 +328,20 @@ impl ArtefactStore for FolderStore {
         }
         Ok(ids)
     }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let tmp = self.path.join(format!("tmp/{}-{number}", std::process::id()));
+        let written = disk::write_synced(&tmp, &vec![0; PACK_BYTES_MAX]);
+        let _ = fs::remove_file(&tmp);
+        written.map_err(disk_failed("keep a pack".to_owned()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use baton_core::release::Chunk;
-    use baton_core::release::pack::PACK_BYTES_MAX;
 
     fn frame(content: &[u8]) -> (Frame, Vec<u8>) {
         let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
