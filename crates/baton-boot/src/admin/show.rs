@@ -31,7 +31,8 @@ fn age(value: &Value) -> String {
 
 /// Bytes in MiB, where there is a number.
 fn mib(bytes: &Value) -> Option<String> {
-    bytes.as_u64().map(|bytes| format!("{} MiB", bytes / (1024 * 1024)))
+    const TENTH: u64 = 1024 * 1024 / 10;
+    bytes.as_u64().map(|bytes| format!("{}.{} MiB", bytes / TENTH / 10, bytes / TENTH % 10))
 }
 
 /// What processes take up: memory, processor, open files; dashes before the first look.
@@ -152,12 +153,12 @@ mod tests {
 baton-boot 0.1.0, pid 1, up 3 min, 4 restarts
 its file was replaced: the new one runs from the next start of the container on
 generation  release      state     healthy  pid      age     memory    cpu    files
-1           image        standby   yes      7 +1     3 min   85 MiB    3 %    12
+1           image        standby   yes      7 +1     3 min   85.8 MiB  3 %    12
 2           image        serving   no       -        9 s     -         -      -
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
-baton-boot itself: memory 2 MiB, cpu 0 %, files 41
-memory 8 MiB, limit none, killed for it: 2
+baton-boot itself: memory 2.8 MiB, cpu 0 %, files 41
+memory 8.5 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s
 ";
         assert_eq!(status(&answer), expected);

@@ -19,6 +19,8 @@ use crate::ui::{Live, Ui};
 
 /// How often progress is drawn at most.
 const REDRAW: Duration = Duration::from_millis(100);
+/// How often progress is told where nothing can be redrawn: seldom enough for a log.
+const RETELL: Duration = Duration::from_secs(5);
 
 /// Pushes a directory and prints the release.
 pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
@@ -43,6 +45,9 @@ pub fn push(project: &Project, service: ServiceName, context: &Context) -> Resul
     let pushed = push::push(&source, &Remote::new(context.client.base()), &step)?;
     progress.into_inner().unwrap_or_else(PoisonError::into_inner).clear(&context.ui)?;
     context.ui.text(&done(&pushed, start.elapsed()))?;
+    if pushed.files == 0 {
+        context.ui.remark("the release has no files: is it the right directory, and do .gitignore and .batonignore leave something?");
+    }
     Ok(pushed)
 }
 
@@ -76,6 +81,8 @@ struct Progress {
     new: u64,
     uploaded: u64,
     drawn: Option<Instant>,
+    /// When progress was told last, since the start.
+    told: Duration,
     live: Live,
 }
 
@@ -91,6 +98,15 @@ impl Progress {
             // What cannot be drawn is no reason to stop pushing; the result will tell.
             let _ = self.live.draw(ui, &line(self.uploaded, self.new, start.elapsed()));
         }
+        if !ui.is_live() && self.is_due(start.elapsed()) {
+            self.told = start.elapsed();
+            ui.remark(line(self.uploaded, self.new, start.elapsed()).trim_end());
+        }
+    }
+
+    /// Whether it is time for a line, and something is left to tell of.
+    fn is_due(&self, elapsed: Duration) -> bool {
+        self.uploaded < self.new && elapsed.saturating_sub(self.told) >= RETELL
     }
 
     fn clear(mut self, ui: &Ui) -> Result<(), Failure> {
@@ -113,6 +129,16 @@ fn line(uploaded: u64, new: u64, elapsed: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_upload_is_told_of_every_few_seconds() {
+        let mut progress = Progress { new: 10, uploaded: 5, ..Progress::default() };
+        assert!(!progress.is_due(RETELL - Duration::from_millis(1)) && progress.is_due(RETELL));
+        progress.told = RETELL;
+        assert!(!progress.is_due(RETELL + Duration::from_secs(1)) && progress.is_due(RETELL * 2));
+        progress.uploaded = 10;
+        assert!(!progress.is_due(RETELL * 2), "its end is told anyway");
+    }
 
     #[test]
     fn an_upload_tells_rate_and_remaining_time() {

@@ -89,12 +89,20 @@ pub fn releases(releases: &[ReleaseView], now_ms: u64, width: usize) -> String {
             escape(&release.service),
             release.files.to_string(),
             bytes(release.bytes),
-            ago(release.created_ms, now_ms),
+            made(release, now_ms),
             or_dash(release.commit.as_deref()),
         ]
     };
     let rows: Vec<_> = releases.iter().map(row).collect();
     table(["RELEASE", "SERVICE", "FILES", "SIZE", "MADE", "COMMIT"], &rows, width)
+}
+
+/// When a release was made: by its newest file or its commit, and one without either does not know.
+fn made(release: &ReleaseView, now_ms: u64) -> String {
+    match release.created_ms {
+        0 => "-".to_owned(),
+        created => ago(created, now_ms),
+    }
 }
 
 /// One event on one line.

@@ -1,7 +1,7 @@
 //! How services stand.
 
 use baton_core::units::{Millis, Share};
-use baton_wire::api::{PolicyView, ServiceStatus};
+use baton_wire::api::{DeployView, ServiceStatus};
 
 use super::{bar, count, id, rollout};
 use crate::escape::escape;
@@ -50,7 +50,7 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
                 escape(&deploy.actor)
             ),
         ));
-        lines.push(("policy", policy(&deploy.policy)));
+        lines.push(("policy", policy(deploy)));
         lines.push(("progress", progress(status)));
     }
     if let Some(waits) = &status.waits {
@@ -83,14 +83,16 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
     text
 }
 
-fn policy(policy: &PolicyView) -> String {
+/// A rollback goes to all at once as far as `max_unhealthy` lets it, without phases and bakes.
+fn policy(DeployView { policy, kind, .. }: &DeployView) -> String {
     let share = |ppm| Share::from_ppm(ppm).map_or_else(|| "?".to_owned(), |share| share.to_string());
     let bakes = policy.phases.iter().map(|phase| {
         let size = phase.size_ppm.map_or_else(|| "1 member".to_owned(), share);
         format!("{size} for {}", Millis(phase.bake_ms))
     });
     let bakes = bakes.collect::<Vec<_>>().join(", ");
-    format!("to {}, at most {} unproven: {bakes}", share(policy.target_ppm), share(policy.max_unhealthy_ppm))
+    let how = if kind == "rollback" { String::new() } else { format!(": {bakes}") };
+    format!("to {}, at most {} unproven{how}", share(policy.target_ppm), share(policy.max_unhealthy_ppm))
 }
 
 fn progress(status: &ServiceStatus) -> String {
@@ -135,6 +137,13 @@ mod tests {
              # 82 proven  + 12 proving  ~ 3 trying  = 100 staged  . 41 behind  ? 2 silent\n"
         );
         assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn a_rollback_names_no_phases() {
+        let mut deploy = sample::deploy();
+        deploy.kind = "rollback".to_owned();
+        assert_eq!(policy(&deploy), "to 100 %, at most 25 % unproven");
     }
 
     #[test]

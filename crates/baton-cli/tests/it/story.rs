@@ -206,3 +206,13 @@ fn new_events_and_changes_are_printed_as_they_come() {
         assert_eq!(following.wait().unwrap().code(), Some(130));
     }
 }
+
+#[test]
+fn a_push_of_nothing_is_warned_of_and_has_no_age() {
+    let place = Place::new();
+    fs::write(place.dir.path().join("baton.toml"), "service = \"web\"\nrun.command = [\"true\"]\n").unwrap();
+    fs::write(place.dir.path().join(".batonignore"), "*\n").unwrap();
+    let ran = place.must(&["push"]);
+    assert!(ran.stderr.contains("the release has no files"), "{ran:?}");
+    assert!(!place.must(&["releases"]).stdout.contains("ago"));
+}
