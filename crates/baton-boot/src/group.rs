@@ -1,4 +1,4 @@
-//! The sockets of one listener: a reuseport group with one socket a slot.
+//! The sockets of one listener: a reuseport group with one socket a slot, or one for each copy of its program.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use baton_core::run::{Address, Listen};
-use baton_core::supervisor::{Selection, Slot, Split};
+use baton_core::seating::{Chosen, Seat, Seating};
+use baton_core::supervisor::{Selection, Slot};
+use baton_core::units::Share;
 use baton_sys::held::HeldPorts;
 use baton_sys::selector::{self, Choice, HELD_PORTS, Rest};
 use baton_sys::{options, socket};
@@ -50,13 +52,14 @@ pub fn reached_at(address: SocketAddr) -> SocketAddr {
 pub struct Group {
     listen: Listen,
     address: SocketAddr,
-    /// By slot. The bootloader's own copies: what waits in a queue outlives the program.
+    /// By seat. The bootloader's own copies: what waits in a queue outlives the program.
     sockets: Vec<Arc<OwnedFd>>,
-    /// Which slot is at which position of the group, as the kernel counts them.
-    order: Vec<usize>,
+    seating: Seating,
     held: HeldPorts,
     questions: usize,
     selection: Selection,
+    /// Which copy the private path leads to.
+    asked: u32,
     spares: usize,
 }
 
@@ -75,10 +78,11 @@ impl Group {
                 listen,
                 address,
                 sockets: vec![Arc::new(first)],
-                order: vec![0],
+                seating: Seating::new(),
                 held,
                 questions: 0,
                 selection: Selection::of(Slot(0)),
+                asked: 0,
                 spares: 0,
             }),
             Err(source) => Err(GroupError::new("opening", &listen, source)),
@@ -101,109 +105,183 @@ impl Group {
         self.held.address(self.questions)
     }
 
-    /// The socket of a slot.
-    pub fn socket(&self, slot: Slot) -> Option<Arc<OwnedFd>> {
-        self.sockets.get(slot.0 as usize).cloned()
+    /// The socket of a copy in a slot: its own, or that of all.
+    pub fn socket(&self, slot: Slot, copy: u32) -> Option<Arc<OwnedFd>> {
+        self.at(self.seating.seat(slot, copy)?)
     }
 
-    /// Gives new connections to these slots, from this moment on, with at least so many others behind them.
+    /// All sockets of a slot.
+    pub fn sockets(&self, slot: Slot) -> Vec<Arc<OwnedFd>> {
+        self.seating.of(slot).iter().filter_map(|seat| self.at(*seat)).collect()
+    }
+
+    /// Those of a slot that had a copy once and have none now.
+    pub fn vacant(&self, slot: Slot) -> Vec<Arc<OwnedFd>> {
+        self.seating.vacant(slot).iter().filter_map(|seat| self.at(*seat)).collect()
+    }
+
+    fn at(&self, seat: Seat) -> Option<Arc<OwnedFd>> {
+        self.sockets.get(seat.0 as usize).cloned()
+    }
+
+    /// Gives new connections to these slots, from this moment on, with sockets behind them for at least so many other
+    /// generations.
     pub fn select(&mut self, selection: Selection, spares: usize) -> Result<(), GroupError> {
-        let Selection { serving, private, split } = selection;
         self.take_back_what_left();
-        while self.sockets.len() <= serving.max(private).0 as usize {
-            self.add()?;
+        for slot in [selection.serving, selection.private] {
+            self.claim(slot, 1)?;
         }
-        let (everybody, probes) = (self.position(serving)?, self.position(private)?);
-        let rest = split.map(|split| self.rest(split)).transpose()?.flatten();
-        let last = everybody.max(probes).max(rest.map_or(0, |rest| rest.index));
-        while self.order.len() <= last as usize + spares {
+        for _ in 0..self.seating.short(selection, spares) {
             // Without a spare it works as well, until a program leaves the group.
             if let Err(error) = self.add() {
                 log::say(log::chain(&error));
                 break;
             }
         }
-        self.selection = selection;
-        self.spares = spares;
-        self.attach(Choice { serving: everybody, private: probes, held: self.held.first(), rest })
+        (self.selection, self.spares) = (selection, spares);
+        self.apply()
     }
 
-    /// Who gets what the serving slot does not; nobody, where nothing is left.
-    fn rest(&self, split: Split) -> Result<Option<Rest>, GroupError> {
-        let index = self.position(split.rest)?;
-        Ok(u32::try_from(split.share.bound()).ok().map(|from| Rest { from, index }))
+    /// A copy has ended: the others get its connections. Tells the socket in whose queue some may wait, if it has one
+    /// of its own.
+    pub fn bypass(&mut self, slot: Slot, copy: u32) -> Result<Option<Arc<OwnedFd>>, GroupError> {
+        let Some(seat) = self.seating.bypass(slot, copy) else { return Ok(None) };
+        self.select(self.selection, self.spares)?;
+        Ok(self.at(seat))
+    }
+
+    /// A copy is about to be launched again: its socket is made fit for it, and gets its part of the connections.
+    pub fn take_back(&mut self, slot: Slot, copy: u32) -> Result<(), GroupError> {
+        let Some(socket) = self.seating.take_back(slot, copy).and_then(|seat| self.at(seat)) else {
+            return Ok(());
+        };
+        self.reset(&socket)?;
+        self.set_options(&socket)?;
+        self.select(self.selection, self.spares)
+    }
+
+    /// Lets the private path lead to a copy, where it leads to its slot and the copies have sockets of their own;
+    /// whether it does.
+    pub fn aim(&mut self, slot: Slot, copy: u32) -> Result<bool, GroupError> {
+        if slot != self.selection.private || self.seating.copies(slot) <= 1 {
+            return Ok(false);
+        }
+        self.asked = copy;
+        self.apply().map(|()| true)
+    }
+
+    fn claim(&mut self, slot: Slot, copies: usize) -> Result<(), GroupError> {
+        while self.seating.claim(slot, copies) > 0 {
+            self.add()?;
+        }
+        Ok(())
     }
 
     fn add(&mut self) -> Result<(), GroupError> {
         let socket = socket::join_group(self.address, self.listen.backlog);
         let socket = socket.map_err(|source| self.failed("adding a socket to", source))?;
-        self.order.push(self.sockets.len());
+        self.seating.open();
         self.sockets.push(Arc::new(socket));
         Ok(())
     }
 
-    /// Makes a slot fit for its next owner. Nobody else may hold its socket.
+    /// Makes a slot fit for its next owner, of which each of so many copies gets a socket. Nobody else may hold them.
     ///
     /// One that is selected for private connections is made as good as new, and it is made sure that the
     /// private path leads to it. The serving one keeps the clients that wait there.
-    pub fn prepare(&mut self, slot: Slot, listen: &Listen) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, slot: Slot, listen: &Listen, copies: u32) -> Result<(), GroupError> {
         self.listen = listen.clone();
-        let Some(socket) = self.socket(slot) else { return Err(self.unknown(slot)) };
-        let reset = socket::set_blocking(socket.as_fd(), true)
-            .and_then(|()| options::reset(socket.as_fd()))
-            .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
-        reset.map_err(|source| self.failed("resetting a socket of", source))?;
+        self.claim(slot, copies as usize)?;
+        self.seating.launch(slot, copies as usize);
+        let private = if slot == self.selection.serving { self.selection.private } else { slot };
+        self.select(Selection { private, ..self.selection }, self.spares)?;
+        let sockets = self.sockets(slot);
+        sockets.iter().try_for_each(|socket| self.reset(socket))?;
         if slot != self.selection.serving {
             self.make_reachable(slot)?;
         }
         // Only now: with some of them nothing arrives that says nothing.
+        sockets.iter().try_for_each(|socket| self.set_options(socket))
+    }
+
+    fn reset(&self, socket: &OwnedFd) -> Result<(), GroupError> {
+        let reset = socket::set_blocking(socket.as_fd(), true)
+            .and_then(|()| options::reset(socket.as_fd()))
+            .and_then(|()| socket::listen(socket.as_fd(), self.listen.backlog));
+        reset.map_err(|source| self.failed("resetting a socket of", source))
+    }
+
+    fn set_options(&self, socket: &OwnedFd) -> Result<(), GroupError> {
         let set = options::set(socket.as_fd(), &self.listen.options);
         set.map_err(|source| self.failed("setting options of", source))
     }
 
     /// Makes sure that the private path leads to a slot.
     fn make_reachable(&mut self, slot: Slot) -> Result<(), GroupError> {
-        if self.answers_at(slot).map_err(|source| self.failed("asking", source))? {
-            return Ok(());
+        if self.answers_at(slot)? {
+            return self.apply();
         }
         self.learn_order()?;
         self.select(Selection { private: slot, ..self.selection }, self.spares)?;
-        match self.answers_at(slot) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.failed("finding a socket of", io::ErrorKind::NotFound.into())),
-            Err(source) => Err(self.failed("asking", source)),
+        match self.answers_at(slot)? {
+            true => self.apply(),
+            false => Err(self.failed("finding a socket of", io::ErrorKind::NotFound.into())),
         }
     }
 
-    fn attach(&self, choice: Choice) -> Result<(), GroupError> {
-        let attached = self.sockets.first().map(|any| selector::attach(any.as_fd(), choice));
-        attached.unwrap_or(Ok(())).map_err(|source| self.failed("choosing a socket of", source))
+    /// Tells the kernel who gets new connections.
+    fn apply(&self) -> Result<(), GroupError> {
+        let chosen = self.chosen()?;
+        self.attach(chosen)
     }
 
-    /// Where a slot is in the group.
-    fn position(&self, slot: Slot) -> Result<u32, GroupError> {
-        let position = self.order.iter().position(|owner| *owner == slot.0 as usize);
-        position.map(|position| position as u32).ok_or_else(|| self.unknown(slot))
+    /// The same, and private connections for this seat.
+    fn apply_private(&self, seat: Seat) -> Result<(), GroupError> {
+        let private = self.seating.position(seat).ok_or_else(|| self.unknown())?;
+        let chosen = self.chosen()?;
+        self.attach(Chosen { private, ..chosen })
+    }
+
+    fn chosen(&self) -> Result<Chosen, GroupError> {
+        self.seating.choose(self.selection, self.asked).ok_or_else(|| self.unknown())
+    }
+
+    fn attach(&self, chosen: Chosen) -> Result<(), GroupError> {
+        let Chosen { serving, private, rest } = chosen;
+        let choice = Choice { serving, private, held: self.held.first(), rest: rest.and_then(rest_of) };
+        let attached = self.sockets.first().map(|any| selector::attach(any.as_fd(), &choice));
+        attached.unwrap_or(Ok(())).map_err(|source| self.failed("choosing a socket of", source))
     }
 
     /// A program that called `shutdown` on its listener took it out of the group, and the last one took its
     /// place. Here it comes back, at the end.
     fn take_back_what_left(&mut self) {
-        for slot in 0..self.sockets.len() {
-            let socket = self.sockets[slot].as_fd();
-            let left = socket::queue(socket).is_ok_and(|queue| !queue.listening);
-            if left && let Some(position) = self.order.iter().position(|owner| *owner == slot) {
-                self.order.swap_remove(position);
-                if socket::listen(socket, self.listen.backlog).is_ok() {
-                    self.order.push(slot);
+        for (seat, socket) in (0..).map(Seat).zip(&self.sockets) {
+            let left = socket::queue(socket.as_fd()).is_ok_and(|queue| !queue.listening);
+            if left && self.seating.position(seat).is_some() {
+                self.seating.left(seat);
+                if socket::listen(socket.as_fd(), self.listen.backlog).is_ok() {
+                    self.seating.joined(seat);
                 }
             }
         }
     }
 
-    /// Whether a private connection arrives at this slot.
-    fn answers_at(&mut self, slot: Slot) -> io::Result<bool> {
-        let Some(socket) = self.socket(slot) else { return Ok(false) };
+    /// Whether private connections arrive at each seat of this slot that has a copy.
+    fn answers_at(&mut self, slot: Slot) -> Result<bool, GroupError> {
+        let seats: Vec<Seat> =
+            self.seating.of(slot).iter().take(self.seating.copies(slot)).copied().collect();
+        for seat in seats {
+            self.apply_private(seat)?;
+            if !self.answers(seat).map_err(|source| self.failed("asking", source))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn answers(&mut self, seat: Seat) -> io::Result<bool> {
+        let Some(socket) = self.at(seat) else { return Ok(false) };
         let question = self.connect_privately()?;
         let arrived = socket::queue(socket.as_fd())?.waiting;
         // Nobody else holds the socket: whatever waits there are questions.
@@ -235,14 +313,14 @@ impl Group {
         Ok(socket)
     }
 
-    /// Finds out which slot is at which position by sending a connection to each. It is asked for when
+    /// Finds out which seat is at which position by sending a connection to each. It is asked for when
     /// somebody outside has changed the group in a way that could not be followed.
     fn learn_order(&mut self) -> Result<(), GroupError> {
-        let serving = self.position(self.selection.serving).unwrap_or(0);
-        let mut learnt: Vec<Option<usize>> = vec![None; self.order.len()];
+        let serving = self.chosen()?.serving;
+        let mut learnt: Vec<Option<usize>> = vec![None; self.seating.order().len()];
         for (position, owner) in learnt.iter_mut().enumerate() {
             let private = position as u32;
-            self.attach(Choice { serving, private, held: self.held.first(), rest: None })?;
+            self.attach(Chosen { serving: serving.clone(), private, rest: None })?;
             for _ in 0..QUESTIONS {
                 let before = self.waiting();
                 let question = self.connect_privately().map_err(|source| self.failed("asking", source))?;
@@ -255,16 +333,17 @@ impl Group {
             }
         }
         // A program that accepts at once can hide its position: with one such, it is the one left over.
-        let missing = (0..self.sockets.len()).find(|slot| !learnt.contains(&Some(*slot)));
+        let missing = (0..self.sockets.len()).find(|seat| !learnt.contains(&Some(*seat)));
         let known = learnt.iter().flatten().count();
         if known + 1 < learnt.len() {
             return Err(self.failed("learning the order of", io::ErrorKind::InvalidData.into()));
         }
-        self.order = learnt.into_iter().filter_map(|owner| owner.or(missing)).collect();
+        let order = learnt.into_iter().filter_map(|owner| owner.or(missing));
+        self.seating.learnt(order.map(|seat| Seat(seat as u32)).collect());
         Ok(())
     }
 
-    /// How many connections wait, by slot.
+    /// How many connections wait, by seat.
     fn waiting(&self) -> Vec<u32> {
         self.sockets
             .iter()
@@ -272,13 +351,18 @@ impl Group {
             .collect()
     }
 
-    fn unknown(&self, slot: Slot) -> GroupError {
-        self.failed("finding a socket of", io::Error::other(format!("there is no slot {}", slot.0)))
+    fn unknown(&self) -> GroupError {
+        self.failed("finding a socket of", io::ErrorKind::NotFound.into())
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> GroupError {
         GroupError::new(what, &self.listen, source)
     }
+}
+
+/// Who gets what the serving slot does not; nobody, where nothing is left.
+fn rest_of((share, indices): (Share, Vec<u32>)) -> Option<Rest> {
+    u32::try_from(share.bound()).ok().map(|from| Rest { from, indices })
 }
 
 #[cfg(test)]
@@ -296,6 +380,7 @@ mod tests {
             handover: Handover::Inherit,
             backlog: 64,
             options: SocketOptions::default(),
+            per_worker: false,
         };
         Group::open(listen, address).unwrap()
     }
@@ -306,12 +391,12 @@ mod tests {
 
     fn prepare(group: &mut Group, slot: u32) {
         let listen = group.listen().clone();
-        group.prepare(Slot(slot), &listen).unwrap();
+        group.prepare(Slot(slot), &listen, 1).unwrap();
     }
 
     /// A program that calls `shutdown` on its listener takes it out of the group.
     fn leave(group: &Group, slot: u32) {
-        let socket = group.socket(Slot(slot)).unwrap();
+        let socket = group.socket(Slot(slot), 0).unwrap();
         rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
     }
 
@@ -325,7 +410,7 @@ mod tests {
     fn reached(group: &Group) -> Vec<usize> {
         empty(group);
         let _clients: Vec<TcpStream> =
-            (0..20).map(|_| TcpStream::connect(group.reached_at()).unwrap()).collect();
+            (0..60).map(|_| TcpStream::connect(group.reached_at()).unwrap()).collect();
         let found = group.waiting().into_iter().enumerate().filter(|(_, waiting)| *waiting > 0);
         let found = found.map(|(slot, _)| slot).collect();
         empty(group);
@@ -335,8 +420,10 @@ mod tests {
     #[test]
     fn programs_that_leave_the_group_move_nobody_who_is_named() {
         let mut group = group();
-        select(&mut group, 0, 1).unwrap();
-        prepare(&mut group, 1);
+        for slot in [1, 2] {
+            select(&mut group, 0, slot).unwrap();
+            prepare(&mut group, slot);
+        }
         // Each one that served leaves when it is replaced, in turns between two slots.
         let mut serving = 1;
         for _ in 0..6 {
@@ -344,7 +431,7 @@ mod tests {
             assert_eq!(reached(&group), [serving as usize]);
             let other = if serving == 1 { 2 } else { 1 };
             leave(&group, other);
-            assert_eq!(reached(&group), [serving as usize], "somebody else has left: {:?}", group.order);
+            assert_eq!(reached(&group), [serving as usize], "somebody else has left: {:?}", group.seating);
             select(&mut group, serving, other).unwrap();
             prepare(&mut group, other);
             serving = other;
@@ -355,11 +442,45 @@ mod tests {
     fn an_order_that_was_changed_from_outside_is_learnt_again() {
         let mut group = group();
         select(&mut group, 0, 1).unwrap();
-        group.order.swap(1, 3);
+        let mut order = group.seating.order().to_vec();
+        order.swap(1, 3);
+        group.seating.learnt(order);
         select(&mut group, 0, 1).unwrap();
         prepare(&mut group, 1);
-        assert!(group.order.iter().copied().eq(0..group.order.len()), "{:?}", group.order);
+        let order = group.seating.order();
+        assert!(order.iter().copied().eq((0..).map(Seat).take(order.len())), "{order:?}");
         select(&mut group, 1, 1).unwrap();
         assert_eq!(reached(&group), [1]);
+    }
+
+    #[test]
+    fn copies_that_leave_the_group_move_none_that_serves() {
+        let mut group = group();
+        let listen = group.listen().clone();
+        for slot in [1, 2] {
+            select(&mut group, 0, slot).unwrap();
+            group.prepare(Slot(slot), &listen, 3).unwrap();
+        }
+        let seats = |group: &Group, slot: u32| -> Vec<usize> {
+            group.seating.of(Slot(slot)).iter().map(|seat| seat.0 as usize).collect()
+        };
+        let mut serving = 1;
+        for _ in 0..6 {
+            select(&mut group, serving, serving).unwrap();
+            let (serves, other) = (seats(&group, serving), 3 - serving);
+            assert_eq!(reached(&group), serves);
+            for copy in 0..3 {
+                let socket = group.socket(Slot(other), copy).unwrap();
+                rustix::net::shutdown(&socket, rustix::net::Shutdown::Both).unwrap();
+            }
+            assert_eq!(reached(&group), serves, "somebody else has left: {:?}", group.seating);
+            assert!(group.bypass(Slot(serving), 1).unwrap().is_some());
+            assert_eq!(reached(&group), [serves[0], serves[2]]);
+            group.take_back(Slot(serving), 1).unwrap();
+            assert_eq!(reached(&group), serves);
+            select(&mut group, serving, other).unwrap();
+            group.prepare(Slot(other), &listen, 3).unwrap();
+            serving = other;
+        }
     }
 }

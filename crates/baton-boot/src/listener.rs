@@ -33,6 +33,8 @@ pub enum Listener {
 pub struct Tenant {
     /// Who it runs as, if not who we are.
     pub owner: Option<Owner>,
+    /// How many sockets of a port its copies have.
+    pub sockets: u32,
     /// Where it is forwarded to, if not at a port.
     pub path: Option<SocketPath>,
 }
@@ -47,8 +49,8 @@ pub struct Way {
     pub to: Address,
     /// Addresses to dial from, one after the other until one is free; empty for any.
     pub from: Vec<SocketAddr>,
-    /// The socket that it accepts from, where the bootloader has it too.
-    pub socket: Option<Arc<OwnedFd>>,
+    /// The sockets of which it accepts from one, where the bootloader has them too.
+    pub sockets: Vec<Arc<OwnedFd>>,
     /// What to say first.
     pub greeting: Vec<u8>,
 }
@@ -56,7 +58,7 @@ pub struct Way {
 impl Way {
     /// Straight to an address that only this program has.
     fn direct(to: Address) -> Self {
-        Self { to, from: Vec::new(), socket: None, greeting: Vec::new() }
+        Self { to, from: Vec::new(), sockets: Vec::new(), greeting: Vec::new() }
     }
 }
 
@@ -105,7 +107,7 @@ impl Listener {
     /// Makes a slot fit for its next owner, whose settings say this of the listener.
     pub fn prepare(&mut self, slot: Slot, listen: &Listen, tenant: Tenant) -> Result<(), GroupError> {
         match self {
-            Self::Group(group, _) => group.prepare(slot, listen),
+            Self::Group(group, _) => group.prepare(slot, listen, tenant.sockets),
             Self::Unix(unix) => unix.prepare(slot, listen, tenant.owner),
             Self::Proxy(proxy) => proxy.prepare(slot, listen, tenant),
         }
@@ -114,7 +116,7 @@ impl Listener {
     /// Relays a slot from now on, if it has a socket of its own, or does so no more.
     pub fn relay(&mut self, slot: Slot, relay: bool) -> Result<(), GroupError> {
         let Self::Group(group, relays) = self else { return Ok(()) };
-        match (relays.get_mut(&slot), group.socket(slot)) {
+        match (relays.get_mut(&slot), group.socket(slot, 0)) {
             (Some(known), Some(socket)) if relay => known.prepare(group.listen(), &socket),
             (None, Some(socket)) if relay => {
                 relays.insert(slot, Relay::open(group.listen(), &socket)?);
@@ -136,11 +138,11 @@ impl Listener {
         }
     }
 
-    /// The socket that the program in a slot accepts from, where it has one.
-    pub fn socket(&self, slot: Slot) -> Option<Arc<OwnedFd>> {
+    /// The socket that a copy of the program in a slot accepts from, where it has one.
+    pub fn socket(&self, slot: Slot, copy: u32) -> Option<Arc<OwnedFd>> {
         match self {
             Self::Group(_, relays) if relays.contains_key(&slot) => None,
-            Self::Group(group, _) => group.socket(slot),
+            Self::Group(group, _) => group.socket(slot, copy),
             Self::Unix(unix) => unix.socket(slot),
             Self::Proxy(_) => None,
         }
@@ -156,26 +158,43 @@ impl Listener {
         backend.unwrap_or(&self.listen().address).clone()
     }
 
-    /// The way to a slot; `private`: it is not the one that everybody reaches.
-    pub fn way(&mut self, slot: Slot, private: bool) -> Option<Way> {
-        match self {
+    /// A copy of the program in a slot has ended. Tells the queue in which clients may wait for it, if that is its own.
+    pub fn bypass(&mut self, slot: Slot, copy: u32) -> Result<Option<Watched>, GroupError> {
+        let Self::Group(group, _) = self else { return Ok(None) };
+        let to: Address = group.reached_at().into();
+        Ok(group.bypass(slot, copy)?.map(|socket| Watched { socket, to }))
+    }
+
+    /// A copy is about to be launched again.
+    pub fn take_back(&mut self, slot: Slot, copy: u32) -> Result<(), GroupError> {
+        let Self::Group(group, _) = self else { return Ok(()) };
+        group.take_back(slot, copy)
+    }
+
+    /// The way to a slot, and to this copy where each can be reached; `private`: it is not the one that everybody
+    /// reaches.
+    pub fn way(&mut self, slot: Slot, copy: u32, private: bool) -> Result<Option<Way>, GroupError> {
+        Ok(match self {
             Self::Group(_, relays) if let Some(relay) = relays.get(&slot) => {
                 Some(Way::direct(relay.backend().clone()))
             }
             Self::Group(group, _) => {
-                let held = if private { HELD_PORTS } else { 0 };
+                let aimed = group.aim(slot, copy)?;
+                let held = if private || aimed { HELD_PORTS } else { 0 };
                 let from = (0..held).map(|_| group.private_address()).collect();
-                let (to, socket) = (group.reached_at().into(), group.socket(slot));
-                Some(Way { to, from, socket, greeting: Vec::new() })
+                let sockets =
+                    if aimed { group.socket(slot, copy).into_iter().collect() } else { group.sockets(slot) };
+                Some(Way { to: group.reached_at().into(), from, sockets, greeting: Vec::new() })
             }
-            Self::Unix(unix) => {
-                Some(Way { socket: unix.socket(slot), ..Way::direct(unix.private_address(slot)?) })
-            }
-            Self::Proxy(proxy) => {
-                let to = proxy.backend(slot)?.clone();
-                Some(Way { greeting: proxy.greeting(slot), ..Way::direct(to) })
-            }
-        }
+            Self::Unix(unix) => unix.private_address(slot).map(|address| Way {
+                sockets: unix.socket(slot).into_iter().collect(),
+                ..Way::direct(address)
+            }),
+            Self::Proxy(proxy) => proxy
+                .backend(slot)
+                .cloned()
+                .map(|to| Way { greeting: proxy.greeting(slot), ..Way::direct(to) }),
+        })
     }
 
     /// The end of forwarding to a slot, whose program is about to be asked to stop, if connections are forwarded.
@@ -188,13 +207,23 @@ impl Listener {
         }
     }
 
-    /// The queue of a slot, in which clients may wait for a program that does not come any more.
-    pub fn queue(&self, slot: Slot) -> Option<Watched> {
-        let (socket, to) = match self {
-            Self::Group(group, _) => (group.socket(slot)?, group.reached_at().into()),
-            Self::Unix(unix) => (unix.socket(slot)?, unix.listen().address.clone()),
-            Self::Proxy(_) => return None,
+    /// The queues of a slot, in which clients may wait for a program that does not come any more.
+    pub fn queues(&self, slot: Slot) -> Vec<Watched> {
+        let (sockets, to) = match self {
+            Self::Group(group, _) => (group.sockets(slot), group.reached_at().into()),
+            Self::Unix(unix) => (unix.socket(slot).into_iter().collect(), unix.listen().address.clone()),
+            Self::Proxy(_) => return Vec::new(),
         };
-        Some(Watched { socket, to })
+        watched(sockets, &to)
     }
+
+    /// Those for which a program that was just launched has no copy, while the one before had.
+    pub fn vacant(&self, slot: Slot) -> Vec<Watched> {
+        let Self::Group(group, _) = self else { return Vec::new() };
+        watched(group.vacant(slot), &group.reached_at().into())
+    }
+}
+
+fn watched(sockets: Vec<Arc<OwnedFd>>, to: &Address) -> Vec<Watched> {
+    sockets.into_iter().map(|socket| Watched { socket, to: to.clone() }).collect()
 }

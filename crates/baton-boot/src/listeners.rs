@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::group::GroupError;
 use crate::listener::{Listener, Tenant};
 use crate::log;
+use crate::rescue::Watched;
 use crate::unix::Owner;
 
 /// Why a release cannot listen here.
@@ -64,8 +65,11 @@ impl Launching<'_> {
     /// What it brings along for one of its listeners.
     fn tenant(&self, listen: &Listen) -> Result<Tenant, ListenError> {
         let owner = self.user.map(Owner::from);
+        // What relays to a port accepts from one socket.
+        let relayed = self.relay && listen.handover == Handover::Auto;
+        let sockets = if relayed { 1 } else { self.plan.settings.sockets(listen) };
         if !asks_for_path(&self.plan.settings, &listen.name) {
-            return Ok(Tenant { owner, path: None });
+            return Ok(Tenant { owner, sockets, path: None });
         }
         let name = || listen.name.clone();
         let scratch = self.scratch.ok_or_else(|| ListenError::NoFolder(name()))?;
@@ -73,7 +77,7 @@ impl Launching<'_> {
         let path: Result<SocketPath, _> = path.to_string_lossy().parse();
         let failed =
             |source| ListenError::Path { name: name(), folder: scratch.display().to_string(), source };
-        Ok(Tenant { owner, path: Some(path.map_err(failed)?) })
+        Ok(Tenant { owner, sockets, path: Some(path.map_err(failed)?) })
     }
 }
 
@@ -204,9 +208,33 @@ impl Listeners {
 
     /// The queues of a slot in which clients may wait for a program that does not come any more, as far as there
     /// is another one to send them to.
-    pub fn queues(&self, slot: Slot) -> Vec<crate::rescue::Watched> {
+    pub fn queues(&self, slot: Slot) -> Vec<Watched> {
         let served = |listener: &&Listener| self.openings.serves_at(&listener.listen().address);
-        self.open.iter().filter(served).filter_map(|listener| listener.queue(slot)).collect()
+        self.open.iter().filter(served).flat_map(|listener| listener.queues(slot)).collect()
+    }
+
+    /// A copy of the program in a slot has ended: others get its connections. Tells the queues in which clients may
+    /// wait for it alone.
+    pub fn bypass(&mut self, slot: Slot, copy: u32) -> Vec<Watched> {
+        let mut queues = Vec::new();
+        for listener in &mut self.open {
+            match listener.bypass(slot, copy) {
+                Ok(queue) => queues.extend(queue),
+                // They wait for it to be launched again.
+                Err(error) => log::say(log::chain(&error)),
+            }
+        }
+        queues
+    }
+
+    /// A copy is about to be launched again.
+    pub fn take_back(&mut self, slot: Slot, copy: u32) -> Result<(), ListenError> {
+        Ok(self.open.iter_mut().try_for_each(|listener| listener.take_back(slot, copy))?)
+    }
+
+    /// The queues of a slot whose copies the program that was just launched in it does not have.
+    pub fn vacant(&self, slot: Slot) -> Vec<Watched> {
+        self.open.iter().flat_map(|listener| listener.vacant(slot)).collect()
     }
 
     /// Stops listening: from now on clients are refused.

@@ -68,11 +68,13 @@ async fn answer(question: Question) -> Finding {
     match &probe {
         Probe::Http(probe) => http::ask(stream, &authority(&way.to), probe).await,
         Probe::Grpc { service } => grpc::ask(stream, &authority(&way.to), service).await,
-        Probe::Tcp => match &way.socket {
-            Some(socket) => accepted(socket).await,
-            // Its own socket: a connection is all that can be seen.
-            None => Ok(()),
-        },
+        Probe::Tcp => {
+            // Where it has its own socket, a connection is all that can be seen.
+            for socket in &way.sockets {
+                accepted(socket).await?;
+            }
+            Ok(())
+        }
         Probe::Exec { .. } => Err("a command has no listener".to_owned()),
     }
 }

@@ -23,6 +23,8 @@ const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
 const STUCK: Duration = Duration::from_secs(1);
 /// How often a queue that its program may still read is looked at.
 const LOOK_EVERY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+/// How often the queue of a copy that does not run is looked at: what lands there began before it ended.
+const BYPASSED: Duration = Duration::from_millis(50);
 /// How long to wait for something to land before looking at the clock again.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
@@ -83,6 +85,37 @@ pub fn watch(
     Ok(())
 }
 
+/// Forwards what waits in the queues of a copy that has ended while others run.
+///
+/// No thread: nothing may wait here, and the copy that is launched again must find nobody else at its queue.
+pub struct Bypass {
+    queues: Vec<Queue>,
+    owner: Option<Root>,
+    strays: mpsc::UnboundedSender<Stray>,
+}
+
+impl Bypass {
+    /// For these queues of a generation that is known by `owner`.
+    pub fn new(sockets: Vec<Watched>, owner: Option<Root>, strays: mpsc::UnboundedSender<Stray>) -> Self {
+        Self { queues: sockets.into_iter().map(Queue::new).collect(), owner, strays }
+    }
+
+    /// Forwards what waits now, unless a process still holds the socket.
+    pub fn look(&mut self) {
+        for queue in &mut self.queues {
+            queue.empty_at_once(self.owner.as_ref(), &self.strays);
+        }
+    }
+
+    /// Forwards what follows, until nobody polls it any more.
+    pub async fn run(mut self) {
+        loop {
+            tokio::time::sleep(BYPASSED).await;
+            self.look();
+        }
+    }
+}
+
 /// What a look at a queue has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Found {
@@ -130,6 +163,14 @@ impl Queue {
             }
         }
         Found::Strays
+    }
+
+    /// The same, for somebody who must not wait: beside a process that holds the socket, nothing is touched.
+    fn empty_at_once(&mut self, owner: Option<&Root>, strays: &mpsc::UnboundedSender<Stray>) {
+        let waiting = socket::queue(self.watched.socket.as_fd()).map_or(0, |queue| queue.waiting);
+        if waiting > 0 && !self.is_held(owner) {
+            self.empty(owner, strays);
+        }
     }
 
     /// Whether a process of the generation has the socket open; where that cannot be known, it may.

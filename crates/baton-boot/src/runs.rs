@@ -99,6 +99,13 @@ impl Run {
         }
     }
 
+    /// A copy was given these sockets, by their inodes.
+    pub fn add_sockets(&mut self, sockets: &[u64]) {
+        let Some(root) = &mut self.root else { return };
+        let new: Vec<u64> = sockets.iter().copied().filter(|socket| !root.sockets.contains(socket)).collect();
+        root.sockets.extend(new);
+    }
+
     /// The main processes that have not been reaped.
     pub fn mains(&self) -> impl Iterator<Item = i32> {
         self.copies.iter().copied().flatten()

@@ -275,6 +275,7 @@ mod tests {
             handover: Handover::Auto,
             backlog: 8,
             options: SocketOptions::default(),
+            per_worker: false,
         };
         Unix::open(listen, path, None)
     }

@@ -2,6 +2,7 @@
 //!
 //! What takes long is only started here; its end comes back as an event.
 
+mod bypass;
 mod launch;
 mod room;
 
@@ -15,6 +16,7 @@ use baton_core::units::Millis;
 use baton_core::words::Words;
 use tokio::sync::mpsc;
 
+use self::bypass::Bypasses;
 use crate::admin::{self, Around, Outside};
 use crate::config::Config;
 use crate::elsewhere::{self, Asked};
@@ -55,6 +57,7 @@ pub struct World {
     events: mpsc::UnboundedSender<Event>,
     notices: mpsc::Sender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
+    bypasses: Bypasses,
 }
 
 impl World {
@@ -81,6 +84,7 @@ impl World {
             events,
             notices,
             strays,
+            bypasses: Bypasses::default(),
         }
     }
 
@@ -101,13 +105,17 @@ impl World {
             Command::Measure { generation, release } => self.measure(generation, release),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
-            Command::Probe { generation, private } => self.probe(generation, private),
+            Command::Bypass { generation, copy } => self.bypass(generation, copy),
+            Command::Probe { generation, copy, private } => self.probe(generation, copy, private),
             Command::Examine(generation) => self.examine(generation),
             Command::Locate(generation) => self.locate(generation),
             Command::Stop { generation, signal } => self.stop(generation, signal),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
-            Command::Close => self.listeners.close(),
+            Command::Close => {
+                self.bypasses.end_all();
+                self.listeners.close();
+            }
             Command::Forget(generation) => {
                 if let Some(slot) = self.runs.forget(generation) {
                     self.listeners.forget(slot);
@@ -144,9 +152,9 @@ impl World {
         }
     }
 
-    fn probe(&mut self, id: GenerationId, private: bool) {
+    fn probe(&mut self, id: GenerationId, copy: u32, private: bool) {
         let events = self.events.clone();
-        match self.question(id, private) {
+        match self.question(id, copy, private) {
             Ok((question, timeout)) => drop(tokio::spawn(async move {
                 let found = probe::ask(question, timeout).await;
                 let _ = events.send(Event::Probed(id, found));
@@ -156,7 +164,7 @@ impl World {
         }
     }
 
-    fn question(&mut self, id: GenerationId, private: bool) -> Result<(Question, Millis), String> {
+    fn question(&mut self, id: GenerationId, copy: u32, private: bool) -> Result<(Question, Millis), String> {
         let run = self.runs.get(id).ok_or("it does not run")?;
         let check = run.plan.check().cloned().ok_or("there is nothing to ask")?;
         if let Probe::Exec { command } = &check.probe {
@@ -165,7 +173,9 @@ impl World {
             return Ok((Question::Run(started), check.timeout));
         }
         let (name, slot) = (check.listener.unwrap_or_default(), run.slot);
-        let way = self.listeners.named(slot, &name).and_then(|listener| listener.way(slot, private));
+        let listener = self.listeners.named(slot, &name);
+        let way = listener.map(|listener| listener.way(slot, copy, private));
+        let way = way.transpose().map_err(|error| log::chain(&error))?.flatten();
         let way = way.ok_or_else(|| format!("there is no way to listener {name:?}"))?;
         Ok((Question::Connect { probe: check.probe, way }, check.timeout))
     }
@@ -202,7 +212,8 @@ impl World {
         else {
             return;
         };
-        let (asked, events) = (Asked { address, port, socket: listener.socket(slot) }, self.events.clone());
+        let (asked, events) =
+            (Asked { address, port, socket: listener.socket(slot, 0) }, self.events.clone());
         tokio::task::spawn_blocking(move || {
             let hint = elsewhere::look(&root, &asked).map(|hint| Event::ListensElsewhere(id, hint));
             // The receiver lives as long as the member.
@@ -236,6 +247,7 @@ impl World {
     }
 
     fn rescue(&mut self, slot: Slot) {
+        self.bypasses.end(slot, None);
         let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
         // What is relayed to a program that has ended would wait for it: the rescue accepts instead.
         drop(self.listeners.settled(slot, Duration::ZERO));
@@ -285,6 +297,7 @@ impl World {
     /// and files that only it needed.
     pub async fn leave(&mut self, limit: Duration) {
         tokio::join!(forwarding::over(limit), tree::end_strays(limit));
+        self.bypasses.end_all();
         self.listeners.close();
         self.place.leave();
     }

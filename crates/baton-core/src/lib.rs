@@ -31,6 +31,7 @@ pub mod release;
 pub mod report;
 pub mod rollout;
 pub mod run;
+pub mod seating;
 pub mod service_manager;
 pub mod settings;
 pub mod signal;

@@ -23,6 +23,12 @@ pub enum Refusal {
          one generation"
     )]
     Whole(String),
+    /// It was moved to where copies cannot have a socket each.
+    #[error(
+        "run.listen.per_worker is not possible where BATON_LISTEN has moved listener {0:?}: the path of a Unix \
+         socket leads to one socket"
+    )]
+    OneSocket(String),
     /// It was moved to where it has not what the command names.
     #[error(
         "the command has a placeholder that cannot be filled where BATON_LISTEN has moved the listener: {0}"
@@ -104,6 +110,9 @@ impl Openings {
         let whole = here.iter().find(|listen| release.split.is_some() && listen.is_one_place());
         if let Some(listen) = whole {
             return Err(Refusal::Whole(listen.name.clone()));
+        }
+        if let Some(listen) = here.iter().find(|listen| listen.per_worker && !listen.is_divisible()) {
+            return Err(Refusal::OneSocket(listen.name.clone()));
         }
         here.into_iter().map(|listen| self.fitting(listen)).collect()
     }
@@ -222,6 +231,7 @@ mod tests {
             handover: Handover::Auto,
             backlog: 1,
             options: SocketOptions::default(),
+            per_worker: false,
         };
         ports.iter().map(listen).collect()
     }
@@ -370,6 +380,12 @@ mod tests {
         assert!(Openings::new(Vec::new()).wanted(&divided).is_ok());
         let refused = Openings::new(std::vec![("l80".into(), path)]).wanted(&divided).unwrap_err();
         assert_eq!(refused, Refusal::Whole("l80".into()));
+        let path = "unix:/run/l80.sock".parse().unwrap();
+        let mut each = release(&[80]);
+        (each.workers, each.listen[0].per_worker) = (2, true);
+        assert!(Openings::new(Vec::new()).wanted(&each).is_ok());
+        let refused = Openings::new(std::vec![("l80".into(), path)]).wanted(&each).unwrap_err();
+        assert_eq!(refused, Refusal::OneSocket("l80".into()));
     }
 
     #[test]

@@ -152,6 +152,7 @@ mod tests {
             handover,
             backlog: 1,
             options: SocketOptions::default(),
+            per_worker: false,
         };
         let proxy = Handover::Proxy(Proxy::default());
         let listeners = [

@@ -124,6 +124,13 @@ impl RunSettings {
     }
 }
 
+impl RunSettings {
+    /// How many sockets a generation has for one of its listeners.
+    pub fn sockets(&self, listen: &Listen) -> u32 {
+        if listen.per_worker && listen.is_divisible() { self.workers } else { 1 }
+    }
+}
+
 /// One place where a program accepts connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
@@ -139,6 +146,9 @@ pub struct Listen {
     pub backlog: u16,
     /// Of the sockets that programs get, where they have a port.
     pub options: SocketOptions,
+    /// Each copy of the program has a socket of its own, and gets its part of the connections; for ports that programs
+    /// get sockets for, and several workers.
+    pub per_worker: bool,
 }
 
 /// Who may connect to a Unix socket where nothing else is said: its user and its group, as for the sockets of
@@ -146,6 +156,11 @@ pub struct Listen {
 pub const MODE_DEFAULT: u16 = 0o660;
 
 impl Listen {
+    /// Whether each copy can have a socket of its own here: several at one place are possible for ports only.
+    pub fn is_divisible(&self) -> bool {
+        self.handover.passes_socket() && self.address.tcp().is_some()
+    }
+
     /// Whether clients can be sent to one generation at a time only: a path leads to one socket.
     pub fn is_one_place(&self) -> bool {
         self.handover.passes_socket() && self.address.path().is_some()

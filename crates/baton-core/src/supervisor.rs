@@ -253,15 +253,18 @@ impl Supervisor {
     fn on_probed(&mut self, now: Millis, id: GenerationId, found: Result<(), Words>, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         let Some(check) = generation.plan.check.clone() else { return };
-        generation.asked = false;
+        let (asked, found_well) = (generation.asked.take(), found.is_ok());
+        if let Some(copy) = asked.filter(|_| found_well) {
+            generation.copies.answered(copy);
+        }
         if !matches!(generation.state, State::Starting | State::Probing | State::Serving) {
             return;
         }
         let before = generation.health;
-        let outcome = if found.is_ok() { Outcome::Success } else { Outcome::Failure };
+        let outcome = if found_well { Outcome::Success } else { Outcome::Failure };
         generation.health = before.fold(&check, outcome);
         generation.last_failure = found.err();
-        generation.probe_at = Some(now + generation.health.wait(&check, generation.age(now)));
+        generation.probe_at = Some(now + generation.wait(now, &check, found_well));
         let health = generation.health;
         let cause = Reason::Unhealthy(generation.last_failure.clone());
         if before == Health::Starting && health != Health::Starting {
@@ -489,10 +492,10 @@ impl Supervisor {
         } else if generation.probe_due().is_some_and(|at| at <= now) {
             // One that gets a part of the connections is asked on the way that only leads to it.
             let private = generation.slot != self.serving_slot || self.split().is_some();
-            if let Some(generation) = self.find_mut(id) {
-                generation.asked = true;
-            }
-            out.push(Command::Probe { generation: id, private });
+            let Some(generation) = self.find_mut(id) else { return };
+            let copy = generation.copy_to_ask(now);
+            generation.asked = Some(copy);
+            out.push(Command::Probe { generation: id, copy, private });
         }
     }
 

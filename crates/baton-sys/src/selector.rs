@@ -9,10 +9,10 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// Who gets a new connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The index in the group that everybody gets.
-    pub serving: u32,
+    /// The indices in the group of which everybody gets one, by chance.
+    pub serving: Vec<u32>,
     /// The index that connections from the held ports on the loopback address get.
     pub private: u32,
     /// The first of the held ports: a multiple of [`HELD_PORTS`].
@@ -22,12 +22,12 @@ pub struct Choice {
 }
 
 /// Who gets a part of everybody's connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rest {
     /// Connections for which a random number is not below this.
     pub from: u32,
-    /// The index that those get.
-    pub index: u32,
+    /// The indices of which those get one, by chance.
+    pub indices: Vec<u32>,
 }
 
 /// How many ports are held for private connections, so that one probe need not wait for another. A power of
@@ -35,7 +35,7 @@ pub struct Rest {
 pub const HELD_PORTS: u16 = 8;
 
 /// Makes the group of this listening socket choose by `choice` from now on.
-pub fn attach(group: BorrowedFd<'_>, choice: Choice) -> io::Result<()> {
+pub fn attach(group: BorrowedFd<'_>, choice: &Choice) -> io::Result<()> {
     let mut program = program(choice);
     let header = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
     // SAFETY: `header` points at `program.len()` instructions that live until the call returns; the kernel
@@ -63,6 +63,9 @@ const LOOPBACK_V4: u32 = 0x7f00_0001;
 /// Offset by which a load gets a random number, another one each time (`man 7 bpf`, `SKF_AD_RANDOM`).
 const RANDOM: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM) as u32;
 
+/// Past the end of every group: the kernel chooses itself.
+const NOBODY: u32 = u32::MAX;
+
 /// One step of the program. Only what the selector needs.
 #[derive(Clone, Copy)]
 enum Step {
@@ -71,26 +74,49 @@ enum Step {
     LoadWord(u32),
     LoadRandom,
     And(u32),
+    /// The remainder of a division.
+    Modulo(u32),
     /// Goes on if the value is this, else to what is done with everybody.
     Require(u32),
     /// Leaves out this many steps if the value is this.
     SkipWhen(u32, usize),
-    /// Leaves out the next step if the value is not below this.
-    SkipFrom(u32),
+    /// Leaves out the next step if the value is not this.
+    SkipUnless(u32),
+    /// Leaves out the next step if the value is below this.
+    SkipBelow(u32),
+    /// Leaves out this many steps.
+    Skip(usize),
     Return(u32),
 }
 
 /// The last steps, where every failed test ends.
-fn everybody(choice: Choice) -> Vec<Step> {
+fn everybody(choice: &Choice) -> Vec<Step> {
     use Step::*;
-    match choice.rest {
-        None => vec![Return(choice.serving)],
-        Some(rest) => vec![LoadRandom, SkipFrom(rest.from), Return(choice.serving), Return(rest.index)],
+    let serving = one_of(&choice.serving);
+    let Some(rest) = &choice.rest else { return serving };
+    let mut steps = vec![LoadRandom, SkipBelow(rest.from), Skip(serving.len())];
+    steps.extend(serving);
+    steps.extend(one_of(&rest.indices));
+    steps
+}
+
+/// Each of them as often as the others.
+fn one_of(indices: &[u32]) -> Vec<Step> {
+    use Step::*;
+    let Some((last, others)) = indices.split_last() else { return vec![Return(NOBODY)] };
+    let mut steps = Vec::new();
+    if !others.is_empty() {
+        steps.extend([LoadRandom, Modulo(indices.len() as u32)]);
     }
+    for (drawn, index) in (0..).zip(others) {
+        steps.extend([SkipUnless(drawn), Return(*index)]);
+    }
+    steps.push(Return(*last));
+    steps
 }
 
 /// What is done with connections before they count as everybody's.
-fn tests(choice: Choice) -> Vec<Step> {
+fn tests(choice: &Choice) -> Vec<Step> {
     use Step::*;
     let from_held_port =
         [And(u32::from(!(HELD_PORTS - 1))), Require(choice.held.into()), Return(choice.private)];
@@ -109,7 +135,7 @@ fn tests(choice: Choice) -> Vec<Step> {
     steps
 }
 
-fn program(choice: Choice) -> Vec<libc::sock_filter> {
+fn program(choice: &Choice) -> Vec<libc::sock_filter> {
     let mut steps = tests(choice);
     let everybody_at = steps.len();
     steps.extend(everybody(choice));
@@ -122,9 +148,12 @@ fn program(choice: Choice) -> Vec<libc::sock_filter> {
             Step::LoadWord(offset) => load(libc::BPF_W, offset),
             Step::LoadRandom => (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, RANDOM),
             Step::And(k) => (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, k),
+            Step::Modulo(k) => (libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, 0, 0, k),
             Step::Require(k) => (equals, 0, everybody_at - here - 1, k),
             Step::SkipWhen(k, steps) => (equals, steps, 0, k),
-            Step::SkipFrom(k) => (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, k),
+            Step::SkipUnless(k) => (equals, 0, 1, k),
+            Step::SkipBelow(k) => (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 0, 1, k),
+            Step::Skip(steps) => (libc::BPF_JMP | libc::BPF_JA, 0, 0, steps as u32),
             Step::Return(k) => (libc::BPF_RET | libc::BPF_K, 0, 0, k),
         };
         libc::sock_filter { code: code as u16, jt: jt as u8, jf: jf as u8, k }

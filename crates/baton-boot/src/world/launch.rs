@@ -66,6 +66,8 @@ struct Launch<'a> {
     id: GenerationId,
     plan: &'a Arc<Plan>,
     slot: Slot,
+    /// Which of its copies.
+    copy: u32,
     /// Our terminal is its own, in the foreground or not.
     terminal: Option<bool>,
 }
@@ -87,7 +89,8 @@ impl World {
         run.on_terminal = terminal.is_some();
         // Nobody serves before it is judged.
         run.weight = Some(oom_score_adj(&plan.settings.process, false));
-        match self.launch(Launch { id, plan, slot, terminal }, &run.lines) {
+        self.bypasses.end(slot, None);
+        match self.launch(Launch { id, plan, slot, copy: 0, terminal }, &run.lines) {
             Ok(launched) => {
                 self.watching.add(launched.root.clone(), plan.settings.recycle.is_some());
                 run.notices = Some(launched.notices);
@@ -98,6 +101,7 @@ impl World {
                 launched.root.mains.iter().for_each(|main| run.add_copy(0, *main));
                 self.runs.insert(id, run);
                 self.tell(Event::Started(id));
+                self.bypass_vacant(slot);
                 (1..plan.settings.workers).for_each(|copy| self.spawn_copy(id, copy));
             }
             Err(error) => {
@@ -116,12 +120,15 @@ impl World {
         number_copy(&mut surroundings.environment, copy);
         // As the others have it by now.
         surroundings.attributes.oom_score_adj = run.weight;
-        let launch = Launch { id, plan: &plan, slot, terminal: None };
+        self.bypasses.end(slot, Some(copy));
+        let launch = Launch { id, plan: &plan, slot, copy, terminal: None };
         let user = surroundings.attributes.user.as_ref();
-        let ends = self.open_output(id, &plan, user, &lines);
+        let ready = self.listeners.take_back(slot, copy).map_err(LaunchError::from);
+        let ends = ready.and_then(|()| self.open_output(id, &plan, user, &lines));
         match ends.and_then(|ends| self.start(launch, &command, &surroundings, &ends)) {
             Ok(root) => {
                 if let Some(run) = self.runs.get_mut(id) {
+                    run.add_sockets(&root.sockets);
                     root.mains.iter().for_each(|main| run.add_copy(copy, *main));
                 }
             }
@@ -207,8 +214,8 @@ impl World {
         surroundings: &Surroundings,
         ends: &Ends,
     ) -> Result<Root, LaunchError> {
-        let Launch { id, plan, slot, terminal } = launch;
-        let passed = self.passed(slot);
+        let Launch { id, plan, slot, copy, terminal } = launch;
+        let passed = self.passed(slot, copy);
         let sockets: Vec<BorrowedFd<'_>> = passed.iter().map(|passed| passed.socket.as_fd()).collect();
         let what = Spawn {
             command,
@@ -232,15 +239,15 @@ impl World {
         let given = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
             name: &listen.name,
             bind: listener.to_bind(slot),
-            passed: listener.socket(slot).is_some(),
+            passed: listener.socket(slot, 0).is_some(),
         });
         given.collect()
     }
 
-    /// The sockets that a program in this slot is given.
-    fn passed(&self, slot: Slot) -> Vec<Passed> {
+    /// The sockets that a copy of the program in this slot is given.
+    fn passed(&self, slot: Slot, copy: u32) -> Vec<Passed> {
         let passed = self.listeners.of(slot).into_iter().filter_map(|(listen, listener)| {
-            Some(Passed { listen: listen.clone(), socket: listener.socket(slot)? })
+            Some(Passed { listen: listen.clone(), socket: listener.socket(slot, copy)? })
         });
         passed.collect()
     }

@@ -18,6 +18,7 @@ fn web() -> RunSettings {
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
         options: crate::run::SocketOptions::default(),
+        per_worker: false,
     });
     run
 }

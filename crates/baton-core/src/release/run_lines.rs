@@ -123,6 +123,10 @@ pub(super) fn check(run: &RunSettings) -> Result<(), Fault> {
         return Err(refused("run.listen", "two listeners have the same name"));
     }
     process_lines::check(&run.process)?;
+    let unfit = |listen: &&Listen| listen.per_worker && (run.workers <= 1 || !listen.is_divisible());
+    if run.listen.iter().any(|listen| unfit(&listen)) {
+        return Err(refused("run.listen", "per_worker needs a port and several workers"));
+    }
     if let Stdin::Listener(name) = &run.process.stdin
         && !names.contains(&name.as_str())
     {
@@ -164,12 +168,13 @@ fn on_exit_word(on_exit: OnExit) -> &'static str {
 
 fn listen_value(listen: &Listen) -> String {
     // The options have a line of their own.
-    let Listen { name, address, mode, handover, backlog, options: _ } = listen;
+    let Listen { name, address, mode, handover, backlog, options: _, per_worker } = listen;
     let address = match address {
         Address::Tcp(address) => address.to_string(),
         Address::Unix(path) => format!("unix {} {mode:o}", quote(path.as_str())),
     };
     let more = match handover {
+        Handover::Auto | Handover::Inherit if *per_worker => " per_worker".to_string(),
         Handover::Auto | Handover::Inherit => String::new(),
         Handover::Proxy(Proxy { max_connections, proxy_protocol, close_hint }) => {
             let header = if *proxy_protocol { "yes" } else { "no" };
@@ -267,7 +272,10 @@ fn read_listen(lines: &mut Lines<'_>) -> Result<Vec<Listen>, TextError> {
             handover: words.one_of(&HANDOVER)?,
             backlog: words.value("a number")?,
             options: SocketOptions::default(),
+            per_worker: false,
         };
+        one.per_worker =
+            one.handover.passes_socket() && !words.is_empty() && words.one_of(&[("per_worker", true)])?;
         if let Handover::Proxy(proxy) = &mut one.handover {
             // No limit is written as 0: a program that may have no connection serves nobody.
             proxy.max_connections = Some(words.value("a number")?).filter(|limit| *limit > 0);

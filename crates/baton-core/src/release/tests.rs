@@ -59,13 +59,9 @@ fn any_listen() -> impl Strategy<Value = Vec<Listen>> {
     let unix = unix.prop_map(|(path, mode)| (Address::Unix(path.parse().unwrap()), mode));
     let one = (prop_oneof![tcp, unix], any::<u16>(), handover, any_socket_options());
     btree_map("[a-z .\"]{1,6}", one, 0..3).prop_map(|all| {
-        let listen = |(name, ((address, mode), backlog, handover, options))| Listen {
-            name,
-            address,
-            mode,
-            handover,
-            backlog,
-            options,
+        let listen = |(name, ((address, mode), backlog, handover, options))| {
+            let shared = Listen { name, address, mode, handover, backlog, options, per_worker: false };
+            Listen { per_worker: shared.is_divisible() && backlog % 2 == 0, ..shared }
         };
         all.into_iter().map(listen).collect()
     })
@@ -171,7 +167,13 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
             RunSettings {
                 command,
                 workers: 1 + max_restarts % WORKERS_MAX,
-                listen,
+                listen: listen
+                    .into_iter()
+                    .map(|listen| Listen {
+                        per_worker: listen.per_worker && max_restarts % WORKERS_MAX > 0,
+                        ..listen
+                    })
+                    .collect(),
                 overlap,
                 ready: if ready { Ready::Probe } else { Ready::Notify },
                 health,
@@ -313,7 +315,9 @@ fn a_manifest_reads_as_documented() {
             rcvbuf: Some(Bytes(65_536)),
             ..SocketOptions::default()
         },
+        per_worker: true,
     });
+    run.workers = 4;
     run.listen.push(Listen {
         name: "local".to_string(),
         address: "unix:/run/a b.sock".parse().unwrap(),
@@ -321,6 +325,7 @@ fn a_manifest_reads_as_documented() {
         handover: Handover::Auto,
         backlog: 1,
         options: SocketOptions::default(),
+        per_worker: false,
     });
     run.env.push(("GREETING".to_string(), "\"hi\"\n".to_string()));
     let manifest = Manifest {
@@ -349,7 +354,8 @@ created 1763000000000
 builder \"ci@build-7\"
 commit 8843d7f92416211de9ebb963ff4ce28125932878 clean
 run.command \"python3\" \"app.py\"
-run.listen \"http\" 0.0.0.0:8080 inherit 4096
+run.workers 4
+run.listen \"http\" 0.0.0.0:8080 inherit 4096 per_worker
 run.listen.options yes - - - 65536 -
 run.listen \"local\" unix \"/run/a b.sock\" 600 auto 1
 run.overlap yes

@@ -39,6 +39,7 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
         handover: Handover::Auto,
         backlog: BACKLOG_DEFAULT,
         options: SocketOptions::default(),
+        per_worker: false,
     };
     table.set("handover", &mut listener.handover, value::one_of(&HANDOVER));
     table.set("mode", &mut listener.mode, value::permissions("0660"));
@@ -47,6 +48,8 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
         table.wrong("mode", "is for Unix sockets", fix);
     }
     table.set("backlog", &mut listener.backlog, value::whole(1..=u32::from(u16::MAX)));
+    table.set("per_worker", &mut listener.per_worker, value::boolean);
+    report_indivisible(table, &mut listener);
     let mut proxy = Proxy::default();
     table.set("max_connections", &mut proxy.max_connections, |value| {
         value::whole(1..=MAX_CONNECTIONS_MAX)(value).map(Some)
@@ -59,6 +62,21 @@ fn read_one(table: &mut Table<'_, '_>) -> Listen {
     }
     socket_options::read(table, &mut listener);
     listener
+}
+
+/// Copies can have a queue each only where the kernel spreads connections over several sockets.
+fn report_indivisible(table: &mut Table<'_, '_>, listener: &mut Listen) {
+    if !listener.per_worker || listener.is_divisible() || listener.address == NOWHERE {
+        return;
+    }
+    if listener.handover.passes_socket() {
+        let is = "is for listeners with a port: the path of a Unix socket leads to one socket";
+        table.wrong("per_worker", is, "leave it out, or write an address such as \"0.0.0.0:8080\"");
+    } else {
+        let is = "is for listeners whose sockets programs get, and this one has handover = \"proxy\"";
+        table.wrong("per_worker", is, "leave it out, or write handover = \"auto\"");
+    }
+    listener.per_worker = false;
 }
 
 fn report_proxy_only(table: &mut Table<'_, '_>) {

@@ -207,6 +207,7 @@ fn read_quiesce(table: &mut Table<'_, '_>, run: &mut RunSettings) {
 /// Copies share what they are given: a socket or a pipe, but no port and no terminal.
 fn read_workers(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     table.set("workers", &mut run.workers, value::whole(1..=WORKERS_MAX));
+    report_single(table, run);
     if run.workers == 1 || !table.has("workers") {
         return;
     }
@@ -217,6 +218,18 @@ fn read_workers(table: &mut Table<'_, '_>, run: &mut RunSettings) {
     if let Some(listen) = run.listen.iter().find(|listen| !listen.handover.passes_socket()) {
         let is = format!("is more than one, and listener {:?} has handover = \"proxy\"", listen.name);
         table.wrong("workers", is, "write handover = \"auto\": copies cannot bind the same private port");
+    }
+}
+
+/// What is for each of several copies, beside one.
+fn report_single(table: &mut Table<'_, '_>, run: &RunSettings) {
+    let own = run.listen.iter().find(|listen| listen.per_worker).filter(|_| run.workers == 1);
+    let Some(name) = own.map(|listen| &listen.name) else { return };
+    const FIX: &str = "write run.workers = 4, for example, or leave run.listen.per_worker out";
+    if table.has("workers") {
+        table.wrong("workers", format!("is 1, and listener {name:?} has per_worker = true"), FIX);
+    } else if table.has("listen") {
+        table.missing("workers", FIX);
     }
 }
 

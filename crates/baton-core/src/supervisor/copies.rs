@@ -6,11 +6,12 @@
 use alloc::vec::Vec;
 
 use super::report::{Fact, Reason};
-use super::{Command, State, Supervisor};
+use super::{Command, Generation, State, Supervisor};
 use crate::backoff::{Backoff, Next};
 use crate::exit::Exit;
+use crate::health::Health;
 use crate::ids::GenerationId;
-use crate::run::RunSettings;
+use crate::run::{HealthCheck, RunSettings};
 use crate::units::Millis;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,10 @@ enum Copy {
 #[derive(Debug, Clone)]
 pub struct Copies {
     copies: Vec<Copy>,
+    /// When all of them were launched first.
+    launched: Millis,
+    /// Whose turn it is to be asked.
+    turn: usize,
     backoff: Backoff,
 }
 
@@ -34,12 +39,30 @@ impl Copies {
     /// All of them run from now on.
     pub(super) fn new(now: Millis, settings: &RunSettings) -> Self {
         let copies = alloc::vec![Copy::Runs(now); settings.workers.max(1) as usize];
-        Self { copies, backoff: Backoff::new(settings.max_restarts) }
+        Self { copies, launched: now, turn: 0, backoff: Backoff::new(settings.max_restarts) }
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
         self.copies.iter().filter(|copy| matches!(copy, Copy::Runs(_))).count()
+    }
+
+    /// Which one is to be asked how it is. One that was launched again is not, as long as it may take to start: it
+    /// would not answer, and the others do.
+    pub(super) fn asked(&self, now: Millis, startup: Millis) -> u32 {
+        let answers = |copy: &Copy| match copy {
+            Copy::Runs(since) => *since <= self.launched || now >= *since + startup,
+            Copy::Waits(_) | Copy::Ended(_) => false,
+        };
+        let order = (self.turn..self.copies.len()).chain(0..self.turn);
+        let mut asked = order.into_iter().filter(|index| self.copies.get(*index).is_some_and(answers));
+        asked.next().unwrap_or_default() as u32
+    }
+
+    /// That one has answered, and it is another one's turn. One that has not is asked again: its failures count in a
+    /// row.
+    pub(super) fn answered(&mut self, copy: u32) {
+        self.turn = (copy as usize + 1) % self.copies.len().max(1);
     }
 
     /// One has ended; whether others run.
@@ -83,6 +106,24 @@ impl Copies {
     }
 }
 
+impl Generation {
+    /// Which of its copies is to be asked how it is, where each can be.
+    pub(super) fn copy_to_ask(&self, now: Millis) -> u32 {
+        let startup = self.plan.settings.startup_timeout;
+        if self.plan.asks_each() { self.copies.asked(now, startup) } else { 0 }
+    }
+
+    /// The wait until the next probe. Before it is healthy, the other copies are not kept waiting for their turn.
+    pub(super) fn wait(&self, now: Millis, check: &HealthCheck, found_well: bool) -> Millis {
+        let first_turn =
+            |successes| found_well && self.plan.asks_each() && successes < self.plan.settings.workers;
+        match self.health {
+            Health::Answering { successes, .. } if first_turn(successes) => Millis::ZERO,
+            health => health.wait(check, self.age(now)),
+        }
+    }
+}
+
 impl Supervisor {
     /// One of several copies has ended. While the others serve it is launched again alone; where that does not help,
     /// they serve until something else does. Within a bake it is the release that has failed.
@@ -101,6 +142,12 @@ impl Supervisor {
             return self.on_exit(now, id, exit, empty, out);
         }
         let cause = Reason::Ended { exit, after: generation.age(now) };
+        let (state, settings) = (generation.state, &generation.plan.settings);
+        let queues = settings.listen.iter().any(|listen| settings.sockets(listen) > 1);
+        if queues && matches!(state, State::Serving | State::Standby) {
+            // Before anything else: nobody must wait for it.
+            out.push(Command::Bypass { generation: id, copy });
+        }
         match generation.state {
             State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
             State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),

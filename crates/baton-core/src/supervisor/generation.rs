@@ -195,7 +195,7 @@ pub struct Generation {
     /// When it is to be probed next, if it is.
     pub probe_at: Option<Millis>,
     /// A probe is under way.
-    pub asked: bool,
+    pub asked: Option<u32>,
     /// The copies of its program.
     pub copies: Copies,
     /// How its main process ended, or the first of its copies that was not launched again.
@@ -233,7 +233,7 @@ impl Generation {
             left_at: None,
             warm_until: None,
             probe_at: None,
-            asked: false,
+            asked: None,
             exit: None,
             ending: None,
             room: None,
@@ -277,7 +277,7 @@ impl Generation {
     /// When the next probe is to start: never two at once, and none of a generation that gets no connections.
     pub(super) fn probe_due(&self) -> Option<Millis> {
         let wanted = matches!(self.state, State::Starting | State::Probing | State::Serving);
-        self.probe_at.filter(|_| wanted && !self.asked)
+        self.probe_at.filter(|_| wanted && self.asked.is_none())
     }
 
     /// Whether it still has to show that it can serve.

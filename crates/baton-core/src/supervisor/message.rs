@@ -131,10 +131,20 @@ pub enum Command {
         /// Which.
         copy: u32,
     },
+    /// From now on give the connections of one of the copies of a generation to the others, where it has a queue of
+    /// its own, and forward what waits in that, until it is started again.
+    Bypass {
+        /// Whose.
+        generation: GenerationId,
+        /// Which.
+        copy: u32,
+    },
     /// Ask a generation how it is; [`Event::Probed`] follows.
     Probe {
         /// Whom.
         generation: GenerationId,
+        /// Which of its copies, where each can be reached by itself.
+        copy: u32,
         /// On the private path, as long as it is not the serving one.
         private: bool,
     },

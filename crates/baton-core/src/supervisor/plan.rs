@@ -51,7 +51,20 @@ impl Plan {
     /// A plan to run this.
     pub fn new(release: Running, settings: RunSettings) -> Self {
         let check = settings.health.clone().or_else(|| settings.listen.first().map(|l| accepts(&l.name)));
-        Self { release, settings, check }
+        let mut plan = Self { release, settings, check };
+        let each = plan.asks_each().then_some(plan.settings.workers);
+        if let Some((check, workers)) = plan.check.as_mut().zip(each) {
+            // They are asked in turn: what is healthy has answered by each of them.
+            check.successes = check.successes.max(workers);
+        }
+        plan
+    }
+
+    /// Whether each of its copies is asked, by a queue of its own.
+    pub(super) fn asks_each(&self) -> bool {
+        let asked = self.check.as_ref().and_then(|check| check.listener.as_ref());
+        let listen = self.settings.listen.iter().find(|listen| Some(&listen.name) == asked);
+        listen.is_some_and(|listen| self.settings.sockets(listen) > 1)
     }
 
     /// How it is judged, where anything can be asked at all.

@@ -54,6 +54,10 @@ struct World {
     examined: Vec<GenerationId>,
     quiesced: Vec<GenerationId>,
     asked: Vec<GenerationId>,
+    /// Which copy was asked last.
+    asked_copy: u32,
+    /// Copies whose connections others got, in order.
+    bypassed: Vec<(GenerationId, u32)>,
     exit: Option<u8>,
     stopping: bool,
     /// Every spawn fails.
@@ -75,6 +79,7 @@ fn settings() -> RunSettings {
         handover: Handover::Inherit,
         backlog: BACKLOG_DEFAULT,
         options: SocketOptions::default(),
+        per_worker: false,
     });
     settings.health = Some(HealthCheck {
         probe: Probe::Tcp,
@@ -134,6 +139,8 @@ impl World {
             examined: Vec::new(),
             quiesced: Vec::new(),
             asked: Vec::new(),
+            asked_copy: 0,
+            bypassed: Vec::new(),
             exit: None,
             stopping: false,
             cannot_spawn: false,
@@ -192,6 +199,7 @@ impl World {
                 self.processes.insert(generation, process);
                 return Some(Event::Started(generation));
             }
+            Command::Bypass { generation, copy } => self.bypassed.push((generation, copy)),
             Command::SpawnCopy { generation, copy } => {
                 let process = self.processes.get_mut(&generation).expect("it has others");
                 assert_eq!(process.copies & (1 << copy), 0, "copy {copy} of {generation} runs already");
@@ -209,7 +217,8 @@ impl World {
                 assert!(split.is_none_or(|split| split.rest != serving && other(split.rest)), "{split:?}");
                 (self.selected, self.split) = ((serving, private), split);
             }
-            Command::Probe { generation, private } => {
+            Command::Probe { generation, copy, private } => {
+                self.asked_copy = copy;
                 let process = self.processes[&generation];
                 assert_eq!(private, process.slot != self.selected.0 || self.split.is_some());
                 assert_eq!(process.slot, if private { self.selected.1 } else { self.selected.0 });

@@ -123,6 +123,7 @@ fn listener(name: &str, address: &str, handover: Handover, backlog: u16) -> List
         handover,
         backlog,
         options: SocketOptions::default(),
+        per_worker: false,
     }
 }
 

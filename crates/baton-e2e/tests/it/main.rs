@@ -26,6 +26,7 @@ mod init;
 mod load;
 mod output;
 mod program;
+mod queues;
 mod reload;
 mod server;
 mod service_manager;

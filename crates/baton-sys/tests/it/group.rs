@@ -25,8 +25,8 @@ impl Group {
     }
 
     fn choose(&self, serving: u32, private: u32) {
-        let choice = Choice { serving, private, held: self.held.first(), rest: None };
-        attach(self.sockets[0].as_fd(), choice).unwrap();
+        let choice = Choice { serving: vec![serving], private, held: self.held.first(), rest: None };
+        attach(self.sockets[0].as_fd(), &choice).unwrap();
     }
 
     /// How many connections wait at each socket; they are accepted and closed.
@@ -74,8 +74,8 @@ fn a_dual_stack_listener_judges_ipv4_connections_alike() {
     let group = Group::open("::", 2);
     let v4 = SocketAddr::from(([127, 0, 0, 1], group.address.port()));
     let held = HeldPorts::hold(v4).unwrap();
-    attach(group.sockets[0].as_fd(), Choice { serving: 0, private: 1, held: held.first(), rest: None })
-        .unwrap();
+    let choice = Choice { serving: vec![0], private: 1, held: held.first(), rest: None };
+    attach(group.sockets[0].as_fd(), &choice).unwrap();
     let _ordinary = TcpStream::connect(v4).unwrap();
     let probe = socket::bound_shared(held.address(3)).unwrap();
     rustix::net::connect(&probe, &v4).unwrap();
@@ -90,9 +90,9 @@ fn connections_are_divided_by_chance_and_probes_are_not() {
     let _alone = crate::FORKING.lock().unwrap();
     for ip in ["127.0.0.1", "::1"] {
         let group = Group::open(ip, 3);
-        let rest = Some(Rest { from: 1 << 30, index: 0 });
-        let choice = Choice { serving: 1, private: 1, held: group.held.first(), rest };
-        attach(group.sockets[0].as_fd(), choice).unwrap();
+        let rest = Some(Rest { from: 1 << 30, indices: vec![0] });
+        let choice = Choice { serving: vec![1], private: 1, held: group.held.first(), rest };
+        attach(group.sockets[0].as_fd(), &choice).unwrap();
         let mut arrived = [0; 3];
         for _ in 0..DRAWS / 50 {
             let _open = group.connect(50);
@@ -104,6 +104,32 @@ fn connections_are_divided_by_chance_and_probes_are_not() {
         assert!(arrived[1].abs_diff(quarter) <= 5 * deviation, "{ip}: {arrived:?}");
         let _probes: Vec<_> = (0..8).map(|turn| group.connect_privately(turn)).collect();
         assert_eq!(group.drain(), [0, 8, 0], "{ip}");
+    }
+}
+
+/// The same to three, each as often as the others, and the rest to two, in a group as large as any.
+#[test]
+fn connections_are_spread_evenly_over_several_sockets() {
+    const DRAWS: u32 = 3000;
+    let _alone = crate::FORKING.lock().unwrap();
+    let group = Group::open("127.0.0.1", 6);
+    // What no socket has, the kernel chooses itself: it must not be drawn.
+    let many: Vec<u32> = (0..256).map(|index| 1 + index % 3).collect();
+    for serving in [vec![3, 1, 2], many] {
+        let rest = Some(Rest { from: 1 << 31, indices: vec![5, 4] });
+        let choice = Choice { serving, private: 0, held: group.held.first(), rest };
+        attach(group.sockets[0].as_fd(), &choice).unwrap();
+        let mut arrived = [0; 6];
+        for _ in 0..DRAWS / 50 {
+            let _open = group.connect(50);
+            arrived.iter_mut().zip(group.drain()).for_each(|(sum, found)| *sum += found);
+        }
+        // Five standard deviations: of a sixth less than 21 each, of a quarter less than 24.
+        for socket in 1..=3 {
+            assert!(arrived[socket].abs_diff(DRAWS / 6) <= 105, "{arrived:?}");
+        }
+        assert!(arrived[4].abs_diff(DRAWS / 4) <= 120, "{arrived:?}");
+        assert_eq!((arrived[0], arrived.iter().sum::<u32>()), (0, DRAWS), "{arrived:?}");
     }
 }
 

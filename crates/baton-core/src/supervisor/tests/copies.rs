@@ -28,6 +28,12 @@ impl World {
         self.step(Event::CopyExited { generation: GenerationId(id), copy, exit, empty });
     }
 
+    /// Time passes, and nobody answers.
+    fn later(&mut self, time: Millis) {
+        self.now = self.now + time;
+        self.step(Event::Woken);
+    }
+
     fn running(&self, id: u32) -> u32 {
         self.processes.get(&GenerationId(id)).map_or(0, |process| process.copies.count_ones())
     }
@@ -132,4 +138,69 @@ fn one_that_waits_for_its_turn_is_not_launched_when_the_generation_ends_meanwhil
     assert_eq!(world.state(1), Some(State::Draining));
     world.pass(SECOND, &[2]);
     assert_eq!(world.running(1), 2);
+}
+
+/// Three copies of release 1 serve, each with a queue of its own.
+fn with_queues() -> World {
+    let mut settings = RunSettings { workers: 3, ..settings() };
+    settings.listen[0].per_worker = true;
+    let mut world = World::new();
+    world.order(Order::Try(launch_of(settings, 1, 0)));
+    for copy in [0, 1, 2] {
+        assert_eq!((world.machine.status().serving, world.asked_copy), (None, copy), "each has answered");
+        // At once, one after the other.
+        world.answer(GenerationId(1), Outcome::Success);
+    }
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+    world
+}
+
+#[test]
+fn copies_with_queues_of_their_own_are_asked_in_turn_and_one_that_does_not_answer_again() {
+    let mut world = with_queues();
+    world.later(Millis::from_secs(2));
+    for (copy, outcome) in
+        [(0, Outcome::Success), (1, Outcome::Failure), (1, Outcome::Success), (2, Outcome::Success)]
+    {
+        assert_eq!(world.asked_copy, copy);
+        world.answer(GenerationId(1), outcome);
+        world.later(Millis::from_secs(2));
+    }
+    assert_eq!(world.asked_copy, 0);
+    for _ in 0..2 {
+        world.answer(GenerationId(1), Outcome::Failure);
+        world.later(Millis::from_secs(2));
+    }
+    assert!(world.processes.contains_key(&GenerationId(2)), "one of them that hangs is found");
+}
+
+#[test]
+fn one_with_a_queue_of_its_own_is_bypassed_and_not_asked_until_it_may_have_started() {
+    let mut world = with_queues();
+    world.pass(Millis::from_secs(600), &[1]);
+    world.copy_ends(1, 1, 3);
+    world.copy_ends(1, 1, 3);
+    assert_eq!(world.bypassed, [(GenerationId(1), 1), (GenerationId(1), 1)]);
+    assert_eq!((world.running(1), world.state(1)), (2, Some(State::Serving)));
+    let startup = settings().startup_timeout;
+    let mut waited = Millis::ZERO;
+    while waited < startup - SECOND {
+        world.pass(SECOND, &[1]);
+        waited = waited + SECOND;
+        assert_ne!(world.asked_copy, 1, "after {waited}");
+    }
+    assert_eq!(world.running(1), 3);
+    let mut asked = BTreeSet::new();
+    for _ in 0..12 {
+        world.pass(SECOND, &[1]);
+        asked.insert(world.asked_copy);
+    }
+    assert_eq!(asked, [0, 1, 2].into());
+}
+
+#[test]
+fn copies_that_share_a_queue_are_not_bypassed() {
+    let mut world = copies();
+    world.copy_ends(1, 1, 3);
+    assert!(world.bypassed.is_empty());
 }
