@@ -23,7 +23,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
-use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
+use baton_core::release::pack::{FRAME_BYTES_MAX, Frame};
 use baton_core::release::{Fault, TextError, reading};
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
@@ -332,7 +332,7 @@ impl ArtefactStore for FolderStore {
     fn ready(&self) -> Result<(), StoreError> {
         let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
         let tmp = self.path.join(format!("tmp/{}-{number}", std::process::id()));
-        let written = disk::write_synced(&tmp, &vec![0; PACK_BYTES_MAX]);
+        let written = disk::write_synced(&tmp, &vec![0; FRAME_BYTES_MAX as usize]);
         let _ = fs::remove_file(&tmp);
         written.map_err(disk_failed("keep a pack".to_owned()))
     }
@@ -342,6 +342,7 @@ impl ArtefactStore for FolderStore {
 mod tests {
     use super::*;
     use baton_core::release::Chunk;
+    use baton_core::release::pack::PACK_BYTES_MAX;
 
     fn frame(content: &[u8]) -> (Frame, Vec<u8>) {
         let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
