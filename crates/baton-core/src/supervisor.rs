@@ -8,6 +8,7 @@
 //! behind: it is launched again on the very sockets where its clients are waiting.
 
 mod copies;
+mod crash;
 mod elsewhere;
 mod generation;
 mod message;
@@ -42,10 +43,11 @@ use crate::backoff::{Backoff, Next};
 use crate::exit::Exit;
 use crate::health::{Health, Outcome};
 use crate::ids::GenerationId;
-use crate::run::{OnExit, Ready};
+use crate::run::Ready;
 use crate::signal::Signal;
 use crate::units::Millis;
 use crate::words::Words;
+use crash::Restart;
 use slots::Slots;
 use stop::Stop;
 use trial::Trial;
@@ -100,14 +102,6 @@ pub struct Supervisor {
 struct Proven {
     plan: Arc<Plan>,
     started_in: Option<Millis>,
-}
-
-/// A launch that waits for its time.
-#[derive(Debug, Clone)]
-struct Restart {
-    at: Millis,
-    plan: Arc<Plan>,
-    ticket: Ticket,
 }
 
 /// Restarts allowed before any plan has said how many.
@@ -391,38 +385,6 @@ impl Supervisor {
         }
     }
 
-    /// The serving generation has ended.
-    fn on_crash(&mut self, now: Millis, id: GenerationId, cause: Reason, out: &mut Vec<Command>) {
-        if self.falls_back() {
-            return self.end_trial(now, &cause, out);
-        }
-        let bakes = self.trial.as_ref().is_some_and(|trial| trial.bakes(id));
-        if bakes {
-            self.refuse(id, &cause, out);
-        }
-        let Some(generation) = self.find(id).cloned() else { return };
-        self.serving = None;
-        let asked_for_it = matches!(&cause, Reason::Ended { exit: Exit::Code(code), after }
-            if *code == generation.plan.settings.relaunch_exit_code && *after >= RELAUNCH_AGE_MIN);
-        let left = generation.leaving
-            && matches!(cause, Reason::Ended { exit: Exit::Code(0), after } if after >= RELAUNCH_AGE_MIN);
-        let next = match generation.plan.settings.on_exit {
-            _ if asked_for_it => Next::Restart(Millis::ZERO),
-            OnExit::Exit => Next::GiveUp,
-            OnExit::Restart if left => Next::Restart(Millis::ZERO),
-            OnExit::Restart => self.backoff.next(now, generation.healthy_since),
-        };
-        match next {
-            Next::Restart(wait) => {
-                let fact = if left { Fact::Left(id, cause) } else { Fact::Restarting(id, cause, wait) };
-                out.push(Command::Say(fact));
-                let Some(plan) = self.plan_after(id, !bakes, out) else { return };
-                self.restart = Some(Restart { at: now + wait, plan, ticket: Ticket::Restore });
-            }
-            Next::GiveUp => self.give_up(now, id, cause, out),
-        }
-    }
-
     fn on_emptied(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find(id) else { return };
         let (slot, after) = (generation.slot, generation.age(now));
@@ -510,32 +472,6 @@ impl Supervisor {
         }
     }
 
-    /// Launches again what failed: on the serving slot if nobody holds it, else as a candidate like any other.
-    fn relaunch(&mut self, now: Millis, restart: Restart, out: &mut Vec<Command>) {
-        self.restarts = self.restarts.saturating_add(1);
-        let crowded = self.must_be_alone(&restart.plan) && self.generations.iter().any(Generation::lives);
-        if self.waits_in_place() && !crowded {
-            let id = self.add(now, restart.plan, self.serving_slot);
-            self.start(now, id, out);
-            self.serving = Some(id);
-        } else {
-            let launch = Launch { plan: restart.plan, ticket: restart.ticket, bake: Millis::ZERO };
-            self.try_plan(now, launch, out);
-        }
-    }
-
-    /// Whether clients wait at the serving slot for a program that has served there and left nothing behind.
-    fn waits_in_place(&self) -> bool {
-        let held = self.generations.iter().any(|g| g.slot == self.serving_slot && g.state != State::Gone);
-        self.serving.is_none() && self.has_served && !held
-    }
-
-    /// When the launch that waits may happen. Beside a trial only in place: two candidates would be one too many.
-    fn restart_at(&self) -> Option<Millis> {
-        let possible = self.trial.is_none() || self.waits_in_place();
-        self.restart.as_ref().filter(|_| possible).map(|restart| restart.at)
-    }
-
     fn add(&mut self, now: Millis, plan: Arc<Plan>, slot: Slot) -> GenerationId {
         let id = GenerationId(self.next_id);
         self.next_id += 1;
@@ -571,12 +507,6 @@ impl Supervisor {
         if let Some(generation) = serving.or_else(only) {
             out.push(Command::Kill { generation: generation.id, signal, scope: Scope::Main });
         }
-    }
-
-    /// Whether what serves is on trial, with another one to hand back to. What is kept warm beside one that is
-    /// proven is only gone back to when somebody wants that.
-    fn falls_back(&self) -> bool {
-        self.trial.is_some() && self.standby().is_some()
     }
 
     fn standby(&self) -> Option<GenerationId> {

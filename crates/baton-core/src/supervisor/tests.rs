@@ -3,9 +3,11 @@
 mod alive;
 mod any_life;
 mod copies;
+mod crash;
 mod memory;
 mod restore;
 mod split;
+mod stop;
 mod warm;
 mod workers;
 
@@ -488,32 +490,6 @@ fn p4_what_ends_before_it_is_asked_to_leaves_its_queue_to_be_rescued() {
 }
 
 #[test]
-fn p4_a_crash_with_nobody_standing_by_is_launched_again_on_the_same_sockets() {
-    let mut world = World::serving(1);
-    let slot = world.selected.0;
-    world.crash(1, 1);
-    assert_eq!(world.processes[&GenerationId(2)].slot, slot);
-    world.answer(GenerationId(2), Outcome::Success);
-    assert_eq!(world.machine.status().serving, Some(release(1)));
-    world.crash(2, 1);
-    assert!(world.processes.is_empty(), "the second time it waits");
-    assert_eq!(world.machine.restarts(), 1);
-    world.pass(Millis(100), &[]);
-    assert_eq!(world.processes[&GenerationId(3)].slot, slot);
-    assert_eq!(world.machine.restarts(), 2);
-}
-
-#[test]
-fn children_that_outlive_a_crash_keep_their_sockets_and_the_next_one_gets_others() {
-    let mut world = World::serving(1);
-    world.processes.get_mut(&GenerationId(1)).unwrap().leaves_children = true;
-    world.crash(1, 1);
-    assert_ne!(world.processes[&GenerationId(2)].slot, world.processes[&GenerationId(1)].slot);
-    world.answer(GenerationId(2), Outcome::Success);
-    assert_eq!(world.selected.0, world.processes[&GenerationId(2)].slot);
-}
-
-#[test]
 fn a_new_trial_hands_an_unproven_one_back_first() {
     let mut world = World::serving(1);
     world.order(Order::Try(launch(2, 60_000)));
@@ -571,29 +547,6 @@ fn what_could_not_be_selected_is_selected_again() {
 }
 
 #[test]
-fn a_hung_program_is_replaced_by_a_fresh_one_and_serves_until_then() {
-    let mut world = World::serving(1);
-    world.pass(Millis::from_secs(5), &[]);
-    assert_eq!(world.machine.status().serving, Some(release(1)));
-    assert!(!world.machine.status().healthy);
-    assert_eq!(world.processes.len(), 2);
-    world.answer(GenerationId(2), Outcome::Success);
-    assert_eq!(world.selected.0, world.processes[&GenerationId(2)].slot);
-    assert!(world.machine.status().healthy);
-}
-
-#[test]
-fn too_many_crashes_end_the_member_with_the_programs_code() {
-    let mut world = World::serving(1);
-    for id in 1..100 {
-        world.crash(id, 7);
-        world.pass(Millis::from_secs(40), &[]);
-    }
-    assert_eq!(world.exit, Some(7));
-    assert_eq!(world.said.iter().filter(|fact| matches!(fact, Fact::Restarting(..))).count(), 10);
-}
-
-#[test]
 fn f14_a_program_that_cannot_be_spawned_leaves_the_old_one_alone() {
     let mut world = World::serving(1);
     world.cannot_spawn = true;
@@ -601,40 +554,6 @@ fn f14_a_program_that_cannot_be_spawned_leaves_the_old_one_alone() {
     let TrialState::Refused { cause, .. } = world.standing() else { panic!() };
     assert_eq!(cause, Cause::Launch);
     assert_eq!(world.machine.status().serving, Some(release(1)));
-}
-
-#[test]
-fn p20_stopping_ends_by_its_limit_whatever_the_program_does() {
-    let mut world = World::serving(1);
-    world.order(Order::Stop);
-    assert_eq!(world.exit, None);
-    world.pass(Millis::from_secs(30), &[]);
-    assert_eq!(world.exit, Some(137));
-    // And a process that the kernel cannot bury holds nobody up.
-    let mut world = World::serving(1);
-    world.order(Order::Stop);
-    world.processes.clear();
-    world.pass(Millis::from_secs(31), &[]);
-    assert!(world.exit.is_some());
-}
-
-#[test]
-fn a_stop_ends_within_the_platforms_limit_and_a_longer_drain_is_told_of() {
-    let mut world = World::new();
-    world.machine = Supervisor::new().with_stop_limit(Some(Millis::from_secs(12)));
-    world.order(Order::Try(launch(1, 0)));
-    let (ten, drain) = (Millis::from_secs(10), Millis::from_secs(30));
-    assert!(world.said.contains(&Fact::DrainCut(GenerationId(1), drain, Millis::from_secs(12), ten)));
-    world.answer(GenerationId(1), Outcome::Success);
-    world.order(Order::Try(launch(2, 60_000)));
-    world.answer(GenerationId(2), Outcome::Success);
-    let told = world.said.iter().filter(|fact| matches!(fact, Fact::DrainCut(..))).count();
-    assert_eq!(told, 1, "the same drain again");
-    world.order(Order::Stop);
-    world.pass(Millis(9_999), &[]);
-    assert_eq!(world.exit, None);
-    world.pass(Millis(1), &[]);
-    assert_eq!(world.exit, Some(137));
 }
 
 #[test]
@@ -647,37 +566,6 @@ fn a_program_that_listens_elsewhere_is_told_so() {
     let limit = Millis::from_secs(60);
     let expected = Fact::Retried(GenerationId(1), Reason::NotHealthyIn(limit, world.elsewhere.clone()));
     assert!(world.said.contains(&expected), "{:?}", world.said);
-}
-
-#[test]
-fn stopping_passes_the_exit_of_the_program_on() {
-    for (exit, code) in [(Exit::Code(0), 0), (Exit::Code(42), 42), (Exit::Signal(Signal::TERM), 143)] {
-        let mut world = World::serving(1);
-        world.order(Order::Stop);
-        let event = world.end(GenerationId(1), exit, true).unwrap();
-        world.step(event);
-        assert_eq!(world.exit, Some(code));
-    }
-}
-
-#[test]
-fn a_third_request_to_stop_kills() {
-    let mut world = World::serving(1);
-    for _ in 0..3 {
-        world.order(Order::Stop);
-    }
-    assert_eq!(world.exit, Some(137));
-}
-
-#[test]
-fn exit_86_is_a_wish_to_be_launched_again_and_no_crash() {
-    let mut world = World::serving(1);
-    for id in 1..40 {
-        world.pass(Millis::from_secs(2), &[id]);
-        world.crash(id, 86);
-        assert!(world.processes.contains_key(&GenerationId(id + 1)), "at once, however often");
-        world.answer(GenerationId(id + 1), Outcome::Success);
-    }
 }
 
 #[test]

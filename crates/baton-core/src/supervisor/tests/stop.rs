@@ -1,0 +1,57 @@
+//! The end of the container.
+
+use super::*;
+
+#[test]
+fn p20_stopping_ends_by_its_limit_whatever_the_program_does() {
+    let mut world = World::serving(1);
+    world.order(Order::Stop);
+    assert_eq!(world.exit, None);
+    world.pass(Millis::from_secs(30), &[]);
+    assert_eq!(world.exit, Some(137));
+    // And a process that the kernel cannot bury holds nobody up.
+    let mut world = World::serving(1);
+    world.order(Order::Stop);
+    world.processes.clear();
+    world.pass(Millis::from_secs(31), &[]);
+    assert!(world.exit.is_some());
+}
+
+#[test]
+fn a_stop_ends_within_the_platforms_limit_and_a_longer_drain_is_told_of() {
+    let mut world = World::new();
+    world.machine = Supervisor::new().with_stop_limit(Some(Millis::from_secs(12)));
+    world.order(Order::Try(launch(1, 0)));
+    let (ten, drain) = (Millis::from_secs(10), Millis::from_secs(30));
+    assert!(world.said.contains(&Fact::DrainCut(GenerationId(1), drain, Millis::from_secs(12), ten)));
+    world.answer(GenerationId(1), Outcome::Success);
+    world.order(Order::Try(launch(2, 60_000)));
+    world.answer(GenerationId(2), Outcome::Success);
+    let told = world.said.iter().filter(|fact| matches!(fact, Fact::DrainCut(..))).count();
+    assert_eq!(told, 1, "the same drain again");
+    world.order(Order::Stop);
+    world.pass(Millis(9_999), &[]);
+    assert_eq!(world.exit, None);
+    world.pass(Millis(1), &[]);
+    assert_eq!(world.exit, Some(137));
+}
+
+#[test]
+fn stopping_passes_the_exit_of_the_program_on() {
+    for (exit, code) in [(Exit::Code(0), 0), (Exit::Code(42), 42), (Exit::Signal(Signal::TERM), 143)] {
+        let mut world = World::serving(1);
+        world.order(Order::Stop);
+        let event = world.end(GenerationId(1), exit, true).unwrap();
+        world.step(event);
+        assert_eq!(world.exit, Some(code));
+    }
+}
+
+#[test]
+fn a_third_request_to_stop_kills() {
+    let mut world = World::serving(1);
+    for _ in 0..3 {
+        world.order(Order::Stop);
+    }
+    assert_eq!(world.exit, Some(137));
+}
