@@ -155,8 +155,8 @@ fn size() -> impl Strategy<Value = PhaseSize> {
 proptest! {
     #[test]
     fn every_policy_comes_back(
-        phases in prop::collection::vec((size(), any::<u64>()), 1..5),
-        ppm in prop::array::uniform3(0..1_000_000u32),
+        phases in prop::collection::vec((size(), 0..=86_400_000_u64), 1..5),
+        ppm in prop::array::uniform3(1..1_000_000u32),
         auto_rollback: bool,
     ) {
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
