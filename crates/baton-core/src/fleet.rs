@@ -278,8 +278,10 @@ impl Fleet {
     /// Takes in a report that has just arrived.
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
         let in_force = self.in_force.as_ref();
+        let heard =
+            self.members.get(&report.member).is_some_and(|known| known.presence(now) == Presence::Live);
         let member = match self.members.get_mut(&report.member) {
-            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last, known.gone)) => {
+            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last, heard)) => {
                 return Heard::Stale;
             }
             Some(known) => known,
@@ -400,12 +402,12 @@ fn entry<'a>(
 }
 
 /// Whether a report tells nothing new after `last`. Within one life of a bootloader the epoch it has seen
-/// never falls; a new life may have lost its disk. When who said it is gone, an earlier life that still speaks is
-/// another process of that name.
-fn is_stale(report: &Report, last: &Report, gone: bool) -> bool {
+/// never falls; a new life may have lost its disk. When who said it is not `heard` any more, an earlier life that still
+/// speaks is another process of that name, or the machine's clock was put back.
+fn is_stale(report: &Report, last: &Report, heard: bool) -> bool {
     let epoch = |report: &Report| report.seen.map(|seen| seen.epoch);
     match report.stamp.life.cmp(&last.stamp.life) {
-        Ordering::Less => !gone,
+        Ordering::Less => heard,
         Ordering::Equal => report.stamp <= last.stamp || epoch(report) < epoch(last),
         Ordering::Greater => false,
     }

@@ -44,16 +44,20 @@ fn p10_a_report_of_an_earlier_epoch_is_ignored_within_one_life() {
 }
 
 #[test]
-fn p10_an_earlier_life_counts_again_when_the_later_one_of_another_process_is_gone() {
+fn p10_an_earlier_life_counts_again_when_the_later_one_of_another_process_is_not_heard_any_more() {
     let mut scene = Scene::of(1, Policy::safe());
     scene.grant();
     let of_life =
         |life| Report { stamp: Stamp { life, sequence: 7 }, ..report(0, 0, &scene.deploy, Standing::Staged) };
     assert_eq!(scene.fleet.apply(of_life(9), scene.now), Heard::News);
     assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::Stale);
-    scene.fleet.leave(&id(0));
-    assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::News);
-    assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::Stale);
+    let mut left = scene.fleet.clone();
+    left.leave(&id(0));
+    // Killed, it says no goodbye; and of a fleet of one that is silent nobody is ever gone.
+    for (mut fleet, now) in [(left, scene.now), (scene.fleet.clone(), scene.now + LEASE)] {
+        assert_eq!(fleet.apply(of_life(8), now), Heard::News);
+        assert_eq!(fleet.apply(of_life(8), now), Heard::Stale);
+    }
 }
 
 #[test]
