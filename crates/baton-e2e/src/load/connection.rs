@@ -6,7 +6,7 @@ use super::http1::Http1;
 use super::http2::Http2;
 use super::ledger::{Attempt, Close, End};
 use super::plan::{Ask, Habit};
-use super::stream::Stream;
+use super::stream;
 use super::websocket::WebSocket;
 
 /// The system's ways of saying that the generator itself has run out of something. Linux, `errno.h`.
@@ -42,7 +42,7 @@ pub enum Connection {
 impl Connection {
     /// Connects, for the first attempt on this connection.
     pub async fn open(habit: Habit, first: Attempt) -> Result<Self, End> {
-        let stream = Stream::connect(&first.target).await.map_err(|error| unconnected(&error))?;
+        let stream = stream::connect(&first.target).await.map_err(|error| unconnected(&error))?;
         Ok(match habit {
             Habit::New => Self::Http1(Http1::open(stream, first), true),
             Habit::Keep => Self::Http1(Http1::open(stream, first), false),

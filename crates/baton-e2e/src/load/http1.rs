@@ -9,7 +9,7 @@ use super::answer::{self, Asked, Reading};
 use super::connection::Standing;
 use super::ledger::{Attempt, Close, End};
 use super::plan::Ask;
-use super::stream::Stream;
+use super::stream::{Stream, readable, try_read};
 
 /// How long a server that said it would close may take to do so, before the client does.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ impl Http1 {
         if !self.buffer.is_empty() {
             return Standing::Surplus;
         }
-        match self.stream.try_read(&mut [0]) {
+        match try_read(&self.stream, &mut [0]) {
             Ok(0) => Standing::Closed,
             Ok(_) => Standing::Surplus,
             Err(error) if error.kind() == ErrorKind::WouldBlock => Standing::Open,
@@ -95,7 +95,7 @@ impl Http1 {
         if !second.is_empty() {
             // A server that closes meanwhile is noticed at once, not only when the rest is written.
             let rest = Duration::from_millis(ask.rest().0);
-            if let Ok(ready) = timeout(rest, self.stream.readable()).await {
+            if let Ok(ready) = timeout(rest, readable(&self.stream)).await {
                 ready?;
             }
             self.stream.write_all(second).await?;

@@ -1,6 +1,5 @@
 //! Whole stories: pushed and deployed by the command line, to members that serve under load.
 
-use baton_core::units::{Millis, Share};
 use baton_e2e::load::{Plan, Report};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -14,16 +13,8 @@ use crate::wait::wait_for;
 const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
 
 fn load_on(fleet: &Fleet) -> Load {
-    Load::start(Plan {
-        new: 4,
-        keep: 4,
-        rate: 40,
-        idle_gap: Millis(5),
-        slow_share: Share::from_percent(10),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(fleet.addresses.iter().map(|address| address.to_string().parse().unwrap()).collect())
-    })
+    let targets = fleet.addresses.iter().map(|address| address.to_string().parse().unwrap());
+    Load::start(Plan { rate: 40, ..Plan::mixed(targets.collect()) })
 }
 
 fn assert_nothing_lost(report: &Report) {

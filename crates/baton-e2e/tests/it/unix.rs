@@ -6,11 +6,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use baton_core::units::{Millis, Share};
-use baton_e2e::load::{Plan, Report};
+use baton_e2e::load::Plan;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::boot::{Boot, Folder, free_address};
+use crate::handover::assert_nothing_lost;
 use crate::load::Load;
 use crate::program::Client;
 use crate::wait::wait_for;
@@ -69,22 +69,7 @@ fn sockets(folder: &Path) -> Vec<String> {
 }
 
 fn plan(target: &str) -> Plan {
-    Plan {
-        new: 4,
-        keep: 4,
-        rate: 50,
-        idle_gap: Millis(5),
-        slow_share: Share::from_percent(10),
-        slow: Millis(300),
-        timeout: Millis::from_secs(20),
-        ..Plan::on(vec![target.parse().unwrap()])
-    }
-}
-
-fn assert_nothing_lost(report: &Report) {
-    assert_eq!(report.lost, 0, "{report:#?}");
-    assert!(report.is_clean(), "{report:#?}");
-    assert_eq!(report.answered, report.sent, "{report:#?}");
+    Plan::mixed(vec![target.parse().unwrap()])
 }
 
 #[test]
