@@ -60,7 +60,7 @@ struct MountAttributes {
 const MOUNT_ATTR_RDONLY: u64 = 1;
 
 impl Mounting {
-    /// Prepares it before the fork; nothing, when a path has a NUL character.
+    /// Prepares it before there is a child; nothing, when a path has a NUL character.
     pub fn prepare(mount: &Mount, folder: &Path) -> Option<Self> {
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
         let writable = mount.writable.as_ref().filter(|writable| writable.starts_with(folder));
@@ -79,7 +79,7 @@ impl Mounting {
     /// Moves this process to a mount namespace where it is so, and tells which step failed; `errno` tells why.
     ///
     /// # Safety
-    /// Only in the child of a fork. Allocates nothing and makes only system calls.
+    /// Only in the child that is to become the program. Allocates nothing and makes only system calls.
     pub unsafe fn enter(&self) -> Result<(), u8> {
         // SAFETY: plain system calls on texts that are alive.
         unsafe {
