@@ -22,14 +22,16 @@ const KIB: f64 = 1024.0;
 /// What it takes up.
 #[derive(Debug)]
 pub struct Resident {
-    /// In which state it was.
+    /// One of several on this machine, with everything on and as much output behind it as it keeps.
+    in_a_fleet: Footprint,
+    /// In which state it was, alone.
     states: Vec<(String, Footprint)>,
     /// From the order to the proof, in ms, of all handovers.
     handovers_ms: Sample,
     binary_bytes: u64,
 }
 
-/// Measures it. What was measured elsewhere is given, by its state.
+/// Measures it. What was measured elsewhere is given: in a fleet, and alone by its state.
 ///
 /// # Errors
 /// If a handover fails.
@@ -37,6 +39,7 @@ pub fn measure(
     boot: &Path,
     web: &Path,
     folder: &Path,
+    in_a_fleet: Footprint,
     elsewhere: Vec<(String, Footprint)>,
 ) -> anyhow::Result<Resident> {
     let settings = Settings { web: web.to_owned(), address: free_address(), handover: "auto", bake: BAKE };
@@ -57,19 +60,15 @@ pub fn measure(
     }
     member.stop()?;
     let binary_bytes = std::fs::metadata(boot)?.len();
-    Ok(Resident { states, handovers_ms, binary_bytes })
+    Ok(Resident { in_a_fleet, states, handovers_ms, binary_bytes })
 }
 
 impl Resident {
     /// What is to be reached.
     pub fn goals(&self) -> Vec<Goal> {
-        let most = |of: fn(&Footprint) -> u64| {
-            self.states
-                .iter()
-                .map(|(_, footprint)| of(footprint))
-                .max()
-                .map_or(f64::NAN, |kib| kib as f64 / KIB)
-        };
+        let mib = |kib: u64| kib as f64 / KIB;
+        let all = self.states.iter().map(|(_, footprint)| footprint).chain([&self.in_a_fleet]);
+        let most = all.map(|footprint| footprint.rss_kib).max().map_or(f64::NAN, mib);
         let after = |handovers: u64| {
             let state =
                 self.states.iter().find(|(state, _)| state.ends_with(&format!(" {handovers} handovers")));
@@ -81,8 +80,13 @@ impl Resident {
             (pss, last.descriptors as f64 - warm.descriptors as f64)
         });
         vec![
-            Goal::at_most("PSS, in every state", 3.0, " MiB", most(|footprint| footprint.pss_kib)),
-            Goal::at_most("RSS, in every state", 8.0, " MiB", most(|footprint| footprint.rss_kib)),
+            Goal::at_most(
+                "PSS in a fleet, with a session, metrics and a full log",
+                3.0,
+                " MiB",
+                mib(self.in_a_fleet.pss_kib),
+            ),
+            Goal::at_most("RSS, in every state", 8.0, " MiB", most),
             Goal::at_most("PSS, growth from 100 to 1,000 handovers", 0.25, " MiB", grown.0),
             Goal::at_most(
                 "descriptors, growth from 100 to 1,000 handovers",
@@ -98,7 +102,9 @@ impl Resident {
     pub fn table(&self) -> String {
         let mut text =
             "| baton-boot | PSS, KiB | RSS, KiB | descriptors |\n| --- | --- | --- | --- |\n".to_owned();
-        for (state, footprint) in &self.states {
+        let fleet = ("in a fleet, with a session, after 11 deploys and 44 MB of output", &self.in_a_fleet);
+        let alone = self.states.iter().map(|(state, footprint)| (state.as_str(), footprint));
+        for (state, footprint) in [fleet].into_iter().chain(alone) {
             let Footprint { pss_kib, rss_kib, descriptors, .. } = footprint;
             text.push_str(&format!("| {state} | {pss_kib} | {rss_kib} | {descriptors} |\n"));
         }

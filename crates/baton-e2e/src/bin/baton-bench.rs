@@ -121,10 +121,10 @@ fn resident_part(measured: &mut Measured) -> anyhow::Result<()> {
     let (baton, boot, web) = (program("baton")?, program("baton-boot")?, program("baton-web")?);
     let folder = temporary()?;
     let example = copy_example(folder.path())?;
+    make_talkative(&example)?;
     let member = deploy::measure(&baton, &boot, &example, folder.path())?.member;
-    let mut elsewhere = vec![("in a fleet, with a session, after 11 deploys".into(), member)];
-    elsewhere.append(&mut measured.footprints);
-    let figures = resident::measure(&boot, &web, folder.path(), elsewhere)?;
+    let elsewhere = std::mem::take(&mut measured.footprints);
+    let figures = resident::measure(&boot, &web, folder.path(), member, elsewhere)?;
     println!("{}", figures.table());
     measured.goals.extend(figures.goals());
     Ok(())
@@ -156,4 +156,15 @@ fn copy_example(beneath: &Path) -> anyhow::Result<PathBuf> {
     let settings = std::fs::read_to_string(to.join("baton.toml"))?;
     std::fs::write(to.join("baton.toml"), format!("{settings}\n[rollout]\nbake = \"1ms\"\n"))?;
     Ok(to)
+}
+
+/// Has the example write more than a bootloader keeps of its output, at every start.
+fn make_talkative(example: &Path) -> anyhow::Result<()> {
+    const COMMAND: &str = r#"["python3", "server.py"]"#;
+    const TALKATIVE: &str =
+        r#"["sh", "-c", "yes something that it says | head -c 4000000; exec python3 server.py"]"#;
+    let path = example.join("baton.toml");
+    let settings = std::fs::read_to_string(&path)?;
+    ensure!(settings.contains(COMMAND), "{} does not run {COMMAND}", path.display());
+    Ok(std::fs::write(path, settings.replace(COMMAND, TALKATIVE))?)
 }
