@@ -1,9 +1,9 @@
 //! Whether a program that does not answer listens somewhere else.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use baton_core::run::Address;
 use baton_core::supervisor::listens_elsewhere;
 use baton_core::words::Words;
 use baton_sys::process::inspect;
@@ -18,9 +18,9 @@ const SOCKETS_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Asked {
     /// Where its clients are.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What the program was told to bind.
-    pub port: u16,
+    pub to_bind: Address,
     /// The socket that it accepts from, where the bootloader has it too.
     pub socket: Option<Arc<OwnedFd>>,
 }
@@ -34,10 +34,18 @@ pub fn look(root: &Root, asked: &Asked) -> Option<Words> {
         return None;
     }
     let processes = tree::of(root).ok()?;
-    let sockets = processes.iter().filter_map(|process| inspect::connections(process.pid, SOCKETS_MAX).ok());
-    let listening = sockets.flatten().filter(|socket| socket.state == "LISTEN").map(|socket| socket.local);
-    let mut accepts_at: Vec<SocketAddr> = listening.collect();
+    let mut accepts_at: Vec<Address> = processes.iter().flat_map(|process| listening(process.pid)).collect();
     accepts_at.sort_unstable();
     accepts_at.dedup();
-    listens_elsewhere(asked.address, asked.port, &accepts_at)
+    listens_elsewhere(&asked.address, &asked.to_bind, &accepts_at)
+}
+
+/// Where a process listens. Names that no settings can have are left out.
+fn listening(pid: i32) -> Vec<Address> {
+    let sockets = inspect::connections(pid, SOCKETS_MAX).unwrap_or_default();
+    let ports =
+        sockets.into_iter().filter(|socket| socket.state == "LISTEN").map(|socket| socket.local.into());
+    let names = inspect::unix_listeners(pid).unwrap_or_default();
+    let paths = names.into_iter().filter_map(|name| name.parse().ok().map(Address::Unix));
+    ports.chain(paths).collect()
 }

@@ -208,12 +208,12 @@ impl World {
         };
         let slot = run.slot;
         let Some(listener) = self.listeners.named(slot, &name) else { return };
-        let (Some(address), Some(port)) = (listener.listen().address.tcp(), listener.to_bind(slot).port())
-        else {
-            return;
+        let asked = Asked {
+            address: listener.listen().address.clone(),
+            to_bind: listener.to_bind(slot),
+            socket: listener.socket(slot, 0),
         };
-        let (asked, events) =
-            (Asked { address, port, socket: listener.socket(slot, 0) }, self.events.clone());
+        let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             let hint = elsewhere::look(&root, &asked).map(|hint| Event::ListensElsewhere(id, hint));
             // The receiver lives as long as the member.

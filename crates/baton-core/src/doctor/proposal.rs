@@ -205,7 +205,10 @@ fn unlisted(lines: &mut Lines, found: &Found, listeners: &[Listener<'_>]) {
         let why = match place {
             Place::Tcp(address) if listeners.iter().any(|listener| listener.address == *address) => continue,
             Place::Tcp(_) => "a port that the system chose",
-            Place::Unix(_) => "Unix sockets are not handed over",
+            Place::Unix(path) if path.starts_with('@') => "a socket without a file cannot be handed over",
+            Place::Unix(_) => {
+                "as a run.listen with this address it is handed over too (handover: see the settings)"
+            }
         };
         lines.blank();
         lines.say(&format!("It also listens on {}: {why}.", readable(&place.to_string())));

@@ -82,9 +82,12 @@ fn other(place: &Place) -> Finding {
         Place::Unix(path) => Finding::note(
             Topic::OtherListeners,
             format!("it listens on the Unix socket {path}"),
-            "Unix sockets are not handed over, and two generations want the same name for a while",
+            "baton.toml does not say so: two generations want the same name for a while, and nobody hands it over",
         )
-        .set("a path beneath $BATON_SCRATCH, which each generation has for itself, or none"),
+        .set(format!(
+            "[[run.listen]] with name = \"other\" and address = \"unix:{path}\"; or, for the program's own use, a path \
+             beneath $BATON_SCRATCH, which each generation has for itself"
+        )),
     }
 }
 

@@ -142,7 +142,9 @@ fn how_it_listens_is_judged() {
         (listening(Place::Tcp("[::]:8080".parse().unwrap())), None),
         (
             listening(Place::Unix("/run/web.sock".into())),
-            Some("other-listeners note: a path beneath $BATON_SCRATCH"),
+            Some(
+                "other-listeners note: [[run.listen]] with name = \"other\" and address = \"unix:/run/web.sock\"",
+            ),
         ),
         (Seen { follows_port: Some(Err("exit 1".into())), ..good() }, Some("port note: let it bind $PORT")),
     ] {

@@ -335,3 +335,32 @@ fn a_client_without_an_address_is_told_to_a_proxied_program_as_one() {
     assert_eq!(answer, "0d0a0d0a000d0a515549540a21000000 hello\n");
     boot.stop();
 }
+
+#[test]
+fn a_program_that_listens_at_another_path_is_told_where_and_what_to_do() {
+    let program = "import socket, time\ns = socket.socket(socket.AF_UNIX)\ns.bind(\"{other}\")\ns.listen()\ntime.sleep(1000)\n";
+    let to_bind = "[env]\nAT = \"{path:http}\"\n";
+    for (handover, env, told) in
+        [("auto", "", "let it take the socket"), ("proxy", to_bind, "let it bind {path:NAME} (")]
+    {
+        let folder = Folder::empty();
+        let (path, other) = (folder.path().join("web.sock"), folder.path().join("other.sock"));
+        folder.write("server.py", &program.replace("{other}", other.to_str().unwrap()));
+        let settings = format!(
+            "service = \"web\"\n[run]\ncommand = [\"python3\", \"server.py\"]\n[[run.listen]]\nname = \"http\"\naddress = \"unix:{}\"\nhandover = \"{handover}\"\n\
+             [run.health]\ntcp = true\nstartup_timeout = \"4s\"\n{env}",
+            path.display()
+        );
+        folder.write("baton.toml", &settings);
+        let boot = Boot::start(&folder, &[], &[]);
+        let (other, path) = (other.display(), path.display());
+        boot.wait_for(
+            &format!(
+                "not healthy within 4 s: the program listens on unix:{other}, and nobody accepts at its listener \
+                 unix:{path}: {told}"
+            ),
+            1,
+        );
+        boot.stop();
+    }
+}
