@@ -6,6 +6,7 @@
 mod diff;
 mod fault;
 mod health_lines;
+mod libraries;
 mod lines;
 pub mod outline;
 mod output_lines;
@@ -27,6 +28,7 @@ use alloc::vec::Vec;
 
 pub use diff::{Diff, SettingChange, diff};
 pub use fault::{Fault, Text, TextError};
+pub use libraries::LibraryChange;
 pub use path::{DEPTH_MAX, LinkFault, NAME_BYTES_MAX, PATH_BYTES_MAX, PathFault, TreePath};
 pub use program::ProgramFault;
 pub use text::MANIFEST_BYTES_MAX;

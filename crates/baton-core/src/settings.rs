@@ -11,6 +11,7 @@ mod mistake;
 mod output;
 mod probe;
 mod process;
+mod push;
 mod rollout;
 mod run;
 mod socket_options;
@@ -27,6 +28,7 @@ use toml::de::DeTable;
 
 use self::findings::Findings;
 pub use self::mistake::{Mistake, Mistakes};
+pub use self::push::PushSettings;
 use self::table::Table;
 use crate::deploy::Policy;
 use crate::ids::{FlavorName, ServiceName};
@@ -42,6 +44,8 @@ pub struct Settings {
     pub run: RunSettings,
     /// How its releases are rolled out.
     pub policy: Policy,
+    /// What of the directory belongs into a release.
+    pub push: PushSettings,
     /// Its other modes, each complete: what a flavor leaves out is as above.
     pub flavors: BTreeMap<FlavorName, Flavor>,
 }
@@ -122,7 +126,8 @@ fn read_root(root: &mut Table<'_, '_>, command: Option<Vec<String>>) -> Option<S
         flavors
             .chosen(value::flavor, |table, key| table.table(key, |flavor| read_flavor(flavor, base.clone())))
     });
-    Some(Settings { service: service?, run: base.run, policy: base.policy, flavors })
+    let push = root.table("push", push::read);
+    Some(Settings { service: service?, run: base.run, policy: base.policy, push, flavors })
 }
 
 /// Reads what a flavor says over what it has without saying anything. The root is read like a flavor of the

@@ -79,6 +79,11 @@ format = "json"
 line_max = "16KiB"
 stall = "250ms"
 
+[push]
+include = ["node_modules/"]
+exclude = ["*.map"]
+portable = true
+
 [rollout]
 policy = "careful"
 target = "10%"

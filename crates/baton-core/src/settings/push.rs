@@ -1,0 +1,52 @@
+//! `[push]`: what of the directory belongs into a release.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use toml::de::DeValue;
+
+use super::findings::Wrong;
+use super::table::Table;
+use super::value;
+
+/// What of the directory belongs into a release.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PushSettings {
+    /// What is in it whatever ignore files say, with all that is in it: patterns as in `.gitignore`.
+    pub include: Vec<String>,
+    /// What is not in it in any case: likewise.
+    pub exclude: Vec<String>,
+    /// Whether paths must differ where case and the form of accents do not count.
+    pub portable: bool,
+}
+
+/// Reads what the table says.
+pub(super) fn read(table: &mut Table<'_, '_>) -> PushSettings {
+    PushSettings {
+        include: table.any_list("include", pattern).unwrap_or_default(),
+        exclude: table.any_list("exclude", pattern).unwrap_or_default(),
+        portable: table.read("portable", value::boolean).unwrap_or_default(),
+    }
+}
+
+/// A line of `.gitignore` that says something, and does not take it back.
+fn pattern(value: &DeValue<'_>) -> Result<String, Wrong> {
+    let text = value::string(value, "write patterns as in .gitignore, in quotes")?;
+    match text.chars().next() {
+        None => Err(Wrong::new("is empty", "write a pattern as in .gitignore, or leave it out")),
+        Some('!') => Err(Wrong::new(
+            format!("is {text:?}"),
+            "leave the ! out: push.include says what is in, and push.exclude what is not",
+        )),
+        Some('#') => Err(Wrong::new(
+            format!("is {text:?}, which .gitignore takes for a comment"),
+            "write \"\\\\#\" for a name that begins so",
+        )),
+        Some(_) if text.trim_matches('/').is_empty() => {
+            Err(Wrong::new("is everything", "name what is meant"))
+        }
+        Some(_) => Ok(text.to_owned()),
+    }
+}
