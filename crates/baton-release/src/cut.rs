@@ -11,11 +11,11 @@ use fastcdc::v2020::{Error, StreamCDC};
 // A change costs about one average chunk, and a chunk costs a line of the manifest: see docs/format for what other
 // sizes cost. Another choice later finds fewer chunks in the store for a while, and breaks nothing.
 /// Files up to this size are one chunk, and no chunk but the last of a file is shorter.
-const BYTES_MIN: u32 = 4 << 10;
+pub(crate) const BYTES_MIN: u32 = 4 << 10;
 /// The size that cuts aim at.
-const BYTES_AVERAGE: u32 = 16 << 10;
+pub(crate) const BYTES_AVERAGE: u32 = 16 << 10;
 /// No chunk is longer, wherever the content would have it cut.
-const BYTES_MAX: u32 = 64 << 10;
+pub(crate) const BYTES_MAX: u32 = 64 << 10;
 
 /// The chunks of a file.
 pub(crate) fn cut(path: &Path) -> io::Result<Vec<Chunk>> {

@@ -7,6 +7,7 @@
 //! Everything here blocks; callers that must not wait put it on a thread.
 
 mod beneath;
+pub mod content;
 pub mod disk;
 pub mod fetch;
 pub mod manifest;
@@ -23,6 +24,12 @@ mod cut;
 mod provenance;
 #[cfg(feature = "push")]
 pub mod push;
+#[cfg(feature = "push")]
+mod selection;
+#[cfg(feature = "push")]
+mod stat_cache;
+#[cfg(feature = "push")]
+mod twins;
 #[cfg(feature = "push")]
 mod upload;
 #[cfg(feature = "push")]

@@ -108,6 +108,13 @@ impl Known {
         let Outlined { listing, manifest, .. } = Outlined::of(text);
         self.0.extend(listing.into_iter().chain(manifest).map(|part| (part.chunk.id, part.content)));
     }
+
+    /// The chunks of a manifest that is here and was cut already.
+    #[cfg(feature = "push")]
+    pub(crate) fn of(outlined: &Outlined) -> Self {
+        let parts = outlined.listing.iter().chain(&outlined.manifest);
+        Self(parts.map(|part| (part.chunk.id, part.content.clone())).collect())
+    }
 }
 
 /// The manifest of a release in a store. Only those of its chunks travel that are not known.

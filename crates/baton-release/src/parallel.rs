@@ -1,7 +1,9 @@
 //! The same work on many things, on a few threads.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+#[cfg(feature = "push")]
+use std::sync::{Condvar, MutexGuard};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// How many things are worked on at once. Most of the time is spent waiting for a network or a disk, so it does
@@ -38,7 +40,7 @@ fn on_threads<T: Sync, E: Send>(
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = work(item) {
                 next.store(items.len(), Ordering::Relaxed);
-                failed.lock().unwrap_or_else(|held| held.into_inner()).get_or_insert(error);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }
         }
     };
@@ -48,10 +50,67 @@ fn on_threads<T: Sync, E: Send>(
         }
         worker();
     });
-    match failed.into_inner().unwrap_or_else(|held| held.into_inner()) {
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
         None => Ok(()),
     }
+}
+
+/// Does `work` on an item and on everything that comes out of it; stops at the first error and returns it.
+#[cfg(feature = "push")]
+pub(crate) fn for_each_out_of<T: Send, E: Send>(
+    first: T,
+    work: impl Fn(T) -> Result<Vec<T>, E> + Sync,
+) -> Result<(), E> {
+    let heap = Mutex::new(Heap { waiting: vec![first], under_way: 0, failed: None });
+    let changed = Condvar::new();
+    let worker = || {
+        let mut held = lock(&heap);
+        loop {
+            if let Some(item) = held.waiting.pop() {
+                held.under_way += 1;
+                drop(held);
+                let done = work(item);
+                held = lock(&heap);
+                held.under_way -= 1;
+                match done {
+                    Ok(more) => held.waiting.extend(more),
+                    Err(error) => {
+                        held.waiting.clear();
+                        held.failed.get_or_insert(error);
+                    }
+                }
+                changed.notify_all();
+            } else if held.under_way > 0 && held.failed.is_none() {
+                held = changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                return;
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..THREADS {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    match heap.into_inner().unwrap_or_else(PoisonError::into_inner).failed {
+        Some(error) => Err(error),
+        None => Ok(()),
+    }
+}
+
+/// What is still to be done, while what is under way may add to it.
+#[cfg(feature = "push")]
+struct Heap<T, E> {
+    waiting: Vec<T>,
+    under_way: usize,
+    failed: Option<E>,
+}
+
+#[cfg(feature = "push")]
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -69,6 +128,22 @@ mod tests {
             });
             assert_eq!((done, sum.into_inner()), (Ok(()), count * (count + 1) / 2));
         }
+    }
+
+    #[test]
+    fn what_comes_out_of_it_is_done_too() {
+        let seen = Mutex::new(Vec::new());
+        let done: Result<(), ()> = for_each_out_of(1_u32, |n| {
+            lock(&seen).push(n);
+            Ok([2 * n, 2 * n + 1].into_iter().filter(|n| *n < 1000).collect())
+        });
+        let mut seen = seen.into_inner().unwrap();
+        seen.sort_unstable();
+        assert_eq!((done, seen), (Ok(()), (1..1000).collect()));
+        assert_eq!(
+            for_each_out_of(1_u64, |n| if n > 500 { Err(n > 500) } else { Ok(vec![n + 1; 2]) }),
+            Err(true)
+        );
     }
 
     #[test]

@@ -5,18 +5,27 @@ use std::process::Command;
 
 use baton_core::release::{Commit, Provenance};
 
-/// Where the content of a directory comes from, as far as git knows.
+/// A commit, and when it was made, in milliseconds since 1970.
+pub(crate) type Committed = (Commit, u64);
+
+/// Where content comes from that was changed last at `newest_change`.
 ///
 /// The time is that of the content, not of this call: the same content makes the same release, however often it is
 /// pushed. It is the commit's when nothing was changed since, else `newest_change`.
-pub(crate) fn of(dir: &Path, builder: String, newest_change: u64) -> Provenance {
-    let Some((hash, time)) = head(dir) else {
-        return Provenance { created: newest_change, builder, commit: None };
+pub(crate) fn of(committed: Option<Committed>, builder: String, newest_change: u64) -> Provenance {
+    let created = match &committed {
+        Some((commit, time)) if !commit.dirty => *time,
+        Some(_) | None => newest_change,
     };
+    Provenance { created, builder, commit: committed.map(|(commit, _)| commit) }
+}
+
+/// The commit that a directory has, as far as git knows.
+pub(crate) fn commit(dir: &Path) -> Option<Committed> {
+    let (hash, time) = head(dir)?;
     // When git cannot say whether anything was changed, nobody should rely on it.
     let dirty = git(dir, &["status", "--porcelain", "--", "."]).is_none_or(|changes| !changes.is_empty());
-    let created = if dirty { newest_change } else { time };
-    Provenance { created, builder, commit: Some(Commit { hash, dirty }) }
+    Some((Commit { hash, dirty }, time))
 }
 
 /// The commit that is checked out, and its time in milliseconds since 1970.
@@ -39,7 +48,7 @@ mod tests {
     #[test]
     fn the_commit_its_time_and_changes_since_are_known() {
         let dir = tempfile::tempdir().unwrap();
-        let of = || of(dir.path(), "me".to_owned(), 42);
+        let of = || of(commit(dir.path()), "me".to_owned(), 42);
         assert_eq!(of(), Provenance { created: 42, builder: "me".to_owned(), commit: None });
 
         std::fs::write(dir.path().join("a"), "a").unwrap();

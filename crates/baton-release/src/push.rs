@@ -1,22 +1,25 @@
 //! Making a release of a directory, and bringing it to a store.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::thread;
 
-use baton_core::ids::{ChunkId, ReleaseId, ServiceName};
+use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::outline::Outlined;
 use baton_core::release::{
-    self, Chunk, Entry, EntryKind, Manifest, ProgramFault, TextError, Tree, TreeFault,
+    self, Chunk, Entry, EntryKind, Manifest, ProgramFault, TextError, Tree, TreeFault, TreePath,
 };
 use baton_core::run::RunSettings;
 
 use crate::cut::cut;
-use crate::manifest::pack_outline;
+use crate::manifest::{Known, pack_outline};
 use crate::pack::PackError;
+pub use crate::selection::{Wanted, literally};
+use crate::stat_cache::{self, StatCache};
 use crate::store::{ArtefactStore, Kind, StoreError};
-use crate::upload::{Asked, Place, Sent, Upload};
+use crate::twins::twins;
+use crate::upload::{Asked, Sent, Upload};
 pub use crate::walk::WalkError;
 use crate::walk::{Found, FoundKind, walk};
 use crate::{parallel, provenance};
@@ -37,6 +40,16 @@ pub struct Source {
 /// What a push is doing; told as it happens, from several threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// It is known which files have to be read; the others are as they were.
+    Found {
+        /// How long they are together.
+        bytes: u64,
+    },
+    /// One of them has been read.
+    Cut {
+        /// How long it is.
+        bytes: u64,
+    },
     /// The directory has been read.
     Read {
         /// All files together.
@@ -81,6 +94,16 @@ pub enum PushError {
     /// Something in it cannot be read, or cannot be in a release.
     #[error("the directory cannot become a release")]
     Walk(#[from] WalkError),
+    /// Two paths that are one where case or the form of accents does not count.
+    #[error(
+        "{one} and {other} are the same where case or the form of accents does not count; rename one, or leave push.portable out"
+    )]
+    Twins {
+        /// One of them.
+        one: TreePath,
+        /// The other.
+        other: TreePath,
+    },
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -116,89 +139,220 @@ pub enum PushError {
     Store(#[from] StoreError),
 }
 
-/// Makes a release of a directory: uploads the chunks that the store lacks, and makes it known last.
-///
-/// On return the release is durable and complete in the store. After an error or a crash the store does not know
-/// it; pushing again uploads only the rest.
+/// Makes a release of a directory: uploads the chunks that the store lacks, and makes it known last. See [`Prepared::send`].
 pub fn push(
     source: &Source,
     store: &dyn ArtefactStore,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Pushed, PushError> {
-    let (manifest, places) = read(source)?;
+    prepare(source, &Reading::default(), progress)?.send(store, progress)
+}
+
+/// How a directory is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reading {
+    /// What of it belongs into the release.
+    pub wanted: Wanted,
+    /// The folder where it is remembered what was found in each directory, so that the next push reads only what was changed
+    /// since. It is there, and is no part of the release if it lies in the directory.
+    pub stat_caches: Option<PathBuf>,
+    /// Whether twins are refused: see [`Prepared::twins`].
+    pub portable: bool,
+}
+
+/// A release of a directory that no store knows yet.
+#[derive(Debug)]
+pub struct Prepared {
+    dir: PathBuf,
+    stat_caches: Option<PathBuf>,
+    id: ReleaseId,
+    manifest: Manifest,
+    outlined: Outlined,
+}
+
+/// What a store lacks of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lacking {
+    /// Content of files, in bytes, before it is compressed.
+    pub bytes: u64,
+    /// The same in chunks.
+    pub chunks: usize,
+}
+
+/// Reads a directory.
+///
+/// # Errors
+/// It cannot be read, or is nothing that a member would start.
+pub fn prepare(
+    source: &Source,
+    reading: &Reading,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<Prepared, PushError> {
+    let manifest = read(source, reading, progress)?;
     let text = manifest.to_text();
     // What is published is what members will accept, whoever made the settings.
     Manifest::parse(&text)?;
     manifest.check_program()?;
-    let bytes_total = manifest.tree.bytes();
-    progress(Step::Read { bytes: bytes_total });
-
-    let id = release::id_of(&text);
-    let outlined = Outlined::of(&text);
-    let packed = pack_outline(&outlined.top).map_err(PushError::Outline)?;
-    let upload = Upload { outlined: &outlined, places: &places, store, progress };
-    let mut sent = upload.run(Asked::ByOutline)?;
-    match store.publish(id, &packed) {
-        // Somebody has put a part of the manifest without what it names, or something is lost: ask for every chunk.
-        Err(error) if error.kind == Kind::Missing => {
-            sent += upload.run(Asked::All)?;
-            store.publish(id, &packed)?;
-        }
-        done => done?,
+    if let Some((one, other)) = twins(&manifest.tree).first().filter(|_| reading.portable) {
+        return Err(PushError::Twins { one: (*one).clone(), other: (*other).clone() });
     }
-    let files = manifest.tree.files().count();
-    let Sent { content: bytes_new, chunks: chunks_new, bytes: bytes_sent, packs } = sent;
-    Ok(Pushed { id, manifest, files, bytes_total, bytes_new, chunks_new, bytes_sent, packs })
+    progress(Step::Read { bytes: manifest.tree.bytes() });
+    let (dir, stat_caches) = (source.dir.clone(), reading.stat_caches.clone());
+    Ok(Prepared { dir, stat_caches, id: release::id_of(&text), manifest, outlined: Outlined::of(&text) })
 }
 
-/// The manifest of a directory, and where each of its chunks is.
-fn read(source: &Source) -> Result<(Manifest, HashMap<ChunkId, Place>), PushError> {
-    let found = walk(&source.dir)?;
-    let newest = found.iter().map(|found| found.modified).max().unwrap_or(0);
-    let mut places = HashMap::new();
-    let mut entries = Vec::with_capacity(found.len());
-    for (Found { path, full, kind, .. }, chunks) in found.iter().zip(cut_all(&found)?) {
+impl Prepared {
+    /// Its id.
+    pub fn id(&self) -> ReleaseId {
+        self.id
+    }
+
+    /// Its manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What need not travel to read another manifest that resembles this one.
+    pub fn known(&self) -> Known {
+        Known::of(&self.outlined)
+    }
+
+    /// Paths that are the same where case or the form of accents does not count, as on macOS and Windows.
+    pub fn twins(&self) -> Vec<(&TreePath, &TreePath)> {
+        twins(&self.manifest.tree)
+    }
+
+    /// What a store lacks of it.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn lacking(&self, store: &dyn ArtefactStore) -> Result<Lacking, PushError> {
+        let missing = self.upload(store, &|_| {}).missing(Asked::ByOutline)?;
+        Ok(Lacking { bytes: missing.bytes(), chunks: missing.content.len() })
+    }
+
+    /// Uploads the chunks that the store lacks, and makes the release known last.
+    ///
+    /// On return the release is durable and complete in the store. After an error or a crash the store does not know
+    /// it; pushing again uploads only the rest.
+    ///
+    /// # Errors
+    /// The store fails, or somebody has written to the directory since it was read.
+    pub fn send(
+        self,
+        store: &dyn ArtefactStore,
+        progress: &(dyn Fn(Step) + Sync),
+    ) -> Result<Pushed, PushError> {
+        let packed = pack_outline(&self.outlined.top).map_err(PushError::Outline)?;
+        let upload = self.upload(store, progress);
+        let published = || -> Result<Sent, PushError> {
+            let mut sent = upload.run(Asked::ByOutline)?;
+            match store.publish(self.id, &packed) {
+                // Somebody has put a part of the manifest without what it names, or something is lost: ask for every
+                // chunk.
+                Err(error) if error.kind == Kind::Missing => {
+                    sent += upload.run(Asked::All)?;
+                    store.publish(self.id, &packed)?;
+                }
+                done => done?,
+            }
+            Ok(sent)
+        };
+        let sent = published().inspect_err(|error| {
+            if let (PushError::Changed { .. }, Some(caches)) = (error, &self.stat_caches) {
+                // Should it be wrong about that file, the next push shall not believe it again.
+                stat_cache::forget(caches, &self.dir);
+            }
+        })?;
+        let (files, bytes_total) = (self.manifest.tree.files().count(), self.manifest.tree.bytes());
+        let Sent { content: bytes_new, chunks: chunks_new, bytes: bytes_sent, packs } = sent;
+        let Self { id, manifest, .. } = self;
+        Ok(Pushed { id, manifest, files, bytes_total, bytes_new, chunks_new, bytes_sent, packs })
+    }
+
+    fn upload<'a>(&'a self, store: &'a dyn ArtefactStore, progress: &'a (dyn Fn(Step) + Sync)) -> Upload<'a> {
+        Upload { dir: &self.dir, tree: &self.manifest.tree, outlined: &self.outlined, store, progress }
+    }
+}
+
+/// The manifest of a directory.
+fn read(source: &Source, reading: &Reading, progress: &(dyn Fn(Step) + Sync)) -> Result<Manifest, PushError> {
+    // Git looks at the directory meanwhile.
+    let (commit, tree) = thread::scope(|scope| {
+        let commit = scope.spawn(|| provenance::commit(&source.dir));
+        let tree = read_tree(&source.dir, &reading.wanted, reading.stat_caches.as_deref(), progress);
+        (commit.join().ok().flatten(), tree)
+    });
+    let (tree, newest) = tree?;
+    let provenance = provenance::of(commit, source.builder.clone(), newest);
+    Ok(Manifest { service: source.service.clone(), provenance, run: source.run.clone(), tree })
+}
+
+/// What is wanted of a directory, and when any of it was changed last, in milliseconds since 1970.
+pub(crate) fn read_tree(
+    dir: &Path,
+    wanted: &Wanted,
+    stat_caches: Option<&Path>,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<(Tree, u64), PushError> {
+    let began = stat_cache::now();
+    let place = stat_caches.and_then(|caches| stat_cache::place(caches, dir));
+    let text = place.as_deref().map(stat_cache::read).unwrap_or_default();
+    let cache = StatCache::parse(&text);
+    let wanted = Wanted { own: stat_caches.map(Path::to_owned), ..wanted.clone() };
+    let found = walk(dir, &wanted)?;
+    let newest = found.iter().map(|found| found.stat.modified_ms()).max().unwrap_or(0);
+    let cut = cut_all(dir, &found, &cache, progress)?;
+    if let Some(place) = &place {
+        let files = || found.iter().zip(&cut.chunks).filter(|(found, _)| found.is_file());
+        if cut.anew > 0 || cache.len() != files().count() {
+            let files = files().map(|(found, chunks)| (found.path.as_str(), &found.stat, chunks.as_slice()));
+            // Without it the next push takes longer, and nothing else.
+            let _ = stat_cache::write(place, &stat_cache::text(files, began));
+        }
+    }
+    let entry = |(Found { path, kind, .. }, chunks)| {
         let kind = match kind {
             FoundKind::Dir => EntryKind::Dir,
-            FoundKind::Link { target } => EntryKind::Link { target: target.clone() },
-            FoundKind::File { executable } => {
-                places.extend(places_of(full, &chunks));
-                EntryKind::File(release::File { executable: *executable, chunks })
-            }
+            FoundKind::Link { target } => EntryKind::Link { target },
+            FoundKind::File { executable } => EntryKind::File(release::File { executable, chunks }),
         };
-        entries.push(Entry { path: path.clone(), kind });
-    }
-    let manifest = Manifest {
-        service: source.service.clone(),
-        provenance: provenance::of(&source.dir, source.builder.clone(), newest),
-        run: source.run.clone(),
-        tree: Tree::of(entries)?,
+        Entry { path, kind }
     };
-    Ok((manifest, places))
+    Ok((Tree::of(found.into_iter().zip(cut.chunks).map(entry).collect())?, newest))
 }
 
 /// The chunks of everything that was found; none for what is not a file.
-fn cut_all(found: &[Found]) -> Result<Vec<Vec<Chunk>>, PushError> {
-    let results: Vec<(&Found, OnceLock<Vec<Chunk>>)> =
-        found.iter().map(|found| (found, OnceLock::new())).collect();
-    parallel::for_each(&results, |(found, chunks)| {
-        if let FoundKind::File { .. } = found.kind {
-            let cut = cut(&found.full).map_err(|source| read_error(&found.full, source))?;
-            chunks.get_or_init(|| cut);
-        }
-        Ok::<(), PushError>(())
-    })?;
-    Ok(results.into_iter().map(|(_, chunks)| chunks.into_inner().unwrap_or_default()).collect())
+struct Cut {
+    chunks: Vec<Vec<Chunk>>,
+    /// How many files had to be read.
+    anew: usize,
 }
 
-fn places_of(path: &Path, chunks: &[Chunk]) -> Vec<(ChunkId, Place)> {
-    let mut offset = 0;
-    let place = |chunk: &Chunk| {
-        let place = Place { chunk: *chunk, path: path.to_owned(), offset };
-        offset += u64::from(chunk.bytes);
-        (chunk.id, place)
+fn cut_all(
+    dir: &Path,
+    found: &[Found],
+    cache: &StatCache<'_>,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<Cut, PushError> {
+    let known = |found: &Found| match found.is_file() {
+        true => cache.chunks(found.path.as_str(), &found.stat),
+        false => Some(Vec::new()),
     };
-    chunks.iter().map(place).collect()
+    let results: Vec<(&Found, OnceLock<Vec<Chunk>>)> =
+        found.iter().map(|found| (found, known(found).map_or_else(OnceLock::new, OnceLock::from))).collect();
+    let unknown: Vec<_> = results.iter().filter(|(_, chunks)| chunks.get().is_none()).collect();
+    progress(Step::Found { bytes: unknown.iter().map(|(found, _)| found.stat.bytes()).sum() });
+    parallel::for_each(&unknown, |(found, chunks)| {
+        let full = dir.join(found.path.as_str());
+        let cut = cut(&full).map_err(|source| read_error(&full, source))?;
+        chunks.get_or_init(|| cut);
+        progress(Step::Cut { bytes: found.stat.bytes() });
+        Ok::<(), PushError>(())
+    })?;
+    let anew = unknown.len();
+    let chunks = results.into_iter().map(|(_, chunks)| chunks.into_inner().unwrap_or_default()).collect();
+    Ok(Cut { chunks, anew })
 }
 
 pub(crate) fn read_error(path: &Path, source: io::Error) -> PushError {

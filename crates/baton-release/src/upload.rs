@@ -5,29 +5,27 @@ use std::fs::File;
 use std::io;
 use std::ops::AddAssign;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use baton_core::ids::ChunkId;
 use baton_core::release::outline::{Outlined, Part};
-use baton_core::release::{Chunk, packing};
+use baton_core::release::{Chunk, Tree, TreePath, packing};
 
 use crate::push::{PushError, Step, read_error};
 use crate::store::ArtefactStore;
 use crate::{pack, parallel};
 
-/// Where the content of a chunk is.
-pub(crate) struct Place {
-    pub(crate) chunk: Chunk,
-    pub(crate) path: PathBuf,
-    pub(crate) offset: u64,
-}
+/// Where the content of a chunk is: in which file, and from which byte on.
+type Places<'a> = HashMap<ChunkId, (&'a TreePath, u64)>;
 
 /// A release on its way to a store.
 pub(crate) struct Upload<'a> {
+    /// Where its files are.
+    pub(crate) dir: &'a Path,
+    pub(crate) tree: &'a Tree,
     pub(crate) outlined: &'a Outlined,
-    pub(crate) places: &'a HashMap<ChunkId, Place>,
     pub(crate) store: &'a dyn ArtefactStore,
     pub(crate) progress: &'a (dyn Fn(Step) + Sync),
 }
@@ -63,20 +61,29 @@ impl AddAssign for Sent {
 }
 
 /// What a store lacks, each once.
-struct Missing {
+pub(crate) struct Missing<'a> {
     /// Chunks of files.
-    content: Vec<Chunk>,
+    pub(crate) content: Vec<Chunk>,
+    places: Places<'a>,
     /// Parts of the manifest.
     manifest: Vec<Chunk>,
     /// Parts of its outline.
     listing: Vec<Chunk>,
 }
 
-impl Upload<'_> {
+impl Missing<'_> {
+    /// Content of files, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.content.iter().map(|chunk| u64::from(chunk.bytes)).sum()
+    }
+}
+
+impl<'a> Upload<'a> {
     /// Sends what is missing: the parts of the manifest after all that they name.
     pub(crate) fn run(&self, asked: Asked) -> Result<Sent, PushError> {
-        let Missing { content, manifest, listing } = self.missing(asked)?;
-        let bytes_new = content.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        let missing = self.missing(asked)?;
+        let bytes_new = missing.bytes();
+        let Missing { content, places, manifest, listing } = missing;
         (self.progress)(Step::Compared { bytes_new });
         let is_part: HashSet<ChunkId> = manifest.iter().chain(&listing).map(|chunk| chunk.id).collect();
         let packs = packing::plan(&[&content, &manifest, &listing]);
@@ -85,7 +92,7 @@ impl Upload<'_> {
         let (before, last) = packs.split_at(packs.iter().position(has_part).unwrap_or(packs.len()));
         let sent = Mutex::new(Sent { content: bytes_new, chunks: content.len(), ..Sent::default() });
         let send = |frames: &Vec<Vec<Chunk>>| {
-            let bytes = self.send(frames)?;
+            let bytes = self.send(frames, &places)?;
             *sent.lock().unwrap_or_else(PoisonError::into_inner) +=
                 Sent { bytes, packs: 1, ..Sent::default() };
             let of_files = frames.iter().flatten().filter(|chunk| !is_part.contains(&chunk.id));
@@ -98,7 +105,7 @@ impl Upload<'_> {
     }
 
     /// What the store lacks, in the order of the manifest.
-    fn missing(&self, asked: Asked) -> Result<Missing, PushError> {
+    pub(crate) fn missing(&self, asked: Asked) -> Result<Missing<'a>, PushError> {
         let Outlined { listing, manifest, .. } = self.outlined;
         let mut parts = self.lacking(ids(listing))?;
         let all = asked == Asked::All || listing.is_empty();
@@ -106,13 +113,27 @@ impl Upload<'_> {
         let all = asked == Asked::All;
         let missing = self.lacking(if all { named_by_all(manifest) } else { named(manifest, &parts) })?;
 
-        let mut known = HashSet::new();
-        let in_order =
-            named_by_all(manifest).into_iter().filter(|id| missing.contains(id) && known.insert(*id));
-        let content = in_order.filter_map(|id| self.places.get(&id)).map(|place| place.chunk).collect();
+        let (content, places) = self.find(&missing);
+        let mut known: HashSet<ChunkId> = places.keys().copied().collect();
         let mut is_new = |chunk: &Chunk| parts.contains(&chunk.id) && known.insert(chunk.id);
         let mut new = |all: &[Part]| all.iter().map(|part| part.chunk).filter(&mut is_new).collect();
-        Ok(Missing { content, manifest: new(manifest), listing: new(listing) })
+        Ok(Missing { content, places, manifest: new(manifest), listing: new(listing) })
+    }
+
+    /// Where these chunks are in the files, in the order of the manifest.
+    fn find(&self, ids: &HashSet<ChunkId>) -> (Vec<Chunk>, Places<'a>) {
+        let (mut content, mut places) = (Vec::with_capacity(ids.len()), Places::with_capacity(ids.len()));
+        let files = self.tree.files().filter(|_| !ids.is_empty());
+        for (path, file) in files {
+            let mut offset = 0;
+            for chunk in &file.chunks {
+                if ids.contains(&chunk.id) && places.insert(chunk.id, (path, offset)).is_none() {
+                    content.push(*chunk);
+                }
+                offset += u64::from(chunk.bytes);
+            }
+        }
+        (content, places)
     }
 
     /// Which of these the store lacks; it is not asked when there are none.
@@ -124,9 +145,10 @@ impl Upload<'_> {
     }
 
     /// Sends a pack of these frames; returns its length.
-    fn send(&self, frames: &[Vec<Chunk>]) -> Result<u64, PushError> {
+    fn send(&self, frames: &[Vec<Chunk>], places: &Places<'_>) -> Result<u64, PushError> {
         let frame = |chunks: &Vec<Chunk>| {
-            let contents = chunks.iter().map(|chunk| self.content(*chunk)).collect::<Result<Vec<_>, _>>()?;
+            let contents =
+                chunks.iter().map(|chunk| self.content(*chunk, places)).collect::<Result<Vec<_>, _>>()?;
             Ok::<_, PushError>(pack::pack(chunks.clone(), &contents.concat())?)
         };
         let bytes = pack::join(frames.iter().map(frame).collect::<Result<_, _>>()?);
@@ -135,20 +157,18 @@ impl Upload<'_> {
     }
 
     /// The content of a chunk: of a file, else of the manifest.
-    fn content(&self, chunk: Chunk) -> Result<Vec<u8>, PushError> {
-        let Some(Place { path, offset, .. }) = self.places.get(&chunk.id) else {
+    fn content(&self, chunk: Chunk, places: &Places<'_>) -> Result<Vec<u8>, PushError> {
+        let Some((path, offset)) = places.get(&chunk.id) else {
             let mut parts = self.outlined.manifest.iter().chain(&self.outlined.listing);
             let part = parts.find(|part| part.chunk.id == chunk.id);
             return Ok(part.map(|part| part.content.clone()).unwrap_or_default());
         };
-        let mut content = vec![0; chunk.bytes as usize];
-        match File::open(path).and_then(|file| file.read_exact_at(&mut content, *offset)) {
+        let (path, mut content) = (self.dir.join(path.as_str()), vec![0; chunk.bytes as usize]);
+        match File::open(&path).and_then(|file| file.read_exact_at(&mut content, *offset)) {
             Ok(()) if ChunkId::of(&content) == chunk.id => Ok(content),
-            Ok(()) => Err(PushError::Changed { path: path.clone() }),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(PushError::Changed { path: path.clone() })
-            }
-            Err(source) => Err(read_error(path, source)),
+            Ok(()) => Err(PushError::Changed { path }),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(PushError::Changed { path }),
+            Err(source) => Err(read_error(&path, source)),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! What lies in a directory and belongs into a release.
 
-use std::fs::{self, FileType, Metadata};
+use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use baton_core::release::{PathFault, TreePath};
-use ignore::{DirEntry, WalkBuilder};
 
-/// Names what does not belong into a release, in the syntax of `.gitignore`; it has the last word over those.
-const IGNORE_FILE: &str = ".batonignore";
+use crate::parallel;
+use crate::selection::{IGNORE_FILE, Selection, Wanted, Within, is_ignore_file};
+use crate::stat_cache::Stat;
+
 /// The mode bit that makes a file executable: its owner's, as git does.
 const EXECUTABLE: u32 = 0o100;
 
@@ -18,12 +20,19 @@ const EXECUTABLE: u32 = 0o100;
 pub(crate) struct Found {
     /// Where it is, relative to the directory.
     pub(crate) path: TreePath,
-    /// Where it is.
-    pub(crate) full: PathBuf,
     /// What it is.
     pub(crate) kind: FoundKind,
-    /// When it was last modified, in milliseconds since 1970.
-    pub(crate) modified: u64,
+    /// What the file system says of it.
+    pub(crate) stat: Stat,
+}
+
+impl Found {
+    pub(crate) fn is_file(&self) -> bool {
+        match self.kind {
+            FoundKind::File { .. } => true,
+            FoundKind::Dir | FoundKind::Link { .. } => false,
+        }
+    }
 }
 
 /// What was found.
@@ -37,9 +46,6 @@ pub(crate) enum FoundKind {
 /// Why a directory cannot become a release.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// It cannot be read.
-    #[error("cannot read the directory")]
-    Walk(#[source] ignore::Error),
     /// Something in it cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -48,6 +54,20 @@ pub enum WalkError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file that says what is ignored cannot be read.
+    #[error("cannot tell what is ignored")]
+    Ignore(#[source] ignore::Error),
+    /// A pattern in the settings makes no sense.
+    #[error("{setting} has {pattern:?}, which is not a pattern as in .gitignore")]
+    Pattern {
+        /// The setting.
+        setting: &'static str,
+        /// The pattern.
+        pattern: String,
+        /// Why not.
+        #[source]
+        source: ignore::Error,
     },
     /// A name that is no text.
     #[error("{} or where it points is not UTF-8; rename it, or name it in {IGNORE_FILE}", path.display())]
@@ -74,46 +94,77 @@ pub enum WalkError {
     },
 }
 
-/// Everything in a directory, sorted by path: without `.git`, and without what `.gitignore` and `.batonignore`
-/// files in it exclude. Links are not followed.
-pub(crate) fn walk(dir: &Path) -> Result<Vec<Found>, WalkError> {
-    let walk = WalkBuilder::new(dir)
-        // Only what the directory itself says, so that it makes the same release wherever it lies.
-        .standard_filters(false)
-        .git_ignore(true)
-        .require_git(false)
-        .add_custom_ignore_filename(IGNORE_FILE)
-        .filter_entry(|entry| entry.file_name() != ".git")
-        .build();
-    let mut all = Vec::new();
-    for entry in walk {
-        let entry = entry.map_err(WalkError::Walk)?;
-        if entry.depth() > 0 {
-            all.push(look(dir, &entry)?);
-        }
-    }
-    all.sort_by(|a, b| a.path.cmp(&b.path));
+/// A directory to look into.
+struct Dir {
+    /// Where it is.
+    full: PathBuf,
+    /// The same from the directory of the release on.
+    path: Option<TreePath>,
+    within: Within,
+}
+
+/// Everything in a directory that is wanted, sorted by path: without `.git`, and without what `.gitignore` and
+/// `.batonignore` files in it exclude. Links are not followed. Only what the directory itself says counts, so that it
+/// makes the same release wherever it lies.
+pub(crate) fn walk(dir: &Path, wanted: &Wanted) -> Result<Vec<Found>, WalkError> {
+    let selection = Selection::new(dir, wanted)?;
+    let all = Mutex::new(Vec::new());
+    let top = Dir { full: dir.to_owned(), path: None, within: Within::top() };
+    parallel::for_each_out_of(top, |dir| {
+        let (found, dirs) = look_into(dir, &selection)?;
+        all.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        Ok::<_, WalkError>(dirs)
+    })?;
+    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    all.sort_unstable_by(|a: &Found, b| a.path.cmp(&b.path));
     Ok(all)
 }
 
-fn look(dir: &Path, entry: &DirEntry) -> Result<Found, WalkError> {
-    let full = entry.path().to_owned();
-    let not_text = || WalkError::NotText { path: full.clone() };
-    let read = |source| WalkError::Read { path: full.clone(), source };
-    let path = full.strip_prefix(dir).unwrap_or(&full).to_str().ok_or_else(not_text)?;
-    let path = path.parse().map_err(|fault| WalkError::Path { path: full.clone(), fault })?;
-    let found: Metadata = fs::symlink_metadata(&full).map_err(read)?;
+/// What lies in a directory, and which directories to look into next.
+fn look_into(dir: Dir, selection: &Selection) -> Result<(Vec<Found>, Vec<Dir>), WalkError> {
+    let Dir { full: dir, path: above, within } = dir;
+    let read = |source| WalkError::Read { path: dir.clone(), source };
+    let entries = fs::read_dir(&dir).map_err(read)?.collect::<Result<Vec<DirEntry>, _>>().map_err(read)?;
+    let is_file = |entry: &&DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_dir());
+    let files = entries.iter().filter(is_file).map(DirEntry::path);
+    let ignore_files: Vec<PathBuf> = files.filter(|file| is_ignore_file(file)).collect();
+    let within = within.enter(&dir, &ignore_files)?;
+
+    let (mut found, mut dirs) = (Vec::with_capacity(entries.len()), Vec::new());
+    for entry in entries {
+        let (full, name) = (entry.path(), entry.file_name());
+        let kind = entry.file_type().map_err(|source| WalkError::Read { path: full.clone(), source })?;
+        // What stays out may have any name.
+        let shown = name.to_string_lossy();
+        let path = above.as_ref().map_or_else(|| shown.to_string(), |above| format!("{above}/{shown}"));
+        let Some(within) = selection.select(&within, &full, &path, kind.is_dir()) else { continue };
+        if name.to_str().is_none() {
+            return Err(WalkError::NotText { path: full });
+        }
+        let path: TreePath = path.parse().map_err(|fault| WalkError::Path { path: full.clone(), fault })?;
+        let this = look(&entry, &full, path)?;
+        if this.kind == FoundKind::Dir {
+            dirs.push(Dir { full, path: Some(this.path.clone()), within });
+        }
+        found.push(this);
+    }
+    Ok((found, dirs))
+}
+
+fn look(entry: &DirEntry, full: &Path, path: TreePath) -> Result<Found, WalkError> {
+    let read = |source| WalkError::Read { path: full.to_owned(), source };
+    let found = entry.metadata().map_err(read)?;
     let kind = match found.file_type() {
         kind if kind.is_dir() => FoundKind::Dir,
         kind if kind.is_file() => FoundKind::File { executable: found.mode() & EXECUTABLE != 0 },
         kind if kind.is_symlink() => {
-            let target = fs::read_link(&full).map_err(read)?;
-            FoundKind::Link { target: target.to_str().ok_or_else(not_text)?.to_owned() }
+            let target = fs::read_link(full).map_err(read)?;
+            let target = target.to_str().ok_or_else(|| WalkError::NotText { path: full.to_owned() })?;
+            FoundKind::Link { target: target.to_owned() }
         }
-        kind => return Err(WalkError::Special { what: special(kind), path: full }),
+        kind => return Err(WalkError::Special { what: special(kind), path: full.to_owned() }),
     };
-    let modified = found.mtime().saturating_mul(1000).saturating_add(found.mtime_nsec() / 1_000_000);
-    Ok(Found { path, full, kind, modified: u64::try_from(modified).unwrap_or(0) })
+    Ok(Found { path, kind, stat: Stat::of(&found) })
 }
 
 fn special(kind: FileType) -> &'static str {
@@ -133,17 +184,27 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     fn paths(dir: &Path) -> Vec<String> {
-        walk(dir).unwrap().iter().map(|found| found.path.to_string()).collect()
+        paths_of(dir, &Wanted::default())
+    }
+
+    fn paths_of(dir: &Path, wanted: &Wanted) -> Vec<String> {
+        walk(dir, wanted).unwrap().iter().map(|found| found.path.to_string()).collect()
+    }
+
+    fn texts(patterns: &[&str]) -> Vec<String> {
+        patterns.iter().map(|&pattern| pattern.to_owned()).collect()
+    }
+
+    fn write(dir: &Path, name: &str, text: &str) {
+        let path = dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
     }
 
     #[test]
     fn ignore_files_and_git_stay_out() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |name: &str, text: &str| write(dir.path(), name, text);
         write(".gitignore", "*.log\nnode_modules/\ndist/\n");
         write(".batonignore", "!dist/\ntests/\n");
         write("sub/.gitignore", "local\n");
@@ -178,6 +239,76 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_ignore_file_decides_and_batonignore_before_gitignore() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".gitignore", "*.log\n/out\n");
+        write(dir.path(), ".batonignore", "*.tmp\n");
+        write(dir.path(), "a/.gitignore", "!kept.log\n!kept.tmp\nout\n");
+        write(dir.path(), "a/b/.batonignore", "!kept.tmp\nno.log\n");
+        for name in
+            ["a/kept.log", "a/other.log", "a/kept.tmp", "a/b/kept.tmp", "a/b/no.log", "out/x", "b/out/x"]
+        {
+            write(dir.path(), name, "");
+        }
+        let files: Vec<String> = paths(dir.path())
+            .into_iter()
+            .filter(|path| path.contains("kept") || path.ends_with('x'))
+            .collect();
+        assert_eq!(files, ["a/b/kept.tmp", "a/kept.log", "b/out/x"]);
+    }
+
+    #[test]
+    fn what_the_settings_name_is_in_or_out_whatever_ignore_files_say() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".gitignore", "node_modules/\ndist/\nbuild/\n");
+        for name in [
+            "build/other",
+            "build/site/index.html",
+            "docs/a.md",
+            "node_modules/x/.gitignore",
+            "node_modules/x/dist/main.js",
+            "node_modules/x/test/t.js",
+            "src/dist/a.js",
+        ] {
+            write(dir.path(), name, "*");
+        }
+        let wanted = Wanted {
+            include: texts(&["node_modules/", "/build/site"]),
+            exclude: texts(&["docs", "node_modules/*/test"]),
+            own: None,
+        };
+        let expected = [
+            ".gitignore",
+            "build",
+            "build/site",
+            "build/site/index.html",
+            "node_modules",
+            "node_modules/x",
+            "node_modules/x/.gitignore",
+            "node_modules/x/dist",
+            "node_modules/x/dist/main.js",
+            "src",
+        ];
+        assert_eq!(paths_of(dir.path(), &wanted), expected);
+        let own = Wanted { own: Some(dir.path().join("docs")), ..Wanted::default() };
+        assert_eq!(paths_of(dir.path(), &own), [".gitignore", "src"]);
+        let bad = Wanted { exclude: texts(&["a[b"]), ..Wanted::default() };
+        assert!(matches!(walk(dir.path(), &bad), Err(WalkError::Pattern { setting: "push.exclude", .. })));
+    }
+
+    #[test]
+    fn a_path_can_be_named_literally() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".gitignore", "*\n");
+        for name in ["a*[1]/{x} !#y", "a1/z"] {
+            write(dir.path(), name, "");
+        }
+        let include = vec![crate::selection::literally("a*[1]/{x} !#y")];
+        let found = paths_of(dir.path(), &Wanted { include, ..Wanted::default() });
+        assert_eq!(found, ["a*[1]", "a*[1]/{x} !#y"]);
+    }
+
+    #[test]
     fn kinds_and_executable_bits_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("empty")).unwrap();
@@ -186,7 +317,8 @@ mod tests {
             fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(mode)).unwrap();
         }
         symlink("plain", dir.path().join("link")).unwrap();
-        let kinds: Vec<FoundKind> = walk(dir.path()).unwrap().into_iter().map(|found| found.kind).collect();
+        let kinds: Vec<FoundKind> =
+            walk(dir.path(), &Wanted::default()).unwrap().into_iter().map(|found| found.kind).collect();
         let expected = [
             FoundKind::Dir,
             FoundKind::Link { target: "plain".to_owned() },
@@ -201,13 +333,13 @@ mod tests {
         let refused = |make: &dyn Fn(&Path)| {
             let dir = tempfile::tempdir().unwrap();
             make(&dir.path().join("bad"));
-            walk(dir.path()).unwrap_err()
+            walk(dir.path(), &Wanted::default()).unwrap_err()
         };
         let socket = refused(&|path| drop(UnixListener::bind(path).unwrap()));
         assert!(matches!(socket, WalkError::Special { what: "socket", .. }));
         let escape = refused(&|path| fs::write(path.with_file_name("a\u{1b}"), "").unwrap());
         assert!(matches!(escape, WalkError::Path { fault: PathFault::Control, .. }));
-        let missing = walk(Path::new("/does/not/exist")).unwrap_err();
-        assert!(matches!(missing, WalkError::Walk(_)));
+        let missing = walk(Path::new("/does/not/exist"), &Wanted::default()).unwrap_err();
+        assert!(matches!(missing, WalkError::Read { .. }));
     }
 }

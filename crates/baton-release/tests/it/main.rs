@@ -6,6 +6,7 @@ mod crash;
 mod disk_full;
 mod hostile;
 mod launch;
+mod remembered;
 mod remote;
 mod round_trip;
 mod sample;

@@ -161,7 +161,8 @@ fn progress_adds_up() {
     write(&source.dir, &nodes(1));
     let steps = Mutex::new((0, 0));
     let pushed = push::push(&source, &store, &|step| match step {
-        push::Step::Read { .. } => {}
+        push::Step::Found { bytes } | push::Step::Read { bytes } => assert!(bytes > 300_000),
+        push::Step::Cut { .. } => {}
         push::Step::Compared { bytes_new } => steps.lock().unwrap().0 += bytes_new,
         push::Step::Uploaded { bytes } => steps.lock().unwrap().1 += bytes,
     });

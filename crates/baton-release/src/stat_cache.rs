@@ -1,0 +1,278 @@
+//! What the last push has found out about each file, so that what was not changed is not read again.
+//!
+//! ```text
+//! 6437b3ac…                                   the hash of everything that follows
+//! baton-stat-cache 1 cut 4096 16384 65536     what it is, and how files were cut
+//! file 123 1042 1763000000000000000 1763000000000000000 static/app.js
+//! chunk 6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85 1042
+//! ```
+//!
+//! A file is the same as long as its inode, its length, and the times when its content and its inode were changed are: the
+//! last one cannot be set by anybody. Whoever writes twice within one tick of the file system's clock leaves the same time
+//! twice, so of a file that was changed just before it was looked at nothing is kept. What is damaged, or was written by
+//! another version, is as good as nothing.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs::{self, Metadata};
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use baton_core::ids::ChunkId;
+use baton_core::release::Chunk;
+
+use crate::cut::{BYTES_AVERAGE, BYTES_MAX, BYTES_MIN};
+
+/// How old a change must be: the coarsest clock of a file system in use has ticks of 2 s.
+const SETTLED_NS: i64 = 2_000_000_000;
+/// How long the caches of directories are kept that nobody pushes any more.
+const UNUSED_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What the file system says of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    inode: u64,
+    bytes: u64,
+    /// When its content was changed, in nanoseconds since 1970.
+    modified: i64,
+    /// When its content, its name or its mode was changed.
+    changed: i64,
+}
+
+impl Stat {
+    pub(crate) fn of(found: &Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, more: i64| seconds.saturating_mul(1_000_000_000).saturating_add(more);
+        Self {
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: nanoseconds(found.mtime(), found.mtime_nsec()),
+            changed: nanoseconds(found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// How long the file is.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// When its content was changed, in milliseconds since 1970.
+    pub(crate) fn modified_ms(&self) -> u64 {
+        u64::try_from(self.modified / 1_000_000).unwrap_or(0)
+    }
+
+    /// Whether a later change will show, seen from this time.
+    fn is_settled(&self, now: i64) -> bool {
+        self.modified.max(self.changed).saturating_add(SETTLED_NS) <= now
+    }
+}
+
+/// The time, in nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// What is known of the files of a directory.
+#[derive(Default)]
+pub(crate) struct StatCache<'a>(HashMap<&'a str, (Stat, &'a str)>);
+
+/// Where in this folder the cache of a directory lies. Nothing is known of a directory that is not there.
+pub(crate) fn place(caches: &Path, dir: &Path) -> Option<PathBuf> {
+    let dir = dir.canonicalize().ok()?;
+    let name = blake3::hash(dir.as_os_str().as_bytes()).to_hex();
+    Some(caches.join(name.as_str()))
+}
+
+/// Forgets all about a directory.
+pub(crate) fn forget(caches: &Path, dir: &Path) {
+    if let Some(place) = place(caches, dir) {
+        // What cannot be removed cannot be written either.
+        let _ = fs::remove_file(place);
+    }
+}
+
+/// The text of a cache: what lies there, if it is whole and of this version.
+pub(crate) fn read(place: &Path) -> String {
+    let whole = |text: String| {
+        let (hash, rest) = text.split_once('\n')?;
+        let is_whole = blake3::hash(rest.as_bytes()).to_hex().as_str() == hash;
+        (is_whole && rest.starts_with(&head())).then(|| rest.to_owned())
+    };
+    fs::read_to_string(place).ok().and_then(whole).unwrap_or_default()
+}
+
+fn head() -> String {
+    format!("baton-stat-cache 1 cut {BYTES_MIN} {BYTES_AVERAGE} {BYTES_MAX}\n")
+}
+
+impl<'a> StatCache<'a> {
+    /// What this text says; nothing at all when it says something that makes no sense.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        Self::files(text).unwrap_or_default()
+    }
+
+    fn files(text: &'a str) -> Option<Self> {
+        let mut files = HashMap::new();
+        let mut rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+        while !rest.is_empty() {
+            let (line, after) = rest.strip_prefix("file ")?.split_once('\n')?;
+            let mut words = line.splitn(5, ' ');
+            let stat = Stat {
+                inode: words.next()?.parse().ok()?,
+                bytes: words.next()?.parse().ok()?,
+                modified: words.next()?.parse().ok()?,
+                changed: words.next()?.parse().ok()?,
+            };
+            let end = if after.starts_with("file ") {
+                0
+            } else {
+                after.find("\nfile ").map_or(after.len(), |at| at + 1)
+            };
+            let (chunks, next) = after.split_at(end);
+            files.insert(words.next()?, (stat, chunks));
+            rest = next;
+        }
+        Some(Self(files))
+    }
+
+    /// The chunks of a file, if it is the same as it was.
+    pub(crate) fn chunks(&self, path: &str, stat: &Stat) -> Option<Vec<Chunk>> {
+        let (known, chunks) = self.0.get(path)?;
+        if known != stat {
+            return None;
+        }
+        let chunk = |line: &str| {
+            let (id, bytes) = line.strip_prefix("chunk ")?.split_once(' ')?;
+            Some(Chunk { id: id.parse::<ChunkId>().ok()?, bytes: bytes.parse().ok()? })
+        };
+        let chunks: Vec<Chunk> = chunks.lines().map(chunk).collect::<Option<_>>()?;
+        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        (bytes == stat.bytes).then_some(chunks)
+    }
+
+    /// How many files are known.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// The text of a cache of these files, which were looked at not before `at`.
+pub(crate) fn text<'a>(files: impl Iterator<Item = (&'a str, &'a Stat, &'a [Chunk])>, at: i64) -> String {
+    let mut text = head();
+    for (path, stat, chunks) in files.filter(|(_, stat, _)| stat.is_settled(at)) {
+        let Stat { inode, bytes, modified, changed } = stat;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "file {inode} {bytes} {modified} {changed} {path}");
+        for Chunk { id, bytes } in chunks {
+            let _ = writeln!(text, "chunk {id} {bytes}");
+        }
+    }
+    text
+}
+
+/// Keeps a text for the next push, and removes what nobody has used for long. It need not survive a power cut: what is
+/// not whole says nothing.
+pub(crate) fn write(place: &Path, text: &str) -> io::Result<()> {
+    let dir = place.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    writeln!(file, "{}", blake3::hash(text.as_bytes()).to_hex())?;
+    file.write_all(text.as_bytes())?;
+    file.persist(place)?;
+    let old = |found: Metadata| found.modified()?.elapsed().map_err(io::Error::other);
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.metadata().and_then(old).is_ok_and(|age| age > UNUSED_MAX) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const STAT: Stat = Stat { inode: 1, bytes: 3, modified: 5_000_000_000, changed: 6_000_000_000 };
+    const LATER: i64 = 6_000_000_000 + SETTLED_NS;
+
+    fn chunk(bytes: u32) -> Chunk {
+        Chunk { id: ChunkId::of(&bytes.to_le_bytes()), bytes }
+    }
+
+    #[test]
+    fn a_file_is_known_while_nothing_of_it_was_changed() {
+        let chunks = [chunk(1), chunk(2)];
+        let text = text([("a b", &STAT, &chunks[..])].into_iter(), LATER);
+        let cache = StatCache::parse(&text);
+        assert_eq!(cache.chunks("a b", &STAT), Some(chunks.to_vec()));
+        assert_eq!(cache.chunks("a", &STAT), None);
+        for other in [
+            Stat { inode: 2, ..STAT },
+            Stat { bytes: 4, ..STAT },
+            Stat { modified: STAT.modified + 1, ..STAT },
+            Stat { changed: STAT.changed + 1, ..STAT },
+        ] {
+            assert_eq!(cache.chunks("a b", &other), None);
+        }
+    }
+
+    #[test]
+    fn what_was_changed_just_now_is_not_kept() {
+        for (at, kept) in [(LATER, 1), (LATER - 1, 0), (0, 0)] {
+            let text = text([("a", &STAT, &[chunk(3)][..])].into_iter(), at);
+            assert_eq!(StatCache::parse(&text).len(), kept, "{at}");
+        }
+        let touched_back = Stat { modified: 0, ..STAT };
+        assert!(!touched_back.is_settled(LATER - 1), "its inode was changed when its time was set");
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_another_version_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("cache");
+        assert_eq!(read(&place), "");
+        let right = text([("a", &STAT, &[chunk(3)][..])].into_iter(), LATER);
+        write(&place, &right).unwrap();
+        assert_eq!(read(&place), right);
+        let bytes = fs::read(&place).unwrap();
+        for at in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[at] ^= 1;
+            fs::write(&place, &altered).unwrap();
+            assert_eq!(read(&place), "", "{at}");
+            fs::write(&place, &bytes[..at]).unwrap();
+            assert_eq!(read(&place), "", "{at}");
+        }
+        write(&place, &right.replace("cut 4096", "cut 4097")).unwrap();
+        assert_eq!(read(&place), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_kept_is_known(files in vec(("[a-z/ ]{1,9}", any::<[u32; 4]>(), vec(1u32..99, 0..3)), 0..9)) {
+            let files: std::collections::BTreeMap<String, (Stat, Vec<Chunk>)> = files.into_iter().map(|(path, n, chunks)| {
+                let bytes = chunks.iter().map(|bytes| u64::from(*bytes)).sum();
+                let stat = Stat { inode: n[0].into(), bytes, modified: n[1].into(), changed: n[2].into() };
+                (path, (stat, chunks.into_iter().map(chunk).collect()))
+            }).collect();
+            let all = files.iter().map(|(path, (stat, chunks))| (path.as_str(), stat, chunks.as_slice()));
+            let text = text(all, i64::MAX);
+            let cache = StatCache::parse(&text);
+            prop_assert_eq!(cache.len(), files.len());
+            for (path, (stat, chunks)) in &files {
+                prop_assert_eq!(cache.chunks(path, stat), Some(chunks.clone()));
+            }
+        }
+
+        #[test]
+        fn any_text_can_be_read(text in "(file [0-9 ]{0,9}\n|chunk [0-9a-f]{0,3} 1\n|x\n){0,5}") {
+            let text = head() + &text;
+            prop_assert!(StatCache::parse(&text).len() < 6);
+        }
+    }
+}
