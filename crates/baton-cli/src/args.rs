@@ -191,8 +191,9 @@ pub struct Server {
 /// `baton push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   baton push ./build --service web
+  baton push --dry-run             only tell what is new and what changes
 
 Only what the server lacks is uploaded. Nothing changes on any member.")]
 pub struct Push {
@@ -202,6 +203,9 @@ pub struct Push {
     /// The service that the release is for [default: as baton.toml says]
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<ServiceName>,
+    /// Upload nothing; only tell what is new to the server, and what changes
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `baton deploy`

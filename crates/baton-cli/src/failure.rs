@@ -146,15 +146,20 @@ impl Failure {
                 mistakes.0.iter().map(|one| escape::escape(&one.to_string())).collect();
             return mistakes.join("\n");
         }
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
-        escape::escape(&text)
+        chain(self)
     }
+}
+
+/// An error with all its causes, safe to print: `a: b: c`.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    escape::escape(&text)
 }
 
 const fn exit_of_store(kind: store::Kind) -> Exit {

@@ -1,11 +1,13 @@
 //! What people type.
 
 mod args;
+mod caches;
 mod client;
 mod commands;
 mod context;
 mod course;
 mod demo;
+mod difference;
 mod doctor;
 mod end;
 mod escape;
@@ -13,9 +15,11 @@ mod exit;
 mod failure;
 mod follow;
 mod interrupt;
+mod locked;
 mod moment;
 mod patience;
 mod policy;
+mod progress;
 mod project;
 mod proposal;
 mod proposed;

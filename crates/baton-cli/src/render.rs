@@ -1,6 +1,7 @@
 //! Answers of the API as text: pure functions. What comes from elsewhere is escaped here.
 
 pub mod bar;
+pub mod difference;
 pub mod doctor;
 pub mod lists;
 pub mod rollout;

@@ -22,9 +22,9 @@ pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
     let policy = policy::meant(meant.policy, &args)?;
     let release = match (args.release, meant.project) {
         (Some(release), _) => release,
-        (None, Some(project)) => push(&project, meant.service.clone(), context)?.id.to_string(),
+        (None, Some(project)) => push(&project, meant.service.clone(), context)?.to_string(),
         (None, None) => {
-            push(&Project::required(Path::new("."))?, meant.service.clone(), context)?.id.to_string()
+            push(&Project::required(Path::new("."))?, meant.service.clone(), context)?.to_string()
         }
     };
     let proposal = Propose {

@@ -1,150 +1,188 @@
 //! `baton push`: a release of a directory, on the server.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use baton_core::ids::ServiceName;
+use baton_core::ids::{ReleaseId, ServiceName};
+use baton_core::release::Manifest;
 use baton_core::units::Millis;
-use baton_release::push::{self, Pushed, Source, Step};
+use baton_release::manifest;
+use baton_release::push::{Prepared, Reading, Source, Step, Wanted, prepare};
 use baton_release::remote::Remote;
-use baton_wire::api::ReleaseView;
+use baton_wire::api::{ReleaseView, ServiceStatus};
+use serde::Serialize;
 
 use crate::args::Push;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::difference::{Difference, difference};
+use crate::failure::{Failure, chain};
+use crate::progress::Progress;
 use crate::project::Project;
 use crate::proposal::actor;
-use crate::render;
-use crate::ui::{Live, Ui};
+use crate::{caches, render};
 
-/// How often progress is drawn at most.
-const REDRAW: Duration = Duration::from_millis(100);
-/// How often progress is told where nothing can be redrawn: seldom enough for a log.
-const RETELL: Duration = Duration::from_secs(5);
+/// How many pairs of twins are named.
+const TWINS_MAX: usize = 3;
+
+/// What a push has done, or would do.
+#[derive(Serialize)]
+struct View {
+    #[serde(flatten)]
+    release: ReleaseView,
+    /// Content that the server did not have, in bytes.
+    bytes_new: u64,
+    /// Whether the release is on the server now; not after `--dry-run`.
+    pushed: bool,
+    /// What changes from the release in force; absent when there is none.
+    difference: Option<Difference>,
+}
 
 /// Pushes a directory and prints the release.
 pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
     let project = Project::required(&args.dir)?;
     let service = args.service.unwrap_or_else(|| project.settings.service.clone());
-    let pushed = push(&project, service, context)?;
-    context.ui.result(&view(&pushed), |_| String::new())
+    let view = Pushing::begin(&project, service, context)?.end(args.dry_run)?;
+    context.ui.result(&view, |_| String::new())
 }
 
 /// Pushes a project as a release of this service, and says so.
 ///
 /// # Errors
 /// The server cannot be reached, or the directory cannot become a release.
-pub fn push(project: &Project, service: ServiceName, context: &Context) -> Result<Pushed, Failure> {
-    // Says at once that nobody is there; the store's own calls are patient.
-    context.client.services()?;
-    context.interrupt.on_ctrl_c("stopped: no release was pushed; pushing again goes on from here");
-    let source =
-        Source { dir: project.dir.clone(), service, run: project.settings.run.clone(), builder: actor() };
-    let (start, progress) = (Instant::now(), Mutex::new(Progress::default()));
-    let step = |step| progress.lock().unwrap_or_else(PoisonError::into_inner).step(step, start, &context.ui);
-    let pushed = push::push(&source, &Remote::new(context.client.base()), &step)?;
-    progress.into_inner().unwrap_or_else(PoisonError::into_inner).clear(&context.ui)?;
-    context.ui.text(&done(&pushed, start.elapsed()))?;
-    if pushed.files == 0 {
-        context.ui.remark("the release has no files: is it the right directory, and do .gitignore and .batonignore leave something?");
-    }
-    Ok(pushed)
+pub fn push(project: &Project, service: ServiceName, context: &Context) -> Result<ReleaseId, Failure> {
+    let push = Pushing::begin(project, service, context)?;
+    let id = push.prepared.id();
+    push.end(false)?;
+    Ok(id)
 }
 
-fn view(pushed: &Pushed) -> ReleaseView {
-    let provenance = &pushed.manifest.provenance;
+/// A directory that has been read, and a server that is there.
+struct Pushing<'a> {
+    context: &'a Context,
+    dir: PathBuf,
+    prepared: Prepared,
+    store: Remote,
+    /// The release in force.
+    in_force: Option<String>,
+    start: Instant,
+    progress: Mutex<Progress>,
+}
+
+impl<'a> Pushing<'a> {
+    fn begin(project: &Project, service: ServiceName, context: &'a Context) -> Result<Self, Failure> {
+        let start = Instant::now();
+        // Says at once that nobody is there; the store's own calls are patient.
+        let in_force = in_force(&context.client.services()?, &service);
+        context.interrupt.on_ctrl_c("stopped: no release was pushed; pushing again goes on from here");
+        let settings = &project.settings;
+        let source =
+            Source { dir: project.dir.clone(), service, run: settings.run.clone(), builder: actor() };
+        let (include, exclude) = (settings.push.include.clone(), settings.push.exclude.clone());
+        let reading = Reading {
+            wanted: Wanted { include, exclude, ..Wanted::default() },
+            stat_caches: caches::folder("push"),
+            portable: settings.push.portable,
+        };
+        let progress = Mutex::new(Progress::default());
+        let prepared = prepare(&source, &reading, &|step| show(&progress, step, context))?;
+        let store = Remote::new(context.client.base());
+        Ok(Self { context, dir: project.dir.clone(), prepared, store, in_force, start, progress })
+    }
+
+    /// Brings the release to the server, or only finds out what that would take, and says so.
+    fn end(self, dry_run: bool) -> Result<View, Failure> {
+        let Self { context, dir, prepared, store, in_force, start, progress } = self;
+        let twins = twins(&prepared);
+        let known = prepared.known();
+        let manifest = prepared.manifest().clone();
+        let id = prepared.id();
+        let bytes_new = match dry_run {
+            true => prepared.lacking(&store)?.bytes,
+            false => prepared.send(&store, &|step| show(&progress, step, context))?.bytes_new,
+        };
+        progress.into_inner().unwrap_or_else(PoisonError::into_inner).clear(&context.ui)?;
+        let view = View {
+            release: view(id, &manifest),
+            bytes_new,
+            pushed: !dry_run,
+            difference: in_force.and_then(|since| changes(since, known, &manifest, &dir, &store, context)),
+        };
+        context.ui.text(&told(&view, start.elapsed()))?;
+        twins.iter().for_each(|twins| context.ui.remark(twins));
+        if view.release.files == 0 {
+            context.ui.remark("the release has no files: is it the right directory, and do .gitignore and .batonignore leave something?");
+        }
+        Ok(view)
+    }
+}
+
+fn show(progress: &Mutex<Progress>, step: Step, context: &Context) {
+    progress.lock().unwrap_or_else(PoisonError::into_inner).step(step, &context.ui);
+}
+
+fn in_force(services: &[ServiceStatus], service: &ServiceName) -> Option<String> {
+    let status = services.iter().find(|status| status.service == service.as_str())?;
+    Some(status.deploy.as_ref()?.release.clone())
+}
+
+/// What changes since a release; nothing when that cannot be found out, which is no reason not to push.
+fn changes(
+    since: String,
+    known: manifest::Known,
+    new: &Manifest,
+    dir: &Path,
+    store: &Remote,
+    context: &Context,
+) -> Option<Difference> {
+    let id: ReleaseId = since.parse().ok()?;
+    match manifest::read(id, store, known) {
+        Ok(old) => Some(difference(since, &old, new, dir, store)),
+        Err(error) => {
+            context.ui.remark(&format!(
+                "what changes since release {} is not known: {}",
+                id.short(),
+                chain(&error)
+            ));
+            None
+        }
+    }
+}
+
+/// What is to be said of paths that are twins.
+fn twins(prepared: &Prepared) -> Vec<String> {
+    let twins = prepared.twins();
+    let others = twins.len().saturating_sub(TWINS_MAX);
+    let more = (others > 0).then(|| format!("and {others} more such pairs"));
+    let line = |(one, other)| {
+        format!("{one} and {other} are one path where case or the form of accents does not count")
+    };
+    twins.into_iter().take(TWINS_MAX).map(line).chain(more).collect()
+}
+
+fn view(id: ReleaseId, manifest: &Manifest) -> ReleaseView {
+    let provenance = &manifest.provenance;
     ReleaseView {
-        id: pushed.id.to_string(),
-        service: pushed.manifest.service.to_string(),
-        files: pushed.files as u64,
-        bytes: pushed.bytes_total,
+        id: id.to_string(),
+        service: manifest.service.to_string(),
+        files: manifest.tree.files().count() as u64,
+        bytes: manifest.tree.bytes(),
         commit: provenance.commit.as_ref().map(|commit| commit.hash.clone()),
         created_ms: provenance.created,
     }
 }
 
-fn done(pushed: &Pushed, took: Duration) -> String {
-    format!(
-        "pushed release {} of {}: {}, {}, of which {} were new, in {}\n",
-        pushed.id.short(),
-        pushed.manifest.service,
-        render::count(pushed.files as u64, "file"),
-        render::bytes(pushed.bytes_total),
-        render::bytes(pushed.bytes_new),
-        Millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
-    )
-}
-
-/// How far an upload is.
-#[derive(Default)]
-struct Progress {
-    new: u64,
-    uploaded: u64,
-    drawn: Option<Instant>,
-    /// When progress was told last, since the start.
-    told: Duration,
-    live: Live,
-}
-
-impl Progress {
-    fn step(&mut self, step: Step, start: Instant, ui: &Ui) {
-        match step {
-            Step::Read { .. } => {}
-            Step::Compared { bytes_new } => self.new = bytes_new,
-            Step::Uploaded { bytes } => self.uploaded += bytes,
-        }
-        if ui.is_live() && self.new > 0 && self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
-            self.drawn = Some(Instant::now());
-            // What cannot be drawn is no reason to stop pushing; the result will tell.
-            let _ = self.live.draw(ui, &line(self.uploaded, self.new, start.elapsed()));
-        }
-        if !ui.is_live() && self.is_due(start.elapsed()) {
-            self.told = start.elapsed();
-            ui.remark(line(self.uploaded, self.new, start.elapsed()).trim_end());
-        }
-    }
-
-    /// Whether it is time for a line, and something is left to tell of.
-    fn is_due(&self, elapsed: Duration) -> bool {
-        self.uploaded < self.new && elapsed.saturating_sub(self.told) >= RETELL
-    }
-
-    fn clear(mut self, ui: &Ui) -> Result<(), Failure> {
-        if self.drawn.is_some() { self.live.draw(ui, "") } else { Ok(()) }
-    }
-}
-
-/// `pushing  1.2 MB of 3.4 MB  5.0 MB/s  440 ms left`
-fn line(uploaded: u64, new: u64, elapsed: Duration) -> String {
-    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).max(1);
-    let rate = uploaded.saturating_mul(1000) / ms;
-    let left = match new.saturating_sub(uploaded).saturating_mul(1000).checked_div(rate) {
-        Some(left) => format!("  {} left", Millis(left)),
-        None => String::new(),
+fn told(view: &View, took: Duration) -> String {
+    let View { release, bytes_new, pushed, difference } = view;
+    let (id, service) = (render::id(&release.id), &release.service);
+    let files = render::count(release.files, "file");
+    let (bytes, new) = (render::bytes(release.bytes), render::bytes(*bytes_new));
+    let took = Millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
+    let first = match pushed {
+        true => format!(
+            "pushed release {id} of {service}: {files}, {bytes}, of which {new} were new, in {took}\n"
+        ),
+        false => format!("would push release {id} of {service}: {files}, {bytes}, of which {new} are new\n"),
     };
-    let (uploaded, new, rate) = (render::bytes(uploaded), render::bytes(new), render::bytes(rate));
-    format!("pushing  {uploaded} of {new}  {rate}/s{left}\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_upload_is_told_of_every_few_seconds() {
-        let mut progress = Progress { new: 10, uploaded: 5, ..Progress::default() };
-        assert!(!progress.is_due(RETELL - Duration::from_millis(1)) && progress.is_due(RETELL));
-        progress.told = RETELL;
-        assert!(!progress.is_due(RETELL + Duration::from_secs(1)) && progress.is_due(RETELL * 2));
-        progress.uploaded = 10;
-        assert!(!progress.is_due(RETELL * 2), "its end is told anyway");
-    }
-
-    #[test]
-    fn an_upload_tells_rate_and_remaining_time() {
-        let second = Duration::from_secs(1);
-        assert_eq!(line(1_000_000, 3_000_000, second), "pushing  1.0 MB of 3.0 MB  1.0 MB/s  2 s left\n");
-        assert_eq!(line(0, 3_000_000, second), "pushing  0 B of 3.0 MB  0 B/s\n");
-        assert_eq!(line(5, 5, Duration::ZERO), "pushing  5 B of 5 B  5.0 kB/s  0 ms left\n");
-    }
+    first + &difference.as_ref().map(render::difference::difference).unwrap_or_default()
 }

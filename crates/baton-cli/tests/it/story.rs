@@ -113,6 +113,55 @@ fn a_release_is_pushed_deployed_seen_and_stopped() {
 }
 
 #[test]
+fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
+    let place = Place::new();
+    let write = |name: &str, text: &str| fs::write(place.dir.path().join(name), text).unwrap();
+    let lock = |version: &str| {
+        format!("{{\"packages\": {{\"node_modules/express\": {{\"version\": \"{version}\"}}}}}}")
+    };
+    write("package-lock.json", &lock("4.18.2"));
+    write("libpq.so.5.9", "one");
+    let tried = place.must(&["push", "--dry-run", "--output", "json"]).json();
+    assert_eq!((&tried["pushed"], &tried["difference"]), (&false.into(), &serde_json::Value::Null));
+    assert_eq!(place.must(&["releases", "--output", "json"]).json().as_array().unwrap().len(), 0);
+    let pushed = place.must(&["push", "--output", "json"]).json();
+    assert_eq!((&pushed["id"], &pushed["bytes_new"]), (&tried["id"], &tried["bytes_new"]));
+    place.must(&["deploy", pushed["id"].as_str().unwrap(), "--detach"]);
+    let same = place.must(&["push"]).stdout;
+    assert!(same.contains("nothing changes since release"), "{same}");
+
+    write("package-lock.json", &lock("4.19.0"));
+    write("libpq.so.5.17", "two");
+    fs::remove_file(place.dir.path().join("libpq.so.5.9")).unwrap();
+    let toml = fs::read_to_string(place.dir.path().join("baton.toml")).unwrap();
+    write("baton.toml", &toml.replace("[run]", "[push]\nexclude = [\"*.map\"]\n[run]\ndrain = \"5s\""));
+    write("app.map", "");
+    let told = place.must(&["push", "--dry-run"]).stdout;
+    for line in [
+        "would push release",
+        "  2 paths changed: baton.toml, package-lock.json\n",
+        "  1 path added: libpq.so.5.17\n",
+        "  1 path removed: libpq.so.5.9\n",
+        "  run.drain 30000 → 5000\n",
+        "  package-lock.json: express 4.18.2 → 4.19.0\n",
+        "  native libraries: libpq 5.9 → 5.17\n",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let difference = place.must(&["push", "--output", "json"]).json()["difference"].take();
+    assert_eq!(difference["since"], pushed["id"]);
+    assert_eq!(difference["locks"][0]["packages"][0]["name"], "express");
+
+    write("Start", "");
+    let told = place.must(&["push"]);
+    assert!(told.stderr.contains("Start and start are one path"), "{told:?}");
+    write("baton.toml", &toml.replace("[run]", "push.portable = true\n[run]"));
+    let refused = place.run(&["push"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("Start and start are the same"), "{refused:?}");
+}
+
+#[test]
 fn refusals_have_the_exit_code_of_their_kind() {
     let place = Place::new();
     let ran = place.run(&["status", "api"]);
