@@ -21,6 +21,7 @@ use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use baton_core::ids::ServiceName;
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
+use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::OUTLINE_PACKED_MAX;
 use baton_release::remote::MISSING_IDS_MAX;
 use baton_release::store::ArtefactStore;
@@ -51,7 +52,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
     /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/pack, \
-    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/manifests, /healthz and /metrics";
+    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -136,10 +137,13 @@ pub(crate) fn router(shared: Shared) -> Router {
     let manifests = Router::new()
         .route("/v1/releases/{id}/outline", get(artefacts::outline).put(artefacts::publish))
         .route("/v1/manifests", get(artefacts::manifests));
+    let approvals =
+        Router::new().route("/v1/releases/{id}/approvals", get(artefacts::approvals).put(artefacts::sign));
     let artefacts = limited(missing, MISSING_BYTES_MAX)
         .merge(limited(wanted, WANTED_BYTES_MAX))
         .merge(limited(packs, PACK_BYTES_MAX))
         .merge(limited(manifests, OUTLINE_PACKED_MAX))
+        .merge(limited(approvals, SIGNED_BYTES_MAX))
         .layer(middleware::from_fn_with_state(shared.clone(), artefacts::in_turn));
     limited(api, PROPOSAL_BYTES_MAX)
         .merge(artefacts)

@@ -191,6 +191,19 @@ impl PackId {
 }
 
 hex_id!(
+    /// A key that signs: its public half, as of Ed25519 ([RFC 8032](https://www.rfc-editor.org/rfc/rfc8032)).
+    KeyId,
+    "key",
+    32
+);
+hex_id!(
+    /// What a key makes of a text, as of Ed25519.
+    SignatureBytes,
+    "signature",
+    64
+);
+
+hex_id!(
     /// A deploy: 16 random bytes, drawn when it is proposed.
     DeployId,
     "deploy",

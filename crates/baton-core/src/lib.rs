@@ -38,6 +38,7 @@ pub mod signal;
 pub mod simulate;
 pub mod startup;
 pub mod supervisor;
+pub mod trust;
 pub mod turn;
 pub mod units;
 pub mod verdict;

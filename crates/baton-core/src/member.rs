@@ -13,6 +13,7 @@ use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use crate::report::{Refusal, Report, Seen, Stamp, Standing};
 use crate::supervisor::{Running, Status, Ticket, TrialState};
+use crate::trust::FOLLOWING_EPOCHS_MAX;
 use crate::units::Millis;
 
 /// How long a member waits before it tries again what it refused.
@@ -55,8 +56,12 @@ impl From<Kind> for Purpose {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Control says what is in force.
+    /// Control says what is in force, and this member may obey it.
     Wish(Wish),
+    /// Control says what is in force, and this member does not believe it.
+    Untrusted(Seen, Refusal),
+    /// Control says nothing any more.
+    Parted,
     /// Control gives a slot.
     Grant {
         /// For which deploy.
@@ -164,6 +169,8 @@ pub struct Member {
     /// A wish whose epoch is being written down.
     remembering: Option<Wish>,
     wish: Option<Wish>,
+    /// A deploy that is not believed: not obeyed and not written down, and told to control.
+    untrusted: Option<(Seen, Refusal)>,
     staging: Staging,
     slot: Option<Slot>,
     status: Status,
@@ -188,6 +195,7 @@ impl Member {
             seen,
             remembering: None,
             wish: None,
+            untrusted: None,
             staging: Staging::Wanted,
             slot: None,
             status: Status::default(),
@@ -206,6 +214,8 @@ impl Member {
         let mut out = Vec::new();
         match input {
             Input::Wish(wish) => self.hear(wish, &mut out),
+            Input::Untrusted(seen, refusal) => self.distrust(seen, refusal),
+            Input::Parted => self.untrusted = None,
             Input::Remembered(seen) => self.take_up(seen, &mut out),
             Input::NotRemembered(seen) => {
                 self.remembering.take_if(|wish| wish.seen == seen);
@@ -240,7 +250,7 @@ impl Member {
         Report {
             member: self.id.clone(),
             stamp: Stamp::default(),
-            seen: self.seen,
+            seen: self.untrusted.as_ref().map(|(seen, _)| *seen).or(self.seen),
             committed: self.committed,
             running: self.status.serving.and_then(Running::id),
             healthy: self.status.healthy,
@@ -259,6 +269,9 @@ impl Member {
     }
 
     fn standing(&self) -> Standing {
+        if let Some((_, refusal)) = &self.untrusted {
+            return Standing::Refused(refusal.clone());
+        }
         let Some(wish) = &self.wish else { return Standing::Behind };
         if let Some((Ticket::Deploy { .. }, trial)) = &self.status.trial {
             match trial {
@@ -294,6 +307,7 @@ impl Member {
     /// A wish counts when its epoch is the greatest yet. It is written down before anything follows from it.
     fn hear(&mut self, wish: Wish, out: &mut Vec<Action>) {
         let known = self.remembering.as_ref().map(|wish| wish.seen).or(self.seen);
+        self.untrusted.take_if(|(untrusted, _)| untrusted.epoch <= wish.seen.epoch);
         match known {
             Some(known) if wish.seen.epoch < known.epoch => {}
             Some(known) if wish.seen == known => {
@@ -309,6 +323,21 @@ impl Member {
                 out.push(Action::Remember(wish.seen));
             }
         }
+    }
+
+    /// What is not believed is as if it had not been said, but for what control is told. What was believed before, such
+    /// as a deploy signed by a key that was revoked since, goes no further.
+    fn distrust(&mut self, seen: Seen, refusal: Refusal) {
+        let known = self.remembering.as_ref().map(|wish| wish.seen).or(self.seen);
+        let known = known.map(|known| known.epoch).unwrap_or_default();
+        // Whoever hears of a number goes on counting from there, so that none is repeated which is far away.
+        if !(known.0..=known.0.saturating_add(FOLLOWING_EPOCHS_MAX)).contains(&seen.epoch.0) {
+            return;
+        }
+        if self.obeys(seen.deploy) {
+            self.slot = None;
+        }
+        self.untrusted = Some((seen, refusal));
     }
 
     fn take_up(&mut self, seen: Seen, out: &mut Vec<Action>) {
@@ -363,9 +392,11 @@ impl Member {
             Some((Ticket::Deploy { .. }, TrialState::Trying | TrialState::Proving))
         );
         let Some(wish) = self.wish.filter(|_| self.obeys(deploy)) else { return };
+        // A halt ends what is under way, and brings nothing.
         if on_trial {
             out.push(Action::HandBack);
-        } else if self.is_warm(wish.release) && self.staging == Staging::Done {
+        } else if wish.purpose != Purpose::Halt && self.is_warm(wish.release) && self.staging == Staging::Done
+        {
             let ticket = Ticket::Deploy { id: wish.seen.deploy, epoch: wish.seen.epoch };
             out.push(Action::GoBack { release: wish.release, ticket });
         }

@@ -7,7 +7,7 @@ mod diff;
 mod fault;
 mod health_lines;
 mod libraries;
-mod lines;
+pub(crate) mod lines;
 pub mod outline;
 mod output_lines;
 pub mod pack;
@@ -135,7 +135,7 @@ pub struct Chunk {
 }
 
 /// How large a release may be. Part of the manifest, so that whoever lays it out can hold it to its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limits {
     /// All files together, in bytes.
     pub bytes: u64,

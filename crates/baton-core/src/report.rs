@@ -111,6 +111,8 @@ pub enum Cause {
     Fetch,
     /// What was fetched is not what the release says.
     Verify,
+    /// Too few keys that the member trusts have signed the deploy, or the release.
+    Untrusted,
     /// The disk is full, read-only or broken.
     Disk,
     /// Two generations do not fit into the member's memory.
@@ -129,9 +131,10 @@ pub enum Cause {
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Fetch,
         Self::Verify,
+        Self::Untrusted,
         Self::Disk,
         Self::NoRoom,
         Self::Launch,
@@ -146,6 +149,7 @@ impl Cause {
         match self {
             Self::Fetch => "fetch",
             Self::Verify => "verify",
+            Self::Untrusted => "untrusted",
             Self::Disk => "disk",
             Self::NoRoom => "no-room",
             Self::Launch => "launch",
@@ -167,6 +171,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Fetch => "the release could not be fetched",
             Self::Verify => "the release did not verify",
+            Self::Untrusted => "it is not signed as this member wants it",
             Self::Disk => "the disk refused the release",
             Self::NoRoom => "there is no memory for two generations",
             Self::Launch => "the program could not be launched",

@@ -219,6 +219,15 @@ impl ArtefactStore for Counting {
         Ok(outline)
     }
 
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
+        self.sent(approval.len());
+        self.store.sign(id, approval)
+    }
+
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
+        self.store.approvals(id)
+    }
+
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
         self.store.list()
     }

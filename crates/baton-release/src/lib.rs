@@ -16,6 +16,7 @@ mod parallel;
 pub mod read;
 pub mod releases;
 pub mod remote;
+pub mod signing;
 pub mod store;
 
 #[cfg(feature = "push")]

@@ -7,6 +7,8 @@
 //! | `PUT /v1/packs/{id}` | a pack, at most [`PACK_BYTES_MAX`] bytes | nothing |
 //! | `PUT /v1/releases/{id}/outline` | the packed outline, at most [`OUTLINE_PACKED_MAX`] bytes | nothing |
 //! | `GET /v1/releases/{id}/outline` | | the packed outline |
+//! | `PUT /v1/releases/{id}/approvals` | an approval with one signature, at most [`SIGNED_BYTES_MAX`](trust::SIGNED_BYTES_MAX) bytes | nothing |
+//! | `GET /v1/releases/{id}/approvals` | | all approvals of the release, one after the other |
 //! | `GET /v1/manifests` | | the ids of the releases that are known, one on a line |
 //!
 //! Ids are lowercase hexadecimal digits, and every line ends with a line feed. A failure is answered with the
@@ -19,10 +21,12 @@ use std::time::Duration;
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
+use baton_core::trust;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::manifest::OUTLINE_PACKED_MAX;
+use crate::signing::APPROVALS_BYTES_MAX;
 use crate::store::{ArtefactStore, Kind, Retry, StoreError};
 
 /// Most chunk ids in one question: one request of 2 MB for an ordinary large tree.
@@ -264,6 +268,28 @@ impl ArtefactStore for Remote {
             answer_bytes_max: OUTLINE_PACKED_MAX,
             timeout: REQUEST_TIMEOUT,
         })
+    }
+
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
+        self.call(&Call {
+            attempted: format!("sign release {id}"),
+            path: format!("/v1/releases/{id}/approvals"),
+            send: Method::Put(approval.as_bytes()),
+            answer_bytes_max: REASON_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })
+        .map(drop)
+    }
+
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
+        let body = self.call(&Call {
+            attempted: format!("read the approvals of release {id}"),
+            path: format!("/v1/releases/{id}/approvals"),
+            send: Method::Get,
+            answer_bytes_max: APPROVALS_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })?;
+        Ok(trust::approvals(&String::from_utf8_lossy(&body)).map(str::to_owned).collect())
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {

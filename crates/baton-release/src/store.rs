@@ -45,6 +45,15 @@ pub trait ArtefactStore: Send + Sync {
     /// As with [`ArtefactStore::get`], who uses it checks it: the manifest must be that of the release.
     fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError>;
 
+    /// Adds somebody's signature of a release: the text of an [approval](baton_core::trust::Approval) with one signature.
+    ///
+    /// On return it is durable. It is one by the key that it names, whoever that is; one that is there already stays.
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError>;
+
+    /// What was given to [`ArtefactStore::sign`] for a release, in no order; nothing for one that is not known. Whom to
+    /// believe is for who asks.
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError>;
+
     /// The releases that are known, in no order.
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError>;
 

@@ -117,6 +117,20 @@ pub(super) async fn publish(
     Ok(())
 }
 
+pub(super) async fn sign(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    body: String,
+) -> Result<(), Line> {
+    let id: ReleaseId = id.parse()?;
+    add(&shared, move |store| store.sign(id, &body)).await
+}
+
+pub(super) async fn approvals(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, Line> {
+    let id: ReleaseId = id.parse()?;
+    Ok(call(&shared, move |store| store.approvals(id)).await?.concat())
+}
+
 /// Publishes a release and tells so, if it is new.
 fn publish_new(
     store: &dyn ArtefactStore,

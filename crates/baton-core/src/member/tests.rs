@@ -339,3 +339,46 @@ fn p29_what_cannot_be_committed_is_refused_and_tried_again() {
     assert_eq!(member.report().standing, Standing::Refused(refusal));
     assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
 }
+
+#[test]
+fn p38_what_is_not_believed_is_told_and_changes_nothing_else() {
+    let mut member = staged();
+    let refusal = Refusal { cause: crate::report::Cause::Untrusted, detail: "not signed".into() };
+    let untrusted = |epoch: u64| {
+        let deploy = DeployId::from_bytes([epoch as u8; 16]);
+        Input::Untrusted(Seen { epoch: Epoch(epoch), deploy }, refusal.clone())
+    };
+    assert_eq!(member.step(Millis(0), untrusted(3)), []);
+    let report = member.report();
+    assert_eq!((report.seen.unwrap().epoch, report.standing), (Epoch(3), Standing::Refused(refusal.clone())));
+    assert_eq!(member.step(Millis(0), grant(3)), [], "there is no slot for it");
+    // Others are heard of as before: older ones not, and what is signed in its place is.
+    member.step(Millis(0), untrusted(1));
+    assert_eq!(member.report().seen.unwrap().epoch, Epoch(3));
+    let signed = wish(3, Purpose::Rollout, OLD);
+    assert_eq!(member.step(Millis(0), Input::Wish(signed)), [Action::Remember(signed.seen)]);
+    member.step(Millis(0), Input::Remembered(signed.seen));
+    assert_eq!(member.report().standing, Standing::Proven);
+
+    let mut member = staged();
+    member.step(Millis(0), grant(2));
+    member.step(Millis(0), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Dropped)));
+    assert_eq!(member.report().standing, Standing::Granted);
+    member.step(Millis(0), untrusted(2));
+    assert_eq!(member.step(RETRY, Input::Woken), [], "a slot ends with the trust in its deploy");
+    member.step(RETRY, Input::Parted);
+    assert_eq!(member.report().standing, Standing::Staged);
+    member.step(RETRY, untrusted(u64::MAX));
+    assert_eq!(member.report().seen.unwrap().epoch, Epoch(2), "a number that is far away is not repeated");
+}
+
+#[test]
+fn p38_a_halt_brings_nothing_back() {
+    let mut member = staged();
+    let halt = wish(3, Purpose::Halt, NEW);
+    let status = Status { standby: Some(Running::Release(NEW)), ..serving(OLD) };
+    member.step(Millis(0), Input::Stands(status));
+    member.step(Millis(0), Input::Wish(halt));
+    member.step(Millis(0), Input::Remembered(halt.seen));
+    assert_eq!(member.step(Millis(0), Input::HandBack { deploy: halt.seen.deploy }), []);
+}

@@ -26,7 +26,7 @@ impl fmt::Display for UnixMicros {
 /// Year, month and day, so many days after the beginning of 1970.
 ///
 /// Years are counted from March, so that the leap day is the last of its year.
-const fn date(days: u64) -> (u64, u64, u64) {
+pub(crate) const fn date(days: u64) -> (u64, u64, u64) {
     let days = days + DAYS_BEFORE_1970;
     let (era, day) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -36,6 +36,14 @@ const fn date(days: u64) -> (u64, u64, u64) {
     let day = day - (153 * month + 2) / 5 + 1;
     let year = 400 * era + year;
     if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+}
+
+/// The number of days from the beginning of 1970 to this one, which may be none that there is: see [`date`].
+pub(crate) const fn days(year: u64, month: u64, day: u64) -> Option<u64> {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year.saturating_sub(1), month + 9) };
+    let (era, year) = (year / 400, year % 400);
+    let in_era = year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day;
+    (era * DAYS_IN_400_YEARS + in_era).checked_sub(DAYS_BEFORE_1970 + 1)
 }
 
 #[cfg(test)]

@@ -17,15 +17,24 @@ pub enum Text {
     Outline,
     /// What lies in a pack.
     Index,
+    /// A release that somebody vouches for.
+    Approval,
+    /// A deploy that somebody answers for.
+    Warrant,
+    /// Whose signatures a member believes.
+    TrustedKeys,
 }
 
 impl Text {
     /// The first word of its first line.
-    pub(super) fn magic(self) -> &'static str {
+    pub(crate) fn magic(self) -> &'static str {
         match self {
             Self::Manifest => "baton-manifest",
             Self::Outline => "baton-outline",
             Self::Index => "baton-pack",
+            Self::Approval => "baton-approval",
+            Self::Warrant => "baton-warrant",
+            Self::TrustedKeys => "baton-trusted-keys",
         }
     }
 }
@@ -36,6 +45,9 @@ impl Text {
             Self::Manifest => "a manifest",
             Self::Outline => "an outline",
             Self::Index => "a pack",
+            Self::Approval => "an approval",
+            Self::Warrant => "a warrant",
+            Self::TrustedKeys => "a list of trusted keys",
         }
     }
 }
@@ -46,6 +58,9 @@ impl fmt::Display for Text {
             Self::Manifest => "manifest",
             Self::Outline => "outline",
             Self::Index => "pack's index",
+            Self::Approval => "approval",
+            Self::Warrant => "warrant",
+            Self::TrustedKeys => "list of trusted keys",
         })
     }
 }
@@ -148,6 +163,12 @@ pub enum Fault {
         /// The most there may be.
         max: u64,
     },
+    /// Something that may be there once.
+    #[error("{0:?} is there already")]
+    Twice(String),
+    /// Signatures in another order than that of their keys.
+    #[error("the keys are not in their order, or one is there twice")]
+    KeyOrder,
     /// A frame without a chunk.
     #[error("the frame before it has no chunk")]
     EmptyFrame,

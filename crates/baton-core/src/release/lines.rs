@@ -7,10 +7,10 @@ use core::str::FromStr;
 use super::fault::{Fault, Text, TextError};
 
 /// The version of the format: of manifests, outlines and packs alike.
-pub(super) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// The lines of a text that are still to be read.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     text: Text,
     rest: &'a str,
     number: u32,
@@ -18,7 +18,7 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     /// The lines of a text, each of which ends with a line feed, after the first, which says what it is.
-    pub(super) fn new(text: Text, all: &'a str) -> Result<Self, TextError> {
+    pub(crate) fn new(text: Text, all: &'a str) -> Result<Self, TextError> {
         let mut lines = Self { text, rest: all, number: 1 };
         let not_that = lines.fault(Fault::NotThat(text));
         let mut words = lines.take(text.magic())?.ok_or(not_that)?;
@@ -29,22 +29,30 @@ impl<'a> Lines<'a> {
     }
 
     /// The error that the next line has this fault.
-    pub(super) fn fault(&self, what: Fault) -> TextError {
+    pub(crate) fn fault(&self, what: Fault) -> TextError {
         TextError { text: self.text, line: self.number, what }
     }
 
     /// The number of the next line, counted from 1.
-    pub(super) fn number(&self) -> u32 {
+    pub(crate) fn number(&self) -> u32 {
         self.number
     }
 
     /// Whether everything has been read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
+    /// Passes over empty lines, and over those that begin with `#`: in texts that people write.
+    pub(crate) fn skip_remarks(&mut self) -> Result<(), TextError> {
+        while self.rest.starts_with(['#', '\n']) {
+            self.next()?;
+        }
+        Ok(())
+    }
+
     /// The next line, whatever it is.
-    pub(super) fn next(&mut self) -> Result<Words<'a>, TextError> {
+    pub(crate) fn next(&mut self) -> Result<Words<'a>, TextError> {
         let Some((line, rest)) = self.rest.split_once('\n') else {
             return Err(self.fault(Fault::Unfinished));
         };
@@ -55,7 +63,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line without its first word, when that is `key`.
-    pub(super) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, TextError> {
+    pub(crate) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, TextError> {
         let first = self.rest.split([' ', '\n']).next();
         if first != Some(key) {
             return Ok(None);
@@ -66,14 +74,28 @@ impl<'a> Lines<'a> {
     }
 
     /// The next line without its first word, which must be `key`.
-    pub(super) fn expect(&mut self, key: &'static str) -> Result<Words<'a>, TextError> {
+    pub(crate) fn expect(&mut self, key: &'static str) -> Result<Words<'a>, TextError> {
         let missing = self.fault(Fault::Expected(key));
         self.take(key)?.ok_or(missing)
     }
 }
 
+impl Lines<'_> {
+    /// The value of the next line, which must have this key and nothing else.
+    pub(crate) fn only<T: FromStr + Display>(
+        &mut self,
+        key: &'static str,
+        what: &'static str,
+    ) -> Result<T, TextError> {
+        let mut words = self.expect(key)?;
+        let value = words.value(what)?;
+        words.end()?;
+        Ok(value)
+    }
+}
+
 /// What is left of one line; words are separated by one space.
-pub(super) struct Words<'a> {
+pub(crate) struct Words<'a> {
     text: Text,
     line: u32,
     rest: Option<&'a str>,
@@ -81,12 +103,12 @@ pub(super) struct Words<'a> {
 
 impl<'a> Words<'a> {
     /// The error that this line has this fault.
-    pub(super) fn fault(&self, what: Fault) -> TextError {
+    pub(crate) fn fault(&self, what: Fault) -> TextError {
         TextError { text: self.text, line: self.line, what }
     }
 
     /// The next word, up to a space or the end.
-    pub(super) fn word(&mut self) -> Result<&'a str, TextError> {
+    pub(crate) fn word(&mut self) -> Result<&'a str, TextError> {
         let rest = self.rest.unwrap_or_default();
         let (word, rest) = match rest.split_once(' ') {
             Some((word, rest)) => (word, Some(rest)),
@@ -100,20 +122,20 @@ impl<'a> Words<'a> {
     }
 
     /// The next word, as a value that prints exactly as it was written: no `+1`, no `01`.
-    pub(super) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, TextError> {
+    pub(crate) fn value<T: FromStr + Display>(&mut self, what: &'static str) -> Result<T, TextError> {
         let word = self.word()?;
         exact(word).ok_or_else(|| self.fault(Fault::NotA { what, text: word.to_string() }))
     }
 
     /// The next word, which is one of a few.
-    pub(super) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, TextError> {
+    pub(crate) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, TextError> {
         let word = self.word()?;
         let found = known.iter().find(|(name, _)| *name == word);
         found.map(|(_, value)| *value).ok_or_else(|| self.fault(Fault::UnknownWord(word.to_string())))
     }
 
     /// The next text in quotes.
-    pub(super) fn quoted(&mut self) -> Result<String, TextError> {
+    pub(crate) fn quoted(&mut self) -> Result<String, TextError> {
         let rest = self.rest.unwrap_or_default();
         let (text, rest) = unquote(rest).ok_or_else(|| self.fault(Fault::Quotes))?;
         self.rest = match rest {
@@ -124,17 +146,17 @@ impl<'a> Words<'a> {
     }
 
     /// Everything that is left of the line.
-    pub(super) fn remainder(&mut self) -> Result<&'a str, TextError> {
+    pub(crate) fn remainder(&mut self) -> Result<&'a str, TextError> {
         self.rest.take().ok_or_else(|| self.fault(Fault::WordMissing))
     }
 
     /// Whether nothing is left of the line.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_none()
     }
 
     /// Makes sure that nothing is left of the line.
-    pub(super) fn end(&self) -> Result<(), TextError> {
+    pub(crate) fn end(&self) -> Result<(), TextError> {
         match self.rest {
             None => Ok(()),
             Some(rest) => Err(self.fault(Fault::Surplus(rest.to_string()))),
@@ -143,12 +165,12 @@ impl<'a> Words<'a> {
 }
 
 /// The value of a text, if the value prints exactly like that.
-pub(super) fn exact<T: FromStr + Display>(text: &str) -> Option<T> {
+pub(crate) fn exact<T: FromStr + Display>(text: &str) -> Option<T> {
     text.parse::<T>().ok().filter(|value| value.to_string() == text)
 }
 
 /// The text in quotes on one line: `"`, `\` and control characters are escaped, nothing else is.
-pub(super) fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

@@ -8,6 +8,7 @@ use baton_core::release::outline::Outlined;
 use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{self, Chunk, Entry, EntryKind, File, Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
+use baton_core::trust::{Approval, Signed, Statement};
 
 use super::{ArtefactStore, Kind, StoreError};
 use crate::manifest;
@@ -26,6 +27,7 @@ pub fn run<S: ArtefactStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     many_may_put_the_same_at_once(&make())?;
     a_release_is_published_whole_or_not_at_all(&make())?;
     a_manifest_under_a_wrong_name_is_refused(&make())?;
+    signatures_of_a_release_are_kept_each_once(&make())?;
     Ok(())
 }
 
@@ -132,6 +134,40 @@ fn a_release_is_published_whole_or_not_at_all(store: &dyn ArtefactStore) -> Resu
     let mut both = [id, empty];
     both.sort_unstable();
     assert_eq!(listed, both);
+    Ok(())
+}
+
+/// Approvals that were made once, by two keys; the second line of each is that of the first byte of its key.
+const APPROVALS: [&str; 2] =
+    [include_str!("conformance/approval-1.txt"), include_str!("conformance/approval-2.txt")];
+
+fn signatures_of_a_release_are_kept_each_once(store: &dyn ArtefactStore) -> Result<(), Failure> {
+    let id = Signed::<Approval>::parse(APPROVALS[0])?.of.release;
+    let other = ReleaseId::from_bytes([2; 32]);
+    let all = || {
+        store.approvals(id).map(|mut all| {
+            all.sort_unstable();
+            all
+        })
+    };
+    assert_eq!(all()?, [""; 0]);
+    let wrong = APPROVALS[0].replace("limits 1", "limits 2");
+    let unsigned = Signed::<Approval>::parse(APPROVALS[0])?.of.to_text();
+    let both = [APPROVALS[0], APPROVALS[1].lines().last().unwrap_or_default(), "\n"].concat();
+    for bad in [wrong.as_str(), &unsigned, &both, "", "junk", &"x".repeat(100_000)] {
+        assert_eq!(kind(store.sign(id, bad)), Some(Kind::Corrupt), "{bad}");
+    }
+    assert_eq!(kind(store.sign(other, APPROVALS[0])), Some(Kind::Corrupt), "it is for another release");
+    store.sign(id, APPROVALS[0])?;
+    assert_eq!(all()?, [APPROVALS[0]]);
+    for approval in [APPROVALS[1], APPROVALS[0], APPROVALS[1]] {
+        store.sign(id, approval)?;
+    }
+    let mut both = APPROVALS;
+    both.sort_unstable();
+    assert_eq!(all()?, both);
+    assert_eq!(store.approvals(other)?, [""; 0]);
+    assert_eq!(store.list()?, [], "a signature makes no release");
     Ok(())
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
-use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::ids::{ChunkId, KeyId, ReleaseId};
 use baton_core::release::pack::Frame;
 use baton_core::release::reading;
 
 use super::{ArtefactStore, Kind, StoreError, complete};
 use crate::pack::{self, Pack};
+use crate::signing::{self, APPROVALS_MAX};
 
 /// An artefact store in memory.
 #[derive(Default)]
@@ -21,6 +22,7 @@ struct State {
     frames: Vec<(Frame, Vec<u8>)>,
     places: BTreeMap<ChunkId, usize>,
     outlines: BTreeMap<ReleaseId, Vec<u8>>,
+    approvals: BTreeMap<ReleaseId, BTreeMap<KeyId, String>>,
     calls: u64,
     failures: BTreeMap<u64, Kind>,
     /// What is answered to whoever asks for this chunk.
@@ -143,6 +145,22 @@ impl ArtefactStore for MemoryStore {
         let attempted = format!("read the outline of release {id}");
         let found = self.call(&attempted)?.outlines.get(&id).cloned();
         found.ok_or_else(|| StoreError::new(Kind::Missing, attempted))
+    }
+
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
+        let mut state = self.call("sign a release")?;
+        let key = signing::check(id, approval)?;
+        let all = state.approvals.entry(id).or_default();
+        if all.len() >= APPROVALS_MAX && !all.contains_key(&key) {
+            return Err(signing::too_many(id));
+        }
+        all.entry(key).or_insert_with(|| approval.to_owned());
+        Ok(())
+    }
+
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
+        let state = self.call("read approvals")?;
+        Ok(state.approvals.get(&id).into_iter().flat_map(BTreeMap::values).cloned().collect())
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {

@@ -74,6 +74,8 @@ fn requests_are_as_documented() {
         "packed".into(),
         String::new(),
         "outline".into(),
+        String::new(),
+        "baton-approval 1\none\nbaton-approval 1\ntwo\n".into(),
         format!("{two}\n"),
     ];
     let (remote, server) = server(answers.iter().map(|body| answer(200, body.as_bytes())).collect());
@@ -82,6 +84,8 @@ fn requests_are_as_documented() {
     assert_eq!(remote.get(&[one, one]).unwrap(), b"packed");
     remote.publish(two, b"outline").unwrap();
     assert_eq!(remote.outline(two).unwrap(), b"outline");
+    remote.sign(two, "approval").unwrap();
+    assert_eq!(remote.approvals(two).unwrap(), ["baton-approval 1\none\n", "baton-approval 1\ntwo\n"]);
     assert_eq!(remote.list().unwrap(), [two]);
     let asked = server.join().unwrap();
     let expected = [
@@ -90,6 +94,8 @@ fn requests_are_as_documented() {
         ("post /v1/chunks/pack http/1.1".to_owned(), format!("{one}\n{one}\n")),
         (format!("put /v1/releases/{two}/outline http/1.1"), "outline".to_owned()),
         (format!("get /v1/releases/{two}/outline http/1.1"), String::new()),
+        (format!("put /v1/releases/{two}/approvals http/1.1"), "approval".to_owned()),
+        (format!("get /v1/releases/{two}/approvals http/1.1"), String::new()),
         ("get /v1/manifests http/1.1".to_owned(), String::new()),
     ];
     assert_eq!(asked, expected);

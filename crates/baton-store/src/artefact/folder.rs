@@ -3,6 +3,7 @@
 //! ```text
 //! packs/2d3a…        the pack 2d3a…
 //! manifests/2d3a…    the packed outline of the manifest of release 2d3a…
+//! signatures/2d3a…/9f… the approval of release 2d3a… by the key 9f…
 //! corrupt/           what was found to be damaged, for whoever wants to know why
 //! tmp/               what is being written
 //! ```
@@ -22,12 +23,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::pack::{FRAME_BYTES_MAX, Frame};
 use baton_core::release::{Fault, TextError, reading};
+use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
+use baton_release::signing::{self, APPROVALS_MAX};
 use baton_release::store::{ArtefactStore, Kind, StoreError, complete};
 
 use held::{Held, Place};
@@ -52,7 +55,7 @@ pub struct FolderStore {
 impl FolderStore {
     /// The store in this folder, which is created if needed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        for dir in ["packs", "manifests", "corrupt", "tmp"].map(|dir| path.join(dir)) {
+        for dir in ["packs", "manifests", "signatures", "corrupt", "tmp"].map(|dir| path.join(dir)) {
             fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
         disk::sync_dir(path)?;
@@ -119,6 +122,32 @@ impl FolderStore {
 
     fn release(&self, id: ReleaseId) -> PathBuf {
         self.path.join(format!("manifests/{id}"))
+    }
+
+    fn signatures(&self, id: ReleaseId) -> PathBuf {
+        self.path.join(format!("signatures/{id}"))
+    }
+
+    /// The keys of which there is a signature of a release.
+    fn signers(&self, id: ReleaseId) -> Result<BTreeSet<KeyId>, DiskError> {
+        let dir = self.signatures(id);
+        let names = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            names => names.map_err(failed("list", &dir))?,
+        };
+        let mut keys = BTreeSet::new();
+        for name in names {
+            let name = name.map_err(failed("list", &dir))?.file_name();
+            keys.extend(name.to_str().and_then(|name| name.parse::<KeyId>().ok()));
+        }
+        Ok(keys)
+    }
+
+    fn add_signature(&self, id: ReleaseId, key: KeyId, approval: &str) -> Result<(), DiskError> {
+        let dir = self.signatures(id);
+        fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+        disk::sync_dir(&self.path.join("signatures"))?;
+        self.add(&dir.join(key.to_string()), approval.as_bytes())
     }
 
     /// Adds a pack that was verified.
@@ -315,6 +344,32 @@ impl ArtefactStore for FolderStore {
                 Err(corrupt(&attempted, error))
             }
         }
+    }
+
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
+        let failure = || disk_failed(format!("sign release {id}"));
+        let key = signing::check(id, approval)?;
+        let signers = self.signers(id).map_err(failure())?;
+        if signers.len() >= APPROVALS_MAX && !signers.contains(&key) {
+            return Err(signing::too_many(id));
+        }
+        self.add_signature(id, key, approval).map_err(failure())
+    }
+
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
+        let failure = || disk_failed(format!("read the approvals of release {id}"));
+        let mut approvals = Vec::new();
+        for key in self.signers(id).map_err(failure())?.into_iter().take(APPROVALS_MAX) {
+            let path = self.signatures(id).join(key.to_string());
+            let text = read(&path, SIGNED_BYTES_MAX + 1).map_err(failure())?;
+            let text = String::from_utf8_lossy(&text).into_owned();
+            match signing::check(id, &text) {
+                Ok(found) if found == key => approvals.push(text),
+                // As if it were not there, so that it can be added again.
+                Ok(_) | Err(_) => self.set_aside(&path),
+            }
+        }
+        Ok(approvals)
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {

@@ -76,6 +76,10 @@ fn answer(store: &dyn ArtefactStore, request: &str, body: &[u8]) -> Result<Vec<u
         ("PUT", ["packs", _]) => store.put(body).map(|()| Vec::new()),
         ("PUT", ["releases", id, "outline"]) => store.publish(id.parse().unwrap(), body).map(|()| Vec::new()),
         ("GET", ["releases", id, "outline"]) => store.outline(id.parse().unwrap()),
+        ("PUT", ["releases", id, "approvals"]) => store.sign(id.parse().unwrap(), &text).map(|()| Vec::new()),
+        ("GET", ["releases", id, "approvals"]) => {
+            Ok(store.approvals(id.parse().unwrap())?.concat().into_bytes())
+        }
         ("GET", ["manifests"]) => Ok(lines(&store.list()?)),
         _ => Err(StoreError::new(Kind::Missing, format!("answer {request}"))),
     }
