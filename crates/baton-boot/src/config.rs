@@ -45,6 +45,9 @@ Environment:
   BATON_STATE_DIR   where releases and scratch folders are kept; put it on a volume
                     (default: /var/lib/baton; without a server a folder in TMPDIR
                     where that cannot be written)
+  BATON_TRUSTED_KEYS
+                    a file that says whose signatures this member wants to see
+                    on releases and deploys; without it, nobody's
   BATON_STOP_LIMIT  how long the platform waits after TERM until it kills, for
                     example 30s: a stop ends before that
   NOTIFY_SOCKET     where a service manager wants to be told how it stands
@@ -92,6 +95,8 @@ pub struct Control {
     pub service: ServiceName,
     /// The member's name.
     pub member: MemberId,
+    /// Whose signatures the member believes, if it wants any.
+    pub trusted_keys: Option<PathBuf>,
 }
 
 /// What is wrong with the arguments or the environment.
@@ -204,6 +209,7 @@ fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Opt
         server: server.trim_end_matches('/').to_owned(),
         service: service.parse().map_err(ConfigError::id("BATON_SERVICE"))?,
         member: member.parse().map_err(ConfigError::id("BATON_MEMBER"))?,
+        trusted_keys: variable("BATON_TRUSTED_KEYS").map(PathBuf::from),
     }))
 }
 

@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::config::Control;
 use crate::log;
 use crate::session::{Saying, Session};
+use crate::trust::Gate;
 
 /// How long a goodbye may take. Control learns of the end anyway, a lease later.
 const GOODBYE: Duration = Duration::from_millis(300);
@@ -34,6 +35,7 @@ pub struct Controlled {
     /// One record is written at a time, and each looks at what is there: threads may overtake each other.
     writing: Arc<Mutex<()>>,
     service: ServiceName,
+    gate: Arc<Gate>,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
@@ -64,7 +66,8 @@ impl Controlled {
             listens,
             life: life(),
         };
-        let session = Session::new(&control.server, hello, said, inputs.clone())?;
+        let gate = Arc::new(Gate::open(control, releases.clone())?);
+        let session = Session::new(&control.server, hello, said, inputs.clone(), gate.clone())?;
         let session = tokio::spawn(session.run());
         let remote = Arc::new(Remote::new(&control.server));
         Ok(Self {
@@ -75,6 +78,7 @@ impl Controlled {
             orders,
             writing: Arc::default(),
             service: control.service.clone(),
+            gate,
             saying,
             session,
             status: Status::default(),
@@ -181,16 +185,18 @@ impl Controlled {
     }
 
     fn stage(&self, release: ReleaseId) {
+        let gate = self.gate.clone();
         self.blocking(move |releases, remote| {
-            Some(match fetch(release, remote, releases, &|_| {}) {
-                Ok(_) => Input::Staged(release),
-                Err(error) => {
-                    log::say(format_args!(
-                        "cannot fetch release {}: {}",
-                        release.short(),
-                        log::chain(&error)
-                    ));
-                    Input::NotStaged(release, refusal_of_fetch(&error))
+            // Whether it may be here at all comes before anything is created.
+            let staged = gate.papers(release, remote).and_then(|papers| {
+                fetch(release, remote, releases, &|_| {}).map_err(|error| refusal_of_fetch(&error))?;
+                gate.keep(release, &papers)
+            });
+            Some(match staged {
+                Ok(()) => Input::Staged(release),
+                Err(refusal) => {
+                    log::say(format_args!("cannot fetch release {}: {}", release.short(), refusal.detail));
+                    Input::NotStaged(release, refusal)
                 }
             })
         });
@@ -208,21 +214,25 @@ impl Controlled {
         ticket: Ticket,
         order: impl FnOnce(Arc<Plan>) -> Order + Send + 'static,
     ) {
-        let (orders, service) = (self.orders.clone(), self.service.clone());
+        let (orders, service, gate) = (self.orders.clone(), self.service.clone(), self.gate.clone());
         self.blocking(move |releases, _| {
             let verified = releases.verify(release).and_then(|()| releases.manifest(release));
-            let refused = match verified {
-                Ok(manifest) if manifest.service == service => {
+            let checked = match verified {
+                Ok(manifest) if manifest.service == service => gate.launch(release).map(|()| manifest),
+                Ok(manifest) => {
+                    let detail =
+                        format!("it was made for service {}, and this is {service}", manifest.service);
+                    Err(Refusal { cause: Cause::Verify, detail })
+                }
+                Err(error) => Err(refusal_of_verify(&error)),
+            };
+            let refused = match checked {
+                Ok(manifest) => {
                     let plan = Arc::new(Plan::new(Running::Release(release), manifest.run));
                     let _ = orders.send(Event::Order(order(plan)));
                     return None;
                 }
-                Ok(manifest) => {
-                    let detail =
-                        format!("it was made for service {}, and this is {service}", manifest.service);
-                    Refusal { cause: Cause::Verify, detail }
-                }
-                Err(error) => refusal_of_verify(&error),
+                Err(refused) => refused,
             };
             log::say(format_args!("cannot launch release {}: {}", release.short(), refused.detail));
             Some(match ticket {

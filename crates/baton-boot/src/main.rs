@@ -28,6 +28,7 @@ mod service_manager;
 mod session;
 mod stream;
 mod tree;
+mod trust;
 mod unix;
 mod watching;
 mod world;

@@ -1,5 +1,6 @@
 //! The session with control: kept up as long as the member lives, never waited for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::member::Input;
@@ -7,11 +8,13 @@ use baton_core::report::{Report, Stamp};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::log;
+use crate::trust::{Gate, Offer};
 
 /// How often control hears of a member that has nothing to say: four times in a lease, so that one lost
 /// message does not make it silent.
@@ -44,6 +47,7 @@ pub struct Session {
     hello: Hello,
     saying: watch::Receiver<Saying>,
     heard: mpsc::UnboundedSender<Input>,
+    gate: Arc<Gate>,
     endpoint: Endpoint,
     sequence: u64,
 }
@@ -74,6 +78,7 @@ impl Session {
         hello: Hello,
         saying: watch::Receiver<Saying>,
         heard: mpsc::UnboundedSender<Input>,
+        gate: Arc<Gate>,
     ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(server.to_owned())?
             .connect_timeout(CONNECT)
@@ -81,7 +86,7 @@ impl Session {
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true);
-        Ok(Self { hello, saying, heard, endpoint, sequence: 0 })
+        Ok(Self { hello, saying, heard, gate, endpoint, sequence: 0 })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -95,6 +100,9 @@ impl Session {
                 Ok(()) => return,
                 Err(ended) => ended,
             };
+            // The next control may be another one, and has not said what was refused.
+            self.gate.forget_refused();
+            self.tell(Some(Input::Parted));
             // One that control closes at once, as for a second member of this name, is no success.
             if begun.elapsed() >= CALM {
                 (limit, told) = (WAIT_MIN, false);
@@ -132,7 +140,7 @@ impl Session {
         loop {
             tokio::select! {
                 message = incoming.message() => match message? {
-                    Some(message) => self.hear(message)?,
+                    Some(message) => self.hear(message).await?,
                     None => return Err(Ended::Closed),
                 },
                 changed = self.saying.changed() => {
@@ -153,22 +161,40 @@ impl Session {
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
                     send(FromMember::Heartbeat(stamp)).await?;
+                    // Somebody may have changed whom this member trusts.
+                    if self.gate.has_refused() {
+                        let input = self.judged(None).await;
+                        self.tell(input);
+                    }
                 }
             }
         }
     }
 
-    fn hear(&self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
+    async fn hear(&self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
         let input = match ToMember::from_wire(message)? {
             // A newer control may say more than this version knows.
-            None => return Ok(()),
-            Some(ToMember::Wish(wish)) => Input::Wish(wish),
-            Some(ToMember::Grant { deploy, bake }) => Input::Grant { deploy, bake },
-            Some(ToMember::HandBack { deploy }) => Input::HandBack { deploy },
+            None => None,
+            Some(ToMember::Wish(wish, warrant)) => self.judged(Some(Offer::Wish { wish, warrant })).await,
+            Some(ToMember::Grant { deploy, bake }) => self.judged(Some(Offer::Grant { deploy, bake })).await,
+            Some(ToMember::HandBack { deploy }) => Some(Input::HandBack { deploy }),
         };
-        // The receiver lives as long as the member.
-        let _ = self.heard.send(input);
+        self.tell(input);
         Ok(())
+    }
+
+    /// What the member makes of an offer, or of the last one once more where it was refused: files are read for it.
+    async fn judged(&self, offer: Option<Offer>) -> Option<Input> {
+        let gate = self.gate.clone();
+        // It ends early only with the member.
+        spawn_blocking(move || gate.judge(offer)).await.ok().flatten()
+    }
+
+    fn tell(&self, input: Option<Input>) {
+        if let Some(input) = input {
+            // The receiver lives as long as the member.
+            let _ = self.heard.send(input);
+        }
     }
 
     fn stamp(&mut self) -> Stamp {

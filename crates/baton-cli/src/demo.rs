@@ -299,6 +299,8 @@ fn rollout(release: ReleaseId) -> Propose {
         actor: "demo".to_owned(),
         idempotency_key: None,
         dry_run: false,
+        warrant: None,
+        unsigned: false,
     }
 }
 

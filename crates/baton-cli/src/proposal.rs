@@ -27,6 +27,8 @@ pub fn proposal(wanted: Wanted, reason: String) -> Result<Propose, Failure> {
         actor: actor(),
         idempotency_key: Some(key.iter().map(|byte| format!("{byte:02x}")).collect()),
         dry_run: false,
+        warrant: None,
+        unsigned: false,
     })
 }
 

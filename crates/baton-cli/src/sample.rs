@@ -34,6 +34,7 @@ pub fn deploy() -> DeployView {
         created_ms: 1_795_209_567_000,
         switched: false,
         accepted: "durable".to_owned(),
+        warrant: None,
     }
 }
 

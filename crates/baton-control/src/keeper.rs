@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_core::event::Event;
 use baton_core::fleet::{Heard, Member};
-use baton_core::history::{Proposal, ProposeError, Wish};
+use baton_core::history::{Backing, Proposal, ProposeError, Wish};
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_core::verdict::HaltReason;
@@ -370,6 +370,7 @@ impl Keeper {
                 reason: reason.to_string(),
                 actor: "baton".to_owned(),
                 created: unix_ms(),
+                backing: Backing::InForce,
             };
             self.store.propose(name, proposal, self.clock.now()).map(drop)
         };

@@ -6,6 +6,7 @@ use baton_core::fleet::Tie;
 use baton_core::ids::{MemberId, ReleaseId};
 use baton_core::report::{Seen, Standing};
 use baton_core::rollout::Rollout;
+use baton_core::trust::Signed;
 use baton_core::units::Millis;
 use baton_store::state::Service;
 use baton_wire::session::{ToMember, Wish};
@@ -59,7 +60,8 @@ impl<'a> Orders<'a> {
     fn wish(&self, seen: Seen) -> ToMember {
         let deploy = self.rollout.deploy();
         let (purpose, release) = (deploy.kind.into(), deploy.release);
-        ToMember::Wish(Wish { seen, purpose, release, base: self.base })
+        let warrant = deploy.warrant.as_ref().map(Signed::to_text);
+        ToMember::Wish(Wish { seen, purpose, release, base: self.base }, warrant)
     }
 }
 
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
     use baton_core::deploy::Policy;
     use baton_core::fleet::LEASE;
-    use baton_core::history::{Proposal, Wish as Wanted};
+    use baton_core::history::{Backing, Proposal, Wish as Wanted};
     use baton_core::ids::{DeployId, Epoch};
     use baton_core::report::{Report, Stamp};
     use baton_store::state::{MemoryStore, News, StateStore};
@@ -105,7 +107,8 @@ mod tests {
         let _ = store.hear(&web, report(1, None, Standing::Behind), NOW).unwrap();
         let wish = Wanted::Rollout { release: RELEASE, policy: Policy::safe(), again: false };
         let (reason, actor) = (String::new(), String::new());
-        let proposal = Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0 };
+        let proposal =
+            Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0, backing: Backing::InForce };
         store.propose(&web, proposal, NOW).unwrap();
         let _ = store.hear(&web, report(2, seen, standing), NOW).unwrap();
         let decision = decide(&store.service(&web, NOW).unwrap(), NOW).unwrap();
@@ -118,8 +121,7 @@ mod tests {
 
     #[test]
     fn a_member_is_told_what_its_report_lacks() {
-        let wish =
-            |order: Option<ToMember>| matches!(order, Some(ToMember::Wish(wish)) if wish.release == RELEASE);
+        let wish = |order: Option<ToMember>| matches!(order, Some(ToMember::Wish(wish, None)) if wish.release == RELEASE);
         assert!(wish(told(None, Standing::Behind)), "it has not heard of the deploy");
         assert!(wish(told(Some((1, 1)), Standing::Behind)), "it may have forgotten it");
         let bake = Policy::safe().phases[0].bake;

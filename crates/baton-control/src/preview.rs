@@ -6,6 +6,8 @@ use baton_core::rollout::{Rollout, order, slots};
 use baton_core::units::Millis;
 use baton_wire::api::{Preview, PreviewPhase};
 
+use crate::view;
+
 /// Looks ahead: what a deploy that was accepted now would do if nothing failed.
 pub(crate) fn preview(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Preview {
     let mut fleet = fleet.clone();
@@ -16,6 +18,7 @@ pub(crate) fn preview(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Preview {
         release: deploy.release.to_string(),
         members: live,
         phases: phases(deploy, live),
+        deploy: Some(view::deploy_at(deploy, false)),
         order: if matches!(deploy.kind, Kind::Halt { .. }) { Vec::new() } else { names(&fleet, deploy, now) },
     }
 }

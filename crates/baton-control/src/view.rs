@@ -5,6 +5,7 @@ pub(crate) mod status;
 
 use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
 use baton_core::history::Past;
+use baton_core::trust::Signed;
 use baton_core::units::{Millis, Share};
 use baton_store::state::Numbered;
 use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView};
@@ -60,6 +61,7 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
         created_ms: deploy.created,
         switched,
         accepted: "durable".to_owned(),
+        warrant: deploy.warrant.as_ref().map(Signed::to_text),
     }
 }
 

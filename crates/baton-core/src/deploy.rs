@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
+use crate::trust::{Signed, Warrant};
 use crate::units::{Millis, Share};
 
 /// One deploy. It is never edited: halting and rolling back are new deploys.
@@ -31,6 +32,8 @@ pub struct Deploy {
     pub actor: String,
     /// Milliseconds since 1970, for people; nothing is decided by it.
     pub created: u64,
+    /// The signed deploy that it stands on: its own, or, for a halt or a return by control, the one that allows it.
+    pub warrant: Option<Signed<Warrant>>,
 }
 
 /// What a deploy is for.

@@ -1,11 +1,15 @@
 //! The log of a service's deploys: what may be added to it, and what follows from it.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::deploy::{Deploy, InvalidPolicy, Kind, Policy};
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
+use crate::trust::{Signed, Warrant};
 use crate::units::Share;
 
 /// All deploys of one service, oldest first. It only grows; the last one is in force.
@@ -39,6 +43,21 @@ pub struct Proposal {
     pub actor: String,
     /// Milliseconds since 1970, for people.
     pub created: u64,
+    /// Who answers for it.
+    pub backing: Backing,
+}
+
+/// Who answers for a proposal, in a fleet whose members trust keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Backing {
+    /// Whoever signed the deploy in force, as far as that goes: for a halt and a return to its fallback. Where that one is
+    /// not signed, nobody has to.
+    #[default]
+    InForce,
+    /// Whoever signed this.
+    Signed(Signed<Warrant>),
+    /// Nobody, on purpose.
+    Nobody,
 }
 
 /// What shall happen.
@@ -75,6 +94,17 @@ pub enum ProposeError {
     Conflict {
         /// The deploy that is in force.
         in_force: Option<DeployId>,
+    },
+    /// The deploy in force is signed, and this one is not and needs to be.
+    #[error(
+        "the deploys of this service are signed: deploy with --key, or with --unsigned if no member trusts keys any more"
+    )]
+    Unsigned,
+    /// What was signed is not what is proposed; mostly because something has changed since.
+    #[error("the {what} that was signed is not that of the deploy: sign it anew")]
+    OtherWarrant {
+        /// What differs.
+        what: &'static str,
     },
     /// The policy makes no sense.
     #[error("the rollout policy is not usable")]
@@ -228,7 +258,7 @@ impl History {
             Wish::RollBack { to } => self.plan_rollback(to)?,
         };
         let highest = self.past.iter().map(|past| past.deploy.epoch).max().unwrap_or_default().max(seen);
-        Ok(Deploy {
+        let mut deploy = Deploy {
             id: proposal.id,
             service: self.service.clone(),
             epoch: highest.next(),
@@ -240,7 +270,36 @@ impl History {
             reason: proposal.reason,
             actor: proposal.actor,
             created: proposal.created,
-        })
+            warrant: None,
+        };
+        deploy.warrant = self.backed(&deploy, proposal.backing)?;
+        if let Some(Signed { of: warrant, .. }) = &deploy.warrant {
+            // Members go nowhere else.
+            deploy.fallback = warrant.fallback.filter(|_| warrant.release == deploy.release);
+        }
+        Ok(deploy)
+    }
+
+    /// The warrant that a deploy stands on.
+    fn backed(&self, deploy: &Deploy, by: Backing) -> Result<Option<Signed<Warrant>>, ProposeError> {
+        match by {
+            Backing::Nobody => Ok(None),
+            Backing::Signed(signed) => match differs(deploy, &signed.of) {
+                None => Ok(Some(signed)),
+                Some(what) => Err(ProposeError::OtherWarrant { what }),
+            },
+            Backing::InForce => {
+                let Some(signed) = self.in_force().and_then(|in_force| in_force.warrant.as_ref()) else {
+                    return Ok(None);
+                };
+                let covers = match deploy.kind {
+                    Kind::Halt { .. } => signed.of.names(deploy.release),
+                    Kind::Rollback { .. } => signed.of.fallback == Some(deploy.release),
+                    Kind::Rollout => false,
+                };
+                if covers { Ok(Some(signed.clone())) } else { Err(ProposeError::Unsigned) }
+            }
+        }
     }
 
     fn plan_rollout(&self, release: ReleaseId, policy: Policy, again: bool) -> Result<Plan, ProposeError> {
@@ -293,6 +352,21 @@ impl History {
     }
 }
 
+/// What of a deploy is not what was signed.
+fn differs(deploy: &Deploy, warrant: &Warrant) -> Option<&'static str> {
+    // Whoever signs may rule a return out.
+    let fallback = warrant.fallback.is_none() || warrant.fallback == deploy.fallback;
+    [
+        ("service", warrant.service == deploy.service),
+        ("epoch", warrant.epoch == deploy.epoch),
+        ("release", warrant.release == deploy.release),
+        ("fallback", fallback),
+        ("policy", warrant.bounds.allow(&deploy.policy)),
+    ]
+    .into_iter()
+    .find_map(|(what, same)| (!same).then_some(what))
+}
+
 /// What a wish comes to.
 struct Plan {
     kind: Kind,
@@ -304,176 +378,5 @@ struct Plan {
 impl Plan {
     fn like(deploy: &Deploy, kind: Kind) -> Self {
         Self { kind, release: deploy.release, policy: deploy.policy.clone(), taken_back: None }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use alloc::vec;
-
-    const A: ReleaseId = ReleaseId::from_bytes([0xa; 32]);
-    const B: ReleaseId = ReleaseId::from_bytes([0xb; 32]);
-    const C: ReleaseId = ReleaseId::from_bytes([0xc; 32]);
-
-    fn history() -> History {
-        History::new("web".parse().unwrap(), Vec::new())
-    }
-
-    fn proposal(history: &History, wish: Wish) -> Proposal {
-        Proposal {
-            id: DeployId::from_bytes([history.past().len() as u8 + 1; 16]),
-            parent: history.in_force().map(|deploy| deploy.id),
-            wish,
-            reason: String::new(),
-            actor: "ada".into(),
-            created: 0,
-        }
-    }
-
-    fn rollout(release: ReleaseId) -> Wish {
-        Wish::Rollout { release, policy: Policy::safe(), again: false }
-    }
-
-    /// Proposes, adds, and returns the new deploy.
-    fn deploy(history: &mut History, wish: Wish) -> Result<Deploy, ProposeError> {
-        let deploy = history.propose(proposal(history, wish), Epoch(0))?;
-        history.add(deploy.clone());
-        Ok(deploy)
-    }
-
-    fn switch(history: &mut History, wish: Wish) -> Deploy {
-        let deploy = deploy(history, wish).unwrap();
-        history.note_switched(deploy.id);
-        deploy
-    }
-
-    #[test]
-    fn p12_every_deploy_has_a_greater_epoch_than_the_log_and_any_member() {
-        let mut history = history();
-        assert_eq!(deploy(&mut history, rollout(A)).unwrap().epoch, Epoch(1));
-        let next = history.propose(proposal(&history, rollout(B)), Epoch(41)).unwrap();
-        assert_eq!(next.epoch, Epoch(42));
-        history.add(next);
-        assert_eq!(deploy(&mut history, rollout(C)).unwrap().epoch, Epoch(43));
-    }
-
-    #[test]
-    fn p12_a_proposal_that_looked_at_an_old_state_is_refused() {
-        let mut history = history();
-        let late = proposal(&history, rollout(B));
-        let first = deploy(&mut history, rollout(A)).unwrap();
-        let refused = history.propose(late, Epoch(0));
-        assert_eq!(refused, Err(ProposeError::Conflict { in_force: Some(first.id) }));
-    }
-
-    #[test]
-    fn a_rollback_goes_to_the_fallback_and_from_there_to_the_one_before() {
-        let mut history = history();
-        for release in [A, B, C] {
-            switch(&mut history, rollout(release));
-        }
-        let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
-        assert_eq!((back.release, back.fallback), (B, Some(A)));
-        let further = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
-        assert_eq!((further.release, further.fallback), (A, None));
-        let refused = deploy(&mut history, Wish::RollBack { to: None });
-        assert_eq!(refused, Err(ProposeError::NoFallback { choices: vec![] }));
-    }
-
-    #[test]
-    fn a_rollback_goes_only_where_the_whole_fleet_has_been() {
-        let mut history = history();
-        assert_eq!(deploy(&mut history, Wish::RollBack { to: None }), Err(ProposeError::NothingToRollBack));
-        switch(&mut history, rollout(A));
-        let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
-        switch(&mut history, Wish::Rollout { release: B, policy: part, again: false });
-        deploy(&mut history, rollout(C)).unwrap();
-        let refused = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
-        assert_eq!(refused, Err(ProposeError::NeverSwitched { release: B, choices: vec![A] }));
-        assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
-    }
-
-    #[test]
-    fn a_refused_rollback_says_where_to_go_instead() {
-        let (some, none) = (vec![A, B], Vec::new());
-        for (error, text) in [
-            (
-                ProposeError::NoFallback { choices: some.clone() },
-                "there is no release to fall back to: name one with --to (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
-            ),
-            (
-                ProposeError::NoFallback { choices: none.clone() },
-                "there is no release to fall back to: no other one has reached its whole target here, \
-                 so deploy one that works",
-            ),
-            (
-                ProposeError::NeverSwitched { release: C, choices: some },
-                "release 0c0c0c0c0c0c never reached its whole target here: deploy it, or roll back to one \
-                 that did (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
-            ),
-            (
-                ProposeError::NeverSwitched { release: C, choices: none },
-                "release 0c0c0c0c0c0c never reached its whole target here: deploy it",
-            ),
-        ] {
-            assert_eq!(alloc::string::ToString::to_string(&error), text);
-        }
-    }
-
-    #[test]
-    fn a_release_that_was_rolled_back_is_marked_until_it_is_asked_for_again() {
-        let mut history = history();
-        switch(&mut history, rollout(A));
-        deploy(&mut history, rollout(B)).unwrap();
-        deploy(&mut history, Wish::RollBack { to: None }).unwrap();
-        assert!(history.is_marked(B));
-        assert_eq!(deploy(&mut history, rollout(B)), Err(ProposeError::Marked { release: B }));
-        let again = Wish::Rollout { release: B, policy: Policy::safe(), again: true };
-        deploy(&mut history, again).unwrap();
-        assert!(!history.is_marked(B));
-    }
-
-    #[test]
-    fn halting_and_resuming_keep_release_policy_and_kind() {
-        let mut history = history();
-        assert_eq!(deploy(&mut history, Wish::Halt { hand_back: false }), Err(ProposeError::NothingToHalt));
-        switch(&mut history, rollout(A));
-        assert_eq!(deploy(&mut history, Wish::Halt { hand_back: false }), Err(ProposeError::NothingToHalt));
-        let first = deploy(&mut history, rollout(B)).unwrap();
-        assert_eq!(deploy(&mut history, Wish::Resume), Err(ProposeError::NothingToResume));
-        let halt = deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
-        assert_eq!(halt.kind, Kind::Halt { of: first.id, hand_back: false });
-        let halted = Err(ProposeError::HaltedAlready { by: "ada".into() });
-        assert_eq!(deploy(&mut history, Wish::Halt { hand_back: true }), halted);
-        let resumed = deploy(&mut history, Wish::Resume).unwrap();
-        assert_eq!((resumed.kind, resumed.release, resumed.policy), (Kind::Rollout, B, first.policy));
-        let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
-        deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
-        let resumed = deploy(&mut history, Wish::Resume).unwrap();
-        assert_eq!((resumed.kind, resumed.release), (back.kind, A));
-    }
-
-    #[test]
-    fn p17_a_new_member_starts_what_the_whole_fleet_last_reached() {
-        let mut history = history();
-        assert_eq!(history.release_for_new_member(), None);
-        switch(&mut history, rollout(A));
-        deploy(&mut history, rollout(B)).unwrap();
-        assert_eq!(history.release_for_new_member(), Some(A), "B is still on trial");
-        let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
-        switch(&mut history, Wish::Rollout { release: C, policy: part, again: false });
-        assert_eq!(history.release_for_new_member(), Some(A), "C is for a part of the fleet");
-        switch(&mut history, rollout(C));
-        assert_eq!(history.release_for_new_member(), Some(C));
-        deploy(&mut history, Wish::RollBack { to: None }).unwrap();
-        assert_eq!(history.release_for_new_member(), Some(A), "C is being taken back");
-    }
-
-    #[test]
-    fn p11_no_policy_tries_the_whole_fleet_at_once() {
-        let all = Policy { max_unhealthy: Share::ALL, ..Policy::fast() };
-        let wish = Wish::Rollout { release: A, policy: all, again: false };
-        assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce.into()));
     }
 }

@@ -8,11 +8,15 @@
 //!   releases/<id>/tree/     the files of a release
 //!   releases/<id>/manifest  its manifest
 //!   releases/<id>/laid-out  inodes and times of the files as they were laid out
+//!   warrant                 the newest signed deploy that this member has accepted
+//!   releases/<id>/approvals who has vouched for it, where the member wants to know
+//!   releases/<id>/warrant   the signed deploy that allowed it
 //!   releases/<id>/peak      how much memory it used at the most until it was proven here
 //!   staging/<id>/           a release under construction; emptied at start
 //! ```
 
 mod lock;
+mod papers;
 mod records;
 mod staging;
 mod verify;
@@ -27,6 +31,7 @@ use baton_core::ids::ReleaseId;
 use baton_core::release::Manifest;
 
 pub use lock::Held;
+pub use papers::Papers;
 pub use records::{Committed, RecordError, Seen};
 pub(crate) use staging::Staging;
 pub use verify::VerifyError;

@@ -85,6 +85,12 @@ pub struct Propose {
     /// Only tell what would happen.
     #[serde(default)]
     pub dry_run: bool,
+    /// The signed text of exactly this deploy: what its preview says, with `parent` as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warrant: Option<String>,
+    /// It is not signed, on purpose, although the deploy in force is.
+    #[serde(default)]
+    pub unsigned: bool,
 }
 
 /// What a proposal would do.
@@ -98,6 +104,9 @@ pub struct Preview {
     pub phases: Vec<PreviewPhase>,
     /// Members in the order in which they would get a slot, if nothing fails.
     pub order: Vec<String>,
+    /// The deploy as it would be, for who signs it. Its id is another one each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<DeployView>,
 }
 
 /// One phase of a preview.
@@ -140,6 +149,9 @@ pub struct DeployView {
     pub switched: bool,
     /// How safely it is kept: `durable` (on this server's disk).
     pub accepted: String,
+    /// The signed text that it stands on: its own, or, for a halt or a return by control, that of the deploy before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warrant: Option<String>,
 }
 
 /// How a service stands.

@@ -52,8 +52,8 @@ pub struct Hello {
 /// What control says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToMember {
-    /// The deploy in force.
-    Wish(Wish),
+    /// The deploy in force, and the text of the warrant that it stands on, if it is signed.
+    Wish(Wish, Option<String>),
     /// A slot for the deploy in force.
     Grant {
         /// Which deploy.
@@ -75,7 +75,7 @@ impl ToMember {
     pub fn to_wire(&self) -> v1::ToMember {
         use v1::to_member::Message;
         let message = match self {
-            Self::Wish(wish) => Message::Wish(v1::Wish {
+            Self::Wish(wish, warrant) => Message::Wish(v1::Wish {
                 deploy: Some(seen_to_wire(wish.seen)),
                 kind: match wish.purpose {
                     Purpose::Rollout => v1::Kind::Rollout,
@@ -85,6 +85,7 @@ impl ToMember {
                 .into(),
                 release: wish.release.as_bytes().to_vec(),
                 base: optional_to_wire(wish.base),
+                warrant: warrant.clone().unwrap_or_default(),
             }),
             Self::Grant { deploy, bake } => {
                 Message::Grant(v1::Grant { deploy: deploy.as_bytes().to_vec(), bake_ms: bake.0 })
@@ -101,17 +102,11 @@ impl ToMember {
         use v1::to_member::Message;
         Ok(Some(match message.message {
             None => return Ok(None),
-            Some(Message::Wish(wish)) => Self::Wish(Wish {
-                seen: seen_from_wire("Wish", wish.deploy.as_ref())?,
-                purpose: match wish.kind() {
-                    v1::Kind::Rollout => Purpose::Rollout,
-                    v1::Kind::Halt => Purpose::Halt,
-                    v1::Kind::Rollback => Purpose::Rollback,
-                    v1::Kind::Unspecified => return Err(invalid("Wish", "kind", "it is not known")),
-                },
-                release: release_from_wire("Wish", "release", &wish.release)?,
-                base: optional_from_wire("Wish", "base", &wish.base)?,
-            }),
+            Some(Message::Wish(wish)) => {
+                // Whether it is a warrant is judged by who obeys it, who says so as well.
+                let warrant = Some(wish.warrant.clone()).filter(|text| !text.is_empty());
+                Self::Wish(wish_from_wire(&wish)?, warrant)
+            }
             Some(Message::Grant(grant)) => {
                 Self::Grant { deploy: deploy_from_wire("Grant", &grant.deploy)?, bake: Millis(grant.bake_ms) }
             }
@@ -163,6 +158,20 @@ impl FromMember {
             }
         }))
     }
+}
+
+fn wish_from_wire(wish: &v1::Wish) -> Result<Wish, InvalidMessage> {
+    Ok(Wish {
+        seen: seen_from_wire("Wish", wish.deploy.as_ref())?,
+        purpose: match wish.kind() {
+            v1::Kind::Rollout => Purpose::Rollout,
+            v1::Kind::Halt => Purpose::Halt,
+            v1::Kind::Rollback => Purpose::Rollback,
+            v1::Kind::Unspecified => return Err(invalid("Wish", "kind", "it is not known")),
+        },
+        release: release_from_wire("Wish", "release", &wish.release)?,
+        base: optional_from_wire("Wish", "base", &wish.base)?,
+    })
 }
 
 fn hello_from_wire(hello: v1::Hello) -> Result<Hello, InvalidMessage> {
@@ -360,7 +369,8 @@ mod tests {
         let deploy = DeployId::from_bytes([5; 16]);
         let wish = |purpose, base| {
             let seen = Seen { epoch: Epoch(9), deploy };
-            ToMember::Wish(Wish { seen, purpose, release: ReleaseId::from_bytes([2; 32]), base })
+            let warrant = (purpose == Purpose::Halt).then(|| "baton-warrant 1\n".to_owned());
+            ToMember::Wish(Wish { seen, purpose, release: ReleaseId::from_bytes([2; 32]), base }, warrant)
         };
         for message in [
             wish(Purpose::Rollout, None),

@@ -260,7 +260,8 @@ mod tests {
         let slots = [1, 12, 60];
         let phases = slots.map(|slots| baton_wire::api::PreviewPhase { slots, bake_ms: 5000 }).to_vec();
         let order = (0..240).map(|n| format!("web-{n}")).collect();
-        let text = preview(&Preview { release: sample::release(), members: 240, phases, order }, 80);
+        let text =
+            preview(&Preview { release: sample::release(), members: 240, phases, order, deploy: None }, 80);
         assert_eq!(
             text,
             "release 9f3a2b7c1d5e would go to 240 members:\n  \

@@ -6,8 +6,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::deploy::Policy;
 use baton_core::fleet::Fleet;
-use baton_core::history::{History, Proposal, Wish};
+use baton_core::history::{Backing, History, Proposal, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, Propose, Wanted};
 use tokio::sync::oneshot;
 
@@ -79,7 +80,13 @@ async fn proposal(shared: &Shared, service: &ServiceName, asked: Propose) -> Res
     };
     let wish = wish(shared, service, &asked, release).await?;
     let actor = if asked.actor.is_empty() { "somebody".to_owned() } else { asked.actor };
-    Ok(Proposal { id, parent, wish, reason: asked.reason, actor, created: unix_ms() })
+    let backing = match &asked.warrant {
+        Some(text) => Backing::Signed(Signed::parse(text)?),
+        // What would be, without anybody's word for it yet.
+        None if asked.unsigned || asked.dry_run => Backing::Nobody,
+        None => Backing::InForce,
+    };
+    Ok(Proposal { id, parent, wish, reason: asked.reason, actor, created: unix_ms(), backing })
 }
 
 async fn wish(

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::history::ProposeError;
 use baton_core::ids::InvalidId;
+use baton_core::release::TextError;
 use baton_store::state::{Kind, StateError};
 use baton_wire::api::Refused;
 
@@ -47,6 +48,9 @@ impl Refusal {
         let (status, code) = match error {
             ProposeError::Conflict { .. } => (StatusCode::CONFLICT, "conflict"),
             ProposeError::Policy(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            // What was signed was true a moment ago: whoever looks and signs again gets through.
+            ProposeError::OtherWarrant { .. } => (StatusCode::CONFLICT, "other-warrant"),
+            ProposeError::Unsigned => (StatusCode::UNPROCESSABLE_ENTITY, "unsigned"),
             ProposeError::Marked { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "marked"),
             ProposeError::NothingToHalt
             | ProposeError::HaltedAlready { .. }
@@ -98,7 +102,7 @@ macro_rules! invalid {
         })*
     };
 }
-invalid!(InvalidId, BadPolicy);
+invalid!(InvalidId, BadPolicy, TextError);
 
 macro_rules! rejected {
     ($($error:ty),*) => {

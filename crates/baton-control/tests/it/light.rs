@@ -201,7 +201,7 @@ impl Light {
 
     fn obey(&mut self, order: v1::ToMember) -> Result<(), Box<dyn std::error::Error>> {
         match ToMember::from_wire(order)? {
-            Some(ToMember::Wish(wish)) => self.feed(Input::Wish(wish)),
+            Some(ToMember::Wish(wish, _)) => self.feed(Input::Wish(wish)),
             Some(ToMember::Grant { deploy, bake }) => self.feed(Input::Grant { deploy, bake }),
             Some(ToMember::HandBack { deploy }) => self.feed(Input::HandBack { deploy }),
             None => {}

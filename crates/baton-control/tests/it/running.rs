@@ -188,6 +188,8 @@ pub fn wanted(wanted: Wanted) -> Propose {
         actor: "alice".into(),
         idempotency_key: None,
         dry_run: false,
+        warrant: None,
+        unsigned: false,
     }
 }
 

@@ -8,7 +8,7 @@ use super::End;
 use super::member::{OLD, Order, Release};
 use crate::deploy::{Deploy, Kind, Policy};
 use crate::fleet::{Fleet, Grant, Heard, Member, Presence, Tie};
-use crate::history::{History, Past, Proposal, ProposeError, Wish};
+use crate::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use crate::ids::{DeployId, MemberId};
 use crate::report::{Report, Seen, Standing};
 use crate::rollout::Rollout;
@@ -84,6 +84,7 @@ impl Control {
             reason: reason.into(),
             actor: "baton".into(),
             created: now.0,
+            backing: Backing::InForce,
         };
         let deploy = self.history.propose(proposal, self.fleet.highest_epoch())?;
         self.history.add(deploy.clone());

@@ -35,6 +35,7 @@ fn deploy(policy: Policy) -> Deploy {
         reason: String::new(),
         actor: "ada".into(),
         created: 0,
+        warrant: None,
     }
 }
 

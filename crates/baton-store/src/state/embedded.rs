@@ -228,7 +228,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use baton_core::deploy::{Deploy, Policy};
-    use baton_core::history::{Proposal, Wish};
+    use baton_core::history::{Backing, Proposal, Wish};
     use baton_core::ids::{DeployId, ReleaseId};
     use redb::StorageBackend;
 
@@ -311,6 +311,7 @@ mod tests {
             reason: String::new(),
             actor: "ada".to_owned(),
             created: 0,
+            backing: Backing::InForce,
         };
         let propose = |next: &mut Service| next.propose(&web(), proposal, Millis::ZERO);
         let accepted = held.write(&web(), propose, |next| disk.save(&[(&web(), next)], &[]))?;

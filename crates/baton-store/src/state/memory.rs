@@ -77,7 +77,7 @@ mod tests {
     use super::super::{Kind, StateStore, conformance};
     use super::*;
     use baton_core::deploy::Policy;
-    use baton_core::history::{Proposal, Wish};
+    use baton_core::history::{Backing, Proposal, Wish};
     use baton_core::ids::{DeployId, Epoch, ReleaseId};
 
     #[test]
@@ -97,6 +97,7 @@ mod tests {
                 reason: String::new(),
                 actor: "ada".to_owned(),
                 created: 0,
+                backing: Backing::InForce,
             };
             store.fail_call(1, fault);
             let error = store.propose(&web, proposal.clone(), Millis::ZERO).unwrap_err();

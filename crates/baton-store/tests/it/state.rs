@@ -10,7 +10,7 @@ use std::cell::Cell;
 
 use baton_core::deploy::Policy;
 use baton_core::fleet::LEASE;
-use baton_core::history::{Proposal, Wish};
+use baton_core::history::{Backing, Proposal, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, conformance};
@@ -32,7 +32,15 @@ const fn id(number: u64) -> DeployId {
 fn rollout(number: u64, parent: Option<DeployId>) -> Proposal {
     let release = ReleaseId::from_bytes([number as u8; 32]);
     let wish = Wish::Rollout { release, policy: Policy::fast(), again: false };
-    Proposal { id: id(number), parent, wish, reason: "because".into(), actor: "ada".into(), created: 7 }
+    Proposal {
+        id: id(number),
+        parent,
+        wish,
+        reason: "because".into(),
+        actor: "ada".into(),
+        created: 7,
+        backing: Backing::InForce,
+    }
 }
 
 #[test]

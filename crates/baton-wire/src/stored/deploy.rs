@@ -2,6 +2,7 @@
 
 use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::trust::{Signed, Warrant};
 use baton_core::units::Millis;
 
 use super::field::{id, invalid, optional_id, parsed, present, share};
@@ -45,6 +46,7 @@ fn deploy_message(deploy: &Deploy) -> v1::Deploy {
         reason: Some(deploy.reason.clone()),
         actor: Some(deploy.actor.clone()),
         created: Some(deploy.created),
+        warrant: deploy.warrant.as_ref().map(Signed::to_text),
     }
 }
 
@@ -62,7 +64,12 @@ fn read_deploy(message: v1::Deploy) -> Result<Deploy, BadRecord> {
         reason: present(message.reason, "deploy.reason")?,
         actor: present(message.actor, "deploy.actor")?,
         created: present(message.created, "deploy.created")?,
+        warrant: message.warrant.as_deref().map(read_warrant).transpose()?,
     })
+}
+
+fn read_warrant(text: &str) -> Result<Signed<Warrant>, BadRecord> {
+    Signed::parse(text).map_err(|error| invalid("deploy.warrant", error))
 }
 
 fn kind_message(kind: Kind) -> kind::Is {

@@ -1,6 +1,7 @@
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::event::{Event, What};
-use baton_core::ids::{DeployId, ReleaseId};
+use baton_core::ids::{DeployId, KeyId, ReleaseId, SignatureBytes};
+use baton_core::trust::{Bounds, Signature, Signed, Warrant};
 use baton_core::units::{Millis, Share};
 use proptest::prelude::*;
 
@@ -19,9 +20,24 @@ fn deploy() -> LoggedDeploy {
         reason: "too slow".into(),
         actor: "ada".into(),
         created: 1_700_000_000_000,
+        warrant: Some(warrant()),
     };
     let milestones = Milestones { switched: None, incomplete: Some(5), drained: None };
     LoggedDeploy { deploy, members_at_start: 8, milestones }
+}
+
+fn warrant() -> Signed<Warrant> {
+    let mut signed = Signed::new(Warrant {
+        service: "web".parse().unwrap(),
+        epoch: Epoch(5),
+        release: ReleaseId::from_bytes([3; 32]),
+        fallback: Some(ReleaseId::from_bytes([4; 32])),
+        bounds: Bounds::of(&Policy::safe()),
+        expires: 1_800_000_000_000,
+    });
+    let (key, bytes) = (KeyId::from_bytes([5; 32]), SignatureBytes::from_bytes([6; 64]));
+    signed.add(Signature { key, bytes });
+    signed
 }
 
 fn event() -> Event {

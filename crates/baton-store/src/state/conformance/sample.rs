@@ -3,7 +3,7 @@
 use baton_core::deploy::{Deploy, Policy};
 use baton_core::event::{Event, What};
 use baton_core::fleet::LEASE;
-use baton_core::history::{Proposal, Wish};
+use baton_core::history::{Backing, Proposal, Wish};
 use baton_core::ids::{DeployId, InvalidId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 
@@ -31,7 +31,15 @@ pub(super) fn policy() -> Policy {
 
 pub(super) fn wish(number: u8, parent: Option<DeployId>, wish: Wish) -> Proposal {
     let (reason, actor) = ("because".to_owned(), "ada".to_owned());
-    Proposal { id: id(number), parent, wish, reason, actor, created: 1_700_000_000_000 }
+    Proposal {
+        id: id(number),
+        parent,
+        wish,
+        reason,
+        actor,
+        created: 1_700_000_000_000,
+        backing: Backing::InForce,
+    }
 }
 
 /// The proposal to deploy the release of this number.

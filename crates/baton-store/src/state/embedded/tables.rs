@@ -62,6 +62,8 @@ pub(super) fn write_service(
     };
     // What is in force is all that changes of a log that grows, so the rest of it is as it was.
     for logged in service.log().rev().take_while(is_new) {
+        // An older program must not open what it would write back without what it does not know.
+        transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
         let key = (name.as_str(), logged.deploy.epoch.0);
         transaction.open_table(DEPLOYS)?.insert(key, &*logged.to_bytes())?;
     }
@@ -175,7 +177,7 @@ impl Reader<'_> {
             Ok(())
         })?;
         match schema {
-            Some(SCHEMA) => Ok(()),
+            Some(1..=SCHEMA) => Ok(()),
             Some(found) if found > SCHEMA => {
                 Err(StateError::Newer { path: self.path.to_owned(), found, known: SCHEMA })
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use baton_core::event::{Event, What};
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
 use super::{NOW, rollout, web};
@@ -72,7 +72,37 @@ fn the_store_of_a_newer_version_is_refused_and_left_alone() {
     drop(database);
     let (kind, text) = refused(&path);
     assert_eq!(kind, Kind::Denied);
-    assert!(text.contains("a newer baton has written it (schema 7, this one knows 1)"), "{text}");
+    assert!(text.contains("a newer baton has written it (schema 7, this one knows 2)"), "{text}");
+}
+
+#[test]
+fn the_store_of_an_older_version_is_read_and_raised_with_the_next_deploy() {
+    let (_directory, path) = written();
+    let set = |schema: Option<u64>| {
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut table = transaction.open_table(META).unwrap();
+        if let Some(schema) = schema {
+            table.insert("schema", schema).unwrap();
+        }
+        let found = table.get("schema").unwrap().map(|found| found.value());
+        drop(table);
+        transaction.commit().unwrap();
+        found
+    };
+    set(Some(1));
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let in_force = store.service(&web(), NOW).unwrap().history().in_force().map(|deploy| deploy.id);
+    assert_eq!(set_aside(store, || set(None)), Some(1));
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    store.propose(&web(), rollout(3, in_force), NOW).unwrap();
+    assert_eq!(set_aside(store, || set(None)), Some(2));
+}
+
+/// Closes a store, and looks at its file.
+fn set_aside<T>(store: EmbeddedStore, look: impl FnOnce() -> T) -> T {
+    drop(store);
+    look()
 }
 
 #[test]

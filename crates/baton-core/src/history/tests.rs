@@ -1,0 +1,234 @@
+//! What may be proposed, and what follows.
+
+use super::*;
+use crate::trust::Bounds;
+use alloc::vec;
+
+const A: ReleaseId = ReleaseId::from_bytes([0xa; 32]);
+const B: ReleaseId = ReleaseId::from_bytes([0xb; 32]);
+const C: ReleaseId = ReleaseId::from_bytes([0xc; 32]);
+
+fn history() -> History {
+    History::new("web".parse().unwrap(), Vec::new())
+}
+
+fn proposal(history: &History, wish: Wish) -> Proposal {
+    Proposal {
+        id: DeployId::from_bytes([history.past().len() as u8 + 1; 16]),
+        parent: history.in_force().map(|deploy| deploy.id),
+        wish,
+        reason: String::new(),
+        actor: "ada".into(),
+        created: 0,
+        backing: Backing::InForce,
+    }
+}
+
+fn rollout(release: ReleaseId) -> Wish {
+    Wish::Rollout { release, policy: Policy::safe(), again: false }
+}
+
+/// Proposes, adds, and returns the new deploy.
+fn deploy(history: &mut History, wish: Wish) -> Result<Deploy, ProposeError> {
+    let deploy = history.propose(proposal(history, wish), Epoch(0))?;
+    history.add(deploy.clone());
+    Ok(deploy)
+}
+
+fn switch(history: &mut History, wish: Wish) -> Deploy {
+    let deploy = deploy(history, wish).unwrap();
+    history.note_switched(deploy.id);
+    deploy
+}
+
+#[test]
+fn p12_every_deploy_has_a_greater_epoch_than_the_log_and_any_member() {
+    let mut history = history();
+    assert_eq!(deploy(&mut history, rollout(A)).unwrap().epoch, Epoch(1));
+    let next = history.propose(proposal(&history, rollout(B)), Epoch(41)).unwrap();
+    assert_eq!(next.epoch, Epoch(42));
+    history.add(next);
+    assert_eq!(deploy(&mut history, rollout(C)).unwrap().epoch, Epoch(43));
+}
+
+#[test]
+fn p12_a_proposal_that_looked_at_an_old_state_is_refused() {
+    let mut history = history();
+    let late = proposal(&history, rollout(B));
+    let first = deploy(&mut history, rollout(A)).unwrap();
+    let refused = history.propose(late, Epoch(0));
+    assert_eq!(refused, Err(ProposeError::Conflict { in_force: Some(first.id) }));
+}
+
+#[test]
+fn a_rollback_goes_to_the_fallback_and_from_there_to_the_one_before() {
+    let mut history = history();
+    for release in [A, B, C] {
+        switch(&mut history, rollout(release));
+    }
+    let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert_eq!((back.release, back.fallback), (B, Some(A)));
+    let further = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert_eq!((further.release, further.fallback), (A, None));
+    let refused = deploy(&mut history, Wish::RollBack { to: None });
+    assert_eq!(refused, Err(ProposeError::NoFallback { choices: vec![] }));
+}
+
+#[test]
+fn a_rollback_goes_only_where_the_whole_fleet_has_been() {
+    let mut history = history();
+    assert_eq!(deploy(&mut history, Wish::RollBack { to: None }), Err(ProposeError::NothingToRollBack));
+    switch(&mut history, rollout(A));
+    let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
+    switch(&mut history, Wish::Rollout { release: B, policy: part, again: false });
+    deploy(&mut history, rollout(C)).unwrap();
+    let refused = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
+    assert_eq!(refused, Err(ProposeError::NeverSwitched { release: B, choices: vec![A] }));
+    assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
+}
+
+#[test]
+fn a_refused_rollback_says_where_to_go_instead() {
+    let (some, none) = (vec![A, B], Vec::new());
+    for (error, text) in [
+        (
+            ProposeError::NoFallback { choices: some.clone() },
+            "there is no release to fall back to: name one with --to (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
+        ),
+        (
+            ProposeError::NoFallback { choices: none.clone() },
+            "there is no release to fall back to: no other one has reached its whole target here, \
+             so deploy one that works",
+        ),
+        (
+            ProposeError::NeverSwitched { release: C, choices: some },
+            "release 0c0c0c0c0c0c never reached its whole target here: deploy it, or roll back to one \
+             that did (0a0a0a0a0a0a, 0b0b0b0b0b0b)",
+        ),
+        (
+            ProposeError::NeverSwitched { release: C, choices: none },
+            "release 0c0c0c0c0c0c never reached its whole target here: deploy it",
+        ),
+    ] {
+        assert_eq!(alloc::string::ToString::to_string(&error), text);
+    }
+}
+
+#[test]
+fn a_release_that_was_rolled_back_is_marked_until_it_is_asked_for_again() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    deploy(&mut history, rollout(B)).unwrap();
+    deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert!(history.is_marked(B));
+    assert_eq!(deploy(&mut history, rollout(B)), Err(ProposeError::Marked { release: B }));
+    let again = Wish::Rollout { release: B, policy: Policy::safe(), again: true };
+    deploy(&mut history, again).unwrap();
+    assert!(!history.is_marked(B));
+}
+
+#[test]
+fn halting_and_resuming_keep_release_policy_and_kind() {
+    let mut history = history();
+    assert_eq!(deploy(&mut history, Wish::Halt { hand_back: false }), Err(ProposeError::NothingToHalt));
+    switch(&mut history, rollout(A));
+    assert_eq!(deploy(&mut history, Wish::Halt { hand_back: false }), Err(ProposeError::NothingToHalt));
+    let first = deploy(&mut history, rollout(B)).unwrap();
+    assert_eq!(deploy(&mut history, Wish::Resume), Err(ProposeError::NothingToResume));
+    let halt = deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    assert_eq!(halt.kind, Kind::Halt { of: first.id, hand_back: false });
+    let halted = Err(ProposeError::HaltedAlready { by: "ada".into() });
+    assert_eq!(deploy(&mut history, Wish::Halt { hand_back: true }), halted);
+    let resumed = deploy(&mut history, Wish::Resume).unwrap();
+    assert_eq!((resumed.kind, resumed.release, resumed.policy), (Kind::Rollout, B, first.policy));
+    let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    let resumed = deploy(&mut history, Wish::Resume).unwrap();
+    assert_eq!((resumed.kind, resumed.release), (back.kind, A));
+}
+
+#[test]
+fn p17_a_new_member_starts_what_the_whole_fleet_last_reached() {
+    let mut history = history();
+    assert_eq!(history.release_for_new_member(), None);
+    switch(&mut history, rollout(A));
+    deploy(&mut history, rollout(B)).unwrap();
+    assert_eq!(history.release_for_new_member(), Some(A), "B is still on trial");
+    let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
+    switch(&mut history, Wish::Rollout { release: C, policy: part, again: false });
+    assert_eq!(history.release_for_new_member(), Some(A), "C is for a part of the fleet");
+    switch(&mut history, rollout(C));
+    assert_eq!(history.release_for_new_member(), Some(C));
+    deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert_eq!(history.release_for_new_member(), Some(A), "C is being taken back");
+}
+
+/// A warrant for what a wish would come to.
+fn warrant_for(history: &History, wish: Wish) -> Signed<Warrant> {
+    let proposal = Proposal { backing: Backing::Nobody, ..proposal(history, wish) };
+    let deploy = history.propose(proposal, Epoch(0)).unwrap();
+    Signed::new(Warrant {
+        service: deploy.service,
+        epoch: deploy.epoch,
+        release: deploy.release,
+        fallback: deploy.fallback,
+        bounds: Bounds::of(&deploy.policy),
+        expires: 0,
+    })
+}
+
+fn signed(history: &mut History, wish: Wish) -> Result<Deploy, ProposeError> {
+    let backing = Backing::Signed(warrant_for(history, wish.clone()));
+    let deploy = history.propose(Proposal { backing, ..proposal(history, wish) }, Epoch(0))?;
+    history.add(deploy.clone());
+    Ok(deploy)
+}
+
+#[test]
+fn p38_control_goes_on_from_a_signed_deploy_as_far_as_it_was_signed() {
+    let mut history = history();
+    let first = signed(&mut history, rollout(A)).unwrap();
+    history.note_switched(first.id);
+    let second = signed(&mut history, rollout(B)).unwrap();
+    assert_eq!(second.fallback, Some(A));
+    assert_eq!(deploy(&mut history, rollout(C)), Err(ProposeError::Unsigned));
+    let halt = deploy(&mut history, Wish::Halt { hand_back: true }).unwrap();
+    assert_eq!((halt.warrant, halt.fallback), (second.warrant.clone(), Some(A)));
+    assert_eq!(deploy(&mut history, Wish::Resume), Err(ProposeError::Unsigned));
+    let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert_eq!((back.release, back.warrant, back.fallback), (A, second.warrant, None));
+    let halt = deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    assert_eq!(halt.release, A);
+    let resumed = signed(&mut history, Wish::Resume).unwrap();
+    assert_eq!((resumed.release, resumed.kind), (A, back.kind));
+    let unsigned = Proposal { backing: Backing::Nobody, ..proposal(&history, rollout(C)) };
+    assert_eq!(history.propose(unsigned, Epoch(0)).unwrap().warrant, None);
+}
+
+#[test]
+fn p38_a_warrant_is_for_one_deploy_and_no_other() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    let right = warrant_for(&history, rollout(B));
+    let propose = |change: fn(&mut Warrant)| {
+        let mut signed = right.clone();
+        change(&mut signed.of);
+        let proposal = Proposal { backing: Backing::Signed(signed), ..proposal(&history, rollout(B)) };
+        history.propose(proposal, Epoch(0)).map(|deploy| deploy.fallback)
+    };
+    assert_eq!(propose(|_| {}), Ok(Some(A)));
+    assert_eq!(propose(|warrant| warrant.fallback = None), Ok(None), "no return is allowed");
+    let other = |what| Err(ProposeError::OtherWarrant { what });
+    assert_eq!(propose(|warrant| warrant.service = "api".parse().unwrap()), other("service"));
+    assert_eq!(propose(|warrant| warrant.epoch = Epoch(1)), other("epoch"));
+    assert_eq!(propose(|warrant| warrant.release = C), other("release"));
+    assert_eq!(propose(|warrant| warrant.fallback = Some(C)), other("fallback"));
+    assert_eq!(propose(|warrant| warrant.bounds.target = Share::from_percent(1)), other("policy"));
+}
+
+#[test]
+fn p11_no_policy_tries_the_whole_fleet_at_once() {
+    let all = Policy { max_unhealthy: Share::ALL, ..Policy::fast() };
+    let wish = Wish::Rollout { release: A, policy: all, again: false };
+    assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce.into()));
+}
