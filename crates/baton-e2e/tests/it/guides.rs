@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use baton_e2e::load::Plan;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::boot::{Boot, Folder, binary, free_address};
-use crate::handover::{assert_nothing_lost, plan};
+use crate::handover::assert_nothing_lost;
 use crate::load::Load;
 use crate::wait::wait_for;
 
@@ -98,9 +99,9 @@ fn reload(boot: &Boot, wait_for_its_time: impl Fn(u64)) {
 }
 
 /// Starts a program, reloads it under load and stops it. Returns how it ended.
-fn story(name: &str, folder: &Folder, address: SocketAddr) -> Option<i32> {
+fn story(name: &str, folder: &Folder, target: &str) -> Option<i32> {
     let boot = start(folder);
-    let load = Load::start(plan(address));
+    let load = Load::start(Plan::mixed(vec![target.parse().unwrap()]));
     reload(&boot, |nth| load.run_until(|report| report.answered >= nth * REQUESTS));
     let report = load.stop();
     println!(
@@ -119,7 +120,7 @@ fn web(name: &str, prepare: impl FnOnce(&Folder)) -> Option<i32> {
     let folder = app(name);
     let address = relocate(&folder, 8080);
     prepare(&folder);
-    story(name, &folder, address)
+    story(name, &folder, &address.to_string())
 }
 
 fn python(name: &str, server: &str) -> Option<i32> {
@@ -139,6 +140,16 @@ fn link_modules(folder: &Folder) {
 #[test]
 fn gunicorn() {
     assert_eq!(python("gunicorn", "gunicorn"), Some(0));
+}
+
+#[test]
+fn gunicorn_at_a_path() {
+    let folder = app("gunicorn");
+    build("gunicorn", &["--version"], &folder);
+    let target = format!("unix:{}", folder.path().join("web.sock").display());
+    folder.change("baton.toml", "\"--bind\", \"127.0.0.1:{port:http}\", ", "");
+    folder.change("baton.toml", "127.0.0.1:8080", &target);
+    assert_eq!(story("gunicorn at a path", &folder, &target), Some(0));
 }
 
 #[test]
@@ -249,7 +260,7 @@ fn php_fpm() {
     folder.change("nginx.conf", "/srv/app", &here);
     let nginx = command("nginx", &["-p", &here, "-c", &format!("{here}/nginx.conf")], &folder);
     let _nginx = Beside::start(nginx, address);
-    assert_eq!(story("php-fpm", &folder, address), Some(0));
+    assert_eq!(story("php-fpm", &folder, &address.to_string()), Some(0));
 }
 
 /// Reloads a worker while tasks are sent, and counts what became of them.
