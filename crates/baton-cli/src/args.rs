@@ -73,6 +73,9 @@ pub enum Command {
     Server(Server),
     /// Make a release of a directory and bring it to the server
     Push(Push),
+    /// Keys that sign releases and deploys, and whom members trust
+    #[command(subcommand)]
+    Key(Key),
     /// Roll a release out, and wait until every member runs it
     Deploy(Deploy),
     /// Take the last deploy back
@@ -206,6 +209,142 @@ pub struct Push {
     /// Upload nothing; only tell what is new to the server, and what changes
     #[arg(long)]
     pub dry_run: bool,
+    /// Who vouches for the release.
+    #[command(flatten)]
+    pub keys: Keys,
+}
+
+/// Which private keys sign.
+#[derive(Debug, Clone, Args)]
+pub struct Keys {
+    /// Sign with the private key in this file; several times for several [default: the text in BATON_KEY]
+    #[arg(long = "key", env = "BATON_KEY_FILE", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+/// How a deploy is signed.
+#[derive(Debug, Clone, Args)]
+pub struct Signing {
+    /// Which keys sign.
+    #[command(flatten)]
+    pub keys: Keys,
+    /// How long members may hear of what was signed for the first time
+    #[arg(long, value_name = "DURATION", default_value = "720h")]
+    pub valid: Millis,
+    /// Sign only if this is the release to go back to, or `none`
+    #[arg(long, value_name = "RELEASE")]
+    pub fallback: Option<String>,
+    /// Do not sign, although the deploy in force is signed
+    #[arg(long)]
+    pub unsigned: bool,
+}
+
+/// `baton key`
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  baton key generate ada --trusted trusted-keys
+  baton key list --trusted trusted-keys
+  baton key rotate ada ada-2 --trusted trusted-keys
+  baton key revoke ada --trusted trusted-keys
+
+What a list of trusted keys says holds on members whose BATON_TRUSTED_KEYS names
+it. Private keys stay where they are made.")]
+pub enum Key {
+    /// Make a private key, and add its public half to a list of trusted keys
+    Generate(KeyGenerate),
+    /// Show a list of trusted keys
+    List(KeyList),
+    /// Make a new key that may sign what an old one may, which goes on counting until it is revoked
+    Rotate(KeyRotate),
+    /// Let a key count for nothing new any more
+    Revoke(KeyRevoke),
+    /// Sign a release that the server has
+    Sign(KeySign),
+}
+
+/// Where the list of trusted keys is.
+#[derive(Debug, Clone, Args)]
+pub struct Trusted {
+    /// The list of trusted keys
+    #[arg(long = "trusted", value_name = "FILE", default_value = "trusted-keys")]
+    pub file: PathBuf,
+}
+
+/// `baton key generate`
+#[derive(Debug, Args)]
+pub struct KeyGenerate {
+    /// What people call the key
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The list of trusted keys, which is made where there is none.
+    #[command(flatten)]
+    pub trusted: Trusted,
+    /// Where the private key goes [default: NAME.key]
+    #[arg(long, value_name = "FILE")]
+    pub private: Option<PathBuf>,
+    /// What it may sign: releases, deploys, or both
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "releases,deploys")]
+    pub signs: Vec<Signs>,
+    /// For which services [default: all]
+    #[arg(long, value_name = "SERVICE", value_delimiter = ',')]
+    pub services: Vec<ServiceName>,
+}
+
+/// What a key may sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Signs {
+    /// That members may fetch them
+    Releases,
+    /// What members run
+    Deploys,
+}
+
+/// `baton key list`
+#[derive(Debug, Args)]
+pub struct KeyList {
+    /// The list.
+    #[command(flatten)]
+    pub trusted: Trusted,
+}
+
+/// `baton key rotate`
+#[derive(Debug, Args)]
+pub struct KeyRotate {
+    /// The key that is replaced
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// What people call the new one
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// The list.
+    #[command(flatten)]
+    pub trusted: Trusted,
+    /// Where the private key goes [default: NEW.key]
+    #[arg(long, value_name = "FILE")]
+    pub private: Option<PathBuf>,
+}
+
+/// `baton key revoke`
+#[derive(Debug, Args)]
+pub struct KeyRevoke {
+    /// The key
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The list.
+    #[command(flatten)]
+    pub trusted: Trusted,
+}
+
+/// `baton key sign`
+#[derive(Debug, Args)]
+pub struct KeySign {
+    /// The release: its id or the first 4 or more digits
+    #[arg(value_name = "RELEASE")]
+    pub release: String,
+    /// Which keys sign.
+    #[command(flatten)]
+    pub keys: Keys,
 }
 
 /// `baton deploy`
@@ -216,6 +355,7 @@ Examples:
   baton deploy 9f3a2b --policy careful     roll out a release that was pushed
   baton deploy --target 10% -m \"try it\"    to a tenth of the members only
   baton deploy --dry-run                   push, then show what would happen
+  baton deploy --key ada.key               sign the release and the deploy
 
 Waits until the rollout has switched every member (exit 0), was halted or
 rolled back (3), or took too long (4). Ctrl-C stops the waiting, not the
@@ -242,6 +382,12 @@ pub struct Deploy {
     /// Roll out although the release was rolled back before
     #[arg(long)]
     pub again: bool,
+    /// Sign what is in force anew, for members that have not heard of it in time
+    #[arg(long, conflicts_with = "release")]
+    pub renew: bool,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
     /// Only show what would happen; without RELEASE this pushes
     #[arg(long, conflicts_with = "detach")]
     pub dry_run: bool,
@@ -288,6 +434,9 @@ pub struct Rollback {
     /// The release to go back to [default: the last one that was fully rolled out]
     #[arg(long, value_name = "RELEASE")]
     pub to: Option<String>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
     /// Why
     #[arg(short, long = "message", value_name = "WHY", default_value = "")]
     pub message: String,
@@ -321,6 +470,9 @@ pub struct Resume {
     /// The service
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<ServiceName>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
     /// Why
     #[arg(short, long = "message", value_name = "WHY", default_value = "")]
     pub message: String,

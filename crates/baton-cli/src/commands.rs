@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod halt;
 mod init;
+mod key;
 mod members;
 mod push;
 mod releases;
@@ -15,7 +16,7 @@ mod rollback;
 mod server;
 mod status;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, Key};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::ui::Ui;
@@ -32,6 +33,11 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(&args, &ui),
         Command::Server(args) => server::run(args, &ui),
         Command::Push(args) => push::run(args, &context()?),
+        Command::Key(Key::Generate(args)) => key::generate(args, &ui),
+        Command::Key(Key::List(args)) => key::list(&args, &ui),
+        Command::Key(Key::Rotate(args)) => key::rotate(args, &ui),
+        Command::Key(Key::Revoke(args)) => key::revoke(&args, &ui),
+        Command::Key(Key::Sign(args)) => key::sign(&args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),
         Command::Halt(args) => halt::run(args, &context()?),

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use baton_control::ServerError;
 use baton_core::deploy::InvalidPolicy;
+use baton_core::release::TextError;
 use baton_core::settings::Mistakes;
+use baton_release::manifest::ManifestError;
 use baton_release::push::PushError;
 use baton_release::store;
 
@@ -16,6 +18,7 @@ use crate::doctor::DoctorError;
 use crate::end::End;
 use crate::escape;
 use crate::exit::Exit;
+use crate::keys::KeyFault;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +44,33 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
+    /// A private key cannot be used.
+    #[error("the private key of {} cannot be used", path.display())]
+    PrivateKey {
+        /// The file, or the variable.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: KeyFault,
+    },
+    /// The list of trusted keys has a mistake.
+    #[error("{} has a mistake", path.display())]
+    TrustedKeys {
+        /// The file.
+        path: PathBuf,
+        /// The mistake.
+        #[source]
+        source: TextError,
+    },
+    /// The deploy was not signed, since it is not what whoever signs wants.
+    #[error("not signed: {0}")]
+    NotSigned(String),
+    /// The release is there, and its signature is not.
+    #[error("the release was not signed")]
+    Sign(#[source] store::StoreError),
+    /// The manifest of the release that is to be signed is not there, or not as it should be.
+    #[error("the release was not signed")]
+    Unread(#[from] ManifestError),
     /// The release has not reached the server.
     #[error("no release was pushed")]
     Push(#[from] PushError),
@@ -101,8 +131,11 @@ impl Failure {
             | Self::Server(ServerError::NotLoopback { .. })
             | Self::Usage(_)
             | Self::Policy(_)
+            | Self::PrivateKey { .. }
+            | Self::TrustedKeys { .. }
             | Self::Settings(_) => Exit::Usage,
-            Self::Push(PushError::Store(error)) => exit_of_store(error.kind),
+            Self::Push(PushError::Store(error)) | Self::Sign(error) => exit_of_store(error.kind),
+            Self::NotSigned(_) => Exit::NotAllowed,
             Self::Ended(end) => end.exit(),
             // Whoever reads the output has seen enough.
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -114,6 +147,7 @@ impl Failure {
             | Self::NotWritten
             | Self::Write { .. }
             | Self::Read { .. }
+            | Self::Unread(_)
             | Self::Push(_)
             | Self::Server(_)
             | Self::System { .. }

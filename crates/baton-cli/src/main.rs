@@ -15,6 +15,7 @@ mod exit;
 mod failure;
 mod follow;
 mod interrupt;
+mod keys;
 mod locked;
 mod moment;
 mod patience;
@@ -27,6 +28,7 @@ mod reader;
 mod render;
 #[cfg(test)]
 mod sample;
+mod signed;
 mod table;
 mod ui;
 

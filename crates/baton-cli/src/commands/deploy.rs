@@ -11,20 +11,25 @@ use crate::args::Deploy;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::follow;
+use crate::keys;
 use crate::project::Project;
 use crate::proposal::proposal;
+use crate::signed::propose;
 use crate::{policy, render};
 
 /// Pushes if no release was named, proposes the rollout, and waits for its end.
 pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
     let meant = meant(&args, context)?;
-    // Before anything is pushed: what cannot be rolled out need not travel.
+    // Before anything is pushed: what cannot be rolled out or signed need not travel.
     let policy = policy::meant(meant.policy, &args)?;
+    let keys = keys::read(&args.signing.keys)?;
     let release = match (args.release, meant.project) {
         (Some(release), _) => release,
-        (None, Some(project)) => push(&project, meant.service.clone(), context)?.to_string(),
+        (None, _) if args.renew => in_force(&meant.service, context)?,
+        (None, Some(project)) => push(&project, meant.service.clone(), &keys, context)?.to_string(),
         (None, None) => {
-            push(&Project::required(Path::new("."))?, meant.service.clone(), context)?.to_string()
+            let project = Project::required(Path::new("."))?;
+            push(&project, meant.service.clone(), &keys, context)?.to_string()
         }
     };
     let proposal = Propose {
@@ -39,8 +44,16 @@ pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
         let width = context.ui.width;
         return context.ui.result(&preview, |preview| render::rollout::preview(preview, width));
     }
-    let deploy = context.client.propose(&meant.service, &proposal)?;
+    let deploy = propose(context, &meant.service, proposal, &keys, &args.signing)?;
     follow(context, &meant.service, &deploy, &args.wait)
+}
+
+/// The release that is in force.
+fn in_force(service: &ServiceName, context: &Context) -> Result<String, Failure> {
+    let deploy = context.client.service(service)?.deploy;
+    deploy.map(|deploy| deploy.release).ok_or_else(|| {
+        Failure::Usage(format!("nothing was ever deployed to {service}: there is nothing to sign anew"))
+    })
 }
 
 /// What is to be deployed, as far as it was typed or stands in the settings.
@@ -54,7 +67,8 @@ struct Meant {
 fn meant(args: &Deploy, context: &Context) -> Result<Meant, Failure> {
     let here = Path::new(".");
     let project = match &args.release {
-        None => Some(Project::required(here)?),
+        None if !args.renew => Some(Project::required(here)?),
+        None => Project::read(here)?,
         Some(_) => Project::read(here)?,
     };
     let service = match (&args.service, &project) {

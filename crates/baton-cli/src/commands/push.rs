@@ -10,6 +10,7 @@ use baton_core::units::Millis;
 use baton_release::manifest;
 use baton_release::push::{Prepared, Reading, Source, Step, Wanted, prepare};
 use baton_release::remote::Remote;
+use baton_release::signing::PrivateKey;
 use baton_wire::api::{ReleaseView, ServiceStatus};
 use serde::Serialize;
 
@@ -20,7 +21,8 @@ use crate::failure::{Failure, chain};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::proposal::actor;
-use crate::{caches, render};
+use crate::signed::sign;
+use crate::{caches, keys, render};
 
 /// How many pairs of twins are named.
 const TWINS_MAX: usize = 3;
@@ -38,11 +40,12 @@ struct View {
     difference: Option<Difference>,
 }
 
-/// Pushes a directory and prints the release.
+/// Pushes a directory, signs the release if there is a key, and prints it.
 pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
     let project = Project::required(&args.dir)?;
     let service = args.service.unwrap_or_else(|| project.settings.service.clone());
-    let view = Pushing::begin(&project, service, context)?.end(args.dry_run)?;
+    let keys = keys::read(&args.keys)?;
+    let view = Pushing::begin(&project, service, context)?.end(args.dry_run, &keys)?;
     context.ui.result(&view, |_| String::new())
 }
 
@@ -50,10 +53,15 @@ pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
 ///
 /// # Errors
 /// The server cannot be reached, or the directory cannot become a release.
-pub fn push(project: &Project, service: ServiceName, context: &Context) -> Result<ReleaseId, Failure> {
+pub fn push(
+    project: &Project,
+    service: ServiceName,
+    keys: &[PrivateKey],
+    context: &Context,
+) -> Result<ReleaseId, Failure> {
     let push = Pushing::begin(project, service, context)?;
     let id = push.prepared.id();
-    push.end(false)?;
+    push.end(false, keys)?;
     Ok(id)
 }
 
@@ -90,8 +98,8 @@ impl<'a> Pushing<'a> {
         Ok(Self { context, dir: project.dir.clone(), prepared, store, in_force, start, progress })
     }
 
-    /// Brings the release to the server, or only finds out what that would take, and says so.
-    fn end(self, dry_run: bool) -> Result<View, Failure> {
+    /// Brings the release to the server and signs it, or only finds out what that would take, and says so.
+    fn end(self, dry_run: bool, keys: &[PrivateKey]) -> Result<View, Failure> {
         let Self { context, dir, prepared, store, in_force, start, progress } = self;
         let twins = twins(&prepared);
         let known = prepared.known();
@@ -109,6 +117,9 @@ impl<'a> Pushing<'a> {
             difference: in_force.and_then(|since| changes(since, known, &manifest, &dir, &store, context)),
         };
         context.ui.text(&told(&view, start.elapsed()))?;
+        if !dry_run {
+            sign(id, &manifest, keys, &store, &context.ui)?;
+        }
         twins.iter().for_each(|twins| context.ui.remark(twins));
         if view.release.files == 0 {
             context.ui.remark("the release has no files: is it the right directory, and do .gitignore and .batonignore leave something?");

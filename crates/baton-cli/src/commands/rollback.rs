@@ -6,12 +6,14 @@ use crate::args::Rollback;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::follow;
+use crate::keys;
 use crate::proposal::proposal;
+use crate::signed::propose;
 
 /// Proposes the rollback and waits for its end.
 pub fn run(args: Rollback, context: &Context) -> Result<(), Failure> {
     let service = context.service(args.service)?;
     let proposal = Propose { release: args.to, ..proposal(Wanted::Rollback, args.message)? };
-    let deploy = context.client.propose(&service, &proposal)?;
+    let deploy = propose(context, &service, proposal, &keys::read(&args.signing.keys)?, &args.signing)?;
     follow(context, &service, &deploy, &args.wait)
 }

@@ -1,0 +1,204 @@
+//! What is signed here, before it goes to control. Private keys never do.
+
+use baton_core::ids::{Epoch, ReleaseId, ServiceName};
+use baton_core::release::Manifest;
+use baton_core::trust::{Approval, Bounds, Signed, Warrant};
+use baton_core::units::{Millis, Share};
+use baton_release::signing::PrivateKey;
+use baton_release::store::ArtefactStore;
+use baton_wire::api::{DeployView, PolicyView, Propose};
+
+use crate::args::Signing;
+use crate::client::ClientError;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::moment::now_ms;
+use crate::ui::Ui;
+
+/// How often a deploy is signed anew because something has changed since it was looked at.
+const ATTEMPTS_MAX: u32 = 5;
+/// The greatest number that is signed. No fleet comes near it; whoever is told a greater one is lied to, and no deploy
+/// would ever be newer.
+const EPOCH_MAX: Epoch = Epoch(1 << 53);
+
+/// Signs a release with each key, in the store.
+///
+/// # Errors
+/// The store does not take a signature; the release is there all the same.
+pub fn sign(
+    id: ReleaseId,
+    manifest: &Manifest,
+    keys: &[PrivateKey],
+    store: &dyn ArtefactStore,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    for key in keys {
+        let (service, limits) = (manifest.service.clone(), manifest.tree.limits());
+        let mut signed = Signed::new(Approval { release: id, service, limits });
+        key.sign(&mut signed);
+        store.sign(id, &signed.to_text()).map_err(Failure::Sign)?;
+        ui.text(&format!("signed release {} with key {}\n", id.short(), key.id().short()))?;
+    }
+    Ok(())
+}
+
+/// Proposes a deploy, signed if there is a key.
+///
+/// # Errors
+/// Control refuses it, or it is not what whoever signs wants.
+pub fn propose(
+    context: &Context,
+    service: &ServiceName,
+    proposal: Propose,
+    keys: &[PrivateKey],
+    signing: &Signing,
+) -> Result<DeployView, Failure> {
+    if keys.is_empty() || signing.unsigned {
+        if signing.fallback.is_some() {
+            return Err(Failure::Usage("--fallback says what is signed: name a key with --key".to_owned()));
+        }
+        let proposal = Propose { unsigned: signing.unsigned, ..proposal };
+        return Ok(context.client.propose(service, &proposal)?);
+    }
+    let mut attempt = 1;
+    loop {
+        let preview = Propose { dry_run: true, ..proposal.clone() };
+        let would_be = context.client.preview(service, &preview)?.deploy.ok_or_else(|| {
+            Failure::NotSigned("the server does not say what it would deploy: update it".to_owned())
+        })?;
+        let warrant = warrant(service, &would_be, &proposal, signing)?;
+        let mut signed = Signed::new(warrant);
+        keys.iter().for_each(|key| key.sign(&mut signed));
+        let proposal =
+            Propose { parent: would_be.parent.clone(), warrant: Some(signed.to_text()), ..proposal.clone() };
+        match context.client.propose(service, &proposal) {
+            // Somebody was faster: what would be now is signed instead.
+            Err(ClientError::Refused { status: 409, .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
+            answer => {
+                let deploy = answer?;
+                context.ui.text(&said(&signed.of, keys))?;
+                return Ok(deploy);
+            }
+        }
+    }
+}
+
+/// What is signed: what control says it would deploy, where that is what was asked for.
+fn warrant(
+    service: &ServiceName,
+    would_be: &DeployView,
+    asked: &Propose,
+    signing: &Signing,
+) -> Result<Warrant, Failure> {
+    let not = |why: String| Err(Failure::NotSigned(why));
+    let id = |text: &str| {
+        text.parse::<ReleaseId>().map_err(|error| Failure::NotSigned(format!("the server answers: {error}")))
+    };
+    let release = id(&would_be.release)?;
+    if would_be.service != service.as_str() {
+        return not(format!("the server would deploy to service {}", would_be.service));
+    }
+    if let Some(wanted) = asked.release.as_deref().filter(|wanted| !would_be.release.starts_with(*wanted)) {
+        return not(format!("the server would deploy release {} instead of {wanted}", release.short()));
+    }
+    if Epoch(would_be.epoch) > EPOCH_MAX {
+        return not(format!("the server wants the deploy to be number {}", would_be.epoch));
+    }
+    let fallback = would_be.fallback.as_deref().map(id).transpose()?;
+    let fallback = match (signing.fallback.as_deref(), fallback) {
+        (None, fallback) => fallback,
+        (Some("none"), _) => None,
+        (Some(wanted), Some(fallback)) if fallback.to_string().starts_with(wanted) => Some(fallback),
+        (Some(wanted), found) => {
+            let found =
+                found.map_or_else(|| "to nothing".to_owned(), |found| format!("to {}", found.short()));
+            return not(format!("control would go back {found} instead of {wanted}"));
+        }
+    };
+    // A rollback is of a release that has baked here before, and takes no time to bake.
+    let bounds = bounds(asked.policy.as_ref().unwrap_or(&would_be.policy), would_be.kind == "rollback")?;
+    let expires = now_ms().saturating_add(signing.valid.0);
+    Ok(Warrant { service: service.clone(), epoch: Epoch(would_be.epoch), release, fallback, bounds, expires })
+}
+
+fn bounds(policy: &PolicyView, rollback: bool) -> Result<Bounds, Failure> {
+    let share = |ppm| {
+        Share::from_ppm(ppm)
+            .ok_or_else(|| Failure::NotSigned("the server answers a share of more than all".to_owned()))
+    };
+    let bake = policy.phases.iter().map(|phase| Millis(phase.bake_ms)).min();
+    Ok(Bounds {
+        bake: bake.filter(|_| !rollback).unwrap_or_default(),
+        target: share(policy.target_ppm)?,
+        max_unhealthy: share(policy.max_unhealthy_ppm)?,
+    })
+}
+
+fn said(warrant: &Warrant, keys: &[PrivateKey]) -> String {
+    let by: Vec<String> = keys.iter().map(|key| key.id().short()).collect();
+    let back = warrant
+        .fallback
+        .map_or_else(|| "with no way back".to_owned(), |to| format!("back to {}", to.short()));
+    format!(
+        "signed deploy {}: release {}, {back}, with key {}\n",
+        warrant.epoch,
+        warrant.release.short(),
+        by.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Keys;
+    use crate::proposal::proposal;
+    use crate::sample;
+    use baton_wire::api::Wanted;
+
+    fn signing(fallback: Option<&str>) -> Signing {
+        Signing {
+            keys: Keys { files: Vec::new() },
+            valid: Millis::from_secs(3600),
+            fallback: fallback.map(str::to_owned),
+            unsigned: false,
+        }
+    }
+
+    /// What comes of signing this answer of control, when this release was asked for.
+    fn signed(would_be: &DeployView, release: &str, fallback: Option<&str>) -> Result<Warrant, String> {
+        let asked = Propose {
+            release: Some(release.to_owned()),
+            ..proposal(Wanted::Rollout, String::new()).unwrap()
+        };
+        let service = "web".parse().unwrap();
+        warrant(&service, would_be, &asked, &signing(fallback)).map_err(|failure| failure.message())
+    }
+
+    #[test]
+    fn p38_only_what_was_asked_for_is_signed_whatever_control_answers() {
+        let back = "11".repeat(32);
+        let right = DeployView { fallback: Some(back.clone()), ..sample::deploy() };
+        let warrant = signed(&right, "9f3a2b", None).unwrap();
+        assert_eq!((warrant.epoch, warrant.release.to_string()), (Epoch(5), sample::release()));
+        assert_eq!(warrant.fallback.unwrap().to_string(), back);
+        assert_eq!(signed(&right, "9f3a", Some("1111")).unwrap().fallback, warrant.fallback);
+        assert_eq!(signed(&right, "9f3a", Some("none")).unwrap().fallback, None);
+        for (lie, why) in [
+            (DeployView { release: back, ..right.clone() }, "instead of 9f3a2b"),
+            (DeployView { service: "mail".to_owned(), ..right.clone() }, "service mail"),
+            (DeployView { epoch: u64::MAX, ..right.clone() }, "number"),
+            (DeployView { fallback: Some("22".repeat(32)), ..right.clone() }, "instead of 1111"),
+            (DeployView { fallback: None, ..right }, "to nothing instead of 1111"),
+        ] {
+            let refused = signed(&lie, "9f3a2b", Some("1111")).unwrap_err();
+            assert!(refused.contains(why), "{refused} for {why}");
+        }
+    }
+
+    #[test]
+    fn a_rollback_is_signed_without_a_bake() {
+        let policy = sample::deploy().policy;
+        assert_eq!(bounds(&policy, false).unwrap().bake, Millis(5000));
+        assert_eq!(bounds(&policy, true).unwrap().bake, Millis::ZERO);
+    }
+}
