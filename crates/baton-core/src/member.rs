@@ -362,6 +362,10 @@ impl Member {
             self.staging = Staging::Wanted;
             self.committing = None;
         }
+        // Who deploys the same once more has put right what was wrong with it.
+        if matches!(self.staging, Staging::Failed { .. }) {
+            self.staging = Staging::Wanted;
+        }
         if before.is_none_or(|before| before.base != wish.base) {
             self.base = Staging::Wanted;
         }

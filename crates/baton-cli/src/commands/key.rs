@@ -229,8 +229,9 @@ impl List {
     }
 
     fn write(&self) -> Result<(), Failure> {
-        let failed =
-            |error: disk::DiskError| Failure::Write { path: self.path.clone(), source: error.source };
-        disk::replace(&self.path, self.text.as_bytes()).map_err(failed)
+        let failed = |source| Failure::Write { path: self.path.clone(), source };
+        // A name alone has no directory to make durable.
+        let path = std::path::absolute(&self.path).map_err(failed)?;
+        disk::replace(&path, self.text.as_bytes()).map_err(|error| failed(error.source))
     }
 }

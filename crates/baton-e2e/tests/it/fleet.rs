@@ -22,26 +22,39 @@ pub struct Fleet {
     server: Option<Child>,
     pub members: Vec<LocalMember>,
     pub addresses: Vec<SocketAddr>,
+    /// Whose signatures the members want to see.
+    trusted_keys: Option<PathBuf>,
     folder: Folder,
 }
 
 impl Fleet {
     /// Control and this many members of a service that listens at `http`.
     pub fn start(service: &'static str, members: usize) -> Self {
-        Self::with(service, Some("http"), members, binary("baton-boot"))
+        Self::with(service, Some("http"), members, binary("baton-boot"), None)
+    }
+
+    /// The same, and the members believe these keys only.
+    pub fn start_trusting(keys: &Path, service: &'static str, members: usize) -> Self {
+        Self::with(service, Some("http"), members, binary("baton-boot"), Some(keys.to_owned()))
     }
 
     /// The same of a service that does not listen.
     pub fn of_workers(service: &'static str, members: usize) -> Self {
-        Self::with(service, None, members, binary("baton-boot"))
+        Self::with(service, None, members, binary("baton-boot"), None)
     }
 
     /// One member of a service that listens at `http`, whose bootloader is started by a program.
     pub fn start_by(boot: &Path, service: &'static str) -> Self {
-        Self::with(service, Some("http"), 1, boot.to_owned())
+        Self::with(service, Some("http"), 1, boot.to_owned(), None)
     }
 
-    fn with(service: &'static str, listener: Option<&'static str>, members: usize, boot: PathBuf) -> Self {
+    fn with(
+        service: &'static str,
+        listener: Option<&'static str>,
+        members: usize,
+        boot: PathBuf,
+        trusted_keys: Option<PathBuf>,
+    ) -> Self {
         let mut fleet = Self {
             service,
             boot,
@@ -50,6 +63,7 @@ impl Fleet {
             server: None,
             members: Vec::new(),
             addresses: Vec::new(),
+            trusted_keys,
             folder: Folder::empty(),
         };
         fleet.start_control();
@@ -116,6 +130,9 @@ impl Fleet {
     }
 
     fn member_at(&self, name: &str, state: &str, address: SocketAddr) -> LocalMember {
+        let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned());
+        let trusted = self.trusted_keys.iter();
+        let trusted = trusted.map(|keys| ("BATON_TRUSTED_KEYS".to_owned(), keys.display().to_string()));
         let spec = Spec {
             boot: self.boot.clone(),
             server: format!("http://{}", self.address),
@@ -123,13 +140,14 @@ impl Fleet {
             member: name.parse().unwrap(),
             state_dir: self.path(state),
             listen: self.listener.map(|name| (name.to_owned(), address)).into_iter().collect(),
-            env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
+            env: trusted.chain([path]).collect(),
             output: self.path(&format!("{state}.log")),
         };
         LocalMember::start(&spec).unwrap()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// Where something of control or of a member lies.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 

@@ -31,6 +31,7 @@ mod reload;
 mod server;
 mod service_manager;
 mod split;
+mod trust;
 mod unix;
 mod wait;
 mod watching;

@@ -37,3 +37,17 @@ fn the_commands_of_the_documentation_read_a_release() {
     assert_eq!(fs::read_to_string(dir.path().join("store/manifest")).unwrap(), pushed.manifest.to_text());
     assert_eq!(fs::read_to_string(dir.path().join("store/app.js")).unwrap(), content);
 }
+
+#[test]
+fn the_commands_of_the_documentation_check_a_signature() {
+    const APPROVAL: &str = include_str!("../../fixtures/v1/signed/approval");
+    let commands = PAGE.split("```sh\n").nth(2).and_then(|block| block.split_once("```")).unwrap().0;
+    let dir = tempfile::tempdir().unwrap();
+    let check = |text: &str| {
+        fs::write(dir.path().join("signed"), text).unwrap();
+        Command::new("sh").args(["-euc", commands]).current_dir(dir.path()).output().unwrap()
+    };
+    let right = check(APPROVAL);
+    assert!(right.status.success(), "{right:?}");
+    assert!(!check(&APPROVAL.replace("limits 1042", "limits 1043")).status.success());
+}

@@ -3,13 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use baton_core::ids::ReleaseId;
+use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::id_of;
 use baton_core::release::outline::{Lists, Outlined};
 use baton_core::release::pack::Index;
+use baton_core::trust::{Approval, Judge, Moment, Signed, TrustedKeys, Warrant};
 use baton_release::fetch::fetch;
 use baton_release::manifest::{self, Known};
 use baton_release::releases::ReleasesDir;
+use baton_release::signing::verify;
 use baton_release::store::{ArtefactStore, Kind};
 use baton_store::artefact::FolderStore;
 
@@ -67,6 +69,35 @@ fn indexes_of_version_1_are_written_as_they_were() {
         let (index, length) = Index::parse(&bytes, bytes.len() as u64).unwrap();
         assert_eq!(index.to_text().as_bytes(), &bytes[..length]);
     }
+}
+
+#[test]
+fn signed_texts_of_version_1_are_read_as_they_were() {
+    let read = |name: &str| fs::read_to_string(fixtures().join("signed").join(name)).unwrap();
+    let (approval, warrant) = (read("approval"), read("warrant"));
+    let service: ServiceName = "web".parse().unwrap();
+    let list = |threshold: u32| {
+        let keys = Signed::<Warrant>::parse(&warrant).unwrap();
+        let keys = keys.signatures().iter().enumerate();
+        let keys: String =
+            keys.map(|(n, one)| format!("key k{n} {} releases,deploys web\n", one.key)).collect();
+        TrustedKeys::parse(&format!(
+            "baton-trusted-keys 1\nthreshold releases 1\nthreshold deploys {threshold}\n{keys}"
+        ))
+        .unwrap()
+    };
+    for (threshold, allowed) in [(2, true), (3, false)] {
+        let keys = list(threshold);
+        let judge = Judge { keys: &keys, service: &service, verify: &verify };
+        let signed = Signed::<Warrant>::parse(&warrant).unwrap();
+        assert_eq!(judge.signatures(&signed, Moment::Kept).is_ok(), allowed);
+        assert_eq!(judge.launch(signed.of.release, &approval, Some(&warrant)).is_ok(), allowed);
+        assert_eq!(signed.to_text(), warrant);
+        let flipped = warrant.replace("epoch 12", "epoch 13");
+        let flipped = Signed::<Warrant>::parse(&flipped).unwrap();
+        assert!(judge.signatures(&flipped, Moment::Kept).is_err());
+    }
+    assert_eq!(Signed::<Approval>::parse(&approval).unwrap().to_text(), approval);
 }
 
 #[test]
