@@ -370,7 +370,7 @@ fn within(warrant: &Warrant, wish: Wish) -> Result<(Wish, Millis), Distrust> {
         Purpose::Rollback => warrant.fallback == Some(wish.release),
         Purpose::Rollout => false,
     };
-    if !own && !(follows && answers) {
+    if !(own || follows && answers) {
         return Err(warrant.not_allowed(epoch, wish.release));
     }
     // After a halt or a return nobody starts with what was halted or taken back.

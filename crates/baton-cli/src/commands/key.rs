@@ -53,14 +53,14 @@ pub fn generate(args: KeyGenerate, ui: &Ui) -> Result<(), Failure> {
         Some(list) => list,
         None => List::parse(&args.trusted.file, NEW_LIST.to_owned())?,
     };
-    add(list, args.name, args.private, roles.collect(), args.services, ui)
+    add(&list, args.name, args.private, roles.collect(), args.services, ui)
 }
 
 /// Makes a key in the place of another one.
 pub fn rotate(args: KeyRotate, ui: &Ui) -> Result<(), Failure> {
     let list = List::required(&args.trusted.file)?;
     let old = list.find(&args.old)?.clone();
-    add(list, args.new, args.private, old.roles, old.services, ui)?;
+    add(&list, args.new, args.private, old.roles, old.services, ui)?;
     ui.text(&format!(
         "next: give the list to the members; sign what runs anew: `baton key sign`, `baton deploy --renew`;\n\
          then `baton key revoke {}`\n",
@@ -69,7 +69,7 @@ pub fn rotate(args: KeyRotate, ui: &Ui) -> Result<(), Failure> {
 }
 
 fn add(
-    list: List,
+    list: &List,
     name: String,
     private: Option<PathBuf>,
     roles: Vec<Role>,

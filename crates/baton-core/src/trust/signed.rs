@@ -305,7 +305,7 @@ mod tests {
     fn a_signed_text_is_read_back_as_it_was_written() {
         let (warrant, approval) = (warrant(), approval());
         assert_eq!(Signed::parse(&warrant.to_text()), Ok(warrant.clone()));
-        assert_eq!(Signed::parse(&approval.to_text()), Ok(approval.clone()));
+        assert_eq!(Signed::parse(&approval.to_text()), Ok(approval));
         assert_eq!(warrant.signatures().len(), 2, "a key counts once");
         let none = Signed::new(Warrant { fallback: None, ..warrant.of.clone() });
         assert_eq!(Signed::parse(&none.to_text()), Ok(none));
