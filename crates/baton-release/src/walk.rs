@@ -116,7 +116,8 @@ pub(crate) fn walk(dir: &Path, wanted: &Wanted) -> Result<Vec<Found>, WalkError>
         Ok::<_, WalkError>(dirs)
     })?;
     let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-    all.sort_unstable_by(|a: &Found, b| a.path.cmp(&b.path));
+    // What lies in one directory is in order already, and this sort makes use of that.
+    all.sort_by(|a: &Found, b| a.path.cmp(&b.path));
     Ok(all)
 }
 
@@ -148,6 +149,7 @@ fn look_into(dir: Dir, selection: &Selection) -> Result<(Vec<Found>, Vec<Dir>), 
         }
         found.push(this);
     }
+    found.sort_unstable_by(|a: &Found, b| a.path.cmp(&b.path));
     Ok((found, dirs))
 }
 

@@ -138,6 +138,9 @@ impl Tree {
         let Some(parent) = path.parent() else {
             return Ok(());
         };
+        if self.entries.last().is_some_and(|last| last.path.parent() == Some(parent)) {
+            return Ok(());
+        }
         // A parent that is missing may be so because it would be beneath a file or a link: name that one.
         let nearest = core::iter::successors(Some(parent), |at| at.rsplit_once('/').map(|(up, _)| up))
             .find_map(|at| self.get(at));
