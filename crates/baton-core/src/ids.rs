@@ -93,6 +93,9 @@ name!(
     "flavor"
 );
 
+/// The digits of hashes.
+const HEX: [u8; 16] = *b"0123456789abcdef";
+
 macro_rules! hex_id {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $bytes:literal) => {
         $(#[$doc])*
@@ -128,7 +131,12 @@ macro_rules! hex_id {
         }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                // Manifests have tens of thousands of them, and formatting each byte takes most of the time.
+                let mut digits = [0; 2 * $bytes];
+                for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+                    pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                }
+                f.write_str(core::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
         impl fmt::Debug for $type {
@@ -162,6 +170,12 @@ hex_id!(
     /// A release: the BLAKE3 hash of its manifest.
     ReleaseId,
     "release",
+    32
+);
+hex_id!(
+    /// What the outputs of a build step are kept under: the BLAKE3 hash of all that decides what they are.
+    BuildKey,
+    "build key",
     32
 );
 hex_id!(

@@ -11,6 +11,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod backoff;
+pub mod build;
 pub mod chorus;
 pub mod counts;
 pub mod deploy;

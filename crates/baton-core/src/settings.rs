@@ -4,6 +4,7 @@
 //! was asked for is what it may contain, so a setting is added by the one line that reads it; everything
 //! that nobody asked for is reported, with the nearest name that somebody asks for.
 
+mod build;
 mod findings;
 mod health;
 mod listen;
@@ -30,6 +31,7 @@ use self::findings::Findings;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::push::PushSettings;
 use self::table::Table;
+use crate::build::Step;
 use crate::deploy::Policy;
 use crate::ids::{FlavorName, ServiceName};
 use crate::placeholder;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub policy: Policy,
     /// What of the directory belongs into a release.
     pub push: PushSettings,
+    /// The steps that make what a release needs, in their order.
+    pub build: Vec<Step>,
     /// Its other modes, each complete: what a flavor leaves out is as above.
     pub flavors: BTreeMap<FlavorName, Flavor>,
 }
@@ -108,7 +112,7 @@ fn read(file: &str, text: &str, command: Option<Vec<String>>) -> Result<Settings
 
 /// The names that a walk asks for when every table is there.
 fn every_key() -> BTreeSet<String> {
-    let (document, _) = DeTable::parse_recoverable("[[run.listen]]\n[[flavor.NAME.run.listen]]");
+    let (document, _) = DeTable::parse_recoverable("[[build]]\n[[run.listen]]\n[[flavor.NAME.run.listen]]");
     let mut findings = Findings::default();
     Table::walk(document.get_ref(), &mut findings, |root| read_root(root, None));
     findings.asked
@@ -127,7 +131,8 @@ fn read_root(root: &mut Table<'_, '_>, command: Option<Vec<String>>) -> Option<S
             .chosen(value::flavor, |table, key| table.table(key, |flavor| read_flavor(flavor, base.clone())))
     });
     let push = root.table("push", push::read);
-    Some(Settings { service: service?, run: base.run, policy: base.policy, push, flavors })
+    let build = build::read(root);
+    Some(Settings { service: service?, run: base.run, policy: base.policy, push, build, flavors })
 }
 
 /// Reads what a flavor says over what it has without saying anything. The root is read like a flavor of the

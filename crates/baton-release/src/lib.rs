@@ -14,11 +14,14 @@ pub mod manifest;
 pub mod pack;
 mod parallel;
 pub mod read;
+pub mod record;
 pub mod releases;
 pub mod remote;
 pub mod signing;
 pub mod store;
 
+#[cfg(feature = "push")]
+pub mod build;
 #[cfg(feature = "push")]
 mod cut;
 #[cfg(feature = "push")]

@@ -16,7 +16,7 @@ use baton_core::run::RunSettings;
 use crate::cut::cut;
 use crate::manifest::{Known, pack_outline};
 use crate::pack::PackError;
-pub use crate::selection::{Wanted, literally};
+pub use crate::selection::{BUILD_FOLDER, Wanted, literally};
 use crate::stat_cache::{self, StatCache};
 use crate::store::{ArtefactStore, Kind, StoreError};
 use crate::twins::twins;
@@ -311,7 +311,8 @@ pub(crate) fn read_tree(
     let place = stat_caches.and_then(|caches| stat_cache::place(caches, dir));
     let text = place.as_deref().map(stat_cache::read).unwrap_or_default();
     let cache = StatCache::parse(&text);
-    let wanted = Wanted { own: stat_caches.map(Path::to_owned), ..wanted.clone() };
+    let own = wanted.own.clone().or_else(|| stat_caches.map(Path::to_owned));
+    let wanted = Wanted { own, ..wanted.clone() };
     let found = walk(dir, &wanted)?;
     let newest = found.iter().map(|found| found.stat.modified_ms()).max().unwrap_or(0);
     let cut = cut_all(dir, &found, &cache, progress)?;

@@ -17,6 +17,8 @@ pub(crate) const IGNORE_FILE: &str = ".batonignore";
 const GIT_IGNORE_FILE: &str = ".gitignore";
 /// What git keeps for itself.
 const GIT: &str = ".git";
+/// Where a build lays its outputs down before they are complete; what a build that was killed has left there is nobody's.
+pub const BUILD_FOLDER: &str = ".baton-build";
 
 /// What the settings say about which files belong into a release: patterns as in `.gitignore`, from the directory on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +27,8 @@ pub struct Wanted {
     pub include: Vec<String>,
     /// What is not in it in any case.
     pub exclude: Vec<String>,
+    /// Nothing is in it but what `include` names.
+    pub only: bool,
     /// A place that is never in it, should it lie in the directory: where Baton keeps what it has found out about it.
     pub own: Option<PathBuf>,
 }
@@ -33,8 +37,8 @@ pub struct Wanted {
 pub(crate) struct Selection {
     include: Gitignore,
     exclude: Gitignore,
-    /// The patterns of `include` as paths.
-    named: Vec<String>,
+    /// The patterns of `include`, name by name.
+    named: Vec<Vec<String>>,
     /// From the directory on.
     own: Option<PathBuf>,
 }
@@ -60,9 +64,8 @@ pub(crate) struct Rules {
 impl Selection {
     /// For this directory.
     pub(crate) fn new(dir: &Path, wanted: &Wanted) -> Result<Self, WalkError> {
-        // Without what makes a character mean itself.
-        let path = |pattern: &String| pattern.trim_start_matches('/').replace('\\', "");
-        let named = wanted.include.iter().map(path).collect();
+        let names = |pattern: &String| pattern.trim_matches('/').split('/').map(str::to_owned).collect();
+        let named = wanted.include.iter().map(names).collect();
         Ok(Self {
             include: patterns(dir, "push.include", &wanted.include)?,
             exclude: patterns(dir, "push.exclude", &wanted.exclude)?,
@@ -74,7 +77,9 @@ impl Selection {
     /// How something is looked at that lies in a directory that is looked at like this; nothing when it stays out.
     /// `full` is where it is, and `path` the same from the directory of the release on.
     pub(crate) fn select(&self, within: &Within, full: &Path, path: &str, is_dir: bool) -> Option<Within> {
-        if full.file_name().is_some_and(|name| name == GIT) || self.own.as_deref() == Some(Path::new(path)) {
+        if full.file_name().is_some_and(|name| name == GIT || name == BUILD_FOLDER)
+            || self.own.as_deref() == Some(Path::new(path))
+        {
             return None;
         }
         if self.exclude.matched(full, is_dir).is_ignore() {
@@ -92,10 +97,26 @@ impl Selection {
         }
     }
 
-    /// Whether something beneath a directory is named.
+    /// Whether something beneath a directory may be named. Patterns of one name mean what lies anywhere, and are no reason to
+    /// look into everything that is ignored.
     fn is_on_the_way(&self, dir: &str) -> bool {
-        self.named.iter().any(|named| named.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/')))
+        self.named.iter().any(|named| leads_to(dir, named))
     }
+}
+
+/// Whether a path may be that of a directory around what a pattern names.
+fn leads_to(dir: &str, named: &[String]) -> bool {
+    let mut names = named.iter();
+    for dir in dir.split('/') {
+        match names.next() {
+            None => return false,
+            Some(any) if any == "**" => return true,
+            Some(name) if name.contains(['*', '?', '[', '{']) => {}
+            Some(name) if name.replace('\\', "") == dir => {}
+            Some(_) => return false,
+        }
+    }
+    names.len() > 0
 }
 
 impl Within {
@@ -110,7 +131,10 @@ impl Within {
     }
 
     /// The directory of the release itself, before its ignore files were read.
-    pub(crate) fn top() -> Self {
+    pub(crate) fn top(wanted: &Wanted) -> Self {
+        if wanted.only {
+            return Self::Passing;
+        }
         let (baton, git) = (Gitignore::empty(), Gitignore::empty());
         Self::Rules(Arc::new(Rules { around: None, baton, git }))
     }

@@ -109,7 +109,7 @@ struct Dir {
 pub(crate) fn walk(dir: &Path, wanted: &Wanted) -> Result<Vec<Found>, WalkError> {
     let selection = Selection::new(dir, wanted)?;
     let all = Mutex::new(Vec::new());
-    let top = Dir { full: dir.to_owned(), path: None, within: Within::top() };
+    let top = Dir { full: dir.to_owned(), path: None, within: Within::top(wanted) };
     parallel::for_each_out_of(top, |dir| {
         let (found, dirs) = look_into(dir, &selection)?;
         all.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
@@ -277,7 +277,7 @@ mod tests {
         let wanted = Wanted {
             include: texts(&["node_modules/", "/build/site"]),
             exclude: texts(&["docs", "node_modules/*/test"]),
-            own: None,
+            ..Wanted::default()
         };
         let expected = [
             ".gitignore",
@@ -296,6 +296,22 @@ mod tests {
         assert_eq!(paths_of(dir.path(), &own), [".gitignore", "src"]);
         let bad = Wanted { exclude: texts(&["a[b"]), ..Wanted::default() };
         assert!(matches!(walk(dir.path(), &bad), Err(WalkError::Pattern { setting: "push.exclude", .. })));
+    }
+
+    #[test]
+    fn nothing_but_what_is_named_is_in_where_that_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".gitignore", "*\n");
+        for name in
+            ["a.json", "b.txt", "deep/a.json", "src/x/y/a.ts", "src/x/b.js", "p/one/a.json", "p/one/b", "q/z"]
+        {
+            write(dir.path(), name, "");
+        }
+        let include = texts(&["/*.json", "/src/**/*.ts", "/p/*/a.json", "/q"]);
+        let wanted = Wanted { include, only: true, ..Wanted::default() };
+        let files = walk(dir.path(), &wanted).unwrap().into_iter().filter(Found::is_file);
+        let files: Vec<String> = files.map(|found| found.path.to_string()).collect();
+        assert_eq!(files, ["a.json", "p/one/a.json", "q/z", "src/x/y/a.ts"]);
     }
 
     #[test]

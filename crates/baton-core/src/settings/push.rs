@@ -32,14 +32,11 @@ pub(super) fn read(table: &mut Table<'_, '_>) -> PushSettings {
 }
 
 /// A line of `.gitignore` that says something, and does not take it back.
-fn pattern(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn pattern(value: &DeValue<'_>) -> Result<String, Wrong> {
     let text = value::string(value, "write patterns as in .gitignore, in quotes")?;
     match text.chars().next() {
         None => Err(Wrong::new("is empty", "write a pattern as in .gitignore, or leave it out")),
-        Some('!') => Err(Wrong::new(
-            format!("is {text:?}"),
-            "leave the ! out: push.include says what is in, and push.exclude what is not",
-        )),
+        Some('!') => Err(Wrong::new(format!("is {text:?}"), "leave the ! out, and name what is meant")),
         Some('#') => Err(Wrong::new(
             format!("is {text:?}, which .gitignore takes for a comment"),
             "write \"\\\\#\" for a name that begins so",

@@ -79,6 +79,13 @@ format = "json"
 line_max = "16KiB"
 stall = "250ms"
 
+[[build]]
+name = "deps"
+inputs = ["package.json", "package-lock.json"]
+run = ["npm", "ci"]
+outputs = ["node_modules/"]
+env = ["NODE_ENV"]
+
 [push]
 include = ["node_modules/"]
 exclude = ["*.map"]
