@@ -1,6 +1,7 @@
 //! HTTP: the API of operators, the artefact store of members, and the sessions, on one port.
 
 mod artefacts;
+mod builds;
 mod deploys;
 mod events;
 mod extract;
@@ -36,6 +37,7 @@ use crate::keeper::Inbox;
 use crate::metrics;
 use crate::session::SessionService;
 
+pub(crate) use builds::Records;
 pub(crate) use refusal::Refusal;
 
 /// Largest proposal in bytes: a policy with all its phases takes a tenth of it.
@@ -52,7 +54,8 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
     /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/pack, \
-    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, /healthz and /metrics";
+    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, /v1/builds/{key}, \
+    /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -61,6 +64,7 @@ pub(crate) struct Shared {
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
     artefacts: Arc<dyn ArtefactStore>,
+    builds: Records,
     /// The artefact store could not keep something, and has not shown since that it can.
     artefacts_doubtful: Arc<AtomicBool>,
     clock: Clock,
@@ -75,12 +79,13 @@ impl Shared {
         board: watch::Receiver<Arc<Board>>,
         states: Arc<dyn StateStore>,
         artefacts: Arc<dyn ArtefactStore>,
+        builds: Records,
         clock: Clock,
     ) -> Self {
         let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
         let artefacts_doubtful = Arc::default();
         let releases = releases::Cache::default();
-        Self { inbox, board, states, artefacts, artefacts_doubtful, clock, room, releases }
+        Self { inbox, board, states, artefacts, builds, artefacts_doubtful, clock, room, releases }
     }
 
     fn board(&self) -> Arc<Board> {
@@ -139,11 +144,13 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/manifests", get(artefacts::manifests));
     let approvals =
         Router::new().route("/v1/releases/{id}/approvals", get(artefacts::approvals).put(artefacts::sign));
+    let builds = Router::new().route("/v1/builds/{key}", get(builds::get).put(builds::put));
     let artefacts = limited(missing, MISSING_BYTES_MAX)
         .merge(limited(wanted, WANTED_BYTES_MAX))
         .merge(limited(packs, PACK_BYTES_MAX))
         .merge(limited(manifests, OUTLINE_PACKED_MAX))
         .merge(limited(approvals, SIGNED_BYTES_MAX))
+        .merge(limited(builds, builds::BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(shared.clone(), artefacts::in_turn));
     limited(api, PROPOSAL_BYTES_MAX)
         .merge(artefacts)

@@ -116,10 +116,11 @@ impl Server {
         let states: Arc<dyn StateStore> =
             Arc::new(EmbeddedStore::open(&data_dir.join("state.redb"), clock.now())?);
         let artefacts = Arc::new(FolderStore::open(&data_dir.join("artefacts"))?);
+        let builds = api::Records::open(&data_dir.join("builds"))?;
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
-        let state = api::Shared::new(inbox.clone(), board, states, artefacts, clock);
+        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock);
         Ok(Self { address, listener, keeper, inbox, state })
     }
 
