@@ -92,11 +92,19 @@ fn records_come_back_as_they_were() {
 #[test]
 fn what_the_first_version_has_written_can_be_read() {
     read(include_str!("../../fixtures/stored/v1/service.hex"), &ServiceRecord { highest_epoch: Epoch(7) });
-    read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &deploy());
+    let logged = deploy();
+    let unsigned = LoggedDeploy { deploy: Deploy { warrant: None, ..logged.deploy }, ..logged };
+    read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &unsigned);
     read(include_str!("../../fixtures/stored/v1/member-granted.hex"), &given());
     let leftover = MemberRecord { slot: Some(Slot::Leftover) };
     read(include_str!("../../fixtures/stored/v1/member-leftover.hex"), &leftover);
     read(include_str!("../../fixtures/stored/v1/event.hex"), &event());
+}
+
+/// Written by the second, which knows of signatures.
+#[test]
+fn what_the_second_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v2/logged-deploy.hex"), &deploy());
 }
 
 #[track_caller]
@@ -110,7 +118,7 @@ fn read<T: Record + PartialEq + std::fmt::Debug>(hex: &str, record: &T) {
 #[test]
 fn p36_a_deploy_with_a_missing_field_is_an_error_that_names_it() {
     type Spoil = fn(&mut v1::Deploy);
-    let spoiled: [(Spoil, &str); 17] = [
+    let spoiled: [(Spoil, &str); 18] = [
         (|deploy| deploy.id = None, "deploy.id is missing"),
         (|deploy| deploy.service = None, "deploy.service is missing"),
         (|deploy| deploy.epoch = None, "deploy.epoch is missing"),
@@ -137,6 +145,10 @@ fn p36_a_deploy_with_a_missing_field_is_an_error_that_names_it() {
             "deploy.policy.target_ppm is not valid: 1000001 parts per million are more than all",
         ),
         (|deploy| policy(deploy).phases[1].size = None, "deploy.policy.phases.size is missing"),
+        (
+            |deploy| deploy.warrant = Some("?".into()),
+            "deploy.warrant is not valid: the warrant is refused at line 1",
+        ),
     ];
     for (spoil, expected) in spoiled {
         let mut message = deploy().to_message();
