@@ -71,6 +71,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Run control: the server that members and operators talk to
     Server(Server),
+    /// Take the build steps of a directory, or bring what they make from the server
+    Build(Build),
     /// Make a release of a directory and bring it to the server
     Push(Push),
     /// Keys that sign releases and deploys, and whom members trust
@@ -191,6 +193,24 @@ pub struct Server {
     pub data: Option<PathBuf>,
 }
 
+/// `baton build`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton build --explain
+
+A step runs only when nobody has run it with the same inputs, command, environment
+and platform: else what it makes comes from the server. `baton push` and `baton deploy`
+do this first.")]
+pub struct Build {
+    /// The directory, with a baton.toml in it
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Tell why a step was taken: what has changed since it was taken here before
+    #[arg(long)]
+    pub explain: bool,
+}
+
 /// `baton push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -209,6 +229,9 @@ pub struct Push {
     /// Upload nothing; only tell what is new to the server, and what changes
     #[arg(long)]
     pub dry_run: bool,
+    /// Take no build steps: push what is there
+    #[arg(long)]
+    pub no_build: bool,
     /// Who vouches for the release.
     #[command(flatten)]
     pub keys: Keys,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton_core::ids::ServiceName;
+use baton_core::ids::{BuildKey, ServiceName};
 use baton_wire::api::{
     DeployView, EventView, MemberStatus, Preview, Propose, Refused, ReleaseView, ServiceStatus,
 };
@@ -16,6 +16,8 @@ use crate::exit::Exit;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take beyond what the server was asked to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an answer may take for which the server looks at all that was made.
+const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 /// Most bytes of an answer: the members of the largest fleet, 100,000, each with its last lines of output.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -191,6 +193,28 @@ impl Client {
         self.post(&format!("/v1/services/{service}/deploys"), proposal)
     }
 
+    /// Where the outputs of a build step are; nothing when nobody has made them.
+    pub fn outputs(&self, key: BuildKey) -> Result<Option<String>, ClientError> {
+        let url = format!("{}/v1/builds/{key}", self.base);
+        let limit = Some(ANSWER_TIMEOUT);
+        match self.body(|| self.agent.get(&url).config().timeout_global(limit).build().call())? {
+            (404, _) => Ok(None),
+            (200, body) => Ok(Some(String::from_utf8_lossy(&body).into_owned())),
+            (status, body) => Err(ClientError::Refused { status, refused: refused(status, &body) }),
+        }
+    }
+
+    /// Keeps where the outputs of a build step are. `false` when the store lacks some of them.
+    pub fn keep_outputs(&self, key: BuildKey, record: &str) -> Result<bool, ClientError> {
+        let url = format!("{}/v1/builds/{key}", self.base);
+        let send = || self.agent.put(&url).config().timeout_global(Some(LONG_TIMEOUT)).build().send(record);
+        match self.body(send)? {
+            (404, _) => Ok(false),
+            (200, _) => Ok(true),
+            (status, body) => Err(ClientError::Refused { status, refused: refused(status, &body) }),
+        }
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.base);
         let limit = Some(wait + ANSWER_TIMEOUT);
@@ -206,11 +230,23 @@ impl Client {
         })
     }
 
-    /// Sends a request, once more if the connection broke: everything that is sent may arrive twice.
     fn answer<T: DeserializeOwned>(
         &self,
         send: impl Fn() -> Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ClientError> {
+        let (status, body) = self.body(send)?;
+        if (200..300).contains(&status) {
+            serde_json::from_slice(&body).map_err(|source| self.not_understood(source))
+        } else {
+            Err(ClientError::Refused { status, refused: refused(status, &body) })
+        }
+    }
+
+    /// Sends a request, once more if the connection broke: everything that is sent may arrive twice.
+    fn body(
+        &self,
+        send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+    ) -> Result<(u16, Vec<u8>), ClientError> {
         let read = || {
             let mut response = send()?;
             let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
@@ -220,15 +256,8 @@ impl Client {
             Err(error) if broke(&error) => read(),
             first => first,
         };
-        let (status, body) = answered.map_err(|source| ClientError::Unreachable {
-            base: self.base.clone(),
-            source: Box::new(source),
-        })?;
-        if (200..300).contains(&status) {
-            serde_json::from_slice(&body).map_err(|source| self.not_understood(source))
-        } else {
-            Err(ClientError::Refused { status, refused: refused(status, &body) })
-        }
+        answered
+            .map_err(|source| ClientError::Unreachable { base: self.base.clone(), source: Box::new(source) })
     }
 
     fn not_understood(&self, source: serde_json::Error) -> ClientError {

@@ -1,5 +1,6 @@
 //! What the commands mean: one file each.
 
+mod build;
 mod demo;
 mod deploy;
 mod deploys;
@@ -32,6 +33,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, &ui),
         Command::Doctor(args) => doctor::run(&args, &ui),
         Command::Server(args) => server::run(args, &ui),
+        Command::Build(args) => build::run(&args, &context()?),
         Command::Push(args) => push::run(args, &context()?),
         Command::Key(Key::Generate(args)) => key::generate(args, &ui),
         Command::Key(Key::List(args)) => key::list(&args, &ui),

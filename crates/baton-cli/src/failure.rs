@@ -12,6 +12,7 @@ use baton_release::manifest::ManifestError;
 use baton_release::push::PushError;
 use baton_release::store;
 
+use crate::build::BuildError;
 use crate::client::ClientError;
 use crate::demo::DemoError;
 use crate::doctor::DoctorError;
@@ -74,6 +75,9 @@ pub enum Failure {
     /// The release has not reached the server.
     #[error("no release was pushed")]
     Push(#[from] PushError),
+    /// A build step has not made what it should.
+    #[error(transparent)]
+    Build(#[from] BuildError),
     /// The rollout ended otherwise than wanted. People have been told.
     #[error("{0}")]
     Ended(End),
@@ -142,6 +146,7 @@ impl Failure {
             Self::Demo(DemoError::Interrupted) | Self::Doctor(DoctorError::Interrupted) => Exit::Interrupted,
             Self::Demo(_)
             | Self::Doctor(_)
+            | Self::Build(_)
             | Self::Unfit(_)
             | Self::NotRunning(_)
             | Self::NotWritten
@@ -163,6 +168,7 @@ impl Failure {
             Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
             Self::Push(PushError::Store(error)) if error.kind == store::Kind::Storage => "storage",
             Self::Push(_) if self.exit() == Exit::Failed => "push-failed",
+            Self::Build(_) => "build-failed",
             other => match other.exit() {
                 Exit::Usage => "usage",
                 Exit::Unreachable => "unreachable",

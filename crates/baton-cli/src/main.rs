@@ -1,6 +1,7 @@
 //! What people type.
 
 mod args;
+mod build;
 mod caches;
 mod client;
 mod commands;

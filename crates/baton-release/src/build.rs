@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use baton_core::build::Step;
-use baton_core::ids::{ReleaseId, ServiceName};
+use baton_core::ids::ServiceName;
 use baton_core::release::outline::Outlined;
 use baton_core::release::{Chunk, Entry, EntryKind, Manifest, Provenance, Tree, TreePath};
 use baton_core::run::RunSettings;

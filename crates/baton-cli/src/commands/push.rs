@@ -8,13 +8,14 @@ use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
 use baton_core::units::Millis;
 use baton_release::manifest;
-use baton_release::push::{Prepared, Reading, Source, Step, Wanted, prepare};
+use baton_release::push::{Prepared, Reading, Source, Step, Wanted, literally, prepare};
 use baton_release::remote::Remote;
 use baton_release::signing::PrivateKey;
 use baton_wire::api::{ReleaseView, ServiceStatus};
 use serde::Serialize;
 
 use crate::args::Push;
+use crate::build::build;
 use crate::context::Context;
 use crate::difference::{Difference, difference};
 use crate::failure::{Failure, chain};
@@ -45,6 +46,9 @@ pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
     let project = Project::required(&args.dir)?;
     let service = args.service.unwrap_or_else(|| project.settings.service.clone());
     let keys = keys::read(&args.keys)?;
+    if !args.no_build {
+        build(&project, context, false)?;
+    }
     let view = Pushing::begin(&project, service, context)?.end(args.dry_run, &keys)?;
     context.ui.result(&view, |_| String::new())
 }
@@ -59,6 +63,7 @@ pub fn push(
     keys: &[PrivateKey],
     context: &Context,
 ) -> Result<ReleaseId, Failure> {
+    build(project, context, false)?;
     let push = Pushing::begin(project, service, context)?;
     let id = push.prepared.id();
     push.end(false, keys)?;
@@ -86,12 +91,13 @@ impl<'a> Pushing<'a> {
         let settings = &project.settings;
         let source =
             Source { dir: project.dir.clone(), service, run: settings.run.clone(), builder: actor() };
-        let (include, exclude) = (settings.push.include.clone(), settings.push.exclude.clone());
-        let reading = Reading {
-            wanted: Wanted { include, exclude, ..Wanted::default() },
-            stat_caches: caches::folder("push"),
-            portable: settings.push.portable,
-        };
+        let made = settings.build.iter().flat_map(|step| &step.outputs);
+        let made = made.map(|output| literally(output.as_str()));
+        let (include, exclude) = (settings.push.include.iter().cloned(), settings.push.exclude.clone());
+        let wanted =
+            Wanted { include: include.chain(made).collect(), exclude, only: false, own: caches::home() };
+        let reading =
+            Reading { wanted, stat_caches: caches::folder("push"), portable: settings.push.portable };
         let progress = Mutex::new(Progress::default());
         let prepared = prepare(&source, &reading, &|step| show(&progress, step, context))?;
         let store = Remote::new(context.client.base());

@@ -4,6 +4,7 @@
 
 mod away;
 mod broken;
+mod build;
 mod control;
 mod program;
 mod reader;
