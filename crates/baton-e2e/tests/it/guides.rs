@@ -1,5 +1,6 @@
 //! The programs of the guides: started, reloaded under load and stopped, and nothing is lost.
 
+mod build_steps;
 mod diagnosed;
 
 use std::fs::{self, Permissions};
