@@ -48,6 +48,8 @@ Environment:
   BATON_TRUSTED_KEYS
                     a file that says whose signatures this member wants to see
                     on releases and deploys; without it, nobody's
+  BATON_KEEP_RELEASES  how many proven releases stay on disk beside what runs and
+                    shall run (default: 3)
   BATON_STOP_LIMIT  how long the platform waits after TERM until it kills, for
                     example 30s: a stop ends before that
   NOTIFY_SOCKET     where a service manager wants to be told how it stands
@@ -78,6 +80,8 @@ pub struct Config {
     pub control: Option<Control>,
     /// Where this member keeps what it must not forget.
     pub state_dir: Option<PathBuf>,
+    /// How many proven releases stay on disk beside what runs and shall run, where that was said.
+    pub keep_releases: Option<usize>,
     /// How long the platform waits after it has asked for a stop, until it kills everything.
     pub stop_limit: Option<Millis>,
     /// The service manager that wants to be told how the member stands.
@@ -117,6 +121,9 @@ pub enum ConfigError {
     /// `BATON_STOP_LIMIT` cannot be read.
     #[error("BATON_STOP_LIMIT is {0:?}; write a time with its unit, such as 30s")]
     StopLimit(String),
+    /// `BATON_KEEP_RELEASES` cannot be read.
+    #[error("BATON_KEEP_RELEASES is {0:?}; write a number, such as 3")]
+    KeepReleases(String),
     /// A name is missing that control must know.
     #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
     NoService,
@@ -163,8 +170,21 @@ impl Config {
         let control = control(&variable, host)?;
         let state_dir = variable("BATON_STATE_DIR").map(PathBuf::from);
         let stop_limit = variable("BATON_STOP_LIMIT").map(stop_limit).transpose()?;
+        let keep_releases = variable("BATON_KEEP_RELEASES")
+            .map(|text| text.parse().map_err(|_| ConfigError::KeepReleases(text)))
+            .transpose()?;
         let manager = variable("NOTIFY_SOCKET").map(|socket| Told { socket, watchdog: watchdog(&variable) });
-        let config = Self { settings, command, listen, control, state_dir, stop_limit, manager, environment };
+        let config = Self {
+            settings,
+            command,
+            listen,
+            control,
+            state_dir,
+            keep_releases,
+            stop_limit,
+            manager,
+            environment,
+        };
         Ok(Request::Run(Box::new(config)))
     }
 }
@@ -360,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn the_platforms_limit_and_the_service_manager_are_read_from_the_environment() {
+    fn limits_and_the_service_manager_are_read_from_the_environment() {
         let pid = std::process::id().to_string();
         let config = run(
             &[],
@@ -377,6 +397,11 @@ mod tests {
         let others = [("NOTIFY_SOCKET", "@x"), ("WATCHDOG_USEC", "3000000"), ("WATCHDOG_PID", "1")];
         assert_eq!(run(&[], &others).manager, Some(Told { socket: "@x".to_owned(), watchdog: None }));
         assert_eq!((run(&[], &[]).manager, run(&[], &[]).stop_limit), (None, None));
+        assert_eq!(run(&[], &[("BATON_KEEP_RELEASES", "0")]).keep_releases, Some(0));
+        for bad in ["-1", "all"] {
+            let error = parse(&[], &[("BATON_KEEP_RELEASES", bad)]).unwrap_err();
+            assert!(matches!(error, ConfigError::KeepReleases(_)), "{bad}");
+        }
         for bad in ["30", "0s", "soon"] {
             let error = parse(&[], &[("BATON_STOP_LIMIT", bad)]).unwrap_err();
             assert!(matches!(error, ConfigError::StopLimit(_)), "{bad}");

@@ -1,17 +1,18 @@
 //! What a member does that has control: it hears wishes, brings releases to its disk, and reports.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Refusal, Seen};
-use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Ticket, TrialState};
+use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
 use baton_core::units::Millis;
-use baton_release::fetch::{FetchError, fetch};
+use baton_release::fetch::{FetchError, Fetched, Way, fetch};
 use baton_release::read::ReadError;
-use baton_release::releases::{self, ReleasesDir, VerifyError};
+use baton_release::releases::{self, Keep, ReleasesDir, VerifyError};
 use baton_release::remote::Remote;
 use baton_wire::session::Hello;
 use tokio::sync::{mpsc, watch};
@@ -39,12 +40,16 @@ pub struct Controlled {
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
+    keep: Keep,
+    /// Old releases are to be removed, and the next one prepared for, once nothing is tried.
+    upkeep_due: bool,
 }
 
 impl Controlled {
     /// Reads what this member has not forgotten, and starts its session.
     pub fn start(
         control: &Control,
+        keep: usize,
         listens: Vec<String>,
         releases: Arc<ReleasesDir>,
         inputs: mpsc::UnboundedSender<Input>,
@@ -82,6 +87,8 @@ impl Controlled {
             saying,
             session,
             status: Status::default(),
+            keep: Keep { held: BTreeSet::new(), proven: keep },
+            upkeep_due: true,
         })
     }
 
@@ -95,7 +102,10 @@ impl Controlled {
 
     /// Takes in what happened and does what follows.
     pub fn step(&mut self, now: Millis, input: Input) {
-        for action in self.member.step(now, input) {
+        self.upkeep_due |= matches!(input, Input::Committed(..));
+        let actions = self.member.step(now, input);
+        self.hold_more();
+        for action in actions {
             match action {
                 Action::Remember(seen) => self.remember(seen),
                 Action::Stage(release) => self.stage(release),
@@ -108,6 +118,29 @@ impl Controlled {
                 }
                 Action::HandBack => self.order(Order::HandBack),
             }
+        }
+    }
+
+    /// Sees to it that what runs stays on disk, and that the disk is put in order when nothing is tried.
+    pub fn keep_house(&mut self, machine: &Supervisor) {
+        let held = machine.releases().chain(self.member.needs()).collect();
+        if held != self.keep.held {
+            self.keep.held = held;
+            self.releases.keep(self.keep.clone());
+        }
+        if self.upkeep_due && self.status.healthy && !machine.is_busy() {
+            self.upkeep_due = false;
+            self.releases.keep(self.keep.clone());
+            self.upkeep();
+        }
+    }
+
+    /// Nothing that is wanted from now on may go, before anything is done for it.
+    fn hold_more(&mut self) {
+        let before = self.keep.held.len();
+        self.keep.held.extend(self.member.needs());
+        if self.keep.held.len() > before {
+            self.releases.keep(self.keep.clone());
         }
     }
 
@@ -187,9 +220,12 @@ impl Controlled {
     fn stage(&self, release: ReleaseId) {
         let gate = self.gate.clone();
         self.blocking(move |releases, remote| {
+            let start = Instant::now();
             // Whether it may be here at all comes before anything is created.
             let staged = gate.papers(release, remote).and_then(|papers| {
-                fetch(release, remote, releases, &|_| {}).map_err(|error| refusal_of_fetch(&error))?;
+                let fetched =
+                    fetch(release, remote, releases, &|_| {}).map_err(|error| refusal_of_fetch(&error))?;
+                say_fetched(release, fetched, start.elapsed());
                 gate.keep(release, &papers)
             });
             Some(match staged {
@@ -199,6 +235,22 @@ impl Controlled {
                     Input::NotStaged(release, refusal)
                 }
             })
+        });
+    }
+
+    fn upkeep(&self) {
+        self.blocking(|releases, _| {
+            match releases.upkeep() {
+                Ok(done) => {
+                    for release in done.gone {
+                        log::say(format_args!("release {} is no longer kept", release.short()));
+                    }
+                }
+                Err(error) => {
+                    log::say(format_args!("cannot put the state directory in order: {}", log::chain(&error)));
+                }
+            }
+            None
         });
     }
 
@@ -216,8 +268,7 @@ impl Controlled {
     ) {
         let (orders, service, gate) = (self.orders.clone(), self.service.clone(), self.gate.clone());
         self.blocking(move |releases, _| {
-            let verified = releases.verify(release).and_then(|()| releases.manifest(release));
-            let checked = match verified {
+            let checked = match releases.verify(release) {
                 Ok(manifest) if manifest.service == service => gate.launch(release).map(|()| manifest),
                 Ok(manifest) => {
                     let detail =
@@ -260,6 +311,22 @@ impl Controlled {
     }
 }
 
+/// Says how a release came to the disk.
+fn say_fetched(release: ReleaseId, Fetched { way, bytes_fetched, bytes_copied }: Fetched, took: Duration) {
+    let how = match way {
+        Way::There => return,
+        Way::Patched { kept } => {
+            format!("patched into a spare tree, of which {kept} things stay as they are")
+        }
+        Way::Created => "created anew".to_owned(),
+    };
+    log::say(format_args!(
+        "release {} is on disk after {} ms: {how}; {bytes_fetched} bytes fetched, {bytes_copied} copied",
+        release.short(),
+        took.as_millis()
+    ));
+}
+
 /// Which life of this member begins now: later ones have greater numbers.
 fn life() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -279,10 +346,8 @@ fn with_last_lines(mut status: Status, last_lines: impl Fn(GenerationId) -> Vec<
 fn refusal_of_fetch(error: &FetchError) -> Refusal {
     let cause = match error {
         FetchError::Read(ReadError::Store(_)) => Cause::Fetch,
-        FetchError::Refused(_) | FetchError::Read(ReadError::Pack(_)) | FetchError::Changed(_) => {
-            Cause::Verify
-        }
-        FetchError::Disk(_) => Cause::Disk,
+        FetchError::Refused(_) | FetchError::Read(ReadError::Pack(_)) => Cause::Verify,
+        FetchError::Disk(_) | FetchError::NoRoom(_) => Cause::Disk,
     };
     Refusal { cause, detail: log::chain(error) }
 }

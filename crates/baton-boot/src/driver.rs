@@ -303,6 +303,7 @@ impl Driver {
         // That a stopped program serves no more is no news of its health; control is told goodbye.
         if let Some(controlled) = self.controlled.as_mut().filter(|_| !self.machine.is_stopping()) {
             controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
+            controlled.keep_house(&self.machine);
         }
         code
     }
@@ -311,6 +312,7 @@ impl Driver {
         if let Some(controlled) = &mut self.controlled {
             controlled.step(now, input);
             controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
+            controlled.keep_house(&self.machine);
         }
     }
 

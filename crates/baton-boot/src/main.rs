@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::ids::ServiceName;
+use baton_core::retention;
 use baton_core::signal::Signal;
 use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
@@ -172,7 +173,8 @@ fn build(
     let controlled = match (&config.control, releases) {
         (Some(control), Some(releases)) => {
             let listens = config.listen.iter().map(|(name, address)| format!("{name}={address}")).collect();
-            Some(Controlled::start(control, listens, releases, inputs, events.clone())?)
+            let keep = config.keep_releases.unwrap_or(retention::KEEP_DEFAULT);
+            Some(Controlled::start(control, keep, listens, releases, inputs, events.clone())?)
         }
         _ => None,
     };

@@ -30,6 +30,7 @@ pub mod passing;
 pub mod placeholder;
 pub mod release;
 pub mod report;
+pub mod retention;
 pub mod rollout;
 pub mod run;
 pub mod seating;

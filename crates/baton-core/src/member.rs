@@ -263,6 +263,13 @@ impl Member {
         }
     }
 
+    /// The releases that must stay on disk, whatever runs: what the member starts by itself, and what it shall have.
+    pub fn needs(&self) -> impl Iterator<Item = ReleaseId> {
+        let wished = [self.wish, self.remembering].into_iter().flatten();
+        let wished = wished.flat_map(|wish| [Some(wish.release), wish.base]).flatten();
+        wished.chain(self.committed.map(|(release, _)| release)).chain(self.committing).chain(self.restoring)
+    }
+
     /// What the member starts by itself.
     pub fn committed(&self) -> Option<(ReleaseId, Epoch)> {
         self.committed

@@ -42,7 +42,7 @@ pub use watchdog::Watchdog;
 use crate::backoff::{Backoff, Next};
 use crate::exit::Exit;
 use crate::health::{Health, Outcome};
-use crate::ids::GenerationId;
+use crate::ids::{GenerationId, ReleaseId};
 use crate::run::Ready;
 use crate::signal::Signal;
 use crate::units::Millis;
@@ -197,6 +197,14 @@ impl Supervisor {
     /// Whether something is being tried, or waits for that to end.
     pub fn is_busy(&self) -> bool {
         self.trial.is_some() || self.reload.is_some()
+    }
+
+    /// The releases that run, are tried, or are to be launched again.
+    pub fn releases(&self) -> impl Iterator<Item = ReleaseId> {
+        let running = self.generations.iter().map(|generation| &generation.plan);
+        let again = self.restart.iter().map(|restart| &restart.plan);
+        let proven = self.proven.iter().map(|proven| &proven.plan);
+        running.chain(again).chain(proven).filter_map(|plan| plan.release.id())
     }
 
     /// Whether anything runs, or is to be launched again.

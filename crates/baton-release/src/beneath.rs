@@ -3,6 +3,7 @@
 //! Whoever swaps a directory for a link while files are being created, or has left one there, cannot lead a write,
 //! a read or a change of mode out of it: the kernel resolves the whole path beneath the handle.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,20 +34,43 @@ impl Beneath {
         Ok(Self { dir: rustix::fs::openat(CWD, path, flags, Mode::empty())? })
     }
 
-    /// Creates a directory.
-    pub(crate) fn create_dir(&self, path: &TreePath) -> io::Result<()> {
-        self.in_parent(path, |parent, name| rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(DIR_MODE)))
+    /// Looks up paths one after the other, fast where they are in the same directory.
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        Cursor { beneath: self, at: None }
+    }
+
+    /// A handle on a directory in it.
+    pub(crate) fn below(&self, path: &str) -> io::Result<Self> {
+        let dir = self.open_at(path, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty())?;
+        Ok(Self { dir })
+    }
+
+    /// The names in the directory itself.
+    pub(crate) fn names(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.dir)? {
+            let name = entry?.file_name().to_owned();
+            if !matches!(name.to_bytes(), b"." | b"..") {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Moves something of the directory itself, whatever it is, to another directory, under a name that is free there.
+    pub(crate) fn move_out(&self, name: &CStr, dir: &Self, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.dir, name, &dir.dir, to)?)
+    }
+
+    /// The directory itself, to be made durable.
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
     /// Creates an empty file; there must be nothing under that name.
-    pub(crate) fn create_file(&self, path: &TreePath) -> io::Result<()> {
+    pub(crate) fn create_file(&self, path: &TreePath) -> io::Result<File> {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        self.open_at(path.as_str(), flags, Mode::from_raw_mode(NEW_MODE)).map(drop)
-    }
-
-    /// Creates a symbolic link. Nothing in this type follows it.
-    pub(crate) fn create_link(&self, path: &TreePath, target: &str) -> io::Result<()> {
-        self.in_parent(path, |parent, name| rustix::fs::symlinkat(target, parent, name))
+        self.open_at(path.as_str(), flags, Mode::from_raw_mode(NEW_MODE)).map(File::from)
     }
 
     /// Opens a file for writing.
@@ -57,29 +81,6 @@ impl Beneath {
     /// Opens a file or directory for reading. Does not wait at a fifo or device that somebody has put there.
     pub(crate) fn read(&self, path: &TreePath) -> io::Result<File> {
         self.open_at(path.as_str(), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).map(File::from)
-    }
-
-    /// What lies at a path: of a link, the link itself.
-    pub(crate) fn stat(&self, path: &TreePath) -> io::Result<Stat> {
-        self.in_parent(path, |parent, name| rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW))
-    }
-
-    /// Where a link points.
-    pub(crate) fn link_target(&self, path: &TreePath) -> io::Result<Vec<u8>> {
-        let target = self.in_parent(path, |parent, name| rustix::fs::readlinkat(parent, name, Vec::new()))?;
-        Ok(target.into_bytes())
-    }
-
-    fn in_parent<T>(
-        &self,
-        path: &TreePath,
-        act: impl FnOnce(BorrowedFd<'_>, &str) -> Result<T, Errno>,
-    ) -> io::Result<T> {
-        let Some(parent) = path.parent() else {
-            return Ok(act(self.dir.as_fd(), path.name())?);
-        };
-        let parent = self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
-        Ok(act(parent.as_fd(), path.name())?)
     }
 
     fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
@@ -106,6 +107,64 @@ impl Beneath {
     }
 }
 
+/// Looks up paths one after the other: the directory of the last one stays open.
+pub(crate) struct Cursor<'a> {
+    beneath: &'a Beneath,
+    at: Option<(&'a str, OwnedFd)>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Creates a directory.
+    pub(crate) fn create_dir(&mut self, path: &'a TreePath) -> io::Result<()> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::mkdirat(parent, path.name(), Mode::from_raw_mode(DIR_MODE))?)
+    }
+
+    /// Creates a symbolic link. Nothing in this module follows it.
+    pub(crate) fn create_link(&mut self, path: &'a TreePath, target: &str) -> io::Result<()> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::symlinkat(target, parent, path.name())?)
+    }
+
+    /// What lies at a path: of a link, the link itself.
+    pub(crate) fn stat(&mut self, path: &'a TreePath) -> io::Result<Stat> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW)?)
+    }
+
+    /// Where a link points.
+    pub(crate) fn link_target(&mut self, path: &'a TreePath) -> io::Result<Vec<u8>> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::readlinkat(parent, path.name(), Vec::new())?.into_bytes())
+    }
+
+    /// Removes an empty directory.
+    pub(crate) fn remove_dir(&mut self, path: &'a TreePath) -> io::Result<()> {
+        // A handle on it would be one on nothing.
+        self.at.take_if(|(at, _)| *at == path.as_str());
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::unlinkat(parent, path.name(), AtFlags::REMOVEDIR)?)
+    }
+
+    /// Gives a file or link another name, in another directory; there must be nothing under that name.
+    pub(crate) fn move_to(&mut self, path: &'a TreePath, dir: &Beneath, name: &str) -> io::Result<()> {
+        let parent = self.parent(path)?;
+        Ok(rustix::fs::renameat(parent, path.name(), &dir.dir, name)?)
+    }
+
+    fn parent(&mut self, path: &'a TreePath) -> io::Result<BorrowedFd<'_>> {
+        let Some(parent) = path.parent() else { return Ok(self.beneath.dir.as_fd()) };
+        let at = match self.at.take() {
+            Some(at) if at.0 == parent => at,
+            Some(_) | None => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                (parent, self.beneath.open_at(parent, flags, Mode::empty())?)
+            }
+        };
+        Ok(self.at.insert(at).1.as_fd())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,9 +188,9 @@ mod tests {
 
         let beneath = Beneath::open(&inside).unwrap();
         for bad in ["out/new", "alias/new", "file"] {
-            assert!(beneath.create_dir(&path(bad)).is_err(), "{bad}");
+            assert!(beneath.cursor().create_dir(&path(bad)).is_err(), "{bad}");
             assert!(beneath.create_file(&path(bad)).is_err(), "{bad}");
-            assert!(beneath.create_link(&path(bad), "x").is_err(), "{bad}");
+            assert!(beneath.cursor().create_link(&path(bad), "x").is_err(), "{bad}");
             assert!(beneath.write(&path(bad)).is_err(), "{bad}");
             assert!(beneath.read(&path(bad)).is_err(), "{bad}");
         }

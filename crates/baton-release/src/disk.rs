@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 /// What could not be done on the disk.
@@ -25,16 +26,57 @@ pub fn failed<E: Into<io::Error>>(
     move |source| DiskError { attempted, path: path.as_ref().to_owned(), source: source.into() }
 }
 
-/// Writes a file and makes its content durable. The name of a new file is durable only after [`sync_dir`].
-pub fn write_synced(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+/// Writes a file that is not there yet. It is not durable before [`sync`].
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<File, DiskError> {
     let mut file = File::create_new(path).map_err(failed("create", path))?;
     file.write_all(content).map_err(failed("write", path))?;
-    file.sync_all().map_err(failed("sync", path))
+    Ok(file)
+}
+
+/// Writes a file and makes its content durable. The name of a new file is durable only after [`sync_dir`].
+pub fn write_synced(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    write_new(path, content)?.sync_all().map_err(failed("sync", path))
+}
+
+/// Makes a file or directory of ours durable: its content, or which names are in it.
+pub(crate) fn sync(path: &Path) -> Result<(), DiskError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(failed("sync", path))
+}
+
+/// Whether `syncfs` on this file system says so when it could not write something: the kernel must be Linux 5.8 or
+/// later, and the file system one of which it is known that it passes the error on.
+pub(crate) fn tells_what_it_cannot_sync(dir: BorrowedFd<'_>) -> bool {
+    let known = [magic::EXT, magic::XFS, magic::BTRFS, magic::TMPFS];
+    rustix::fs::fstatfs(dir).is_ok_and(|found| known.contains(&(found.f_type as u64))) && kernel() >= (5, 8)
+}
+
+/// Whether what is in a directory lies in memory and not on a disk.
+pub(crate) fn is_in_memory(dir: &Path) -> bool {
+    rustix::fs::statfs(dir).is_ok_and(|found| [magic::TMPFS, magic::RAMFS].contains(&(found.f_type as u64)))
+}
+
+/// What file systems are known by, as in linux/magic.h; ext2 to ext4 share one.
+mod magic {
+    pub(super) const EXT: u64 = 0xef53;
+    pub(super) const XFS: u64 = 0x5846_5342;
+    pub(super) const BTRFS: u64 = 0x9123_683e;
+    pub(super) const TMPFS: u64 = 0x0102_1994;
+    pub(super) const RAMFS: u64 = 0x8584_58f6;
+}
+
+/// The version of the kernel; `(0, 0)` where it says none.
+fn kernel() -> (u32, u32) {
+    let name = rustix::system::uname();
+    let mut numbers = name.release().to_str().unwrap_or_default().split('.').map_while(|part| {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).map_or(part, |end| &part[..end]);
+        digits.parse().ok()
+    });
+    numbers.next().zip(numbers.next()).unwrap_or_default()
 }
 
 /// Makes durable which names are in a directory.
 pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(failed("sync", path))
+    sync(path)
 }
 
 /// Gives a file a new content. On return it is durable; after an error or a crash the file has the old content
@@ -65,6 +107,11 @@ fn remove_if_there(path: &Path) -> Result<(), DiskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn this_kernel_has_a_version() {
+        assert!(kernel() > (3, 0), "{:?}", kernel());
+    }
 
     #[test]
     fn a_replaced_file_has_the_new_content_and_no_neighbour() {

@@ -1,20 +1,25 @@
 //! Bringing a release to a member's disk.
 
-use std::collections::{HashMap, HashSet};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::{Chunk, Manifest, TreePath};
+use baton_core::ids::ReleaseId;
+use baton_core::release::Chunk;
 
-use crate::beneath::Beneath;
 use crate::disk::DiskError;
 use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
 use crate::read::{self, ReadError};
-use crate::releases::{ReleasesDir, Staging, VerifyError};
+use crate::releases::{NoRoom, Place, ReleasesDir, Staging};
 use crate::store::ArtefactStore;
+
+use sources::Sources;
+
+mod sources;
+
+/// Where a tree is patched and lacks more than so many bytes, they are looked for in all releases on disk. Below that,
+/// reading the manifests of those takes longer than fetching.
+const SEARCH_FROM: u64 = 1 << 20;
 
 /// What a fetch is doing; told as it happens, from several threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +36,8 @@ pub enum Step {
         /// How much of the release.
         bytes: u64,
     },
-    /// Content came from another release on disk.
-    Reused {
+    /// Content was copied from what is on disk.
+    Copied {
         /// How much of the release.
         bytes: u64,
     },
@@ -40,13 +45,30 @@ pub enum Step {
     Sealed,
 }
 
-/// What a fetch has moved.
+/// How a release came to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// It was there.
+    #[default]
+    There,
+    /// What changed was patched into a tree that was there: that many files, directories and links stayed as they were.
+    Patched {
+        /// How many.
+        kept: usize,
+    },
+    /// Everything was created.
+    Created,
+}
+
+/// What a fetch has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fetched {
+    /// How the release came to the disk.
+    pub way: Way,
     /// Bytes of content that came from the store; it sent less, compressed.
     pub bytes_fetched: u64,
-    /// Bytes of content that came from other releases on disk.
-    pub bytes_reused: u64,
+    /// Bytes of content that were copied from what is on disk.
+    pub bytes_copied: u64,
 }
 
 /// Why a release is not on disk.
@@ -61,9 +83,9 @@ pub enum FetchError {
     /// The disk fails, or is full.
     #[error("the release cannot be laid out")]
     Disk(#[from] DiskError),
-    /// Somebody has changed it while it was laid out.
+    /// The disk has no room for it, as it is told before anything is created.
     #[error("the release cannot be laid out")]
-    Changed(#[from] VerifyError),
+    NoRoom(#[from] NoRoom),
 }
 
 impl From<ManifestError> for FetchError {
@@ -90,40 +112,38 @@ pub fn fetch(
     if releases.verify(id).is_ok() {
         return Ok(Fetched::default());
     }
-    let manifest = manifest::read(id, store, known(releases))?;
+    let base = releases.base();
+    let known = match &base {
+        Some(base) => Known::of(&base.text),
+        None => known(releases),
+    };
+    let (manifest, text) = manifest::read_with_text(id, store, known)?;
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 
-    let pieces = pieces(&manifest);
-    let on_disk = OnDisk::find(&pieces, releases);
-    let staging = Staging::begin(releases, id, &manifest)?;
-    staging.create(|| progress(Step::Created))?;
-    let (fetched, reused) = (AtomicU64::new(0), AtomicU64::new(0));
-    let lacking = Mutex::new(Vec::new());
-    parallel::for_each(&pieces, |piece| match on_disk.read(piece.chunk) {
-        Some(content) => {
-            let bytes = piece.write(&staging, &content)?;
-            reused.fetch_add(bytes, Ordering::Relaxed);
-            progress(Step::Reused { bytes });
-            Ok::<(), FetchError>(())
-        }
-        None => {
-            lacking.lock().unwrap_or_else(PoisonError::into_inner).push(piece.index);
-            Ok(())
-        }
-    })?;
-    // In the order in which they were pushed, neighbours share a frame.
-    let mut lacking = lacking.into_inner().unwrap_or_else(PoisonError::into_inner);
-    lacking.sort_unstable();
-    let lacking: Vec<Chunk> = lacking.into_iter().map(|index| pieces[index].chunk).collect();
-    let by_chunk: HashMap<Chunk, &Piece<'_>> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
+    let staging = Staging::begin(releases, id, (&text, &manifest), base)?;
+    releases.find_room(staging.needs())??;
+    staging.prepare(|| progress(Step::Created))?;
+    let pieces = pieces(&staging);
+    let copied = copy(&pieces, &staging, releases, progress)?;
+    let lacking: Vec<Chunk> =
+        pieces.iter().zip(&copied).filter(|(_, copied)| !**copied).map(|(piece, _)| piece.chunk).collect();
+    let by_chunk: HashMap<Chunk, &Piece> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
     read::each(&|ids| store.get(ids), &lacking, |chunk, content| {
         let bytes = by_chunk[&chunk].write(&staging, content)?;
-        fetched.fetch_add(bytes, Ordering::Relaxed);
         progress(Step::Fetched { bytes });
         Ok::<(), FetchError>(())
     })?;
+    let sum = |wanted: bool| {
+        let some = pieces.iter().zip(&copied).filter(|(_, copied)| **copied == wanted);
+        some.map(|(piece, _)| piece.bytes()).sum()
+    };
+    let way = match staging.made_of() {
+        Some(_) => Way::Patched { kept: staging.kept() },
+        None => Way::Created,
+    };
+    let fetched = Fetched { way, bytes_fetched: sum(false), bytes_copied: sum(true) };
     staging.finish(|| progress(Step::Sealed))?;
-    Ok(Fetched { bytes_fetched: fetched.into_inner(), bytes_reused: reused.into_inner() })
+    Ok(fetched)
 }
 
 /// The manifests on disk. One that cannot be read has nothing to offer.
@@ -135,78 +155,68 @@ fn known(releases: &ReleasesDir) -> Known {
     known
 }
 
-/// A chunk, and everywhere in the release that it belongs.
-struct Piece<'a> {
-    index: usize,
+/// A chunk, and everywhere in what is to be written that it belongs.
+struct Piece {
     chunk: Chunk,
-    places: Vec<(&'a TreePath, u64)>,
+    places: Vec<Place>,
 }
 
-impl Piece<'_> {
+impl Piece {
     /// Writes it everywhere; returns how much of the release that is.
     fn write(&self, staging: &Staging<'_>, content: &[u8]) -> Result<u64, DiskError> {
-        self.places.iter().try_for_each(|(path, offset)| staging.write(path, *offset, content))?;
-        Ok(u64::from(self.chunk.bytes) * self.places.len() as u64)
+        self.places.iter().try_for_each(|place| staging.write(*place, content))?;
+        Ok(self.bytes())
+    }
+
+    fn bytes(&self) -> u64 {
+        u64::from(self.chunk.bytes) * self.places.len() as u64
     }
 }
 
-/// Every chunk of a release once, in the order of first use. The same hash with another length is another
-/// piece, and one of the two will be refused.
-fn pieces(manifest: &Manifest) -> Vec<Piece<'_>> {
-    let mut pieces: Vec<Piece<'_>> = Vec::new();
+/// Every chunk that is to be written once, in the order of first use: as they were pushed, neighbours share a frame. The
+/// same hash with another length is another piece, and one of the two will be refused.
+fn pieces(staging: &Staging<'_>) -> Vec<Piece> {
+    let mut pieces: Vec<Piece> = Vec::new();
     let mut known: HashMap<Chunk, usize> = HashMap::new();
-    for_each_chunk(manifest, |chunk, path, offset| {
-        let index = *known.entry(chunk).or_insert_with(|| {
-            pieces.push(Piece { index: pieces.len(), chunk, places: Vec::new() });
-            pieces.len() - 1
-        });
-        pieces[index].places.push((path, offset));
-    });
-    pieces
-}
-
-fn for_each_chunk<'a>(manifest: &'a Manifest, mut act: impl FnMut(Chunk, &'a TreePath, u64)) {
-    for (path, file) in manifest.tree.files() {
+    for (entry, file) in staging.files() {
         let mut offset = 0;
         for chunk in &file.chunks {
-            act(*chunk, path, offset);
+            let index = *known.entry(*chunk).or_insert_with(|| {
+                pieces.push(Piece { chunk: *chunk, places: Vec::new() });
+                pieces.len() - 1
+            });
+            pieces[index].places.push(Place { entry, offset });
             offset += u64::from(chunk.bytes);
         }
     }
+    pieces
 }
 
-/// Which chunks lie in other releases on disk.
-struct OnDisk {
-    trees: Vec<Beneath>,
-    /// For each chunk the tree, the file in it, and where it starts there.
-    places: HashMap<ChunkId, (usize, TreePath, u64)>,
-}
-
-impl OnDisk {
-    /// Looks for the pieces of a release in all others. A release that cannot be read has nothing to offer.
-    fn find(pieces: &[Piece<'_>], releases: &ReleasesDir) -> Self {
-        let mut found = Self { trees: Vec::new(), places: HashMap::new() };
-        let mut wanted: HashSet<ChunkId> = pieces.iter().map(|piece| piece.chunk.id).collect();
-        for id in releases.list().unwrap_or_default() {
-            let (Ok(manifest), Ok(tree)) = (releases.manifest(id), releases.tree(id)) else {
-                continue;
-            };
-            for_each_chunk(&manifest, |chunk, path, offset| {
-                if wanted.remove(&chunk.id) {
-                    found.places.insert(chunk.id, (found.trees.len(), path.clone(), offset));
-                }
-            });
-            found.trees.push(tree);
+/// Copies what lies on disk; tells of each piece whether it did. From several threads.
+fn copy(
+    pieces: &[Piece],
+    staging: &Staging<'_>,
+    releases: &ReleasesDir,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<Vec<bool>, DiskError> {
+    let mut copied = vec![false; pieces.len()];
+    let mut sources = Sources::new(pieces);
+    if let Some(made_of) = staging.made_of() {
+        sources.add_made_of(made_of, staging.tree());
+    }
+    if staging.made_of().is_none() || sources.bytes_missing() > SEARCH_FROM {
+        sources.add_releases(releases);
+    }
+    let done = Mutex::new(&mut copied);
+    let indices: Vec<usize> = (0..pieces.len()).collect();
+    parallel::for_each(&indices, |index| {
+        let piece = &pieces[*index];
+        if let Some(content) = sources.read(piece.chunk) {
+            let bytes = piece.write(staging, &content)?;
+            done.lock().unwrap_or_else(PoisonError::into_inner)[*index] = true;
+            progress(Step::Copied { bytes });
         }
-        found
-    }
-
-    /// The content of a chunk, if it lies on disk unaltered.
-    fn read(&self, Chunk { id, bytes }: Chunk) -> Option<Vec<u8>> {
-        let (tree, path, offset) = self.places.get(&id)?;
-        let mut content = vec![0; bytes as usize];
-        let file = self.trees[*tree].read(path).ok()?;
-        file.read_exact_at(&mut content, *offset).ok()?;
-        (ChunkId::of(&content) == id).then_some(content)
-    }
+        Ok(())
+    })?;
+    Ok(copied)
 }

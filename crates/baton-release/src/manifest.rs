@@ -103,6 +103,13 @@ pub fn unpack_outline(id: ReleaseId, packed: &[u8]) -> Result<Outline, ManifestR
 pub struct Known(HashMap<ChunkId, Vec<u8>>);
 
 impl Known {
+    /// The chunks of this manifest.
+    pub fn of(text: &str) -> Self {
+        let mut known = Self::default();
+        known.add(text);
+        known
+    }
+
     /// Adds the chunks of a manifest that is here.
     pub fn add(&mut self, text: &str) {
         let Outlined { listing, manifest, .. } = Outlined::of(text);
@@ -119,17 +126,35 @@ impl Known {
 
 /// The manifest of a release in a store. Only those of its chunks travel that are not known.
 pub fn read(id: ReleaseId, store: &dyn ArtefactStore, known: Known) -> Result<Manifest, ManifestError> {
+    read_with_text(id, store, known).map(|(manifest, _)| manifest)
+}
+
+/// The same with its text.
+pub(crate) fn read_with_text(
+    id: ReleaseId,
+    store: &dyn ArtefactStore,
+    known: Known,
+) -> Result<(Manifest, String), ManifestError> {
     let outline = unpack_outline(id, &store.outline(id).map_err(ReadError::from)?)?;
-    assemble(id, &outline, known, &|ids| store.get(ids))
+    assemble_with_text(id, &outline, known, &|ids| store.get(ids))
 }
 
 /// The manifest that an outline lists, if it is that of the release and breaks no rule. `get` is that of a store.
 pub(crate) fn assemble(
     id: ReleaseId,
     outline: &Outline,
-    mut known: Known,
+    known: Known,
     get: Get<'_>,
 ) -> Result<Manifest, ManifestError> {
+    assemble_with_text(id, outline, known, get).map(|(manifest, _)| manifest)
+}
+
+fn assemble_with_text(
+    id: ReleaseId,
+    outline: &Outline,
+    mut known: Known,
+    get: Get<'_>,
+) -> Result<(Manifest, String), ManifestError> {
     let inner = match outline.lists() {
         Lists::Manifest => None,
         Lists::Outline => {
@@ -140,7 +165,8 @@ pub(crate) fn assemble(
     if inner.as_ref().is_some_and(|inner| inner.lists() == Lists::Outline) {
         return Err(ManifestRefused::Nested { id }.into());
     }
-    Ok(verified(id, &listed(inner.as_ref().unwrap_or(outline), &mut known, get)?)?)
+    let text = listed(inner.as_ref().unwrap_or(outline), &mut known, get)?;
+    Ok((verified(id, &text)?, text))
 }
 
 /// What the chunks of an outline make up.

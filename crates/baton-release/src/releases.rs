@@ -12,19 +12,28 @@
 //!   releases/<id>/approvals who has vouched for it, where the member wants to know
 //!   releases/<id>/warrant   the signed deploy that allowed it
 //!   releases/<id>/peak      how much memory it used at the most until it was proven here
-//!   staging/<id>/           a release under construction; emptied at start
+//!   releases/<id>/proven    the epoch in which it was last proven here
+//!   spare/<id>/             a tree that nobody runs from, like that of a release: the next one is made from it
+//!   staging/                releases under construction, and what is about to go; emptied at start
 //! ```
 
+mod base;
+mod durable;
 mod lock;
 mod papers;
 mod records;
+mod room;
+mod spare;
 mod staging;
+mod stamps;
+mod upkeep;
 mod verify;
 
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use baton_core::ids::ReleaseId;
@@ -33,7 +42,10 @@ use baton_core::release::Manifest;
 pub use lock::Held;
 pub use papers::Papers;
 pub use records::{Committed, RecordError, Seen};
-pub(crate) use staging::Staging;
+pub(crate) use room::Needs;
+pub use room::NoRoom;
+pub(crate) use staging::{MadeOf, Place, Staging};
+pub use upkeep::{Keep, Upkeep};
 pub use verify::VerifyError;
 
 use crate::beneath::{Beneath, DIR_MODE};
@@ -45,6 +57,12 @@ pub struct ReleasesDir {
     path: PathBuf,
     /// One release is staged at a time: two would compete for the disk, and the same one would collide.
     turn: Mutex<()>,
+    /// What must stay, once somebody has said what runs.
+    keep: Mutex<Option<Keep>>,
+    /// This process has made the spare tree that is there.
+    spare_tidy: AtomicBool,
+    /// How many names for what is about to go were given.
+    gone: AtomicU64,
     /// Held as long as the directory is in use.
     _lock: lock::Lock,
 }
@@ -73,8 +91,15 @@ impl ReleasesDir {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         create_dir(path)?;
         let lock = lock::take(&path.join("lock"))?;
-        let releases = Self { path: path.to_owned(), turn: Mutex::new(()), _lock: lock };
-        for dir in [path.to_owned(), releases.complete(), releases.staging()] {
+        let releases = Self {
+            path: path.to_owned(),
+            turn: Mutex::new(()),
+            keep: Mutex::new(None),
+            spare_tidy: AtomicBool::new(false),
+            gone: AtomicU64::new(0),
+            _lock: lock,
+        };
+        for dir in [path.to_owned(), releases.complete(), releases.spares(), releases.staging()] {
             create_dir(&dir)?;
             check_owner(&dir)?;
         }
@@ -96,14 +121,7 @@ impl ReleasesDir {
 
     /// The releases on disk, in no order.
     pub fn list(&self) -> Result<Vec<ReleaseId>, DiskError> {
-        let dir = self.complete();
-        let names = fs::read_dir(&dir).map_err(failed("list", &dir))?;
-        let mut ids = Vec::new();
-        for name in names {
-            let name = name.map_err(failed("list", &dir))?.file_name();
-            ids.extend(name.to_str().and_then(|name| name.parse::<ReleaseId>().ok()));
-        }
-        Ok(ids)
+        ids_in(&self.complete())
     }
 
     /// The manifest of a release on disk, checked against its id.
@@ -143,6 +161,21 @@ impl ReleasesDir {
     fn home(&self, id: ReleaseId) -> PathBuf {
         self.complete().join(id.to_string())
     }
+
+    /// A name for something that is about to go, which nothing has yet.
+    fn gone(&self) -> PathBuf {
+        self.staging().join(format!("gone-{}", self.gone.fetch_add(1, Ordering::Relaxed)))
+    }
+}
+
+/// The releases by which something in a directory is named.
+fn ids_in(dir: &Path) -> Result<Vec<ReleaseId>, DiskError> {
+    let mut ids = Vec::new();
+    for name in fs::read_dir(dir).map_err(failed("list", dir))? {
+        let name = name.map_err(failed("list", dir))?.file_name();
+        ids.extend(name.to_str().and_then(|name| name.parse::<ReleaseId>().ok()));
+    }
+    Ok(ids)
 }
 
 fn create_dir(path: &Path) -> Result<(), DiskError> {

@@ -166,7 +166,21 @@ impl<'a> Words<'a> {
 
 /// The value of a text, if the value prints exactly like that.
 pub(crate) fn exact<T: FromStr + Display>(text: &str) -> Option<T> {
-    text.parse::<T>().ok().filter(|value| value.to_string() == text)
+    text.parse::<T>().ok().filter(|value| {
+        let mut rest = Rest(text);
+        write!(rest, "{value}").is_ok() && rest.0.is_empty()
+    })
+}
+
+/// What is left of a text when what is written was taken off its front. A manifest has tens of thousands of values, and
+/// none of them is worth an allocation.
+struct Rest<'a>(&'a str);
+
+impl Write for Rest<'_> {
+    fn write_str(&mut self, written: &str) -> core::fmt::Result {
+        self.0 = self.0.strip_prefix(written).ok_or(core::fmt::Error)?;
+        Ok(())
+    }
 }
 
 /// The text in quotes on one line: `"`, `\` and control characters are escaped, nothing else is.

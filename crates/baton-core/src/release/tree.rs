@@ -138,7 +138,11 @@ impl Tree {
         let Some(parent) = path.parent() else {
             return Ok(());
         };
-        if self.entries.last().is_some_and(|last| last.path.parent() == Some(parent)) {
+        // Nearly all follow their directory, or something else that is in it.
+        let follows = self.entries.last().is_some_and(|last| {
+            last.path.parent() == Some(parent) || last.kind == EntryKind::Dir && last.path.as_str() == parent
+        });
+        if follows {
             return Ok(());
         }
         // A parent that is missing may be so because it would be beneath a file or a link: name that one.
@@ -189,8 +193,12 @@ impl Tree {
 
     /// The entry with this path.
     pub fn get(&self, path: &str) -> Option<&Entry> {
-        let index = self.entries.binary_search_by(|entry| entry.path.as_str().cmp(path));
-        index.ok().map(|index| &self.entries[index])
+        self.index_of(path).map(|index| &self.entries[index])
+    }
+
+    /// The number in [`Tree::entries`] of the entry with this path.
+    pub fn index_of(&self, path: &str) -> Option<usize> {
+        self.entries.binary_search_by(|entry| entry.path.as_str().cmp(path)).ok()
     }
 
     /// How large the release may be.

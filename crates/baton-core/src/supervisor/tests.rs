@@ -95,7 +95,7 @@ fn settings() -> RunSettings {
 }
 
 fn release(number: u8) -> Running {
-    Running::Release(crate::ids::ReleaseId::from_bytes([number; 32]))
+    Running::Release(ReleaseId::from_bytes([number; 32]))
 }
 
 fn launch(number: u8, bake: u64) -> Launch {

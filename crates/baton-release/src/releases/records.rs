@@ -66,10 +66,14 @@ impl ReleasesDir {
         })
     }
 
-    /// Commits to a release, which must be on disk. On return it is durable.
+    /// Commits to a release, which must be on disk, and which has proven itself. On return it is durable.
     pub fn commit(&self, release: ReleaseId, epoch: Epoch) -> Result<(), RecordError> {
         if !self.has(release) {
             return Err(RecordError::Absent(release));
+        }
+        if self.proven(release) != Some(epoch) {
+            let lines = [format!("release {release}"), format!("epoch {epoch}")];
+            write_in(&self.home(release), "proven", &lines)?;
         }
         self.write("committed", &[format!("release {release}"), format!("epoch {epoch}")])
     }
@@ -94,6 +98,16 @@ impl ReleasesDir {
                 self.write("seen", &[format!("epoch {}", new.epoch), format!("deploy {}", new.deploy)])
             }
         }
+    }
+
+    /// The epoch in which a release was last proven here, if it ever was. What is damaged is as good as what was never
+    /// written.
+    pub fn proven(&self, release: ReleaseId) -> Option<Epoch> {
+        let record = read_in(&self.home(release), "proven", |[of, epoch]| {
+            let of: ReleaseId = of.strip_prefix("release ")?.parse().ok()?;
+            Some((of, Epoch(epoch.strip_prefix("epoch ")?.parse().ok()?)))
+        });
+        record.ok().flatten().filter(|(of, _)| *of == release).map(|(_, epoch)| epoch)
     }
 
     /// How much memory a release has used here at the most until it was proven. What is damaged is as good as what was

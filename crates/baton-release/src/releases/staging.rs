@@ -1,15 +1,19 @@
 //! A release under construction: invisible until it is complete and durable, gone when anything fails.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::ReleaseId;
-use baton_core::release::{Entry, EntryKind, Manifest, TreePath};
+use baton_core::release::{self, Entry, EntryKind, Manifest, Patch, TreePath};
 
-use super::verify::{mode_of, stamps};
-use super::{ReleasesDir, VerifyError, create_dir, remove};
+use super::base::Base;
+use super::durable::{BESIDE, New, make_durable};
+use super::stamps::{Stamp, Stamps, mode_of};
+use super::{Needs, ReleasesDir, create_dir, remove};
 use crate::beneath::{Beneath, DIR_MODE};
 use crate::disk::{self, DiskError, failed};
 use crate::parallel;
@@ -18,9 +22,44 @@ use crate::parallel;
 pub(crate) struct Staging<'a> {
     releases: &'a ReleasesDir,
     id: ReleaseId,
+    text: &'a str,
     manifest: &'a Manifest,
     home: Home,
     tree: Beneath,
+    patch: Patch,
+    made_of: Option<MadeOf>,
+    stamps: Mutex<Vec<Stamp>>,
+}
+
+/// Where content is before it is fetched: in what the new release is made of.
+pub(crate) struct MadeOf {
+    manifest: Manifest,
+    removed: Vec<usize>,
+    aside: Beneath,
+}
+
+impl MadeOf {
+    /// What it was.
+    pub(crate) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The entries of that which are not in the tree any more.
+    pub(crate) fn removed(&self) -> &[usize] {
+        &self.removed
+    }
+
+    /// Where these are, each by its number.
+    pub(crate) fn aside(&self) -> &Beneath {
+        &self.aside
+    }
+}
+
+/// A place for content: the number of a file in the manifest, and where in it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) entry: usize,
+    pub(crate) offset: u64,
 }
 
 /// The directory of a release under construction; what is left of it when it is dropped is removed.
@@ -34,69 +73,184 @@ impl Drop for Home {
 }
 
 impl<'a> Staging<'a> {
-    /// Starts a release; the caller has the [turn](ReleasesDir::turn).
+    /// Starts a release, from nothing or from a tree that is none from then on; the caller has the
+    /// [turn](ReleasesDir::turn).
     pub(crate) fn begin(
         releases: &'a ReleasesDir,
         id: ReleaseId,
-        manifest: &'a Manifest,
+        (text, manifest): (&'a str, &'a Manifest),
+        base: Option<Base>,
     ) -> Result<Self, DiskError> {
         let home = releases.staging().join(id.to_string());
         // Left there when removing it failed.
         remove(&home)?;
         let home = Home(home);
         let path = home.0.join("tree");
-        create_dir(&path)?;
+        let mut stamps = vec![Stamp::default(); manifest.tree.entries().len()];
+        let (patch, made_of) = match base {
+            None => {
+                create_dir(&path)?;
+                (Patch::from_nothing(&manifest.tree), None)
+            }
+            Some(base) => {
+                let patch = Patch::between(&base.manifest.tree, &manifest.tree);
+                patch.keep.iter().for_each(|(old, new)| stamps[*new] = base.stamps.0[*old]);
+                let gone = releases.gone();
+                create_dir(&gone)?;
+                let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
+                let removed = patch.remove.clone();
+                (patch, Some(MadeOf { manifest: base.take(&home.0, &aside)?, removed, aside }))
+            }
+        };
         let tree = Beneath::open(&path).map_err(failed("open", &path))?;
-        Ok(Self { releases, id, manifest, home, tree })
+        let stamps = Mutex::new(stamps);
+        Ok(Self { releases, id, text, manifest, home, tree, patch, made_of, stamps })
     }
 
-    /// Creates every directory, file and link, still without content. `step` is called after each.
-    pub(crate) fn create(&self, step: impl Fn()) -> Result<(), DiskError> {
-        for Entry { path, kind } in self.manifest.tree.entries() {
+    /// What it is made of, if not of nothing.
+    pub(crate) fn made_of(&self) -> Option<&MadeOf> {
+        self.made_of.as_ref()
+    }
+
+    /// Where the files are, also those that are kept.
+    pub(crate) fn tree(&self) -> &Beneath {
+        &self.tree
+    }
+
+    /// What it takes on disk.
+    pub(crate) fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        self.created().for_each(|(_, entry)| needs.add(entry));
+        needs
+    }
+
+    /// How many of its files stay as they are.
+    pub(crate) fn kept(&self) -> usize {
+        self.patch.keep.len()
+    }
+
+    /// The files that need content.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (usize, &'a release::File)> {
+        self.created().filter_map(|(index, entry)| match &entry.kind {
+            EntryKind::File(file) => Some((index, file)),
+            EntryKind::Dir | EntryKind::Link { .. } => None,
+        })
+    }
+
+    /// Puts aside what is not in the new tree, and creates what needs no content. `step` is called after each.
+    pub(crate) fn prepare(&self, step: impl Fn() + Sync) -> Result<(), DiskError> {
+        if let Some(made_of) = &self.made_of {
+            let mut cursor = self.tree.cursor();
+            for index in &self.patch.remove {
+                let Entry { path, kind } = &made_of.manifest.tree.entries()[*index];
+                let gone = match kind {
+                    EntryKind::Dir => cursor.remove_dir(path),
+                    EntryKind::File(_) | EntryKind::Link { .. } => {
+                        cursor.move_to(path, &made_of.aside, &index.to_string())
+                    }
+                };
+                gone.map_err(failed("remove", self.full(path)))?;
+                step();
+            }
+        }
+        let mut cursor = self.tree.cursor();
+        for (_, Entry { path, kind }) in self.created() {
             let created = match kind {
-                EntryKind::Dir => self.tree.create_dir(path),
-                EntryKind::File(_) => self.tree.create_file(path),
-                EntryKind::Link { target } => self.tree.create_link(path, target),
+                EntryKind::Dir => cursor.create_dir(path),
+                EntryKind::Link { target } => cursor.create_link(path, target),
+                // Those with one chunk are created with it.
+                EntryKind::File(_) => continue,
             };
             created.map_err(failed("create", self.full(path)))?;
             step();
         }
-        Ok(())
+        parallel::for_each(&self.in_pieces(), |(_, path, _)| {
+            self.tree.create_file(path).map_err(failed("create", self.full(path)))?;
+            step();
+            Ok(())
+        })
     }
 
     /// Writes a piece of a file.
-    pub(crate) fn write(&self, path: &TreePath, offset: u64, content: &[u8]) -> Result<(), DiskError> {
-        let written = self.tree.write(path).and_then(|file| file.write_all_at(content, offset));
+    pub(crate) fn write(&self, Place { entry, offset }: Place, content: &[u8]) -> Result<(), DiskError> {
+        let Entry { path, kind: EntryKind::File(file) } = &self.manifest.tree.entries()[entry] else {
+            return Ok(());
+        };
+        let written = match file.chunks.len() {
+            1 => self.tree.create_file(path).and_then(|mut new| {
+                new.write_all(content)?;
+                self.seal(entry, &new, file)
+            }),
+            _ => self.tree.write(path).and_then(|there| there.write_all_at(content, offset)),
+        };
         written.map_err(failed("write", self.full(path)))
     }
 
     /// Makes everything durable, then visible. `step` is called in between.
-    pub(crate) fn finish(self, step: impl Fn() + Sync) -> Result<(), VerifyError> {
-        parallel::for_each(self.manifest.tree.entries(), |entry| {
-            step();
-            self.seal(entry)
+    pub(crate) fn finish(self, step: impl Fn() + Sync) -> Result<(), DiskError> {
+        parallel::for_each(&self.in_pieces(), |(entry, path, file)| {
+            let sealed = self.tree.read(path).and_then(|there| self.seal(*entry, &there, file));
+            sealed.map_err(failed("set the mode of", self.full(path)))
         })?;
-        let stamps = stamps(self.id, &self.tree, self.manifest)?;
-        disk::write_synced(&self.home.0.join("manifest"), self.manifest.to_text().as_bytes())?;
+        let record = Stamps(self.stamps.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        disk::write_new(&self.home.0.join("manifest"), self.text.as_bytes())?;
+        disk::write_new(&self.home.0.join("laid-out"), &record.to_bytes())?;
         step();
-        disk::write_synced(&self.home.0.join("laid-out"), stamps.as_bytes())?;
-        set_mode(&self.home.0.join("tree"))?;
-        set_mode(&self.home.0)?;
-        step();
-        Ok(self.show(step)?)
+        self.sync(&step)?;
+        self.show(step)
     }
 
-    /// Gives a file or directory its mode and makes it durable.
-    fn seal(&self, Entry { path, kind }: &Entry) -> Result<(), DiskError> {
-        let mode = match kind {
-            EntryKind::Link { .. } => return Ok(()),
-            EntryKind::Dir => DIR_MODE,
-            EntryKind::File(file) => mode_of(file),
+    /// Gives a file its mode, and remembers which one it is.
+    fn seal(&self, entry: usize, file: &File, said: &release::File) -> io::Result<()> {
+        // On the open file, whatever the umask was when it was created.
+        file.set_permissions(Permissions::from_mode(mode_of(said)))?;
+        let stamp = Stamp::of(&rustix::fs::fstat(file)?);
+        self.stamps.lock().unwrap_or_else(PoisonError::into_inner)[entry] = stamp;
+        Ok(())
+    }
+
+    fn created(&self) -> impl Iterator<Item = (usize, &'a Entry)> {
+        let entries = self.manifest.tree.entries();
+        self.patch.create.iter().map(|index| (*index, &entries[*index]))
+    }
+
+    /// The new files that are not written at once.
+    fn in_pieces(&self) -> Vec<(usize, &'a TreePath, &'a release::File)> {
+        let in_pieces = self.files().filter(|(_, file)| file.chunks.len() != 1);
+        in_pieces.map(|(index, file)| (index, &self.manifest.tree.entries()[index].path, file)).collect()
+    }
+
+    fn sync(&self, step: &(impl Fn() + Sync)) -> Result<(), DiskError> {
+        let dirs = self.changed_dirs();
+        let mode = Permissions::from_mode(DIR_MODE);
+        parallel::for_each(&dirs, |dir| {
+            let set =
+                self.tree.below(dir).and_then(|dir| Ok(rustix::fs::fchmod(dir.dir(), DIR_MODE.into())?));
+            set.map_err(failed("set the mode of", self.home.0.join("tree").join(dir)))
+        })?;
+        fs::set_permissions(&self.home.0, mode).map_err(failed("set the mode of", &self.home.0))?;
+        let files = self.files().map(|(index, _)| New::File(&self.manifest.tree.entries()[index].path));
+        let new: Vec<New<'_>> = files.chain(dirs.iter().map(|dir| New::Dir(dir))).chain(BESIDE).collect();
+        make_durable(&self.home.0, &self.tree, &new, step)
+    }
+
+    /// The directories that are new, or in which something came or went.
+    fn changed_dirs(&self) -> Vec<&str> {
+        let parent = |path: &'a TreePath| path.parent().unwrap_or(".");
+        let removed = self.made_of.iter().flat_map(|made_of| {
+            let entries = made_of.manifest.tree.entries();
+            self.patch.remove.iter().map(|index| entries[*index].path.parent().unwrap_or("."))
+        });
+        let stays = |dir: &&str| {
+            let entry = self.manifest.tree.get(dir);
+            *dir == "." || entry.is_some_and(|entry| entry.kind == EntryKind::Dir)
         };
-        self.tree
-            .read(path)
-            .and_then(|file| set_mode_and_sync(&file, mode))
-            .map_err(failed("sync", self.full(path)))
+        let created = self.created().flat_map(|(_, Entry { path, kind })| {
+            let itself = (*kind == EntryKind::Dir).then_some(path.as_str());
+            itself.into_iter().chain([parent(path)])
+        });
+        let dirs: BTreeSet<&str> = removed.filter(stays).chain(created).chain(["."]).collect();
+        dirs.into_iter().collect()
     }
 
     /// Renames the complete release to where it is launched from.
@@ -111,7 +265,7 @@ impl<'a> Staging<'a> {
         }
         fs::rename(&self.home.0, &place).map_err(failed("rename into place", &self.home.0))?;
         step();
-        disk::sync_dir(&self.releases.complete()).inspect_err(|_| {
+        disk::sync(&self.releases.complete()).inspect_err(|_| {
             // It may be gone after a power cut, so nobody may count on it.
             let _ = fs::rename(&place, &self.home.0);
         })
@@ -120,14 +274,4 @@ impl<'a> Staging<'a> {
     fn full(&self, path: &TreePath) -> PathBuf {
         self.home.0.join("tree").join(path.as_str())
     }
-}
-
-fn set_mode(dir: &Path) -> Result<(), DiskError> {
-    File::open(dir).and_then(|file| set_mode_and_sync(&file, DIR_MODE)).map_err(failed("sync", dir))
-}
-
-/// The mode is set on the open file, whatever the umask was when it was created.
-fn set_mode_and_sync(file: &File, mode: u32) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
 }

@@ -1,16 +1,15 @@
 //! Whether a release on disk is still what was laid out.
 
-use std::fmt::Write;
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
 use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::{Entry, EntryKind, File, Manifest, TreePath};
-use rustix::fs::{FileType, Stat};
+use baton_core::release::{File, Manifest, TreePath};
 
 use super::ReleasesDir;
-use crate::beneath::{Beneath, DIR_MODE, EXEC_MODE, FILE_MODE};
+use super::stamps::Stamps;
+use crate::beneath::Beneath;
 use crate::disk::{self, DiskError, failed};
 use crate::manifest::ManifestRefused;
 use crate::parallel;
@@ -44,42 +43,54 @@ pub enum VerifyError {
 
 impl ReleasesDir {
     /// Makes sure before a launch that a release is what its id says: quickly when nothing has touched it since it
-    /// was laid out, else by reading everything.
+    /// was laid out, else by reading everything. Returns its manifest.
     ///
     /// Files that the program has added to the tree are tolerated.
-    pub fn verify(&self, id: ReleaseId) -> Result<(), VerifyError> {
-        match self.verify_quick(id) {
-            Err(VerifyError::Touched(_)) => self.verify_full(id),
-            done => done,
+    pub fn verify(&self, id: ReleaseId) -> Result<Manifest, VerifyError> {
+        let manifest = self.manifest(id)?;
+        match self.look(id, &manifest) {
+            Err(VerifyError::Touched(_)) => self.read_through(id, &manifest)?,
+            done => done?,
         }
+        Ok(manifest)
     }
 
     /// Makes sure that every file has the kind, mode and size of the manifest, and the inode and times that it had
     /// when it was laid out. Reads no content.
     pub fn verify_quick(&self, id: ReleaseId) -> Result<(), VerifyError> {
-        let manifest = self.manifest(id)?;
-        let found = stamps(id, &self.tree(id)?, &manifest)?;
-        // Without a record, or with a damaged one, nothing is known: that is the same as touched.
-        match fs::read(self.stamps_path(id)) {
-            Ok(laid_out) if laid_out == found.as_bytes() => Ok(()),
-            Ok(_) | Err(_) => Err(VerifyError::Touched(id)),
-        }
+        self.look(id, &self.manifest(id)?)
     }
 
     /// Makes sure that every file has the kind, mode, size and content of the manifest, and remembers the result for
     /// the next [`ReleasesDir::verify_quick`].
     pub fn verify_full(&self, id: ReleaseId) -> Result<(), VerifyError> {
-        let manifest = self.manifest(id)?;
+        self.read_through(id, &self.manifest(id)?)
+    }
+
+    fn look(&self, id: ReleaseId, manifest: &Manifest) -> Result<(), VerifyError> {
+        let found = Stamps::look(id, &self.tree(id)?, manifest)?;
+        // Without a record, or with a damaged one, nothing is known: that is the same as touched.
+        let laid_out = fs::read(self.stamps_path(id)).ok();
+        match laid_out.and_then(|bytes| Stamps::from_bytes(&bytes, manifest.tree.entries().len())) {
+            Some(laid_out) if laid_out == found => Ok(()),
+            Some(_) | None => Err(VerifyError::Touched(id)),
+        }
+    }
+
+    fn read_through(&self, id: ReleaseId, manifest: &Manifest) -> Result<(), VerifyError> {
         let tree = self.tree(id)?;
         // Taken before reading: what is touched while reading differs from it the next time.
-        let found = stamps(id, &tree, &manifest)?;
+        let found = Stamps::look(id, &tree, manifest)?;
         let files: Vec<(&TreePath, &File)> = manifest.tree.files().collect();
-        parallel::for_each(&files, |(path, file)| match same_content(&tree, path, file) {
+        parallel::for_each(&files, |(path, file)| match has_content(&tree, path, file) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(altered(id, path, "has another content")),
+            Ok(false) => {
+                let path = (*path).clone();
+                Err(VerifyError::Altered { id, path, what: "has another content" })
+            }
             Err(error) => Err(failed("read", self.path(id).join(path.as_str()))(error).into()),
         })?;
-        Ok(disk::replace(&self.stamps_path(id), found.as_bytes())?)
+        Ok(disk::replace(&self.stamps_path(id), &found.to_bytes())?)
     }
 
     fn stamps_path(&self, id: ReleaseId) -> PathBuf {
@@ -87,54 +98,8 @@ impl ReleasesDir {
     }
 }
 
-fn altered(id: ReleaseId, path: &TreePath, what: &'static str) -> VerifyError {
-    VerifyError::Altered { id, path: path.clone(), what }
-}
-
-/// What tells without reading whether a file was touched: inode, and times of change of content and of the rest.
-/// A first line for the version, then one for each file of the manifest.
-pub(super) fn stamps(id: ReleaseId, tree: &Beneath, manifest: &Manifest) -> Result<String, VerifyError> {
-    let mut text = "baton-laid-out 1\n".to_owned();
-    for Entry { path, kind } in manifest.tree.entries() {
-        let found = tree.stat(path).map_err(|_| altered(id, path, "is missing"))?;
-        let (what, mode) = match kind {
-            EntryKind::Dir => (FileType::Directory, Some(DIR_MODE)),
-            EntryKind::Link { .. } => (FileType::Symlink, None),
-            EntryKind::File(file) => (FileType::RegularFile, Some(mode_of(file))),
-        };
-        if FileType::from_raw_mode(found.st_mode) != what {
-            return Err(altered(id, path, "is something else"));
-        }
-        if mode.is_some_and(|mode| found.st_mode & 0o7777 != mode) {
-            return Err(altered(id, path, "has another mode"));
-        }
-        match kind {
-            EntryKind::Dir => {}
-            EntryKind::Link { target } => {
-                if tree.link_target(path).ok().as_deref() != Some(target.as_bytes()) {
-                    return Err(altered(id, path, "points elsewhere"));
-                }
-            }
-            EntryKind::File(file) if found.st_size as u64 != file.bytes() => {
-                return Err(altered(id, path, "has another size"));
-            }
-            EntryKind::File(_) => {
-                let Stat { st_ino, st_mtime, st_mtime_nsec, st_ctime, st_ctime_nsec, .. } = found;
-                // Writing to a String cannot fail.
-                let _ =
-                    writeln!(text, "{st_ino} {st_mtime}.{st_mtime_nsec:09} {st_ctime}.{st_ctime_nsec:09}");
-            }
-        }
-    }
-    Ok(text)
-}
-
-/// The mode that a file is laid out with.
-pub(super) fn mode_of(file: &File) -> u32 {
-    if file.executable { EXEC_MODE } else { FILE_MODE }
-}
-
-fn same_content(tree: &Beneath, path: &TreePath, file: &File) -> std::io::Result<bool> {
+/// Whether a file has the content of the manifest.
+pub(super) fn has_content(tree: &Beneath, path: &TreePath, file: &File) -> std::io::Result<bool> {
     let mut source = tree.read(path)?;
     let mut content = Vec::new();
     for expected in &file.chunks {

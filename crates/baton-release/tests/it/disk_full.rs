@@ -1,22 +1,24 @@
 //! A disk that is really full: the test program starts itself again on a small file system of its own.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use baton_release::fetch::{FetchError, fetch};
+use baton_release::fetch::{FetchError, Step, fetch};
 use baton_release::store::memory::MemoryStore;
 
-use crate::sample::{Nodes, chain, file, left, nodes, open, push_nodes};
+use crate::sample::{Nodes, chain, file, left, nodes, noise, open, push_nodes};
 
 /// Where the child's small file system is; its presence makes it the child.
 const CHILD: &str = "BATON_TEST_SMALL_DISK";
 
-/// Runs the child on a tmpfs with these options, which only it sees and which ends with it.
-fn on_small_disk(options: &str) {
+/// Runs a child on a tmpfs with these options, which only it sees and which ends with it.
+fn on_small_disk(child: &str, options: &str) {
     let dir = tempfile::tempdir().unwrap();
     let script = format!(
-        "mount -t tmpfs -o {options} tmpfs {dir} && exec {exe} --exact disk_full::the_member --nocapture",
+        "mount -t tmpfs -o {options} tmpfs {dir} && exec {exe} --exact disk_full::{child} --nocapture",
         dir = dir.path().display(),
         exe = std::env::current_exe().unwrap().display(),
     );
@@ -28,35 +30,84 @@ fn on_small_disk(options: &str) {
     assert!(output.status.success(), "{options}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// 8 MB in 400 files.
+fn large() -> Nodes {
+    (0..400_u32)
+        .map(|n| (format!("{n}"), file(&[&n.to_le_bytes()[..], &noise(n as u8, 20_000)].concat())))
+        .collect()
+}
+
 /// Not a test by itself: the member with the small disk. One release fits, a second does not.
 #[test]
-fn the_member() {
+fn the_member_without_room() {
     let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
     let store = MemoryStore::new();
     let fits = push_nodes(&nodes(1), &store).id;
-    let many: Nodes =
-        (0..400).map(|n| (format!("{n}"), file(&crate::sample::noise(n as u8, 20_000)))).collect();
-    let too_large = push_nodes(&many, &store).id;
+    let too_large = push_nodes(&large(), &store).id;
     let state = disk.join("state");
     let releases = open(&state);
     fetch(fits, &store, &releases, &|_| {}).unwrap();
     for _ in 0..2 {
-        let error = fetch(too_large, &store, &releases, &|_| {}).unwrap_err();
+        let created = AtomicUsize::new(0);
+        let count = |step| {
+            created.fetch_add(usize::from(step == Step::Created), Ordering::Relaxed);
+        };
+        let error = fetch(too_large, &store, &releases, &count).unwrap_err();
+        assert!(matches!(error, FetchError::NoRoom(_)), "{}", chain(&error));
+        assert!(chain(&error).contains("no space left on device"), "{}", chain(&error));
+        assert_eq!(created.into_inner(), 0, "it is said before anything is created");
+        assert_eq!(left(&state), [format!("releases/{fits}")]);
+        releases.verify_full(fits).unwrap();
+    }
+}
+
+#[test]
+fn p29_a_disk_without_room_is_a_reason_before_anything_is_created() {
+    on_small_disk("the_member_without_room", "size=4m");
+}
+
+#[test]
+fn p29_a_disk_without_inodes_is_a_reason_before_anything_is_created() {
+    on_small_disk("the_member_without_room", "size=64m,nr_inodes=100");
+}
+
+/// Takes all bytes and inodes that are left.
+fn fill(dir: &Path) {
+    fs::create_dir_all(dir).unwrap();
+    while (0..).try_for_each(|n: u32| fs::File::create_new(dir.join(n.to_string())).map(drop)).is_ok() {}
+    let mut filler = fs::File::options().write(true).open(dir.join("0")).unwrap();
+    while filler.write(&[0; 1 << 16]).is_ok() {}
+}
+
+/// Not a test by itself: the member whose disk somebody else fills while a release arrives.
+#[test]
+fn the_member_whose_disk_fills() {
+    let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let store = MemoryStore::new();
+    let fits = push_nodes(&nodes(1), &store).id;
+    let fits_too = push_nodes(&large(), &store).id;
+    let state = disk.join("state");
+    let releases = open(&state);
+    fetch(fits, &store, &releases, &|_| {}).unwrap();
+    for _ in 0..2 {
+        let fetched = AtomicUsize::new(0);
+        let filling = |step| {
+            if matches!(step, Step::Fetched { .. }) && fetched.fetch_add(1, Ordering::SeqCst) == 10 {
+                fill(&disk.join("filler"));
+            }
+        };
+        let error = fetch(fits_too, &store, &releases, &filling).unwrap_err();
         assert!(matches!(error, FetchError::Disk(_)), "{}", chain(&error));
         assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
         assert_eq!(left(&state), [format!("releases/{fits}")]);
         releases.verify_full(fits).unwrap();
+        fs::remove_dir_all(disk.join("filler")).unwrap();
     }
     // The space has been given back.
-    fs::write(disk.join("filler"), vec![0; 1 << 20]).unwrap();
+    fetch(fits_too, &store, &releases, &|_| {}).unwrap();
 }
 
 #[test]
-fn p29_a_full_disk_is_a_reason_and_the_space_is_given_back() {
-    on_small_disk("size=4m");
-}
-
-#[test]
-fn p29_a_disk_without_inodes_is_a_reason_and_they_are_given_back() {
-    on_small_disk("size=64m,nr_inodes=100");
+fn p29_a_disk_that_fills_up_is_a_reason_and_the_space_is_given_back() {
+    on_small_disk("the_member_whose_disk_fills", "size=16m,nr_inodes=1000");
 }

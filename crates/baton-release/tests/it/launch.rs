@@ -81,8 +81,7 @@ fn p24_an_altered_release_is_not_launched() {
         let id = staged(dir.path(), &[1])[0];
         let releases = open(dir.path());
         alter(&releases.path(id));
-        for found in [releases.verify_quick(id), releases.verify(id), releases.verify_full(id)].iter().skip(1)
-        {
+        for found in [releases.verify(id).map(drop), releases.verify_full(id)] {
             let said = chain(found.as_ref().unwrap_err());
             assert!(said.contains(what), "{what}: {said}");
         }

@@ -8,5 +8,7 @@ mod hostile;
 mod launch;
 mod remembered;
 mod remote;
+mod retention;
 mod round_trip;
 mod sample;
+mod spare;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use baton_release::fetch::{self, Fetched, fetch};
+use baton_release::fetch::{self, Fetched, Way, fetch};
 use baton_release::push;
 use baton_release::store::memory::MemoryStore;
 use baton_release::store::{Kind, conformance};
@@ -29,7 +29,7 @@ fn any_node() -> impl Strategy<Value = Node> {
     ]
 }
 
-fn any_nodes() -> impl Strategy<Value = Nodes> {
+pub fn any_nodes() -> impl Strategy<Value = Nodes> {
     let name = prop::sample::select(vec!["a", "b", "a-b", "ä ö", ".c", "-"]);
     let path = vec(name, 1..4).prop_map(|names| names.join("/"));
     btree_map(path, any_node(), 0..10).prop_map(|wanted| {
@@ -66,7 +66,7 @@ fn only_what_is_new_travels() {
     let first = push_nodes(&nodes, &store);
     assert_eq!(first.bytes_new, first.bytes_total);
     let all = fetch(first.id, &store, &releases, &|_| {}).unwrap();
-    assert_eq!(all, Fetched { bytes_fetched: first.bytes_total, bytes_reused: 0 });
+    assert_eq!(all, Fetched { way: Way::Created, bytes_fetched: first.bytes_total, bytes_copied: 0 });
 
     let change = noise(9, 5_000);
     nodes.insert("lib/new".to_owned(), Node::File { executable: false, content: change });
@@ -74,7 +74,8 @@ fn only_what_is_new_travels() {
     assert_eq!((second.bytes_new, second.chunks_new), (5_000, 1));
     let calls = store.calls();
     let moved = fetch(second.id, &store, &releases, &|_| {}).unwrap();
-    assert_eq!(moved, Fetched { bytes_fetched: 5_000, bytes_reused: first.bytes_total });
+    let bytes_copied = first.bytes_total;
+    assert_eq!(moved, Fetched { way: Way::Created, bytes_fetched: 5_000, bytes_copied });
     assert_eq!(store.calls() - calls, 3, "the outline, what changed of the manifest, and one chunk");
 
     let calls = store.calls();
@@ -143,7 +144,7 @@ fn what_a_damaged_release_on_disk_has_is_fetched_again() {
     std::fs::write(&path, content).unwrap();
 
     let moved = fetch(pushed.id, &store, &releases, &|_| {}).unwrap();
-    assert!(moved.bytes_fetched > 0 && moved.bytes_reused > 0, "{moved:?}");
+    assert!(moved.bytes_fetched > 0 && moved.bytes_copied > 0, "{moved:?}");
     assert_eq!(read(&releases.path(pushed.id)), nodes(1));
     releases.verify_full(pushed.id).unwrap();
 }
@@ -173,7 +174,7 @@ fn progress_adds_up() {
     let moved = Mutex::new(0);
     fetch(pushed.id, &store, &releases, &|step| match step {
         fetch::Step::Planned { bytes } => assert_eq!(bytes, pushed.bytes_total),
-        fetch::Step::Fetched { bytes } | fetch::Step::Reused { bytes } => *moved.lock().unwrap() += bytes,
+        fetch::Step::Fetched { bytes } | fetch::Step::Copied { bytes } => *moved.lock().unwrap() += bytes,
         fetch::Step::Created | fetch::Step::Sealed => {}
     })
     .unwrap();

@@ -1,0 +1,105 @@
+//! What the next release is made from, so that it costs what changed and not what it contains.
+//!
+//! A *base* is a tree on disk that is no release, or no longer one: what is the same in the new release stays, the rest
+//! goes. Nothing in it is ever written in place: whoever still runs from it keeps the files that it has open.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use baton_core::ids::ReleaseId;
+use baton_core::release::{EntryKind, Manifest};
+
+use super::stamps::Stamps;
+use super::{ReleasesDir, remove};
+use crate::beneath::Beneath;
+use crate::disk::{self, DiskError, failed};
+use crate::manifest;
+
+/// A tree that a release can be made from: with its manifest, and what its files are known by.
+pub(crate) struct Base {
+    home: PathBuf,
+    pub(crate) text: String,
+    pub(crate) manifest: Manifest,
+    pub(crate) stamps: Stamps,
+    /// This process has made it or looked through it, and nobody runs from it.
+    tidy: bool,
+}
+
+impl ReleasesDir {
+    /// The best tree to make a release from, if there is any: the spare one, else a release that need not be kept.
+    /// The caller has the turn, so that it still is what it was when it is taken.
+    pub(crate) fn base(&self) -> Option<Base> {
+        let spare = self.spare().and_then(|id| Base::read(self.spare_home(id), id, self.spare_is_tidy()));
+        // Proven last: the most like what comes.
+        let surplus = || self.surplus().into_iter().rev();
+        spare.or_else(|| surplus().find_map(|id| Base::read(self.home(id), id, false)))
+    }
+}
+
+impl Base {
+    /// The base in a directory, when nothing has touched its files.
+    pub(super) fn read(home: PathBuf, id: ReleaseId, tidy: bool) -> Option<Self> {
+        let text = fs::read_to_string(home.join("manifest")).ok()?;
+        let manifest = manifest::verified(id, &text).ok()?;
+        let record = fs::read(home.join("laid-out")).ok()?;
+        let stamps = Stamps::from_bytes(&record, manifest.tree.entries().len())?;
+        let base = Self { home, text, manifest, stamps, tidy };
+        // What is made of it is looked at before each launch, and what was changed is found then at the latest.
+        (tidy || base.is_untouched(id)).then_some(base)
+    }
+
+    fn is_untouched(&self, id: ReleaseId) -> bool {
+        let tree = Beneath::open(&self.home.join("tree")).ok();
+        let found = tree.and_then(|tree| Stamps::look(id, &tree, &self.manifest).ok());
+        found.as_ref() == Some(&self.stamps)
+    }
+
+    /// Moves it to where a release is made: from here on it is nothing any more. What is no part of it is put aside.
+    /// Returns what it was.
+    pub(super) fn take(self, home: &Path, aside: &Beneath) -> Result<Manifest, DiskError> {
+        fs::rename(&self.home, home).map_err(failed("take", &self.home))?;
+        // That it is no release any more is durable before the first file of it goes.
+        if let Some(parent) = self.home.parent() {
+            disk::sync(parent)?;
+        }
+        for entry in fs::read_dir(home).map_err(failed("list", home))? {
+            let entry = entry.map_err(failed("list", home))?;
+            if entry.file_name() != "tree" {
+                remove(&entry.path())?;
+            }
+        }
+        if !self.tidy {
+            let path = home.join("tree");
+            let tree = Beneath::open(&path).map_err(failed("open", &path))?;
+            put_aside_extras(&tree, &self.manifest, aside).map_err(failed("tidy", &path))?;
+        }
+        Ok(self.manifest)
+    }
+}
+
+/// Moves everything out of a tree that its manifest does not name: what a program has left. Returns how much.
+pub(super) fn put_aside_extras(
+    tree: &Beneath,
+    manifest: &Manifest,
+    aside: &Beneath,
+) -> std::io::Result<usize> {
+    let mut known: HashMap<&str, HashSet<&[u8]>> = HashMap::from([(".", HashSet::new())]);
+    for entry in manifest.tree.entries() {
+        if entry.kind == EntryKind::Dir {
+            known.entry(entry.path.as_str()).or_default();
+        }
+        let parent = entry.path.parent().unwrap_or(".");
+        known.entry(parent).or_default().insert(entry.path.name().as_bytes());
+    }
+    let mut extras = 0;
+    for (dir, names) in known {
+        // Where there is something else than a directory, whoever goes on finds that.
+        let Ok(dir) = tree.below(dir) else { continue };
+        for name in dir.names()?.iter().filter(|name| !names.contains(name.to_bytes())) {
+            dir.move_out(name, aside, &format!("extra-{extras}"))?;
+            extras += 1;
+        }
+    }
+    Ok(extras)
+}

@@ -1,0 +1,230 @@
+//! The spare tree: made while nothing is urgent, so that the next release costs what changed.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::release::{self, Entry, EntryKind, Manifest, TreePath};
+use rustix::fs::{FileType, Stat};
+
+use super::base::{Base, put_aside_extras};
+use super::durable::{BESIDE, New, make_durable};
+use super::stamps::{Stamp, Stamps, mode_of};
+use super::verify::has_content;
+use super::{Needs, ReleasesDir, VerifyError, create_dir, remove};
+use crate::beneath::{Beneath, Cursor, DIR_MODE};
+use crate::disk::{self, failed};
+
+impl ReleasesDir {
+    /// The release that the spare tree is like, if there is one.
+    pub(super) fn spare(&self) -> Option<ReleaseId> {
+        super::ids_in(&self.spares()).ok()?.first().copied()
+    }
+
+    pub(super) fn spare_home(&self, id: ReleaseId) -> PathBuf {
+        self.spares().join(id.to_string())
+    }
+
+    pub(super) fn spares(&self) -> PathBuf {
+        self.path.join("spare")
+    }
+
+    /// Whether nobody can have left anything in the spare tree.
+    pub(super) fn spare_is_tidy(&self) -> bool {
+        self.spare_tidy.load(Ordering::Relaxed)
+    }
+
+    /// Makes the spare tree like the committed release: out of the one that there is, or of a release that need not be
+    /// kept, or as a copy where there is room for that. Returns which release that is, if it was not so already.
+    /// The caller has the turn.
+    pub(super) fn make_spare(&self, surplus: Option<ReleaseId>) -> Result<Option<ReleaseId>, VerifyError> {
+        let Some(id) = self.committed().ok().flatten().map(|committed| committed.release) else {
+            return Ok(None);
+        };
+        if self.spare() == Some(id) && (self.spare_is_tidy() || self.look_through(id)) {
+            return Ok(None);
+        }
+        let manifest = self.manifest(id)?;
+        let home = self.staging().join("spare");
+        remove(&home)?;
+        let known = match (self.spare(), surplus) {
+            (Some(spare), _) => Some((self.spare_home(spare), spare)),
+            (None, Some(surplus)) => Some((self.home(surplus), surplus)),
+            (None, None) => None,
+        };
+        let Some(old) = self.move_to(&home, known, &manifest)? else { return Ok(None) };
+        self.fill_spare(&home, id, &manifest, old.as_ref())?;
+        let place = self.spare_home(id);
+        fs::rename(&home, &place).map_err(failed("rename into place", &place))?;
+        disk::sync(&self.spares())?;
+        self.spare_tidy.store(true, Ordering::Relaxed);
+        Ok(Some(id))
+    }
+
+    /// Puts what the spare tree is made of where it is made, or an empty tree. Returns what is known of it; nothing at
+    /// all, where there is no room.
+    fn move_to(
+        &self,
+        home: &Path,
+        known: Option<(PathBuf, ReleaseId)>,
+        manifest: &Manifest,
+    ) -> Result<Option<Option<Base>>, VerifyError> {
+        let Some((from, id)) = known else {
+            let mut needs = Needs::default();
+            manifest.tree.entries().iter().for_each(|entry| needs.add(entry));
+            // As much must be left as the spare tree takes: it is a help, and no reason for others to fail.
+            let room = self.room(Needs { bytes: 2 * needs.bytes, inodes: 2 * needs.inodes })?;
+            if room.is_err() || disk::is_in_memory(&self.path) {
+                return Ok(None);
+            }
+            create_dir(&home.join("tree"))?;
+            return Ok(Some(None));
+        };
+        // What was touched is read through.
+        let base = Base::read(from.clone(), id, false);
+        fs::rename(&from, home).map_err(failed("take", &from))?;
+        if let Some(parent) = from.parent() {
+            disk::sync(parent)?;
+        }
+        for name in ["manifest", "laid-out", "peak", "proven"] {
+            remove(&home.join(name))?;
+        }
+        Ok(Some(base))
+    }
+
+    /// Whether the spare tree of an earlier life is as it was left. What a program put into it goes.
+    fn look_through(&self, id: ReleaseId) -> bool {
+        let looked = || {
+            let base = Base::read(self.spare_home(id), id, false)?;
+            let tree = Beneath::open(&self.spare_home(id).join("tree")).ok()?;
+            let gone = self.gone();
+            create_dir(&gone).ok()?;
+            put_aside_extras(&tree, &base.manifest, &Beneath::open(&gone).ok()?).ok()
+        };
+        let tidy = looked().is_some();
+        self.spare_tidy.store(tidy, Ordering::Relaxed);
+        tidy
+    }
+
+    /// Makes a tree, whatever is in it, like that of a release on disk, and makes it durable.
+    fn fill_spare(
+        &self,
+        home: &Path,
+        id: ReleaseId,
+        manifest: &Manifest,
+        old: Option<&Base>,
+    ) -> Result<(), VerifyError> {
+        let path = home.join("tree");
+        let tree = Beneath::open(&path).map_err(failed("open", &path))?;
+        let gone = self.gone();
+        create_dir(&gone)?;
+        let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
+        put_aside_extras(&tree, manifest, &aside).map_err(failed("tidy", &path))?;
+        let source = self.tree(id)?;
+        let cursor = tree.cursor();
+        let mut mender =
+            Mender { id, tree: &tree, cursor, aside: &aside, source: &source, old, new: Vec::new() };
+        for (index, entry) in manifest.tree.entries().iter().enumerate() {
+            mender.mend(index, entry)?;
+        }
+        let stamps = Stamps::look(id, &tree, manifest)?;
+        disk::write_new(&home.join("manifest"), self.manifest_text(id)?.as_bytes())?;
+        disk::write_new(&home.join("laid-out"), &stamps.to_bytes())?;
+        // Also where only something went: in all directories, which are few.
+        let dirs = manifest.tree.entries().iter().filter(|entry| entry.kind == EntryKind::Dir);
+        mender.new.extend(dirs.map(|entry| New::Dir(entry.path.as_str())).chain([New::Dir(".")]));
+        mender.new.extend(BESIDE);
+        Ok(make_durable(home, &tree, &mender.new, &|| {})?)
+    }
+}
+
+/// Puts right what differs in a tree.
+struct Mender<'a> {
+    id: ReleaseId,
+    tree: &'a Beneath,
+    cursor: Cursor<'a>,
+    aside: &'a Beneath,
+    source: &'a Beneath,
+    old: Option<&'a Base>,
+    /// The files that were made.
+    new: Vec<New<'a>>,
+}
+
+impl<'a> Mender<'a> {
+    fn mend(&mut self, index: usize, Entry { path, kind }: &'a Entry) -> Result<(), VerifyError> {
+        if let Ok(found) = self.cursor.stat(path) {
+            if self.is_right(&found, path, kind) {
+                return Ok(());
+            }
+            let moved = self.cursor.move_to(path, self.aside, &index.to_string());
+            moved.map_err(failed("move away", path.as_str()))?;
+        }
+        let made = match kind {
+            EntryKind::Dir => self.cursor.create_dir(path),
+            EntryKind::Link { target } => self.cursor.create_link(path, target),
+            EntryKind::File(file) => match self.copy(path, file) {
+                Ok(false) => {
+                    let (id, path) = (self.id, path.clone());
+                    return Err(VerifyError::Altered { id, path, what: "has another content" });
+                }
+                done => done.map(|_| self.new.push(New::File(path))),
+            },
+        };
+        Ok(made.map_err(failed("create", path.as_str()))?)
+    }
+
+    /// Whether something is as it should be; of a file that nothing has touched since it was laid out, also without
+    /// reading it.
+    fn is_right(&mut self, found: &Stat, path: &'a TreePath, kind: &EntryKind) -> bool {
+        let (is, mode) = (FileType::from_raw_mode(found.st_mode), found.st_mode & 0o7777);
+        match kind {
+            EntryKind::Dir => is == FileType::Directory && mode == DIR_MODE,
+            EntryKind::Link { target } => {
+                let to = self.cursor.link_target(path);
+                is == FileType::Symlink && to.is_ok_and(|to| to == target.as_bytes())
+            }
+            EntryKind::File(file) => {
+                let plain = is == FileType::RegularFile && mode == mode_of(file) && found.st_nlink == 1;
+                let untouched = || self.was(path, file) == Some(Stamp::of(found));
+                plain && (untouched() || has_content(self.tree, path, file).unwrap_or(false))
+            }
+        }
+    }
+
+    /// What a file of this content was known by in what the tree is made of.
+    fn was(&self, path: &TreePath, file: &release::File) -> Option<Stamp> {
+        let old = self.old?;
+        let index = old.manifest.tree.index_of(path.as_str())?;
+        let same = matches!(&old.manifest.tree.entries()[index].kind, EntryKind::File(was) if was == file);
+        same.then(|| old.stamps.0[index])
+    }
+
+    /// Copies a file of the release; `false` when that has another content there.
+    fn copy(&self, path: &TreePath, file: &release::File) -> io::Result<bool> {
+        let mut new = self.tree.create_file(path)?;
+        let mut source = self.source.read(path)?;
+        let same = match rustix::fs::ioctl_ficlone(&new, &source) {
+            Ok(()) => has_content(self.tree, path, file)?,
+            // Most file systems cannot share blocks.
+            Err(_) => copy_checked(&mut source, &mut new, file)?,
+        };
+        new.set_permissions(Permissions::from_mode(mode_of(file)))?;
+        Ok(same)
+    }
+}
+
+fn copy_checked(source: &mut File, new: &mut File, file: &release::File) -> io::Result<bool> {
+    let mut content = Vec::new();
+    for chunk in &file.chunks {
+        content.resize(chunk.bytes as usize, 0);
+        source.read_exact(&mut content)?;
+        if ChunkId::of(&content) != chunk.id {
+            return Ok(false);
+        }
+        new.write_all(&content)?;
+    }
+    Ok(source.read(&mut [0])? == 0)
+}

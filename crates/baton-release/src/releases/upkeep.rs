@@ -1,0 +1,89 @@
+//! What is done when nothing is urgent: old releases go, and a spare tree is made.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::PoisonError;
+
+use baton_core::ids::ReleaseId;
+use baton_core::retention::{self, Kept};
+
+use super::{ReleasesDir, VerifyError, remove};
+use crate::disk::{self, DiskError, failed};
+
+/// What must stay on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// What runs, and what shall run.
+    pub held: BTreeSet<ReleaseId>,
+    /// So many of the others: those that were proven last.
+    pub proven: usize,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    /// The releases that are gone.
+    pub gone: Vec<ReleaseId>,
+    /// The spare tree is that of this release now, and was not before.
+    pub spare: Option<ReleaseId>,
+}
+
+impl ReleasesDir {
+    /// Says what must stay. Before it is said for the first time, everything does.
+    pub fn keep(&self, keep: Keep) {
+        *self.keep.lock().unwrap_or_else(PoisonError::into_inner) = Some(keep);
+    }
+
+    /// Removes the releases that need not be kept, and makes a spare tree for the next one, of one of those where it can.
+    /// Whoever wants a release waits for it; it takes as long as writing a release.
+    pub fn upkeep(&self) -> Result<Upkeep, VerifyError> {
+        let turn = self.turn();
+        let gone = self.surplus();
+        // Proven last: the most like the one that is committed.
+        let spare = self.make_spare(gone.last().copied())?;
+        for release in &gone {
+            let home = self.home(*release);
+            if home.is_dir() {
+                // Nobody ever sees half of it.
+                fs::rename(&home, self.gone()).map_err(failed("move away", &home))?;
+            }
+        }
+        if !gone.is_empty() {
+            disk::sync(&self.complete())?;
+        }
+        drop(turn);
+        self.clear()?;
+        Ok(Upkeep { gone, spare })
+    }
+
+    /// The releases that may go, those first that shall go first. The caller has the turn.
+    pub(super) fn surplus(&self) -> Vec<ReleaseId> {
+        let Some(keep) = self.keep.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Vec::new();
+        };
+        let committed = match self.committed() {
+            Ok(committed) => committed.map(|committed| committed.release),
+            // Which one must stay is not known.
+            Err(_) => return Vec::new(),
+        };
+        let kept = |release| Kept {
+            release,
+            proven: self.proven(release),
+            held: keep.held.contains(&release) || committed == Some(release),
+        };
+        let on_disk: Vec<Kept> = self.list().unwrap_or_default().into_iter().map(kept).collect();
+        retention::surplus(&on_disk, keep.proven)
+    }
+
+    /// Removes what is about to go.
+    fn clear(&self) -> Result<(), DiskError> {
+        let staging = self.staging();
+        for entry in fs::read_dir(&staging).map_err(failed("list", &staging))? {
+            let entry = entry.map_err(failed("list", &staging))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b"gone-") {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
