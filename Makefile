@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot bench-format endurance conformance guides deployments fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot bench-format bench-release crash-points endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -37,6 +37,17 @@ bench-boot: build
 bench-format: setup
 	@scripts/setup bench-format
 	cargo run --release --locked --package baton-release --features push --example format -- target/format
+
+## bench-release: what it costs a member to get a release of a real tree, beside tar and cp; BENCH_DIR=DIR is where
+BENCH_DIR = target/release-bench
+bench-release: setup
+	@scripts/setup bench-format
+	cargo run --release --locked --package baton-release --features push --example release -- \
+		target/format/node target/format/node-upgraded $(BENCH_DIR)
+
+## crash-points: killed, failed and without power at every call by which a member changes its disk; half an hour
+crash-points: setup
+	BATON_CRASH_STRIDE=1 cargo test --package baton-release --features push --test it --locked crash:: -- --nocapture
 
 ## endurance: a thousand reloads in a row under every kind of load, and the peers' beside them; about a quarter of an hour
 endurance: build

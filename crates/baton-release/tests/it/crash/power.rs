@@ -1,0 +1,99 @@
+//! The power goes at a system call: what is on the disk then is all that there is.
+//!
+//! The member's directory is an ext4 file system in a file. When the member is killed, the file is copied before anything
+//! else is written to it: what the kernel had only in memory is lost, as with the power.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::each_point;
+use super::scene::{Course, Scene};
+
+/// An ext4 file system in a file, mounted until this is dropped.
+struct Disk {
+    mounted: PathBuf,
+}
+
+impl Disk {
+    fn mount(image: &Path, at: &Path) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        run(Command::new("mount").args(["-o", "loop"]).arg(image).arg(at));
+        Self { mounted: at.to_owned() }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.mounted.join("state")
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The loop device goes with its mount.
+        let _ = Command::new("umount").arg(&self.mounted).status();
+    }
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("--sparse=always").arg(from).arg(to));
+}
+
+/// Whether this machine lets us mount a file.
+fn can_mount() -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    format(&image);
+    let at = dir.path().join("at");
+    std::fs::create_dir(&at).unwrap();
+    let mounted = Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at).output();
+    let can = mounted.is_ok_and(|output| output.status.success());
+    if can {
+        run(Command::new("umount").arg(&at));
+    }
+    can
+}
+
+fn format(image: &Path) {
+    std::fs::File::create_new(image).unwrap().set_len(64 << 20).unwrap();
+    run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image));
+}
+
+#[test]
+fn f42_without_power_at_any_call_a_member_has_the_old_releases_or_the_new_one_too() {
+    if !rustix::process::geteuid().is_root() || !can_mount() {
+        println!("not run: who mounts a file system must be root, and there must be a loop device");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let ready = |course: Course| dir.path().join(format!("{course:?}"));
+    for course in Course::ALL {
+        format(&ready(course));
+        let disk = Disk::mount(&ready(course), &dir.path().join("disk"));
+        Scene::prepare(course, &disk.state());
+        rustix::fs::syncfs(std::fs::File::open(&disk.mounted).unwrap()).unwrap();
+    }
+    let (mut before, mut after) = (0, 0);
+    let (running, cut) = (dir.path().join("running"), dir.path().join("cut"));
+    let tried = each_point(|course, calls, n| {
+        copy(&ready(course), &running);
+        let hit = {
+            let disk = Disk::mount(&running, &dir.path().join("disk"));
+            let (ended, hit) = Scene::at(course, &disk.state()).run(calls, "signal=KILL", n);
+            assert!(hit || ended.success(), "{course:?} {calls} {n}: {ended:?}");
+            copy(&running, &cut);
+            hit
+        };
+        let disk = Disk::mount(&cut, &dir.path().join("after"));
+        match Scene::at(course, &disk.state()).check() {
+            true => after += 1,
+            false => before += 1,
+        }
+        hit
+    });
+    println!("power cut at {tried} points");
+    assert!(before > 0 && after > 0 && tried >= 10, "{tried} points, {before} before the release was there");
+}

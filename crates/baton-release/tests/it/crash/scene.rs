@@ -1,0 +1,256 @@
+//! A member with releases on its disk, in the middle of something.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+
+use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::release::id_of;
+use baton_release::fetch::{FetchError, fetch};
+use baton_release::releases::{Keep, ReleasesDir, Seen};
+use baton_release::store::memory::MemoryStore;
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{PTracer, set_ptracer};
+
+use crate::sample::{Node, Nodes, chain, file, left, nodes, noise, open, plant_manifest, push_nodes, read};
+
+/// Which course the child takes; its presence makes it the child.
+const CHILD: &str = "BATON_TEST_CRASH_COURSE";
+/// Where the child's state directory is.
+const STATE: &str = "BATON_TEST_CRASH_STATE";
+/// The child's exit code when what it does failed with a reason.
+pub const FAILED_CLEANLY: i32 = 3;
+
+/// What the member is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// It creates a release and commits to it.
+    Create,
+    /// It patches one into its spare tree.
+    Patch,
+    /// It patches one into a release that need not be kept.
+    Recycle,
+    /// It removes releases and makes a spare tree of one.
+    Upkeep,
+    /// It makes a spare tree by copying, and removes a release.
+    Copy,
+}
+
+impl Course {
+    pub const ALL: [Self; 5] = [Self::Create, Self::Patch, Self::Recycle, Self::Upkeep, Self::Copy];
+
+    /// Whether the oldest release may go.
+    fn lets_go(self) -> bool {
+        matches!(self, Self::Recycle | Self::Upkeep | Self::Copy)
+    }
+}
+
+/// The releases of the scenes: the oldest, the committed one, the one that is to come, and the one after it.
+pub struct Releases {
+    store: MemoryStore,
+    ids: [ReleaseId; 4],
+}
+
+/// They differ in everything that a patch can do: content, kind, mode, place, and directories that come and go.
+fn tree(version: u8) -> Nodes {
+    let mut tree = nodes(version);
+    tree.insert(format!("dir{version}"), Node::Dir);
+    tree.insert(format!("dir{version}/small"), file(&noise(version, 100)));
+    tree.insert("changed".to_owned(), file(&noise(50 + version, 200)));
+    tree.insert("link2".to_owned(), Node::Link(format!("dir{version}")));
+    let kind = match version % 2 {
+        0 => Node::Dir,
+        _ => Node::File { executable: version % 4 == 1, content: b"same".to_vec() },
+    };
+    tree.insert("kind".to_owned(), kind);
+    tree
+}
+
+/// Made once in each process, and with the same ids in all.
+pub fn releases() -> &'static Releases {
+    static RELEASES: OnceLock<Releases> = OnceLock::new();
+    RELEASES.get_or_init(|| {
+        let store = MemoryStore::new();
+        let ids = [1, 2, 3, 4].map(|version| {
+            let mut manifest = push_nodes(&tree(version), &store).manifest;
+            // When it was made would give it another id in the child.
+            manifest.provenance.created = 1;
+            let text = manifest.to_text();
+            plant_manifest(&store, id_of(&text), &text);
+            id_of(&text)
+        });
+        Releases { store, ids }
+    })
+}
+
+/// A member, and the directory that it is in.
+pub struct Scene {
+    pub course: Course,
+    pub state: PathBuf,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Scene {
+    /// A member that is about to take this course.
+    pub fn new(course: Course) -> Self {
+        // Not among temporary files, which may be in memory: there no spare tree is made by copying.
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let state = dir.path().join("state");
+        Self::prepare(course, &state);
+        Self { course, state, _dir: Some(dir) }
+    }
+
+    /// The member in a directory that was prepared before.
+    pub fn at(course: Course, state: &Path) -> Self {
+        Self { course, state: state.to_owned(), _dir: None }
+    }
+
+    /// Brings the member to where it is about to take this course.
+    pub fn prepare(course: Course, state: &Path) {
+        let Releases { store, ids } = releases();
+        let releases = open(state);
+        for (id, epoch) in [(ids[0], 1), (ids[1], 2)] {
+            fetch(id, store, &releases, &|_| {}).unwrap();
+            releases.commit(id, Epoch(epoch)).unwrap();
+        }
+        match course {
+            Course::Patch => {
+                releases.keep(Keep { held: BTreeSet::from([ids[1]]), proven: 1 });
+                assert_eq!(releases.upkeep().unwrap().spare, Some(ids[1]));
+            }
+            Course::Copy => {
+                // Without stamps nothing is believed, and it is read.
+                fs::remove_file(state.join(format!("releases/{}/laid-out", ids[0]))).unwrap();
+            }
+            Course::Create | Course::Recycle | Course::Upkeep => {}
+        }
+    }
+
+    /// Runs the child with this fault at the n-th of these calls of any of its threads, and waits for its end.
+    /// Tells how it ended, and whether the fault came.
+    pub fn run(&self, calls: &str, fault: &str, n: usize) -> (ExitStatus, bool) {
+        let mut child = self.spawn();
+        let trace = tempfile::NamedTempFile::new().unwrap();
+        let mut strace = Command::new("strace")
+            .args(["-f", "-e", &format!("trace={calls}"), "-e", &format!("inject={calls}:{fault}:when={n}")])
+            .arg("-o")
+            .arg(trace.path())
+            .args(["-p", &child.id().to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("this test needs strace: apt-get install strace");
+        let mut told = BufReader::new(strace.stderr.take().unwrap());
+        let mut line = String::new();
+        // It says "attached" when it is.
+        while !line.contains("attached") {
+            line.clear();
+            assert!(told.read_line(&mut line).unwrap() > 0, "strace ended without attaching");
+        }
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        let ended = child.wait().unwrap();
+        // What it goes on to say, nobody reads; it ends with what it traces.
+        told.read_to_string(&mut line).unwrap();
+        strace.wait().unwrap();
+        // Killed does not mean gone: its last thread gives the lock back.
+        let lock = fs::File::options().create(true).append(true).open(self.state.join("lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        flock(&lock, FlockOperation::Unlock).unwrap();
+        let hit = ended.code().is_none() || fs::read_to_string(trace.path()).unwrap().contains("(INJECTED)");
+        (ended, hit)
+    }
+
+    /// The child, which waits until it is told to go on. When it has said that it is there, all its threads are.
+    fn spawn(&self) -> Child {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "crash::scene::the_member", "--nocapture", "--test-threads=1"])
+            .env(CHILD, Course::ALL.iter().position(|course| *course == self.course).unwrap().to_string())
+            .env(STATE, &self.state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("waiting") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "the child ended before it began");
+        }
+        child
+    }
+
+    /// What must hold after any crash, and that the member goes on from there. Returns whether the new release had
+    /// arrived.
+    pub fn check(&self) -> bool {
+        let Releases { store, ids } = releases();
+        let [oldest, current, new, next] = *ids;
+        let member = open(&self.state);
+        let here: Vec<bool> = ids.iter().map(|id| member.has(*id)).collect();
+        assert_eq!(
+            left(&self.state).len(),
+            here.iter().filter(|here| **here).count(),
+            "nothing else is left"
+        );
+        assert!(here[1] && !here[3] && (here[0] || self.course.lets_go()), "{here:?}");
+        for (id, version) in ids.iter().zip(1..).filter(|(id, _)| member.has(**id)) {
+            if self.course != Course::Copy || *id != oldest {
+                member.verify_quick(*id).unwrap();
+            }
+            member.verify_full(*id).unwrap();
+            assert_eq!(read(&member.path(*id)), tree(version));
+        }
+        let committed = member.committed().unwrap().unwrap().release;
+        assert!(committed == current || committed == new && here[2]);
+        member.seen().unwrap();
+
+        // It goes on, also with what was half done.
+        for (id, version) in [(new, 3), (next, 4)] {
+            fetch(id, store, &member, &|_| {}).unwrap();
+            member.verify(id).unwrap();
+            assert_eq!(read(&member.path(id)), tree(version));
+            member.keep(Keep { held: BTreeSet::from([committed, new]), proven: 0 });
+            member.upkeep().unwrap();
+        }
+        here[2]
+    }
+}
+
+/// Not a test by itself: the member that is killed. It says by its exit code how it ended otherwise.
+#[test]
+fn the_member() {
+    let Some(course) = std::env::var_os(CHILD) else { return };
+    let course = Course::ALL[course.to_str().unwrap().parse::<usize>().unwrap()];
+    let state = PathBuf::from(std::env::var_os(STATE).unwrap());
+    let Releases { store, ids } = releases();
+    // Where a kernel has no Yama, anybody of the same user may trace us anyway.
+    let _ = set_ptracer(PTracer::Any);
+    println!("waiting");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go).unwrap();
+    let failed = |why: String| -> ! {
+        eprintln!("{why}");
+        std::process::exit(FAILED_CLEANLY)
+    };
+    let releases = ReleasesDir::open(&state).unwrap_or_else(|error| failed(chain(&error)));
+    if course.lets_go() {
+        releases.keep(Keep { held: BTreeSet::from([ids[1]]), proven: 0 });
+    }
+    match course {
+        Course::Upkeep | Course::Copy => {
+            releases.upkeep().unwrap_or_else(|error| failed(chain(&error)));
+        }
+        Course::Create | Course::Patch | Course::Recycle => {
+            if let Err(error) = fetch(ids[2], store, &releases, &|_| {}) {
+                assert!(matches!(error, FetchError::Disk(_)), "{}", chain(&error));
+                failed(chain(&error));
+            }
+            let seen = Seen { epoch: Epoch(3), deploy: DeployId::from_bytes([3; 16]) };
+            releases.see(seen).unwrap_or_else(|error| failed(chain(&error)));
+            releases.commit(ids[2], Epoch(3)).unwrap_or_else(|error| failed(chain(&error)));
+        }
+    }
+    std::process::exit(0);
+}
