@@ -111,10 +111,11 @@ pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Resul
     let full = |path: &TreePath| into.join(path.as_str());
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut places: HashMap<Chunk, Vec<(&TreePath, u64)>> = HashMap::new();
+    let mut cursor = place.cursor();
     for Entry { path, kind } in manifest.tree.entries() {
         let created = match kind {
-            EntryKind::Dir => place.create_dir(path),
-            EntryKind::Link { target } => place.create_link(path, target),
+            EntryKind::Dir => cursor.create_dir(path),
+            EntryKind::Link { target } => cursor.create_link(path, target),
             EntryKind::File(file) => {
                 let mut offset = 0;
                 for chunk in &file.chunks {
@@ -125,7 +126,7 @@ pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Resul
                     known.push((path, offset));
                     offset += u64::from(chunk.bytes);
                 }
-                place.create_file(path)
+                place.create_file(path).map(drop)
             }
         };
         created.map_err(failed("create", full(path)))?;

@@ -10,7 +10,7 @@ use crate::disk::DiskError;
 use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
 use crate::read::{self, ReadError};
-use crate::releases::{NoRoom, Place, ReleasesDir, Staging};
+use crate::releases::{Base, NoRoom, Place, ReleasesDir, Staging};
 use crate::store::ArtefactStore;
 
 use sources::Sources;
@@ -113,10 +113,7 @@ pub fn fetch(
         return Ok(Fetched::default());
     }
     let base = releases.base();
-    let known = match &base {
-        Some(base) => Known::of(&base.text),
-        None => known(releases),
-    };
+    let known = known(base.as_ref(), releases);
     let (manifest, text) = manifest::read_with_text(id, store, known)?;
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 
@@ -146,12 +143,17 @@ pub fn fetch(
     Ok(fetched)
 }
 
-/// The manifests on disk. One that cannot be read has nothing to offer.
-fn known(releases: &ReleasesDir) -> Known {
+/// The manifest of what the release is made from, which is the most like it, else all on disk. One that cannot be read has
+/// nothing to offer.
+fn known(base: Option<&Base>, releases: &ReleasesDir) -> Known {
     let mut known = Known::default();
-    let texts =
-        releases.list().unwrap_or_default().into_iter().filter_map(|id| releases.manifest_text(id).ok());
-    texts.for_each(|text| known.add(&text));
+    match base {
+        Some(base) => known.add(&base.text),
+        None => {
+            let texts = releases.list().unwrap_or_default().into_iter();
+            texts.filter_map(|id| releases.manifest_text(id).ok()).for_each(|text| known.add(&text));
+        }
+    }
     known
 }
 

@@ -103,13 +103,6 @@ pub fn unpack_outline(id: ReleaseId, packed: &[u8]) -> Result<Outline, ManifestR
 pub struct Known(HashMap<ChunkId, Vec<u8>>);
 
 impl Known {
-    /// The chunks of this manifest.
-    pub fn of(text: &str) -> Self {
-        let mut known = Self::default();
-        known.add(text);
-        known
-    }
-
     /// Adds the chunks of a manifest that is here.
     pub fn add(&mut self, text: &str) {
         let Outlined { listing, manifest, .. } = Outlined::of(text);

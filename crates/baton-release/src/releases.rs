@@ -39,6 +39,7 @@ use std::sync::{Mutex, MutexGuard};
 use baton_core::ids::ReleaseId;
 use baton_core::release::Manifest;
 
+pub(crate) use base::Base;
 pub use lock::Held;
 pub use papers::Papers;
 pub use records::{Committed, RecordError, Seen};

@@ -63,12 +63,7 @@ impl Base {
         if let Some(parent) = self.home.parent() {
             disk::sync(parent)?;
         }
-        for entry in fs::read_dir(home).map_err(failed("list", home))? {
-            let entry = entry.map_err(failed("list", home))?;
-            if entry.file_name() != "tree" {
-                remove(&entry.path())?;
-            }
-        }
+        strip(home)?;
         if !self.tidy {
             let path = home.join("tree");
             let tree = Beneath::open(&path).map_err(failed("open", &path))?;
@@ -76,6 +71,17 @@ impl Base {
         }
         Ok(self.manifest)
     }
+}
+
+/// Removes everything that is beside a tree: what was known of it as a release.
+pub(super) fn strip(home: &Path) -> Result<(), DiskError> {
+    for entry in fs::read_dir(home).map_err(failed("list", home))? {
+        let entry = entry.map_err(failed("list", home))?;
+        if entry.file_name() != "tree" {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Moves everything out of a tree that its manifest does not name: what a program has left. Returns how much.

@@ -10,7 +10,7 @@ use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::{self, Entry, EntryKind, Manifest, TreePath};
 use rustix::fs::{FileType, Stat};
 
-use super::base::{Base, put_aside_extras};
+use super::base::{Base, put_aside_extras, strip};
 use super::durable::{BESIDE, New, make_durable};
 use super::stamps::{Stamp, Stamps, mode_of};
 use super::verify::has_content;
@@ -89,9 +89,7 @@ impl ReleasesDir {
         if let Some(parent) = from.parent() {
             disk::sync(parent)?;
         }
-        for name in ["manifest", "laid-out", "peak", "proven"] {
-            remove(&home.join(name))?;
-        }
+        strip(home)?;
         Ok(Some(base))
     }
 

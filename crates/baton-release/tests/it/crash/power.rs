@@ -5,9 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::each_point;
 use super::scene::{Course, Scene};
+
+/// How long others may keep a file system busy.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An ext4 file system in a file, mounted until this is dropped.
 struct Disk {
@@ -28,8 +32,11 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The loop device goes with its mount.
-        let _ = Command::new("umount").arg(&self.mounted).status();
+        // The loop device goes with its mount. A child that another test is about to start may have our files open until
+        // it is another program.
+        let until = Instant::now() + PATIENCE;
+        let unmount = || Command::new("umount").arg(&self.mounted).output();
+        while !unmount().is_ok_and(|output| output.status.success()) && Instant::now() < until {}
     }
 }
 
