@@ -5,9 +5,11 @@ mod builds;
 mod deploys;
 mod events;
 mod extract;
+mod pass;
 mod refusal;
 mod releases;
 mod services;
+mod turn;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,14 +20,14 @@ use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use baton_core::ids::ServiceName;
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::OUTLINE_PACKED_MAX;
 use baton_release::remote::MISSING_IDS_MAX;
-use baton_release::store::ArtefactStore;
+use baton_release::store::Custody;
 use baton_store::state::StateStore;
 use baton_wire::v1::members_server;
 use tokio::sync::{Semaphore, watch};
@@ -38,6 +40,7 @@ use crate::metrics;
 use crate::session::SessionService;
 
 pub(crate) use builds::Records;
+use pass::Passes;
 pub(crate) use refusal::Refusal;
 
 /// Largest proposal in bytes: a policy with all its phases takes a tenth of it.
@@ -53,9 +56,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
-    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/pack, \
-    /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, /v1/builds/{key}, \
-    /healthz and /metrics";
+    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/grant, \
+    /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, \
+    /v1/builds/{key}, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -63,13 +66,15 @@ pub(crate) struct Shared {
     inbox: Inbox,
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
-    artefacts: Arc<dyn ArtefactStore>,
+    artefacts: Arc<dyn Custody>,
     builds: Records,
     /// The artefact store could not keep something, and has not shown since that it can.
     artefacts_doubtful: Arc<AtomicBool>,
     clock: Clock,
     /// Room for requests for artefacts.
     room: Arc<Semaphore>,
+    /// The right to read packs here.
+    passes: Arc<Passes>,
     releases: releases::Cache,
 }
 
@@ -78,14 +83,26 @@ impl Shared {
         inbox: Inbox,
         board: watch::Receiver<Arc<Board>>,
         states: Arc<dyn StateStore>,
-        artefacts: Arc<dyn ArtefactStore>,
+        artefacts: Arc<dyn Custody>,
         builds: Records,
         clock: Clock,
-    ) -> Self {
+    ) -> Result<Self, getrandom::Error> {
         let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
+        let passes = Arc::new(Passes::new(clock)?);
         let artefacts_doubtful = Arc::default();
         let releases = releases::Cache::default();
-        Self { inbox, board, states, artefacts, builds, artefacts_doubtful, clock, room, releases }
+        Ok(Self {
+            inbox,
+            board,
+            states,
+            artefacts,
+            builds,
+            artefacts_doubtful,
+            clock,
+            room,
+            passes,
+            releases,
+        })
     }
 
     fn board(&self) -> Arc<Board> {
@@ -137,10 +154,12 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics));
     let missing = Router::new().route("/v1/chunks/missing", post(artefacts::missing));
-    let wanted = Router::new().route("/v1/chunks/pack", post(artefacts::wanted));
-    let packs = Router::new().route("/v1/packs/{id}", put(artefacts::put_pack));
+    let wanted = Router::new()
+        .route("/v1/chunks/grant", post(artefacts::grant))
+        .route("/v1/chunks/pack", post(artefacts::wanted));
+    let packs = Router::new().route("/v1/packs/{id}", get(artefacts::pack).put(artefacts::put_pack));
     let manifests = Router::new()
-        .route("/v1/releases/{id}/outline", get(artefacts::outline).put(artefacts::publish))
+        .route("/v1/releases/{id}/outline", get(artefacts::outline).post(artefacts::outline_since).put(artefacts::publish))
         .route("/v1/manifests", get(artefacts::manifests));
     let approvals =
         Router::new().route("/v1/releases/{id}/approvals", get(artefacts::approvals).put(artefacts::sign));
@@ -151,7 +170,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .merge(limited(manifests, OUTLINE_PACKED_MAX))
         .merge(limited(approvals, SIGNED_BYTES_MAX))
         .merge(limited(builds, builds::BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(shared.clone(), artefacts::in_turn));
+        .layer(middleware::from_fn_with_state(shared.clone(), turn::in_turn));
     limited(api, PROPOSAL_BYTES_MAX)
         .merge(artefacts)
         .route_service(&sessions, session)

@@ -75,6 +75,9 @@ pub enum ServerError {
     /// The artefact store cannot be used.
     #[error("cannot use the artefact store")]
     Artefacts(#[from] DiskError),
+    /// There are no secrets to be had.
+    #[error("the system has no random numbers")]
+    Randomness(#[source] getrandom::Error),
     /// The loop that decides cannot be started, or has ended before it was told to.
     #[error("the server has lost the thread that decides: start it again")]
     Keeper(#[source] Option<io::Error>),
@@ -120,7 +123,8 @@ impl Server {
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
-        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock);
+        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock)
+            .map_err(ServerError::Randomness)?;
         Ok(Self { address, listener, keeper, inbox, state })
     }
 

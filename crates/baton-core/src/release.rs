@@ -5,6 +5,7 @@
 
 mod diff;
 mod fault;
+pub mod grant;
 mod health_lines;
 mod libraries;
 pub(crate) mod lines;

@@ -19,7 +19,7 @@ use crate::beneath::{Beneath, EXEC_MODE, FILE_MODE};
 use crate::disk::{DiskError, failed};
 use crate::manifest::{self, Known, ManifestError};
 use crate::push::{PushError, Wanted, literally, read_tree};
-use crate::read::{self, ReadError};
+use crate::read::{self, ReadError, Source};
 use crate::record::Record;
 use crate::store::ArtefactStore;
 use crate::upload::{Asked, Upload};
@@ -106,7 +106,7 @@ pub fn inputs(dir: &Path, step: &Step, stat_caches: Option<&Path>) -> Result<Tre
 /// # Errors
 /// The store lacks some of them or sends something else, or the disk fails. What has been written then is not to be used.
 pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Result<Tree, RestoreError> {
-    let manifest = manifest::assemble(record.id, &record.outline, Known::default(), &|ids| store.get(ids))?;
+    let manifest = manifest::assemble(record.id, &record.outline, Known::default(), Source::Store(store))?;
     let place = Beneath::open(into).map_err(failed("open", into))?;
     let full = |path: &TreePath| into.join(path.as_str());
     let mut chunks: Vec<Chunk> = Vec::new();
@@ -131,7 +131,7 @@ pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Resul
         };
         created.map_err(failed("create", full(path)))?;
     }
-    read::each(&|ids| store.get(ids), &chunks, |chunk, content| {
+    read::each(Source::Store(store), &chunks, |chunk, content| {
         for (path, offset) in places.get(&chunk).into_iter().flatten() {
             let written = place.write(path).and_then(|file| file.write_all_at(content, *offset));
             written.map_err(failed("write", full(path)))?;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use baton_core::ids::ChunkId;
 use baton_core::release::{Chunk, File};
 
-use crate::read::{self, ReadError};
+use crate::read::{self, ReadError, Source};
 use crate::store::ArtefactStore;
 
 /// Brings a whole file to memory: one that is known not to be too long for that.
@@ -21,7 +21,7 @@ pub fn of(file: &File, store: &dyn ArtefactStore) -> Result<Vec<u8>, ReadError> 
             lacking.push(*chunk);
         }
     }
-    read::each(&|ids| store.get(ids), &lacking, |chunk, content| {
+    read::each(Source::Store(store), &lacking, |chunk, content| {
         here.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
         Ok::<(), ReadError>(())
     })?;

@@ -9,7 +9,7 @@ use baton_core::release::Chunk;
 use crate::disk::DiskError;
 use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
-use crate::read::{self, ReadError};
+use crate::read::{self, ReadError, Source};
 use crate::releases::{Base, NoRoom, Place, ReleasesDir, Staging};
 use crate::store::ArtefactStore;
 
@@ -125,7 +125,7 @@ pub fn fetch(
     let lacking: Vec<Chunk> =
         pieces.iter().zip(&copied).filter(|(_, copied)| !**copied).map(|(piece, _)| piece.chunk).collect();
     let by_chunk: HashMap<Chunk, &Piece> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
-    read::each(&|ids| store.get(ids), &lacking, |chunk, content| {
+    read::each(Source::Store(store), &lacking, |chunk, content| {
         let bytes = by_chunk[&chunk].write(&staging, content)?;
         progress(Step::Fetched { bytes });
         Ok::<(), FetchError>(())

@@ -1,6 +1,6 @@
 //! A manifest that came from elsewhere: as a text, or as the chunks that its outline lists.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::{ChunkId, ReleaseId};
@@ -9,8 +9,9 @@ use baton_core::release::{Chunk, Manifest, TextError, id_of};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
-use crate::read::{self, Get, ReadError};
-use crate::store::ArtefactStore;
+use crate::pack::{self, Pack, unpack};
+use crate::read::{self, ReadError, Source};
+use crate::store::{ArtefactStore, StoreError};
 
 /// Longest outline as it travels and lies, in bytes: zstd grows what it cannot compress by less than a 128th.
 pub const OUTLINE_PACKED_MAX: usize = OUTLINE_BYTES_MAX + (OUTLINE_BYTES_MAX >> 7);
@@ -100,20 +101,32 @@ pub fn unpack_outline(id: ReleaseId, packed: &[u8]) -> Result<Outline, ManifestR
 
 /// What is known of manifests without asking: their chunks by name.
 #[derive(Debug, Default)]
-pub struct Known(HashMap<ChunkId, Vec<u8>>);
+pub struct Known {
+    parts: HashMap<ChunkId, Vec<u8>>,
+    releases: Vec<ReleaseId>,
+}
 
 impl Known {
     /// Adds the chunks of a manifest that is here.
     pub fn add(&mut self, text: &str) {
         let Outlined { listing, manifest, .. } = Outlined::of(text);
-        self.0.extend(listing.into_iter().chain(manifest).map(|part| (part.chunk.id, part.content)));
+        self.parts.extend(listing.into_iter().chain(manifest).map(|part| (part.chunk.id, part.content)));
+        self.releases.push(id_of(text));
+    }
+
+    /// Adds what is right in a pack: it was a hint.
+    fn take(&mut self, pack: &[u8]) {
+        let Ok(pack) = Pack::open(pack) else { return };
+        let contents = pack.frames().filter_map(|(frame, packed)| unpack(frame, packed).ok()).flatten();
+        self.parts.extend(contents.map(|(chunk, content)| (chunk.id, content)));
     }
 
     /// The chunks of a manifest that is here and was cut already.
     #[cfg(feature = "push")]
     pub(crate) fn of(outlined: &Outlined) -> Self {
         let parts = outlined.listing.iter().chain(&outlined.manifest);
-        Self(parts.map(|part| (part.chunk.id, part.content.clone())).collect())
+        let parts = parts.map(|part| (part.chunk.id, part.content.clone())).collect();
+        Self { parts, releases: Vec::new() }
     }
 }
 
@@ -126,54 +139,85 @@ pub fn read(id: ReleaseId, store: &dyn ArtefactStore, known: Known) -> Result<Ma
 pub(crate) fn read_with_text(
     id: ReleaseId,
     store: &dyn ArtefactStore,
-    known: Known,
+    mut known: Known,
 ) -> Result<(Manifest, String), ManifestError> {
-    let outline = unpack_outline(id, &store.outline(id).map_err(ReadError::from)?)?;
-    assemble_with_text(id, &outline, known, &|ids| store.get(ids))
+    let (outline, parts) = store.outline_since(id, &known.releases).map_err(ReadError::from)?;
+    let outline = unpack_outline(id, &outline)?;
+    known.take(&parts);
+    assemble_with_text(id, &outline, known, Source::Store(store))
 }
 
-/// The manifest that an outline lists, if it is that of the release and breaks no rule. `get` is that of a store.
+/// What [`ArtefactStore::outline_since`] answers for a store that is here. A release that is not in it is as if it were not
+/// named.
+pub fn since(
+    id: ReleaseId,
+    here: &[ReleaseId],
+    store: &dyn ArtefactStore,
+) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+    let outline = store.outline(id)?;
+    let known = here.iter().filter_map(|id| parts(*id, &store.outline(*id).ok()?, store).ok()).flatten();
+    let known: HashSet<ChunkId> = known.collect();
+    let mut lacking = parts(id, &outline, store).unwrap_or_default();
+    lacking.retain(|id| !known.contains(id));
+    // Where they cannot be read, whoever asks for each of them will hear why.
+    let parts = if lacking.is_empty() { None } else { store.get(&lacking).ok() };
+    Ok((outline, parts.unwrap_or_else(|| pack::join(Vec::new()))))
+}
+
+/// The chunks of a manifest and of its outline.
+fn parts(id: ReleaseId, outline: &[u8], store: &dyn ArtefactStore) -> Result<Vec<ChunkId>, ManifestError> {
+    let outline = unpack_outline(id, outline)?;
+    let mut parts: Vec<ChunkId> = outline.chunks().iter().map(|chunk| chunk.id).collect();
+    if outline.lists() == Lists::Outline {
+        let text = listed(&outline, &mut Known::default(), Source::Store(store))?;
+        let inner = Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?;
+        parts.extend(inner.chunks().iter().map(|chunk| chunk.id));
+    }
+    Ok(parts)
+}
+
+/// The manifest that an outline lists, if it is that of the release and breaks no rule.
 pub(crate) fn assemble(
     id: ReleaseId,
     outline: &Outline,
     known: Known,
-    get: Get<'_>,
+    source: Source<'_>,
 ) -> Result<Manifest, ManifestError> {
-    assemble_with_text(id, outline, known, get).map(|(manifest, _)| manifest)
+    assemble_with_text(id, outline, known, source).map(|(manifest, _)| manifest)
 }
 
 fn assemble_with_text(
     id: ReleaseId,
     outline: &Outline,
     mut known: Known,
-    get: Get<'_>,
+    source: Source<'_>,
 ) -> Result<(Manifest, String), ManifestError> {
     let inner = match outline.lists() {
         Lists::Manifest => None,
         Lists::Outline => {
-            let text = listed(outline, &mut known, get)?;
+            let text = listed(outline, &mut known, source)?;
             Some(Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?)
         }
     };
     if inner.as_ref().is_some_and(|inner| inner.lists() == Lists::Outline) {
         return Err(ManifestRefused::Nested { id }.into());
     }
-    let text = listed(inner.as_ref().unwrap_or(outline), &mut known, get)?;
+    let text = listed(inner.as_ref().unwrap_or(outline), &mut known, source)?;
     Ok((verified(id, &text)?, text))
 }
 
 /// What the chunks of an outline make up.
-fn listed(outline: &Outline, known: &mut Known, get: Get<'_>) -> Result<String, ReadError> {
+fn listed(outline: &Outline, known: &mut Known, source: Source<'_>) -> Result<String, ReadError> {
     // A chunk that is listed with another length than it has is refused when it arrives.
-    let here = |chunk: &Chunk| known.0.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
+    let here = |chunk: &Chunk| known.parts.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
     let lacking: Vec<Chunk> = outline.chunks().iter().filter(|chunk| !here(chunk)).copied().collect();
-    let parts = Mutex::new(&mut known.0);
-    read::each(get, &lacking, |chunk, content| {
+    let parts = Mutex::new(&mut known.parts);
+    read::each(source, &lacking, |chunk, content| {
         parts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
         Ok::<(), ReadError>(())
     })?;
     let parts =
-        outline.chunks().iter().map(|chunk| known.0.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
+        outline.chunks().iter().map(|chunk| known.parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
     // Where it is not text, it is not that of the release either.
     Ok(String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned())
 }

@@ -13,6 +13,9 @@ const THREADS: usize = 8;
 /// How many packs are worked on at once: each is in memory, and a bootloader has little of it.
 const PACKS: usize = 4;
 
+/// How many ranges are read at once for each of those packs. A member has not more than 16 connections for them.
+const RANGES: usize = 4;
+
 /// Does `work` on every item; stops at the first error and returns it.
 pub(crate) fn for_each<T: Sync, E: Send>(
     items: &[T],
@@ -27,6 +30,14 @@ pub(crate) fn for_each_pack<T: Sync, E: Send>(
     work: impl Fn(&T) -> Result<(), E> + Sync,
 ) -> Result<(), E> {
     on_threads(PACKS, items, work)
+}
+
+/// The same for ranges of packs, of each of which a server sends a part at the same time.
+pub(crate) fn for_each_range<T: Sync, E: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    on_threads(RANGES, items, work)
 }
 
 fn on_threads<T: Sync, E: Send>(

@@ -3,38 +3,52 @@
 //! | request | body | answer |
 //! | --- | --- | --- |
 //! | `POST /v1/chunks/missing` | at most [`MISSING_IDS_MAX`] chunk ids, one on a line | those that are missing, one on a line |
-//! | `POST /v1/chunks/pack` | at most [`PACK_CHUNKS_MAX`] chunk ids, one on a line | a pack with them, or the first of them |
+//! | `POST /v1/chunks/grant` | at most [`PACK_CHUNKS_MAX`] chunk ids, one on a line | a [grant](baton_core::release::grant) for the frames that hold them, or the first of them |
+//! | `POST /v1/chunks/pack` | the same | a pack with these frames |
 //! | `PUT /v1/packs/{id}` | a pack, at most [`PACK_BYTES_MAX`] bytes | nothing |
 //! | `PUT /v1/releases/{id}/outline` | the packed outline, at most [`OUTLINE_PACKED_MAX`] bytes | nothing |
 //! | `GET /v1/releases/{id}/outline` | | the packed outline |
 //! | `PUT /v1/releases/{id}/approvals` | an approval with one signature, at most [`SIGNED_BYTES_MAX`](trust::SIGNED_BYTES_MAX) bytes | nothing |
 //! | `GET /v1/releases/{id}/approvals` | | all approvals of the release, one after the other |
+//! | `POST /v1/releases/{id}/outline` | at most [`HERE_MAX`] ids of releases, one on a line | the packed outline behind a line with its length, and a pack with parts of the manifest that those lack |
 //! | `GET /v1/manifests` | | the ids of the releases that are known, one on a line |
+//!
+//! Chunks are read by a grant: straight from where the packs lie, or from the server itself, `GET /v1/packs/{id}?…`, when its
+//! store is no server. What cannot be read so, or comes damaged, comes as a pack through the server.
 //!
 //! Ids are lowercase hexadecimal digits, and every line ends with a line feed. A failure is answered with the
 //! status of its kind, see [`status`], and a body that says why in one line.
 
+mod ranges;
+
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::release::grant::{GRANT_BYTES_MAX, Grant};
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use crate::manifest::OUTLINE_PACKED_MAX;
+use crate::pack;
 use crate::signing::APPROVALS_BYTES_MAX;
 use crate::store::{ArtefactStore, Kind, Retry, StoreError};
 
 /// Most chunk ids in one question: one request of 2 MB for an ordinary large tree.
 pub const MISSING_IDS_MAX: usize = 32_768;
+/// Most releases that are named to get what a manifest has more than theirs: more than a member keeps.
+pub const HERE_MAX: usize = 16;
 /// Bytes of a chunk id and its line feed.
 const ID_LINE_BYTES: usize = 65;
 /// Most bytes of a list of releases: a million of them.
 const LIST_BYTES_MAX: usize = ID_LINE_BYTES * 1_000_000;
+/// Longest answer with an outline and parts of a manifest: the line is that of a number.
+const SINCE_BYTES_MAX: usize = 32 + OUTLINE_PACKED_MAX + PACK_BYTES_MAX;
 /// How much is read of what a server says about a failure.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -47,7 +61,9 @@ const LONG_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pauses before trying again. They bridge a restart of the server; longer outages are the caller's to judge.
 const PAUSES_MS: [u64; 4] = [100, 300, 900, 2700];
 /// Connections that are kept for the next request: one for each of the threads that push or fetch.
-const IDLE_CONNECTIONS: usize = 8;
+const IDLE_CONNECTIONS: usize = 16;
+/// How long nothing is read from where the packs lie once that could not be reached: finding out anew takes half a minute.
+const DETOUR: Duration = Duration::from_secs(60);
 
 /// The HTTP status that stands for a kind of failure.
 pub const fn status(kind: Kind) -> u16 {
@@ -77,6 +93,8 @@ fn kind_of(status: u16) -> Kind {
 pub struct Remote {
     base: String,
     agent: Agent,
+    /// Until when everything is read through the server.
+    detour: Mutex<Option<Instant>>,
 }
 
 /// What a server said instead of the answer.
@@ -125,7 +143,8 @@ impl Remote {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        Self { base: base.trim_end_matches('/').to_owned(), agent: Agent::new_with_config(config) }
+        let (base, agent) = (base.trim_end_matches('/').to_owned(), Agent::new_with_config(config));
+        Self { base, agent, detour: Mutex::default() }
     }
 
     /// Sends a request, again after a pause while that makes sense, and returns the answer's body.
@@ -170,6 +189,39 @@ impl Remote {
         request.config().timeout_global(timeout).build().send(body)
     }
 
+    /// Asks where these chunks may be read.
+    fn grant(&self, ids: &[ChunkId]) -> Result<Grant, StoreError> {
+        let attempted = attempt(ids);
+        let answer = self.call(&Call {
+            attempted: attempted.clone(),
+            path: "/v1/chunks/grant".to_owned(),
+            send: Method::Post(question(ids).as_bytes()),
+            answer_bytes_max: GRANT_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })?;
+        let grant = Grant::parse(&String::from_utf8_lossy(&answer));
+        grant.map_err(|error| StoreError::new(Kind::Corrupt, attempted).because(error))
+    }
+
+    /// Reads these chunks where they lie; `None` where that is not possible. A right to read may have ended since it was
+    /// granted, and a chunk may lie elsewhere by now: then there is a new grant, once.
+    fn read_granted(&self, ids: &[ChunkId]) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || Ok(ranges::frames(&self.agent, &self.base, &self.grant(ids)?));
+        let frames = match read()? {
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Missing) => read()?,
+            done => done,
+        };
+        if frames.as_ref().is_err_and(|error| error.retry() == Retry::Later) {
+            *self.detour.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DETOUR);
+        }
+        Ok(frames.ok().map(pack::join))
+    }
+
+    fn is_on_detour(&self) -> bool {
+        let detour = *self.detour.lock().unwrap_or_else(PoisonError::into_inner);
+        detour.is_some_and(|until| Instant::now() < until)
+    }
+
     fn not_asked(&self, attempted: &str, line: &str) -> StoreError {
         let (base, line) = (self.base.clone(), line.to_owned());
         StoreError::new(Kind::Corrupt, attempted).because(NotAsked { base, line })
@@ -181,6 +233,16 @@ impl Remote {
         let id = |line: &str| line.parse().map_err(|_| self.not_asked(attempted, line));
         text.lines().map(id).collect()
     }
+}
+
+/// The ids of a question for chunks, one on a line.
+fn question(ids: &[ChunkId]) -> String {
+    ids.iter().take(PACK_CHUNKS_MAX).map(|id| format!("{id}\n")).collect()
+}
+
+fn attempt(ids: &[ChunkId]) -> String {
+    let first = ids.first().map(ToString::to_string).unwrap_or_default();
+    format!("get chunk {first} and those asked for with it")
 }
 
 /// Waits before trying again: `pause` ms, give or take half of it, so that a fleet does not come back at once.
@@ -238,12 +300,15 @@ impl ArtefactStore for Remote {
     }
 
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        let question: String = ids.iter().take(PACK_CHUNKS_MAX).map(|id| format!("{id}\n")).collect();
-        let first = ids.first().map(ToString::to_string).unwrap_or_default();
+        let read = if self.is_on_detour() { None } else { self.read_granted(ids)? };
+        read.map_or_else(|| self.get_checked(ids), Ok)
+    }
+
+    fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
         self.call(&Call {
-            attempted: format!("get chunk {first} and those asked for with it"),
+            attempted: attempt(ids),
             path: "/v1/chunks/pack".to_owned(),
-            send: Method::Post(question.as_bytes()),
+            send: Method::Post(question(ids).as_bytes()),
             answer_bytes_max: PACK_BYTES_MAX,
             timeout: REQUEST_TIMEOUT,
         })
@@ -290,6 +355,24 @@ impl ArtefactStore for Remote {
             timeout: REQUEST_TIMEOUT,
         })?;
         Ok(trust::approvals(&String::from_utf8_lossy(&body)).map(str::to_owned).collect())
+    }
+
+    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        let attempted = format!("read the outline of release {id}");
+        let question: String = here.iter().take(HERE_MAX).map(|id| format!("{id}\n")).collect();
+        let answer = self.call(&Call {
+            attempted: attempted.clone(),
+            path: format!("/v1/releases/{id}/outline"),
+            send: Method::Post(question.as_bytes()),
+            answer_bytes_max: SINCE_BYTES_MAX,
+            timeout: REQUEST_TIMEOUT,
+        })?;
+        let behind = answer.iter().position(|byte| *byte == b'\n').unwrap_or(answer.len());
+        let (line, rest) = answer.split_at(behind);
+        let line = String::from_utf8_lossy(line);
+        let parts = line.parse().ok().and_then(|length: usize| rest.get(1..)?.split_at_checked(length));
+        let (outline, parts) = parts.ok_or_else(|| self.not_asked(&attempted, &line))?;
+        Ok((outline.to_vec(), parts.to_vec()))
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {

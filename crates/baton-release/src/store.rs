@@ -5,11 +5,15 @@ pub mod memory;
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
 
-use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::release::pack::{Frame, Index};
 
 use crate::manifest::{self, Known, ManifestError};
-use crate::read::{Get, ReadError};
+use crate::pack;
+use crate::read::{Get, ReadError, Source};
 
 /// A place that keeps releases: packs of chunks named by their content, and outlines that name chunks.
 ///
@@ -34,6 +38,12 @@ pub trait ArtefactStore: Send + Sync {
     /// network between.
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError>;
 
+    /// The same, after what [`ArtefactStore::get`] brought was damaged: from the store itself, which looks whether it is what it
+    /// keeps that is damaged.
+    fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        self.get(ids)
+    }
+
     /// Makes a release known by its packed [outline](crate::manifest::pack_outline), after all its chunks.
     ///
     /// On return, the release is durable and complete: the outline, the chunks of the manifest, and every chunk that it
@@ -54,13 +64,73 @@ pub trait ArtefactStore: Send + Sync {
     /// believe is for who asks.
     fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError>;
 
+    /// The packed outline of a release's manifest, and a pack with parts of that manifest that the releases `here` lack: as
+    /// many as fit, and none where that would be no faster.
+    ///
+    /// A hint for who has those releases: what is missing of the manifest is got as usual.
+    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        let _ = here;
+        Ok((self.outline(id)?, pack::join(Vec::new())))
+    }
+
     /// The releases that are known, in no order.
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError>;
+}
+
+/// What the keeper of a store can do besides, and lets nobody else do.
+pub trait Custody: ArtefactStore {
+    /// Where the frames that hold these chunks lie, and for `ttl` the right to read them there.
+    ///
+    /// As with [`ArtefactStore::get`], of what does not fit into one pack it is the first, and at least one. When a chunk is
+    /// not there, the store says [`Kind::Missing`]. The frames have not been looked at.
+    fn grant(&self, ids: &[ChunkId], ttl: Duration) -> Result<Vec<Granted>, StoreError>;
+
+    /// These bytes of a pack, as they lie there: not checked, and fewer where the pack ends before.
+    fn read(&self, pack: PackId, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
+
+    /// The packs that are there, in no order.
+    fn packs(&self) -> Result<Vec<StoredPack>, StoreError>;
+
+    /// Makes a release unknown. Its packs and signatures stay: the same release may be pushed again.
+    ///
+    /// To be removed is what no deploy in force, no parent of one, no tag and no member that may come back to it names. On
+    /// return, nobody finds it; who reads it at this moment goes on. One that is not known is no error.
+    fn remove_release(&self, id: ReleaseId) -> Result<(), StoreError>;
+
+    /// Removes a pack. What other packs hold of it is found there from then on. One that is not there is no error.
+    ///
+    /// To be removed is a pack none of whose chunks a known release or the record of a build step names, and which is older than any push takes: a push
+    /// brings the packs first, and counts on those that it was told are there. It comes after the last release that named it,
+    /// with nothing published between the look at the releases and the removal. A push that had counted on it finds out when it
+    /// publishes, and brings it again.
+    fn remove_pack(&self, id: PackId) -> Result<(), StoreError>;
 
     /// Whether something could be added now. A store that cannot tell without adding says that it could.
     fn ready(&self) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+/// Frames of a pack that may be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// The pack.
+    pub pack: PackId,
+    /// Where anybody may read it with a range request; `None` where only [`Custody::read`] can.
+    pub url: Option<String>,
+    /// The frames, and where each lies in the pack.
+    pub frames: Vec<(Frame, Range<u64>)>,
+}
+
+/// A pack in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPack {
+    /// Which.
+    pub id: PackId,
+    /// What lies in it.
+    pub index: Index,
+    /// Since when, by the clock of whoever keeps it.
+    pub since: SystemTime,
 }
 
 /// What a store makes sure of before it knows a release: that the outline is allowed, that the manifest is that of the
@@ -79,7 +149,7 @@ pub fn complete(
     let outline =
         manifest::unpack_outline(id, outline).map_err(|refused| error(Kind::Corrupt).because(refused))?;
     there(&outline.chunks().iter().map(|chunk| chunk.id).collect::<Vec<_>>())?;
-    match manifest::assemble(id, &outline, Known::default(), get) {
+    match manifest::assemble(id, &outline, Known::default(), Source::Inside(get)) {
         Ok(manifest) => there(&manifest::chunk_ids(&manifest)),
         Err(ManifestError::Read(ReadError::Store(error))) => Err(error),
         Err(refused) => Err(error(Kind::Corrupt).because(refused)),

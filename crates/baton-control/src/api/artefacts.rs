@@ -2,32 +2,35 @@
 //!
 //! Unlike elsewhere, a refusal is one line of text, which that client shows as it is.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
-use axum::middleware::Next;
+use axum::extract::{Path, Query, State};
+use axum::http::header::{CONTENT_RANGE, RANGE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use baton_core::event::{Event, What};
 use baton_core::ids::{ChunkId, InvalidId, PackId, ReleaseId};
+use baton_core::release::grant::{Grant, GrantedPack};
+use baton_core::release::pack::PACK_BYTES_MAX;
 use baton_release::manifest::{self, Known};
-use baton_release::remote::{MISSING_IDS_MAX, status};
-use baton_release::store::{ArtefactStore, Kind, StoreError};
-use tokio::time::timeout;
+use baton_release::remote::{HERE_MAX, MISSING_IDS_MAX, status};
+use baton_release::store::{Custody, Granted, Kind, StoreError};
 
+use super::pass::Pass;
 use super::{Refusal, Shared, blocking};
 use crate::chain::chain;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 
-/// How long a request may take: as long as its client waits for a release to be published. Whoever stalls gives its room back.
-const REQUEST_MAX: Duration = Duration::from_secs(600);
+/// How long a grant lasts: several times as long as a member takes for all that one is for, at the slowest.
+const GRANT_TTL: Duration = Duration::from_secs(15 * 60);
 
 /// A refusal in one line.
-pub(super) struct Line(StatusCode, String);
+pub(super) struct Line(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Line {
     fn into_response(self) -> Response {
@@ -54,16 +57,6 @@ impl From<Refusal> for Line {
     }
 }
 
-/// Lets a request in when there is room for what it holds.
-pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next: Next) -> Response {
-    // It is never closed.
-    let _permit = shared.room.acquire().await;
-    match timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned()).into_response(),
-    }
-}
-
 pub(super) async fn missing(State(shared): State<Shared>, body: String) -> Result<String, Line> {
     let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
     if ids.len() > MISSING_IDS_MAX {
@@ -76,6 +69,59 @@ pub(super) async fn missing(State(shared): State<Shared>, body: String) -> Resul
 pub(super) async fn wanted(State(shared): State<Shared>, body: String) -> Result<Vec<u8>, Line> {
     let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
     call(&shared, move |store| store.get(&ids)).await
+}
+
+pub(super) async fn grant(State(shared): State<Shared>, body: String) -> Result<String, Line> {
+    let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
+    let granted = call(&shared, move |store| store.grant(&ids, GRANT_TTL)).await?;
+    let pack = |Granted { pack, url, frames }| {
+        let url = url.unwrap_or_else(|| shared.passes.path(pack, GRANT_TTL));
+        GrantedPack { id: pack, url, frames }
+    };
+    Ok(Grant { packs: granted.into_iter().map(pack).collect() }.to_text())
+}
+
+/// A pack, or the range of it that is asked for, for who has a pass for it.
+pub(super) async fn pack(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Query(pass): Query<Pass>,
+    headers: HeaderMap,
+) -> Result<Response, Line> {
+    let id: PackId = id.parse()?;
+    if !shared.passes.allow(id, &pass) {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-granted", "ask for a new grant: this one has ended").into());
+    }
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(one_range);
+    let Some(asked) = range else {
+        return Ok(call(&shared, move |store| store.read(id, 0..PACK_BYTES_MAX as u64)).await?.into_response());
+    };
+    let start = asked.start;
+    let content = call(&shared, move |store| store.read(id, asked)).await?;
+    if content.is_empty() {
+        let text = "the pack ends before that range";
+        return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "no-such-range", text).into());
+    }
+    let said = format!("bytes {start}-{}/*", start + content.len() as u64 - 1);
+    Ok((StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, said)], content).into_response())
+}
+
+/// The range of `bytes=START-END`. Who asks for anything else gets everything, which HTTP leaves to the server.
+fn one_range(value: &str) -> Option<Range<u64>> {
+    let (start, end) = value.strip_prefix("bytes=")?.split_once('-')?;
+    let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+    (start <= end).then(|| start..end.saturating_add(1))
+}
+
+pub(super) async fn outline_since(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    body: String,
+) -> Result<Vec<u8>, Line> {
+    let id: ReleaseId = id.parse()?;
+    let here = body.lines().take(HERE_MAX).map(str::parse).collect::<Result<Vec<ReleaseId>, _>>()?;
+    let (outline, parts) = call(&shared, move |store| manifest::since(id, &here, store)).await?;
+    Ok([format!("{}\n", outline.len()).into_bytes(), outline, parts].concat())
 }
 
 pub(super) async fn put_pack(
@@ -133,7 +179,7 @@ pub(super) async fn approvals(State(shared): State<Shared>, Path(id): Path<Strin
 
 /// Publishes a release and tells so, if it is new.
 fn publish_new(
-    store: &dyn ArtefactStore,
+    store: &dyn Custody,
     id: ReleaseId,
     outline: &[u8],
 ) -> Result<Option<Event>, StoreError> {
@@ -160,7 +206,7 @@ fn publish_new(
 /// Adds something, and remembers whether that failed for a reason that the next one will meet too.
 async fn add<T: Send + 'static>(
     shared: &Shared,
-    work: impl FnOnce(&dyn ArtefactStore) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnOnce(&dyn Custody) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Line> {
     let doubtful = Arc::clone(&shared.artefacts_doubtful);
     call(shared, move |store| {
@@ -186,7 +232,7 @@ pub(super) async fn ready(shared: &Shared) -> Result<(), Refusal> {
 
 async fn call<T: Send + 'static>(
     shared: &Shared,
-    work: impl FnOnce(&dyn ArtefactStore) -> Result<T, StoreError> + Send + 'static,
+    work: impl FnOnce(&dyn Custody) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Line> {
     let store = Arc::clone(&shared.artefacts);
     Ok(blocking(move || work(&*store)).await??)

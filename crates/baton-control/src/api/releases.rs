@@ -10,7 +10,7 @@ use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
 use baton_release::manifest::{self, Known, ManifestError};
 use baton_release::read::ReadError;
-use baton_release::store::{ArtefactStore, Kind, StoreError};
+use baton_release::store::{Custody, Kind, StoreError};
 use baton_wire::api::ReleaseView;
 
 use super::{Refusal, Shared, blocking};
@@ -41,7 +41,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<Releas
     Ok(Json(views.map_err(|error| refused(&error))?))
 }
 
-fn read_all(artefacts: &dyn ArtefactStore, cache: &Cache) -> Result<Vec<ReleaseView>, StoreError> {
+fn read_all(artefacts: &dyn Custody, cache: &Cache) -> Result<Vec<ReleaseView>, StoreError> {
     let mut views = Vec::new();
     for id in artefacts.list()? {
         let known = cache.get(id);
@@ -56,7 +56,7 @@ fn read_all(artefacts: &dyn ArtefactStore, cache: &Cache) -> Result<Vec<ReleaseV
 }
 
 /// A release, unless it is damaged: the others are listed all the same.
-fn read(artefacts: &dyn ArtefactStore, id: ReleaseId) -> Result<Option<ReleaseView>, StoreError> {
+fn read(artefacts: &dyn Custody, id: ReleaseId) -> Result<Option<ReleaseView>, StoreError> {
     match manifest::read(id, artefacts, Known::default()) {
         Ok(manifest) => Ok(Some(view(id, &manifest))),
         Err(ManifestError::Read(ReadError::Store(error)))

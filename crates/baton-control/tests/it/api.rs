@@ -1,6 +1,7 @@
 //! The API in detail, and whatever is not a proper request.
 
 use baton_core::ids::{ChunkId, PackId};
+use baton_core::release::grant::Grant;
 use baton_release::manifest::{self, Known};
 use baton_release::pack;
 use baton_release::remote::Remote;
@@ -144,6 +145,46 @@ async fn the_artefact_store_is_there_for_the_remote_client() {
         assert_eq!(remote.put(&pack[1..]).unwrap_err().kind, Kind::Corrupt);
         assert_eq!(remote.list().unwrap(), [id]);
         assert_eq!(manifest::read(id, &remote, Known::default()).unwrap().service.as_str(), "web");
+    })
+    .await
+    .unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_is_read_by_range_with_the_pass_of_a_grant_and_with_no_other() {
+    let server = Running::start();
+    let base = format!("http://{}", server.address);
+    spawn_blocking(move || {
+        let content = b"some content".as_slice();
+        let bytes = pack::of(content).unwrap();
+        Remote::new(&base).put(&bytes).unwrap();
+        let agent =
+            ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
+        let asked = format!("{}\n", ChunkId::of(content));
+        let mut answer = agent.post(format!("{base}/v1/chunks/grant")).send(asked).unwrap();
+        let grant = Grant::parse(&answer.body_mut().read_to_string().unwrap()).unwrap();
+        let [granted] = grant.packs.as_slice() else { panic!("{grant:?}") };
+        let (_, place) = &granted.frames[0];
+        let get = |url: &str, range: &str| {
+            let mut answer = agent.get(format!("{base}{url}")).header("Range", range).call().unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_vec().unwrap())
+        };
+        let (start, end) = (place.start as usize, place.end as usize);
+        let range = format!("bytes={start}-{}", end - 1);
+        assert_eq!(get(&granted.url, &range), (206, bytes[start..end].to_vec()));
+        assert_eq!(get(&granted.url, "bytes=0-999999"), (206, bytes.clone()), "what there is of it");
+        assert_eq!(get(&granted.url, "bytes=0-1,3-4"), (200, bytes.clone()), "not one range");
+        assert_eq!(get(&granted.url, &format!("bytes={end}-")), (200, bytes.clone()));
+        assert_eq!(get(&granted.url, &format!("bytes={end}-{end}")).0, 416);
+        let (path, _) = granted.url.split_once('?').unwrap();
+        let other = granted.url.replace(path, &format!("/v1/packs/{}", PackId::of(b"other")));
+        let longer = granted.url.replace("until=", "until=9");
+        for (url, status) in
+            [(other, 403), (longer, 403), (format!("{path}?until=1&pass=x"), 403), (path.into(), 400)]
+        {
+            assert_eq!(get(&url, &range).0, status, "{url}");
+        }
     })
     .await
     .unwrap();

@@ -23,6 +23,8 @@ pub enum Text {
     Warrant,
     /// Whose signatures a member believes.
     TrustedKeys,
+    /// Where frames may be read. It travels only, so it is not of the format but of the API.
+    Grant,
 }
 
 impl Text {
@@ -35,6 +37,7 @@ impl Text {
             Self::Approval => "baton-approval",
             Self::Warrant => "baton-warrant",
             Self::TrustedKeys => "baton-trusted-keys",
+            Self::Grant => "baton-grant",
         }
     }
 }
@@ -48,6 +51,7 @@ impl Text {
             Self::Approval => "an approval",
             Self::Warrant => "a warrant",
             Self::TrustedKeys => "a list of trusted keys",
+            Self::Grant => "a grant",
         }
     }
 }
@@ -61,6 +65,7 @@ impl fmt::Display for Text {
             Self::Approval => "approval",
             Self::Warrant => "warrant",
             Self::TrustedKeys => "list of trusted keys",
+            Self::Grant => "read grant",
         })
     }
 }

@@ -20,7 +20,7 @@ use core::fmt::Write;
 use core::ops::Range;
 
 use super::fault::{Fault, Text, TextError};
-use super::lines::{Lines, VERSION};
+use super::lines::{Lines, VERSION, Words};
 use super::outline::read_chunk;
 use super::{CHUNK_BYTES_MAX, Chunk};
 
@@ -114,30 +114,8 @@ impl Index {
         let text = text_of(start);
         let mut lines = Lines::new(Text::Index, text)?;
         let (mut frames, mut chunks) = (Vec::new(), 0);
-        while let Some(mut words) = lines.take("frame")? {
-            let packed = words.value("a number")?;
-            words.end()?;
-            let mut frame = Frame { packed, chunks: Vec::new() };
-            while let Some(mut words) = lines.take("chunk")? {
-                frame.chunks.push(read_chunk(&mut words)?);
-                chunks += 1;
-                if chunks > PACK_CHUNKS_MAX {
-                    let (what, max) = ("chunks", PACK_CHUNKS_MAX as u64);
-                    return Err(words.fault(Fault::TooMany { what, max }));
-                }
-                if frame.bytes() > FRAME_BYTES_MAX {
-                    let (what, max) = ("bytes in the frame", u64::from(FRAME_BYTES_MAX));
-                    return Err(words.fault(Fault::TooMany { what, max }));
-                }
-            }
-            if frame.chunks.is_empty() {
-                return Err(lines.fault(Fault::EmptyFrame));
-            }
-            if packed > FRAME_PACKED_MAX {
-                let (what, max) = ("packed bytes in the frame", u64::from(FRAME_PACKED_MAX));
-                return Err(words.fault(Fault::TooMany { what, max }));
-            }
-            frames.push(frame);
+        while let Some(words) = lines.take("frame")? {
+            frames.push(read_frame(&mut lines, words, &mut chunks)?);
         }
         let index = Self { frames };
         let mut words = lines.expect("data")?;
@@ -151,6 +129,38 @@ impl Index {
             there => Err(words.fault(Fault::Sum { said, sum: there.unwrap_or(0) })),
         }
     }
+}
+
+/// A frame from the rest of its line, which says its packed length, and the lines of its chunks. `chunks` counts those of the
+/// whole text.
+pub(super) fn read_frame(
+    lines: &mut Lines<'_>,
+    mut words: Words<'_>,
+    chunks: &mut usize,
+) -> Result<Frame, TextError> {
+    let packed = words.value("a number")?;
+    words.end()?;
+    let mut frame = Frame { packed, chunks: Vec::new() };
+    while let Some(mut words) = lines.take("chunk")? {
+        frame.chunks.push(read_chunk(&mut words)?);
+        *chunks += 1;
+        if *chunks > PACK_CHUNKS_MAX {
+            let (what, max) = ("chunks", PACK_CHUNKS_MAX as u64);
+            return Err(words.fault(Fault::TooMany { what, max }));
+        }
+        if frame.bytes() > FRAME_BYTES_MAX {
+            let (what, max) = ("bytes in the frame", u64::from(FRAME_BYTES_MAX));
+            return Err(words.fault(Fault::TooMany { what, max }));
+        }
+    }
+    if frame.chunks.is_empty() {
+        return Err(lines.fault(Fault::EmptyFrame));
+    }
+    if packed > FRAME_PACKED_MAX {
+        let (what, max) = ("packed bytes in the frame", u64::from(FRAME_PACKED_MAX));
+        return Err(words.fault(Fault::TooMany { what, max }));
+    }
+    Ok(frame)
 }
 
 /// The text in front of a pack: up to the end of the line that begins with `data`, or what there is of it.

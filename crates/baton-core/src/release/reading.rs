@@ -12,7 +12,7 @@ use crate::ids::ChunkId;
 
 /// Most packed bytes of an answer, so that with its index it is a pack. More than the content that [`asks`] asks for at once:
 /// one answer is enough, unless much of its frames was not asked for.
-const ANSWER_BYTES_MAX: u64 = (PACK_BYTES_MAX - INDEX_BYTES_MAX) as u64;
+pub(super) const ANSWER_BYTES_MAX: u64 = (PACK_BYTES_MAX - INDEX_BYTES_MAX) as u64;
 
 /// Splits what is needed into questions that are answered with about one pack each.
 pub fn asks(chunks: &[Chunk]) -> Vec<&[Chunk]> {

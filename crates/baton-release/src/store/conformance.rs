@@ -2,21 +2,34 @@
 
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
-use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::release::outline::Outlined;
 use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{self, Chunk, Entry, EntryKind, File, Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
 use baton_core::trust::{Approval, Signed, Statement};
 
-use super::{ArtefactStore, Kind, StoreError};
+use super::{ArtefactStore, Custody, Granted, Kind, StoreError};
 use crate::manifest;
 use crate::pack::{self, Pack};
-use crate::read::{self, ReadError};
+use crate::read::{self, ReadError, Source};
 
 /// Why a store does not conform, where it is not an assertion that says so.
 pub type Failure = Box<dyn std::error::Error>;
+
+/// How long what is granted here may be read.
+const TTL: Duration = Duration::from_secs(60);
+
+/// Checks what the keeper of a store can do; `make` makes a store that is empty.
+pub fn run_custody<S: Custody>(make: impl Fn() -> S) -> Result<(), Failure> {
+    a_grant_leads_to_the_frames(&make())?;
+    a_removed_release_is_unknown_and_can_be_published_again(&make())?;
+    a_removed_pack_is_missing_where_no_other_has_its_chunks(&make())?;
+    make().ready()?;
+    run(make)
+}
 
 /// Checks an implementation; `make` makes a store that is empty.
 pub fn run<S: ArtefactStore>(make: impl Fn() -> S) -> Result<(), Failure> {
@@ -191,6 +204,77 @@ fn a_manifest_under_a_wrong_name_is_refused(store: &dyn ArtefactStore) -> Result
     Ok(())
 }
 
+fn a_grant_leads_to_the_frames(store: &dyn Custody) -> Result<(), Failure> {
+    let contents: Vec<Vec<u8>> = (0..3_u8).map(|n| vec![n; 2000]).collect();
+    let frames = contents.iter().map(|content| pack::pack(vec![chunk(content)], content));
+    let bytes = pack::join(frames.collect::<Result<_, _>>()?);
+    let id = PackId::of(&bytes);
+    store.put(&bytes)?;
+    store.put(&pack::of(b"other")?)?;
+    let ids: Vec<ChunkId> = contents.iter().map(|content| ChunkId::of(content)).collect();
+    let granted = store.grant(&[ids[2], ids[0]], TTL)?;
+    let mut found = Vec::new();
+    for Granted { pack, frames, .. } in granted {
+        assert_eq!(pack, id);
+        for (frame, place) in frames {
+            let packed = store.read(pack, place)?;
+            found.extend(pack::unpack(&frame, &packed)?.into_iter().map(|(chunk, _)| chunk.id));
+        }
+    }
+    found.sort_unstable();
+    let mut expected = [ids[0], ids[2]];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+
+    let end = bytes.len() as u64;
+    assert_eq!(store.read(id, 0..u64::MAX)?, bytes, "what lies behind the end is not there");
+    assert_eq!(store.read(id, end - 1..end + 1)?, &bytes[bytes.len() - 1..]);
+    assert_eq!(store.read(id, end..end + 1)?, b"");
+    assert_eq!(kind(store.grant(&[ids[0], ChunkId::of(b"absent")], TTL)), Some(Kind::Missing));
+    assert_eq!(kind(store.read(PackId::of(b"absent"), 0..1)), Some(Kind::Missing));
+    Ok(())
+}
+
+fn a_removed_release_is_unknown_and_can_be_published_again(store: &dyn Custody) -> Result<(), Failure> {
+    let (id, outline, text) = release_of(&[b"content"])?;
+    store.put(&pack::of(b"content")?)?;
+    store.put(&pack::of(text.as_bytes())?)?;
+    store.publish(id, &outline)?;
+    store.remove_release(id)?;
+    store.remove_release(id)?;
+    assert_eq!(store.list()?, []);
+    assert_eq!(kind(store.outline(id)), Some(Kind::Missing));
+    assert_eq!(store.missing(&[ChunkId::of(b"content")])?, [], "its packs stay");
+    store.publish(id, &outline)?;
+    assert_eq!(store.list()?, [id]);
+    Ok(())
+}
+
+fn a_removed_pack_is_missing_where_no_other_has_its_chunks(store: &dyn Custody) -> Result<(), Failure> {
+    let [alone, shared] = [&b"alone"[..], b"shared"];
+    let frame = |content| pack::pack(vec![chunk(content)], content);
+    let (both, other) = (pack::join(vec![frame(alone)?, frame(shared)?]), pack::join(vec![frame(shared)?]));
+    store.put(&both)?;
+    store.put(&other)?;
+    let mut packs = store.packs()?;
+    packs.sort_unstable_by_key(|pack| pack.index.frames().len());
+    assert_eq!(packs.iter().map(|pack| pack.id).collect::<Vec<_>>(), [PackId::of(&other), PackId::of(&both)]);
+    assert_eq!(&packs[1].index, &pack::index(&both, both.len() as u64)?.0);
+
+    store.remove_pack(PackId::of(&both))?;
+    store.remove_pack(PackId::of(&both))?;
+    assert_eq!(store.missing(&[ChunkId::of(alone), ChunkId::of(shared)])?, [ChunkId::of(alone)]);
+    assert_eq!(contents(store, &[shared])?, [shared]);
+    assert_eq!(kind(store.read(PackId::of(&both), 0..1)), Some(Kind::Missing));
+    assert_eq!(kind(store.get(&[ChunkId::of(alone)])), Some(Kind::Missing));
+    store.put(&both)?;
+    assert_eq!(contents(store, &[alone, shared])?, [alone, shared]);
+    store.remove_pack(PackId::of(&both))?;
+    store.remove_pack(PackId::of(&other))?;
+    assert_eq!(store.packs()?, []);
+    Ok(())
+}
+
 fn kind<T>(result: Result<T, StoreError>) -> Option<Kind> {
     result.err().map(|error| error.kind)
 }
@@ -203,7 +287,7 @@ fn chunk(content: &[u8]) -> Chunk {
 fn contents(store: &dyn ArtefactStore, wanted: &[&[u8]]) -> Result<Vec<Vec<u8>>, Failure> {
     let chunks: Vec<Chunk> = wanted.iter().map(|content| chunk(content)).collect();
     let found = Mutex::new(Vec::new());
-    read::each(&|ids| store.get(ids), &chunks, |chunk, content| {
+    read::each(Source::Store(store), &chunks, |chunk, content| {
         found.lock().unwrap_or_else(|held| held.into_inner()).push((chunk, content.to_vec()));
         Ok::<(), ReadError>(())
     })?;

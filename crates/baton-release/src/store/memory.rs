@@ -1,13 +1,15 @@
 //! An artefact store in memory, for tests: it fails when it is told to, in every way a real one could.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
-use baton_core::ids::{ChunkId, KeyId, ReleaseId};
-use baton_core::release::pack::Frame;
+use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
+use baton_core::release::pack::{Frame, Index};
 use baton_core::release::reading;
 
-use super::{ArtefactStore, Kind, StoreError, complete};
+use super::{ArtefactStore, Custody, Granted, Kind, StoreError, StoredPack, complete};
 use crate::pack::{self, Pack};
 use crate::signing::{self, APPROVALS_MAX};
 
@@ -19,8 +21,9 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    frames: Vec<(Frame, Vec<u8>)>,
-    places: BTreeMap<ChunkId, usize>,
+    packs: BTreeMap<PackId, Held>,
+    /// For each chunk the pack, and which of its frames.
+    places: BTreeMap<ChunkId, (PackId, usize)>,
     outlines: BTreeMap<ReleaseId, Vec<u8>>,
     approvals: BTreeMap<ReleaseId, BTreeMap<KeyId, String>>,
     calls: u64,
@@ -29,11 +32,42 @@ struct State {
     answer: Option<(ChunkId, Vec<u8>)>,
 }
 
+struct Held {
+    frames: Vec<(Frame, Vec<u8>)>,
+    since: SystemTime,
+}
+
+impl Held {
+    fn index(&self) -> Index {
+        Index::of(self.frames.iter().map(|(frame, _)| frame.clone()).collect())
+    }
+
+    fn places(&self) -> Vec<Range<u64>> {
+        let index = self.index();
+        index.places(index.to_text().len())
+    }
+}
+
 impl State {
-    fn add(&mut self, frame: Frame, packed: Vec<u8>) {
-        let at = self.frames.len();
-        self.places.extend(frame.chunks.iter().map(|chunk| (chunk.id, at)));
-        self.frames.push((frame, packed));
+    fn add(&mut self, frames: Vec<(Frame, Vec<u8>)>) {
+        let id = PackId::of(&pack::join(frames.clone()));
+        for (at, (frame, _)) in frames.iter().enumerate() {
+            self.places.extend(frame.chunks.iter().map(|chunk| (chunk.id, (id, at))));
+        }
+        self.packs.insert(id, Held { frames, since: SystemTime::now() });
+    }
+
+    fn remove(&mut self, id: PackId) {
+        let Some(gone) = self.packs.remove(&id) else { return };
+        let lost: BTreeSet<ChunkId> =
+            gone.frames.iter().flat_map(|(frame, _)| &frame.chunks).map(|chunk| chunk.id).collect();
+        self.places.retain(|_, (pack, _)| *pack != id);
+        for (pack, held) in &self.packs {
+            for (at, (frame, _)) in held.frames.iter().enumerate() {
+                let found = frame.chunks.iter().filter(|chunk| lost.contains(&chunk.id));
+                self.places.extend(found.map(|chunk| (chunk.id, (*pack, at))));
+            }
+        }
     }
 
     fn missing(&self, ids: &[ChunkId]) -> Vec<ChunkId> {
@@ -42,11 +76,18 @@ impl State {
         missing.into_iter().collect()
     }
 
+    /// The frames that answer a question, by their pack.
+    fn chosen(&self, ids: &[ChunkId]) -> Result<Vec<(PackId, usize)>, StoreError> {
+        let place = |id: ChunkId| {
+            let (pack, at) = self.places.get(&id)?;
+            Some(((*pack, *at), &self.packs.get(pack)?.frames.get(*at)?.0))
+        };
+        reading::answer(ids, place).map_err(|id| StoreError::new(Kind::Missing, format!("get chunk {id}")))
+    }
+
     fn answer(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        let place = |id: ChunkId| self.places.get(&id).map(|at| (*at, &self.frames[*at].0));
-        let frames = reading::answer(ids, place)
-            .map_err(|id| StoreError::new(Kind::Missing, format!("get chunk {id}")))?;
-        Ok(pack::join(frames.into_iter().map(|at| self.frames[at].clone()).collect()))
+        let frames = self.chosen(ids)?;
+        Ok(pack::join(frames.into_iter().map(|(pack, at)| self.packs[&pack].frames[at].clone()).collect()))
     }
 }
 
@@ -70,7 +111,7 @@ impl MemoryStore {
 
     /// Keeps these bytes as a frame, whatever they are; its chunks are found there from now on.
     pub fn plant_frame(&self, frame: Frame, packed: Vec<u8>) {
-        self.lock().add(frame, packed);
+        self.lock().add(vec![(frame, packed)]);
     }
 
     /// Keeps these bytes as the packed outline of a release, whatever they are.
@@ -120,7 +161,7 @@ impl ArtefactStore for MemoryStore {
         let corrupt = |error| StoreError::new(Kind::Corrupt, "put a pack").because(error);
         let pack = Pack::open(bytes).map_err(corrupt)?;
         pack.verify().map_err(corrupt)?;
-        pack.frames().for_each(|(frame, packed)| state.add(frame.clone(), packed.to_vec()));
+        state.add(pack.frames().map(|(frame, packed)| (frame.clone(), packed.to_vec())).collect());
         Ok(())
     }
 
@@ -165,5 +206,42 @@ impl ArtefactStore for MemoryStore {
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
         Ok(self.call("list releases")?.outlines.keys().copied().collect())
+    }
+}
+
+impl Custody for MemoryStore {
+    fn grant(&self, ids: &[ChunkId], _: Duration) -> Result<Vec<Granted>, StoreError> {
+        let state = self.call("grant the reading of chunks")?;
+        let granted = |(pack, at): (PackId, usize)| {
+            let held = &state.packs[&pack];
+            let frames = vec![(held.frames[at].0.clone(), held.places()[at].clone())];
+            Granted { pack, url: None, frames }
+        };
+        Ok(state.chosen(ids)?.into_iter().map(granted).collect())
+    }
+
+    fn read(&self, pack: PackId, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let attempted = format!("read pack {pack}");
+        let state = self.call(&attempted)?;
+        let held = state.packs.get(&pack).ok_or_else(|| StoreError::new(Kind::Missing, attempted))?;
+        let bytes = pack::join(held.frames.clone());
+        let at = |place: u64| bytes.len().min(usize::try_from(place).unwrap_or(usize::MAX));
+        Ok(bytes[at(range.start)..at(range.end)].to_vec())
+    }
+
+    fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
+        let state = self.call("list packs")?;
+        let stored = |(id, held): (&PackId, &Held)| StoredPack { id: *id, index: held.index(), since: held.since };
+        Ok(state.packs.iter().map(stored).collect())
+    }
+
+    fn remove_release(&self, id: ReleaseId) -> Result<(), StoreError> {
+        self.call(&format!("remove release {id}"))?.outlines.remove(&id);
+        Ok(())
+    }
+
+    fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
+        self.call(&format!("remove pack {id}"))?.remove(id);
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::sample::{Node, Nodes, chain, left, nodes, noise, open, push_dir, push
 
 #[test]
 fn the_store_in_memory_conforms() -> Result<(), conformance::Failure> {
-    conformance::run(MemoryStore::new)
+    conformance::run_custody(MemoryStore::new)
 }
 
 fn any_node() -> impl Strategy<Value = Node> {

@@ -12,11 +12,10 @@
 //! folder, and what a crash leaves behind is in `tmp/` only. Which chunk is in which pack is read from the packs when the
 //! folder is opened, and held in memory: it is written nowhere else, so it cannot differ.
 
-mod held;
-
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,16 +23,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
-use baton_core::release::pack::{FRAME_BYTES_MAX, Frame};
+use baton_core::release::grant::PACKS_MAX;
+use baton_core::release::pack::{FRAME_BYTES_MAX, Frame, PACK_BYTES_MAX};
 use baton_core::release::{Fault, TextError, reading};
 use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
 use baton_release::signing::{self, APPROVALS_MAX};
-use baton_release::store::{ArtefactStore, Kind, StoreError, complete};
+use baton_release::store::{ArtefactStore, Custody, Granted, Kind, StoreError, StoredPack, complete};
 
-use held::{Held, Place};
+use super::held::{Held, Place};
 
 /// How old a temporary file is when whoever wrote it must have died: longer than any write takes.
 const TMP_AGE_MAX: Duration = Duration::from_secs(3600);
@@ -225,6 +225,14 @@ enum Damaged {
     Pack(#[from] PackError),
 }
 
+/// Removes a file, for ever. One that is not there is no error.
+fn remove(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done.map_err(failed("remove", path)).and_then(|()| path.parent().map_or(Ok(()), disk::sync_dir)),
+    }
+}
+
 /// Reads the start of a file: at most `max` bytes.
 fn read(path: &Path, max: usize) -> Result<Vec<u8>, DiskError> {
     let mut content = Vec::new();
@@ -235,7 +243,7 @@ fn read(path: &Path, max: usize) -> Result<Vec<u8>, DiskError> {
 }
 
 /// Reads these places of a file, in as few reads as makes sense. Of a file that is too short there is less.
-fn read_ranges(path: &Path, places: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u8>>, DiskError> {
+fn read_ranges(path: &Path, places: &[Range<u64>]) -> Result<Vec<Vec<u8>>, DiskError> {
     let file = File::open(path).map_err(failed("read", path))?;
     let mut parts = vec![Vec::new(); places.len()];
     for range in reading::ranges(places, GAP_BYTES) {
@@ -245,7 +253,7 @@ fn read_ranges(path: &Path, places: &[std::ops::Range<u64>]) -> Result<Vec<Vec<u
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
             done => done.map_err(failed("read", path))?,
         }
-        let inside = |place: &std::ops::Range<u64>| place.start >= range.start && place.end <= range.end;
+        let inside = |place: &Range<u64>| place.start >= range.start && place.end <= range.end;
         for (part, place) in parts.iter_mut().zip(places).filter(|(_, place)| inside(place)) {
             let (start, end) = (place.start - range.start, place.end - range.start);
             part.extend_from_slice(&content[start as usize..end as usize]);
@@ -297,9 +305,8 @@ impl ArtefactStore for FolderStore {
             if ids.iter().any(|id| held.place(*id).is_none()) {
                 self.look(&mut held).map_err(disk_failed("get chunks".to_owned()))?;
             }
-            let chosen = reading::answer(ids, |id| held.place(id));
-            let chosen = chosen.map_err(|id| StoreError::new(Kind::Missing, attempted(id)))?;
-            held.by_pack(&chosen)
+            let answer = held.answer(ids, usize::MAX);
+            answer.map_err(|id| StoreError::new(Kind::Missing, attempted(id)))?
         };
         let mut frames = Vec::new();
         for (id, places) in answer {
@@ -383,6 +390,58 @@ impl ArtefactStore for FolderStore {
         }
         Ok(ids)
     }
+}
+
+impl Custody for FolderStore {
+    fn grant(&self, ids: &[ChunkId], _: Duration) -> Result<Vec<Granted>, StoreError> {
+        let mut held = self.held();
+        if ids.iter().any(|id| held.place(*id).is_none()) {
+            self.look(&mut held).map_err(disk_failed("grant the reading of chunks".to_owned()))?;
+        }
+        let packs = held
+            .answer(ids, PACKS_MAX)
+            .map_err(|id| StoreError::new(Kind::Missing, format!("grant the reading of chunk {id}")))?;
+        Ok(packs.into_iter().map(|(pack, frames)| Granted { pack, url: None, frames }).collect())
+    }
+
+    fn read(&self, pack: PackId, range: Range<u64>) -> Result<Vec<u8>, StoreError> {
+        let path = self.pack(pack);
+        let mut content = Vec::new();
+        let read = |mut file: File| {
+            file.seek(io::SeekFrom::Start(range.start))?;
+            // A pack is not longer, whatever lies there.
+            let most = range.end.saturating_sub(range.start).min(PACK_BYTES_MAX as u64);
+            file.take(most).read_to_end(&mut content)
+        };
+        let done = File::open(&path).and_then(read).map_err(failed("read", &path));
+        done.map_err(disk_failed(format!("read pack {pack}"))).inspect_err(|error| {
+            if error.kind == Kind::Missing {
+                // Whoever asks again shall be told of another place.
+                self.held().forget(pack);
+            }
+        })?;
+        Ok(content)
+    }
+
+    fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
+        let mut held = self.held();
+        self.look(&mut held).map_err(disk_failed("list packs".to_owned()))?;
+        let packs = held.packs().filter_map(|(id, index)| {
+            // One that another process removes at this moment is not there.
+            let since = fs::metadata(self.pack(id)).and_then(|found| found.modified()).ok()?;
+            Some(StoredPack { id, index, since })
+        });
+        Ok(packs.collect())
+    }
+
+    fn remove_release(&self, id: ReleaseId) -> Result<(), StoreError> {
+        remove(&self.release(id)).map_err(disk_failed(format!("remove release {id}")))
+    }
+
+    fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
+        self.held().forget(id);
+        remove(&self.pack(id)).map_err(disk_failed(format!("remove pack {id}")))
+    }
 
     fn ready(&self) -> Result<(), StoreError> {
         let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -397,7 +456,6 @@ impl ArtefactStore for FolderStore {
 mod tests {
     use super::*;
     use baton_core::release::Chunk;
-    use baton_core::release::pack::PACK_BYTES_MAX;
 
     fn frame(content: &[u8]) -> (Frame, Vec<u8>) {
         let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };

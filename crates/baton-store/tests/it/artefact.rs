@@ -59,7 +59,7 @@ fn check_all(store: &dyn ArtefactStore) -> usize {
 #[test]
 fn a_folder_conforms() -> Result<(), conformance::Failure> {
     let dirs = RefCell::new(Vec::new());
-    conformance::run(|| {
+    conformance::run_custody(|| {
         let dir = tempfile::tempdir().unwrap();
         let store = FolderStore::open(dir.path()).unwrap();
         dirs.borrow_mut().push(dir);

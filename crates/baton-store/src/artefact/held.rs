@@ -1,15 +1,16 @@
-//! Which chunk is where: what the indexes of a folder's packs say, in memory.
+//! Which chunk is where: what the indexes of a store's packs say, in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use baton_core::ids::{ChunkId, PackId};
 use baton_core::release::pack::{Frame, Index};
+use baton_core::release::reading;
 
 /// A frame, and where in its pack it lies.
 pub(super) type Place = (Frame, Range<u64>);
 
-/// The packs of a folder.
+/// The packs of a store.
 #[derive(Default)]
 pub(super) struct Held {
     packs: BTreeMap<PackId, Vec<Place>>,
@@ -20,6 +21,12 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn has(&self, id: PackId) -> bool {
         self.packs.contains_key(&id)
+    }
+
+    /// How long a pack is: its last frame ends with it.
+    pub(super) fn length(&self, id: PackId) -> Option<u64> {
+        let places = self.packs.get(&id)?;
+        Some(places.last().map_or_else(|| index(places).to_text().len() as u64, |(_, place)| place.end))
     }
 
     /// Adds a pack with this index, whose frames lie there.
@@ -58,8 +65,20 @@ impl Held {
         Some(((*pack, *at), frame))
     }
 
+    /// The frames that answer a question, see [`reading::answer`], by their pack: those of the first so many packs.
+    pub(super) fn answer(&self, ids: &[ChunkId], packs: usize) -> Result<Vec<(PackId, Vec<Place>)>, ChunkId> {
+        let mut answer = self.by_pack(&reading::answer(ids, |id| self.place(id))?);
+        answer.truncate(packs);
+        Ok(answer)
+    }
+
+    /// What is in each pack.
+    pub(super) fn packs(&self) -> impl Iterator<Item = (PackId, Index)> {
+        self.packs.iter().map(|(id, places)| (*id, index(places)))
+    }
+
     /// These frames by their pack, in the order in which packs come first.
-    pub(super) fn by_pack(&self, chosen: &[(PackId, usize)]) -> Vec<(PackId, Vec<Place>)> {
+    fn by_pack(&self, chosen: &[(PackId, usize)]) -> Vec<(PackId, Vec<Place>)> {
         let mut packs: Vec<(PackId, Vec<Place>)> = Vec::new();
         for (id, at) in chosen {
             let place = self.packs.get(id).and_then(|places| places.get(*at)).cloned();
@@ -70,4 +89,8 @@ impl Held {
         }
         packs
     }
+}
+
+fn index(places: &[Place]) -> Index {
+    Index::of(places.iter().map(|(frame, _)| frame.clone()).collect())
 }
