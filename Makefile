@@ -9,6 +9,7 @@ demo: build
 
 ## test: every test
 test: setup
+	@scripts/setup test
 	cargo build --workspace --locked
 	cargo test --workspace --locked
 

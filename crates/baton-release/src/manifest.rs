@@ -209,15 +209,18 @@ fn assemble_with_text(
 /// What the chunks of an outline make up.
 fn listed(outline: &Outline, known: &mut Known, source: Source<'_>) -> Result<String, ReadError> {
     // A chunk that is listed with another length than it has is refused when it arrives.
-    let here = |chunk: &Chunk| known.parts.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
+    let here =
+        |chunk: &Chunk| known.parts.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
     let lacking: Vec<Chunk> = outline.chunks().iter().filter(|chunk| !here(chunk)).copied().collect();
     let parts = Mutex::new(&mut known.parts);
     read::each(source, &lacking, |chunk, content| {
         parts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
         Ok::<(), ReadError>(())
     })?;
-    let parts =
-        outline.chunks().iter().map(|chunk| known.parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
+    let parts = outline
+        .chunks()
+        .iter()
+        .map(|chunk| known.parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
     // Where it is not text, it is not that of the release either.
     Ok(String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned())
 }

@@ -103,7 +103,9 @@ fn take<E>(
         };
         for (found, content) in contents {
             let Some(chunks) = wanted.get(&found.id) else { continue };
-            if let Some(Chunk { id, bytes: expected }) = chunks.iter().find(|chunk| chunk.bytes != found.bytes) {
+            if let Some(Chunk { id, bytes: expected }) =
+                chunks.iter().find(|chunk| chunk.bytes != found.bytes)
+            {
                 let (id, expected, found) = (*id, *expected, found.bytes);
                 return Ok(Some(PackError::Length { id, expected, found }));
             }

@@ -185,7 +185,9 @@ mod tests {
     fn nothing_of_an_answer_but_a_word_is_told() {
         let xml = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>secret</Message></Error>";
         assert_eq!(code(xml), " AccessDenied");
-        for other in ["secret", "<Code>a secret</Code>", "<Code>cut", &format!("<Code>{}</Code>", "a".repeat(65))] {
+        for other in
+            ["secret", "<Code>a secret</Code>", "<Code>cut", &format!("<Code>{}</Code>", "a".repeat(65))]
+        {
             assert_eq!(code(other), "");
         }
     }

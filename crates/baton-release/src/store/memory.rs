@@ -231,7 +231,8 @@ impl Custody for MemoryStore {
 
     fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
         let state = self.call("list packs")?;
-        let stored = |(id, held): (&PackId, &Held)| StoredPack { id: *id, index: held.index(), since: held.since };
+        let stored =
+            |(id, held): (&PackId, &Held)| StoredPack { id: *id, index: held.index(), since: held.since };
         Ok(state.packs.iter().map(stored).collect())
     }
 

@@ -5,6 +5,8 @@ use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::release::grant::{Grant, GrantedPack};
+use baton_release::pack;
 use baton_release::remote::{Remote, status};
 use baton_release::store::{ArtefactStore, Kind, StoreError};
 
@@ -81,7 +83,7 @@ fn requests_are_as_documented() {
     let (remote, server) = server(answers.iter().map(|body| answer(200, body.as_bytes())).collect());
     assert_eq!(remote.missing(&[one]).unwrap(), [one]);
     remote.put(b"bytes").unwrap();
-    assert_eq!(remote.get(&[one, one]).unwrap(), b"packed");
+    assert_eq!(remote.get_checked(&[one, one]).unwrap(), b"packed");
     remote.publish(two, b"outline").unwrap();
     assert_eq!(remote.outline(two).unwrap(), b"outline");
     remote.sign(two, "approval").unwrap();
@@ -102,16 +104,64 @@ fn requests_are_as_documented() {
 }
 
 #[test]
+fn chunks_are_read_by_range_where_the_grant_says() {
+    let content = b"some content";
+    let (id, pack) = (ChunkId::of(content), pack::of(content).unwrap());
+    let (index, places) = pack::index(&pack, pack.len() as u64).unwrap();
+    let url = "/v1/packs/1?until=2&pass=3".to_owned();
+    let frames = vec![(index.frames()[0].clone(), places[0].clone())];
+    let grant = Grant { packs: vec![GrantedPack { id: PackId::of(&pack), url, frames }] }.to_text();
+    let frame = &pack[places[0].start as usize..];
+    let range = format!(
+        "HTTP/1.1 206 X\r\nContent-Length: {}\r\nContent-Range: bytes {}-{}/*\r\nConnection: close\r\n\r\n",
+        frame.len(),
+        places[0].start,
+        places[0].end - 1
+    );
+    let ended = answer(403, b"");
+    let answers = vec![
+        answer(200, grant.as_bytes()),
+        ended.clone(),
+        answer(200, grant.as_bytes()),
+        [range.as_bytes(), frame].concat(),
+        answer(200, grant.as_bytes()),
+        ended.clone(),
+        answer(200, grant.as_bytes()),
+        ended,
+        answer(200, &pack),
+    ];
+    let (remote, server) = server(answers);
+    assert_eq!(remote.get(&[id]).unwrap(), pack, "with the second grant");
+    assert_eq!(remote.get(&[id]).unwrap(), pack, "through the server");
+    let asked: Vec<String> = server.join().unwrap().into_iter().map(|(line, _)| line).collect();
+    let (grant, read) = ("post /v1/chunks/grant http/1.1", "get /v1/packs/1?until=2&pass=3 http/1.1");
+    let through = "post /v1/chunks/pack http/1.1";
+    assert_eq!(asked, [grant, read, grant, read, grant, read, grant, read, through]);
+}
+
+#[test]
+fn an_outline_comes_with_what_the_releases_that_are_here_lack() {
+    let (one, two) = (release(), ReleaseId::from_bytes([3; 32]));
+    let (remote, server) = server(vec![answer(200, b"7\noutlineparts"), answer(200, b"8\noutline")]);
+    let (outline, parts) = remote.outline_since(one, &[two]).unwrap();
+    assert_eq!((&outline[..], &parts[..]), (&b"outline"[..], &b"parts"[..]));
+    assert_eq!(remote.outline_since(one, &[]).unwrap_err().kind, Kind::Corrupt);
+    let asked = server.join().unwrap();
+    assert_eq!(asked[0], (format!("post /v1/releases/{one}/outline http/1.1"), format!("{two}\n")));
+}
+
+#[test]
 fn every_kind_of_failure_travels_with_its_reason() {
     for kind in [Kind::Missing, Kind::Conflict, Kind::Denied, Kind::Corrupt] {
-        let error = failure(vec![answer(status(kind), b"because\n")], |remote| remote.get(&[chunk()]));
+        let error =
+            failure(vec![answer(status(kind), b"because\n")], |remote| remote.get_checked(&[chunk()]));
         assert_eq!(error.kind, kind);
         assert!(chain(&error).ends_with(": because"), "{}", chain(&error));
     }
     for (status, kind) in
         [(400, Kind::Denied), (401, Kind::Denied), (302, Kind::Denied), (412, Kind::Conflict)]
     {
-        assert_eq!(failure(vec![answer(status, b"")], |remote| remote.get(&[chunk()])).kind, kind);
+        assert_eq!(failure(vec![answer(status, b"")], |remote| remote.get_checked(&[chunk()])).kind, kind);
     }
 }
 
@@ -122,7 +172,7 @@ fn what_may_pass_is_tried_again() {
     {
         let shown = String::from_utf8_lossy(&first).into_owned();
         let (remote, server) = server(vec![first, answer(200, b"packed")]);
-        assert_eq!(remote.get(&[chunk()]).unwrap(), b"packed", "{shown}");
+        assert_eq!(remote.get_checked(&[chunk()]).unwrap(), b"packed", "{shown}");
         assert_eq!(server.join().unwrap().len(), 2);
     }
 }
@@ -144,12 +194,12 @@ fn a_store_without_room_says_so_once_and_is_not_asked_again() {
 fn p27_an_endless_answer_is_cut_off() {
     const MORE: usize = 8 << 20;
     let endless = [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec(), vec![0; MORE]].concat();
-    let error = failure(vec![endless], |remote| remote.get(&[chunk()]));
+    let error = failure(vec![endless], |remote| remote.get_checked(&[chunk()]));
     assert_eq!(error.kind, Kind::Corrupt, "{}", chain(&error));
     let lie = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n".to_vec();
-    let error = failure(vec![[lie, vec![0; MORE]].concat()], |remote| remote.get(&[chunk()]));
+    let error = failure(vec![[lie, vec![0; MORE]].concat()], |remote| remote.get_checked(&[chunk()]));
     assert_eq!(error.kind, Kind::Corrupt, "{}", chain(&error));
-    let error = failure(vec![answer(403, &vec![b'x'; MORE])], |remote| remote.get(&[chunk()]));
+    let error = failure(vec![answer(403, &vec![b'x'; MORE])], |remote| remote.get_checked(&[chunk()]));
     assert_eq!(error.kind, Kind::Denied);
     assert!(chain(&error).len() < 2000);
 }
@@ -167,7 +217,7 @@ fn answers_that_make_no_sense_are_refused() {
 #[test]
 fn an_address_that_is_none_is_not_tried_again() {
     for base in ["", "control:7070", "http://bad host"] {
-        let error = Remote::new(base).get(&[chunk()]).unwrap_err();
+        let error = Remote::new(base).get_checked(&[chunk()]).unwrap_err();
         assert_eq!(error.kind, Kind::Denied, "{base}: {}", chain(&error));
     }
 }

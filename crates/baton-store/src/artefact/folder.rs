@@ -229,7 +229,9 @@ enum Damaged {
 fn remove(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(failed("remove", path)).and_then(|()| path.parent().map_or(Ok(()), disk::sync_dir)),
+        done => {
+            done.map_err(failed("remove", path)).and_then(|()| path.parent().map_or(Ok(()), disk::sync_dir))
+        }
     }
 }
 

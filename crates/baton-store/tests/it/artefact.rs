@@ -1,9 +1,12 @@
 //! The artefact store in a folder, by itself and behind HTTP.
 
+mod bucket;
 mod by_hand;
 mod crash;
 mod fixtures;
+mod front;
 mod http;
+mod s3;
 
 use std::cell::RefCell;
 use std::fs;

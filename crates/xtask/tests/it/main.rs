@@ -20,8 +20,9 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// What must never be compiled into the bootloader: servers, stores and cloud clients.
-const NOT_IN_BOOT: [&str; 9] = [
+const NOT_IN_BOOT: [&str; 10] = [
     "axum",
+    "object_store",
     "redb",
     "baton-store",
     "baton-engine",

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use baton_release::remote::{Remote, status};
 use baton_core::release::grant::{Grant, GrantedPack};
 use baton_release::manifest;
+use baton_release::remote::{Remote, status};
 use baton_release::store::{Custody, Granted, Kind, StoreError};
 
 /// How long what is granted here may be read.
@@ -54,6 +54,9 @@ fn serve(store: &dyn Custody, mut stream: &TcpStream) -> io::Result<()> {
         let said = range.map(|range| format!("Content-Range: bytes {range}/*\r\n")).unwrap_or_default();
         write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{said}\r\n", body.len())?;
         stream.write_all(&body)?;
+        if head.iter().any(|line| line == "connection: close") {
+            break;
+        }
     }
     Ok(())
 }
