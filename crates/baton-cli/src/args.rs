@@ -191,6 +191,9 @@ pub struct Server {
     /// Where deploys, events and releases are kept [default: baton in the user's state directory]
     #[arg(long, env = "BATON_DATA", value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// A bucket to keep releases in: s3://BUCKET/PREFIX, gs://… or az://… [default: a folder with the other data]
+    #[arg(long, env = "BATON_STORE", value_name = "URL")]
+    pub store: Option<String>,
 }
 
 /// `baton build`

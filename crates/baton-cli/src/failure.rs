@@ -132,7 +132,7 @@ impl Failure {
             Self::Client(
                 ClientError::Address { .. } | ClientError::Port { .. } | ClientError::Credentials,
             )
-            | Self::Server(ServerError::NotLoopback { .. })
+            | Self::Server(ServerError::NotLoopback { .. } | ServerError::Bucket(_))
             | Self::Usage(_)
             | Self::Policy(_)
             | Self::PrivateKey { .. }

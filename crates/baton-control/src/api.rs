@@ -12,7 +12,7 @@ mod services;
 mod turn;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -105,6 +105,12 @@ impl Shared {
         })
     }
 
+    /// With an artefact store that has shown nothing yet, so that who asks for the health of this server hears of its.
+    pub(crate) fn doubting_artefacts(self, doubtful: bool) -> Self {
+        self.artefacts_doubtful.store(doubtful, Ordering::Relaxed);
+        self
+    }
+
     fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board.borrow())
     }
@@ -159,7 +165,10 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/chunks/pack", post(artefacts::wanted));
     let packs = Router::new().route("/v1/packs/{id}", get(artefacts::pack).put(artefacts::put_pack));
     let manifests = Router::new()
-        .route("/v1/releases/{id}/outline", get(artefacts::outline).post(artefacts::outline_since).put(artefacts::publish))
+        .route(
+            "/v1/releases/{id}/outline",
+            get(artefacts::outline).post(artefacts::outline_since).put(artefacts::publish),
+        )
         .route("/v1/manifests", get(artefacts::manifests));
     let approvals =
         Router::new().route("/v1/releases/{id}/approvals", get(artefacts::approvals).put(artefacts::sign));

@@ -22,4 +22,4 @@ mod session;
 mod sessions;
 mod view;
 
-pub use server::{Config, Server, ServerError};
+pub use server::{Artefacts, Config, Server, ServerError};

@@ -12,7 +12,8 @@ use std::time::Duration;
 use axum::middleware;
 use axum::serve::ListenerExt;
 use baton_release::disk::DiskError;
-use baton_store::artefact::FolderStore;
+use baton_release::store::Custody;
+use baton_store::artefact::{BucketError, BucketStore, FolderStore};
 use baton_store::state::{EmbeddedStore, StateError, StateStore};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,8 +35,24 @@ const DATA_DIR_MODE: u32 = 0o700;
 pub struct Config {
     /// Where it listens, on this machine only; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where it keeps everything. Made if it is not there.
+    /// Where it keeps everything but the releases, and those too where nothing else is said. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Where it keeps the releases.
+    pub artefacts: Artefacts,
+}
+
+/// Where releases are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Artefacts {
+    /// In a folder of the data directory.
+    Folder,
+    /// In a bucket.
+    Bucket {
+        /// Its address, see [`BucketStore::open`].
+        url: String,
+        /// The variables that say with which credentials.
+        variables: Vec<(String, String)>,
+    },
 }
 
 /// Why a server does not start, or ended.
@@ -75,6 +92,9 @@ pub enum ServerError {
     /// The artefact store cannot be used.
     #[error("cannot use the artefact store")]
     Artefacts(#[from] DiskError),
+    /// The bucket cannot be used.
+    #[error("cannot use the artefact store")]
+    Bucket(#[from] BucketError),
     /// There are no secrets to be had.
     #[error("the system has no random numbers")]
     Randomness(#[source] getrandom::Error),
@@ -102,7 +122,7 @@ impl Server {
     /// When the address is not on this machine or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, data_dir } = config;
+        let Config { listen, data_dir, artefacts } = config;
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback { address: listen });
         }
@@ -118,13 +138,19 @@ impl Server {
         let clock = Clock::start();
         let states: Arc<dyn StateStore> =
             Arc::new(EmbeddedStore::open(&data_dir.join("state.redb"), clock.now())?);
-        let artefacts = Arc::new(FolderStore::open(&data_dir.join("artefacts"))?);
+        // Nobody has asked the bucket anything yet.
+        let doubtful = artefacts != Artefacts::Folder;
+        let artefacts: Arc<dyn Custody> = match artefacts {
+            Artefacts::Folder => Arc::new(FolderStore::open(&data_dir.join("artefacts"))?),
+            Artefacts::Bucket { url, variables } => Arc::new(BucketStore::open(&url, variables)?),
+        };
         let builds = api::Records::open(&data_dir.join("builds"))?;
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
         let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock)
-            .map_err(ServerError::Randomness)?;
+            .map_err(ServerError::Randomness)?
+            .doubting_artefacts(doubtful);
         Ok(Self { address, listener, keeper, inbox, state })
     }
 

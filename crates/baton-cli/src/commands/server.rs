@@ -1,9 +1,10 @@
 //! `baton server`: control.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 
-use baton_control::{Config, Server};
+use baton_control::{Artefacts, Config, Server};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,18 +18,33 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         Some(dir) => dir,
         None => state_dir(|name| std::env::var_os(name).map(PathBuf::from))?,
     };
+    let artefacts = match args.store.filter(|url| !url.is_empty()) {
+        None => Artefacts::Folder,
+        Some(url) => Artefacts::Bucket { url, variables: variables() },
+    };
     let system = |what| move |source| Failure::System { what, source };
     let runtime = Runtime::new().map_err(system("start threads"))?;
     runtime.block_on(async {
         let shutdown = asked_to_stop().map_err(system("listen for signals"))?;
-        let server = Server::bind(Config { listen: args.listen, data_dir: data_dir.clone() })?;
+        let releases = match &artefacts {
+            Artefacts::Folder => String::new(),
+            Artefacts::Bucket { url, .. } => format!(", its releases in {url}"),
+        };
+        let server = Server::bind(Config { listen: args.listen, data_dir: data_dir.clone(), artefacts })?;
         ui.text(&format!(
-            "control listens at http://{} and keeps its data in {}\n",
+            "control listens at http://{} and keeps its data in {}{releases}\n",
             server.address(),
             data_dir.display()
         ))?;
         Ok(server.run(shutdown).await?)
     })
+}
+
+/// The environment. What is not text is nothing that a bucket's client would read.
+fn variables() -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
 }
 
 /// Comes to an end with Ctrl-C or SIGTERM, which are caught as soon as this returns.

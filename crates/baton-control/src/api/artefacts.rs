@@ -90,11 +90,18 @@ pub(super) async fn pack(
 ) -> Result<Response, Line> {
     let id: PackId = id.parse()?;
     if !shared.passes.allow(id, &pass) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-granted", "ask for a new grant: this one has ended").into());
+        return Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "not-granted",
+            "ask for a new grant: this one has ended",
+        )
+        .into());
     }
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).and_then(one_range);
     let Some(asked) = range else {
-        return Ok(call(&shared, move |store| store.read(id, 0..PACK_BYTES_MAX as u64)).await?.into_response());
+        return Ok(call(&shared, move |store| store.read(id, 0..PACK_BYTES_MAX as u64))
+            .await?
+            .into_response());
     };
     let start = asked.start;
     let content = call(&shared, move |store| store.read(id, asked)).await?;
@@ -178,11 +185,7 @@ pub(super) async fn approvals(State(shared): State<Shared>, Path(id): Path<Strin
 }
 
 /// Publishes a release and tells so, if it is new.
-fn publish_new(
-    store: &dyn Custody,
-    id: ReleaseId,
-    outline: &[u8],
-) -> Result<Option<Event>, StoreError> {
+fn publish_new(store: &dyn Custody, id: ReleaseId, outline: &[u8]) -> Result<Option<Event>, StoreError> {
     let known = match store.outline(id) {
         Ok(_) => true,
         Err(error) if matches!(error.kind, Kind::Missing | Kind::Corrupt) => false,

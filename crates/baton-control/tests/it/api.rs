@@ -175,7 +175,7 @@ async fn a_pack_is_read_by_range_with_the_pass_of_a_grant_and_with_no_other() {
         assert_eq!(get(&granted.url, &range), (206, bytes[start..end].to_vec()));
         assert_eq!(get(&granted.url, "bytes=0-999999"), (206, bytes.clone()), "what there is of it");
         assert_eq!(get(&granted.url, "bytes=0-1,3-4"), (200, bytes.clone()), "not one range");
-        assert_eq!(get(&granted.url, &format!("bytes={end}-")), (200, bytes.clone()));
+        assert_eq!(get(&granted.url, &format!("bytes={end}-")), (200, bytes));
         assert_eq!(get(&granted.url, &format!("bytes={end}-{end}")).0, 416);
         let (path, _) = granted.url.split_once('?').unwrap();
         let other = granted.url.replace(path, &format!("/v1/packs/{}", PackId::of(b"other")));

@@ -1,6 +1,6 @@
 //! Who is not served at all.
 
-use baton_control::{Config, Server, ServerError};
+use baton_control::{Artefacts, Config, Server, ServerError};
 use baton_wire::api::Refused;
 
 use crate::running::Running;
@@ -10,7 +10,11 @@ fn an_address_that_others_can_reach_is_refused_with_the_reason() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400"] {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
-        let config = Config { listen: address.parse().unwrap(), data_dir: data_dir.clone() };
+        let config = Config {
+            listen: address.parse().unwrap(),
+            data_dir: data_dir.clone(),
+            artefacts: Artefacts::Folder,
+        };
         let error = Server::bind(config).err().expect("it is refused");
         assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
         let text = error.to_string();
@@ -22,7 +26,11 @@ fn an_address_that_others_can_reach_is_refused_with_the_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_does_not_get_the_same_directory() {
     let server = Running::start();
-    let config = Config { listen: "127.0.0.1:0".parse().unwrap(), data_dir: server.data_dir() };
+    let config = Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        data_dir: server.data_dir(),
+        artefacts: Artefacts::Folder,
+    };
     let error = Server::bind(config).err().expect("it is refused");
     let ServerError::State(cause) = &error else { panic!("{error}") };
     assert!(cause.to_string().contains("another server has it open"), "{cause}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_control::{Config, Server, ServerError};
+use baton_control::{Artefacts, Config, Server, ServerError};
 use baton_core::ids::ReleaseId;
 use baton_core::release::outline::Outlined;
 use baton_core::release::{Manifest, Provenance, Tree};
@@ -55,7 +55,9 @@ impl Running {
     }
 
     pub fn start_in(dir: Arc<TempDir>, listen: SocketAddr) -> Self {
-        let server = Server::bind(Config { listen, data_dir: dir.path().join("data") }).unwrap();
+        let server =
+            Server::bind(Config { listen, data_dir: dir.path().join("data"), artefacts: Artefacts::Folder })
+                .unwrap();
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));

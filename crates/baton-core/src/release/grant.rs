@@ -124,8 +124,10 @@ mod tests {
     const URL: &str = "https://bucket.example/packs/1?token=x";
 
     fn frame(seed: u32, packed: u32, chunks: &[u32]) -> Frame {
-        let chunk =
-            |bytes: &u32| Chunk { id: ChunkId::of(&[seed.to_le_bytes(), bytes.to_le_bytes()].concat()), bytes: *bytes };
+        let chunk = |bytes: &u32| Chunk {
+            id: ChunkId::of(&[seed.to_le_bytes(), bytes.to_le_bytes()].concat()),
+            bytes: *bytes,
+        };
         Frame { packed, chunks: chunks.iter().map(chunk).collect() }
     }
 
@@ -148,7 +150,11 @@ mod tests {
             (format!("baton-grant 1\npack {pack} //elsewhere/\n"), 2, "not an address"),
             (format!("baton-grant 1\npack {pack} https://a b\n"), 2, "not an address"),
             (format!("baton-grant 1\npack {pack} https://a\r\n"), 2, "not an address"),
-            (format!("baton-grant 1\npack {pack} https://{}\n", "a".repeat(URL_BYTES_MAX)), 2, "bytes in the address"),
+            (
+                format!("baton-grant 1\npack {pack} https://{}\n", "a".repeat(URL_BYTES_MAX)),
+                2,
+                "bytes in the address",
+            ),
             (format!("{head}frame 0 5\n"), 4, "no chunk"),
             (format!("{head}frame 0\n{one}"), 3, "word is missing"),
             (format!("{head}frame -1 5\n{one}"), 3, "not a number"),
@@ -159,7 +165,11 @@ mod tests {
             (format!("{head}{}", many(PACK_CHUNKS_MAX + 1, 1)), 32_772, "more than 16384 chunks"),
             (format!("{head}frame 0 5\n{one}rubbish\n"), 5, "`pack …`"),
             (format!("{head}frame 0 5\nchunk {chunk} 1"), 4, "ends too early"),
-            (format!("baton-grant 1\n{}", format!("pack {pack} {URL}\n").repeat(PACKS_MAX + 1)), 258, "more than 256 packs"),
+            (
+                format!("baton-grant 1\n{}", format!("pack {pack} {URL}\n").repeat(PACKS_MAX + 1)),
+                258,
+                "more than 256 packs",
+            ),
         ] {
             let refused = Grant::parse(&text).unwrap_err();
             assert!(refused.what.to_string().contains(reason), "{text:.99}: {}", refused.what);
