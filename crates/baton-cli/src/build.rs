@@ -21,7 +21,7 @@ use baton_release::remote::Remote;
 use serde::Serialize;
 
 use crate::build::aside::{Aside, Bench};
-use crate::build::kept::Kept;
+use crate::build::kept::{Kept, Last};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::project::Project;
@@ -110,11 +110,25 @@ pub struct Built {
     pub bytes: u64,
 }
 
+/// Whose outputs are good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// What the store has: whoever can push may have made it.
+    Store,
+    /// Only what was made on this machine. Whoever signs a release vouches for all that is in it.
+    Here,
+}
+
 /// Takes all steps of a project in their order, and says so.
 ///
 /// # Errors
 /// One fails; those after it are not taken. What it makes is as it was before then.
-pub fn build(project: &Project, context: &Context, explain: bool) -> Result<Vec<Built>, Failure> {
+pub fn build(
+    project: &Project,
+    context: &Context,
+    trust: Trust,
+    explain: bool,
+) -> Result<Vec<Built>, Failure> {
     let steps = &project.settings.build;
     if steps.is_empty() {
         return Ok(Vec::new());
@@ -129,7 +143,7 @@ pub fn build(project: &Project, context: &Context, explain: bool) -> Result<Vec<
         }
         Err(error) => return Err(error.into()),
     };
-    let work = Work { project, context, bench: &bench, store: store.as_ref() };
+    let work = Work { project, context, bench: &bench, store: store.as_ref(), trust };
     steps
         .iter()
         .map(|step| {
@@ -163,6 +177,7 @@ struct Work<'a> {
     bench: &'a Bench,
     /// Where outputs are kept; nothing while it is away.
     store: Option<&'a Remote>,
+    trust: Trust,
 }
 
 impl Work<'_> {
@@ -175,16 +190,21 @@ impl Work<'_> {
         let kept = Kept::of(self.dir(), step);
         let before = kept.as_ref().and_then(Kept::read);
         let here = self.outputs(step)?;
-        if let (Some((id, known)), Some(here)) = (&before, &here)
-            && *known == recipe
-            && here.record().id == *id
+        let good = |last: &Last| self.trust == Trust::Store || last.made_here;
+        if let (Some(last), Some(here)) = (&before, &here)
+            && last.recipe == recipe
+            && here.record().id == last.outputs
+            && good(last)
         {
             return Ok(built(step, How::Unchanged, &recipe, Vec::new(), here.tree()));
         }
         let why = match &before {
             None => vec!["it was not built in this directory before".to_owned()],
-            Some((_, known)) if *known == recipe => vec!["what it made was altered".to_owned()],
-            Some((_, known)) => recipe.differences(known),
+            Some(last) if last.recipe != recipe => recipe.differences(&last.recipe),
+            Some(last) if !good(last) => {
+                vec!["what it made came from the store, and is to be signed".to_owned()]
+            }
+            Some(_) => vec!["what it made was altered".to_owned()],
         };
         let how = if self.bring(step, recipe.key())? { How::Restored } else { How::Ran };
         if how == How::Ran {
@@ -195,7 +215,8 @@ impl Work<'_> {
             self.keep(&outputs, step, recipe.key());
         }
         if let Some(kept) = kept {
-            kept.write(outputs.record().id, &recipe);
+            let (outputs, made_here) = (outputs.record().id, how == How::Ran);
+            kept.write(&Last { outputs, made_here, recipe: recipe.clone() });
         }
         Ok(built(step, how, &recipe, why, outputs.tree()))
     }
@@ -231,7 +252,7 @@ impl Work<'_> {
 
     /// Brings what a step makes from the store; tells whether it was there.
     fn bring(&self, step: &Step, key: BuildKey) -> Result<bool, BuildError> {
-        let Some(store) = self.store else { return Ok(false) };
+        let Some(store) = self.store.filter(|_| self.trust == Trust::Store) else { return Ok(false) };
         let remark = |why: &str| {
             self.context
                 .ui

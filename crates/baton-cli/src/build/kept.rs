@@ -9,6 +9,21 @@ use baton_core::ids::{ChunkId, ReleaseId};
 
 use crate::caches;
 
+/// The command has run here.
+const MADE: &str = "made";
+/// The outputs came from the store.
+const BROUGHT: &str = "brought";
+
+/// What was built last.
+pub struct Last {
+    /// The hash of what the outputs were.
+    pub outputs: ReleaseId,
+    /// Whether the command has run on this machine.
+    pub made_here: bool,
+    /// What they were made by.
+    pub recipe: Recipe,
+}
+
 /// Where it is remembered what a step has made in a directory.
 pub struct Kept(PathBuf);
 
@@ -20,15 +35,23 @@ impl Kept {
         Some(Self(caches::folder(&format!("build/{}", step.name))?.join(name)))
     }
 
-    /// What its outputs were, and what they were made by.
-    pub fn read(&self) -> Option<(ReleaseId, Recipe)> {
+    /// What was built last.
+    pub fn read(&self) -> Option<Last> {
         let text = fs::read_to_string(&self.0).ok()?;
-        let (id, recipe) = text.split_once('\n')?;
-        Some((id.parse().ok()?, Recipe::kept(recipe.to_owned())))
+        let (first, recipe) = text.split_once('\n')?;
+        let (origin, outputs) = first.split_once(' ')?;
+        let made_here = match origin {
+            MADE => true,
+            BROUGHT => false,
+            _ => return None,
+        };
+        Some(Last { outputs: outputs.parse().ok()?, made_here, recipe: Recipe::kept(recipe.to_owned()) })
     }
 
-    /// Remembers both. A half written text is another recipe, and without it the step is taken again.
-    pub fn write(&self, id: ReleaseId, recipe: &Recipe) {
-        let _ = fs::write(&self.0, format!("{id}\n{}", recipe.text()));
+    /// Remembers it. A half written text is another recipe, and without it the step is taken again.
+    pub fn write(&self, last: &Last) {
+        let Last { outputs, made_here, recipe } = last;
+        let origin = if *made_here { MADE } else { BROUGHT };
+        let _ = fs::write(&self.0, format!("{origin} {outputs}\n{}", recipe.text()));
     }
 }

@@ -1,7 +1,7 @@
 //! `baton build`: what the steps of a project make.
 
 use crate::args::Build;
-use crate::build::build;
+use crate::build::{Trust, build};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::project::Project;
@@ -12,6 +12,6 @@ pub fn run(args: &Build, context: &Context) -> Result<(), Failure> {
     if project.settings.build.is_empty() {
         context.ui.remark("baton.toml has no build steps: describe them in [[build]]");
     }
-    let built = build(&project, context, args.explain)?;
+    let built = build(&project, context, Trust::Store, args.explain)?;
     context.ui.result(&built, |_| String::new())
 }

@@ -15,7 +15,7 @@ use baton_wire::api::{ReleaseView, ServiceStatus};
 use serde::Serialize;
 
 use crate::args::Push;
-use crate::build::build;
+use crate::build::{Trust, build};
 use crate::context::Context;
 use crate::difference::{Difference, difference};
 use crate::failure::{Failure, chain};
@@ -47,7 +47,7 @@ pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
     let service = args.service.unwrap_or_else(|| project.settings.service.clone());
     let keys = keys::read(&args.keys)?;
     if !args.no_build {
-        build(&project, context, false)?;
+        build(&project, context, trust(&keys), false)?;
     }
     let view = Pushing::begin(&project, service, context)?.end(args.dry_run, &keys)?;
     context.ui.result(&view, |_| String::new())
@@ -63,11 +63,16 @@ pub fn push(
     keys: &[PrivateKey],
     context: &Context,
 ) -> Result<ReleaseId, Failure> {
-    build(project, context, false)?;
+    build(project, context, trust(keys), false)?;
     let push = Pushing::begin(project, service, context)?;
     let id = push.prepared.id();
     push.end(false, keys)?;
     Ok(id)
+}
+
+/// What a signature vouches for was made by whoever signs.
+fn trust(keys: &[PrivateKey]) -> Trust {
+    if keys.is_empty() { Trust::Store } else { Trust::Here }
 }
 
 /// A directory that has been read, and a server that is there.

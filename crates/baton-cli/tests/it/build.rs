@@ -116,6 +116,24 @@ fn a_push_takes_the_steps_and_what_they_make_is_in_the_release_though_git_ignore
 }
 
 #[test]
+fn what_is_signed_is_made_by_who_signs() {
+    let place = Place::new();
+    place.build(&place.machine("one", MAKE));
+    let other = place.machine("other", MAKE);
+    assert_eq!(place.build(&other).0, "restored");
+    let key = place.home.path().join("ada.key");
+    let key = key.to_str().unwrap();
+    let trusted = place.home.path().join("trusted");
+    let made = ["key", "generate", "ada", "--private", key, "--trusted", trusted.to_str().unwrap()];
+    assert_eq!(place.run(&other, &made).code, 0);
+    for _ in 0..2 {
+        let pushed = place.run(&other, &["push", "--key", key]);
+        assert_eq!(pushed.code, 0, "{pushed:?}");
+        assert_eq!(place.runs(), 2, "once on each machine");
+    }
+}
+
+#[test]
 fn a_step_that_fails_says_how_and_leaves_what_was_there() {
     let place = Place::new();
     let dir = place.machine("one", MAKE);
