@@ -111,12 +111,26 @@ fn leads_to(dir: &str, named: &[String]) -> bool {
         match names.next() {
             None => return false,
             Some(any) if any == "**" => return true,
-            Some(name) if name.contains(['*', '?', '[', '{']) => {}
+            Some(name) if is_glob(name) => {}
             Some(name) if name.replace('\\', "") == dir => {}
             Some(_) => return false,
         }
     }
     names.len() > 0
+}
+
+/// Whether a name of a pattern stands for several.
+fn is_glob(name: &str) -> bool {
+    let mut chars = name.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            // What follows means itself.
+            '\\' => drop(chars.next()),
+            '*' | '?' | '[' | '{' => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 impl Within {
