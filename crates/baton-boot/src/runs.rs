@@ -299,7 +299,9 @@ impl Runs {
         let Some(run) = self.runs.get_mut(&id).filter(|run| run.weight != Some(score)) else { return };
         let Some(root) = &run.root else { return };
         run.weight = Some(score);
-        for process in tree::of(root).unwrap_or_default() {
+        // It happens at every handover. Who is overlooked keeps what it has from who started it.
+        let descendants = process::descendants().unwrap_or_default();
+        for process in tree::among(&descendants, root) {
             // A value below that of a privileged process above us cannot be had: then it stays.
             let _ = process::set_oom_score_adj(process.pid, score);
         }
