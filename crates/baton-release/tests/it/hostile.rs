@@ -74,7 +74,15 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
         ("directory not listed", tree("file 0 a/b\n"), "not listed before"),
         ("not sorted", tree("file 0 b\nfile 0 a\n"), "sorted"),
         ("directory after its file", tree("file 0 a/b\ndir a\n"), "not listed before"),
+        ("link instead of a directory", tree("link a\nto .\ndir a\n"), "listed twice"),
+        ("directory instead of a link", tree("dir a\nlink a\nto ..\n"), "listed twice"),
+        ("file instead of a link", tree("link a\nto x\nfile 0 a\n"), "listed twice"),
+        ("line feed in a name", tree("file 0 a\nb\n"), "does not exist in a release"),
         // Links.
+        ("through a loop", tree("link a\nto b\nfile 0 a/x\nlink b\nto a\n"), "is a link"),
+        ("through a chain", tree("link a\nto b\nlink b\nto .\nfile 0 b/x\n"), "is a link"),
+        ("link to itself and beneath", tree("link a\nto a\ndir a/b\n"), "is a link"),
+        ("link to what the system has open", tree("link a\nto /proc/self/fd/3\n"), "absolute"),
         ("link out", tree("link a\nto ../x\n"), "outside"),
         ("link out deeper", tree("dir a\nlink a/b\nto ../../x\n"), "outside"),
         ("link to the root", tree("link a\nto /\n"), "absolute"),
@@ -97,6 +105,12 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
         ),
         ("entries beyond all", head("limits 0 0", &format!("limits 0 {}", ENTRIES_MAX + 1)), "at most"),
         ("bytes beyond all", head("limits 0 0", &format!("limits {} 0", RELEASE_BYTES_MAX + 1)), "at most"),
+        ("more entries than any release", tree(&"dir a\n".repeat(21)), "listed twice"),
+        (
+            "files without end",
+            tree(&(0..30).map(|n| format!("file 0 {n:02}\n")).collect::<String>()),
+            "limit of 20",
+        ),
         ("number that wraps", head("limits 0 0", "limits 18446744073709551616 0"), "is not a number"),
         ("negative", head("limits 0 0", "limits -1 0"), "is not a number"),
         // Files.
@@ -119,6 +133,11 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
         ("socket", tree("socket s\n"), "does not exist in a release"),
         ("hard link", tree("file 0 a\nhardlink b\nto a\n"), "does not exist in a release"),
         ("setuid mode", tree("file 04755 0 su\n"), "is not a number"),
+        ("setgid directory", tree("mode 2755 a\n"), "does not exist in a release"),
+        ("sticky directory", tree("sticky a\n"), "does not exist in a release"),
+        ("block device", tree("block 8 0 sda\n"), "does not exist in a release"),
+        ("whiteout", tree("whiteout a\n"), "does not exist in a release"),
+        ("sparse file", tree("sparse 1099511627776 a\n"), "does not exist in a release"),
         ("owner", tree("owner 0 0\n"), "does not exist in a release"),
         (
             "extended attribute",
@@ -185,7 +204,9 @@ fn refuse(store: &MemoryStore, id: ReleaseId, dir: &Path) -> String {
 fn p26_hostile_manifests_are_refused_with_a_reason_and_leave_nothing() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("outside"), "untouched").unwrap();
-    for (tries, text, reason) in corpus() {
+    let corpus = corpus();
+    println!("{} manifests, each refused", corpus.len());
+    for (tries, text, reason) in corpus {
         let store = MemoryStore::new();
         plant_chunk(&store, chunk(b"a"), compressed(b"a"));
         let id = id_of(&text);
@@ -229,7 +250,7 @@ fn p25_a_chunk_that_is_not_what_its_name_says_is_refused() {
     let mut flipped = right.clone();
     flipped[right.len() / 2] ^= 1;
     let bomb = compressed(&vec![0; 256 << 20]);
-    for (what, bytes, reason) in [
+    let all = [
         ("swapped", compressed(&content[1..]), "bytes instead of"),
         ("other content", compressed(&vec![7; content.len()]), "what should be chunk"),
         ("truncated", right[..right.len() - 1].to_vec(), "cannot decompress"),
@@ -241,7 +262,9 @@ fn p25_a_chunk_that_is_not_what_its_name_says_is_refused() {
         ("bomb", bomb, "cannot decompress"),
         ("longer than any frame", vec![0; 2 << 20], "packed bytes in the frame"),
         ("longer than any pack", vec![0; 7 << 20], "more than 6291456 bytes"),
-    ] {
+    ];
+    println!("{} chunks, each refused", all.len());
+    for (what, bytes, reason) in all {
         let store = MemoryStore::new();
         let pushed = push_nodes(&nodes, &store);
         plant_chunk(&store, chunk(&content), bytes);
@@ -262,7 +285,7 @@ fn p26_packs_that_lie_are_refused_with_a_reason_and_leave_nothing() {
     let length = one.len();
     let right = pack(head(&frame(length, &chunk_line), length), &one);
     let other = pack::of(b"other").unwrap();
-    for (what, answer, reason) in [
+    let all = [
         ("nothing", Vec::new(), "not a pack"),
         ("something else", b"<html>".to_vec(), "not a pack"),
         ("another version", pack(head("", 0).replace(" 1", " 2"), b""), "version \"2\""),
@@ -339,7 +362,9 @@ fn p26_packs_that_lie_are_refused_with_a_reason_and_leave_nothing() {
             pack(head(&(frame(length, &chunk_line) + "signature x\n"), length), &one),
             "`data …`",
         ),
-    ] {
+    ];
+    println!("{} packs, each refused", all.len());
+    for (what, answer, reason) in all {
         let store = MemoryStore::new();
         let text = tree(&format!("file 1 a\n{ONE}"));
         let release = id_of(&text);
@@ -360,7 +385,7 @@ fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
     let length = text.len();
     let itself = outline(0, String::new());
     let nested = itself.replace("\nmanifest", "\noutline");
-    for (what, packed, reason) in [
+    let all = [
         ("nothing", Vec::new(), "outline is refused at line 1"),
         ("not compressed", text.clone().into_bytes(), "cannot be decompressed"),
         ("bomb", compressed(&vec![b'x'; 64 << 20]), "cannot be decompressed"),
@@ -411,7 +436,9 @@ fn p26_outlines_that_lie_are_refused_with_a_reason_and_leave_nothing() {
             ),
             "is that of release",
         ),
-    ] {
+    ];
+    println!("{} outlines, each refused", all.len());
+    for (what, packed, reason) in all {
         let store = MemoryStore::new();
         plant_manifest(&store, id, &text);
         for text in [&itself, &nested] {
@@ -431,6 +458,21 @@ fn f74_a_chunk_that_is_gone_is_named() {
     let gone = baton_release::manifest::chunk_ids(&pushed.manifest)[0];
     store.lose_chunk(gone);
     assert!(refuse(&store, pushed.id, dir.path()).contains(&format!("cannot get chunk {gone}")));
+}
+
+#[test]
+fn f96_a_manifest_that_is_no_text_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = tree("dir a\n");
+    for wrong in [&b"\xff\xfe"[..], b"dir \xc3\x28\n", b"dir \xed\xa0\x80\n"] {
+        let bytes = [text.as_bytes(), wrong].concat();
+        let (id, part) = (ReleaseId::from_bytes(*blake3::hash(&bytes).as_bytes()), chunk(&bytes));
+        let store = MemoryStore::new();
+        plant_chunk(&store, part, compressed(&bytes));
+        let outline = format!("baton-outline 1\nmanifest {0}\nchunk {1} {0}\n", part.bytes, part.id);
+        store.plant_outline(id, compressed(outline.as_bytes()));
+        assert!(refuse(&store, id, dir.path()).contains("is that of release"), "{wrong:?}");
+    }
 }
 
 #[test]

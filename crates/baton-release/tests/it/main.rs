@@ -6,6 +6,7 @@ mod crash;
 mod disk_full;
 mod hostile;
 mod launch;
+mod race;
 mod remembered;
 mod remote;
 mod retention;
