@@ -34,7 +34,7 @@ pub use libraries::LibraryChange;
 pub use patch::Patch;
 pub use path::{DEPTH_MAX, LinkFault, NAME_BYTES_MAX, PATH_BYTES_MAX, PathFault, TreePath};
 pub use program::ProgramFault;
-pub use text::MANIFEST_BYTES_MAX;
+pub use text::{MANIFEST_BYTES_MAX, service_in};
 pub use tree::{ENTRIES_MAX, RELEASE_BYTES_MAX, Tree, TreeFault};
 
 use crate::ids::{ChunkId, ReleaseId, ServiceName};

@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use core::fmt::{Display, Write};
 use core::str::FromStr;
 
+use super::Chunk;
 use super::fault::{Fault, Text, TextError};
 
 /// The version of the format: of manifests, outlines and packs alike.
@@ -64,8 +65,8 @@ impl<'a> Lines<'a> {
 
     /// The next line without its first word, when that is `key`.
     pub(crate) fn take(&mut self, key: &str) -> Result<Option<Words<'a>>, TextError> {
-        let first = self.rest.split([' ', '\n']).next();
-        if first != Some(key) {
+        let after = self.rest.strip_prefix(key).map(|after| after.as_bytes().first());
+        if !matches!(after, Some(None | Some(b' ' | b'\n'))) {
             return Ok(None);
         }
         let mut words = self.next()?;
@@ -127,6 +128,24 @@ impl<'a> Words<'a> {
         exact(word).ok_or_else(|| self.fault(Fault::NotA { what, text: word.to_string() }))
     }
 
+    /// The next word, as a number: without sign, and without a zero in front.
+    pub(crate) fn number<T: FromStr>(&mut self) -> Result<T, TextError> {
+        let word = self.word()?;
+        let exact = word == "0" || matches!(word.as_bytes(), [b'1'..=b'9', ..]);
+        let value = if exact { word.parse().ok() } else { None };
+        value.ok_or_else(|| self.fault(Fault::NotA { what: "a number", text: word.to_string() }))
+    }
+
+    /// The rest of the line, which names a chunk. A hash is read from one spelling only.
+    pub(crate) fn chunk(&mut self) -> Result<Chunk, TextError> {
+        let word = self.word()?;
+        let what = "a chunk's hash";
+        let id = word.parse().map_err(|_| self.fault(Fault::NotA { what, text: word.to_string() }))?;
+        let bytes = self.number()?;
+        self.end()?;
+        Ok(Chunk { id, bytes })
+    }
+
     /// The next word, which is one of a few.
     pub(crate) fn one_of<T: Copy>(&mut self, known: &[(&'static str, T)]) -> Result<T, TextError> {
         let word = self.word()?;
@@ -172,8 +191,7 @@ pub(crate) fn exact<T: FromStr + Display>(text: &str) -> Option<T> {
     })
 }
 
-/// What is left of a text when what is written was taken off its front. A manifest has tens of thousands of values, and
-/// none of them is worth an allocation.
+/// What is left of a text when what is written was taken off its front: no value is worth an allocation.
 struct Rest<'a>(&'a str);
 
 impl Write for Rest<'_> {

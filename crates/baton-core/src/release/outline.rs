@@ -103,26 +103,47 @@ impl Outlined {
     pub fn of(manifest: &str) -> Self {
         let manifest = parts(manifest);
         let top = Outline::of(Lists::Manifest, &manifest);
-        let text = top.to_text();
-        if text.len() <= SHORT_BYTES {
-            return Self { top, listing: Vec::new(), manifest };
+        match top.long_text() {
+            None => Self { top, listing: Vec::new(), manifest },
+            Some(text) => {
+                let listing = parts(&text);
+                Self { top: Outline::of(Lists::Outline, &listing), listing, manifest }
+            }
         }
-        let listing = parts(&text);
-        Self { top: Outline::of(Lists::Outline, &listing), listing, manifest }
     }
 }
 
 fn parts(text: &str) -> Vec<Part> {
     let part = |piece: Range<usize>| {
         let content = text.as_bytes()[piece].to_vec();
-        Part { chunk: Chunk { id: ChunkId::of(&content), bytes: content.len() as u32 }, content }
+        Part { chunk: chunk_of(&content), content }
     };
     cut(text.as_bytes()).into_iter().map(part).collect()
+}
+
+/// The chunks that a manifest, or an outline, is cut into.
+pub fn chunks(text: &str) -> Vec<Chunk> {
+    cut(text.as_bytes()).into_iter().map(|piece| chunk_of(&text.as_bytes()[piece])).collect()
+}
+
+fn chunk_of(content: &[u8]) -> Chunk {
+    Chunk { id: ChunkId::of(content), bytes: content.len() as u32 }
 }
 
 impl Outline {
     fn of(lists: Lists, parts: &[Part]) -> Self {
         Self { lists, chunks: parts.iter().map(|part| part.chunk).collect() }
+    }
+
+    /// The outline of a manifest that was cut into these chunks.
+    pub fn of_manifest(chunks: Vec<Chunk>) -> Self {
+        Self { lists: Lists::Manifest, chunks }
+    }
+
+    /// Its text where that is long enough to have an outline itself.
+    pub fn long_text(&self) -> Option<String> {
+        let text = self.to_text();
+        (text.len() > SHORT_BYTES).then_some(text)
     }
 
     /// What the chunks make up.
@@ -181,8 +202,7 @@ impl Outline {
 
 /// The rest of a line that names a chunk.
 pub(super) fn read_chunk(words: &mut Words<'_>) -> Result<Chunk, TextError> {
-    let chunk = Chunk { id: words.value("a chunk's hash")?, bytes: words.value("a number")? };
-    words.end()?;
+    let chunk = words.chunk()?;
     match chunk.bytes {
         1..=CHUNK_BYTES_MAX => Ok(chunk),
         odd => Err(words.fault(Fault::ChunkLength(odd))),

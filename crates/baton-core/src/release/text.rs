@@ -36,7 +36,8 @@ pub const MANIFEST_BYTES_MAX: usize = 64 << 20;
 impl Manifest {
     /// The manifest's text.
     pub fn to_text(&self) -> String {
-        let mut text = String::new();
+        // What an entry takes that has a path and a chunk of usual lengths.
+        let mut text = String::with_capacity(160 * self.tree.entries().len());
         // Writing to a String cannot fail.
         let _ = self.write(&mut text);
         text
@@ -78,9 +79,7 @@ impl Manifest {
             return Err(TextError { text: Text::Manifest, line: 1, what });
         }
         let mut lines = Lines::new(Text::Manifest, text)?;
-        let mut words = lines.expect("service")?;
-        let service: ServiceName = words.value("a service's name")?;
-        words.end()?;
+        let service = lines.only("service", "a service's name")?;
         let provenance = read_provenance(&mut lines)?;
         let line = lines.number();
         let run = run_lines::read(&mut lines)?;
@@ -88,6 +87,11 @@ impl Manifest {
         let tree = read_tree(&mut lines)?;
         Ok(Self { service, provenance, run, tree })
     }
+}
+
+/// The service that a release was made for whose manifest starts like this: with two lines at least.
+pub fn service_in(start: &str) -> Result<ServiceName, TextError> {
+    Lines::new(Text::Manifest, start)?.only("service", "a service's name")
 }
 
 fn read_provenance(lines: &mut Lines<'_>) -> Result<Provenance, TextError> {
@@ -148,12 +152,12 @@ fn read_file<'a>(
     lines: &mut Lines<'a>,
     executable: bool,
 ) -> Result<(&'a str, EntryKind), TextError> {
-    let bytes: u64 = words.value("a number")?;
+    let bytes: u64 = words.number()?;
     let path = words.remainder()?;
-    let mut chunks = Vec::new();
+    // Most files are one chunk, and a manifest has tens of thousands of them: none takes more memory than it needs.
+    let mut chunks = Vec::with_capacity(usize::from(bytes > 0));
     while let Some(mut words) = lines.take("chunk")? {
-        chunks.push(Chunk { id: words.value("a chunk's hash")?, bytes: words.value("a number")? });
-        words.end()?;
+        chunks.push(words.chunk()?);
     }
     let file = File { executable, chunks };
     let sum = file.bytes();

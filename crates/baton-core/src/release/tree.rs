@@ -2,6 +2,7 @@
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use super::path::{LinkFault, TreePath};
 use super::{CHUNK_BYTES_MAX, Entry, EntryKind, File, Limits};
@@ -127,12 +128,13 @@ impl Tree {
 
     fn check_place(&self, path: &TreePath) -> Result<(), TreeFault> {
         if let Some(last) = self.entries.last() {
-            if last.path == *path {
-                return Err(TreeFault::Duplicate(path.clone()));
-            }
-            if last.path > *path {
-                let (path, before) = (path.clone(), last.path.clone());
-                return Err(TreeFault::Unsorted { path, before });
+            match last.path.cmp(path) {
+                Ordering::Less => {}
+                Ordering::Equal => return Err(TreeFault::Duplicate(path.clone())),
+                Ordering::Greater => {
+                    let (path, before) = (path.clone(), last.path.clone());
+                    return Err(TreeFault::Unsorted { path, before });
+                }
             }
         }
         let Some(parent) = path.parent() else {
