@@ -73,7 +73,7 @@ pub(crate) fn for_each_out_of<T: Send, E: Send>(
     first: T,
     work: impl Fn(T) -> Result<Vec<T>, E> + Sync,
 ) -> Result<(), E> {
-    let heap = Mutex::new(Heap { waiting: vec![first], under_way: 0, failed: None });
+    let heap = Mutex::new(Heap { waiting: vec![first], under_way: 0, asleep: 0, failed: None });
     let changed = Condvar::new();
     let worker = || {
         let mut held = lock(&heap);
@@ -91,10 +91,16 @@ pub(crate) fn for_each_out_of<T: Send, E: Send>(
                         held.failed.get_or_insert(error);
                     }
                 }
-                changed.notify_all();
+                // This worker goes on with one of them itself. Waking those who find nothing costs more than the work.
+                for _ in 0..held.asleep.min(held.waiting.len().saturating_sub(1)) {
+                    changed.notify_one();
+                }
             } else if held.under_way > 0 && held.failed.is_none() {
+                held.asleep += 1;
                 held = changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+                held.asleep -= 1;
             } else {
+                changed.notify_all();
                 return;
             }
         }
@@ -116,6 +122,8 @@ pub(crate) fn for_each_out_of<T: Send, E: Send>(
 struct Heap<T, E> {
     waiting: Vec<T>,
     under_way: usize,
+    /// How many wait for something to do.
+    asleep: usize,
     failed: Option<E>,
 }
 

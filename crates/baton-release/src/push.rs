@@ -321,7 +321,7 @@ pub(crate) fn read_tree(
         if cut.anew > 0 || cache.len() != files().count() {
             let files = files().map(|(found, chunks)| (found.path.as_str(), &found.stat, chunks.as_slice()));
             // Without it the next push takes longer, and nothing else.
-            let _ = stat_cache::write(place, &stat_cache::text(files, began));
+            let _ = stat_cache::write(place, &stat_cache::text(files, &cache, began));
         }
     }
     let entry = |(Found { path, kind, .. }, chunks)| {
@@ -348,7 +348,8 @@ fn cut_all(
     cache: &StatCache<'_>,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Cut, PushError> {
-    let known = |found: &Found| match found.is_file() {
+    let mut cache = cache.in_order();
+    let mut known = |found: &Found| match found.is_file() {
         true => cache.chunks(found.path.as_str(), &found.stat),
         false => Some(Vec::new()),
     };

@@ -7,12 +7,12 @@
 //! chunk 6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85 1042
 //! ```
 //!
-//! A file is the same as long as its inode, its length, and the times when its content and its inode were changed are: the
+//! Files are in the order of their paths. A file is the same as long as its inode, its length, and the times when its content and its inode were changed are: the
 //! last one cannot be set by anybody. Whoever writes twice within one tick of the file system's clock leaves the same time
 //! twice, so of a file that was changed just before it was looked at nothing is kept. What is damaged, or was written by
 //! another version, is as good as nothing.
 
-use std::collections::HashMap;
+use std::cmp::Ordering;
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
 use std::io::{self, Write as _};
@@ -76,9 +76,19 @@ pub(crate) fn now() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// What is known of the files of a directory.
+/// What is known of the files of a directory, in the order of their paths.
 #[derive(Default)]
-pub(crate) struct StatCache<'a>(HashMap<&'a str, (Stat, &'a str)>);
+pub(crate) struct StatCache<'a>(Vec<Record<'a>>);
+
+/// What is known of a file.
+struct Record<'a> {
+    path: &'a str,
+    stat: Stat,
+    /// The lines of its chunks.
+    chunks: &'a str,
+    /// All its lines.
+    lines: &'a str,
+}
 
 /// Where in this folder the cache of a directory lies. Nothing is known of a directory that is not there.
 pub(crate) fn place(caches: &Path, dir: &Path) -> Option<PathBuf> {
@@ -116,9 +126,10 @@ impl<'a> StatCache<'a> {
     }
 
     fn files(text: &'a str) -> Option<Self> {
-        let mut files = HashMap::new();
+        let mut files: Vec<Record<'a>> = Vec::new();
         let mut rest = text.split_once('\n').map_or("", |(_, rest)| rest);
         while !rest.is_empty() {
+            let all = rest;
             let (line, after) = rest.strip_prefix("file ")?.split_once('\n')?;
             let mut words = line.splitn(5, ' ');
             let stat = Stat {
@@ -127,31 +138,23 @@ impl<'a> StatCache<'a> {
                 modified: words.next()?.parse().ok()?,
                 changed: words.next()?.parse().ok()?,
             };
-            let end = if after.starts_with("file ") {
-                0
-            } else {
-                after.find("\nfile ").map_or(after.len(), |at| at + 1)
-            };
-            let (chunks, next) = after.split_at(end);
-            files.insert(words.next()?, (stat, chunks));
-            rest = next;
+            let path = words.next()?;
+            rest = after;
+            while rest.starts_with("chunk ") {
+                rest = rest.split_once('\n')?.1;
+            }
+            if files.last().is_some_and(|last| last.path >= path) {
+                return None;
+            }
+            let chunks = &after[..after.len() - rest.len()];
+            files.push(Record { path, stat, chunks, lines: &all[..all.len() - rest.len()] });
         }
         Some(Self(files))
     }
 
-    /// The chunks of a file, if it is the same as it was.
-    pub(crate) fn chunks(&self, path: &str, stat: &Stat) -> Option<Vec<Chunk>> {
-        let (known, chunks) = self.0.get(path)?;
-        if known != stat {
-            return None;
-        }
-        let chunk = |line: &str| {
-            let (id, bytes) = line.strip_prefix("chunk ")?.split_once(' ')?;
-            Some(Chunk { id: id.parse::<ChunkId>().ok()?, bytes: bytes.parse().ok()? })
-        };
-        let chunks: Vec<Chunk> = chunks.lines().map(chunk).collect::<Option<_>>()?;
-        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-        (bytes == stat.bytes).then_some(chunks)
+    /// Looks files up in the order of their paths.
+    pub(crate) fn in_order(&self) -> InOrder<'_, 'a> {
+        InOrder(&self.0)
     }
 
     /// How many files are known.
@@ -160,10 +163,48 @@ impl<'a> StatCache<'a> {
     }
 }
 
-/// The text of a cache of these files, which were looked at not before `at`.
-pub(crate) fn text<'a>(files: impl Iterator<Item = (&'a str, &'a Stat, &'a [Chunk])>, at: i64) -> String {
-    let mut text = head();
+/// What is known of the files that have not been passed.
+pub(crate) struct InOrder<'c, 'a>(&'c [Record<'a>]);
+
+impl<'a> InOrder<'_, 'a> {
+    /// What is known of a file, if it is the same as it was. It comes after all that was asked for.
+    fn find(&mut self, path: &str, stat: &Stat) -> Option<&Record<'a>> {
+        while let Some((first, rest)) = self.0.split_first() {
+            match first.path.cmp(path) {
+                Ordering::Less => self.0 = rest,
+                Ordering::Equal => return (first.stat == *stat).then_some(first),
+                Ordering::Greater => return None,
+            }
+        }
+        None
+    }
+
+    /// The chunks of a file, if it is the same as it was. It comes after all that was asked for.
+    pub(crate) fn chunks(&mut self, path: &str, stat: &Stat) -> Option<Vec<Chunk>> {
+        let chunks = self.find(path, stat)?.chunks;
+        let chunk = |line: &str| {
+            let (id, bytes) = line.strip_prefix("chunk ")?.split_once(' ')?;
+            Some(Chunk { id: id.parse::<ChunkId>().ok()?, bytes: bytes.parse().ok()? })
+        };
+        let chunks: Vec<Chunk> = chunks.lines().map(chunk).collect::<Option<_>>()?;
+        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+        (bytes == stat.bytes).then_some(chunks)
+    }
+}
+
+/// The text of a cache of these files, which were looked at not before `at`. They are in the order of their paths; the lines of
+/// those that were known `before` are not made anew.
+pub(crate) fn text<'a>(
+    files: impl Iterator<Item = (&'a str, &'a Stat, &'a [Chunk])>,
+    before: &StatCache<'_>,
+    at: i64,
+) -> String {
+    let (mut text, mut before) = (head(), before.in_order());
     for (path, stat, chunks) in files.filter(|(_, stat, _)| stat.is_settled(at)) {
+        if let Some(known) = before.find(path, stat) {
+            text.push_str(known.lines);
+            continue;
+        }
         let Stat { inode, bytes, modified, changed } = stat;
         // Writing to a String cannot fail.
         let _ = writeln!(text, "file {inode} {bytes} {modified} {changed} {path}");
@@ -207,24 +248,24 @@ mod tests {
     #[test]
     fn a_file_is_known_while_nothing_of_it_was_changed() {
         let chunks = [chunk(1), chunk(2)];
-        let text = text([("a b", &STAT, &chunks[..])].into_iter(), LATER);
+        let text = text([("a b", &STAT, &chunks[..])].into_iter(), &StatCache::default(), LATER);
         let cache = StatCache::parse(&text);
-        assert_eq!(cache.chunks("a b", &STAT), Some(chunks.to_vec()));
-        assert_eq!(cache.chunks("a", &STAT), None);
+        assert_eq!(cache.in_order().chunks("a b", &STAT), Some(chunks.to_vec()));
+        assert_eq!(cache.in_order().chunks("a", &STAT), None);
         for other in [
             Stat { inode: 2, ..STAT },
             Stat { bytes: 4, ..STAT },
             Stat { modified: STAT.modified + 1, ..STAT },
             Stat { changed: STAT.changed + 1, ..STAT },
         ] {
-            assert_eq!(cache.chunks("a b", &other), None);
+            assert_eq!(cache.in_order().chunks("a b", &other), None);
         }
     }
 
     #[test]
     fn what_was_changed_just_now_is_not_kept() {
         for (at, kept) in [(LATER, 1), (LATER - 1, 0), (0, 0)] {
-            let text = text([("a", &STAT, &[chunk(3)][..])].into_iter(), at);
+            let text = text([("a", &STAT, &[chunk(3)][..])].into_iter(), &StatCache::default(), at);
             assert_eq!(StatCache::parse(&text).len(), kept, "{at}");
         }
         let touched_back = Stat { modified: 0, ..STAT };
@@ -236,7 +277,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("cache");
         assert_eq!(read(&place), "");
-        let right = text([("a", &STAT, &[chunk(3)][..])].into_iter(), LATER);
+        let right = text([("a", &STAT, &[chunk(3)][..])].into_iter(), &StatCache::default(), LATER);
         write(&place, &right).unwrap();
         assert_eq!(read(&place), right);
         let bytes = fs::read(&place).unwrap();
@@ -261,12 +302,17 @@ mod tests {
                 (path, (stat, chunks.into_iter().map(chunk).collect()))
             }).collect();
             let all = files.iter().map(|(path, (stat, chunks))| (path.as_str(), stat, chunks.as_slice()));
-            let text = text(all, i64::MAX);
-            let cache = StatCache::parse(&text);
+            let first = text(all.clone(), &StatCache::default(), i64::MAX);
+            let cache = StatCache::parse(&first);
             prop_assert_eq!(cache.len(), files.len());
+            let mut known = cache.in_order();
             for (path, (stat, chunks)) in &files {
-                prop_assert_eq!(cache.chunks(path, stat), Some(chunks.clone()));
+                prop_assert_eq!(known.chunks(path, stat), Some(chunks.clone()));
             }
+            prop_assert_eq!(text(all.clone(), &cache, i64::MAX), first.as_str());
+            let odd = |(at, _): &(usize, _)| at % 2 == 1;
+            let half = text(all.clone().enumerate().filter(odd).map(|(_, file)| file), &cache, i64::MAX);
+            prop_assert_eq!(text(all, &StatCache::parse(&half), i64::MAX), first.as_str());
         }
 
         #[test]

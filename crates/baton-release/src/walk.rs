@@ -1,5 +1,7 @@
 //! What lies in a directory and belongs into a release.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, DirEntry, FileType};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -108,44 +110,77 @@ struct Dir {
 /// makes the same release wherever it lies.
 pub(crate) fn walk(dir: &Path, wanted: &Wanted) -> Result<Vec<Found>, WalkError> {
     let selection = Selection::new(dir, wanted)?;
-    let all = Mutex::new(Vec::new());
+    let listings = Mutex::new(Listings::new());
     let top = Dir { full: dir.to_owned(), path: None, within: Within::top(wanted) };
     parallel::for_each_out_of(top, |dir| {
+        let name = dir.path.as_ref().map(TreePath::to_string).unwrap_or_default();
         let (found, dirs) = look_into(dir, &selection)?;
-        all.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        listings.lock().unwrap_or_else(PoisonError::into_inner).insert(name, found);
         Ok::<_, WalkError>(dirs)
     })?;
-    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-    // What lies in one directory is in order already, and this sort makes use of that.
-    all.sort_by(|a: &Found, b| a.path.cmp(&b.path));
+    let (mut listings, mut all) = (listings.into_inner().unwrap_or_else(PoisonError::into_inner), Vec::new());
+    add("", &mut listings, &mut all);
     Ok(all)
+}
+
+/// What lies in each directory, sorted.
+type Listings = HashMap<String, Vec<Found>>;
+
+/// Adds what lies in a directory and beneath, sorted by path. Sorting all of it anew would take as long as looking.
+fn add(dir: &str, listings: &mut Listings, all: &mut Vec<Found>) {
+    let mut waiting: Vec<String> = Vec::new();
+    for found in listings.remove(dir).unwrap_or_default() {
+        // `a-b` and `a.b` come before `a/b`.
+        let comes_first = |dir: &mut String| match found.path.as_str().strip_prefix(dir.as_str()) {
+            Some(rest) => rest.as_bytes().first() > Some(&b'/'),
+            None => true,
+        };
+        while let Some(dir) = waiting.pop_if(comes_first) {
+            add(&dir, listings, all);
+        }
+        if found.kind == FoundKind::Dir {
+            waiting.push(found.path.to_string());
+        }
+        all.push(found);
+    }
+    while let Some(dir) = waiting.pop() {
+        add(&dir, listings, all);
+    }
 }
 
 /// What lies in a directory, and which directories to look into next.
 fn look_into(dir: Dir, selection: &Selection) -> Result<(Vec<Found>, Vec<Dir>), WalkError> {
     let Dir { full: dir, path: above, within } = dir;
     let read = |source| WalkError::Read { path: dir.clone(), source };
-    let entries = fs::read_dir(&dir).map_err(read)?.collect::<Result<Vec<DirEntry>, _>>().map_err(read)?;
-    let is_file = |entry: &&DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_dir());
-    let files = entries.iter().filter(is_file).map(DirEntry::path);
-    let ignore_files: Vec<PathBuf> = files.filter(|file| is_ignore_file(file)).collect();
+    let named = |entry: io::Result<DirEntry>| entry.map(|entry| (entry.file_name(), entry));
+    let entries: Vec<(OsString, DirEntry)> =
+        fs::read_dir(&dir).map_err(read)?.map(named).collect::<Result<_, _>>().map_err(read)?;
+    let is_file = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| !kind.is_dir());
+    let ignore_files = entries.iter().filter(|(name, entry)| is_ignore_file(name.as_ref()) && is_file(entry));
+    let ignore_files: Vec<PathBuf> = ignore_files.map(|(name, _)| dir.join(name)).collect();
     let within = within.enter(&dir, &ignore_files)?;
 
     let (mut found, mut dirs) = (Vec::with_capacity(entries.len()), Vec::new());
-    for entry in entries {
-        let (full, name) = (entry.path(), entry.file_name());
+    // One for all: most are only looked at.
+    let mut full = PathBuf::new();
+    for (name, entry) in entries {
+        full.clone_from(&dir);
+        full.push(&name);
         let kind = entry.file_type().map_err(|source| WalkError::Read { path: full.clone(), source })?;
         // What stays out may have any name.
         let shown = name.to_string_lossy();
-        let path = above.as_ref().map_or_else(|| shown.to_string(), |above| format!("{above}/{shown}"));
+        let path = match &above {
+            None => shown.to_string(),
+            Some(above) => [above.as_str(), "/", &shown].concat(),
+        };
         let Some(within) = selection.select(&within, &full, &path, kind.is_dir()) else { continue };
         if name.to_str().is_none() {
             return Err(WalkError::NotText { path: full });
         }
-        let path: TreePath = path.parse().map_err(|fault| WalkError::Path { path: full.clone(), fault })?;
+        let path = TreePath::try_from(path).map_err(|fault| WalkError::Path { path: full.clone(), fault })?;
         let this = look(&entry, &full, path)?;
         if this.kind == FoundKind::Dir {
-            dirs.push(Dir { full, path: Some(this.path.clone()), within });
+            dirs.push(Dir { full: full.clone(), path: Some(this.path.clone()), within });
         }
         found.push(this);
     }
@@ -324,6 +359,22 @@ mod tests {
         let include = vec![crate::selection::literally("a*[1]/{x} !#y")];
         let found = paths_of(dir.path(), &Wanted { include, ..Wanted::default() });
         assert_eq!(found, ["a*[1]", "a*[1]/{x} !#y"]);
+    }
+
+    #[test]
+    fn what_is_found_is_in_the_order_of_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = ["a", "a-", "a-b", "a-b/a", "a.b", "a/b", "a/b-c", "a/b/c", "a0", "ab", "ä", "a!"];
+        let name = |n: usize| names[n % names.len()];
+        for n in 0..names.len().pow(2) {
+            // Some are directories already: then nothing is written there.
+            let path = dir.path().join(name(n)).join(name(n / names.len()));
+            if path.parent().is_some_and(|parent| fs::create_dir_all(parent).is_ok()) {
+                let _ = fs::write(path, "");
+            }
+        }
+        let found = paths(dir.path());
+        assert!(found.is_sorted() && found.len() > 80, "{found:?}");
     }
 
     #[test]
