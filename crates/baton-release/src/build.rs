@@ -106,7 +106,8 @@ pub fn inputs(dir: &Path, step: &Step, stat_caches: Option<&Path>) -> Result<Tre
 /// # Errors
 /// The store lacks some of them or sends something else, or the disk fails. What has been written then is not to be used.
 pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Result<Tree, RestoreError> {
-    let manifest = manifest::assemble(record.id, &record.outline, Known::default(), Source::Store(store))?;
+    let known = &mut Known::default();
+    let manifest = manifest::assemble(record.id, &record.outline, known, Source::Store(store))?.manifest;
     let place = Beneath::open(into).map_err(failed("open", into))?;
     let full = |path: &TreePath| into.join(path.as_str());
     let mut chunks: Vec<Chunk> = Vec::new();

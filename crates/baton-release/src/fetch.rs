@@ -1,7 +1,9 @@
 //! Bringing a release to a member's disk.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as MapEntry;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::Chunk;
@@ -112,21 +114,47 @@ pub fn fetch(
     if releases.verify(id).is_ok() {
         return Ok(Fetched::default());
     }
-    let base = releases.base();
-    let known = known(base.as_ref(), releases);
-    let (manifest, text) = manifest::read_with_text(id, store, known)?;
+    let ((base, known), answer) = thread::scope(|scope| {
+        // While the store answers, what is here is read.
+        let here = scope.spawn(|| known(releases));
+        let answer = store.outline_since(id, &releases.here());
+        (here.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), answer)
+    });
+    let (manifest, text) = manifest::from_answer(id, store, answer.map_err(ReadError::from)?, known)?;
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 
     let staging = Staging::begin(releases, id, (&text, &manifest), base)?;
     releases.find_room(staging.needs())??;
+    let (bytes_fetched, bytes_copied) = thread::scope(|scope| {
+        let manifest = scope.spawn(|| staging.write_manifest());
+        let filled = fill(&staging, store, releases, progress);
+        manifest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        filled
+    })?;
+    let way = match staging.made_of() {
+        Some(_) => Way::Patched { kept: staging.kept() },
+        None => Way::Created,
+    };
+    staging.finish(|| progress(Step::Sealed))?;
+    releases.keep_fresh(id, manifest);
+    Ok(Fetched { way, bytes_fetched, bytes_copied })
+}
+
+/// Creates what is new in a tree, with its content. Returns how many bytes of that were fetched, and how many copied.
+fn fill(
+    staging: &Staging<'_>,
+    store: &dyn ArtefactStore,
+    releases: &ReleasesDir,
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<(u64, u64), FetchError> {
     staging.prepare(|| progress(Step::Created))?;
-    let pieces = pieces(&staging);
-    let copied = copy(&pieces, &staging, releases, progress)?;
+    let pieces = pieces(staging);
+    let copied = copy(&pieces, staging, releases, progress)?;
     let lacking: Vec<Chunk> =
         pieces.iter().zip(&copied).filter(|(_, copied)| !**copied).map(|(piece, _)| piece.chunk).collect();
     let by_chunk: HashMap<Chunk, &Piece> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
     read::each(Source::Store(store), &lacking, |chunk, content| {
-        let bytes = by_chunk[&chunk].write(&staging, content)?;
+        let bytes = by_chunk[&chunk].write(staging, content)?;
         progress(Step::Fetched { bytes });
         Ok::<(), FetchError>(())
     })?;
@@ -134,44 +162,44 @@ pub fn fetch(
         let some = pieces.iter().zip(&copied).filter(|(_, copied)| **copied == wanted);
         some.map(|(piece, _)| piece.bytes()).sum()
     };
-    let way = match staging.made_of() {
-        Some(_) => Way::Patched { kept: staging.kept() },
-        None => Way::Created,
-    };
-    let fetched = Fetched { way, bytes_fetched: sum(false), bytes_copied: sum(true) };
-    staging.finish(|| progress(Step::Sealed))?;
-    Ok(fetched)
+    Ok((sum(false), sum(true)))
 }
 
-/// The manifest of what the release is made from, which is the most like it, else all on disk. One that cannot be read has
-/// nothing to offer.
-fn known(base: Option<&Base>, releases: &ReleasesDir) -> Known {
-    let mut known = Known::default();
-    match base {
-        Some(base) => known.add(&base.text),
+/// What the release is made from, if there is anything; and the manifest of that, which is the most like it, else those of
+/// all releases on disk. One that cannot be read has nothing to offer.
+fn known(releases: &ReleasesDir) -> (Option<Base>, Known) {
+    let (mut base, mut known) = (releases.base(), Known::default());
+    match &mut base {
+        Some(base) => {
+            let chunks = releases.chunks(base);
+            known.add_cut(base.take_text(), &chunks);
+        }
         None => {
             let texts = releases.list().unwrap_or_default().into_iter();
-            texts.filter_map(|id| releases.manifest_text(id).ok()).for_each(|text| known.add(&text));
+            texts.filter_map(|id| releases.manifest_text(id).ok()).for_each(|text| known.add(text));
         }
     }
-    known
+    (base, known)
 }
 
 /// A chunk, and everywhere in what is to be written that it belongs.
 struct Piece {
     chunk: Chunk,
-    places: Vec<Place>,
+    first: Place,
+    /// Nearly all have none, and there are tens of thousands.
+    others: Vec<Place>,
 }
 
 impl Piece {
     /// Writes it everywhere; returns how much of the release that is.
     fn write(&self, staging: &Staging<'_>, content: &[u8]) -> Result<u64, DiskError> {
-        self.places.iter().try_for_each(|place| staging.write(*place, content))?;
+        let mut places = [self.first].into_iter().chain(self.others.iter().copied());
+        places.try_for_each(|place| staging.write(place, content))?;
         Ok(self.bytes())
     }
 
     fn bytes(&self) -> u64 {
-        u64::from(self.chunk.bytes) * self.places.len() as u64
+        u64::from(self.chunk.bytes) * (1 + self.others.len() as u64)
     }
 }
 
@@ -183,11 +211,14 @@ fn pieces(staging: &Staging<'_>) -> Vec<Piece> {
     for (entry, file) in staging.files() {
         let mut offset = 0;
         for chunk in &file.chunks {
-            let index = *known.entry(*chunk).or_insert_with(|| {
-                pieces.push(Piece { chunk: *chunk, places: Vec::new() });
-                pieces.len() - 1
-            });
-            pieces[index].places.push(Place { entry, offset });
+            let place = Place { entry, offset };
+            match known.entry(*chunk) {
+                MapEntry::Occupied(index) => pieces[*index.get()].others.push(place),
+                MapEntry::Vacant(free) => {
+                    free.insert(pieces.len());
+                    pieces.push(Piece { chunk: *chunk, first: place, others: Vec::new() });
+                }
+            }
             offset += u64::from(chunk.bytes);
         }
     }

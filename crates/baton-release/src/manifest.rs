@@ -1,11 +1,14 @@
 //! A manifest that came from elsewhere: as a text, or as the chunks that its outline lists.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::outline::{Lists, OUTLINE_BYTES_MAX, Outline, Outlined};
-use baton_core::release::{Chunk, Manifest, TextError, id_of};
+use baton_core::ids::{ChunkId, ReleaseId, ServiceName};
+#[cfg(feature = "push")]
+use baton_core::release::outline::Outlined;
+use baton_core::release::outline::{self, Lists, OUTLINE_BYTES_MAX, Outline};
+use baton_core::release::{Chunk, Manifest, TextError, id_of, service_in};
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
@@ -102,49 +105,105 @@ pub fn unpack_outline(id: ReleaseId, packed: &[u8]) -> Result<Outline, ManifestR
 /// What is known of manifests without asking: their chunks by name.
 #[derive(Debug, Default)]
 pub struct Known {
-    parts: HashMap<ChunkId, Vec<u8>>,
-    releases: Vec<ReleaseId>,
+    texts: Vec<Vec<u8>>,
+    /// In which of these, and where in it.
+    parts: HashMap<ChunkId, (usize, Range<usize>)>,
 }
 
 impl Known {
     /// Adds the chunks of a manifest that is here.
-    pub fn add(&mut self, text: &str) {
-        let Outlined { listing, manifest, .. } = Outlined::of(text);
-        self.parts.extend(listing.into_iter().chain(manifest).map(|part| (part.chunk.id, part.content)));
-        self.releases.push(id_of(text));
+    pub fn add(&mut self, text: String) {
+        let chunks = outline::chunks(&text);
+        self.add_cut(text, &chunks);
+    }
+
+    /// The same of a manifest of which it is known how it is cut.
+    pub(crate) fn add_cut(&mut self, text: String, chunks: &[Chunk]) {
+        if let Some(listing) = Outline::of_manifest(chunks.to_vec()).long_text() {
+            let chunks = outline::chunks(&listing);
+            self.keep(listing.into_bytes(), &chunks);
+        }
+        self.keep(text.into_bytes(), chunks);
     }
 
     /// Adds what is right in a pack: it was a hint.
     fn take(&mut self, pack: &[u8]) {
         let Ok(pack) = Pack::open(pack) else { return };
-        let contents = pack.frames().filter_map(|(frame, packed)| unpack(frame, packed).ok()).flatten();
-        self.parts.extend(contents.map(|(chunk, content)| (chunk.id, content)));
+        for unpacked in pack.frames().filter_map(|(frame, packed)| unpack(frame, packed).ok()) {
+            unpacked.chunks().for_each(|(chunk, content)| self.keep(content.to_vec(), &[chunk]));
+        }
     }
 
     /// The chunks of a manifest that is here and was cut already.
     #[cfg(feature = "push")]
     pub(crate) fn of(outlined: &Outlined) -> Self {
+        let mut known = Self::default();
         let parts = outlined.listing.iter().chain(&outlined.manifest);
-        let parts = parts.map(|part| (part.chunk.id, part.content.clone())).collect();
-        Self { parts, releases: Vec::new() }
+        parts.for_each(|part| known.keep(part.content.clone(), &[part.chunk]));
+        known
+    }
+
+    /// Adds a text that these chunks make up.
+    fn keep(&mut self, text: Vec<u8>, chunks: &[Chunk]) {
+        let mut start = 0;
+        for Chunk { id, bytes } in chunks {
+            let end = start + *bytes as usize;
+            self.parts.insert(*id, (self.texts.len(), start..end));
+            start = end;
+        }
+        self.texts.push(text);
+    }
+
+    /// Whether a chunk is here.
+    pub(crate) fn has(&self, id: ChunkId) -> bool {
+        self.parts.contains_key(&id)
+    }
+
+    fn get(&self, id: ChunkId) -> Option<&[u8]> {
+        let (text, place) = self.parts.get(&id)?;
+        self.texts.get(*text)?.get(place.clone())
     }
 }
 
 /// The manifest of a release in a store. Only those of its chunks travel that are not known.
 pub fn read(id: ReleaseId, store: &dyn ArtefactStore, known: Known) -> Result<Manifest, ManifestError> {
-    read_with_text(id, store, known).map(|(manifest, _)| manifest)
+    let answer = store.outline_since(id, &[]).map_err(ReadError::from)?;
+    let (manifest, _) = from_answer(id, store, answer, known)?;
+    Ok(manifest)
 }
 
-/// The same with its text.
-pub(crate) fn read_with_text(
+/// The manifest of a release with its text, from what a store has [answered](ArtefactStore::outline_since).
+pub(crate) fn from_answer(
     id: ReleaseId,
     store: &dyn ArtefactStore,
+    (outline, parts): (Vec<u8>, Vec<u8>),
     mut known: Known,
 ) -> Result<(Manifest, String), ManifestError> {
-    let (outline, parts) = store.outline_since(id, &known.releases).map_err(ReadError::from)?;
     let outline = unpack_outline(id, &outline)?;
     known.take(&parts);
-    assemble_with_text(id, &outline, known, Source::Store(store))
+    let Assembled { manifest, text, .. } = assemble(id, &outline, &mut known, Source::Store(store))?;
+    Ok((manifest, text))
+}
+
+/// The manifest of a release.
+pub(crate) struct Assembled {
+    pub(crate) manifest: Manifest,
+    pub(crate) text: String,
+    /// How the text is cut.
+    pub(crate) chunks: Vec<Chunk>,
+}
+
+/// The service that a release was made for, as the beginning of its manifest says, which alone is read: for who has made sure of
+/// the release.
+pub fn service(id: ReleaseId, store: &dyn ArtefactStore) -> Result<ServiceName, ManifestError> {
+    let rules = |source| ManifestRefused::Rules { id, source };
+    let (source, known) = (Source::Store(store), &mut Known::default());
+    let mut outline = unpack_outline(id, &store.outline(id).map_err(ReadError::from)?)?;
+    if outline.lists() == Lists::Outline {
+        outline = Outline::parse(&listed(&outline, known, source)?).map_err(rules)?;
+    }
+    let first = Outline::of_manifest(outline.chunks().iter().take(1).copied().collect());
+    Ok(service_in(&listed(&first, known, source)?).map_err(rules)?)
 }
 
 /// What [`ArtefactStore::outline_since`] answers for a store that is here. A release that is not in it is as if it were not
@@ -180,47 +239,36 @@ fn parts(id: ReleaseId, outline: &[u8], store: &dyn ArtefactStore) -> Result<Vec
 pub(crate) fn assemble(
     id: ReleaseId,
     outline: &Outline,
-    known: Known,
+    known: &mut Known,
     source: Source<'_>,
-) -> Result<Manifest, ManifestError> {
-    assemble_with_text(id, outline, known, source).map(|(manifest, _)| manifest)
-}
-
-fn assemble_with_text(
-    id: ReleaseId,
-    outline: &Outline,
-    mut known: Known,
-    source: Source<'_>,
-) -> Result<(Manifest, String), ManifestError> {
+) -> Result<Assembled, ManifestError> {
     let inner = match outline.lists() {
         Lists::Manifest => None,
         Lists::Outline => {
-            let text = listed(outline, &mut known, source)?;
+            let text = listed(outline, known, source)?;
             Some(Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?)
         }
     };
     if inner.as_ref().is_some_and(|inner| inner.lists() == Lists::Outline) {
         return Err(ManifestRefused::Nested { id }.into());
     }
-    let text = listed(inner.as_ref().unwrap_or(outline), &mut known, source)?;
-    Ok((verified(id, &text)?, text))
+    let outline = inner.as_ref().unwrap_or(outline);
+    let text = listed(outline, known, source)?;
+    Ok(Assembled { manifest: verified(id, &text)?, text, chunks: outline.chunks().to_vec() })
 }
 
 /// What the chunks of an outline make up.
 fn listed(outline: &Outline, known: &mut Known, source: Source<'_>) -> Result<String, ReadError> {
     // A chunk that is listed with another length than it has is refused when it arrives.
-    let here =
-        |chunk: &Chunk| known.parts.get(&chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
+    let here = |chunk: &Chunk| known.get(chunk.id).is_some_and(|part| part.len() == chunk.bytes as usize);
     let lacking: Vec<Chunk> = outline.chunks().iter().filter(|chunk| !here(chunk)).copied().collect();
-    let parts = Mutex::new(&mut known.parts);
+    let to_keep = Mutex::new(&mut *known);
     read::each(source, &lacking, |chunk, content| {
-        parts.lock().unwrap_or_else(PoisonError::into_inner).insert(chunk.id, content.to_vec());
+        to_keep.lock().unwrap_or_else(PoisonError::into_inner).keep(content.to_vec(), &[chunk]);
         Ok::<(), ReadError>(())
     })?;
-    let parts = outline
-        .chunks()
-        .iter()
-        .map(|chunk| known.parts.get(&chunk.id).map(Vec::as_slice).unwrap_or_default());
+    let parts: Vec<&[u8]> =
+        outline.chunks().iter().map(|chunk| known.get(chunk.id).unwrap_or_default()).collect();
     // Where it is not text, it is not that of the release either.
-    Ok(String::from_utf8_lossy(&parts.collect::<Vec<_>>().concat()).into_owned())
+    Ok(String::from_utf8(parts.concat()).unwrap_or_default())
 }

@@ -103,7 +103,7 @@ pub fn pack(chunks: Vec<Chunk>, content: &[u8]) -> Result<(Frame, Vec<u8>), Pack
 
 /// The chunks of a frame with their content, each of which is what its name says. No more than the index promises is
 /// ever decompressed.
-pub fn unpack(frame: &Frame, packed: &[u8]) -> Result<Vec<(Chunk, Vec<u8>)>, PackError> {
+pub fn unpack<'a>(frame: &'a Frame, packed: &[u8]) -> Result<Unpacked<'a>, PackError> {
     let (id, max) = (first(&frame.chunks), frame.bytes().min(FRAME_BYTES_MAX));
     let content = zstd::bulk::decompress(packed, max as usize).map_err(|source| PackError::Unpack {
         id,
@@ -113,24 +113,40 @@ pub fn unpack(frame: &Frame, packed: &[u8]) -> Result<Vec<(Chunk, Vec<u8>)>, Pac
     if content.len() != max as usize {
         return Err(PackError::Length { id, expected: max, found: content.len() as u32 });
     }
-    let mut rest = content.as_slice();
-    let mut chunks = Vec::with_capacity(frame.chunks.len());
-    for chunk in &frame.chunks {
-        let (content, after) = rest.split_at(rest.len().min(chunk.bytes as usize));
-        let (id, found) = (chunk.id, ChunkId::of(content));
+    let unpacked = Unpacked { frame, content };
+    for (Chunk { id, .. }, content) in unpacked.chunks() {
+        let found = ChunkId::of(content);
         if found != id {
             return Err(PackError::OtherContent { id, found });
         }
-        chunks.push((*chunk, content.to_vec()));
-        rest = after;
     }
-    Ok(chunks)
+    Ok(unpacked)
+}
+
+/// A frame, decompressed.
+#[derive(Debug)]
+pub struct Unpacked<'a> {
+    frame: &'a Frame,
+    content: Vec<u8>,
+}
+
+impl Unpacked<'_> {
+    /// Its chunks with their content.
+    pub fn chunks(&self) -> impl Iterator<Item = (Chunk, &[u8])> {
+        let mut rest = self.content.as_slice();
+        self.frame.chunks.iter().map(move |chunk| {
+            let (content, after) = rest.split_at(rest.len().min(chunk.bytes as usize));
+            rest = after;
+            (*chunk, content)
+        })
+    }
 }
 
 /// The pack of these frames.
 pub fn join(frames: Vec<(Frame, Vec<u8>)>) -> Vec<u8> {
     let (frames, packed): (Vec<Frame>, Vec<Vec<u8>>) = frames.into_iter().unzip();
     let mut bytes = Index::of(frames).to_text().into_bytes();
+    bytes.reserve_exact(packed.iter().map(Vec::len).sum());
     packed.iter().for_each(|packed| bytes.extend_from_slice(packed));
     bytes
 }
@@ -152,9 +168,12 @@ mod tests {
 
     fn contents(bytes: &[u8]) -> Result<Vec<(Chunk, Vec<u8>)>, PackError> {
         let pack = Pack::open(bytes)?;
-        let frames: Result<Vec<_>, PackError> =
-            pack.frames().map(|(frame, packed)| unpack(frame, packed)).collect();
-        Ok(frames?.concat())
+        let mut contents = Vec::new();
+        for (frame, packed) in pack.frames() {
+            let unpacked = unpack(frame, packed)?;
+            contents.extend(unpacked.chunks().map(|(chunk, content)| (chunk, content.to_vec())));
+        }
+        Ok(contents)
     }
 
     fn chunk(content: &[u8]) -> Chunk {

@@ -97,11 +97,11 @@ fn take<E>(
         if !frame.chunks.iter().any(|chunk| wanted.contains_key(&chunk.id)) {
             continue;
         }
-        let contents = match unpack(frame, packed) {
-            Ok(contents) => contents,
+        let unpacked = match unpack(frame, packed) {
+            Ok(unpacked) => unpacked,
             Err(error) => return Ok(Some(error)),
         };
-        for (found, content) in contents {
+        for (found, content) in unpacked.chunks() {
             let Some(chunks) = wanted.get(&found.id) else { continue };
             if let Some(Chunk { id, bytes: expected }) =
                 chunks.iter().find(|chunk| chunk.bytes != found.bytes)
@@ -109,7 +109,7 @@ fn take<E>(
                 let (id, expected, found) = (*id, *expected, found.bytes);
                 return Ok(Some(PackError::Length { id, expected, found }));
             }
-            chunks.iter().try_for_each(|chunk| act(*chunk, &content))?;
+            chunks.iter().try_for_each(|chunk| act(*chunk, content))?;
             wanted.remove(&found.id);
         }
     }

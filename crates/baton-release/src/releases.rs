@@ -33,11 +33,11 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use baton_core::ids::ReleaseId;
-use baton_core::release::Manifest;
+use baton_core::release::{Manifest, id_of};
 
 pub(crate) use base::Base;
 pub use lock::Held;
@@ -52,6 +52,7 @@ pub use verify::VerifyError;
 use crate::beneath::{Beneath, DIR_MODE};
 use crate::disk::{self, DiskError, failed};
 use crate::manifest;
+use spare::SpareKnown;
 
 /// The releases on a member's disk. Only one process at a time can have a directory open.
 pub struct ReleasesDir {
@@ -60,8 +61,10 @@ pub struct ReleasesDir {
     turn: Mutex<()>,
     /// What must stay, once somebody has said what runs.
     keep: Mutex<Option<Keep>>,
-    /// This process has made the spare tree that is there.
-    spare_tidy: AtomicBool,
+    /// What this process knows of the spare tree, once it has made it or looked through it.
+    spare_known: Mutex<Option<SpareKnown>>,
+    /// What was laid out last, until it is launched: what was read then need not be read again.
+    fresh: Mutex<Option<(ReleaseId, Manifest)>>,
     /// How many names for what is about to go were given.
     gone: AtomicU64,
     /// Held as long as the directory is in use.
@@ -96,7 +99,8 @@ impl ReleasesDir {
             path: path.to_owned(),
             turn: Mutex::new(()),
             keep: Mutex::new(None),
-            spare_tidy: AtomicBool::new(false),
+            spare_known: Mutex::new(None),
+            fresh: Mutex::new(None),
             gone: AtomicU64::new(0),
             _lock: lock,
         };
@@ -130,14 +134,29 @@ impl ReleasesDir {
         if !self.has(id) {
             return Err(VerifyError::Absent(id));
         }
-        Ok(manifest::verified(id, &self.manifest_text(id)?)?)
+        let text = self.manifest_text(id)?;
+        match self.take_fresh(id) {
+            Some(manifest) if id_of(&text) == id => Ok(manifest),
+            Some(_) | None => Ok(manifest::verified(id, &text)?),
+        }
+    }
+
+    /// Remembers the manifest of what was laid out just now.
+    pub(crate) fn keep_fresh(&self, id: ReleaseId, manifest: Manifest) {
+        *self.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, manifest));
+    }
+
+    fn take_fresh(&self, id: ReleaseId) -> Option<Manifest> {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.take_if(|(known, _)| *known == id).map(|(_, manifest)| manifest)
     }
 
     /// What should be the manifest of a release on disk.
     pub(crate) fn manifest_text(&self, id: ReleaseId) -> Result<String, DiskError> {
         let path = self.home(id).join("manifest");
         let text = fs::read(&path).map_err(failed("read", &path))?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        // What is not text is not the manifest of any release, and neither is nothing.
+        Ok(String::from_utf8(text).unwrap_or_default())
     }
 
     /// The handle beneath which the files of a release are.

@@ -2,6 +2,7 @@
 
 pub mod conformance;
 pub mod memory;
+mod seen;
 
 use std::error::Error;
 use std::fmt;
@@ -11,9 +12,10 @@ use std::time::{Duration, SystemTime};
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::release::pack::{Frame, Index};
 
-use crate::manifest::{self, Known, ManifestError};
+use crate::manifest::{self, ManifestError};
 use crate::pack;
 use crate::read::{Get, ReadError, Source};
+pub use seen::Seen;
 
 /// A place that keeps releases: packs of chunks named by their content, and outlines that name chunks.
 ///
@@ -134,10 +136,14 @@ pub struct StoredPack {
 }
 
 /// What a store makes sure of before it knows a release: that the outline is allowed, that the manifest is that of the
-/// release, and that no chunk is missing. `missing` and `get` are those of the store.
+/// release, and that no chunk is missing. `missing` and `get` are those of the store; `losses` tells how often
+/// it has lost or removed something, of which `missing` takes notice. What was `seen` before and cannot have gone since is not
+/// looked at again.
 pub fn complete(
     id: ReleaseId,
     outline: &[u8],
+    seen: &Seen,
+    losses: impl Fn() -> u64,
     missing: impl Fn(&[ChunkId]) -> Result<Vec<ChunkId>, StoreError>,
     get: Get<'_>,
 ) -> Result<(), StoreError> {
@@ -149,8 +155,13 @@ pub fn complete(
     let outline =
         manifest::unpack_outline(id, outline).map_err(|refused| error(Kind::Corrupt).because(refused))?;
     there(&outline.chunks().iter().map(|chunk| chunk.id).collect::<Vec<_>>())?;
-    match manifest::assemble(id, &outline, Known::default(), Source::Inside(get)) {
-        Ok(manifest) => there(&manifest::chunk_ids(&manifest)),
+    let mut before = seen.take(&outline, losses());
+    match manifest::assemble(id, &outline, &mut before.known, Source::Inside(get)) {
+        Ok(assembled) => {
+            there(&before.doubtful(&assembled))?;
+            seen.keep(before, assembled);
+            Ok(())
+        }
         Err(ManifestError::Read(ReadError::Store(error))) => Err(error),
         Err(refused) => Err(error(Kind::Corrupt).because(refused)),
     }

@@ -16,7 +16,7 @@ use baton_core::event::{Event, What};
 use baton_core::ids::{ChunkId, InvalidId, PackId, ReleaseId};
 use baton_core::release::grant::{Grant, GrantedPack};
 use baton_core::release::pack::PACK_BYTES_MAX;
-use baton_release::manifest::{self, Known};
+use baton_release::manifest;
 use baton_release::remote::{HERE_MAX, MISSING_IDS_MAX, status};
 use baton_release::store::{Custody, Granted, Kind, StoreError};
 
@@ -195,11 +195,11 @@ fn publish_new(store: &dyn Custody, id: ReleaseId, outline: &[u8]) -> Result<Opt
     if known {
         return Ok(None);
     }
-    let manifest = manifest::read(id, store, Known::default()).ok();
-    Ok(manifest.map(|manifest| Event {
+    let service = manifest::service(id, store).ok();
+    Ok(service.map(|service| Event {
         at: unix_ms(),
-        text: format!("release {} of {} has arrived", id.short(), manifest.service),
-        service: manifest.service,
+        text: format!("release {} of {service} has arrived", id.short()),
+        service,
         deploy: None,
         member: None,
         what: What::Pushed,

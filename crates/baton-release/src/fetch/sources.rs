@@ -41,6 +41,9 @@ impl<'a> Sources<'a> {
 
     /// Looks in what the new release is made of: in the tree, and in what went from there.
     pub(super) fn add_made_of(&mut self, made_of: &'a MadeOf, tree: &'a Beneath) {
+        if self.wanted.is_empty() {
+            return;
+        }
         let gone: HashSet<usize> = made_of.removed().iter().copied().collect();
         self.lent.extend([tree, made_of.aside()]);
         for (index, entry) in made_of.manifest().tree.entries().iter().enumerate() {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use baton_core::ids::ReleaseId;
-use baton_core::release::{EntryKind, Manifest};
+use baton_core::release::{Chunk, EntryKind, Manifest, outline};
 
 use super::stamps::Stamps;
 use super::{ReleasesDir, remove};
@@ -18,8 +18,9 @@ use crate::manifest;
 
 /// A tree that a release can be made from: with its manifest, and what its files are known by.
 pub(crate) struct Base {
+    id: ReleaseId,
     home: PathBuf,
-    pub(crate) text: String,
+    text: String,
     pub(crate) manifest: Manifest,
     pub(crate) stamps: Stamps,
     /// This process has made it or looked through it, and nobody runs from it.
@@ -30,10 +31,22 @@ impl ReleasesDir {
     /// The best tree to make a release from, if there is any: the spare one, else a release that need not be kept.
     /// The caller has the turn, so that it still is what it was when it is taken.
     pub(crate) fn base(&self) -> Option<Base> {
-        let spare = self.spare().and_then(|id| Base::read(self.spare_home(id), id, self.spare_is_tidy()));
+        let spare = self.spare().and_then(|id| Base::read(self.spare_home(id), id, self.spare_is_tidy(id)));
         // Proven last: the most like what comes.
         let surplus = || self.surplus().into_iter().rev();
         spare.or_else(|| surplus().find_map(|id| Base::read(self.home(id), id, false)))
+    }
+
+    /// The releases whose manifests are known when a release is fetched, as far as that can be told without reading them: that
+    /// of the [base](ReleasesDir::base), else all on disk.
+    pub(crate) fn here(&self) -> Vec<ReleaseId> {
+        let base = self.spare().or_else(|| self.surplus().pop());
+        base.map_or_else(|| self.list().unwrap_or_default(), |id| vec![id])
+    }
+
+    /// How the manifest of a base is cut.
+    pub(crate) fn chunks(&self, base: &Base) -> Vec<Chunk> {
+        self.spare_chunks(base.id).unwrap_or_else(|| outline::chunks(&base.text))
     }
 }
 
@@ -44,14 +57,19 @@ impl Base {
         let manifest = manifest::verified(id, &text).ok()?;
         let record = fs::read(home.join("laid-out")).ok()?;
         let stamps = Stamps::from_bytes(&record, manifest.tree.entries().len())?;
-        let base = Self { home, text, manifest, stamps, tidy };
+        let base = Self { id, home, text, manifest, stamps, tidy };
         // What is made of it is looked at before each launch, and what was changed is found then at the latest.
-        (tidy || base.is_untouched(id)).then_some(base)
+        (tidy || base.is_untouched()).then_some(base)
     }
 
-    fn is_untouched(&self, id: ReleaseId) -> bool {
+    /// The text of its manifest, which only one can have.
+    pub(crate) fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    fn is_untouched(&self) -> bool {
         let tree = Beneath::open(&self.home.join("tree")).ok();
-        let found = tree.and_then(|tree| Stamps::look(id, &tree, &self.manifest).ok());
+        let found = tree.and_then(|tree| Stamps::look(self.id, &tree, &self.manifest).ok());
         found.as_ref() == Some(&self.stamps)
     }
 

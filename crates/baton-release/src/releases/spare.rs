@@ -4,10 +4,10 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::PoisonError;
 
 use baton_core::ids::{ChunkId, ReleaseId};
-use baton_core::release::{self, Entry, EntryKind, Manifest, TreePath};
+use baton_core::release::{self, Chunk, Entry, EntryKind, Manifest, TreePath, outline};
 use rustix::fs::{FileType, Stat};
 
 use super::base::{Base, put_aside_extras, strip};
@@ -17,6 +17,14 @@ use super::verify::has_content;
 use super::{Needs, ReleasesDir, VerifyError, create_dir, remove};
 use crate::beneath::{Beneath, Cursor, DIR_MODE};
 use crate::disk::{self, failed};
+
+/// What is known of the spare tree without reading anything: nobody can have left anything in it.
+pub(super) struct SpareKnown {
+    /// The release that it is like.
+    id: ReleaseId,
+    /// How the manifest of that is cut. Cutting it takes longer than fetching what a release has changed.
+    chunks: Vec<Chunk>,
+}
 
 impl ReleasesDir {
     /// The release that the spare tree is like, if there is one.
@@ -32,9 +40,20 @@ impl ReleasesDir {
         self.path.join("spare")
     }
 
-    /// Whether nobody can have left anything in the spare tree.
-    pub(super) fn spare_is_tidy(&self) -> bool {
-        self.spare_tidy.load(Ordering::Relaxed)
+    /// Whether nobody can have left anything in the spare tree, which is like this release.
+    pub(super) fn spare_is_tidy(&self, id: ReleaseId) -> bool {
+        self.spare_chunks(id).is_some()
+    }
+
+    /// How the manifest of the release that the spare tree is like is cut.
+    pub(super) fn spare_chunks(&self, id: ReleaseId) -> Option<Vec<Chunk>> {
+        let known = self.spare_known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|known| known.id == id).map(|known| known.chunks.clone())
+    }
+
+    fn know_spare(&self, id: ReleaseId, manifest: &str) {
+        let known = SpareKnown { id, chunks: outline::chunks(manifest) };
+        *self.spare_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
     /// Makes the spare tree like the committed release: out of the one that there is, or of a release that need not be
@@ -44,7 +63,7 @@ impl ReleasesDir {
         let Some(id) = self.committed().ok().flatten().map(|committed| committed.release) else {
             return Ok(None);
         };
-        if self.spare() == Some(id) && (self.spare_is_tidy() || self.look_through(id)) {
+        if self.spare() == Some(id) && (self.spare_is_tidy(id) || self.look_through(id)) {
             return Ok(None);
         }
         let manifest = self.manifest(id)?;
@@ -56,11 +75,11 @@ impl ReleasesDir {
             (None, None) => None,
         };
         let Some(old) = self.move_to(&home, known, &manifest)? else { return Ok(None) };
-        self.fill_spare(&home, id, &manifest, old.as_ref())?;
+        let text = self.fill_spare(&home, id, &manifest, old.as_ref())?;
         let place = self.spare_home(id);
         fs::rename(&home, &place).map_err(failed("rename into place", &place))?;
         disk::sync(&self.spares())?;
-        self.spare_tidy.store(true, Ordering::Relaxed);
+        self.know_spare(id, &text);
         Ok(Some(id))
     }
 
@@ -100,21 +119,21 @@ impl ReleasesDir {
             let tree = Beneath::open(&self.spare_home(id).join("tree")).ok()?;
             let gone = self.gone();
             create_dir(&gone).ok()?;
-            put_aside_extras(&tree, &base.manifest, &Beneath::open(&gone).ok()?).ok()
+            put_aside_extras(&tree, &base.manifest, &Beneath::open(&gone).ok()?).ok()?;
+            Some(base)
         };
-        let tidy = looked().is_some();
-        self.spare_tidy.store(tidy, Ordering::Relaxed);
-        tidy
+        let looked = looked().map(|mut base| self.know_spare(id, &base.take_text()));
+        looked.is_some()
     }
 
-    /// Makes a tree, whatever is in it, like that of a release on disk, and makes it durable.
+    /// Makes a tree, whatever is in it, like that of a release on disk, and makes it durable. Returns the text of the manifest.
     fn fill_spare(
         &self,
         home: &Path,
         id: ReleaseId,
         manifest: &Manifest,
         old: Option<&Base>,
-    ) -> Result<(), VerifyError> {
+    ) -> Result<String, VerifyError> {
         let path = home.join("tree");
         let tree = Beneath::open(&path).map_err(failed("open", &path))?;
         let gone = self.gone();
@@ -129,13 +148,15 @@ impl ReleasesDir {
             mender.mend(index, entry)?;
         }
         let stamps = Stamps::look(id, &tree, manifest)?;
-        disk::write_new(&home.join("manifest"), self.manifest_text(id)?.as_bytes())?;
+        let text = self.manifest_text(id)?;
+        disk::write_new(&home.join("manifest"), text.as_bytes())?;
         disk::write_new(&home.join("laid-out"), &stamps.to_bytes())?;
         // Also where only something went: in all directories, which are few.
         let dirs = manifest.tree.entries().iter().filter(|entry| entry.kind == EntryKind::Dir);
         mender.new.extend(dirs.map(|entry| New::Dir(entry.path.as_str())).chain([New::Dir(".")]));
         mender.new.extend(BESIDE);
-        Ok(make_durable(home, &tree, &mender.new, &|| {})?)
+        make_durable(home, &tree, &mender.new, &|| {})?;
+        Ok(text)
     }
 }
 

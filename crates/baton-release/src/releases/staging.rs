@@ -171,6 +171,16 @@ impl<'a> Staging<'a> {
         })
     }
 
+    /// Writes the manifest. Where little else is new, its way to the disk takes longest, so that it starts at once.
+    pub(crate) fn write_manifest(&self) -> Result<(), DiskError> {
+        let path = self.home.0.join("manifest");
+        let file = disk::write_new(&path, self.text.as_bytes())?;
+        match self.made_of {
+            Some(_) => file.sync_all().map_err(failed("sync", &path)),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a piece of a file.
     pub(crate) fn write(&self, Place { entry, offset }: Place, content: &[u8]) -> Result<(), DiskError> {
         let Entry { path, kind: EntryKind::File(file) } = &self.manifest.tree.entries()[entry] else {
@@ -186,14 +196,13 @@ impl<'a> Staging<'a> {
         written.map_err(failed("write", self.full(path)))
     }
 
-    /// Makes everything durable, then visible. `step` is called in between.
+    /// Makes everything durable, also the manifest that was written, then visible. `step` is called in between.
     pub(crate) fn finish(self, step: impl Fn() + Sync) -> Result<(), DiskError> {
         parallel::for_each(&self.in_pieces(), |(entry, path, file)| {
             let sealed = self.tree.read(path).and_then(|there| self.seal(*entry, &there, file));
             sealed.map_err(failed("set the mode of", self.full(path)))
         })?;
         let record = Stamps(self.stamps.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        disk::write_new(&self.home.0.join("manifest"), self.text.as_bytes())?;
         disk::write_new(&self.home.0.join("laid-out"), &record.to_bytes())?;
         step();
         self.sync(&step)?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use baton_core::ids::PackId;
 use baton_core::release::grant::{Grant, GrantedPack};
-use baton_core::release::pack::Frame;
+use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::reading;
 use ureq::Agent;
 
@@ -81,7 +81,9 @@ fn pieces(pack: &GrantedPack) -> Vec<Piece<'_>> {
 
 /// Reads a range, again after a pause while that makes sense, from where it stopped.
 fn read(agent: &Agent, base: &str, piece: &Piece<'_>) -> Result<Vec<u8>, StoreError> {
-    let mut content = Vec::new();
+    let bytes = (piece.range.end - piece.range.start).min(PACK_BYTES_MAX as u64);
+    // A byte more tells whether there is more, without a buffer of twice the length.
+    let mut content = Vec::with_capacity(bytes as usize + 1);
     let mut pauses = PAUSES_MS.iter();
     loop {
         let before = content.len();

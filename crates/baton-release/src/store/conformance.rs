@@ -218,7 +218,7 @@ fn a_grant_leads_to_the_frames(store: &dyn Custody) -> Result<(), Failure> {
         assert_eq!(pack, id);
         for (frame, place) in frames {
             let packed = store.read(pack, place)?;
-            found.extend(pack::unpack(&frame, &packed)?.into_iter().map(|(chunk, _)| chunk.id));
+            found.extend(pack::unpack(&frame, &packed)?.chunks().map(|(chunk, _)| chunk.id));
         }
     }
     found.sort_unstable();

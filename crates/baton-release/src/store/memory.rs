@@ -9,7 +9,7 @@ use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::pack::{Frame, Index};
 use baton_core::release::reading;
 
-use super::{ArtefactStore, Custody, Granted, Kind, StoreError, StoredPack, complete};
+use super::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
 use crate::pack::{self, Pack};
 use crate::signing::{self, APPROVALS_MAX};
 
@@ -177,7 +177,7 @@ impl ArtefactStore for MemoryStore {
         let attempted = format!("publish release {id}");
         let mut state = self.call(&attempted)?;
         let get = |ids: &[ChunkId]| state.answer(ids);
-        complete(id, outline, |ids| Ok(state.missing(ids)), &get)?;
+        complete(id, outline, &Seen::default(), || 0, |ids| Ok(state.missing(ids)), &get)?;
         state.outlines.insert(id, outline.to_vec());
         Ok(())
     }

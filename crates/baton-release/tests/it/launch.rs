@@ -90,6 +90,22 @@ fn p24_an_altered_release_is_not_launched() {
 }
 
 #[test]
+fn what_was_read_of_a_release_when_it_was_laid_out_is_not_believed_of_another_manifest() {
+    let (dir, source) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let id = push_nodes(&nodes(1), &source).id;
+    let releases = open(dir.path());
+    fetch(id, &source, &releases, &|_| {}).unwrap();
+    let manifest = releases.path(id).with_file_name("manifest");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"true\"", "\"evil\"")).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(releases.verify(id), Err(VerifyError::Manifest(_))));
+    }
+    fs::write(&manifest, text).unwrap();
+    releases.verify(id).unwrap();
+}
+
+#[test]
 fn a_release_that_was_only_touched_is_read_once_and_launched() {
     let dir = tempfile::tempdir().unwrap();
     let id = staged(dir.path(), &[1])[0];

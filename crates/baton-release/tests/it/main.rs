@@ -12,4 +12,5 @@ mod remote;
 mod retention;
 mod round_trip;
 mod sample;
+mod seen;
 mod spare;

@@ -25,7 +25,7 @@ use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
 use baton_release::signing::{self, APPROVALS_MAX};
-use baton_release::store::{ArtefactStore, Custody, Granted, Kind, StoreError, StoredPack, complete};
+use baton_release::store::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::signer::Signer;
@@ -54,6 +54,7 @@ pub struct BucketStore {
     /// When the last look at the bucket began; who holds it looks.
     looked: Mutex<Option<Instant>>,
     recent: Mutex<Recent>,
+    seen: Seen,
 }
 
 /// What is known of the packs.
@@ -92,6 +93,7 @@ impl BucketStore {
             known: Mutex::default(),
             looked: Mutex::default(),
             recent: Mutex::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -413,7 +415,8 @@ impl ArtefactStore for BucketStore {
         let attempted = format!("publish release {id}");
         // What is said to be there must not have been removed meanwhile.
         self.look(&attempted)?;
-        complete(id, outline, |ids| self.missing(ids), &|ids| self.get(ids))?;
+        let losses = || self.known().held.losses();
+        complete(id, outline, &self.seen, losses, |ids| self.missing(ids), &|ids| self.get(ids))?;
         self.add(&attempted, self.bucket.release(id), outline.to_vec())
     }
 

@@ -31,7 +31,7 @@ use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
 use baton_release::signing::{self, APPROVALS_MAX};
-use baton_release::store::{ArtefactStore, Custody, Granted, Kind, StoreError, StoredPack, complete};
+use baton_release::store::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
 
 use super::held::{Held, Place};
 
@@ -50,6 +50,7 @@ static TMP_NUMBER: AtomicU64 = AtomicU64::new(0);
 pub struct FolderStore {
     path: PathBuf,
     held: Mutex<Held>,
+    seen: Seen,
 }
 
 impl FolderStore {
@@ -59,7 +60,7 @@ impl FolderStore {
             fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
         disk::sync_dir(path)?;
-        let store = Self { path: path.to_owned(), held: Mutex::new(Held::default()) };
+        let store = Self { path: path.to_owned(), held: Mutex::default(), seen: Seen::default() };
         store.remove_abandoned()?;
         store.look(&mut store.held())?;
         Ok(store)
@@ -329,7 +330,8 @@ impl ArtefactStore for FolderStore {
 
     fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
         let attempted = format!("publish release {id}");
-        complete(id, outline, |ids| self.missing(ids), &|ids| self.get(ids))?;
+        let losses = || self.held().losses();
+        complete(id, outline, &self.seen, losses, |ids| self.missing(ids), &|ids| self.get(ids))?;
         // A pack may have been put by a process that died before its name was durable.
         disk::sync_dir(&self.path.join("packs"))
             .and_then(|()| self.add(&self.release(id), outline))

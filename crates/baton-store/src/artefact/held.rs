@@ -16,6 +16,7 @@ pub(super) struct Held {
     packs: BTreeMap<PackId, Vec<Place>>,
     /// For each chunk a pack, and which of its frames.
     chunks: HashMap<ChunkId, (PackId, usize)>,
+    losses: u64,
 }
 
 impl Held {
@@ -45,6 +46,7 @@ impl Held {
 
     /// Forgets a pack; returns what was in it. Chunks that lie in others too are found there from now on.
     pub(super) fn forget(&mut self, id: PackId) -> Vec<Place> {
+        self.losses += 1;
         let places = self.packs.remove(&id).unwrap_or_default();
         self.chunks.retain(|_, (pack, _)| *pack != id);
         let lost: BTreeSet<ChunkId> =
@@ -56,6 +58,11 @@ impl Held {
             }
         }
         places
+    }
+
+    /// How often a pack was forgotten: as long as that is the same number, every chunk is there that was.
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Where a chunk is: the pack and which of its frames, and that frame.
