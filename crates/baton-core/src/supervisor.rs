@@ -233,6 +233,10 @@ impl Supervisor {
             }
             Order::Try(launch) => {
                 self.reload = None;
+                if launch.ticket == Ticket::Restore {
+                    // It is not on trial: its limit counts from its first launch.
+                    self.backoff = Backoff::new(launch.plan.settings.max_restarts);
+                }
                 self.try_plan(now, launch, out);
             }
             // A trial under way goes back by itself, or is ended first.

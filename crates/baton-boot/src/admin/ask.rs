@@ -20,6 +20,9 @@ pub enum AskError {
     /// It did not answer.
     #[error("baton-boot did not answer")]
     Lost(#[source] io::Error),
+    /// It is gone.
+    #[error("baton-boot ended before it answered")]
+    Ended,
     /// What it answered cannot be printed.
     #[error("cannot print what was answered")]
     Unprinted(#[source] io::Error),
@@ -32,6 +35,9 @@ pub enum AskError {
 pub fn ask(request: Request, pid: Option<u32>) -> Result<serde_json::Value, AskError> {
     let mut text = String::new();
     said(request, pid)?.read_to_string(&mut text).map_err(AskError::Lost)?;
+    if text.is_empty() {
+        return Err(AskError::Ended);
+    }
     document(&text)
 }
 

@@ -32,3 +32,22 @@ fn a_release_that_crashes_in_its_bake_gives_way_to_what_was_never_healthy_in_thi
     world.pass(Millis(1000), &[3]);
     assert_eq!(world.machine.status().serving, Some(release(1)));
 }
+
+#[test]
+fn what_is_restored_is_launched_again_as_often_as_it_says_from_the_first_launch_on() {
+    for (healthy_first, max_restarts) in [(true, 0), (true, 2), (false, 0), (false, 2)] {
+        let settings = RunSettings { max_restarts, ..settings() };
+        let plan = Arc::new(Plan::new(Running::Image, settings));
+        let mut world = World::new();
+        world.order(Order::Try(Launch { plan, ..restored(1) }));
+        if healthy_first {
+            world.answer(GenerationId(1), Outcome::Success);
+        }
+        for id in 1..=max_restarts + 1 {
+            assert_eq!(world.exit, None, "{healthy_first} {max_restarts}");
+            world.crash(id, 7);
+            world.pass(Millis::from_secs(40), &[]);
+        }
+        assert_eq!(world.exit, Some(7), "{healthy_first} {max_restarts}");
+    }
+}
