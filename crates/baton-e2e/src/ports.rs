@@ -1,6 +1,7 @@
 //! Ports that are free.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -15,9 +16,14 @@ pub fn free_address() -> SocketAddr {
     let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(PORTS)));
     loop {
         let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
+        // The second is every address of both families, for programs that bind all.
+        let all: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let is_taken = |address: &IpAddr| {
+            let bound = TcpListener::bind((*address, port));
+            bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+        };
+        if !all.iter().any(is_taken) {
+            return SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         }
     }
 }
