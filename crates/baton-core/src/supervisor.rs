@@ -260,10 +260,13 @@ impl Supervisor {
         let Some(generation) = self.find_mut(id) else { return };
         let Some(check) = generation.plan.check.clone() else { return };
         let (asked, found_well) = (generation.asked.take(), found.is_ok());
-        if let Some(copy) = asked.filter(|_| found_well) {
-            generation.copies.answered(copy);
-        }
+        let startup = generation.plan.settings.startup_timeout;
+        let counts = asked.is_none_or(|copy| generation.copies.answered(now, copy, found_well, startup));
         if !matches!(generation.state, State::Starting | State::Probing | State::Serving) {
+            return;
+        }
+        if !counts {
+            generation.probe_at = Some(now + generation.wait(now, &check, found_well));
             return;
         }
         let before = generation.health;
@@ -364,7 +367,7 @@ impl Supervisor {
     fn on_exit(&mut self, now: Millis, id: GenerationId, exit: Exit, empty: bool, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         let (before, after) = (generation.state, generation.age(now));
-        let cause = Reason::Ended { exit: exit.clone(), after };
+        let cause = Reason::Ended { exit: exit.clone(), after, behind: !empty };
         if !self.change(id, Change::Exited, out) {
             return;
         }
@@ -400,7 +403,7 @@ impl Supervisor {
     fn on_emptied(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find(id) else { return };
         let (slot, after) = (generation.slot, generation.age(now));
-        let cause = generation.exit.clone().map(|exit| Reason::Ended { exit, after });
+        let cause = generation.exit.clone().map(|exit| Reason::Ended { exit, after, behind: false });
         self.change(id, Change::Emptied, out);
         if self.find(id).is_some_and(|g| g.state == State::Gone) {
             self.slots.owner_gone(slot);
@@ -467,7 +470,7 @@ impl Supervisor {
             // One that gets a part of the connections is asked on the way that only leads to it.
             let private = generation.slot != self.serving_slot || self.split().is_some();
             let Some(generation) = self.find_mut(id) else { return };
-            let copy = generation.copy_to_ask(now);
+            let copy = generation.copy_to_ask();
             generation.asked = Some(copy);
             out.push(Command::Probe { generation: id, copy, private });
         }

@@ -16,6 +16,8 @@ use crate::units::Millis;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
+    /// Since then, and may still be starting: alone it was launched again, and has not answered yet.
+    Starts(Millis),
     /// Since then.
     Runs(Millis),
     /// It is launched again at that time.
@@ -24,12 +26,19 @@ enum Copy {
     Ended(Millis),
 }
 
+impl Copy {
+    fn runs_since(self) -> Option<Millis> {
+        match self {
+            Self::Starts(since) | Self::Runs(since) => Some(since),
+            Self::Waits(_) | Self::Ended(_) => None,
+        }
+    }
+}
+
 /// The copies of one generation, counted from 0.
 #[derive(Debug, Clone)]
 pub struct Copies {
     copies: Vec<Copy>,
-    /// When all of them were launched first.
-    launched: Millis,
     /// Whose turn it is to be asked.
     turn: usize,
     backoff: Backoff,
@@ -39,36 +48,45 @@ impl Copies {
     /// All of them run from now on.
     pub(super) fn new(now: Millis, settings: &RunSettings) -> Self {
         let copies = alloc::vec![Copy::Runs(now); settings.workers.max(1) as usize];
-        Self { copies, launched: now, turn: 0, backoff: Backoff::new(settings.max_restarts) }
+        Self { copies, turn: 0, backoff: Backoff::new(settings.max_restarts) }
     }
 
     /// How many run.
     pub fn running(&self) -> usize {
-        self.copies.iter().filter(|copy| matches!(copy, Copy::Runs(_))).count()
+        self.copies.iter().filter(|copy| copy.runs_since().is_some()).count()
     }
 
-    /// Which one is to be asked how it is. One that was launched again is not, as long as it may take to start: it
-    /// would not answer, and the others do.
-    pub(super) fn asked(&self, now: Millis, startup: Millis) -> u32 {
-        let answers = |copy: &Copy| match copy {
-            Copy::Runs(since) => *since <= self.launched || now >= *since + startup,
-            Copy::Waits(_) | Copy::Ended(_) => false,
-        };
+    /// Which one is to be asked how it is.
+    pub(super) fn asked(&self) -> u32 {
         let order = (self.turn..self.copies.len()).chain(0..self.turn);
-        let mut asked = order.into_iter().filter(|index| self.copies.get(*index).is_some_and(answers));
-        asked.next().unwrap_or_default() as u32
+        let runs = |index: &usize| self.copies.get(*index).is_some_and(|copy| copy.runs_since().is_some());
+        order.into_iter().find(runs).unwrap_or_default() as u32
     }
 
-    /// That one has answered, and it is another one's turn. One that has not is asked again: its failures count in a
-    /// row.
-    pub(super) fn answered(&mut self, copy: u32) {
-        self.turn = (copy as usize + 1) % self.copies.len().max(1);
+    /// What one has answered; whether that counts. After a good answer, or one that does not count, it is another
+    /// one's turn; after a bad one it is asked again: its failures count in a row.
+    pub(super) fn answered(&mut self, now: Millis, copy: u32, well: bool, startup: Millis) -> bool {
+        let Some(known) = self.copies.get_mut(copy as usize) else { return true };
+        let counts = match *known {
+            // The others serve, and their answers must not be forgotten for it.
+            Copy::Starts(since) => well || now >= since + startup,
+            Copy::Runs(_) | Copy::Waits(_) | Copy::Ended(_) => true,
+        };
+        if let Copy::Starts(since) = *known
+            && counts
+        {
+            *known = Copy::Runs(since);
+        }
+        if well || !counts {
+            self.turn = (copy as usize + 1) % self.copies.len().max(1);
+        }
+        counts
     }
 
     /// One has ended; whether others run.
     pub(super) fn ended(&mut self, copy: u32) -> bool {
         if let Some(copy) = self.copies.get_mut(copy as usize)
-            && let Copy::Runs(since) = *copy
+            && let Some(since) = copy.runs_since()
         {
             *copy = Copy::Ended(since);
         }
@@ -79,7 +97,7 @@ impl Copies {
     pub(super) fn next(&mut self, now: Millis, copy: u32) -> Next {
         let since = match self.copies.get(copy as usize) {
             Some(Copy::Ended(since)) => Some(*since),
-            Some(Copy::Runs(_) | Copy::Waits(_)) | None => None,
+            Some(Copy::Starts(_) | Copy::Runs(_) | Copy::Waits(_)) | None => None,
         };
         let next = self.backoff.next(now, since);
         if let (Next::Restart(wait), Some(copy)) = (next, self.copies.get_mut(copy as usize)) {
@@ -92,7 +110,7 @@ impl Copies {
     pub(super) fn due(&self) -> Option<Millis> {
         let waits = |copy: &Copy| match copy {
             Copy::Waits(at) => Some(*at),
-            Copy::Runs(_) | Copy::Ended(_) => None,
+            Copy::Starts(_) | Copy::Runs(_) | Copy::Ended(_) => None,
         };
         self.copies.iter().filter_map(waits).min()
     }
@@ -101,16 +119,15 @@ impl Copies {
     pub(super) fn take_due(&mut self, now: Millis) -> Option<u32> {
         let due = |copy: &Copy| matches!(copy, Copy::Waits(at) if *at <= now);
         let index = self.copies.iter().position(due)?;
-        self.copies[index] = Copy::Runs(now);
+        self.copies[index] = Copy::Starts(now);
         Some(index as u32)
     }
 }
 
 impl Generation {
     /// Which of its copies is to be asked how it is, where each can be.
-    pub(super) fn copy_to_ask(&self, now: Millis) -> u32 {
-        let startup = self.plan.settings.startup_timeout;
-        if self.plan.asks_each() { self.copies.asked(now, startup) } else { 0 }
+    pub(super) fn copy_to_ask(&self) -> u32 {
+        if self.plan.asks_each() { self.copies.asked() } else { 0 }
     }
 
     /// The wait until the next probe. Before it is healthy, the other copies are not kept waiting for their turn.
@@ -141,7 +158,7 @@ impl Supervisor {
         if !generation.copies.ended(copy) {
             return self.on_exit(now, id, exit, empty, out);
         }
-        let cause = Reason::Ended { exit, after: generation.age(now) };
+        let cause = Reason::Ended { exit, after: generation.age(now), behind: false };
         let (state, settings) = (generation.state, &generation.plan.settings);
         let queues = settings.listen.iter().any(|listen| settings.sockets(listen) > 1);
         if queues && matches!(state, State::Serving | State::Standby) {

@@ -32,10 +32,10 @@ impl Supervisor {
         }
         let Some(generation) = self.find(id).cloned() else { return };
         self.serving = None;
-        let asked_for_it = matches!(&cause, Reason::Ended { exit: Exit::Code(code), after }
+        let asked_for_it = matches!(&cause, Reason::Ended { exit: Exit::Code(code), after, .. }
             if *code == generation.plan.settings.relaunch_exit_code && *after >= RELAUNCH_AGE_MIN);
         let left = generation.leaving
-            && matches!(cause, Reason::Ended { exit: Exit::Code(0), after } if after >= RELAUNCH_AGE_MIN);
+            && matches!(cause, Reason::Ended { exit: Exit::Code(0), after, .. } if after >= RELAUNCH_AGE_MIN);
         let next = match generation.plan.settings.on_exit {
             _ if asked_for_it => Next::Restart(Millis::ZERO),
             OnExit::Exit => Next::GiveUp,

@@ -24,6 +24,8 @@ pub enum Reason {
         exit: Exit,
         /// How long after its launch.
         after: Millis,
+        /// It left other processes behind, which run on.
+        behind: bool,
     },
     /// It did not get healthy in time; what its last probe found.
     NotHealthyIn(Millis, Option<Words>),
@@ -59,7 +61,14 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ended { exit, after } => f.write_str(&exit.sentence(*after)),
+            // What makes itself a daemon ends well, and what was to serve is behind its back.
+            Self::Ended { exit: exit @ Exit::Code(0), after, behind: true } => write!(
+                f,
+                "{}, and left processes behind: a program that makes itself a daemon must be told to stay in the \
+                 foreground",
+                exit.sentence(*after)
+            ),
+            Self::Ended { exit, after, .. } => f.write_str(&exit.sentence(*after)),
             Self::NotHealthyIn(limit, None) => write!(f, "not healthy within {limit}"),
             Self::NotHealthyIn(limit, Some(found)) => write!(f, "not healthy within {limit}: {found}"),
             Self::Unhealthy(None) => f.write_str("failed its probes"),

@@ -88,6 +88,7 @@ fn f9_a_program_that_makes_itself_a_daemon_is_refused_and_ended() {
     folder.write("daemonise", daemonise);
     folder.change("baton.toml", "[\"python3\", \"server.py\"]", "[\"sh\", \"daemonise\"]");
     boot.signal(Signal::HUP);
+    boot.wait_for("left processes behind: a program that makes itself a daemon must be told to stay", 1);
     boot.wait_for("refused: exit 0 after ", 1);
     assert_eq!(generation(address), "1");
     wait_for("the daemons to be gone", || {
