@@ -130,7 +130,7 @@ impl Listener {
     }
 
     /// Makes sure that clients find it, whatever a program that has gone did to its name.
-    pub fn keep_name(&self) -> Result<(), GroupError> {
+    pub fn keep_name(&mut self) -> Result<(), GroupError> {
         match self {
             Self::Group(..) => Ok(()),
             Self::Unix(unix) => unix.keep_name(),

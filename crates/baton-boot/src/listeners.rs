@@ -91,12 +91,20 @@ pub struct Listeners {
     pub spares: usize,
     /// What was wrong with the last selection, until one succeeds.
     failed: Option<String>,
+    /// Whom clients do not find, and why: said already.
+    nameless: Vec<String>,
 }
 
 impl Listeners {
     /// Nothing is open yet.
     pub fn new(config: &Config) -> Self {
-        Self { openings: Openings::new(config.listen.clone()), open: Vec::new(), spares: 1, failed: None }
+        Self {
+            openings: Openings::new(config.listen.clone()),
+            open: Vec::new(),
+            spares: 1,
+            failed: None,
+            nameless: Vec::new(),
+        }
     }
 
     /// All that are open.
@@ -174,11 +182,18 @@ impl Listeners {
     pub fn forget(&mut self, slot: Slot) {
         self.openings.left(slot);
         self.close_unused();
-        for listener in &self.open {
-            if let Err(error) = listener.keep_name() {
-                log::say(log::chain(&error));
-            }
+        self.keep_names();
+    }
+
+    /// Makes sure that clients find the listeners at paths: anybody may remove a name. What cannot be helped is said
+    /// once.
+    pub fn keep_names(&mut self) {
+        let failed = |listener: &mut Listener| listener.keep_name().err().map(|error| log::chain(&error));
+        let nameless: Vec<String> = self.open.iter_mut().filter_map(failed).collect();
+        for error in nameless.iter().filter(|error| !self.nameless.contains(error)) {
+            log::say(error);
         }
+        self.nameless = nameless;
     }
 
     fn close_unused(&mut self) {

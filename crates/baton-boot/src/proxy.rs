@@ -181,8 +181,16 @@ impl Proxy {
     }
 
     /// Makes sure that clients find it.
-    pub fn keep_name(&self) -> Result<(), GroupError> {
-        self.front.as_ref().map_or(Ok(()), Unix::keep_name)
+    pub fn keep_name(&mut self) -> Result<(), GroupError> {
+        let Some(front) = &mut self.front else { return Ok(()) };
+        if front.is_lost(FRONT) {
+            let socket = front.renew(FRONT)?;
+            // Who waits at the other one is accepted as before.
+            let acceptor = Acceptor { public: self.listen.address.clone(), targets: self.target.subscribe() };
+            let start = || acceptor.start(socket.try_clone()?);
+            start().map_err(|source| GroupError::new("opening", &self.listen, source))?;
+        }
+        front.keep_name()
     }
 
     /// What the settings say of the listener.

@@ -102,7 +102,21 @@ impl Unix {
             self.sockets.push(socket);
         }
         self.serving = serving;
-        self.keep_name()
+        // One that has lost its name keeps nobody from being launched, who gets a new one.
+        if self.is_lost(serving) { Ok(()) } else { self.keep_name() }
+    }
+
+    /// Whether the socket of a slot has no name any more, as its folder was removed: nobody can reach it again.
+    pub fn is_lost(&self, slot: Slot) -> bool {
+        self.sockets.get(slot.0 as usize).is_some_and(|socket| !socket.node.has_name())
+    }
+
+    /// A new socket for a slot whose own is lost, for whoever can take another one.
+    pub fn renew(&mut self, slot: Slot) -> Result<Arc<OwnedFd>, GroupError> {
+        let fresh = Socket { shown: self.sockets[slot.0 as usize].shown, ..self.make(slot)? };
+        let socket = fresh.socket.clone();
+        self.sockets[slot.0 as usize] = fresh;
+        Ok(socket)
     }
 
     /// Makes sure that the public name leads to the serving slot: a program may have removed or taken it.
@@ -110,6 +124,9 @@ impl Unix {
         let Some(serving) = self.sockets.get(self.serving.0 as usize) else { return Ok(()) };
         let path = Path::new(self.path.as_str());
         let show = || {
+            if !serving.node.has_name() {
+                return Err(lost());
+            }
             serving.show()?;
             if serving.node.is_at(path) {
                 return Ok(());
@@ -195,7 +212,9 @@ impl Socket {
     /// which one that does not serve is reached.
     fn is_usable(&self, serving: bool) -> bool {
         let listening = unix::standing(self.socket.as_fd()).is_ok_and(|standing| standing.listening);
-        listening && (serving || self.node.is_at(Path::new(self.name.as_str())))
+        let named =
+            if serving { self.node.has_name() } else { self.node.is_at(Path::new(self.name.as_str())) };
+        listening && named
     }
 }
 
@@ -220,6 +239,12 @@ fn is_vacant(path: &Path) -> io::Result<()> {
         },
     };
     Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{who} listens there")))
+}
+
+fn lost() -> io::Error {
+    io::Error::other(
+        "its folder was removed, and with it the last name of the socket: only a new generation gets one",
+    )
 }
 
 fn no_socket() -> io::Error {
@@ -325,9 +350,34 @@ mod tests {
         std::fs::remove_file(unix.path.as_str()).unwrap();
         std::fs::write(unix.path.as_str(), "precious").unwrap();
         assert!(unix.select(Slot(1), Slot(1)).is_err());
+        assert!(unix.keep_name().is_err());
         drop(unix);
         assert_eq!(std::fs::read_to_string(folder.path().join("public")).unwrap(), "precious");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn where_the_folder_was_made_anew_the_next_generation_is_found() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("run");
+        std::fs::create_dir(&folder).unwrap();
+        let mut unix = listener(&folder).unwrap();
+        unix.select(Slot(0), Slot(1)).unwrap();
+        prepare(&mut unix, 1);
+        std::fs::remove_dir_all(&folder).unwrap();
+        let listen = unix.listen().clone();
+        assert!(unix.prepare(Slot(1), &listen, None).is_err(), "there is no folder");
+        std::fs::create_dir(&folder).unwrap();
+        assert!(crate::log::chain(&unix.keep_name().unwrap_err()).contains("only a new generation"));
+        unix.select(Slot(0), Slot(1)).unwrap();
+        prepare(&mut unix, 1);
+        unix.select(Slot(1), Slot(1)).unwrap();
+        assert_eq!(reached(&unix), [1]);
+        // Launched again in its place.
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::fs::create_dir(&folder).unwrap();
+        prepare(&mut unix, 1);
+        assert_eq!(reached(&unix), [1]);
     }
 
     #[test]

@@ -153,6 +153,8 @@ impl World {
     }
 
     fn probe(&mut self, id: GenerationId, copy: u32, private: bool) {
+        // Anybody may have removed one, and a probe does not come by it.
+        self.listeners.keep_names();
         let events = self.events.clone();
         match self.question(id, copy, private) {
             Ok((question, timeout)) => drop(tokio::spawn(async move {

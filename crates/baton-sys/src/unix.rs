@@ -97,6 +97,11 @@ impl Node {
         matches!((own, there), (Ok(own), Ok(there)) if (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino))
     }
 
+    /// Whether it has a name anywhere. Without one it cannot be given any: Linux makes no name for what has none.
+    pub fn has_name(&self) -> bool {
+        fs::fstat(&self.0).is_ok_and(|own| own.st_nlink > 0)
+    }
+
     /// Who may connect, as the permissions of a file.
     pub fn permit(&self, mode: u16) -> io::Result<()> {
         Ok(fs::chmod(self.by_descriptor(), Mode::from_raw_mode(mode.into()))?)
@@ -225,6 +230,9 @@ mod tests {
         new_node.drop_name(&public);
         old_node.drop_name(&old_name);
         assert!(public.exists() && !old_name.exists());
+        old_node.drop_name(&public);
+        assert!(!old_node.has_name() && new_node.has_name());
+        assert_eq!(old_node.take_name(&public, &beside).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

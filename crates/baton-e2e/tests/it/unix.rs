@@ -73,6 +73,31 @@ fn plan(target: &str) -> Plan {
 }
 
 #[test]
+fn where_the_folder_of_a_path_is_made_anew_the_program_is_replaced_and_found() {
+    for handover in ["inherit", "proxy"] {
+        let folder = Folder::with_example("python");
+        let inner = folder.path().join("run");
+        fs::create_dir(&inner).unwrap();
+        let path = inner.join("web.sock");
+        let address = format!("address = \"unix:{}\"\nhandover = \"{handover}\"", path.display());
+        folder.change("baton.toml", "address = \"127.0.0.1:8080\"", &address);
+        folder.change("baton.toml", "interval        = \"1s\"", "interval = \"100ms\"");
+        let boot = Boot::start(&folder, &[], &[]);
+        boot.wait_for(" serves, ", 1);
+        fs::remove_dir_all(&inner).unwrap();
+        fs::create_dir(&inner).unwrap();
+        // Sockets cannot be given a name again; what a program has, only another program can have anew.
+        let generation = || Some(Client::connect_at(&path)?.get("/")?.generation().to_owned());
+        let found = wait_for("an answer", generation);
+        let said = boot.log().lines().filter(|line| line.contains("the last name of the socket")).count();
+        assert!(said <= 1, "{}", boot.log());
+        boot.signal(Signal::HUP);
+        wait_for("its successor", || generation().filter(|generation| *generation != found));
+        assert!(boot.stop().success());
+    }
+}
+
+#[test]
 fn p1_p3_p5_fifty_reloads_at_a_path_under_load_lose_nothing() {
     let served = Served::start("handover = \"inherit\"", "50ms");
     let load = served.load();
