@@ -1,5 +1,7 @@
 //! Where a generation's files are.
 
+mod scratch;
+
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,6 +10,8 @@ use baton_core::ids::GenerationId;
 use baton_core::supervisor::Running;
 use baton_release::releases::ReleasesDir;
 use baton_sys::attributes::User;
+
+use self::scratch::Scratch;
 
 /// Where the state is when nothing else is said.
 pub const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
@@ -26,7 +30,7 @@ pub struct Place {
     /// The bootloader's own working directory: what the image brought.
     image: PathBuf,
     /// None, where nothing can be written: a read-only container without a volume.
-    scratch: Option<PathBuf>,
+    scratch: Option<Scratch>,
     /// The releases on this member's disk, if it has control.
     releases: Option<Arc<ReleasesDir>>,
 }
@@ -48,19 +52,10 @@ impl Place {
             |source| PlaceError { path, source }
         };
         let image = std::env::current_dir().map_err(failed(&PathBuf::from(".")))?;
-        let own = format!("scratch/{}", std::process::id());
-        let exclusive = releases.is_some();
-        let make = |base: PathBuf| {
-            let path = base.join(&own);
-            // What an earlier process left, which was killed: with releases the whole folder is ours alone, else
-            // what has our own number, as that of PID 1 always comes back.
-            let left = if exclusive { base.join("scratch") } else { path.clone() };
-            let _ = std::fs::remove_dir_all(left);
-            std::fs::create_dir_all(&path).map_err(failed(&path)).map(|()| path)
-        };
+        let make = |base: PathBuf| Scratch::make(&base.join("scratch")).map_err(failed(&base));
         let scratch = match state_dir {
             Some(state_dir) => Some(make(state_dir)?),
-            None if exclusive => Some(make(STATE_DIR_DEFAULT.into())?),
+            None if releases.is_some() => Some(make(STATE_DIR_DEFAULT.into())?),
             None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton"))).ok(),
         };
         Ok(Self { image, scratch, releases })
@@ -80,7 +75,7 @@ impl Place {
                 None => self.image.clone(),
             },
         };
-        let Some(scratch) = self.scratch.as_ref().map(|scratch| scratch.join(id.to_string())) else {
+        let Some(scratch) = self.scratch_of(id) else {
             return Ok(GenerationPlace { directory, scratch: None });
         };
         let owned = std::fs::create_dir_all(&scratch).and_then(|()| match owner {
@@ -93,6 +88,10 @@ impl Place {
         }
     }
 
+    fn scratch_of(&self, id: GenerationId) -> Option<PathBuf> {
+        self.scratch.as_ref().map(|scratch| scratch.path().join(id.to_string()))
+    }
+
     /// The releases on this member's disk, if it has control.
     pub fn releases(&self) -> Option<Arc<ReleasesDir>> {
         self.releases.clone()
@@ -101,7 +100,7 @@ impl Place {
     /// Removes what a generation left.
     pub fn forget(&self, id: GenerationId) {
         // A folder that stays is removed at the next start of the member.
-        let Some(left) = self.scratch.as_ref().map(|scratch| scratch.join(id.to_string())) else { return };
+        let Some(left) = self.scratch_of(id) else { return };
         // It may be large, and the loop must not wait for a disk.
         tokio::task::spawn_blocking(move || drop(std::fs::remove_dir_all(left)));
     }
@@ -109,7 +108,7 @@ impl Place {
     /// Removes everything of this run.
     pub fn leave(&self) {
         if let Some(scratch) = &self.scratch {
-            let _ = std::fs::remove_dir_all(scratch);
+            scratch.remove();
         }
     }
 }
