@@ -59,6 +59,11 @@ pub fn run(question: Question) -> Result<u8, Box<dyn Error>> {
     Ok(if kept { 0 } else { EXIT_FAILED })
 }
 
+/// Writes the status where the bootloader writes everything else that it says.
+pub fn say_status(answer: &serde_json::Value) {
+    show::status(answer).lines().for_each(crate::log::say);
+}
+
 /// Prints what is written, until the bootloader ends.
 fn follow(question: Question) -> Result<u8, Box<dyn Error>> {
     let mut out = io::stdout();

@@ -1,12 +1,16 @@
 //! What the bootloader was started with: its arguments and its environment, read once.
 
+mod typed;
+
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
 use baton_core::run::Address;
+use baton_core::signal::Signal;
 use baton_core::units::Millis;
 
+use self::typed::TypedSettings;
 use crate::admin::{self, Question};
 use crate::service_manager::Told;
 
@@ -15,9 +19,15 @@ pub const HELP: &str = "\
 baton-boot: runs a program, and replaces it without closing its sockets
 
 Usage: baton-boot [--settings FILE] [-- COMMAND [ARGUMENT ...]]
+       baton-boot [--listen [NAME=]ADDRESS]... [--set KEY=VALUE]... -- COMMAND ...
        baton-boot status|reload|logs [-n LINES] [-f] [--json] [PID]
 
   --settings FILE   run settings (default: baton.toml, if there is one)
+  --listen ADDRESS  without a file: a listening socket of the program, such as
+                    0.0.0.0:8080 or admin=unix:/run/admin.sock (its name: http,
+                    if not said)
+  --set KEY=VALUE   without a file: one of the settings, such as
+                    run.health.http=/health or run.drain=10s
   --help            this text
   --version         the version
 
@@ -33,7 +43,8 @@ is run as it is, and its end is the end of the container.
 
 Signals: TERM and INT stop (a second one asks every process, a third kills),
 HUP starts the program anew beside the old one and hands over when it is
-healthy; every other signal is passed on to the program.
+healthy; every other signal is passed on to the program, but for the one that
+BATON_STATUS_SIGNAL names.
 
 Environment:
   BATON_SERVER      where control is, for example http://127.0.0.1:7400; without
@@ -50,6 +61,8 @@ Environment:
                     on releases and deploys; without it, nobody's
   BATON_KEEP_RELEASES  how many proven releases stay on disk beside what runs and
                     shall run (default: 3)
+  BATON_STATUS_SIGNAL  a signal, such as USR1, at which the status is written to
+                    standard error, instead of passing it on
   BATON_STOP_LIMIT  how long the platform waits after TERM until it kills, for
                     example 30s: a stop ends before that
   NOTIFY_SOCKET     where a service manager wants to be told how it stands
@@ -72,6 +85,8 @@ pub enum Request {
 pub struct Config {
     /// The settings file, if one was named.
     pub settings: Option<PathBuf>,
+    /// What the arguments say instead of a file, as the text of one; empty where they say nothing.
+    pub typed: String,
     /// The command behind `--`; may be empty.
     pub command: Vec<String>,
     /// Where this member listens, by the listener's name, instead of what the settings say.
@@ -84,6 +99,8 @@ pub struct Config {
     pub keep_releases: Option<usize>,
     /// How long the platform waits after it has asked for a stop, until it kills everything.
     pub stop_limit: Option<Millis>,
+    /// At which signal the status is written, instead of passing it on.
+    pub status_signal: Option<Signal>,
     /// The service manager that wants to be told how the member stands.
     pub manager: Option<Told>,
     /// All variables that the bootloader was started with; what of them a program inherits says its plan.
@@ -121,6 +138,15 @@ pub enum ConfigError {
     /// `BATON_STOP_LIMIT` cannot be read.
     #[error("BATON_STOP_LIMIT is {0:?}; write a time with its unit, such as 30s")]
     StopLimit(String),
+    /// `BATON_STATUS_SIGNAL` cannot be read.
+    #[error("BATON_STATUS_SIGNAL is {0:?}; write USR1, USR2, or a real-time signal from RTMIN+1 on")]
+    StatusSignal(String),
+    /// `--set` without a value.
+    #[error("--set {0:?} is not KEY=VALUE; write for example --set run.drain=10s")]
+    Set(String),
+    /// Settings of two kinds.
+    #[error("{0} goes with no settings file: write it in the file, or leave out --settings")]
+    TwoSettings(&'static str),
     /// `BATON_KEEP_RELEASES` cannot be read.
     #[error("BATON_KEEP_RELEASES is {0:?}; write a number, such as 3")]
     KeepReleases(String),
@@ -158,9 +184,9 @@ impl Config {
         if let Some(request) = arguments.peek().and_then(|first| asked(first)) {
             return question(request, lexopt::Parser::from_args(arguments.skip(1))).map(Request::Ask);
         }
-        let (settings, command) = match typed(lexopt::Parser::from_args(arguments))? {
+        let (settings, typed, command) = match read(lexopt::Parser::from_args(arguments))? {
             Typed::Print(text) => return Ok(Request::Print(text)),
-            Typed::Run { settings, command } => (settings, command),
+            Typed::Run { settings, typed, command } => (settings, typed, command),
         };
         let variable = |name: &str| {
             let found = environment.iter().find(|(known, _)| known == name);
@@ -170,18 +196,21 @@ impl Config {
         let control = control(&variable, host)?;
         let state_dir = variable("BATON_STATE_DIR").map(PathBuf::from);
         let stop_limit = variable("BATON_STOP_LIMIT").map(stop_limit).transpose()?;
+        let status_signal = variable("BATON_STATUS_SIGNAL").map(status_signal).transpose()?;
         let keep_releases = variable("BATON_KEEP_RELEASES")
             .map(|text| text.parse().map_err(|_| ConfigError::KeepReleases(text)))
             .transpose()?;
         let manager = variable("NOTIFY_SOCKET").map(|socket| Told { socket, watchdog: watchdog(&variable) });
         let config = Self {
             settings,
+            typed,
             command,
             listen,
             control,
             state_dir,
             keep_releases,
             stop_limit,
+            status_signal,
             manager,
             environment,
         };
@@ -192,11 +221,11 @@ impl Config {
 /// What the arguments of a start say.
 enum Typed {
     Print(String),
-    Run { settings: Option<PathBuf>, command: Vec<String> },
+    Run { settings: Option<PathBuf>, typed: String, command: Vec<String> },
 }
 
-fn typed(mut parser: lexopt::Parser) -> Result<Typed, ConfigError> {
-    let (mut settings, mut command) = (None, Vec::new());
+fn read(mut parser: lexopt::Parser) -> Result<Typed, ConfigError> {
+    let (mut settings, mut typed, mut command) = (None, TypedSettings::default(), Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("help") | lexopt::Arg::Short('h') => return Ok(Typed::Print(HELP.to_owned())),
@@ -205,16 +234,29 @@ fn typed(mut parser: lexopt::Parser) -> Result<Typed, ConfigError> {
                 return Ok(Typed::Print(version.to_owned()));
             }
             lexopt::Arg::Long("settings") => settings = Some(PathBuf::from(parser.value()?)),
+            lexopt::Arg::Long("listen") => typed.listen(&text(parser.value()?)?),
+            lexopt::Arg::Long("set") => typed.set(&text(parser.value()?)?)?,
             lexopt::Arg::Value(first) => {
-                command = std::iter::once(first)
-                    .chain(parser.raw_args()?)
-                    .map(|argument| argument.into_string().map_err(ConfigError::NotText))
-                    .collect::<Result<_, _>>()?;
+                let words = std::iter::once(first).chain(parser.raw_args()?);
+                command = words.map(text).collect::<Result<_, _>>()?;
             }
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok(Typed::Run { settings, command })
+    match typed.any() {
+        Some(argument) if settings.is_some() => Err(ConfigError::TwoSettings(argument)),
+        Some(_) | None => Ok(Typed::Run { settings, typed: typed.text(&command), command }),
+    }
+}
+
+fn text(argument: OsString) -> Result<String, ConfigError> {
+    argument.into_string().map_err(ConfigError::NotText)
+}
+
+/// One that nobody else has a meaning for: what the kernel or a shell sends is none.
+fn status_signal(text: String) -> Result<Signal, ConfigError> {
+    let signal = text.parse().ok().filter(|signal: &Signal| matches!(signal.number(), 10 | 12 | 35..=64));
+    signal.ok_or(ConfigError::StatusSignal(text))
 }
 
 /// Where control is, if there is one; `host` is this member's name where nothing else is said.
@@ -324,6 +366,18 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_in_a_file_or_typed() {
+        let typed = run(&["--listen", "127.0.0.1:80", "--set", "run.drain=1s", "--", "app"], &[]).typed;
+        assert_eq!(typed.lines().count(), 3, "{typed}");
+        assert_eq!(run(&["--settings", "a.toml", "app"], &[]).typed, "");
+        for argument in ["--listen=127.0.0.1:80", "--set=run.drain=1s"] {
+            let error = parse(&["--settings", "a.toml", argument, "app"], &[]).unwrap_err();
+            assert!(matches!(error, ConfigError::TwoSettings(_)), "{argument}");
+        }
+        assert!(matches!(parse(&["--set", "run.drain"], &[]), Err(ConfigError::Set(_))));
+    }
+
+    #[test]
     fn a_running_bootloader_is_asked_by_name() {
         let ask = |arguments: &[&str]| match parse(arguments, &[]) {
             Ok(Request::Ask(question)) => question,
@@ -401,6 +455,11 @@ mod tests {
         for bad in ["-1", "all"] {
             let error = parse(&[], &[("BATON_KEEP_RELEASES", bad)]).unwrap_err();
             assert!(matches!(error, ConfigError::KeepReleases(_)), "{bad}");
+        }
+        assert_eq!(run(&[], &[("BATON_STATUS_SIGNAL", "usr1")]).status_signal, Some(Signal::USR1));
+        for bad in ["TERM", "HUP", "CHLD", "34", "1.5", "now"] {
+            let error = parse(&[], &[("BATON_STATUS_SIGNAL", bad)]).unwrap_err();
+            assert!(matches!(error, ConfigError::StatusSignal(_)), "{bad}");
         }
         for bad in ["30", "0s", "soon"] {
             let error = parse(&[], &[("BATON_STOP_LIMIT", bad)]).unwrap_err();

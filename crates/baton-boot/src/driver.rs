@@ -91,6 +91,8 @@ pub struct Driver {
     waiting: Vec<oneshot::Sender<serde_json::Value>>,
     /// Who is told how the member stands, where somebody wants to know.
     manager: Option<ServiceManager>,
+    /// At which signal the status is written.
+    status_signal: Option<Signal>,
     started: Instant,
 }
 
@@ -114,8 +116,15 @@ impl Driver {
             image_at: None,
             due: VecDeque::new(),
             waiting: Vec::new(),
+            status_signal: None,
             started: Instant::now(),
         }
+    }
+
+    /// This signal is not the program's: the status is written.
+    #[must_use]
+    pub fn with_status_signal(self, status_signal: Option<Signal>) -> Self {
+        Self { status_signal, ..self }
     }
 
     /// Does what a member starts with; the exit code, when it ends at once.
@@ -231,15 +240,23 @@ impl Driver {
                 let reload = self.reload_by_signal();
                 self.or_say(reload)
             }
+            signal if self.status_signal == Some(signal) => {
+                admin::say_status(&self.status());
+                None
+            }
             other => Some(Event::Order(Order::Forward(other))),
         }
+    }
+
+    fn status(&self) -> serde_json::Value {
+        self.world.status(self.now(), &self.machine, self.image.source())
     }
 
     fn meaning_of_request(&mut self, asked: Asked) -> Option<Event> {
         let reload = match asked.request {
             Request::Status => {
                 // Who asked may be gone.
-                let _ = asked.answer.send(self.world.status(self.now(), &self.machine));
+                let _ = asked.answer.send(self.status());
                 return None;
             }
             Request::Logs { lines, .. } => {

@@ -14,6 +14,9 @@ use crate::config::Config;
 /// The settings file that is read when none is named.
 const SETTINGS_DEFAULT: &str = "baton.toml";
 
+/// What settings that were typed are called in what is said of them.
+const TYPED: &str = "the arguments";
+
 /// Why there is nothing to run.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -35,6 +38,11 @@ pub enum ImageError {
     /// The file has mistakes.
     #[error("{0}")]
     Mistakes(Mistakes),
+    /// Settings in a file and in the arguments.
+    #[error(
+        "settings are typed, and there is a baton.toml: write them in the file, or start in another directory"
+    )]
+    Two,
     /// Neither a file nor a command.
     #[error("there is nothing to run: give a command behind --, or write run.command in baton.toml")]
     Nothing,
@@ -44,18 +52,36 @@ pub enum ImageError {
 #[derive(Debug, Clone)]
 pub struct Image {
     settings: Option<PathBuf>,
+    /// What was typed instead, as the text of a file.
+    typed: String,
     command: Vec<String>,
 }
 
 impl Image {
     /// What these arguments name.
     pub fn new(config: &Config) -> Self {
-        Self { settings: config.settings.clone(), command: config.command.clone() }
+        let Config { settings, typed, command, .. } = config.clone();
+        Self { settings, typed, command }
     }
 
     /// Whether there is neither a command nor a settings file.
     pub fn is_empty(&self) -> bool {
-        self.command.is_empty() && self.settings.is_none() && !Path::new(SETTINGS_DEFAULT).exists()
+        self.command.is_empty()
+            && self.settings.is_none()
+            && self.typed.is_empty()
+            && !Path::new(SETTINGS_DEFAULT).exists()
+    }
+
+    /// Where the settings are, for people, if there are any.
+    pub fn source(&self) -> Option<String> {
+        let path = || self.settings.clone().unwrap_or_else(|| SETTINGS_DEFAULT.into());
+        match self.typed.is_empty() {
+            true => std::path::absolute(path())
+                .ok()
+                .filter(|path| path.exists())
+                .map(|path| path.display().to_string()),
+            false => Some(TYPED.to_owned()),
+        }
     }
 
     /// The service, if there are settings that say it.
@@ -70,8 +96,14 @@ impl Image {
         Ok((Plan::new(Running::Image, settings.run), bake))
     }
 
-    /// What the settings file says; none when none was named and there is none.
+    /// What the settings say; none when none were named and there are none.
     fn settings(&self) -> Result<Option<Settings>, ImageError> {
+        if !self.typed.is_empty() {
+            return match Path::new(SETTINGS_DEFAULT).exists() {
+                true => Err(ImageError::Two),
+                false => self.parse(TYPED, &self.typed).map(Some),
+            };
+        }
         let path = self.settings.clone().unwrap_or_else(|| SETTINGS_DEFAULT.into());
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -85,12 +117,16 @@ impl Image {
         };
         let name = path.display().to_string();
         let text = settings::text(&name, bytes).map_err(ImageError::Mistakes)?;
+        self.parse(&name, &text).map(Some)
+    }
+
+    fn parse(&self, name: &str, text: &str) -> Result<Settings, ImageError> {
         let settings = if self.command.is_empty() {
-            settings::parse(&name, &text)
+            settings::parse(name, text)
         } else {
-            settings::parse_with_command(&name, &text, self.command.clone())
+            settings::parse_with_command(name, text, self.command.clone())
         };
-        settings.map(Some).map_err(ImageError::Mistakes)
+        settings.map_err(ImageError::Mistakes)
     }
 
     /// A command and nothing else: like any init, the bootloader ends when it does.
@@ -111,7 +147,7 @@ mod tests {
 
     #[test]
     fn p36_a_directory_instead_of_settings_is_told_with_what_to_do() {
-        let image = Image { settings: Some("/".into()), command: Vec::new() };
+        let image = Image { settings: Some("/".into()), typed: String::new(), command: Vec::new() };
         let error = image.load().unwrap_err().to_string();
         assert_eq!(error, "/ is a directory, not a file: write the settings in a file and name that");
     }

@@ -187,8 +187,10 @@ fn build(
         None => outlet.introduce(image.service().as_ref().map(ServiceName::as_str), &host_name()),
     }
     let machine = Supervisor::new().with_stop_limit(config.stop_limit);
+    let status_signal = config.status_signal;
     let manager = config.manager.as_ref().and_then(ServiceManager::find);
     let world = World::new(config, place, events, notices, outlet);
     let inbox = Inbox::new(signals, happened, heard, said, asked);
-    Ok((Driver::new(inbox, machine, world, image, controlled, manager), followers))
+    let driver = Driver::new(inbox, machine, world, image, controlled, manager);
+    Ok((driver.with_status_signal(status_signal), followers))
 }

@@ -275,8 +275,8 @@ impl World {
     }
 
     /// How everything stands, for the admin socket.
-    pub fn status(&self, now: Millis, machine: &Supervisor) -> serde_json::Value {
-        let member = Around { memory: self.memory.usage(), own: self.watching.own() };
+    pub fn status(&self, now: Millis, machine: &Supervisor, settings: Option<String>) -> serde_json::Value {
+        let member = Around { memory: self.memory.usage(), own: self.watching.own(), settings };
         admin::status(now, machine, &self.listeners, member, |id| Outside {
             pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),

@@ -21,6 +21,7 @@ mod table;
 mod value;
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -89,6 +90,30 @@ pub fn text(file: &str, bytes: Vec<u8>) -> Result<String, Mistakes> {
         let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
         Mistakes(vec![findings::not_utf8(file, &good)])
     })
+}
+
+/// A line of a settings file: a setting by its full name, and its value as people type it, with or without the quotes
+/// of a text. None, where the name cannot be one.
+pub fn line(key: &str, value: &str) -> Option<String> {
+    let is_one = |text: &str| {
+        let (document, mistakes) = DeTable::parse_recoverable(text);
+        mistakes.is_empty() && !text.contains('\n') && document.get_ref().len() == 1
+    };
+    let [as_it_is, as_text] = [String::from(value), quoted(value)].map(|value| format!("{key} = {value}"));
+    [as_it_is, as_text].into_iter().find(|line| is_one(line))
+}
+
+/// A text as TOML has it.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04X}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 /// The full names of all settings, sorted. What people choose themselves is in capitals, as in `env.NAME`;

@@ -52,6 +52,9 @@ pub fn status(answer: &Value) -> String {
         word(&answer["restarts"]),
         if answer["stopping"] == true { ", stopping" } else { "" }
     );
+    if answer["settings"] != Value::Null {
+        let _ = writeln!(text, "settings: {}", word(&answer["settings"]));
+    }
     if answer["replaced_on_disk"] == true {
         text.push_str("its file was replaced: the new one runs from the next start of the container on\n");
     }

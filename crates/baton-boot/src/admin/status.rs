@@ -25,12 +25,14 @@ pub struct Outside {
 }
 
 /// What only the rim knows of the member.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Around {
     /// The memory account that it is charged to.
     pub memory: Option<Usage>,
     /// What the bootloader itself takes up.
     pub own: Option<Found>,
+    /// Where the settings of what the image brought are.
+    pub settings: Option<String>,
 }
 
 /// The document: times in milliseconds, ages instead of dates, sizes in bytes.
@@ -56,6 +58,7 @@ pub fn status(
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "replaced_on_disk": is_replaced(),
+        "settings": around.settings,
         "pid": std::process::id(),
         "age_ms": now.0,
         "stopping": machine.is_stopping(),

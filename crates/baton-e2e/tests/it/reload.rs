@@ -258,6 +258,8 @@ fn a_running_bootloader_can_be_asked_and_told_to_reload() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("1           image        serving   yes"), "{text}");
     assert!(text.contains(&format!("listener http on {address}, auto")), "{text}");
+    let settings = folder.path().join("baton.toml");
+    assert!(text.contains(&format!("settings: {}\n", settings.display())), "{text}");
 
     assert_eq!(ask(&boot, &["reload"]), (Some(0), "reload: proven\n".into()));
     let status: serde_json::Value = serde_json::from_str(&ask(&boot, &["status", "--json"]).1).unwrap();
@@ -286,6 +288,34 @@ fn a_running_bootloader_can_be_asked_and_told_to_reload() {
     let (code, text) = ask(&boot, &["reload"]);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("did you mean"), "{text}");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn without_a_file_settings_are_typed_and_a_signal_asks_for_the_status() {
+    let folder = Folder::with_example("python");
+    std::fs::remove_file(folder.path().join("baton.toml")).unwrap();
+    let address = free_address().to_string();
+    let arguments = ["--listen", &address, "--set", "run.health.http=/health", "--set", "run.drain=5s", "--"];
+    let command = [&arguments[..], &["python3", "server.py"]].concat();
+    let boot = Boot::start(&folder, &command, &[("BATON_STATUS_SIGNAL", "USR1")]);
+    boot.wait_for(" serves, ", 1);
+    boot.signal(Signal::USR1);
+    boot.wait_for("settings: the arguments", 1);
+    boot.wait_for(&format!("listener http on {address}, auto"), 1);
+    assert_eq!(Client::connect(address.parse().unwrap()).unwrap().get("/").unwrap().generation(), "1");
+    assert_eq!(ask(&boot, &["reload"]), (Some(0), "reload: proven\n".into()));
+    boot.signal(Signal::KILL);
+    boot.exit();
+    // What it leaves is gone with the next start.
+    let boot = Boot::start(&folder, &command, &[]);
+    boot.wait_for(" serves, ", 1);
+    let scratch = std::fs::read_dir(folder.path().join("state/scratch")).unwrap();
+    let names: Vec<_> = scratch.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(names, [boot.pid().to_string()]);
+    folder.write("baton.toml", "service = \"web\"\n");
+    boot.signal(Signal::HUP);
+    boot.wait_for("settings are typed, and there is a baton.toml", 1);
     assert!(boot.stop().success());
 }
 
