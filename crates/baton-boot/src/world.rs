@@ -277,7 +277,7 @@ impl World {
     /// How everything stands, for the admin socket.
     pub fn status(&self, now: Millis, machine: &Supervisor, settings: Option<String>) -> serde_json::Value {
         let member = Around { memory: self.memory.usage(), own: self.watching.own(), settings };
-        admin::status(now, machine, &self.listeners, member, |id| Outside {
+        admin::status(now, machine, &self.listeners, &member, |id| Outside {
             pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),
             withheld: self.runs.get(id).map(|run| withheld(&self.config, &run.plan)).unwrap_or_default(),

@@ -2,8 +2,12 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::{Request, address, prefix};
+
+/// How long an answer takes at the most that the bootloader has at hand, on the busiest machine.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why nothing was answered.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +24,12 @@ pub enum AskError {
     /// It did not answer.
     #[error("baton-boot did not answer")]
     Lost(#[source] io::Error),
+    /// It takes longer than it should.
+    #[error(
+        "process {0} has not answered for {time} s; it may be stopped (kill -CONT {0} lets it go on), or its machine busy",
+        time = ANSWER_LIMIT.as_secs()
+    )]
+    Silent(u32),
     /// It is gone.
     #[error("baton-boot ended before it answered")]
     Ended,
@@ -34,7 +44,14 @@ pub enum AskError {
 /// Asks the bootloader with this pid, or the only one there is, and returns its answer: a JSON document.
 pub fn ask(request: Request, pid: Option<u32>) -> Result<serde_json::Value, AskError> {
     let mut text = String::new();
-    said(request, pid)?.read_to_string(&mut text).map_err(AskError::Lost)?;
+    let (pid, mut stream) = said(request, pid)?;
+    if request.is_answered_at_once() {
+        stream.set_read_timeout(Some(ANSWER_LIMIT)).map_err(AskError::Lost)?;
+    }
+    stream.read_to_string(&mut text).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Silent(pid),
+        _ => AskError::Lost(error),
+    })?;
     if text.is_empty() {
         return Err(AskError::Ended);
     }
@@ -47,22 +64,23 @@ pub fn follow(
     pid: Option<u32>,
     take: &mut impl FnMut(&serde_json::Value) -> io::Result<()>,
 ) -> Result<(), AskError> {
-    for text in BufReader::new(said(request, pid)?).lines() {
+    let (_, stream) = said(request, pid)?;
+    for text in BufReader::new(stream).lines() {
         let answer = document(&text.map_err(AskError::Lost)?)?;
         take(&answer).map_err(AskError::Unprinted)?;
     }
     Ok(())
 }
 
-/// A connection on which this was asked.
-fn said(request: Request, pid: Option<u32>) -> Result<UnixStream, AskError> {
+/// A connection on which this was asked, and whom.
+fn said(request: Request, pid: Option<u32>) -> Result<(u32, UnixStream), AskError> {
     let pid = match pid {
         Some(pid) => pid,
         None => only_one(request)?,
     };
     let mut stream = reach(pid).map_err(|error| AskError::NotThere(pid, error))?;
     stream.write_all(format!("{}\n", request.line()).as_bytes()).map_err(AskError::Lost)?;
-    Ok(stream)
+    Ok((pid, stream))
 }
 
 fn document(text: &str) -> Result<serde_json::Value, AskError> {

@@ -42,6 +42,14 @@ impl Request {
         }
     }
 
+    /// Whether the answer is there already, and waits for nothing that a program does.
+    pub fn is_answered_at_once(self) -> bool {
+        match self {
+            Self::Status | Self::Logs { follow: false, .. } => true,
+            Self::Reload | Self::Logs { follow: true, .. } => false,
+        }
+    }
+
     /// How it is said on the socket: its word and, for logs, how many lines and whether they are followed.
     pub fn line(self) -> String {
         match self {

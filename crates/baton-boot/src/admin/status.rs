@@ -40,7 +40,7 @@ pub fn status(
     now: Millis,
     machine: &Supervisor,
     listeners: &Listeners,
-    around: Around,
+    around: &Around,
     outside: impl Fn(GenerationId) -> Outside,
 ) -> Value {
     let generations: Vec<Value> = machine

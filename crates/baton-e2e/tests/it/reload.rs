@@ -337,6 +337,17 @@ fn p23_a_bootloader_whose_file_was_replaced_says_so_and_goes_on_as_before() {
 }
 
 #[test]
+fn a_bootloader_that_is_stopped_is_not_waited_for() {
+    let (_folder, boot, _) = serving("python", "50ms");
+    boot.signal(Signal::STOP);
+    let (code, text) = ask(&boot, &["status"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("kill -CONT {}", boot.pid())), "{text}");
+    boot.signal(Signal::CONT);
+    assert!(boot.stop().success());
+}
+
+#[test]
 fn a_bootloader_that_is_not_there_cannot_be_asked() {
     let asked =
         std::process::Command::new(crate::boot::binary("baton-boot")).args(["status", "1"]).output().unwrap();
