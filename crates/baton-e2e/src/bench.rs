@@ -8,6 +8,7 @@ pub mod json_file;
 pub mod loaded;
 pub mod moments;
 pub mod output;
+pub mod release;
 pub mod resident;
 pub mod sample;
 pub mod supervised;

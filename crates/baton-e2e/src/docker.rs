@@ -44,6 +44,17 @@ impl Engine {
         Ok(engine)
     }
 
+    /// The process of an engine of one's own.
+    ///
+    /// # Errors
+    /// When it is somebody else's.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        self.own
+            .as_ref()
+            .map(Child::id)
+            .context("DOCKER_HOST names an engine: what it costs is not known; unset it")
+    }
+
     /// A command that talks to this engine.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);

@@ -1,4 +1,4 @@
-//! Measures what `docs/benchmarks.md` records: `make bench` and `make bench-boot`.
+//! Measures what `docs/benchmarks.md` records: `make bench`, `make bench-boot` and `make bench-release`.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +6,12 @@ use anyhow::{Context, bail, ensure};
 use baton_e2e::bench::goal::{self, Goal};
 use baton_e2e::bench::supervised::Places;
 use baton_e2e::bench::{
-    deploy, handover, loaded, moments, output, program, resident, supervision, switching,
+    deploy, handover, loaded, moments, output, program, release, resident, supervision, switching,
 };
 use baton_e2e::process::Footprint;
 use tempfile::{TempDir, tempdir};
 
-const USAGE: &str = "usage: baton-bench [boot [PART ...]]";
+const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER]]";
 
 /// What is measured of the bootloader: each part with its name, under which it can be measured alone.
 const PARTS: [(&str, Part); 5] = [
@@ -38,6 +38,8 @@ fn main() -> anyhow::Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => fleet(),
         ["boot", ref named @ ..] => boot(named),
+        ["release"] => releases(&std::env::temp_dir()),
+        ["release", folder] => releases(Path::new(folder)),
         // The programs that are measured.
         ["tell", path] => moments::program(Path::new(path), started),
         ["write", bytes] => output::write(bytes.parse()?),
@@ -60,6 +62,23 @@ fn fleet() -> anyhow::Result<()> {
     println!("### Deploy to 8 members\n");
     let deploys = deploy::measure(&baton, &boot, &example, folder.path())?;
     println!("{}", deploy::table(&deploys, figures.alone_ms()));
+    Ok(())
+}
+
+/// Releases beside other ways to bring a tree to a machine, on the disk that has this folder.
+fn releases(beneath: &Path) -> anyhow::Result<()> {
+    let trees = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/format");
+    ensure!(trees.is_dir(), "there is no {}: run scripts/setup bench-release", trees.display());
+    let places = release::Places {
+        baton: program("baton")?,
+        boot: program("baton-boot")?,
+        dependencies: trees.join("node"),
+        upgraded: trees.join("node-upgraded"),
+        binary: ["new", "old"].map(|version| trees.join("binary").join(version).join("node")),
+        beneath: beneath.to_owned(),
+    };
+    let figures = release::measure(&places)?;
+    println!("### Releases\n\n{}### Goals\n\n{}", figures.table(), goal::table(&figures.goals()));
     Ok(())
 }
 
