@@ -18,6 +18,8 @@ use crate::units::Millis;
 
 /// How long a member waits before it tries again what it refused.
 pub const RETRY: Millis = Millis::from_secs(60);
+/// How long it waits before it tries again what it shall run anyway: until then it serves nobody.
+pub const RESTORE_RETRY: Millis = Millis::from_secs(5);
 
 /// The deploy in force, as far as a member must know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +90,8 @@ pub enum Input {
     NotCommitted(ReleaseId, Refusal),
     /// What the member had committed to is not on its disk any more as it was.
     Lost(ReleaseId),
+    /// What the member shall run without a slot is on its disk, and lacks something for now that it is launched with.
+    Delayed(ReleaseId),
     /// The generations stand like this now. The detail of a refusal has the program's last lines.
     Stands(Status),
     /// The deadline has passed.
@@ -184,6 +188,8 @@ pub struct Member {
     base_tried: bool,
     /// What the member runs without a slot, until it serves or has failed to: nothing is tried before that.
     restoring: Option<ReleaseId>,
+    /// The same when it could not be launched for now, and when it is tried again.
+    delayed: Option<(ReleaseId, Millis)>,
 }
 
 impl Member {
@@ -206,6 +212,7 @@ impl Member {
             base: Staging::Wanted,
             base_tried: false,
             restoring: committed.map(|(release, _)| release),
+            delayed: None,
         }
     }
 
@@ -233,6 +240,11 @@ impl Member {
                 self.committed.take_if(|(committed, _)| *committed == release);
                 self.restoring.take_if(|restoring| *restoring == release);
             }
+            Input::Delayed(release) => {
+                // A slot for something else is used meanwhile: nobody knows whether it ever gets what it lacks.
+                self.restoring.take_if(|restoring| *restoring == release);
+                self.delayed = Some((release, now + RESTORE_RETRY));
+            }
             Input::Stands(status) => self.on_status(now, status),
             Input::Woken => {}
         }
@@ -242,7 +254,9 @@ impl Member {
 
     /// When to call [`Member::step`] with [`Input::Woken`] if nothing else happens before.
     pub fn deadline(&self) -> Option<Millis> {
-        [self.staging.again_at(), self.base.again_at(), self.tries_at()].into_iter().flatten().min()
+        let restores_at = self.delayed.filter(|_| self.may_restore()).map(|(_, at)| at);
+        let others = [self.staging.again_at(), self.base.again_at(), self.tries_at()];
+        others.into_iter().chain([restores_at]).flatten().min()
     }
 
     /// What to tell control now. Whoever sends it stamps it.
@@ -524,6 +538,23 @@ impl Member {
         self.restoring.is_some_and(|release| self.status.serving == Some(Running::Release(release)))
     }
 
+    /// Whether nothing runs here or is about to that would be in the way of what the member shall run anyway.
+    fn may_restore(&self) -> bool {
+        let runs_release = matches!(self.status.serving, Some(Running::Release(_)));
+        self.restoring.is_none() && !runs_release && !is_on_trial(&self.status)
+    }
+
+    /// Tries again what could not be launched, if it is still what this member shall run.
+    fn restore_again(&mut self, now: Millis, out: &mut Vec<Action>) {
+        let may = self.may_restore();
+        let Some((release, _)) = self.delayed.take_if(|(_, at)| may && *at <= now) else { return };
+        let committed = self.committed.map(|(release, _)| release);
+        if committed == Some(release) || self.may_commit_unasked(release) {
+            self.restoring = Some(release);
+            out.push(Action::Try { release, ticket: Ticket::Restore, bake: Millis::ZERO });
+        }
+    }
+
     /// Ends waiting for what the member runs anyway: it serves, and nothing is left to be written about it.
     fn settle(&mut self) {
         let writes = |release| self.may_commit_unasked(release);
@@ -534,6 +565,7 @@ impl Member {
 
     fn pass_time(&mut self, now: Millis, out: &mut Vec<Action>) {
         self.settle();
+        self.restore_again(now, out);
         let Some(wish) = self.wish else { return };
         // What everybody else runs comes first: without it this member serves nobody.
         if let Some(base) = wish.base.filter(|base| *base != wish.release)

@@ -258,6 +258,8 @@ fn nothing_is_tried_before_what_the_member_runs_anyway_serves_or_has_failed_to()
         (Input::Stands(Status::default()), true),
         (Input::Lost(OLD), true),
         (Input::Lost(NEW), false),
+        (Input::Delayed(OLD), true),
+        (Input::Delayed(NEW), false),
     ] {
         // Killed during the trial, it comes back and is given its slot at once.
         let mut member = Member::new("m".parse().unwrap(), Some(rollout.seen), Some((OLD, Epoch(1))));
@@ -270,6 +272,49 @@ fn nothing_is_tried_before_what_the_member_runs_anyway_serves_or_has_failed_to()
         let tried = actions.iter().any(|action| matches!(action, Action::Try { release: NEW, .. }));
         assert_eq!(tried, goes_on, "{then:?}: {actions:?}");
     }
+}
+
+#[test]
+fn what_lacks_something_for_now_is_started_again_without_a_slot_until_something_serves() {
+    let restored = [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }];
+    let due = Millis(1) + RESTORE_RETRY;
+    let rollout = wish(2, Purpose::Rollout, NEW);
+    let committed = || Member::new("m".parse().unwrap(), Some(rollout.seen), Some((OLD, Epoch(1))));
+    // Control may be away: nothing is known of a deploy.
+    let mut member = committed();
+    for turn in 0..3 {
+        let now = Millis(1 + turn * RESTORE_RETRY.0);
+        assert_eq!(member.step(now, Input::Delayed(OLD)), []);
+        assert_eq!(member.deadline(), Some(now + RESTORE_RETRY));
+        assert_eq!(member.step(now + Millis(1), Input::Woken), []);
+        assert_eq!(member.step(now + RESTORE_RETRY, Input::Woken), restored);
+        assert_eq!(member.deadline(), None);
+    }
+    assert_eq!(member.report().committed, Some((OLD, Epoch(1))), "it is what this member comes back with");
+    // What makes another start superfluous, or another release of it.
+    let on_trial = with_trial(&Status::default(), 2, TrialState::Trying);
+    for (then, starts) in [
+        (Input::Stands(serving(NEW)), false),
+        (Input::Stands(on_trial), false),
+        (Input::Lost(OLD), false),
+        (Input::Committed(NEW, Epoch(2)), false),
+        (Input::Stands(Status { serving: Some(Running::Image), ..Status::default() }), true),
+        (Input::Woken, true),
+    ] {
+        let mut member = committed();
+        member.step(Millis(1), Input::Delayed(OLD));
+        member.step(Millis(2), then.clone());
+        assert_eq!(member.step(due, Input::Woken) == restored, starts, "{then:?}");
+    }
+    // A member that never had anything, and gets what everybody runs.
+    let mut member = Member::new("m".parse().unwrap(), None, None);
+    let steady = Wish { release: OLD, ..rollout };
+    for input in [Input::Wish(steady), Input::Remembered(steady.seen)] {
+        member.step(Millis(0), input);
+    }
+    assert_eq!(member.step(Millis(1), Input::Staged(OLD)), restored);
+    member.step(Millis(1), Input::Delayed(OLD));
+    assert_eq!(member.step(due, Input::Woken), restored);
 }
 
 #[test]
