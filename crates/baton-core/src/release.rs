@@ -19,6 +19,7 @@ mod process_lines;
 mod program;
 pub mod reading;
 mod run_lines;
+mod secret_lines;
 mod socket_lines;
 #[cfg(test)]
 mod tests;

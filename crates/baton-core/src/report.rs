@@ -117,6 +117,8 @@ pub enum Cause {
     Disk,
     /// Two generations do not fit into the member's memory.
     NoRoom,
+    /// A secret that the program is to be given is not to be had.
+    Secrets,
     /// The program could not be launched.
     Launch,
     /// The candidate ended by itself.
@@ -131,12 +133,13 @@ pub enum Cause {
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Fetch,
         Self::Verify,
         Self::Untrusted,
         Self::Disk,
         Self::NoRoom,
+        Self::Secrets,
         Self::Launch,
         Self::Exit,
         Self::Startup,
@@ -152,6 +155,7 @@ impl Cause {
             Self::Untrusted => "untrusted",
             Self::Disk => "disk",
             Self::NoRoom => "no-room",
+            Self::Secrets => "secrets",
             Self::Launch => "launch",
             Self::Exit => "exit",
             Self::Startup => "startup",
@@ -174,6 +178,7 @@ impl fmt::Display for Cause {
             Self::Untrusted => "it is not signed as this member wants it",
             Self::Disk => "the disk refused the release",
             Self::NoRoom => "there is no memory for two generations",
+            Self::Secrets => "a secret is not to be had",
             Self::Launch => "the program could not be launched",
             Self::Exit => "the candidate ended",
             Self::Startup => "the candidate was not ready in time",

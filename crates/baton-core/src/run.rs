@@ -9,6 +9,7 @@ mod options;
 mod output;
 mod probe;
 mod process;
+pub mod secrets;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +21,7 @@ pub use self::options::SocketOptions;
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
 pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, oom_score_adj};
+pub use self::secrets::Secrets;
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};
 
@@ -83,6 +85,8 @@ pub struct RunSettings {
     pub inherited: Inherited,
     /// Added to the program's environment, sorted by name, each name once.
     pub env: Vec<(String, String)>,
+    /// What it is given besides that no release has.
+    pub secrets: Secrets,
 }
 
 /// More copies than this on one machine are a mistake: each has processes, memory and connections of its own.
@@ -120,6 +124,7 @@ impl RunSettings {
             output: Output::default(),
             inherited: Inherited::default(),
             env: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 }

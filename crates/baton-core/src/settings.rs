@@ -15,6 +15,7 @@ mod process;
 mod push;
 mod rollout;
 mod run;
+mod secrets;
 mod socket_options;
 mod suggest;
 mod table;
@@ -167,6 +168,8 @@ fn read_flavor(table: &mut Table<'_, '_>, base: Flavor) -> Flavor {
     let env = table.table("env", |env| env.chosen(value::env_name, |env, name| read_env(env, name, &run)));
     let mut merged: BTreeMap<String, String> = run.env.into_iter().collect();
     merged.extend(env);
+    let secrets = core::mem::take(&mut run.secrets);
+    run.secrets = table.table("secrets", |table| secrets::read(table, secrets, &merged));
     run.env = merged.into_iter().collect();
     let policy = table.table("rollout", |table| rollout::read(table, base.policy));
     Flavor { run, policy }

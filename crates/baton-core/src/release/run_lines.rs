@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use super::fault::{Fault, TextError};
 use super::lines::{Lines, Words, exact, quote};
-use super::{health_lines, output_lines, process_lines, socket_lines};
+use super::{health_lines, output_lines, process_lines, secret_lines, socket_lines};
 use crate::run::{
     Address, Handover, HealthCheck, Inherited, Listen, MODE_DEFAULT, OnExit, Progress, Proxy, Ready, Recycle,
     RunSettings, SocketOptions, SocketPath, Stdin, WORKERS_MAX, environment,
@@ -47,6 +47,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
         output,
         inherited,
         env,
+        secrets,
     } = run;
     let mut lines = Vec::new();
     let words: Vec<String> = command.iter().map(|word| quote(word)).collect();
@@ -79,6 +80,7 @@ pub(super) fn write(run: &RunSettings) -> Vec<(&'static str, String)> {
     lines.extend(output_lines::write(output));
     lines.extend(inherited.only.iter().map(|only| (INHERIT, inherited_value(only))));
     lines.extend(env.iter().map(|(name, value)| ("run.env", format!("{} {}", quote(name), quote(value)))));
+    lines.extend(secret_lines::write(secrets));
     lines
 }
 
@@ -112,6 +114,7 @@ pub(super) fn read(lines: &mut Lines<'_>) -> Result<RunSettings, TextError> {
         output: output_lines::read(lines)?,
         inherited: Inherited { only: process_lines::read_one(lines, INHERIT, read_inherited)? },
         env: read_env(lines)?,
+        secrets: secret_lines::read(lines)?,
     })
 }
 

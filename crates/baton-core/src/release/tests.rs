@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::run::SocketOptions;
+use crate::run::secrets::{Keep, Pinned, Reference, Secrets};
 use crate::run::{
     Address, Inherited, MODE_DEFAULT, Progress, Recycle, SizeLimit, StatusRange, Stdin, WORKERS_MAX,
 };
@@ -149,15 +150,35 @@ fn any_watched() -> impl Strategy<Value = (Option<Progress>, (Option<Recycle>, O
     (prop::option::of(progress), (prop::option::of(recycle), needs), inherited)
 }
 
+fn any_secrets() -> impl Strategy<Value = Secrets> {
+    let own = prop_oneof!["file:/[!-~]{1,9}", "env:[A-Z]{1,4}"];
+    let own = own.prop_map(|text| Pinned::from(text.parse::<Reference>().unwrap()));
+    let kept = prop_oneof![
+        "s3://b/[a-z/.]{1,9}",
+        "aws-secretsmanager:[a-z/]{1,9}#[a-z\"]{1,4}",
+        "aws-ssm:/[a-z]{1,4}"
+    ];
+    let kept = (kept, prop::option::of("[!-~]{1,40}"))
+        .prop_map(|(text, version)| Pinned { version, ..text.parse::<Reference>().unwrap().into() });
+    let pinned = prop_oneof![own, kept];
+    let from = vec(pinned.clone(), 0..3);
+    let env = btree_map("[A-Z]{1,3}", pinned, 0..3);
+    (from, env, prop_oneof![Just(Keep::Memory), Just(Keep::Disk)]).prop_map(|(from, env, keep)| Secrets {
+        from,
+        env: env.into_iter().collect(),
+        keep,
+    })
+}
+
 fn any_run() -> impl Strategy<Value = RunSettings> {
     let with_health = any_listen().prop_flat_map(|listen| (any_health(&listen), Just(listen)));
     let words = (any::<bool>(), any::<bool>(), any::<bool>(), 1..=64_i32);
     let numbers = any::<(u64, u64, Option<u64>, u32, u8)>();
     let worker = (prop::option::of(1..=64_i32), any::<(Option<u64>, Option<u64>, Option<u64>)>());
     let env = btree_map("[^=\\x00]{1,6}", any_text(), 0..4);
-    let given = (env, any_output(), any_process(), any_watched());
+    let given = (env, any_output(), any_process(), any_watched(), any_secrets());
     (any_command(), with_health, words, (numbers, worker), given).prop_map(
-        |(command, (health, listen), words, (numbers, worker), (env, output, process, watched))| {
+        |(command, (health, listen), words, (numbers, worker), (env, output, process, watched, secrets))| {
             let (progress, (recycle, needs), inherited) = watched;
             let (quiesce_signal, (quiesce, watchdog, keep_warm)) = worker;
             // Any share that is not nothing.
@@ -196,6 +217,7 @@ fn any_run() -> impl Strategy<Value = RunSettings> {
                 output,
                 inherited,
                 env: env.into_iter().collect(),
+                secrets,
             }
         },
     )
@@ -378,6 +400,31 @@ exec 0 tool
     assert_eq!(manifest.to_text(), text);
     assert_eq!(Manifest::parse(text), Ok(manifest.clone()));
     assert_eq!(manifest.id(), id_of(text));
+
+    // A release has references, and the versions that it was made with.
+    let mut secret = manifest.clone();
+    let pinned = |text: &str, version: Option<&str>| Pinned {
+        version: version.map(ToString::to_string),
+        ..text.parse::<Reference>().unwrap().into()
+    };
+    secret.run.secrets = Secrets {
+        from: [pinned("s3://acme/web.json", None)].to_vec(),
+        env: [("DB".to_string(), pinned("aws-secretsmanager:db#password", Some("v 1")))].to_vec(),
+        keep: Keep::Disk,
+    };
+    let lines = "run.secrets.from \"s3://acme/web.json\"\n\
+        run.secrets.env \"DB\" \"aws-secretsmanager:db#password\" \"v 1\"\nrun.secrets.keep disk\nlimits ";
+    assert_eq!(secret.to_text(), text.replace("limits ", lines));
+    for (from, to) in [
+        ("s3://acme/web.json", "vault:x"),
+        ("s3://acme/web.json\"", "file:/x\" \"1\""),
+        ("\"v 1\"", "\"\""),
+        ("keep disk", "keep memory"),
+        ("env \"DB\"", "env \"D=\""),
+    ] {
+        let damaged = secret.to_text().replace(from, to);
+        assert!(Manifest::parse(&damaged).is_err(), "{damaged}");
+    }
 
     // What has no line is at its default, and only what is not has one.
     let mut spoken = manifest.clone();

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use crate::ids::{DeployId, Epoch, ReleaseId};
+use crate::run::secrets::Values;
 use crate::run::{HealthCheck, Probe, RunSettings};
 use crate::units::Millis;
 
@@ -15,6 +16,8 @@ pub struct Plan {
     pub release: Running,
     /// How it is run.
     pub settings: RunSettings,
+    /// The values of its secrets, for each of its launches.
+    pub secrets: Values,
     /// How it is judged, where anything can be asked at all.
     pub(super) check: Option<HealthCheck>,
 }
@@ -51,13 +54,19 @@ impl Plan {
     /// A plan to run this.
     pub fn new(release: Running, settings: RunSettings) -> Self {
         let check = settings.health.clone().or_else(|| settings.listen.first().map(|l| accepts(&l.name)));
-        let mut plan = Self { release, settings, check };
+        let mut plan = Self { release, settings, secrets: Values::default(), check };
         let each = plan.asks_each().then_some(plan.settings.workers);
         if let Some((check, workers)) = plan.check.as_mut().zip(each) {
             // They are asked in turn: what is healthy has answered by each of them.
             check.successes = check.successes.max(workers);
         }
         plan
+    }
+
+    /// The same plan with the values of its secrets.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Values) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Whether each of its copies is asked, by a queue of its own.

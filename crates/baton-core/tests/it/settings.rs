@@ -5,9 +5,10 @@ mod bad;
 mod reference;
 
 use baton_core::deploy::{Phase, PhaseSize, Policy};
+use baton_core::run::secrets::{Keep, Pinned, Reference};
 use baton_core::run::{
     Format, Handover, HealthCheck, HttpProbe, Inherited, Listen, MODE_DEFAULT, OnExit, Output, Probe,
-    Process, Progress, Proxy, Ready, Recycle, RunSettings, SizeLimit, SocketOptions, Stdin,
+    Process, Progress, Proxy, Ready, Recycle, RunSettings, Secrets, SizeLimit, SocketOptions, Stdin,
 };
 use baton_core::settings::{Settings, parse, parse_with_command};
 use baton_core::signal::Signal;
@@ -103,6 +104,14 @@ auto_rollback = false
 NODE_ENV = "production"
 _x1 = ""
 
+[secrets]
+from = ["s3://acme/web.json", "file:/run/secrets/web.json"]
+keep = "disk"
+
+[secrets.env]
+DB = "aws-secretsmanager:prod/db#password"
+TOKEN = "env:TOKEN"
+
 [flavor.taskworker]
 run.command = ["node", "worker.js"]
 run.listen = []
@@ -117,6 +126,9 @@ rollout.policy = "fast"
 rollout.bake = "4s"
 env.NODE_ENV = "staging"
 env.QUEUE = "mail"
+env.TOKEN = "of a worker"
+secrets.from = []
+secrets.env.DB = "aws-ssm:/worker/db"
 "#;
 
 fn good(text: &str) -> Settings {
@@ -137,6 +149,10 @@ fn listener(name: &str, address: &str, handover: Handover, backlog: u16) -> List
         options: SocketOptions::default(),
         per_worker: false,
     }
+}
+
+fn reference(text: &str) -> Pinned {
+    text.parse::<Reference>().unwrap().into()
 }
 
 #[test]
@@ -207,6 +223,14 @@ fn every_setting_arrives_where_it_belongs() {
         process,
         inherited: Inherited { only: Some(strings(&["HOME", "LC_*", "PATH"])) },
         output: Output { format: Format::Json, line_max: Bytes::from_kib(16), stall: Millis(250) },
+        secrets: Secrets {
+            from: ["s3://acme/web.json", "file:/run/secrets/web.json"].map(reference).to_vec(),
+            env: vec![
+                ("DB".to_owned(), reference("aws-secretsmanager:prod/db#password")),
+                ("TOKEN".to_owned(), reference("env:TOKEN")),
+            ],
+            keep: Keep::Disk,
+        },
         env: vec![("NODE_ENV".to_owned(), "production".to_owned()), ("_x1".to_owned(), String::new())],
     };
     let bake = Millis::from_secs(60);
@@ -224,7 +248,13 @@ fn every_setting_arrives_where_it_belongs() {
 
     let (name, worker) = settings.flavors.first_key_value().unwrap();
     assert_eq!(name.as_str(), "taskworker");
-    let env = [("NODE_ENV", "staging"), ("QUEUE", "mail"), ("_x1", "")];
+    let env = [("NODE_ENV", "staging"), ("QUEUE", "mail"), ("TOKEN", "of a worker"), ("_x1", "")];
+    // What it sets itself takes the place of a secret.
+    let secrets = Secrets {
+        from: Vec::new(),
+        env: vec![("DB".to_owned(), reference("aws-ssm:/worker/db"))],
+        keep: Keep::Disk,
+    };
     let differs = RunSettings {
         command: strings(&["node", "worker.js"]),
         listen: Vec::new(),
@@ -240,6 +270,7 @@ fn every_setting_arrives_where_it_belongs() {
         process: Process { stdin: Stdin::Null, ..run.process.clone() },
         output: Output { stall: Millis::ZERO, ..run.output },
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        secrets,
         ..run
     };
     assert_eq!(worker.run, differs);
