@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,11 +21,24 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::Control;
 use crate::log;
+use crate::secrets::Resolver;
 use crate::session::{Saying, Session};
 use crate::trust::Gate;
 
 /// How long a goodbye may take. Control learns of the end anyway, a lease later.
 const GOODBYE: Duration = Duration::from_millis(300);
+
+/// What a member brings along.
+pub struct Start {
+    /// How many proven releases it keeps.
+    pub keep: usize,
+    /// Where it listens, for people.
+    pub listens: Vec<String>,
+    /// The bootloader's own environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Its releases.
+    pub releases: Arc<ReleasesDir>,
+}
 
 /// A member's side of control.
 pub struct Controlled {
@@ -37,6 +51,7 @@ pub struct Controlled {
     writing: Arc<Mutex<()>>,
     service: ServiceName,
     gate: Arc<Gate>,
+    secrets: Arc<Resolver>,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
@@ -49,12 +64,11 @@ impl Controlled {
     /// Reads what this member has not forgotten, and starts its session.
     pub fn start(
         control: &Control,
-        keep: usize,
-        listens: Vec<String>,
-        releases: Arc<ReleasesDir>,
+        start: Start,
         inputs: mpsc::UnboundedSender<Input>,
         orders: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Box<dyn Error>> {
+        let Start { keep, listens, environment, releases } = start;
         let seen = releases.seen()?.map(|seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
         // Control knows what everybody runs. What this member has obeyed, which is `seen`, it alone knows.
         let committed = releases.committed().unwrap_or_else(|error| {
@@ -72,7 +86,9 @@ impl Controlled {
             life: life(),
         };
         let gate = Arc::new(Gate::open(control, releases.clone())?);
-        let session = Session::new(&control.server, hello, said, inputs.clone(), gate.clone())?;
+        let (asks, asked) = mpsc::unbounded_channel();
+        let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
+        let session = Session::new(&control.server, hello, said, asked, inputs.clone(), gate.clone())?;
         let session = tokio::spawn(session.run());
         let remote = Arc::new(Remote::new(&control.server));
         Ok(Self {
@@ -84,6 +100,7 @@ impl Controlled {
             writing: Arc::default(),
             service: control.service.clone(),
             gate,
+            secrets,
             saying,
             session,
             status: Status::default(),
@@ -154,7 +171,8 @@ impl Controlled {
     pub fn report(&mut self, now: Millis, status: Status, last_lines: impl Fn(GenerationId) -> Vec<String>) {
         if status != self.status {
             self.status = status.clone();
-            self.step(now, Input::Stands(with_last_lines(status, last_lines)));
+            let status = self.with_last_lines(status, last_lines);
+            self.step(now, Input::Stands(status));
         }
         let report = Saying::Report(self.member.report().into());
         self.saying.send_if_modified(|said| {
@@ -239,7 +257,8 @@ impl Controlled {
     }
 
     fn upkeep(&self) {
-        self.blocking(|releases, _| {
+        let secrets = self.secrets.clone();
+        self.blocking(move |releases, _| {
             match releases.upkeep() {
                 Ok(done) => {
                     for release in done.gone {
@@ -250,6 +269,7 @@ impl Controlled {
                     log::say(format_args!("cannot put the state directory in order: {}", log::chain(&error)));
                 }
             }
+            secrets.forget_gone();
             None
         });
     }
@@ -259,14 +279,15 @@ impl Controlled {
         self.member.wants(ticket)
     }
 
-    /// Verifies a release and gives the order. One that was altered on disk is refused, and fetched again later.
+    /// Verifies a release, gets its secrets and gives the order. One that was altered on disk is refused, and fetched again later.
     fn prepare(
         &self,
         release: ReleaseId,
         ticket: Ticket,
         order: impl FnOnce(Arc<Plan>) -> Order + Send + 'static,
     ) {
-        let (orders, service, gate) = (self.orders.clone(), self.service.clone(), self.gate.clone());
+        let (orders, service) = (self.orders.clone(), self.service.clone());
+        let (gate, secrets) = (self.gate.clone(), self.secrets.clone());
         self.blocking(move |releases, _| {
             let checked = match releases.verify(release) {
                 Ok(manifest) if manifest.service == service => gate.launch(release).map(|()| manifest),
@@ -277,22 +298,46 @@ impl Controlled {
                 }
                 Err(error) => Err(refusal_of_verify(&error)),
             };
-            let refused = match checked {
-                Ok(manifest) => {
-                    let plan = Arc::new(Plan::new(Running::Release(release), manifest.run));
-                    let _ = orders.send(Event::Order(order(plan)));
+            let planned = checked.and_then(|manifest| {
+                gate.secrets(&manifest.run.secrets)?;
+                let values = secrets
+                    .resolve(release, &manifest.run.secrets)
+                    .map_err(|lacking| Refusal { cause: Cause::Secrets, detail: lacking.to_string() })?;
+                Ok(Plan::new(Running::Release(release), manifest.run).with_secrets(values))
+            });
+            let refused = match planned {
+                Ok(plan) => {
+                    let _ = orders.send(Event::Order(order(plan.into())));
                     return None;
                 }
                 Err(refused) => refused,
             };
             log::say(format_args!("cannot launch release {}: {}", release.short(), refused.detail));
             Some(match ticket {
+                // The release is as it was; what it lacks may come.
+                Ticket::Restore if refused.cause == Cause::Secrets => Input::Delayed(release),
                 Ticket::Restore => Input::Lost(release),
                 Ticket::Deploy { .. } | Ticket::Replace | Ticket::Reload => {
                     Input::NotStaged(release, refused)
                 }
             })
         });
+    }
+
+    /// What a refused program wrote last goes to control, which keeps it: no secret may be in it that was written too.
+    fn with_last_lines(
+        &self,
+        mut status: Status,
+        last_lines: impl Fn(GenerationId) -> Vec<String>,
+    ) -> Status {
+        if let Some((_, TrialState::Refused { detail, generation, .. })) = &mut status.trial {
+            for line in last_lines(*generation) {
+                detail.push('\n');
+                detail.push_str(&line);
+            }
+            *detail = self.secrets.hide(detail);
+        }
+        status
     }
 
     fn order(&self, order: Order) {
@@ -331,16 +376,6 @@ fn say_fetched(release: ReleaseId, Fetched { way, bytes_fetched, bytes_copied }:
 fn life() -> u64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn with_last_lines(mut status: Status, last_lines: impl Fn(GenerationId) -> Vec<String>) -> Status {
-    if let Some((_, TrialState::Refused { detail, generation, .. })) = &mut status.trial {
-        for line in last_lines(*generation) {
-            detail.push('\n');
-            detail.push_str(&line);
-        }
-    }
-    status
 }
 
 fn refusal_of_fetch(error: &FetchError) -> Refusal {

@@ -76,7 +76,8 @@ pub fn withheld(config: &Config, plan: &Plan) -> Vec<String> {
 }
 
 /// The whole environment of a program, but for `LISTEN_PID` and `WATCHDOG_PID`, which only the child knows: what the bootloader
-/// itself inherited, then what the settings say, then what is given to this launch.
+/// itself inherited, then what is merged from secrets, then what the settings say, then the secrets that have a name there,
+/// then what is given to this launch.
 pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsString, OsString)> {
     let mut environment = config.environment.clone();
     environment.retain(|(name, _)| plan.settings.inherited.includes(&name.to_string_lossy()));
@@ -93,8 +94,14 @@ pub fn environment(config: &Config, plan: &Plan, given: Given<'_>) -> Vec<(OsStr
         // Shells and others believe what they inherit, as long as the same folder is there.
         set("PWD", mount.into());
     }
+    for (name, value) in &plan.secrets.merged {
+        set(name, value.reveal().into());
+    }
     for (name, value) in &plan.settings.env {
         set(name, given.fill(value).into());
+    }
+    for (name, value) in &plan.secrets.named {
+        set(name, value.reveal().into());
     }
     set("BATON_RELEASE", plan.release.id().map_or("image".to_owned(), |id| id.to_string()).into());
     if let Some(control) = &config.control {

@@ -1,15 +1,18 @@
 //! What the member runs without control: a command, a settings file, or both.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use baton_core::ids::ServiceName;
+use baton_core::run::secrets::Lacking;
 use baton_core::run::{OnExit, RunSettings, Stdin};
 use baton_core::settings::{self, Mistakes, Settings};
 use baton_core::supervisor::{Plan, Running};
 use baton_core::units::Millis;
 
 use crate::config::Config;
+use crate::secrets::{assemble, local};
 
 /// The settings file that is read when none is named.
 const SETTINGS_DEFAULT: &str = "baton.toml";
@@ -43,6 +46,9 @@ pub enum ImageError {
         "settings are typed, and there is a baton.toml: write them in the file, or start in another directory"
     )]
     Two,
+    /// A secret is not there.
+    #[error(transparent)]
+    Secret(#[from] Lacking),
     /// Neither a file nor a command.
     #[error("there is nothing to run: give a command behind --, or write run.command in baton.toml")]
     Nothing,
@@ -55,13 +61,14 @@ pub struct Image {
     /// What was typed instead, as the text of a file.
     typed: String,
     command: Vec<String>,
+    environment: Vec<(OsString, OsString)>,
 }
 
 impl Image {
     /// What these arguments name.
     pub fn new(config: &Config) -> Self {
-        let Config { settings, typed, command, .. } = config.clone();
-        Self { settings, typed, command }
+        let Config { settings, typed, command, environment, .. } = config.clone();
+        Self { settings, typed, command, environment }
     }
 
     /// Whether there is neither a command nor a settings file.
@@ -93,7 +100,8 @@ impl Image {
     pub fn load(&self) -> Result<(Plan, Millis), ImageError> {
         let Some(settings) = self.settings()? else { return self.bare_command() };
         let bake = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
-        Ok((Plan::new(Running::Image, settings.run), bake))
+        let secrets = assemble(&settings.run.secrets, |reference| local(&self.environment, reference))?;
+        Ok((Plan::new(Running::Image, settings.run).with_secrets(secrets), bake))
     }
 
     /// What the settings say; none when none were named and there are none.
@@ -147,7 +155,12 @@ mod tests {
 
     #[test]
     fn p36_a_directory_instead_of_settings_is_told_with_what_to_do() {
-        let image = Image { settings: Some("/".into()), typed: String::new(), command: Vec::new() };
+        let image = Image {
+            settings: Some("/".into()),
+            typed: String::new(),
+            command: Vec::new(),
+            environment: Vec::new(),
+        };
         let error = image.load().unwrap_err().to_string();
         assert_eq!(error, "/ is a directory, not a file: write the settings in a file and name that");
     }

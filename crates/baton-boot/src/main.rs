@@ -24,6 +24,7 @@ mod progress;
 mod proxy;
 mod rescue;
 mod runs;
+mod secrets;
 mod service_manager;
 mod session;
 mod stream;
@@ -52,7 +53,7 @@ use tokio::sync::mpsc;
 
 use crate::admin::Followers;
 use crate::config::{Config, Request};
-use crate::controlled::Controlled;
+use crate::controlled::{Controlled, Start};
 use crate::driver::{Driver, Inbox};
 use crate::image::Image;
 use crate::output::Outlet;
@@ -174,7 +175,9 @@ fn build(
         (Some(control), Some(releases)) => {
             let listens = config.listen.iter().map(|(name, address)| format!("{name}={address}")).collect();
             let keep = config.keep_releases.unwrap_or(retention::KEEP_DEFAULT);
-            Some(Controlled::start(control, keep, listens, releases, inputs, events.clone())?)
+            let environment = config.environment.clone();
+            let start = Start { keep, listens, environment, releases };
+            Some(Controlled::start(control, start, inputs, events.clone())?)
         }
         _ => None,
     };

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::log;
+use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
 
 /// How often control hears of a member that has nothing to say: four times in a lease, so that one lost
@@ -46,6 +47,9 @@ pub enum Saying {
 pub struct Session {
     hello: Hello,
     saying: watch::Receiver<Saying>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    /// What was asked and is not answered.
+    asked: Vec<Ask>,
     heard: mpsc::UnboundedSender<Input>,
     gate: Arc<Gate>,
     endpoint: Endpoint,
@@ -77,6 +81,7 @@ impl Session {
         server: &str,
         hello: Hello,
         saying: watch::Receiver<Saying>,
+        asks: mpsc::UnboundedReceiver<Ask>,
         heard: mpsc::UnboundedSender<Input>,
         gate: Arc<Gate>,
     ) -> Result<Self, tonic::transport::Error> {
@@ -86,7 +91,7 @@ impl Session {
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true);
-        Ok(Self { hello, saying, heard, gate, endpoint, sequence: 0 })
+        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, endpoint, sequence: 0 })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -137,6 +142,10 @@ impl Session {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Control knows nothing of this member yet: whatever there is to say is news.
         self.saying.mark_changed();
+        self.forget_late();
+        for ask in &self.asked {
+            send(FromMember::SecretsWanted(ask.release)).await?;
+        }
         loop {
             tokio::select! {
                 message = incoming.message() => match message? {
@@ -158,6 +167,12 @@ impl Session {
                         }
                     }
                 },
+                Some(ask) = self.asks.recv() => {
+                    let release = ask.release;
+                    self.forget_late();
+                    self.asked.push(ask);
+                    send(FromMember::SecretsWanted(release)).await?;
+                }
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
                     send(FromMember::Heartbeat(stamp)).await?;
@@ -171,13 +186,25 @@ impl Session {
         }
     }
 
-    async fn hear(&self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
+    /// Nobody waits for these any more.
+    fn forget_late(&mut self) {
+        self.asked.retain(|ask| ask.until > Instant::now().into_std());
+    }
+
+    async fn hear(&mut self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
         let input = match ToMember::from_wire(message)? {
             // A newer control may say more than this version knows.
             None => None,
             Some(ToMember::Wish(wish, warrant)) => self.judged(Some(Offer::Wish { wish, warrant })).await,
             Some(ToMember::Grant { deploy, bake }) => self.judged(Some(Offer::Grant { deploy, bake })).await,
             Some(ToMember::HandBack { deploy }) => Some(Input::HandBack { deploy }),
+            Some(ToMember::SecretsTold { release, told }) => {
+                for ask in self.asked.extract_if(.., |ask| ask.release == release) {
+                    // Whoever waits no longer has said so already.
+                    let _ = ask.reply.try_send(told.clone());
+                }
+                None
+            }
         };
         self.tell(input);
         Ok(())

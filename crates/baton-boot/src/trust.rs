@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::member::{Input, Wish};
 use baton_core::report::{Cause, Refusal, Seen};
+use baton_core::run::secrets::{Pinned, Secrets};
 use baton_core::trust::{
     Distrust, Judge, Moment, Role, Signed, TRUSTED_KEYS_BYTES_MAX, TrustedKeys, Warrant, approvals,
 };
@@ -203,6 +204,21 @@ impl Gate {
         let Some(keys) = self.keys()? else { return Ok(()) };
         let Papers { approvals, warrant } = self.releases.papers(release).map_err(|error| disk(&error))?;
         self.judge_by(&keys).launch(release, &approvals, warrant.as_deref()).map_err(|why| untrusted(&why))
+    }
+
+    /// Whether these secrets may be given to a program. Who trusts keys takes names of variables from who has signed, and
+    /// from nobody else: a variable is enough to choose what runs, such as `LD_PRELOAD`.
+    pub fn secrets(&self, secrets: &Secrets) -> Result<(), Refusal> {
+        let merged = secrets.from.iter().find(|pinned| pinned.reference.aws().is_some());
+        match (self.keys()?, merged) {
+            (Some(_), Some(Pinned { reference, .. })) => Err(Refusal {
+                cause: Cause::Untrusted,
+                detail: format!(
+                    "the names of the variables in {reference} are not signed: name each in [secrets.env] instead of secrets.from"
+                ),
+            }),
+            (Some(_), None) | (None, _) => Ok(()),
+        }
     }
 
     /// Read each time, so that a key that is taken back counts no more at once.

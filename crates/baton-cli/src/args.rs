@@ -307,6 +307,9 @@ pub struct Deploy {
     /// Sign what is in force anew, for members that have not heard of it in time
     #[arg(long, conflicts_with = "release")]
     pub renew: bool,
+    /// Deploy what is in force again, with its secrets as they are now
+    #[arg(long, conflicts_with_all = ["release", "renew"])]
+    pub secrets: bool,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,

@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use baton_core::ids::{BuildKey, ServiceName};
 use baton_wire::api::{
-    DeployView, EventView, MemberStatus, Preview, Propose, Refused, ReleaseView, ServiceStatus,
+    DeployView, EventView, MemberStatus, Preview, Propose, References, Refused, ReleaseView, ServiceStatus,
+    Versions,
 };
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body};
@@ -221,7 +223,12 @@ impl Client {
         self.answer(|| self.agent.get(&url).config().timeout_global(limit).build().call())
     }
 
-    fn post<T: DeserializeOwned>(&self, path: &str, body: &Propose) -> Result<T, ClientError> {
+    /// Which versions of secrets are current.
+    pub fn versions(&self, references: &References) -> Result<Vec<Option<String>>, ClientError> {
+        self.post("/v1/secrets/versions", references).map(|Versions { versions }| versions)
+    }
+
+    fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
         self.answer(|| {

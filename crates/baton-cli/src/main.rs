@@ -29,6 +29,7 @@ mod reader;
 mod render;
 #[cfg(test)]
 mod sample;
+mod secrets;
 mod signed;
 mod table;
 mod ui;

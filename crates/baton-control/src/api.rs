@@ -8,6 +8,7 @@ mod extract;
 mod pass;
 mod refusal;
 mod releases;
+mod secrets;
 mod services;
 mod turn;
 
@@ -28,6 +29,7 @@ use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::OUTLINE_PACKED_MAX;
 use baton_release::remote::MISSING_IDS_MAX;
 use baton_release::store::Custody;
+use baton_store::secrets::SecretSource;
 use baton_store::state::StateStore;
 use baton_wire::v1::members_server;
 use tokio::sync::{Semaphore, watch};
@@ -37,6 +39,7 @@ use crate::board::{Board, Posted};
 use crate::clock::Clock;
 use crate::keeper::Inbox;
 use crate::metrics;
+use crate::secrets::Desk;
 use crate::session::SessionService;
 
 pub(crate) use builds::Records;
@@ -56,7 +59,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
-    /v1/services/{service}/deploys, /v1/releases, /v1/events, /v1/chunks/missing, /v1/chunks/grant, \
+    /v1/services/{service}/deploys, /v1/releases, /v1/secrets/versions, /v1/events, /v1/chunks/missing, /v1/chunks/grant, \
     /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, \
     /v1/builds/{key}, /healthz and /metrics";
 
@@ -76,6 +79,7 @@ pub(crate) struct Shared {
     /// The right to read packs here.
     passes: Arc<Passes>,
     releases: releases::Cache,
+    secrets: Desk,
 }
 
 impl Shared {
@@ -86,11 +90,13 @@ impl Shared {
         artefacts: Arc<dyn Custody>,
         builds: Records,
         clock: Clock,
+        secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
         let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
         let passes = Arc::new(Passes::new(clock)?);
         let artefacts_doubtful = Arc::default();
         let releases = releases::Cache::default();
+        let secrets = Desk::new(secrets, board.clone(), Arc::clone(&artefacts));
         Ok(Self {
             inbox,
             board,
@@ -102,6 +108,7 @@ impl Shared {
             room,
             passes,
             releases,
+            secrets,
         })
     }
 
@@ -149,13 +156,14 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub(crate) fn router(shared: Shared) -> Router {
     let sessions =
         format!("/{}/{{*method}}", <members_server::MembersServer<SessionService> as NamedService>::NAME);
-    let session = SessionService::new(shared.inbox.clone());
+    let session = SessionService::new(shared.inbox.clone(), shared.secrets.clone());
     let api = Router::new()
         .route("/v1/services", get(services::list))
         .route("/v1/services/{service}", get(services::one))
         .route("/v1/services/{service}/members", get(services::members))
         .route("/v1/services/{service}/deploys", get(deploys::list).post(deploys::propose))
         .route("/v1/releases", get(releases::list))
+        .route("/v1/secrets/versions", post(secrets::versions))
         .route("/v1/events", get(events::list))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics));

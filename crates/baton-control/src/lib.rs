@@ -17,6 +17,7 @@ mod metrics;
 mod order;
 mod preview;
 mod proposal;
+mod secrets;
 mod server;
 mod session;
 mod sessions;

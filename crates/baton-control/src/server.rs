@@ -14,6 +14,7 @@ use axum::serve::ListenerExt;
 use baton_release::disk::DiskError;
 use baton_release::store::Custody;
 use baton_store::artefact::{BucketError, BucketStore, FolderStore};
+use baton_store::secrets::{SecretError, SecretSource};
 use baton_store::state::{EmbeddedStore, StateError, StateStore};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +40,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where it keeps the releases.
     pub artefacts: Artefacts,
+    /// The variables that say with which credentials it reads secrets: those that begin with `AWS_`.
+    pub secrets: Vec<(String, String)>,
 }
 
 /// Where releases are kept.
@@ -95,7 +98,10 @@ pub enum ServerError {
     /// The bucket cannot be used.
     #[error("cannot use the artefact store")]
     Bucket(#[from] BucketError),
-    /// There are no secrets to be had.
+    /// There is nothing to read secrets with.
+    #[error("cannot read secrets")]
+    Secrets(#[from] SecretError),
+    /// There are no random numbers to be had.
     #[error("the system has no random numbers")]
     Randomness(#[source] getrandom::Error),
     /// The loop that decides cannot be started, or has ended before it was told to.
@@ -122,7 +128,7 @@ impl Server {
     /// When the address is not on this machine or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, data_dir, artefacts } = config;
+        let Config { listen, data_dir, artefacts, secrets } = config;
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback { address: listen });
         }
@@ -145,10 +151,11 @@ impl Server {
             Artefacts::Bucket { url, variables } => Arc::new(BucketStore::open(&url, variables)?),
         };
         let builds = api::Records::open(&data_dir.join("builds"))?;
+        let secrets = SecretSource::new(secrets)?;
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
-        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock)
+        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);
         Ok(Self { address, listener, keeper, inbox, state })

@@ -4,18 +4,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use baton_core::ids::ReleaseId;
 use baton_store::state::News;
-use baton_wire::session::{FromMember, Hello, InvalidMessage};
+use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1;
 use baton_wire::v1::members_server::{Members, MembersServer};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc::{self, WeakSender};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::keeper::{Ask, Inbox};
-use crate::sessions::{Outgoing, end};
+use crate::secrets::Desk;
+use crate::sessions::{Order, Outgoing, end};
 
 /// Largest message of a member in bytes: a report with a refusal and the last lines of a program.
 const MESSAGE_BYTES_MAX: usize = 64 << 10;
@@ -25,14 +27,18 @@ const ORDERS_MAX: usize = 16;
 /// about the member long before, and a dead connection does not stay for ever.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 
+/// For how many releases a member may wait for secrets: the one that it tries, and the one that it goes back to.
+const SECRETS_WANTED_MAX: usize = 2;
+
 /// The gRPC service.
 pub(crate) struct SessionService {
     inbox: Inbox,
+    secrets: Desk,
 }
 
 impl SessionService {
-    pub(crate) fn new(inbox: Inbox) -> MembersServer<Self> {
-        MembersServer::new(Self { inbox }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn new(inbox: Inbox, secrets: Desk) -> MembersServer<Self> {
+        MembersServer::new(Self { inbox, secrets }).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
 
@@ -42,7 +48,8 @@ impl Members for SessionService {
 
     async fn session(&self, request: Request<Streaming<v1::FromMember>>) -> Result<Response<Orders>, Status> {
         let (out, orders) = mpsc::channel(ORDERS_MAX);
-        let reader = Reader { inbox: self.inbox.clone(), from: request.into_inner() };
+        let (inbox, secrets) = (self.inbox.clone(), self.secrets.clone());
+        let reader = Reader { inbox, secrets, telling: JoinSet::new(), from: request.into_inner() };
         let reader = tokio::spawn(reader.run(out));
         Ok(Response::new(Orders { orders, reader }))
     }
@@ -71,6 +78,9 @@ impl Drop for Orders {
 /// Reads what a member says.
 struct Reader {
     inbox: Inbox,
+    secrets: Desk,
+    /// Who gets secrets for this member. They end with the session.
+    telling: JoinSet<()>,
     from: Streaming<v1::FromMember>,
 }
 
@@ -94,14 +104,18 @@ impl Reader {
     async fn hello(&mut self) -> Result<Option<Hello>, Status> {
         match self.next(None).await? {
             Some(FromMember::Hello(hello)) => Ok(Some(hello)),
-            Some(FromMember::Report(_) | FromMember::Heartbeat(_) | FromMember::Goodbye) => {
-                Err(Status::invalid_argument("a session starts with a hello"))
-            }
+            Some(
+                FromMember::Report(_)
+                | FromMember::Heartbeat(_)
+                | FromMember::Goodbye
+                | FromMember::SecretsWanted(_),
+            ) => Err(Status::invalid_argument("a session starts with a hello")),
             None => Ok(None),
         }
     }
 
     async fn listen(&mut self, hello: Hello, out: Outgoing) -> Result<(), Status> {
+        let weak = out.downgrade();
         self.ask(Ask::Hello { hello: hello.clone(), out }).await?;
         while let Some(message) = self.next(Some(&hello)).await? {
             let news = match message {
@@ -109,10 +123,31 @@ impl Reader {
                 FromMember::Report(report) => News::Report(report),
                 FromMember::Heartbeat(stamp) => News::Heartbeat { member: hello.member.clone(), stamp },
                 FromMember::Goodbye => News::Left(hello.member.clone()),
+                FromMember::SecretsWanted(release) => {
+                    self.tell_secrets(&hello, release, weak.clone());
+                    continue;
+                }
             };
             self.ask(Ask::News { service: hello.service.clone(), news }).await?;
         }
         Ok(())
+    }
+
+    /// Has somebody answer: it is nothing to decide about, and others' services are waited for. One question too many is
+    /// not answered: a member that gets no answer asks again when it tries again.
+    fn tell_secrets(&mut self, hello: &Hello, release: ReleaseId, out: WeakSender<Order>) {
+        while self.telling.try_join_next().is_some() {}
+        if self.telling.len() >= SECRETS_WANTED_MAX {
+            return;
+        }
+        let (secrets, service) = (self.secrets.clone(), hello.service.clone());
+        self.telling.spawn(async move {
+            let told = secrets.values(&service, release).await;
+            // Whoever has gone meanwhile asks again when it is back.
+            if let Some(out) = out.upgrade() {
+                let _ = out.send(Ok(ToMember::SecretsTold { release, told }.to_wire())).await;
+            }
+        });
     }
 
     /// The next message of a kind that is known; none at the end.

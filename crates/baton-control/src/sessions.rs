@@ -16,7 +16,10 @@ use tonic::Status;
 const REPEAT: Millis = Millis::from_secs(2);
 
 /// Where a session's orders go.
-pub(crate) type Outgoing = Sender<Result<v1::ToMember, Status>>;
+pub(crate) type Outgoing = Sender<Order>;
+
+/// What goes there.
+pub(crate) type Order = Result<v1::ToMember, Status>;
 
 /// Who said hello, by name.
 pub(crate) type Hellos = Arc<BTreeMap<MemberId, Arc<Hello>>>;

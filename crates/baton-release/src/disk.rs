@@ -1,8 +1,9 @@
 //! Writing so that a crash, a power cut or a full disk leaves the old or the new, never a mix.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What could not be done on the disk.
@@ -85,9 +86,22 @@ pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
 /// A failed sync may have thrown away what it should have written and a second one would then report success, so
 /// after any error the new file is given up and never synced again.
 pub fn replace(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    replace_as(path, content, 0o666)
+}
+
+/// Like [`replace`], of a file that its owner alone may read.
+pub fn replace_private(path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    replace_as(path, content, 0o600)
+}
+
+fn replace_as(path: &Path, content: &[u8], mode: u32) -> Result<(), DiskError> {
     let new = path.with_extension("new");
     remove_if_there(&new)?;
-    let done = write_synced(&new, content)
+    let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&new);
+    let write = |mut file: File| file.write_all(content).and_then(|()| file.sync_all());
+    let done = create()
+        .map_err(failed("create", &new))
+        .and_then(|file| write(file).map_err(failed("write", &new)))
         .and_then(|()| fs::rename(&new, path).map_err(failed("rename into place", path)));
     if done.is_err() {
         // The error to report is the first one; what is left is removed by the next attempt.

@@ -203,6 +203,24 @@ pub fn prepare(
 }
 
 impl Prepared {
+    /// A release of what a store has already, with another head.
+    ///
+    /// # Errors
+    /// It is nothing that a member would start.
+    pub fn again(manifest: Manifest) -> Result<Self, PushError> {
+        let text = manifest.to_text();
+        check(&manifest, &text)?;
+        // Nothing is read from there: whatever the store lacks is not to be had.
+        let dir = PathBuf::new();
+        Ok(Self {
+            dir,
+            stat_caches: None,
+            id: release::id_of(&text),
+            manifest,
+            outlined: Outlined::of(&text),
+        })
+    }
+
     /// Its id.
     pub fn id(&self) -> ReleaseId {
         self.id

@@ -19,6 +19,7 @@
 
 mod base;
 mod durable;
+mod kept_secrets;
 mod lock;
 mod papers;
 mod records;

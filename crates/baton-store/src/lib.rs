@@ -1,4 +1,5 @@
-//! Where deploys and releases are kept: the StateStore and ArtefactStore implementations.
+//! Where deploys and releases are kept: the StateStore and ArtefactStore implementations; and where secrets are.
 
 pub mod artefact;
+pub mod secrets;
 pub mod state;

@@ -11,11 +11,26 @@
 //! | `GET /v1/services/{service}/deploys` | | `[`[`DeployView`]`]`, newest first |
 //! | `POST /v1/services/{service}/deploys` | [`Propose`] | `201` [`DeployView`], or `200` [`Preview`] with `dry_run` |
 //! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
+//! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
 //! | `GET /v1/events?after=N&service=S&wait_ms=N` | | `[`[`EventView`]`]`, oldest first, at once or when there are any |
 //!
 //! A refusal has the status of its kind and a [`Refused`] body.
 
 use serde::{Deserialize, Serialize};
+
+/// References to secrets that control resolves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct References {
+    /// As `baton.toml` has them.
+    pub references: Vec<String>,
+}
+
+/// Which versions of them are current. No value is ever told here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// In the order of the references; none where its store keeps no versions.
+    pub versions: Vec<Option<String>>,
+}
 
 /// How a release is rolled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,11 @@
 //! What arrives is checked here, once: an id of the wrong length or a value that is not known is an error that
 //! names the field, never a default.
 
+use core::fmt;
+
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
+use baton_core::run::secrets::{Reference, Secret};
 use baton_core::units::Millis;
 
 use crate::v1;
@@ -32,6 +35,8 @@ pub enum FromMember {
     Heartbeat(Stamp),
     /// It ends on purpose.
     Goodbye,
+    /// It is about to launch this release, and lacks the secrets of it that control resolves.
+    SecretsWanted(ReleaseId),
 }
 
 /// Who a member is.
@@ -66,6 +71,13 @@ pub enum ToMember {
         /// The deploy in force when it was said.
         deploy: DeployId,
     },
+    /// The secrets of a release that control resolves.
+    SecretsTold {
+        /// Of which release.
+        release: ReleaseId,
+        /// All of them, or which is not to be had and why.
+        told: Result<Vec<(Reference, Secret)>, String>,
+    },
 }
 
 pub use baton_core::member::{Purpose, Wish};
@@ -93,6 +105,17 @@ impl ToMember {
             Self::HandBack { deploy } => {
                 Message::HandBack(v1::HandBack { deploy: deploy.as_bytes().to_vec() })
             }
+            Self::SecretsTold { release, told } => {
+                let value = |(reference, value): &(Reference, Secret)| v1::SecretValue {
+                    reference: reference.to_string(),
+                    value: value.reveal().to_owned(),
+                };
+                Message::SecretsTold(v1::SecretsTold {
+                    release: release.as_bytes().to_vec(),
+                    values: told.iter().flatten().map(value).collect(),
+                    lacking: told.as_ref().err().cloned().unwrap_or_default(),
+                })
+            }
         };
         v1::ToMember { message: Some(message) }
     }
@@ -113,6 +136,13 @@ impl ToMember {
             Some(Message::HandBack(back)) => {
                 Self::HandBack { deploy: deploy_from_wire("HandBack", &back.deploy)? }
             }
+            Some(Message::SecretsTold(told)) => Self::SecretsTold {
+                release: release_from_wire("SecretsTold", "release", &told.release)?,
+                told: match told.lacking.is_empty() {
+                    true => Ok(told.values.into_iter().map(secret_from_wire).collect::<Result<_, _>>()?),
+                    false => Err(told.lacking),
+                },
+            },
         }))
     }
 }
@@ -134,6 +164,9 @@ impl FromMember {
                 Message::Heartbeat(v1::Heartbeat { stamp: Some(stamp_to_wire(*stamp)) })
             }
             Self::Goodbye => Message::Goodbye(v1::Goodbye {}),
+            Self::SecretsWanted(release) => {
+                Message::SecretsWanted(v1::SecretsWanted { release: release.as_bytes().to_vec() })
+            }
         };
         v1::FromMember { message: Some(message) }
     }
@@ -153,11 +186,27 @@ impl FromMember {
                 Self::Heartbeat(stamp_from_wire("Heartbeat", beat.stamp.as_ref())?)
             }
             (Some(Message::Goodbye(_)), _) => Self::Goodbye,
-            (Some(Message::Report(_) | Message::Heartbeat(_)), None) => {
+            (Some(Message::SecretsWanted(wanted)), Some(_)) => {
+                Self::SecretsWanted(release_from_wire("SecretsWanted", "release", &wanted.release)?)
+            }
+            (Some(Message::Report(_) | Message::Heartbeat(_) | Message::SecretsWanted(_)), None) => {
                 return Err(invalid("FromMember", "message", "a session starts with a hello"));
             }
         }))
     }
+}
+
+/// What the generated code would show, but for the value.
+impl fmt::Debug for v1::SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretValue").field("reference", &self.reference).finish_non_exhaustive()
+    }
+}
+
+fn secret_from_wire(value: v1::SecretValue) -> Result<(Reference, Secret), InvalidMessage> {
+    let reference = value.reference.parse();
+    let reference = reference.map_err(|_| invalid("SecretValue", "reference", "no secret is known by it"))?;
+    Ok((reference, Secret::new(value.value)))
 }
 
 fn wish_from_wire(wish: &v1::Wish) -> Result<Wish, InvalidMessage> {
@@ -357,6 +406,7 @@ mod tests {
             FromMember::Hello(hello),
             FromMember::Heartbeat(Stamp { life: 1, sequence: 2 }),
             FromMember::Goodbye,
+            FromMember::SecretsWanted(ReleaseId::from_bytes([7; 32])),
         ]);
         let member = "web-1".parse().unwrap();
         for message in said {
@@ -378,8 +428,23 @@ mod tests {
             wish(Purpose::Rollback, None),
             ToMember::Grant { deploy, bake: Millis(500) },
             ToMember::HandBack { deploy },
+            ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Err("no".to_owned()) },
+            ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Ok(secrets()) },
         ] {
             assert_eq!(ToMember::from_wire(message.to_wire()), Ok(Some(message)));
+        }
+    }
+
+    fn secrets() -> Vec<(Reference, Secret)> {
+        vec![("aws-ssm:/db".parse().unwrap(), Secret::new("hunter2".to_owned()))]
+    }
+
+    #[test]
+    fn p43_no_message_shows_the_value_that_it_carries() {
+        let message = ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Ok(secrets()) };
+        for shown in [format!("{message:?}"), format!("{:#?}", message.to_wire())] {
+            assert!(shown.contains("aws-ssm:/db") || shown.contains("Ssm"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
         }
     }
 

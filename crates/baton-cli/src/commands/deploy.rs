@@ -14,6 +14,7 @@ use crate::follow::follow;
 use crate::keys;
 use crate::project::Project;
 use crate::proposal::proposal;
+use crate::secrets::refresh;
 use crate::signed::propose;
 use crate::{policy, render};
 
@@ -25,6 +26,7 @@ pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
     let keys = keys::read(&args.signing.keys)?;
     let release = match (args.release, meant.project) {
         (Some(release), _) => release,
+        (None, _) if args.secrets => refresh(&meant.service, &keys, context)?.to_string(),
         (None, _) if args.renew => in_force(&meant.service, context)?,
         (None, Some(project)) => push(&project, meant.service.clone(), &keys, context)?.to_string(),
         (None, None) => {
@@ -67,7 +69,7 @@ struct Meant {
 fn meant(args: &Deploy, context: &Context) -> Result<Meant, Failure> {
     let here = Path::new(".");
     let project = match &args.release {
-        None if !args.renew => Some(Project::required(here)?),
+        None if !args.renew && !args.secrets => Some(Project::required(here)?),
         None => Project::read(here)?,
         Some(_) => Project::read(here)?,
     };

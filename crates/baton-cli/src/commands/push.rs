@@ -22,6 +22,7 @@ use crate::failure::{Failure, chain};
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::proposal::actor;
+use crate::secrets::pinned;
 use crate::signed::sign;
 use crate::{caches, keys, render};
 
@@ -94,8 +95,12 @@ impl<'a> Pushing<'a> {
         let in_force = in_force(&context.client.services()?, &service);
         context.interrupt.on_ctrl_c("stopped: no release was pushed; pushing again goes on from here");
         let settings = &project.settings;
-        let source =
-            Source { dir: project.dir.clone(), service, run: settings.run.clone(), builder: actor() };
+        let source = Source {
+            dir: project.dir.clone(),
+            service,
+            run: pinned(&settings.run, context)?,
+            builder: actor(),
+        };
         let made = settings.build.iter().flat_map(|step| &step.outputs);
         let made = made.map(|output| literally(output.as_str()));
         let (include, exclude) = (settings.push.include.iter().cloned(), settings.push.exclude.clone());

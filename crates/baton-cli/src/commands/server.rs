@@ -30,7 +30,12 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             Artefacts::Folder => String::new(),
             Artefacts::Bucket { url, .. } => format!(", its releases in {url}"),
         };
-        let server = Server::bind(Config { listen: args.listen, data_dir: data_dir.clone(), artefacts })?;
+        let server = Server::bind(Config {
+            listen: args.listen,
+            data_dir: data_dir.clone(),
+            artefacts,
+            secrets: variables(),
+        })?;
         ui.text(&format!(
             "control listens at http://{} and keeps its data in {}{releases}\n",
             server.address(),

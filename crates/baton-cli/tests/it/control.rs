@@ -22,7 +22,8 @@ impl Control {
     /// Starts a server at this address.
     pub fn start_at(url: &str, data: &Path) -> Self {
         let listen = url.strip_prefix("http://").unwrap().parse().unwrap();
-        let config = Config { listen, data_dir: data.to_owned(), artefacts: Artefacts::Folder };
+        let config =
+            Config { listen, data_dir: data.to_owned(), artefacts: Artefacts::Folder, secrets: Vec::new() };
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let server = runtime.block_on(async { Server::bind(config).unwrap() });

@@ -14,6 +14,7 @@ fn an_address_that_others_can_reach_is_refused_with_the_reason() {
             listen: address.parse().unwrap(),
             data_dir: data_dir.clone(),
             artefacts: Artefacts::Folder,
+            secrets: Vec::new(),
         };
         let error = Server::bind(config).err().expect("it is refused");
         assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
@@ -30,6 +31,7 @@ async fn a_second_server_does_not_get_the_same_directory() {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: server.data_dir(),
         artefacts: Artefacts::Folder,
+        secrets: Vec::new(),
     };
     let error = Server::bind(config).err().expect("it is refused");
     let ServerError::State(cause) = &error else { panic!("{error}") };

@@ -204,7 +204,8 @@ impl Light {
             Some(ToMember::Wish(wish, _)) => self.feed(Input::Wish(wish)),
             Some(ToMember::Grant { deploy, bake }) => self.feed(Input::Grant { deploy, bake }),
             Some(ToMember::HandBack { deploy }) => self.feed(Input::HandBack { deploy }),
-            None => {}
+            // It runs nothing that secrets are for.
+            Some(ToMember::SecretsTold { .. }) | None => {}
         }
         Ok(())
     }

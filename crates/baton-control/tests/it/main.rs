@@ -15,3 +15,4 @@ mod metrics;
 mod restart;
 mod rollout;
 mod running;
+mod secrets;

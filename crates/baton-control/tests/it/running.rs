@@ -55,9 +55,13 @@ impl Running {
     }
 
     pub fn start_in(dir: Arc<TempDir>, listen: SocketAddr) -> Self {
-        let server =
-            Server::bind(Config { listen, data_dir: dir.path().join("data"), artefacts: Artefacts::Folder })
-                .unwrap();
+        Self::start_with(dir, listen, Vec::new())
+    }
+
+    /// One that reads secrets as these variables say.
+    pub fn start_with(dir: Arc<TempDir>, listen: SocketAddr, secrets: Vec<(String, String)>) -> Self {
+        let (data_dir, artefacts) = (dir.path().join("data"), Artefacts::Folder);
+        let server = Server::bind(Config { listen, data_dir, artefacts, secrets }).unwrap();
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));
@@ -162,10 +166,15 @@ impl Running {
 
     /// Brings a release without files to the server.
     pub async fn push(&self, number: u64) -> ReleaseId {
+        self.push_run(number, RunSettings::for_command(vec!["true".into()])).await
+    }
+
+    /// The same of one with these settings.
+    pub async fn push_run(&self, number: u64, run: RunSettings) -> ReleaseId {
         let manifest = Manifest {
             service: "web".parse().unwrap(),
             provenance: Provenance { created: number, builder: "test".into(), commit: None },
-            run: RunSettings::for_command(vec!["true".into()]),
+            run,
             tree: Tree::of(Vec::new()).unwrap(),
         };
         let remote = Remote::new(&format!("http://{}", self.address));

@@ -24,28 +24,45 @@ pub struct Fleet {
     pub addresses: Vec<SocketAddr>,
     /// Whose signatures the members want to see.
     trusted_keys: Option<PathBuf>,
+    /// What control finds in its environment.
+    variables: Vec<(String, String)>,
     folder: Folder,
 }
 
 impl Fleet {
     /// Control and this many members of a service that listens at `http`.
     pub fn start(service: &'static str, members: usize) -> Self {
-        Self::with(service, Some("http"), members, binary("baton-boot"), None)
+        Self::start_with(service, members, Vec::new())
+    }
+
+    /// The same, and control finds these variables.
+    pub fn start_with(service: &'static str, members: usize, variables: Vec<(String, String)>) -> Self {
+        Self::with(service, Some("http"), members, binary("baton-boot"), None, variables)
     }
 
     /// The same, and the members believe these keys only.
     pub fn start_trusting(keys: &Path, service: &'static str, members: usize) -> Self {
-        Self::with(service, Some("http"), members, binary("baton-boot"), Some(keys.to_owned()))
+        Self::start_trusting_with(keys, service, members, Vec::new())
+    }
+
+    /// The same, and control finds these variables.
+    pub fn start_trusting_with(
+        keys: &Path,
+        service: &'static str,
+        members: usize,
+        variables: Vec<(String, String)>,
+    ) -> Self {
+        Self::with(service, Some("http"), members, binary("baton-boot"), Some(keys.to_owned()), variables)
     }
 
     /// The same of a service that does not listen.
     pub fn of_workers(service: &'static str, members: usize) -> Self {
-        Self::with(service, None, members, binary("baton-boot"), None)
+        Self::with(service, None, members, binary("baton-boot"), None, Vec::new())
     }
 
     /// One member of a service that listens at `http`, whose bootloader is started by a program.
     pub fn start_by(boot: &Path, service: &'static str) -> Self {
-        Self::with(service, Some("http"), 1, boot.to_owned(), None)
+        Self::with(service, Some("http"), 1, boot.to_owned(), None, Vec::new())
     }
 
     fn with(
@@ -54,6 +71,7 @@ impl Fleet {
         members: usize,
         boot: PathBuf,
         trusted_keys: Option<PathBuf>,
+        variables: Vec<(String, String)>,
     ) -> Self {
         let mut fleet = Self {
             service,
@@ -64,6 +82,7 @@ impl Fleet {
             members: Vec::new(),
             addresses: Vec::new(),
             trusted_keys,
+            variables,
             folder: Folder::empty(),
         };
         fleet.start_control();
@@ -80,6 +99,7 @@ impl Fleet {
         let child = Command::new(binary("baton"))
             .args(["server", "--listen", &self.address.to_string(), "--data"])
             .arg(self.path("control"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -87,6 +107,11 @@ impl Fleet {
             .unwrap();
         self.server = Some(child);
         wait_for("control to answer", || self.baton(&["status"]).status.success().then_some(()));
+    }
+
+    /// Where control listens.
+    pub fn control(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn kill_control(&mut self) {

@@ -1,6 +1,11 @@
 //! The load generator against servers that misbehave on purpose, and the example programs under load.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
 
 mod binary;
 mod boot;
@@ -24,10 +29,12 @@ mod handover;
 mod health;
 mod init;
 mod load;
+mod moto;
 mod output;
 mod program;
 mod queues;
 mod reload;
+mod secrets;
 mod server;
 mod service_manager;
 mod split;

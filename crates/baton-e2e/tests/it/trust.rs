@@ -11,13 +11,13 @@ use crate::wait::wait_for;
 const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
 
 /// Keys, and the list of those that are trusted.
-struct Keys {
+pub struct Keys {
     folder: Folder,
 }
 
 impl Keys {
     /// One that may vouch for releases, one that may deploy, and one that nobody trusts.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let keys = Self { folder: Folder::empty() };
         keys.baton(&["key", "generate", "ci", "--signs", "releases"]);
         keys.baton(&["key", "generate", "ada", "--signs", "deploys", "--services", "web"]);
@@ -32,12 +32,12 @@ impl Keys {
         output
     }
 
-    fn trusted(&self) -> PathBuf {
+    pub fn trusted(&self) -> PathBuf {
         self.folder.path().join("trusted-keys")
     }
 
     /// Pushes and deploys a folder, signed by these keys.
-    fn deploy(&self, fleet: &Fleet, folder: &Folder, by: &[&str], options: &[&str]) -> Option<i32> {
+    pub fn deploy(&self, fleet: &Fleet, folder: &Folder, by: &[&str], options: &[&str]) -> Option<i32> {
         let files: Vec<String> = by
             .iter()
             .map(|name| self.folder.path().join(format!("{name}.key")).display().to_string())

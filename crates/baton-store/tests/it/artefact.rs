@@ -6,7 +6,7 @@ mod crash;
 mod fixtures;
 mod front;
 mod http;
-mod s3;
+pub mod s3;
 
 use std::cell::RefCell;
 use std::fs;

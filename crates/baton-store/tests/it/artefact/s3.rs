@@ -1,27 +1,49 @@
 //! Servers that speak S3: moto, as everybody tests with, which believes every signature; and one that checks them.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::thread;
 
 use baton_store::artefact::BucketStore;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 /// Numbers the stores of this test program: each has a prefix of its own.
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-/// The address of moto, which is started once and ends with this program.
+/// Moto, which is started once and ends with this program.
+struct Moto {
+    address: SocketAddr,
+    /// Where it is called, and answers.
+    calls: Mutex<(Child, BufReader<ChildStdout>)>,
+}
+
+/// Its address.
 pub fn moto() -> SocketAddr {
-    static MOTO: OnceLock<(Child, SocketAddr)> = OnceLock::new();
+    running().address
+}
+
+/// Calls boto3 against it.
+pub fn call(service: &str, method: &str, arguments: &Value) -> Value {
+    let mut calls = running().calls.lock().unwrap();
+    let (child, answers) = &mut *calls;
+    writeln!(child.stdin.as_mut().unwrap(), "{}", json!([service, method, arguments])).unwrap();
+    let mut answer = String::new();
+    answers.read_line(&mut answer).unwrap();
+    serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{service} {method} {arguments}: {answer}"))
+}
+
+fn running() -> &'static Moto {
+    static MOTO: OnceLock<Moto> = OnceLock::new();
     MOTO.get_or_init(|| {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut child = Command::new(here.join("../../target/moto/python/bin/python"))
@@ -32,10 +54,11 @@ pub fn moto() -> SocketAddr {
             .spawn()
             .expect("this test needs moto: scripts/setup test");
         let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        (child, SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap())))
+        let mut answers = BufReader::new(child.stdout.take().unwrap());
+        answers.read_line(&mut port).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.trim().parse().unwrap()));
+        Moto { address, calls: Mutex::new((child, answers)) }
     })
-    .1
 }
 
 /// A server that checks every signature, over a folder; it serves until the test program ends.

@@ -1,0 +1,103 @@
+//! Secrets that control resolves: which versions are current, for who makes a release, and the values, for members of the
+//! service that such a release was deployed to. A value is in memory for a minute, and on its way over a session.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use baton_core::ids::{ReleaseId, ServiceName};
+use baton_core::run::secrets::{Aws, Lacking, Pinned, Reference, Secret, Secrets};
+use baton_release::manifest::{self, Known};
+use baton_release::store::Custody;
+use baton_store::secrets::{SecretError, SecretSource};
+use tokio::sync::{Mutex, watch};
+use tokio::task::spawn_blocking;
+
+use crate::board::Board;
+use crate::chain::chain;
+
+/// Of how many releases it is remembered which secrets they have: more than are rolled out at a time. All members of a
+/// phase ask for the same.
+const RELEASES_MAX: usize = 64;
+
+/// Where members and operators ask.
+#[derive(Clone)]
+pub(crate) struct Desk {
+    source: Arc<SecretSource>,
+    board: watch::Receiver<Arc<Board>>,
+    artefacts: Arc<dyn Custody>,
+    /// Read by one at a time, for all who ask: a manifest may be long.
+    known: Arc<Mutex<BTreeMap<ReleaseId, Arc<Wanted>>>>,
+}
+
+/// What a release says of its secrets.
+struct Wanted {
+    service: ServiceName,
+    secrets: Secrets,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        source: SecretSource,
+        board: watch::Receiver<Arc<Board>>,
+        artefacts: Arc<dyn Custody>,
+    ) -> Self {
+        Self { source: Arc::new(source), board, artefacts, known: Arc::default() }
+    }
+
+    /// Which versions of these values are current, in their order; or the index of one that is not to be had, and why.
+    pub(crate) async fn versions(
+        &self,
+        wanted: &[&Aws],
+    ) -> Result<Vec<Option<String>>, (usize, Arc<SecretError>)> {
+        self.source.versions(wanted).await
+    }
+
+    /// The values of a release for a member of this service, or why it gets none.
+    pub(crate) async fn values(
+        &self,
+        service: &ServiceName,
+        release: ReleaseId,
+    ) -> Result<Vec<(Reference, Secret)>, String> {
+        // Who may push may not read secrets by that: somebody must have deployed it.
+        if !self.was_deployed(service, release) {
+            return Err(format!("release {} was never deployed to {service}", release.short()));
+        }
+        let wanted = self.wanted(release).await?;
+        if wanted.service != *service {
+            return Err(format!("release {} was not made for {service}", release.short()));
+        }
+        let secrets = &wanted.secrets;
+        let pinned: Vec<Pinned> = secrets.pinned().cloned().collect();
+        self.source.values(&pinned).await.map_err(|(reference, error)| {
+            let name = secrets.env.iter().find(|(_, pinned)| pinned.reference == reference);
+            Lacking::of(name.map(|(name, _)| name.as_str()), &reference, chain(&*error)).to_string()
+        })
+    }
+
+    /// What a release says of its secrets: it never changes.
+    async fn wanted(&self, release: ReleaseId) -> Result<Arc<Wanted>, String> {
+        let mut known = self.known.lock().await;
+        if let Some(wanted) = known.get(&release) {
+            return Ok(Arc::clone(wanted));
+        }
+        let artefacts = Arc::clone(&self.artefacts);
+        let read = spawn_blocking(move || manifest::read(release, &*artefacts, Known::default())).await;
+        let manifest = read
+            .map_err(|_| "the server is stopping".to_owned())?
+            .map_err(|error| format!("control cannot read release {}: {}", release.short(), chain(&error)))?;
+        let wanted = Arc::new(Wanted { service: manifest.service, secrets: manifest.run.secrets });
+        if known.len() >= RELEASES_MAX {
+            known.clear();
+        }
+        known.insert(release, Arc::clone(&wanted));
+        Ok(wanted)
+    }
+
+    fn was_deployed(&self, service: &ServiceName, release: ReleaseId) -> bool {
+        let board = Arc::clone(&self.board.borrow());
+        let posted = board.services.get(service);
+        posted.is_some_and(|posted| {
+            posted.service.history().past().iter().any(|past| past.deploy.release == release)
+        })
+    }
+}

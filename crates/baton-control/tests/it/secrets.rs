@@ -1,0 +1,112 @@
+//! Who is told which secrets.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use baton_core::ids::ReleaseId;
+use baton_core::run::RunSettings;
+use baton_core::run::secrets::{Reference, Secrets};
+use baton_wire::api::{References, Refused, Versions};
+use baton_wire::session::{FromMember, Hello, ToMember};
+use baton_wire::v1::members_client::MembersClient;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Endpoint;
+
+use crate::running::{LIMIT, Running, rollout};
+
+/// A server whose AWS is not there.
+fn server() -> Running {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let variables = [
+        ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+        ("AWS_ALLOW_HTTP", "true".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "key".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "hunter2".to_owned()),
+    ];
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    Running::start_with(Arc::new(TempDir::new().unwrap()), "127.0.0.1:0".parse().unwrap(), variables.into())
+}
+
+/// What a member of a service is told when it asks for the secrets of a release.
+async fn told(address: SocketAddr, service: &str, release: ReleaseId) -> Result<usize, String> {
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let (out, outgoing) = mpsc::channel(16);
+    let hello = Hello {
+        member: format!("{service}-1").parse().unwrap(),
+        service: service.parse().unwrap(),
+        version: "test".into(),
+        listens: Vec::new(),
+        life: 1,
+    };
+    // A member may ask more often than it is answered.
+    for said in
+        [FromMember::Hello(hello)].into_iter().chain((0..8).map(|_| FromMember::SecretsWanted(release)))
+    {
+        out.send(said.to_wire()).await.unwrap();
+    }
+    let orders = MembersClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap();
+    let mut orders = orders.into_inner();
+    let answer = async {
+        loop {
+            let order = orders.message().await.unwrap().expect("the session goes on");
+            if let Some(ToMember::SecretsTold { release: of, told }) = ToMember::from_wire(order).unwrap() {
+                assert_eq!(of, release);
+                return told.map(|values| values.len());
+            }
+        }
+    };
+    timeout(LIMIT, answer).await.expect("an answer")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p43_values_are_for_members_of_a_service_that_the_release_was_deployed_to() {
+    let server = server();
+    let mut run = RunSettings::for_command(vec!["true".into()]);
+    let token = ("TOKEN".to_owned(), "aws-ssm:/prod/token".parse::<Reference>().unwrap().into());
+    run.secrets = Secrets { env: vec![token], ..Secrets::default() };
+    let release = server.push_run(1, run).await;
+    // Pushing it is not enough, and neither is a member of another service.
+    let never = told(server.address, "web", release).await.unwrap_err();
+    assert!(never.contains("was never deployed to web"), "{never}");
+    server.deploy(&rollout(release, 100)).await;
+    let never = told(server.address, "mail", release).await.unwrap_err();
+    assert!(never.contains("was never deployed to mail"), "{never}");
+    let away = told(server.address, "web", release).await.unwrap_err();
+    assert!(
+        away.starts_with("the secret TOKEN (aws-ssm:/prod/token) cannot be had: ssm does not answer: "),
+        "{away}"
+    );
+    assert!(!away.contains("hunter2"), "{away}");
+
+    // A release without any has none.
+    let plain = server.push(2).await;
+    server.deploy(&rollout(plain, 100)).await;
+    assert_eq!(told(server.address, "web", plain).await, Ok(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p43_versions_are_asked_for_by_references_and_what_is_none_is_not_repeated() {
+    let server = server();
+    let ask = async |references: &[&str]| {
+        let references = references.iter().map(|text| (*text).to_owned()).collect();
+        server.post("/v1/secrets/versions", &References { references }).await
+    };
+    let none = ask(&[]).await;
+    assert_eq!((none.status, none.json::<Versions>().versions.len()), (200, 0));
+    let many = vec!["aws-ssm:/a"; 257];
+    for (references, status, why) in [
+        (&["hunter2"][..], 400, "no reference to a secret: it is none that is known"),
+        (&["file:/run/secrets/db"], 400, "the member's own"),
+        (&["env:DB"], 400, "the member's own"),
+        (&many, 400, "more than 256"),
+        (&["aws-ssm:/a"], 503, "the secret aws-ssm:/a cannot be had: ssm does not answer"),
+    ] {
+        let answer = ask(references).await;
+        let said = answer.json::<Refused>().message;
+        assert_eq!(answer.status, status, "{said}");
+        assert!(said.contains(why) && !said.contains("hunter2"), "{said}");
+    }
+}
