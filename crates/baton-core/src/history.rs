@@ -179,6 +179,11 @@ impl History {
         Self { service, past }
     }
 
+    /// Whose they are.
+    pub const fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
     /// The deploys, oldest first.
     pub fn past(&self) -> &[Past] {
         &self.past

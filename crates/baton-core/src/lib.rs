@@ -13,6 +13,7 @@ extern crate std;
 pub mod backoff;
 pub mod build;
 pub mod chorus;
+pub mod collection;
 pub mod counts;
 pub mod deploy;
 pub mod doctor;
