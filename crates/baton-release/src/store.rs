@@ -1,6 +1,7 @@
 //! Where releases lie, in the words of the domain.
 
 pub mod conformance;
+pub mod interrupted;
 pub mod memory;
 mod seen;
 
@@ -46,7 +47,7 @@ pub trait ArtefactStore: Send + Sync {
         self.get(ids)
     }
 
-    /// Makes a release known by its packed [outline](crate::manifest::pack_outline), after all its chunks.
+    /// Makes a release known, or known anew, by its packed [outline](crate::manifest::pack_outline), after all its chunks.
     ///
     /// On return, the release is durable and complete: the outline, the chunks of the manifest, and every chunk that it
     /// names. When one is missing, the store says [`Kind::Missing`] and does not know the release.
@@ -90,6 +91,9 @@ pub trait Custody: ArtefactStore {
     /// These bytes of a pack, as they lie there: not checked, and fewer where the pack ends before.
     fn read(&self, pack: PackId, range: Range<u64>) -> Result<Vec<u8>, StoreError>;
 
+    /// The releases that are known, and since when, in no order.
+    fn releases(&self) -> Result<Vec<StoredRelease>, StoreError>;
+
     /// The packs that are there, in no order.
     fn packs(&self) -> Result<Vec<StoredPack>, StoreError>;
 
@@ -103,9 +107,13 @@ pub trait Custody: ArtefactStore {
     ///
     /// To be removed is a pack none of whose chunks a known release or the record of a build step names, and which is older than any push takes: a push
     /// brings the packs first, and counts on those that it was told are there. It comes after the last release that named it,
-    /// with nothing published between the look at the releases and the removal. A push that had counted on it finds out when it
+    /// with nothing published between the look at the releases and the removal (see [`collect`](crate::collect)). A push that had counted on it finds out when it
     /// publishes, and brings it again.
     fn remove_pack(&self, id: PackId) -> Result<(), StoreError>;
+
+    /// Sets a damaged pack aside. Those of its frames that are not damaged stay, in a new one; what is not there any more is
+    /// missing from then on, so that the next push of it brings it again. One that is not there is no error.
+    fn salvage(&self, id: PackId) -> Result<(), StoreError>;
 
     /// Whether something could be added now. A store that cannot tell without adding says that it could.
     fn ready(&self) -> Result<(), StoreError> {
@@ -132,6 +140,15 @@ pub struct StoredPack {
     /// What lies in it.
     pub index: Index,
     /// Since when, by the clock of whoever keeps it.
+    pub since: SystemTime,
+}
+
+/// A release in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredRelease {
+    /// Which.
+    pub id: ReleaseId,
+    /// When it was last published, by the clock of whoever keeps it.
     pub since: SystemTime,
 }
 

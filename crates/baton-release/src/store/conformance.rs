@@ -27,6 +27,7 @@ pub fn run_custody<S: Custody>(make: impl Fn() -> S) -> Result<(), Failure> {
     a_grant_leads_to_the_frames(&make())?;
     a_removed_release_is_unknown_and_can_be_published_again(&make())?;
     a_removed_pack_is_missing_where_no_other_has_its_chunks(&make())?;
+    a_pack_that_is_set_aside_is_replaced_by_what_is_right_of_it(&make())?;
     make().ready()?;
     run(make)
 }
@@ -247,6 +248,14 @@ fn a_removed_release_is_unknown_and_can_be_published_again(store: &dyn Custody) 
     assert_eq!(store.missing(&[ChunkId::of(b"content")])?, [], "its packs stay");
     store.publish(id, &outline)?;
     assert_eq!(store.list()?, [id]);
+
+    // By a clock that may be another one, and count in seconds; published again it is never older than before.
+    let since =
+        || Ok::<_, StoreError>(store.releases()?.iter().map(|release| release.since).collect::<Vec<_>>());
+    let first = since()?;
+    assert_eq!(store.releases()?.iter().map(|release| release.id).collect::<Vec<_>>(), [id]);
+    store.publish(id, &outline)?;
+    assert!(since()? >= first);
     Ok(())
 }
 
@@ -272,6 +281,20 @@ fn a_removed_pack_is_missing_where_no_other_has_its_chunks(store: &dyn Custody) 
     store.remove_pack(PackId::of(&both))?;
     store.remove_pack(PackId::of(&other))?;
     assert_eq!(store.packs()?, []);
+    Ok(())
+}
+
+fn a_pack_that_is_set_aside_is_replaced_by_what_is_right_of_it(store: &dyn Custody) -> Result<(), Failure> {
+    let pack = pack::join(vec![pack::pack(vec![chunk(b"right")], b"right")?]);
+    store.put(&pack)?;
+    store.salvage(PackId::of(b"absent"))?;
+    store.salvage(PackId::of(&pack))?;
+    // Nothing of it was damaged, after all.
+    let there = store.missing(&[ChunkId::of(b"right")])?.is_empty();
+    if !there {
+        store.put(&pack)?;
+    }
+    assert_eq!(contents(store, &[b"right"])?, [b"right"]);
     Ok(())
 }
 

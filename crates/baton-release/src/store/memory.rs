@@ -9,7 +9,7 @@ use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::pack::{Frame, Index};
 use baton_core::release::reading;
 
-use super::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
+use super::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete};
 use crate::pack::{self, Pack};
 use crate::signing::{self, APPROVALS_MAX};
 
@@ -24,7 +24,7 @@ struct State {
     packs: BTreeMap<PackId, Held>,
     /// For each chunk the pack, and which of its frames.
     places: BTreeMap<ChunkId, (PackId, usize)>,
-    outlines: BTreeMap<ReleaseId, Vec<u8>>,
+    outlines: BTreeMap<ReleaseId, (Vec<u8>, SystemTime)>,
     approvals: BTreeMap<ReleaseId, BTreeMap<KeyId, String>>,
     calls: u64,
     failures: BTreeMap<u64, Kind>,
@@ -116,7 +116,7 @@ impl MemoryStore {
 
     /// Keeps these bytes as the packed outline of a release, whatever they are.
     pub fn plant_outline(&self, id: ReleaseId, packed: Vec<u8>) {
-        self.lock().outlines.insert(id, packed);
+        self.lock().outlines.insert(id, (packed, SystemTime::now()));
     }
 
     /// Answers questions for this chunk with these bytes, whatever they are.
@@ -178,13 +178,13 @@ impl ArtefactStore for MemoryStore {
         let mut state = self.call(&attempted)?;
         let get = |ids: &[ChunkId]| state.answer(ids);
         complete(id, outline, &Seen::default(), || 0, |ids| Ok(state.missing(ids)), &get)?;
-        state.outlines.insert(id, outline.to_vec());
+        state.outlines.insert(id, (outline.to_vec(), SystemTime::now()));
         Ok(())
     }
 
     fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
         let attempted = format!("read the outline of release {id}");
-        let found = self.call(&attempted)?.outlines.get(&id).cloned();
+        let found = self.call(&attempted)?.outlines.get(&id).map(|(outline, _)| outline.clone());
         found.ok_or_else(|| StoreError::new(Kind::Missing, attempted))
     }
 
@@ -229,6 +229,11 @@ impl Custody for MemoryStore {
         Ok(bytes[at(range.start)..at(range.end)].to_vec())
     }
 
+    fn releases(&self) -> Result<Vec<StoredRelease>, StoreError> {
+        let state = self.call("list releases")?;
+        Ok(state.outlines.iter().map(|(id, (_, since))| StoredRelease { id: *id, since: *since }).collect())
+    }
+
     fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
         let state = self.call("list packs")?;
         let stored =
@@ -243,6 +248,18 @@ impl Custody for MemoryStore {
 
     fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
         self.call(&format!("remove pack {id}"))?.remove(id);
+        Ok(())
+    }
+
+    fn salvage(&self, id: PackId) -> Result<(), StoreError> {
+        let mut state = self.call(&format!("salvage pack {id}"))?;
+        let held = state.packs.get(&id).map(|held| held.frames.clone()).unwrap_or_default();
+        state.remove(id);
+        let whole = |(frame, packed): &(Frame, Vec<u8>)| pack::unpack(frame, packed).is_ok();
+        let whole: Vec<_> = held.into_iter().filter(whole).collect();
+        if !whole.is_empty() {
+            state.add(whole);
+        }
         Ok(())
     }
 }

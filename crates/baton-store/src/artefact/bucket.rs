@@ -2,7 +2,7 @@
 //!
 //! The objects have the names of a folder's files: `packs/2d3a…`, `manifests/2d3a…`, `signatures/2d3a…/9f…`, `corrupt/…`, each
 //! behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one request: no pack is long enough to gain
-//! from several. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among those
+//! from several. Only the outline of a release that is pushed again is written over by itself, so that its age says so. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among those
 //! that are known, and before a release is published. What is in them is read from their beginnings, and held in memory.
 //!
 //! Members read straight from the bucket, by addresses that are signed for a while; so this holds no more than what is read
@@ -25,7 +25,9 @@ use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
 use baton_release::signing::{self, APPROVALS_MAX};
-use baton_release::store::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
+use baton_release::store::{
+    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete,
+};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::signer::Signer;
@@ -70,6 +72,12 @@ struct Bucket {
     objects: Arc<dyn ObjectStore>,
     signer: Arc<dyn Signer>,
     prefix: Path,
+}
+
+/// Whether an object was there before it was added.
+enum Before {
+    There,
+    Absent,
 }
 
 /// What a bucket has been found to hold.
@@ -179,6 +187,22 @@ impl BucketStore {
         places.iter().zip(here).map(frame).collect()
     }
 
+    /// The frames that hold these chunks, as a pack.
+    fn read_frames(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let mut frames = Vec::new();
+        for (id, places) in self.answer("get chunks", ids, usize::MAX)? {
+            match self.frames(id, &places) {
+                Ok(found) => frames.extend(found),
+                Err(NotRead::Store(error)) => return Err(error),
+                Err(NotRead::Damaged(error)) => {
+                    self.set_pack_aside(id);
+                    return Err(StoreError::new(Kind::Corrupt, format!("read pack {id}")).because(error));
+                }
+            }
+        }
+        Ok(pack::join(frames))
+    }
+
     /// These places of a pack, as they lie there.
     fn read_places(&self, id: PackId, places: Vec<Range<u64>>) -> Result<Vec<Vec<u8>>, StoreError> {
         let bucket = self.bucket.clone();
@@ -201,7 +225,7 @@ impl BucketStore {
     }
 
     /// Sets a damaged pack aside, and keeps those of its frames that are not damaged, in a new one.
-    fn salvage(&self, id: PackId) {
+    fn set_pack_aside(&self, id: PackId) {
         let places = self.known().held.forget(id);
         let whole = places.into_iter().filter_map(|place| self.frames(id, &[place]).ok()?.pop());
         let whole: Vec<_> = whole.collect();
@@ -215,7 +239,7 @@ impl BucketStore {
     /// Gives this content its name. On return it is durable.
     fn add(&self, attempted: &str, path: Path, content: Vec<u8>) -> Result<(), StoreError> {
         let bucket = self.bucket.clone();
-        self.background.wait(attempted, async move { bucket.add(&path, content).await })
+        self.background.wait(attempted, async move { bucket.add(&path, content).await.map(drop) })
     }
 
     /// The keys of which there is a signature of a release.
@@ -343,9 +367,9 @@ impl Bucket {
         Ok(places.iter().map(part).collect())
     }
 
-    /// Gives this content its name. That somebody has done it already is as good, whoever says so: what has the name must have
-    /// the length.
-    async fn add(&self, path: &Path, content: Vec<u8>) -> Result<(), Error> {
+    /// Gives this content its name, and says whether it was there before. That somebody has done it already is as good, whoever
+    /// says so: what has the name must have the length.
+    async fn add(&self, path: &Path, content: Vec<u8>) -> Result<Before, Error> {
         let length = content.len() as u64;
         let payload = PutPayload::from(content);
         let put = |mode: PutMode| self.objects.put_opts(path, payload.clone(), mode.into());
@@ -354,20 +378,28 @@ impl Bucket {
                 Err(Error::AlreadyExists { .. }) => {}
                 // Content under the name of its hash may be written over by itself.
                 Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
-                    return put(PutMode::Overwrite).await.map(drop);
+                    return put(PutMode::Overwrite).await.map(|_| Before::Absent);
                 }
-                done => return done.map(drop),
+                done => return done.map(|_| Before::Absent),
             }
             match self.objects.head(path).await {
-                Ok(found) if found.size == length => return Ok(()),
+                Ok(found) if found.size == length => return Ok(Before::There),
                 // Damaged: nobody has ever read it.
-                Ok(_) => return put(PutMode::Overwrite).await.map(drop),
+                Ok(_) => return put(PutMode::Overwrite).await.map(|_| Before::Absent),
                 // Somebody's request was under way, and has failed.
                 Err(Error::NotFound { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        put(PutMode::Overwrite).await.map(drop)
+        put(PutMode::Overwrite).await.map(|_| Before::Absent)
+    }
+
+    /// The same for what shall be as young as if it had not been there.
+    async fn add_anew(&self, path: &Path, content: Vec<u8>) -> Result<(), Error> {
+        match self.add(path, content.clone()).await? {
+            Before::Absent => Ok(()),
+            Before::There => self.objects.put(path, PutPayload::from(content)).await.map(drop),
+        }
     }
 }
 
@@ -397,18 +429,14 @@ impl ArtefactStore for BucketStore {
     }
 
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        let mut frames = Vec::new();
-        for (id, places) in self.answer("get chunks", ids, usize::MAX)? {
-            match self.frames(id, &places) {
-                Ok(found) => frames.extend(found),
-                Err(NotRead::Store(error)) => return Err(error),
-                Err(NotRead::Damaged(error)) => {
-                    self.salvage(id);
-                    return Err(StoreError::new(Kind::Corrupt, format!("read pack {id}")).because(error));
-                }
+        let before = self.known().held.losses();
+        match self.read_frames(ids) {
+            // A pack went while it was read: what is needed of it lies in another one by then.
+            Err(error) if error.kind == Kind::Missing && self.known().held.losses() != before => {
+                self.read_frames(ids)
             }
+            done => done,
         }
-        Ok(pack::join(frames))
     }
 
     fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
@@ -417,7 +445,9 @@ impl ArtefactStore for BucketStore {
         self.look(&attempted)?;
         let losses = || self.known().held.losses();
         complete(id, outline, &self.seen, losses, |ids| self.missing(ids), &|ids| self.get(ids))?;
-        self.add(&attempted, self.bucket.release(id), outline.to_vec())
+        let (bucket, content) = (self.bucket.clone(), outline.to_vec());
+        let publish = async move { bucket.add_anew(&bucket.release(id), content).await };
+        self.background.wait(&attempted, publish)
     }
 
     fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
@@ -482,14 +512,7 @@ impl ArtefactStore for BucketStore {
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        let bucket = self.bucket.clone();
-        self.background.wait("list releases", async move {
-            let found = bucket.objects.list(Some(&bucket.prefix.clone().join("manifests")));
-            let ids = found.try_filter_map(async |object| {
-                Ok(object.location.filename().and_then(|name| name.parse::<ReleaseId>().ok()))
-            });
-            ids.try_collect().await
-        })
+        Ok(self.releases()?.into_iter().map(|release| release.id).collect())
     }
 }
 
@@ -523,6 +546,18 @@ impl Custody for BucketStore {
         Ok(self.read_places(pack, vec![range])?.pop().unwrap_or_default())
     }
 
+    fn releases(&self) -> Result<Vec<StoredRelease>, StoreError> {
+        let bucket = self.bucket.clone();
+        self.background.wait("list releases", async move {
+            let found = bucket.objects.list(Some(&bucket.prefix.clone().join("manifests")));
+            let releases = found.try_filter_map(async |object| {
+                let id = object.location.filename().and_then(|name| name.parse().ok());
+                Ok(id.map(|id| StoredRelease { id, since: object.last_modified.into() }))
+            });
+            releases.try_collect().await
+        })
+    }
+
     fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
         self.look("list packs")?;
         let Known { held, since } = &*self.known();
@@ -539,6 +574,11 @@ impl Custody for BucketStore {
     fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
         self.known().held.forget(id);
         self.remove(&format!("remove pack {id}"), self.bucket.pack(id))
+    }
+
+    fn salvage(&self, id: PackId) -> Result<(), StoreError> {
+        self.set_pack_aside(id);
+        Ok(())
     }
 
     fn ready(&self) -> Result<(), StoreError> {

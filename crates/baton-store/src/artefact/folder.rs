@@ -20,7 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::grant::PACKS_MAX;
@@ -31,7 +31,9 @@ use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
 use baton_release::signing::{self, APPROVALS_MAX};
-use baton_release::store::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, complete};
+use baton_release::store::{
+    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete,
+};
 
 use super::held::{Held, Place};
 
@@ -164,7 +166,11 @@ impl FolderStore {
     /// Gives this content its name, for ever. On return both are durable.
     fn add(&self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
         let dir = path.parent().unwrap_or(&self.path);
-        if !path.exists() {
+        if path.exists() {
+            // What is brought again shall not be removed for its age. Where it cannot be noted, that costs another push.
+            let noted = File::options().write(true).open(path);
+            let _ = noted.and_then(|file| file.set_modified(SystemTime::now()));
+        } else {
             let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
             let tmp = self.path.join(format!("tmp/{}-{number}", std::process::id()));
             let written = disk::write_synced(&tmp, content)
@@ -190,7 +196,7 @@ impl FolderStore {
     }
 
     /// Sets a damaged pack aside, and keeps those of its frames that are not damaged, in a new one.
-    fn salvage(&self, id: PackId) {
+    fn set_pack_aside(&self, id: PackId) {
         let path = self.pack(id);
         let places = self.held().forget(id);
         let whole = places.into_iter().filter_map(|(frame, place)| {
@@ -203,6 +209,39 @@ impl FolderStore {
             let _ = self.add_pack(&pack::join(whole));
         }
         self.set_aside(&path);
+    }
+
+    /// The frames that hold these chunks, as a pack.
+    fn read_frames(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        let attempted = |id: ChunkId| format!("get chunk {id}");
+        let answer = {
+            let mut held = self.held();
+            if ids.iter().any(|id| held.place(*id).is_none()) {
+                self.look(&mut held).map_err(disk_failed("get chunks".to_owned()))?;
+            }
+            let answer = held.answer(ids, usize::MAX);
+            answer.map_err(|id| StoreError::new(Kind::Missing, attempted(id)))?
+        };
+        let mut frames = Vec::new();
+        for (id, places) in answer {
+            let first =
+                places.iter().flat_map(|(frame, _)| &frame.chunks).map(|chunk| attempted(chunk.id)).next();
+            let attempted = first.unwrap_or_default();
+            match self.frames(id, &places) {
+                Ok(found) => frames.extend(found),
+                Err(Damaged::Disk(error)) => {
+                    if error.source.kind() == io::ErrorKind::NotFound {
+                        self.held().forget(id);
+                    }
+                    return Err(disk_failed(attempted)(error));
+                }
+                Err(Damaged::Pack(error)) => {
+                    self.set_pack_aside(id);
+                    return Err(corrupt(&attempted, error));
+                }
+            }
+        }
+        Ok(pack::join(frames))
     }
 
     /// The frames at these places of a pack, each of which is what the index says.
@@ -302,30 +341,14 @@ impl ArtefactStore for FolderStore {
     }
 
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        let attempted = |id: ChunkId| format!("get chunk {id}");
-        let answer = {
-            let mut held = self.held();
-            if ids.iter().any(|id| held.place(*id).is_none()) {
-                self.look(&mut held).map_err(disk_failed("get chunks".to_owned()))?;
+        let before = self.held().losses();
+        match self.read_frames(ids) {
+            // A pack went while it was read: what is needed of it lies in another one by then.
+            Err(error) if error.kind == Kind::Missing && self.held().losses() != before => {
+                self.read_frames(ids)
             }
-            let answer = held.answer(ids, usize::MAX);
-            answer.map_err(|id| StoreError::new(Kind::Missing, attempted(id)))?
-        };
-        let mut frames = Vec::new();
-        for (id, places) in answer {
-            let first =
-                places.iter().flat_map(|(frame, _)| &frame.chunks).map(|chunk| attempted(chunk.id)).next();
-            let attempted = first.unwrap_or_default();
-            match self.frames(id, &places) {
-                Ok(found) => frames.extend(found),
-                Err(Damaged::Disk(error)) => return Err(disk_failed(attempted)(error)),
-                Err(Damaged::Pack(error)) => {
-                    self.salvage(id);
-                    return Err(corrupt(&attempted, error));
-                }
-            }
+            done => done,
         }
-        Ok(pack::join(frames))
     }
 
     fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
@@ -427,6 +450,15 @@ impl Custody for FolderStore {
         Ok(content)
     }
 
+    fn releases(&self) -> Result<Vec<StoredRelease>, StoreError> {
+        let since = |id: ReleaseId| {
+            // One that another process removes at this moment is not there.
+            let since = fs::metadata(self.release(id)).and_then(|found| found.modified()).ok()?;
+            Some(StoredRelease { id, since })
+        };
+        Ok(self.list()?.into_iter().filter_map(since).collect())
+    }
+
     fn packs(&self) -> Result<Vec<StoredPack>, StoreError> {
         let mut held = self.held();
         self.look(&mut held).map_err(disk_failed("list packs".to_owned()))?;
@@ -445,6 +477,11 @@ impl Custody for FolderStore {
     fn remove_pack(&self, id: PackId) -> Result<(), StoreError> {
         self.held().forget(id);
         remove(&self.pack(id)).map_err(disk_failed(format!("remove pack {id}")))
+    }
+
+    fn salvage(&self, id: PackId) -> Result<(), StoreError> {
+        self.set_pack_aside(id);
+        Ok(())
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -524,7 +561,7 @@ mod tests {
         for name in ["old", "new"] {
             fs::write(dir.path().join("tmp").join(name), "").unwrap();
         }
-        let long_ago = std::time::SystemTime::now() - 2 * TMP_AGE_MAX;
+        let long_ago = SystemTime::now() - 2 * TMP_AGE_MAX;
         let old = File::options().write(true).open(dir.path().join("tmp/old")).unwrap();
         old.set_modified(long_ago).unwrap();
         FolderStore::open(dir.path()).unwrap();
