@@ -7,6 +7,8 @@
 //! Everything here blocks; callers that must not wait put it on a thread.
 
 mod beneath;
+pub mod check;
+pub mod collect;
 pub mod content;
 pub mod disk;
 pub mod fetch;

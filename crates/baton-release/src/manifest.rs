@@ -223,12 +223,31 @@ pub fn since(
     Ok((outline, parts.unwrap_or_else(|| pack::join(Vec::new()))))
 }
 
+/// Every chunk that an outline leads to: of itself, of the manifest, and of the files.
+pub fn leads_to(
+    id: ReleaseId,
+    outline: &Outline,
+    store: &dyn ArtefactStore,
+) -> Result<Vec<ChunkId>, ManifestError> {
+    let mut chunks = parts_of(id, outline, store)?;
+    let assembled = assemble(id, outline, &mut Known::default(), Source::Store(store))?;
+    chunks.extend(chunk_ids(&assembled.manifest));
+    Ok(chunks)
+}
+
 /// The chunks of a manifest and of its outline.
 fn parts(id: ReleaseId, outline: &[u8], store: &dyn ArtefactStore) -> Result<Vec<ChunkId>, ManifestError> {
-    let outline = unpack_outline(id, outline)?;
+    parts_of(id, &unpack_outline(id, outline)?, store)
+}
+
+fn parts_of(
+    id: ReleaseId,
+    outline: &Outline,
+    store: &dyn ArtefactStore,
+) -> Result<Vec<ChunkId>, ManifestError> {
     let mut parts: Vec<ChunkId> = outline.chunks().iter().map(|chunk| chunk.id).collect();
     if outline.lists() == Lists::Outline {
-        let text = listed(&outline, &mut Known::default(), Source::Store(store))?;
+        let text = listed(outline, &mut Known::default(), Source::Store(store))?;
         let inner = Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?;
         parts.extend(inner.chunks().iter().map(|chunk| chunk.id));
     }

@@ -25,6 +25,9 @@ pub use crate::walk::WalkError;
 use crate::walk::{Found, FoundKind, walk};
 use crate::{parallel, provenance};
 
+/// How often a push brings what has gone since it asked: each time somebody has pruned the store just then.
+const REPEATS: usize = 3;
+
 /// What a release is made of.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -266,15 +269,15 @@ impl Prepared {
         let upload = self.upload(store, progress);
         let published = || -> Result<Sent, PushError> {
             let mut sent = upload.run(Asked::ByOutline)?;
-            match store.publish(self.id, &packed) {
-                // Somebody has put a part of the manifest without what it names, or something is lost: ask for every
-                // chunk.
-                Err(error) if error.kind == Kind::Missing => {
-                    sent += upload.run(Asked::All)?;
-                    store.publish(self.id, &packed)?;
+            for _ in 0..REPEATS {
+                match store.publish(self.id, &packed) {
+                    // Somebody has put a part of the manifest without what it names, or something is lost or removed: ask
+                    // for every chunk.
+                    Err(error) if error.kind == Kind::Missing => sent += upload.run(Asked::All)?,
+                    done => return Ok(done.map(|()| sent)?),
                 }
-                done => done?,
             }
+            store.publish(self.id, &packed)?;
             Ok(sent)
         };
         let sent = published().inspect_err(|error| {

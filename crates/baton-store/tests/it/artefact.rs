@@ -6,6 +6,7 @@ mod crash;
 mod fixtures;
 mod front;
 mod http;
+mod pruned;
 pub mod s3;
 
 use std::cell::RefCell;

@@ -1,12 +1,14 @@
-//! A server that is killed at every system call by which its folder changes.
+//! A server that is killed at every system call by which its folder changes, while it takes a push and while it prunes.
 //!
 //! The test program starts itself again under `strace`, which kills it at the n-th call.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
+use baton_release::store::{ArtefactStore, Custody};
 use baton_store::artefact::FolderStore;
 
+use super::pruned::{prune, two};
 use super::{check_all, push_dir, write};
 
 /// Where the child finds its folders; its presence makes it the child.
@@ -20,6 +22,55 @@ fn the_server() {
     push_dir(&dir.join("two"), 2, &store).unwrap();
 }
 
+/// Not a test by itself: the server that is killed while it prunes.
+#[test]
+fn the_pruning_server() {
+    let Some(dir) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let store = FolderStore::open(&dir.join("store")).unwrap();
+    let kept = std::fs::read_to_string(dir.join("kept")).unwrap().parse().unwrap();
+    assert!(prune(&store, &[kept]).unwrap());
+}
+
+/// Runs one of these tests as a child that is killed at the n-th of these calls.
+fn run(test: &str, dir: &Path, calls: &str, n: usize) -> ExitStatus {
+    Command::new("strace")
+        .args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("inject={calls}:signal=KILL:when={n}")])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("artefact::crash::{test}"), "--test-threads=1"])
+        .env(CHILD, dir)
+        .output()
+        .expect("this test needs strace: apt-get install strace")
+        .status
+}
+
+#[test]
+fn p28_killed_at_any_call_a_prune_has_left_all_that_is_kept_and_the_next_one_does_the_rest() {
+    let (mut killed, mut before) = (0, 0);
+    for calls in ["write", "fsync", "?rename,?renameat,?renameat2", "?unlink,?unlinkat"] {
+        for n in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let open = || FolderStore::open(&dir.path().join("store")).unwrap();
+            let [first, second] = two(dir.path(), &open());
+            std::fs::write(dir.path().join("kept"), second.to_string()).unwrap();
+            let ended = run("the_pruning_server", dir.path(), calls, n);
+            let known = open().list().unwrap();
+            assert!(known.contains(&second), "{calls} {n}");
+            // One that is known is complete, also the one that was about to go.
+            assert_eq!(check_all(&open()), known.len(), "{calls} {n}");
+            before += usize::from(known.contains(&first));
+            prune(&open(), &[second]).unwrap();
+            assert_eq!((check_all(&open()), open().packs().unwrap().len()), (1, 2), "{calls} {n}");
+            if ended.success() {
+                break;
+            }
+            assert_eq!(ended.code(), None, "killed, not failed: {calls} {n} {ended}");
+            killed += 1;
+        }
+    }
+    println!("killed at {killed} points");
+    assert!(killed >= 8 && (1..killed).contains(&before), "{killed}, {before} before the release was gone");
+}
+
 #[test]
 fn p24_killed_at_any_call_a_folder_knows_complete_releases_only() {
     let mut killed = 0;
@@ -29,21 +80,7 @@ fn p24_killed_at_any_call_a_folder_knows_complete_releases_only() {
             let store = FolderStore::open(&dir.path().join("store")).unwrap();
             push_dir(&dir.path().join("one"), 1, &store).unwrap();
             write(&dir.path().join("two"), 2);
-            let ended = Command::new("strace")
-                .args([
-                    "-f",
-                    "-qqq",
-                    "-o",
-                    "/dev/null",
-                    "-e",
-                    &format!("inject={calls}:signal=KILL:when={n}"),
-                ])
-                .arg(std::env::current_exe().unwrap())
-                .args(["--exact", "artefact::crash::the_server", "--test-threads=1"])
-                .env(CHILD, dir.path())
-                .output()
-                .expect("this test needs strace: apt-get install strace")
-                .status;
+            let ended = run("the_server", dir.path(), calls, n);
             let store = FolderStore::open(&dir.path().join("store")).unwrap();
             assert!((1..=2).contains(&check_all(&store)), "{calls} {n}");
             push_dir(&dir.path().join("two"), 2, &store).unwrap();
