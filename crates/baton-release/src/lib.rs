@@ -31,6 +31,8 @@ mod provenance;
 #[cfg(feature = "push")]
 pub mod push;
 #[cfg(feature = "push")]
+pub mod repair;
+#[cfg(feature = "push")]
 mod selection;
 #[cfg(feature = "push")]
 mod stat_cache;

@@ -43,6 +43,8 @@ use baton_core::release::{Manifest, id_of};
 pub(crate) use base::Base;
 pub use lock::Held;
 pub use papers::Papers;
+#[cfg(feature = "push")]
+pub(crate) use papers::approvals_in;
 pub use records::{Committed, RecordError, Seen};
 pub(crate) use room::Needs;
 pub use room::NoRoom;
@@ -172,7 +174,7 @@ impl ReleasesDir {
     }
 
     fn complete(&self) -> PathBuf {
-        self.path.join("releases")
+        complete_in(&self.path)
     }
 
     fn staging(&self) -> PathBuf {
@@ -189,8 +191,13 @@ impl ReleasesDir {
     }
 }
 
+/// Where the releases of a state directory are.
+pub(crate) fn complete_in(state: &Path) -> PathBuf {
+    state.join("releases")
+}
+
 /// The releases by which something in a directory is named.
-fn ids_in(dir: &Path) -> Result<Vec<ReleaseId>, DiskError> {
+pub(crate) fn ids_in(dir: &Path) -> Result<Vec<ReleaseId>, DiskError> {
     let mut ids = Vec::new();
     for name in fs::read_dir(dir).map_err(failed("list", dir))? {
         let name = name.map_err(failed("list", dir))?.file_name();

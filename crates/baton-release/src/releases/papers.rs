@@ -34,8 +34,7 @@ impl ReleasesDir {
     /// What allowed a release that is on disk.
     pub fn papers(&self, release: ReleaseId) -> Result<Papers, DiskError> {
         let home = self.home(release);
-        let approvals = read(&home.join("approvals"))?.unwrap_or_default();
-        Ok(Papers { approvals, warrant: read(&home.join("warrant"))? })
+        Ok(Papers { approvals: approvals_in(&home)?, warrant: read(&home.join("warrant"))? })
     }
 
     /// Keeps what allows a release, which must be on disk. On return it is durable.
@@ -50,6 +49,11 @@ impl ReleasesDir {
         }
         Ok(())
     }
+}
+
+/// Who has vouched for the release that is there: approvals, one after the other.
+pub(crate) fn approvals_in(home: &Path) -> Result<String, DiskError> {
+    Ok(read(&home.join("approvals"))?.unwrap_or_default())
 }
 
 /// A text, if it is there; of one that is too long its beginning, which is none that anybody signed.
