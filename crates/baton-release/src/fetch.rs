@@ -103,14 +103,20 @@ impl From<ManifestError> for FetchError {
 ///
 /// Nothing is created before the manifest is found to be allowed; only content that no release on disk has is
 /// fetched; every piece is checked before it is written; and the release gets its name when all of it is durable.
-/// A release that is there already is verified, and fetched anew if it was altered.
+/// A release that is there already is verified, and fetched anew if it was altered; where it was said to be
+/// [kept](ReleasesDir::keep) before, that waits for nobody, and on return it stays.
 pub fn fetch(
     id: ReleaseId,
     store: &dyn ArtefactStore,
     releases: &ReleasesDir,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Fetched, FetchError> {
+    // What is here does not wait for others that are fetched or prepared for: this may be the way back.
+    if releases.verify(id).is_ok() && releases.stays(id) {
+        return Ok(Fetched::default());
+    }
     let _turn = releases.turn();
+    // Somebody else may have fetched it meanwhile.
     if releases.verify(id).is_ok() {
         return Ok(Fetched::default());
     }

@@ -64,6 +64,9 @@ pub struct ReleasesDir {
     turn: Mutex<()>,
     /// What must stay, once somebody has said what runs.
     keep: Mutex<Option<Keep>>,
+    /// Held for the moment in which a tree is moved away: whoever has said before what must stay need not wait for a turn to
+    /// know that it does.
+    taking: Mutex<()>,
     /// What this process knows of the spare tree, once it has made it or looked through it.
     spare_known: Mutex<Option<SpareKnown>>,
     /// What was laid out last, until it is launched: what was read then need not be read again.
@@ -102,6 +105,7 @@ impl ReleasesDir {
             path: path.to_owned(),
             turn: Mutex::new(()),
             keep: Mutex::new(None),
+            taking: Mutex::new(()),
             spare_known: Mutex::new(None),
             fresh: Mutex::new(None),
             gone: AtomicU64::new(0),
@@ -166,6 +170,30 @@ impl ReleasesDir {
     pub(crate) fn tree(&self, id: ReleaseId) -> Result<Beneath, DiskError> {
         let path = self.path(id);
         Beneath::open(&path).map_err(failed("open", &path))
+    }
+
+    /// Whether a release is on disk that was said to be [kept](ReleasesDir::keep): then it stays.
+    pub(crate) fn stays(&self, id: ReleaseId) -> bool {
+        let _taking = self.taking();
+        self.has(id)
+    }
+
+    /// Moves a tree that is to be something else from now on, or nothing. A release goes only if it still need not be kept.
+    /// Returns whether it was moved; then that is durable. The caller has the turn.
+    fn take_away(&self, id: ReleaseId, home: &Path, to: &Path) -> Result<bool, DiskError> {
+        {
+            let _taking = self.taking();
+            if home == self.home(id) && !self.surplus().contains(&id) {
+                return Ok(false);
+            }
+            fs::rename(home, to).map_err(failed("move away", home))?;
+        }
+        home.parent().map_or(Ok(()), disk::sync)?;
+        Ok(true)
+    }
+
+    fn taking(&self) -> MutexGuard<'_, ()> {
+        self.taking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until nobody else stages a release.

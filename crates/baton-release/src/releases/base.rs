@@ -13,7 +13,7 @@ use baton_core::release::{Chunk, EntryKind, Manifest, outline};
 use super::stamps::Stamps;
 use super::{ReleasesDir, remove};
 use crate::beneath::Beneath;
-use crate::disk::{self, DiskError, failed};
+use crate::disk::{DiskError, failed};
 use crate::manifest;
 
 /// A tree that a release can be made from: with its manifest, and what its files are known by.
@@ -73,13 +73,16 @@ impl Base {
         found.as_ref() == Some(&self.stamps)
     }
 
-    /// Moves it to where a release is made: from here on it is nothing any more. What is no part of it is put aside.
-    /// Returns what it was.
-    pub(super) fn take(self, home: &Path, aside: &Beneath) -> Result<Manifest, DiskError> {
-        fs::rename(&self.home, home).map_err(failed("take", &self.home))?;
-        // That it is no release any more is durable before the first file of it goes.
-        if let Some(parent) = self.home.parent() {
-            disk::sync(parent)?;
+    /// Moves it to where a release is made: from here on it is nothing any more, durably, before the first file of it goes. What
+    /// is no part of it is put aside. Returns what it was; nothing, where it is a release that has to stay by now.
+    pub(super) fn take(
+        self,
+        releases: &ReleasesDir,
+        home: &Path,
+        aside: &Beneath,
+    ) -> Result<Option<Manifest>, DiskError> {
+        if !releases.take_away(self.id, &self.home, home)? {
+            return Ok(None);
         }
         strip(home)?;
         if !self.tidy {
@@ -87,7 +90,7 @@ impl Base {
             let tree = Beneath::open(&path).map_err(failed("open", &path))?;
             put_aside_extras(&tree, &self.manifest, aside).map_err(failed("tidy", &path))?;
         }
-        Ok(self.manifest)
+        Ok(Some(self.manifest))
     }
 }
 

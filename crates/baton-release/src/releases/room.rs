@@ -1,11 +1,9 @@
 //! Whether the disk has room, asked before anything is created.
 
-use std::fs;
-
 use baton_core::release::{Entry, EntryKind};
 
 use super::{ReleasesDir, remove};
-use crate::disk::{self, DiskError, failed};
+use crate::disk::{DiskError, failed};
 
 /// What is left free beside a release: for records, directories that grow, and a log file that must not fail.
 const MARGIN_BYTES: u64 = 1 << 20;
@@ -56,19 +54,17 @@ impl ReleasesDir {
         let mut surplus = self.surplus().into_iter();
         loop {
             let Err(short) = self.room(needs)? else { return Ok(Ok(())) };
-            let goes = match self.spare() {
-                Some(spare) => self.spare_home(spare),
+            let (id, goes) = match self.spare() {
+                Some(spare) => (spare, self.spare_home(spare)),
                 None => match surplus.next() {
-                    Some(release) => self.home(release),
+                    Some(release) => (release, self.home(release)),
                     None => return Ok(Err(short)),
                 },
             };
             let gone = self.gone();
-            fs::rename(&goes, &gone).map_err(failed("move away", &goes))?;
-            if let Some(parent) = goes.parent() {
-                disk::sync(parent)?;
+            if self.take_away(id, &goes, &gone)? {
+                remove(&gone)?;
             }
-            remove(&gone)?;
         }
     }
 

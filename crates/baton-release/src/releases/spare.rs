@@ -84,7 +84,7 @@ impl ReleasesDir {
     }
 
     /// Puts what the spare tree is made of where it is made, or an empty tree. Returns what is known of it; nothing at
-    /// all, where there is no room.
+    /// all, where there is none.
     fn move_to(
         &self,
         home: &Path,
@@ -104,9 +104,9 @@ impl ReleasesDir {
         };
         // What was touched is read through.
         let base = Base::read(from.clone(), id, false);
-        fs::rename(&from, home).map_err(failed("take", &from))?;
-        if let Some(parent) = from.parent() {
-            disk::sync(parent)?;
+        if !self.take_away(id, &from, home)? {
+            // Somebody has come to want it. The next time there is another one, or room for a copy.
+            return Ok(None);
         }
         strip(home)?;
         Ok(Some(base))

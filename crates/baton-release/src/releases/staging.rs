@@ -72,6 +72,34 @@ impl Drop for Home {
     }
 }
 
+/// A tree that was moved to where a release is made of it.
+struct Taken {
+    patch: Patch,
+    /// Of what stays as it is.
+    stamps: Vec<Stamp>,
+    made_of: MadeOf,
+}
+
+impl Taken {
+    /// Nothing, when the tree is a release that has to stay by now.
+    fn take(
+        releases: &ReleasesDir,
+        base: Base,
+        manifest: &Manifest,
+        home: &Home,
+    ) -> Result<Option<Self>, DiskError> {
+        let patch = Patch::between(&base.manifest.tree, &manifest.tree);
+        let mut stamps = vec![Stamp::default(); manifest.tree.entries().len()];
+        patch.keep.iter().for_each(|(old, new)| stamps[*new] = base.stamps.0[*old]);
+        let gone = releases.gone();
+        create_dir(&gone)?;
+        let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
+        let removed = patch.remove.clone();
+        let taken = base.take(releases, &home.0, &aside)?;
+        Ok(taken.map(|manifest| Self { patch, stamps, made_of: MadeOf { manifest, removed, aside } }))
+    }
+}
+
 impl<'a> Staging<'a> {
     /// Starts a release, from nothing or from a tree that is none from then on; the caller has the
     /// [turn](ReleasesDir::turn).
@@ -86,20 +114,13 @@ impl<'a> Staging<'a> {
         remove(&home)?;
         let home = Home(home);
         let path = home.0.join("tree");
-        let mut stamps = vec![Stamp::default(); manifest.tree.entries().len()];
-        let (patch, made_of) = match base {
+        let taken = base.map_or(Ok(None), |base| Taken::take(releases, base, manifest, &home))?;
+        let (patch, stamps, made_of) = match taken {
+            Some(Taken { patch, stamps, made_of }) => (patch, stamps, Some(made_of)),
             None => {
                 create_dir(&path)?;
-                (Patch::from_nothing(&manifest.tree), None)
-            }
-            Some(base) => {
-                let patch = Patch::between(&base.manifest.tree, &manifest.tree);
-                patch.keep.iter().for_each(|(old, new)| stamps[*new] = base.stamps.0[*old]);
-                let gone = releases.gone();
-                create_dir(&gone)?;
-                let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
-                let removed = patch.remove.clone();
-                (patch, Some(MadeOf { manifest: base.take(&home.0, &aside)?, removed, aside }))
+                let stamps = vec![Stamp::default(); manifest.tree.entries().len()];
+                (Patch::from_nothing(&manifest.tree), stamps, None)
             }
         };
         let tree = Beneath::open(&path).map_err(failed("open", &path))?;

@@ -8,7 +8,7 @@ use baton_core::ids::ReleaseId;
 use baton_core::retention::{self, Kept};
 
 use super::{ReleasesDir, VerifyError, remove};
-use crate::disk::{self, DiskError, failed};
+use crate::disk::{DiskError, failed};
 
 /// What must stay on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +35,17 @@ impl ReleasesDir {
     }
 
     /// Removes the releases that need not be kept, and makes a spare tree for the next one, of one of those where it can.
-    /// Whoever wants a release waits for it; it takes as long as writing a release.
+    /// Whoever wants a release that is not on disk waits for it; it takes as long as writing a release.
     pub fn upkeep(&self) -> Result<Upkeep, VerifyError> {
         let turn = self.turn();
-        let gone = self.surplus();
+        let surplus = self.surplus();
         // Proven last: the most like the one that is committed.
-        let spare = self.make_spare(gone.last().copied())?;
-        for release in &gone {
-            let home = self.home(*release);
-            if home.is_dir() {
-                // Nobody ever sees half of it.
-                fs::rename(&home, self.gone()).map_err(failed("move away", &home))?;
-            }
+        let spare = self.make_spare(surplus.last().copied())?;
+        for release in surplus.iter().filter(|release| self.has(**release)) {
+            // Nobody ever sees half of it.
+            self.take_away(*release, &self.home(*release), &self.gone())?;
         }
-        if !gone.is_empty() {
-            disk::sync(&self.complete())?;
-        }
+        let gone = surplus.into_iter().filter(|release| !self.has(*release)).collect();
         drop(turn);
         self.clear()?;
         Ok(Upkeep { gone, spare })

@@ -1,13 +1,25 @@
 //! What stays on a member's disk, and what goes.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use baton_core::ids::{Epoch, ReleaseId};
-use baton_release::fetch::fetch;
-use baton_release::releases::Keep;
+use baton_release::fetch::{Fetched, Way, fetch};
+use baton_release::releases::{Keep, ReleasesDir};
+use baton_release::store::interrupted::Interrupted;
 use baton_release::store::memory::MemoryStore;
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 
 use crate::sample::{left, nodes, open, push_nodes};
+
+/// Longer than anything here takes that does not wait for what it must not wait for.
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn p28_what_is_held_and_the_last_proven_releases_stay_and_the_rest_goes() {
@@ -47,8 +59,87 @@ fn a_member_whose_record_is_damaged_removes_nothing() {
     let (store, releases) = (MemoryStore::new(), open(dir.path()));
     let id = push_nodes(&nodes(1), &store).id;
     fetch(id, &store, &releases, &|_| {}).unwrap();
-    std::fs::write(dir.path().join("committed"), "x").unwrap();
+    fs::write(dir.path().join("committed"), "x").unwrap();
     releases.keep(Keep { held: BTreeSet::new(), proven: 0 });
     assert_eq!(releases.upkeep().unwrap().gone, []);
     assert!(releases.has(id));
+}
+
+/// A member that has committed to one release and has another one on disk that need not be kept, and its store.
+fn member_with_a_surplus(state: &Path) -> (Arc<MemoryStore>, Arc<ReleasesDir>, [ReleaseId; 2]) {
+    let (store, releases) = (Arc::new(MemoryStore::new()), Arc::new(open(state)));
+    let ids = [1, 2].map(|seed| push_nodes(&nodes(seed), &*store).id);
+    for id in ids {
+        fetch(id, &*store, &releases, &|_| {}).unwrap();
+    }
+    releases.commit(ids[0], Epoch(1)).unwrap();
+    releases.keep(Keep { held: BTreeSet::from([ids[0]]), proven: 0 });
+    (store, releases, ids)
+}
+
+/// What somebody gets who wants a release now; nothing when it has to wait.
+fn wanted_now(releases: &Arc<ReleasesDir>, held: [ReleaseId; 2]) -> Option<Fetched> {
+    let (done, answer) = mpsc::channel();
+    let releases = Arc::clone(releases);
+    releases.keep(Keep { held: BTreeSet::from(held), proven: 0 });
+    thread::spawn(move || done.send(fetch(held[1], &MemoryStore::new(), &releases, &|_| {}).unwrap()));
+    answer.recv_timeout(LIMIT).ok()
+}
+
+/// Opens a fifo once somebody reads it.
+fn reached(fifo: &Path) -> File {
+    let start = Instant::now();
+    loop {
+        let flags = OFlags::NONBLOCK.bits() as i32;
+        match OpenOptions::new().write(true).custom_flags(flags).open(fifo) {
+            Ok(opened) => return opened,
+            Err(error) => assert!(start.elapsed() < LIMIT, "nobody reads it: {error}"),
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn p28_a_release_on_disk_waits_for_no_upkeep_and_stays_though_that_was_about_to_remove_it() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (_, releases, [committed, surplus]) = member_with_a_surplus(dir.path());
+    // The upkeep has decided what goes when it reads this, and comes no further before it is written.
+    let manifest = dir.path().join(format!("releases/{committed}/manifest"));
+    let text = fs::read(&manifest).unwrap();
+    let aside = dir.path().join("aside");
+    fs::rename(&manifest, &aside).unwrap();
+    mknodat(CWD, &manifest, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+    let upkeep = thread::spawn({
+        let releases = Arc::clone(&releases);
+        move || releases.upkeep().unwrap()
+    });
+    let mut fifo = reached(&manifest);
+    fs::rename(&aside, &manifest).unwrap();
+    let way_back = wanted_now(&releases, [committed, surplus]);
+    fifo.write_all(&text).unwrap();
+    drop(fifo);
+    let done = upkeep.join().unwrap();
+    assert_eq!(way_back, Some(Fetched::default()), "the way back waits for the upkeep");
+    assert_eq!(done.gone, [], "what was wanted meanwhile stays");
+    [committed, surplus].iter().for_each(|id| releases.verify_full(*id).unwrap());
+    // And goes when nobody wants it any more.
+    releases.keep(Keep { held: BTreeSet::from([committed]), proven: 0 });
+    assert_eq!(releases.upkeep().unwrap().gone, [surplus]);
+}
+
+#[test]
+fn p28_a_release_on_disk_waits_for_no_fetch_and_no_other_one_is_made_of_it() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (store, releases, [committed, surplus]) = member_with_a_surplus(dir.path());
+    let new = push_nodes(&nodes(3), &*store).id;
+    let (sent, way_back) = mpsc::channel();
+    let wanted = Arc::clone(&releases);
+    // The new release was about to be made of the one that goes when the store is asked for its second part.
+    let store = Interrupted::new(store, 2, move || {
+        sent.send(wanted_now(&wanted, [committed, surplus])).unwrap();
+    });
+    let fetched = fetch(new, &store, &releases, &|_| {}).unwrap();
+    assert_eq!(way_back.try_recv(), Ok(Some(Fetched::default())), "the way back waits for the fetch");
+    assert_eq!(fetched.way, Way::Created);
+    [committed, surplus, new].iter().for_each(|id| releases.verify_full(*id).unwrap());
 }
