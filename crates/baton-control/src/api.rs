@@ -6,11 +6,13 @@ mod deploys;
 mod events;
 mod extract;
 mod pass;
+mod prune;
 mod refusal;
 mod releases;
 mod secrets;
 mod services;
 mod turn;
+mod verify;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +46,7 @@ use crate::session::SessionService;
 
 pub(crate) use builds::Records;
 use pass::Passes;
+use prune::{Pruning, Publishing};
 pub(crate) use refusal::Refusal;
 
 /// Largest proposal in bytes: a policy with all its phases takes a tenth of it.
@@ -59,8 +62,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
-    /v1/services/{service}/deploys, /v1/releases, /v1/secrets/versions, /v1/events, /v1/chunks/missing, /v1/chunks/grant, \
-    /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, /v1/releases/{id}/approvals, /v1/manifests, \
+    /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/secrets/versions, \
+    /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
+    /v1/releases/{id}/approvals, /v1/manifests, \
     /v1/builds/{key}, /healthz and /metrics";
 
 /// What all handlers share.
@@ -80,6 +84,8 @@ pub(crate) struct Shared {
     passes: Arc<Passes>,
     releases: releases::Cache,
     secrets: Desk,
+    publishing: Publishing,
+    pruning: Pruning,
 }
 
 impl Shared {
@@ -109,6 +115,8 @@ impl Shared {
             passes,
             releases,
             secrets,
+            publishing: Publishing::default(),
+            pruning: Pruning::default(),
         })
     }
 
@@ -164,6 +172,8 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/services/{service}/deploys", get(deploys::list).post(deploys::propose))
         .route("/v1/releases", get(releases::list))
         .route("/v1/secrets/versions", post(secrets::versions))
+        .route("/v1/releases/prune", post(prune::prune))
+        .route("/v1/releases/verify", post(verify::verify))
         .route("/v1/events", get(events::list))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics));

@@ -46,6 +46,8 @@ macro_rules! happenings {
 happenings! {
     /// A release arrived in the artefact store.
     Pushed = "pushed",
+    /// A release was removed from the artefact store.
+    Pruned = "pruned",
     /// A rollout came into force.
     Deployed = "deployed",
     /// A halt came into force.

@@ -12,6 +12,8 @@
 //! | `POST /v1/services/{service}/deploys` | [`Propose`] | `201` [`DeployView`], or `200` [`Preview`] with `dry_run` |
 //! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
 //! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
+//! | `POST /v1/releases/prune` | [`Prune`] | [`Pruned`] |
+//! | `POST /v1/releases/verify` | [`Verify`] | [`Verified`]: a part of the store, and where to go on |
 //! | `GET /v1/events?after=N&service=S&wait_ms=N` | | `[`[`EventView`]`]`, oldest first, at once or when there are any |
 //!
 //! A refusal has the status of its kind and a [`Refused`] body.
@@ -280,6 +282,99 @@ pub struct ReleaseView {
     pub commit: Option<String>,
     /// When it was made.
     pub created_ms: u64,
+}
+
+/// Remove releases that nobody needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Prune {
+    /// Only tell what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// How many releases of each service stay that nobody names; absent: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+    /// What was pushed or deployed within this time stays; absent: a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
+}
+
+/// What was removed, or would be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// Nothing was removed.
+    pub dry_run: bool,
+    /// All releases, the one that was used last first.
+    pub releases: Vec<PrunedRelease>,
+    /// The packs that go.
+    pub packs: Vec<PrunedPack>,
+    /// Length of all packs before, in bytes.
+    pub bytes: u64,
+    /// How much less they are afterwards.
+    pub bytes_freed: u64,
+}
+
+/// What becomes of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedRelease {
+    /// Its id.
+    pub id: String,
+    /// The service it was pushed for; absent when it is damaged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// How long ago it was last pushed or deployed.
+    pub idle_ms: u64,
+    /// Whether it goes.
+    pub goes: bool,
+    /// Why it goes or stays.
+    pub why: String,
+}
+
+/// A pack that goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrunedPack {
+    /// Its id.
+    pub id: String,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// How much of it is needed, and is written into another one first.
+    pub repacked_bytes: u64,
+}
+
+/// Check what the artefact store has.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Verify {
+    /// Go on behind this pack: the `next` of the last answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What was checked, and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Verified {
+    /// How many packs were read, and how many releases were looked up, which comes last.
+    pub packs: u64,
+    /// See `packs`.
+    pub releases: u64,
+    /// How many bytes were read.
+    pub bytes: u64,
+    /// Length of all packs.
+    pub bytes_all: u64,
+    /// What is not as it should be.
+    pub damaged: Vec<DamagedView>,
+    /// Where to go on; absent when everything was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Something that is damaged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedView {
+    /// `pack` or `release`.
+    pub what: String,
+    /// Which.
+    pub id: String,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// Something that happened.

@@ -162,7 +162,13 @@ pub(super) async fn publish(
     body: Bytes,
 ) -> Result<(), Line> {
     let id: ReleaseId = id.parse()?;
-    let pushed = add(&shared, move |store| publish_new(store, id, &body)).await?;
+    let held = Arc::clone(&shared.publishing).read_owned().await;
+    let publish = move |store: &dyn Custody| {
+        // Also when nobody waits for the answer any more.
+        let _held = held;
+        publish_new(store, id, &body)
+    };
+    let pushed = add(&shared, publish).await?;
     if let Some(event) = pushed {
         // The release is there, with or without its event.
         let _ = shared.inbox.send(Ask::Note(event)).await;

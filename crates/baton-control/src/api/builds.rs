@@ -43,6 +43,27 @@ impl Records {
         }
     }
 
+    /// All that are kept. What a disk has spoiled is not there.
+    ///
+    /// # Errors
+    /// When that is not known: then nobody may count on there being no others.
+    pub(super) fn all(&self) -> Result<Vec<Record>, StoreError> {
+        let failed = |cause: io::Error| {
+            StoreError::new(Kind::Unavailable, "read the outputs of builds").because(cause)
+        };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&*self.0).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let key = entry.file_name().to_str().and_then(|name| name.parse::<BuildKey>().ok());
+            match key.map(|key| self.get(key)) {
+                Some(Ok(text)) => records.extend(Record::parse(&text)),
+                Some(Err(error)) if error.kind != Kind::Missing => return Err(error),
+                Some(Err(_)) | None => {}
+            }
+        }
+        Ok(records)
+    }
+
     /// Keeps a record when all of what it tells of is in the store.
     fn put(&self, key: BuildKey, text: &str, artefacts: &dyn ArtefactStore) -> Result<(), StoreError> {
         let error = |kind| StoreError::new(kind, format!("keep the outputs of build {key}"));
@@ -92,5 +113,11 @@ pub(super) async fn put(
 ) -> Result<(), Line> {
     let (key, records): (BuildKey, Records) = (key.parse()?, shared.builds.clone());
     let artefacts = Arc::clone(&shared.artefacts);
-    Ok(blocking(move || records.put(key, &body, &*artefacts)).await??)
+    let held = Arc::clone(&shared.publishing).read_owned().await;
+    let put = move || {
+        // Also when nobody waits for the answer any more.
+        let _held = held;
+        records.put(key, &body, &*artefacts)
+    };
+    Ok(blocking(put).await??)
 }

@@ -1,5 +1,7 @@
 //! The log of deploys, and proposals for the next one.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -41,6 +43,12 @@ pub(super) async fn propose(
     Sent(asked): Sent<Propose>,
 ) -> Result<Response, Refusal> {
     let dry_run = asked.dry_run;
+    // From the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
+    // back, waits for nothing: where that leads is known to be needed.
+    let held = match asked.release {
+        Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
+        None => None,
+    };
     let proposal = proposal(&shared, &service, asked).await?;
     if dry_run {
         return look_ahead(&shared, &service, proposal);
@@ -48,7 +56,12 @@ pub(super) async fn propose(
     let (reply, answer) = oneshot::channel();
     let ask = Ask::Propose { service, proposal, reply };
     shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
-    let accepted = answer.await.map_err(|_| Refusal::stopping())??;
+    // Also when nobody waits for the answer any more.
+    let known = tokio::spawn(async move {
+        let _held = held;
+        answer.await
+    });
+    let accepted = known.await.ok().and_then(Result::ok).ok_or_else(Refusal::stopping)??;
     Ok((StatusCode::CREATED, Json(view::deploy_at(&accepted.deploy, false))).into_response())
 }
 

@@ -33,6 +33,18 @@ impl Cache {
     fn put(&self, id: ReleaseId, view: ReleaseView) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, view);
     }
+
+    /// A release of the store, unless it is damaged.
+    pub(super) fn read(
+        &self,
+        id: ReleaseId,
+        artefacts: &dyn Custody,
+    ) -> Result<Option<ReleaseView>, StoreError> {
+        match self.get(id) {
+            Some(view) => Ok(Some(view)),
+            None => Ok(read(artefacts, id)?.inspect(|view| self.put(id, view.clone()))),
+        }
+    }
 }
 
 pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<ReleaseView>>, Refusal> {
@@ -44,12 +56,7 @@ pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<Releas
 fn read_all(artefacts: &dyn Custody, cache: &Cache) -> Result<Vec<ReleaseView>, StoreError> {
     let mut views = Vec::new();
     for id in artefacts.list()? {
-        let known = cache.get(id);
-        let view = match known {
-            Some(view) => Some(view),
-            None => read(artefacts, id)?.inspect(|view| cache.put(id, view.clone())),
-        };
-        views.extend(view);
+        views.extend(cache.read(id, artefacts)?);
     }
     views.sort_by(|a, b| (b.created_ms, &b.id).cmp(&(a.created_ms, &a.id)));
     Ok(views)
@@ -131,7 +138,7 @@ pub(super) async fn must_be_of(shared: &Shared, id: ReleaseId, service: &Service
     }
 }
 
-fn refused(error: &StoreError) -> Refusal {
+pub(super) fn refused(error: &StoreError) -> Refusal {
     match error.kind {
         Kind::Missing => Refusal::not_found(chain(error)),
         Kind::Conflict | Kind::Denied | Kind::Unavailable | Kind::Storage | Kind::Corrupt => {

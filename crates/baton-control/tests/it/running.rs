@@ -12,7 +12,7 @@ use baton_core::run::RunSettings;
 use baton_release::manifest::pack_outline;
 use baton_release::pack;
 use baton_release::remote::Remote;
-use baton_release::store::ArtefactStore;
+use baton_release::store::{ArtefactStore, StoreError};
 use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -171,6 +171,11 @@ impl Running {
 
     /// The same of one with these settings.
     pub async fn push_run(&self, number: u64, run: RunSettings) -> ReleaseId {
+        self.try_push(number, run).await.unwrap()
+    }
+
+    /// The same, where the store may refuse it.
+    pub async fn try_push(&self, number: u64, run: RunSettings) -> Result<ReleaseId, StoreError> {
         let manifest = Manifest {
             service: "web".parse().unwrap(),
             provenance: Provenance { created: number, builder: "test".into(), commit: None },
@@ -182,8 +187,7 @@ impl Running {
         let outline = pack_outline(&Outlined::of(&text).top).unwrap();
         let part = pack::of(text.as_bytes()).unwrap();
         let push = move || remote.put(&part).and_then(|()| remote.publish(id, &outline));
-        spawn_blocking(push).await.unwrap().unwrap();
-        id
+        spawn_blocking(push).await.unwrap().map(|()| id)
     }
 }
 

@@ -1,0 +1,231 @@
+//! Removing releases that nobody needs from the artefact store, and the packs that are only theirs.
+//!
+//! Who publishes, deploys or keeps the outputs of a build step holds [`Publishing`]; the last look and the removal hold it
+//! alone. So nothing can come to need what is being removed, and what was removed a moment before is missed by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use baton_core::collection::{self, Fate, Pack, Rules, Stored, Why};
+use baton_core::event::{Event, What};
+use baton_core::ids::{PackId, ReleaseId, ServiceName};
+use baton_core::units::Millis;
+use baton_release::collect::{self, Needed};
+use baton_release::store::{Custody, StoreError};
+use baton_wire::api::{Prune, Pruned, PrunedPack, PrunedRelease};
+use tokio::sync::{Mutex, RwLock};
+
+use super::extract::Sent;
+use super::releases::{Cache, refused};
+use super::{Records, Refusal, Shared, blocking};
+use crate::board::Board;
+use crate::chain::chain;
+use crate::clock::unix_ms;
+use crate::keeper::Ask;
+
+/// Held by many who add what needs chunks, or alone by who removes some.
+pub(super) type Publishing = Arc<RwLock<()>>;
+
+/// Held by who prunes: what one has decided to move another one must not remove.
+pub(super) type Pruning = Arc<Mutex<()>>;
+
+/// What was found and what shall be done about it.
+struct Look {
+    releases: Vec<(Stored, Option<Why>)>,
+    packs: Vec<Pack>,
+    needed: Needed,
+    rules: Rules,
+}
+
+/// What was written anew before anything was removed.
+#[derive(Default)]
+struct Repacked {
+    /// How much of each pack that goes, in bytes.
+    of: BTreeMap<PackId, u64>,
+    /// Length of the packs that it is in now.
+    bytes: u64,
+}
+
+/// What the services of a board say about releases.
+struct References {
+    named: Vec<(ReleaseId, Why)>,
+    /// When each was last deployed, in milliseconds since 1970.
+    deployed: BTreeMap<ReleaseId, u64>,
+}
+
+pub(super) async fn prune(
+    State(shared): State<Shared>,
+    Sent(asked): Sent<Prune>,
+) -> Result<Json<Pruned>, Refusal> {
+    let usual = Rules::default();
+    let rules = Rules {
+        keep: asked.keep.map_or(usual.keep, |keep| keep as usize),
+        grace: asked.grace_ms.map_or(usual.grace, Millis),
+    };
+    let alone = Arc::clone(&shared.pruning).lock_owned().await;
+    let first = look(&shared, rules, Needed::default()).await?;
+    if asked.dry_run {
+        return Ok(Json(view(&first, &Repacked::default(), true)));
+    }
+    // What takes time is done before: reading, and writing what is left of packs. What has come since is found then, and nothing
+    // more comes.
+    let artefacts = Arc::clone(&shared.artefacts);
+    let repack = move || first.repack(&*artefacts).map(|repacked| (first.needed, repacked));
+    let (needed, repacked) = blocking(repack).await?.map_err(|error| refused(&error))?;
+    let closed = Arc::clone(&shared.publishing).write_owned().await;
+    let last = look(&shared, rules, needed).await?;
+    let done = view(&last, &repacked, false);
+    let (artefacts, gone) = (Arc::clone(&shared.artefacts), last.gone());
+    blocking(move || {
+        // To its end, whether or not anybody still waits for the answer.
+        let _held = (alone, closed);
+        last.remove(&*artefacts)
+    })
+    .await?
+    .map_err(|error| refused(&error))?;
+    for event in gone {
+        // It is gone, with or without its event.
+        let _ = shared.inbox.send(Ask::Note(event)).await;
+    }
+    Ok(Json(done))
+}
+
+async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Refusal> {
+    let references = References::of(&shared.board());
+    let (artefacts, records) = (Arc::clone(&shared.artefacts), shared.builds.clone());
+    let cache = shared.releases.clone();
+    blocking(move || Look::at(&*artefacts, &records, &cache, &references, rules, needed)).await?
+}
+
+impl References {
+    fn of(board: &Board) -> Self {
+        let mut references = Self { named: Vec::new(), deployed: BTreeMap::new() };
+        for posted in board.services.values() {
+            let history = posted.service.history();
+            references.named.extend(collection::named(history, posted.service.fleet()));
+            for deploy in history.past().iter().map(|past| &past.deploy) {
+                let last = references.deployed.entry(deploy.release).or_default();
+                *last = deploy.created.max(*last);
+            }
+        }
+        references
+    }
+}
+
+impl Look {
+    fn at(
+        store: &dyn Custody,
+        records: &Records,
+        cache: &Cache,
+        references: &References,
+        rules: Rules,
+        mut needed: Needed,
+    ) -> Result<Self, Refusal> {
+        let failed = |error: StoreError| refused(&error);
+        let (now, now_ms) = (SystemTime::now(), unix_ms());
+        let mut stored = Vec::new();
+        for release in store.releases().map_err(failed)? {
+            let view = cache.read(release.id, store).map_err(failed)?;
+            let deployed = references.deployed.get(&release.id).map(|at| Millis(now_ms).since(Millis(*at)));
+            let pushed = collect::age(now, release.since);
+            stored.push(Stored {
+                release: release.id,
+                service: view.and_then(|view| view.service.parse::<ServiceName>().ok()),
+                idle: deployed.map_or(pushed, |deployed| deployed.min(pushed)),
+            });
+        }
+        let mut why = collection::releases(&stored, &references.named, rules);
+        let releases: Vec<(Stored, Option<Why>)> = stored
+            .into_iter()
+            .map(|stored| (why.remove(&stored.release).flatten(), stored))
+            .map(|(why, stored)| (stored, why))
+            .collect();
+        for (stored, why) in &releases {
+            let Some(why) = why else { continue };
+            needed.count_release(stored.release, store).map_err(|error| {
+                Refusal::unavailable(format!(
+                    "release {} ({why}) cannot be read here, so nobody knows what it needs, and nothing was removed: \
+                     push it again, or give it back with `baton releases repair` ({})",
+                    stored.release.short(),
+                    chain(&error)
+                ))
+            })?;
+        }
+        for record in records.all().map_err(failed)? {
+            needed.count_record(&record, store).map_err(failed)?;
+        }
+        Ok(Self { releases, packs: collect::packs(store).map_err(failed)?, needed, rules })
+    }
+
+    fn fates(&self) -> Vec<(&Pack, Fate)> {
+        collection::packs(&self.packs, |id| self.needed.has(id), self.rules.grace)
+    }
+
+    fn repack(&self, store: &dyn Custody) -> Result<Repacked, StoreError> {
+        let fates = self.fates();
+        let of = fates.iter().map(|(pack, fate)| (pack.id, repacked_bytes(pack, fate)));
+        let of = of.filter(|(_, bytes)| *bytes > 0).collect();
+        Ok(Repacked { of, bytes: collect::repack(store, &fates)?.into_values().sum() })
+    }
+
+    fn remove(&self, store: &dyn Custody) -> Result<(), StoreError> {
+        let goes = self.releases.iter().filter(|(_, why)| why.is_none());
+        let goes: Vec<ReleaseId> = goes.map(|(stored, _)| stored.release).collect();
+        collect::remove(store, &goes, &self.fates())
+    }
+
+    /// What is to be told of the releases that go.
+    fn gone(&self) -> Vec<Event> {
+        let event = |(stored, why): &(Stored, Option<Why>)| {
+            let service = stored.service.clone().filter(|_| why.is_none())?;
+            let text =
+                format!("release {} of {service} was removed: nobody needed it", stored.release.short());
+            Some(Event { at: unix_ms(), service, deploy: None, member: None, what: What::Pruned, text })
+        };
+        self.releases.iter().filter_map(event).collect()
+    }
+}
+
+fn view(look: &Look, repacked: &Repacked, dry_run: bool) -> Pruned {
+    let release = |(stored, why): &(Stored, Option<Why>)| PrunedRelease {
+        id: stored.release.to_string(),
+        service: stored.service.as_ref().map(ToString::to_string),
+        idle_ms: stored.idle.0,
+        goes: why.is_none(),
+        why: match (why, &stored.service) {
+            (Some(why), _) => why.to_string(),
+            (None, Some(_)) => "nobody names it".to_owned(),
+            (None, None) => "nobody names it, and it is damaged".to_owned(),
+        },
+    };
+    let pack = |(pack, fate): &(&Pack, Fate)| {
+        let kept = repacked.of.get(&pack.id).copied().unwrap_or_else(|| repacked_bytes(pack, fate));
+        let view = || PrunedPack { id: pack.id.to_string(), bytes: length(pack), repacked_bytes: kept };
+        (*fate != Fate::Stays).then(view)
+    };
+    let packs: Vec<PrunedPack> = look.fates().iter().filter_map(pack).collect();
+    let mut releases: Vec<PrunedRelease> = look.releases.iter().map(release).collect();
+    releases.sort_by(|a, b| (a.idle_ms, &a.id).cmp(&(b.idle_ms, &b.id)));
+    Pruned {
+        dry_run,
+        bytes: look.packs.iter().map(length).sum::<u64>().saturating_sub(repacked.bytes),
+        bytes_freed: packs.iter().map(|pack| pack.bytes.saturating_sub(pack.repacked_bytes)).sum(),
+        releases,
+        packs,
+    }
+}
+
+/// How much of a pack is written anew.
+fn repacked_bytes(pack: &Pack, fate: &Fate) -> u64 {
+    match fate {
+        Fate::Stays | Fate::Goes => 0,
+        Fate::Repacked(frames) => frames.iter().map(|at| u64::from(pack.index.frames()[*at].packed)).sum(),
+    }
+}
+
+fn length(pack: &Pack) -> u64 {
+    pack.index.to_text().len() as u64 + pack.index.packed()
+}

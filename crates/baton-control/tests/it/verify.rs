@@ -1,0 +1,61 @@
+//! What the artefact store has is read and compared with its names.
+
+use std::fs;
+
+use baton_core::ids::PackId;
+use baton_wire::api::{Verified, Verify};
+
+use crate::running::Running;
+
+/// Asks until everything was checked.
+async fn verify(server: &Running) -> Verified {
+    let mut all = Verified::default();
+    loop {
+        let answer = server.post("/v1/releases/verify", &Verify { after: all.next.take() }).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let part: Verified = answer.json();
+        all.packs += part.packs;
+        all.releases += part.releases;
+        all.damaged.extend(part.damaged);
+        all.next = part.next;
+        if all.next.is_none() {
+            return all;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f43_what_is_damaged_in_the_store_is_named_and_the_next_push_heals_it() {
+    let server = Running::start();
+    let (one, two) = (server.push(1).await, server.push(2).await);
+    let well = verify(&server).await;
+    assert_eq!((well.packs, well.releases, well.damaged.len()), (2, 2, 0));
+
+    let packs = server.data_dir().join("artefacts/packs");
+    let path = fs::read_dir(&packs).unwrap().next().unwrap().unwrap().path();
+    let id: PackId = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+    let mut content = fs::read(&path).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&path, content).unwrap();
+    let found = verify(&server).await;
+    let named: Vec<(&str, &str)> =
+        found.damaged.iter().map(|damaged| (damaged.what.as_str(), damaged.id.as_str())).collect();
+    let (one_text, two_text, pack) = (one.to_string(), two.to_string(), id.to_string());
+    assert_eq!(named[0], ("pack", pack.as_str()));
+    assert!(
+        named[1..] == [("release", one_text.as_str())] || named[1..] == [("release", two_text.as_str())],
+        "{named:?}"
+    );
+    // It was set aside, so a push brings it again.
+    assert!(!path.exists());
+    server.push(1).await;
+    server.push(2).await;
+    assert_eq!(verify(&server).await.damaged, []);
+
+    // A pack that is gone is missed by whoever needs it.
+    fs::remove_file(packs.join(&pack)).unwrap();
+    let found = verify(&server).await;
+    assert_eq!((found.packs, found.damaged.len()), (1, 1));
+    assert!(found.damaged[0].why.contains("manifest cannot be read"), "{:?}", found.damaged);
+    server.stop().await;
+}
