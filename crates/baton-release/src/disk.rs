@@ -19,6 +19,12 @@ pub struct DiskError {
     pub source: io::Error,
 }
 
+impl From<DiskError> for io::Error {
+    fn from(error: DiskError) -> Self {
+        Self::new(error.source.kind(), error)
+    }
+}
+
 /// Turns what the system says into a [`DiskError`]; for `map_err`.
 pub fn failed<E: Into<io::Error>>(
     attempted: &'static str,
@@ -96,7 +102,7 @@ pub fn replace_private(path: &Path, content: &[u8]) -> Result<(), DiskError> {
 
 fn replace_as(path: &Path, content: &[u8], mode: u32) -> Result<(), DiskError> {
     let new = path.with_extension("new");
-    remove_if_there(&new)?;
+    remove(&new)?;
     let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&new);
     let write = |mut file: File| file.write_all(content).and_then(|()| file.sync_all());
     let done = create()
@@ -111,8 +117,14 @@ fn replace_as(path: &Path, content: &[u8], mode: u32) -> Result<(), DiskError> {
     sync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_file(path) {
+/// Removes a file, a link, or a directory with all that is in it, if it is there; follows no link.
+pub fn remove(path: &Path) -> Result<(), DiskError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => done.map_err(failed("remove", path)),
     }

@@ -31,7 +31,6 @@ mod upkeep;
 mod verify;
 
 use std::fs::{self, DirBuilder};
-use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +52,7 @@ pub use upkeep::{Keep, Upkeep};
 pub use verify::VerifyError;
 
 use crate::beneath::{Beneath, DIR_MODE};
-use crate::disk::{self, DiskError, failed};
+use crate::disk::{self, DiskError, failed, remove};
 use crate::manifest;
 use spare::SpareKnown;
 
@@ -261,17 +260,4 @@ fn empty(dir: &Path) -> Result<(), DiskError> {
         remove(&entry.map_err(failed("list", dir))?.path())?;
     }
     Ok(())
-}
-
-/// Removes a file, a link, or a directory with all that is in it, if it is there; follows no link.
-fn remove(path: &Path) -> Result<(), DiskError> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(failed("remove", path)),
-    }
 }

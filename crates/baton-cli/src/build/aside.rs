@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use baton_core::build::Step;
 use baton_core::release::TreePath;
+use baton_release::disk::remove;
 use baton_release::push::BUILD_FOLDER;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
@@ -121,7 +122,7 @@ impl Drop for Aside {
             // What cannot be put back now is by the next build.
             let _ = match fs::symlink_metadata(self.bench.before(output)) {
                 Ok(_) => self.bench.give_back(output),
-                Err(_) => remove(&self.bench.dir.join(output.as_str())),
+                Err(_) => remove(&self.bench.dir.join(output.as_str())).map_err(io::Error::from),
             };
         }
     }
@@ -130,16 +131,4 @@ impl Drop for Aside {
 fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to.parent().unwrap_or(Path::new(".")))?;
     fs::rename(from, to)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
-    }
 }

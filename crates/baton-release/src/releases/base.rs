@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use baton_core::ids::ReleaseId;
 use baton_core::release::{Chunk, EntryKind, Manifest, outline};
 
+use super::ReleasesDir;
 use super::stamps::Stamps;
-use super::{ReleasesDir, remove};
 use crate::beneath::Beneath;
-use crate::disk::{DiskError, failed};
+use crate::disk::{DiskError, failed, remove};
 use crate::manifest;
 
 /// A tree that a release can be made from: with its manifest, and what its files are known by.

@@ -2,8 +2,8 @@
 
 use baton_core::release::{Entry, EntryKind};
 
-use super::{ReleasesDir, remove};
-use crate::disk::{DiskError, failed};
+use super::ReleasesDir;
+use crate::disk::{DiskError, failed, remove};
 
 /// What is left free beside a release: for records, directories that grow, and a log file that must not fail.
 const MARGIN_BYTES: u64 = 1 << 20;

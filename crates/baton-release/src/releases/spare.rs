@@ -14,9 +14,9 @@ use super::base::{Base, put_aside_extras, strip};
 use super::durable::{BESIDE, New, make_durable};
 use super::stamps::{Stamp, Stamps, mode_of};
 use super::verify::has_content;
-use super::{Needs, ReleasesDir, VerifyError, create_dir, remove};
+use super::{Needs, ReleasesDir, VerifyError, create_dir};
 use crate::beneath::{Beneath, Cursor, DIR_MODE};
-use crate::disk::{self, failed};
+use crate::disk::{self, failed, remove};
 
 /// What is known of the spare tree without reading anything: nobody can have left anything in it.
 pub(super) struct SpareKnown {

@@ -13,9 +13,9 @@ use baton_core::release::{self, Entry, EntryKind, Manifest, Patch, TreePath};
 use super::base::Base;
 use super::durable::{BESIDE, New, make_durable};
 use super::stamps::{Stamp, Stamps, mode_of};
-use super::{Needs, ReleasesDir, create_dir, remove};
+use super::{Needs, ReleasesDir, create_dir};
 use crate::beneath::{Beneath, DIR_MODE};
-use crate::disk::{self, DiskError, failed};
+use crate::disk::{self, DiskError, failed, remove};
 use crate::parallel;
 
 /// A release under construction. Dropped without [`Staging::finish`], it is removed.

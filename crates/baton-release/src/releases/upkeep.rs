@@ -7,8 +7,8 @@ use std::sync::PoisonError;
 use baton_core::ids::ReleaseId;
 use baton_core::retention::{self, Kept};
 
-use super::{ReleasesDir, VerifyError, remove};
-use crate::disk::{DiskError, failed};
+use super::{ReleasesDir, VerifyError};
+use crate::disk::{DiskError, failed, remove};
 
 /// What must stay on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
