@@ -1,6 +1,7 @@
 //! What was typed. What it means is each command's business.
 
 mod key;
+mod releases;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use baton_core::units::{Millis, Share};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
+pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
 
 /// Where control is, unless something else is said.
 pub const SERVER: &str = "http://127.0.0.1:7400";
@@ -96,7 +98,7 @@ pub enum Command {
     Members(Members),
     /// The deploys of a service, newest first
     Deploys(Deploys),
-    /// The releases that the server keeps, newest first
+    /// The releases that the server keeps, newest first; remove what nobody needs
     Releases(Releases),
     /// What happened
     Events(Events),
@@ -445,17 +447,6 @@ Example:
   baton deploys --service web")]
 pub struct Deploys {
     /// The service
-    #[arg(long, value_name = "SERVICE")]
-    pub service: Option<ServiceName>,
-}
-
-/// `baton releases`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  baton releases --service web")]
-pub struct Releases {
-    /// Only those of this service
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<ServiceName>,
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use baton_core::ids::{BuildKey, ServiceName};
 use baton_wire::api::{
-    DeployView, EventView, MemberStatus, Preview, Propose, References, Refused, ReleaseView, ServiceStatus,
-    Versions,
+    DeployView, EventView, MemberStatus, Preview, Propose, Prune, Pruned, References, Refused, ReleaseView,
+    ServiceStatus, Verified, Verify, Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -173,6 +173,16 @@ impl Client {
         self.get("/v1/releases", Duration::ZERO)
     }
 
+    /// Removes releases that nobody needs, or tells which would go.
+    pub fn prune(&self, asked: &Prune) -> Result<Pruned, ClientError> {
+        self.send("/v1/releases/prune", asked, LONG_TIMEOUT)
+    }
+
+    /// Checks a part of what the server keeps, and says where to go on.
+    pub fn verify(&self, asked: &Verify) -> Result<Verified, ClientError> {
+        self.send("/v1/releases/verify", asked, LONG_TIMEOUT)
+    }
+
     /// Some of the events after this number, oldest first; waits for the first for as long as `wait`.
     pub fn events(
         &self,
@@ -229,11 +239,20 @@ impl Client {
     }
 
     fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        self.send(path, body, ANSWER_TIMEOUT)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, ClientError> {
         let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
         self.answer(|| {
             let request = self.agent.post(&url).content_type("application/json");
-            request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
+            request.config().timeout_global(Some(limit)).build().send(&body)
         })
     }
 

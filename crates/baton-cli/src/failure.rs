@@ -90,6 +90,15 @@ pub enum Failure {
     /// The program was tried out, and something loses requests or does not work. People have been told.
     #[error("the program is not ready: {} bad", .0)]
     Unfit(usize),
+    /// Something that the server keeps is damaged. People have been told.
+    #[error("{} things that the server keeps are damaged", .0)]
+    Damaged(usize),
+    /// Releases could not be given back to the server. People have been told.
+    #[error("{} releases are not whole on the server", .0)]
+    NotRepaired(usize),
+    /// The server's store fails.
+    #[error(transparent)]
+    Store(store::StoreError),
     /// The program does not run by itself, so that nothing can be found out about it.
     #[error("the program does not go on running: {0}")]
     NotRunning(String),
@@ -138,7 +147,9 @@ impl Failure {
             | Self::PrivateKey { .. }
             | Self::TrustedKeys { .. }
             | Self::Settings(_) => Exit::Usage,
-            Self::Push(PushError::Store(error)) | Self::Sign(error) => exit_of_store(error.kind),
+            Self::Push(PushError::Store(error)) | Self::Sign(error) | Self::Store(error) => {
+                exit_of_store(error.kind)
+            }
             Self::NotSigned(_) => Exit::NotAllowed,
             Self::Ended(end) => end.exit(),
             // Whoever reads the output has seen enough.
@@ -148,6 +159,8 @@ impl Failure {
             | Self::Doctor(_)
             | Self::Build(_)
             | Self::Unfit(_)
+            | Self::Damaged(_)
+            | Self::NotRepaired(_)
             | Self::NotRunning(_)
             | Self::NotWritten
             | Self::Write { .. }
@@ -165,6 +178,7 @@ impl Failure {
         match self {
             Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
             Self::Ended(end) => end.code(),
+            Self::Damaged(_) | Self::NotRepaired(_) => "damaged",
             Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
             Self::Push(PushError::Store(error)) if error.kind == store::Kind::Storage => "storage",
             Self::Push(_) if self.exit() == Exit::Failed => "push-failed",

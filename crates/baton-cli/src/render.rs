@@ -4,8 +4,11 @@ pub mod bar;
 pub mod difference;
 pub mod doctor;
 pub mod lists;
+pub mod pruned;
+pub mod repaired;
 pub mod rollout;
 pub mod service;
+pub mod verified;
 
 use crate::escape::escape;
 

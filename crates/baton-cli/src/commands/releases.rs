@@ -1,13 +1,34 @@
-//! `baton releases`: what could be deployed.
+//! `baton releases`: what could be deployed, and what need not be kept.
 
-use crate::args::Releases;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use baton_core::ids::ReleaseId;
+use baton_release::push::Step;
+use baton_release::remote::Remote;
+use baton_release::repair::{self, RepairError};
+use baton_release::store::Retry;
+use baton_wire::api::{Prune, Verified, Verify};
+
+use crate::args::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::moment::now_ms;
-use crate::render::lists;
+use crate::progress::Progress;
+use crate::render::repaired::Repaired;
+use crate::render::{lists, pruned, repaired, verified};
 
-/// Prints the releases that the server keeps.
+/// Prints the releases that the server keeps, or does something with them.
 pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
+    match &args.action {
+        None => list(args, context),
+        Some(ReleasesAction::Prune(args)) => prune(args, context),
+        Some(ReleasesAction::Verify(ReleasesVerify {})) => verify(context),
+        Some(ReleasesAction::Repair(args)) => repair(args, context),
+    }
+}
+
+fn list(args: &Releases, context: &Context) -> Result<(), Failure> {
     let mut releases = context.client.releases()?;
     if let Some(service) = &args.service {
         releases.retain(|release| release.service == service.as_str());
@@ -17,4 +38,69 @@ pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
         }
     }
     context.ui.result(&releases, |releases| lists::releases(releases, now_ms(), context.ui.width))
+}
+
+fn prune(args: &ReleasesPrune, context: &Context) -> Result<(), Failure> {
+    let asked = Prune { dry_run: args.dry_run, keep: args.keep, grace_ms: args.grace.map(|grace| grace.0) };
+    let answer = context.client.prune(&asked)?;
+    context.ui.result(&answer, |answer| pruned::text(answer, context.ui.width))
+}
+
+/// Asks for one part of the store after the other.
+fn verify(context: &Context) -> Result<(), Failure> {
+    let mut all = Verified::default();
+    let mut progress = Progress::default();
+    loop {
+        let part = context.client.verify(&Verify { after: all.next.take() })?;
+        if all.packs == 0 {
+            progress.step(Step::Found { bytes: part.bytes_all }, &context.ui);
+        }
+        progress.step(Step::Cut { bytes: part.bytes }, &context.ui);
+        all.packs += part.packs;
+        all.releases += part.releases;
+        all.bytes += part.bytes;
+        all.bytes_all = part.bytes_all;
+        all.damaged.extend(part.damaged);
+        all.next = part.next;
+        if all.next.is_none() {
+            break;
+        }
+    }
+    progress.clear(&context.ui)?;
+    context.ui.result(&all, verified::text)?;
+    if all.damaged.is_empty() { Ok(()) } else { Err(Failure::Damaged(all.damaged.len())) }
+}
+
+/// Gives back one release after the other. What one member has damaged another one may have right.
+fn repair(args: &ReleasesRepair, context: &Context) -> Result<(), Failure> {
+    // Says at once that nobody is there; the store's own calls are patient.
+    context.client.releases()?;
+    let store = Remote::new(context.client.base());
+    let mut all: Vec<Repaired> = Vec::new();
+    for dir in &args.dirs {
+        let ids = repair::releases_in(dir)
+            .map_err(|error| Failure::Read { path: dir.clone(), source: error.source })?;
+        for id in ids {
+            all.push(repair_one(id, dir, &store, context)?);
+        }
+    }
+    context.ui.result(&all, |all| repaired::text(all))?;
+    match repaired::left(&all) {
+        0 => Ok(()),
+        left => Err(Failure::NotRepaired(left)),
+    }
+}
+
+fn repair_one(id: ReleaseId, dir: &Path, store: &Remote, context: &Context) -> Result<Repaired, Failure> {
+    let progress = Mutex::new(Progress::default());
+    let show = |step: Step| {
+        progress.lock().unwrap_or_else(PoisonError::into_inner).step(step, &context.ui);
+    };
+    let done = repair::give_back(id, dir, store, &show);
+    progress.into_inner().unwrap_or_else(PoisonError::into_inner).clear(&context.ui)?;
+    match done {
+        // What does not work now does not work for the next one either.
+        Err(RepairError::Store(error)) if error.retry() == Retry::Later => Err(Failure::Store(error)),
+        done => Ok(Repaired::of(id, dir, done.map_err(|error| chain(&error)))),
+    }
 }

@@ -8,6 +8,7 @@ mod build;
 mod control;
 mod program;
 mod reader;
+mod releases;
 mod serve;
 mod story;
 mod usage;
