@@ -7,6 +7,7 @@ mod broken;
 mod build;
 mod control;
 mod program;
+mod push;
 mod reader;
 mod releases;
 mod serve;
