@@ -25,7 +25,7 @@ const CALLS: [&str; 9] = [
 const SYNC: &str = "fsync,syncfs";
 
 /// What a disk says when it fails.
-const ERRORS: [&str; 3] = ["EIO", "ENOSPC", "EDQUOT"];
+const ERRORS: [&str; 4] = ["EIO", "ENOSPC", "EDQUOT", "EROFS"];
 
 /// Of so many points one is tried, where nothing else is asked for.
 const STRIDE: usize = 30;
