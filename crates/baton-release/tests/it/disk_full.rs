@@ -111,3 +111,44 @@ fn the_member_whose_disk_fills() {
 fn p29_a_disk_that_fills_up_is_a_reason_and_the_space_is_given_back() {
     on_small_disk("the_member_whose_disk_fills", "size=16m,nr_inodes=1000");
 }
+
+/// Not a test by itself: the member whose disk takes no more writes while a release arrives.
+#[test]
+fn the_member_whose_disk_turns_read_only() {
+    let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let mount = |options: &[&str], at: &Path| {
+        Command::new("mount").args(options).arg(at).output().unwrap().status.success()
+    };
+    let remount = |how: &str| mount(&["-o", &format!("remount,{how}")], &disk);
+    // The lock is held open: nobody can take the right to write from under it, but an error of a real disk.
+    let (state, elsewhere) = (disk.join("state"), disk.join("elsewhere"));
+    [&state, &elsewhere].iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    assert!(mount(&["-t", "tmpfs", "tmpfs"], &elsewhere));
+    [&state, &elsewhere].iter().for_each(|dir| fs::write(dir.join("lock"), "").unwrap());
+    assert!(mount(&["--bind", elsewhere.join("lock").to_str().unwrap()], &state.join("lock")));
+    let store = MemoryStore::new();
+    let before = push_nodes(&nodes(1), &store).id;
+    let next = push_nodes(&large(), &store).id;
+    let releases = open(&state);
+    fetch(before, &store, &releases, &|_| {}).unwrap();
+    let fetched = AtomicUsize::new(0);
+    let turning = |step| {
+        if matches!(step, Step::Fetched { .. }) && fetched.fetch_add(1, Ordering::SeqCst) == 10 {
+            // Not while somebody has a file open for writing.
+            assert!((0..1000).any(|_| remount("ro")));
+        }
+    };
+    let error = fetch(next, &store, &releases, &turning).unwrap_err();
+    assert!(matches!(error, FetchError::Disk(_)), "{}", chain(&error));
+    assert!(chain(&error).contains("Read-only file system"), "{}", chain(&error));
+    assert!(!releases.has(next));
+    releases.verify_full(before).unwrap();
+    assert!(remount("rw"));
+    fetch(next, &store, &releases, &|_| {}).unwrap();
+    releases.verify_full(next).unwrap();
+}
+
+#[test]
+fn f39_a_disk_that_turns_read_only_is_a_reason_and_what_is_there_stays_launchable() {
+    on_small_disk("the_member_whose_disk_turns_read_only", "size=32m");
+}
