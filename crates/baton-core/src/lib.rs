@@ -28,6 +28,7 @@ pub mod notice;
 pub mod openings;
 pub mod output;
 pub mod passing;
+pub mod peers;
 pub mod placeholder;
 pub mod release;
 pub mod report;
