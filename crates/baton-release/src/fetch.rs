@@ -33,6 +33,11 @@ pub enum Step {
     },
     /// One file, directory or link exists, still without content.
     Created,
+    /// So much of the release is not on disk, and comes from the store.
+    Lacking {
+        /// How much of the release.
+        bytes: u64,
+    },
     /// Content came from the store.
     Fetched {
         /// How much of the release.
@@ -158,17 +163,19 @@ fn fill(
     let copied = copy(&pieces, staging, releases, progress)?;
     let lacking: Vec<Chunk> =
         pieces.iter().zip(&copied).filter(|(_, copied)| !**copied).map(|(piece, _)| piece.chunk).collect();
+    let sum = |wanted: bool| {
+        let some = pieces.iter().zip(&copied).filter(|(_, copied)| **copied == wanted);
+        some.map(|(piece, _)| piece.bytes()).sum()
+    };
+    let (bytes_fetched, bytes_copied) = (sum(false), sum(true));
+    progress(Step::Lacking { bytes: bytes_fetched });
     let by_chunk: HashMap<Chunk, &Piece> = pieces.iter().map(|piece| (piece.chunk, piece)).collect();
     read::each(Source::Store(store), &lacking, |chunk, content| {
         let bytes = by_chunk[&chunk].write(staging, content)?;
         progress(Step::Fetched { bytes });
         Ok::<(), FetchError>(())
     })?;
-    let sum = |wanted: bool| {
-        let some = pieces.iter().zip(&copied).filter(|(_, copied)| **copied == wanted);
-        some.map(|(piece, _)| piece.bytes()).sum()
-    };
-    Ok((sum(false), sum(true)))
+    Ok((bytes_fetched, bytes_copied))
 }
 
 /// What the release is made from, if there is anything; and the manifest of that, which is the most like it, else those of

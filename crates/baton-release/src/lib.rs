@@ -7,14 +7,18 @@
 //! Everything here blocks; callers that must not wait put it on a thread.
 
 mod beneath;
+pub mod cache;
+mod chain;
 pub mod check;
 pub mod collect;
 pub mod content;
 pub mod disk;
 pub mod fetch;
 pub mod manifest;
+pub mod pace;
 pub mod pack;
 mod parallel;
+pub mod peers;
 pub mod read;
 pub mod record;
 pub mod releases;

@@ -119,6 +119,11 @@ impl ReleasesDir {
         Ok(releases)
     }
 
+    /// Where it is.
+    pub fn dir(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the release is on disk. It is complete then, but may have been altered since: see
     /// [`ReleasesDir::verify`].
     pub fn has(&self, id: ReleaseId) -> bool {
@@ -159,16 +164,22 @@ impl ReleasesDir {
 
     /// What should be the manifest of a release on disk.
     pub(crate) fn manifest_text(&self, id: ReleaseId) -> Result<String, DiskError> {
-        let path = self.home(id).join("manifest");
-        let text = fs::read(&path).map_err(failed("read", &path))?;
-        // What is not text is not the manifest of any release, and neither is nothing.
-        Ok(String::from_utf8(text).unwrap_or_default())
+        read_manifest(&self.home(id))
+    }
+
+    /// The same of one under construction; it may be there in part.
+    pub(crate) fn staged_manifest_text(&self, id: ReleaseId) -> Result<String, DiskError> {
+        read_manifest(&self.staged(id))
     }
 
     /// The handle beneath which the files of a release are.
     pub(crate) fn tree(&self, id: ReleaseId) -> Result<Beneath, DiskError> {
-        let path = self.path(id);
-        Beneath::open(&path).map_err(failed("open", &path))
+        open_tree(&self.home(id))
+    }
+
+    /// The same of one under construction.
+    pub(crate) fn staged_tree(&self, id: ReleaseId) -> Result<Beneath, DiskError> {
+        open_tree(&self.staged(id))
     }
 
     /// Whether a release is on disk that was said to be [kept](ReleasesDir::keep): then it stays.
@@ -212,6 +223,10 @@ impl ReleasesDir {
         self.complete().join(id.to_string())
     }
 
+    fn staged(&self, id: ReleaseId) -> PathBuf {
+        self.staging().join(id.to_string())
+    }
+
     /// A name for something that is about to go, which nothing has yet.
     fn gone(&self) -> PathBuf {
         self.staging().join(format!("gone-{}", self.gone.fetch_add(1, Ordering::Relaxed)))
@@ -221,6 +236,18 @@ impl ReleasesDir {
 /// Where the releases of a state directory are.
 pub(crate) fn complete_in(state: &Path) -> PathBuf {
     state.join("releases")
+}
+
+fn read_manifest(home: &Path) -> Result<String, DiskError> {
+    let path = home.join("manifest");
+    let text = fs::read(&path).map_err(failed("read", &path))?;
+    // What is not text is not the manifest of any release, and neither is nothing.
+    Ok(String::from_utf8(text).unwrap_or_default())
+}
+
+fn open_tree(home: &Path) -> Result<Beneath, DiskError> {
+    let path = home.join("tree");
+    Beneath::open(&path).map_err(failed("open", &path))
 }
 
 /// The releases by which something in a directory is named.

@@ -12,6 +12,7 @@
 //! | `GET /v1/releases/{id}/approvals` | | all approvals of the release, one after the other |
 //! | `POST /v1/releases/{id}/outline` | at most [`HERE_MAX`] ids of releases, one on a line | the packed outline behind a line with its length, and a pack with parts of the manifest that those lack |
 //! | `GET /v1/manifests` | | the ids of the releases that are known, one on a line |
+//! | `GET /v1/releases/{id}/peers?service=…&member=…` | | where members may have the release sooner than this one, one address on a line |
 //!
 //! Chunks are read by a grant: straight from where the packs lie, or from the server itself, `GET /v1/packs/{id}?…`, when its
 //! store is no server. What cannot be read so, or comes damaged, comes as a pack through the server.
@@ -19,22 +20,29 @@
 //! Ids are lowercase hexadecimal digits, and every line ends with a line feed. A failure is answered with the
 //! status of its kind, see [`status`], and a body that says why in one line.
 
+mod mirrors;
 mod ranges;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{ChunkId, MemberId, PackId, ReleaseId, ServiceName};
+use baton_core::peers::NAMED_MAX;
 use baton_core::release::grant::{GRANT_BYTES_MAX, Grant};
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust;
 use ureq::http::Response;
 use ureq::{Agent, Body};
 
+use self::mirrors::Mirrors;
+use self::ranges::Reader;
 use crate::manifest::OUTLINE_PACKED_MAX;
+use crate::pace::Pace;
 use crate::pack;
 use crate::signing::APPROVALS_BYTES_MAX;
 use crate::store::{ArtefactStore, Kind, Retry, StoreError};
@@ -49,6 +57,8 @@ const ID_LINE_BYTES: usize = 65;
 const LIST_BYTES_MAX: usize = ID_LINE_BYTES * 1_000_000;
 /// Longest answer with an outline and parts of a manifest: the line is that of a number.
 const SINCE_BYTES_MAX: usize = 32 + OUTLINE_PACKED_MAX + PACK_BYTES_MAX;
+/// Most bytes of a list of peers: a few addresses.
+const PEERS_BYTES_MAX: usize = NAMED_MAX * 64;
 /// How much is read of what a server says about a failure.
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -93,6 +103,8 @@ fn kind_of(status: u16) -> Kind {
 pub struct Remote {
     base: String,
     agent: Agent,
+    pace: Arc<Pace>,
+    mirrors: Mirrors,
     /// Until when everything is read through the server.
     detour: Mutex<Option<Instant>>,
 }
@@ -144,7 +156,32 @@ impl Remote {
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
         let (base, agent) = (base.trim_end_matches('/').to_owned(), Agent::new_with_config(config));
-        Self { base, agent, detour: Mutex::default() }
+        Self {
+            base,
+            agent,
+            pace: Arc::new(Pace::unlimited()),
+            mirrors: Mirrors::default(),
+            detour: Mutex::default(),
+        }
+    }
+
+    /// The same, and packs come at this pace.
+    #[must_use]
+    pub fn at(mut self, pace: Arc<Pace>) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// The same, and packs are read from these mirrors where they have them: `http://HOST/PREFIX`, nearest first.
+    #[must_use]
+    pub fn behind(mut self, mirrors: Vec<String>) -> Self {
+        self.mirrors = Mirrors::new(mirrors);
+        self
+    }
+
+    /// Which mirrors are not asked for a while since this was asked last, and why.
+    pub fn take_troubles(&self) -> Vec<(String, String)> {
+        self.mirrors.take_troubles()
     }
 
     /// Sends a request, again after a pause while that makes sense, and returns the answer's body.
@@ -166,7 +203,10 @@ impl Remote {
         let body = response.body_mut().with_config();
         if (200..300).contains(&status) {
             // The client's limit is the first length that is too much.
-            return body.limit(call.answer_bytes_max as u64 + 1).read_to_vec().map_err(failed);
+            let body = body.limit(call.answer_bytes_max as u64 + 1).reader();
+            let mut answer = Vec::new();
+            let read = self.pace.reader(body).read_to_end(&mut answer);
+            return read.map(|_| answer).map_err(|cause| failed(cause.into()));
         }
         let reason = body.limit(REASON_BYTES_MAX as u64).read_to_vec().unwrap_or_default();
         let reason = String::from_utf8_lossy(&reason).trim().replace(char::is_control, " ");
@@ -206,11 +246,16 @@ impl Remote {
     /// Reads these chunks where they lie; `None` where that is not possible. A right to read may have ended since it was
     /// granted, and a chunk may lie elsewhere by now: then there is a new grant, once.
     fn read_granted(&self, ids: &[ChunkId]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || Ok(ranges::frames(&self.agent, &self.base, &self.grant(ids)?));
-        let frames = match read()? {
-            Err(error) if matches!(error.kind, Kind::Denied | Kind::Missing) => read()?,
-            done => done,
-        };
+        let mut grant = self.grant(ids)?;
+        if let Some(frames) = self.mirrors.frames(&self.agent, &self.pace, &grant) {
+            return Ok(Some(pack::join(frames)));
+        }
+        let reader = Reader { agent: &self.agent, base: &self.base, pace: &self.pace, pauses: &PAUSES_MS };
+        let mut frames = reader.frames(&grant);
+        if frames.as_ref().is_err_and(|error| matches!(error.kind, Kind::Denied | Kind::Missing)) {
+            grant = self.grant(ids)?;
+            frames = reader.frames(&grant);
+        }
         if frames.as_ref().is_err_and(|error| error.retry() == Retry::Later) {
             *self.detour.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + DETOUR);
         }
@@ -220,6 +265,28 @@ impl Remote {
     fn is_on_detour(&self) -> bool {
         let detour = *self.detour.lock().unwrap_or_else(PoisonError::into_inner);
         detour.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Which members to ask for a release before the store; none where this one is to begin with the store. Asked once: who is
+    /// not told asks the store.
+    ///
+    /// # Errors
+    /// As with the methods of a store.
+    pub fn peers(
+        &self,
+        release: ReleaseId,
+        service: &ServiceName,
+        member: &MemberId,
+    ) -> Result<Vec<SocketAddr>, StoreError> {
+        let attempted = "ask which members have the release";
+        let answer = self.call_once(&Call {
+            attempted: attempted.to_owned(),
+            path: format!("/v1/releases/{release}/peers?service={service}&member={member}"),
+            send: Method::Get,
+            answer_bytes_max: PEERS_BYTES_MAX,
+            timeout: CONNECT_TIMEOUT,
+        })?;
+        self.ids(attempted, &answer)
     }
 
     fn not_asked(&self, attempted: &str, line: &str) -> StoreError {

@@ -109,7 +109,7 @@ impl<'a> Staging<'a> {
         (text, manifest): (&'a str, &'a Manifest),
         base: Option<Base>,
     ) -> Result<Self, DiskError> {
-        let home = releases.staging().join(id.to_string());
+        let home = releases.staged(id);
         // Left there when removing it failed.
         remove(&home)?;
         let home = Home(home);

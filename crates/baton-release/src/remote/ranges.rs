@@ -14,7 +14,8 @@ use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::reading;
 use ureq::Agent;
 
-use super::{PAUSES_MS, kind_of, kind_of_failure, wait};
+use super::{kind_of, kind_of_failure, wait};
+use crate::pace::Pace;
 use crate::parallel;
 use crate::store::{Kind, Retry, StoreError};
 
@@ -53,100 +54,116 @@ struct Piece<'a> {
     content: Mutex<Vec<u8>>,
 }
 
-/// Reads the frames of a grant, several ranges at a time. `base` is the server that granted it.
-pub(super) fn frames(agent: &Agent, base: &str, grant: &Grant) -> Result<Vec<(Frame, Vec<u8>)>, StoreError> {
-    let pieces: Vec<Piece<'_>> = grant.packs.iter().flat_map(pieces).collect();
-    parallel::for_each_range(&pieces, |piece| {
-        let content = read(agent, base, piece)?;
-        *piece.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
-        Ok::<(), StoreError>(())
-    })?;
-    let mut frames = Vec::new();
-    for Piece { pack, range, content } in pieces {
-        let content = content.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let inside = |place: &Range<u64>| place.start >= range.start && place.end <= range.end;
-        for (frame, place) in pack.frames.iter().filter(|(_, place)| inside(place)) {
-            let packed = &content[(place.start - range.start) as usize..(place.end - range.start) as usize];
-            frames.push((frame.clone(), packed.to_vec()));
+/// How packs are read.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'a> {
+    pub(super) agent: &'a Agent,
+    /// The server that an address without a host is one of.
+    pub(super) base: &'a str,
+    pub(super) pace: &'a Pace,
+    /// How long to wait before each further attempt, in milliseconds.
+    pub(super) pauses: &'a [u64],
+}
+
+impl Reader<'_> {
+    /// Reads the frames of a grant, several ranges at a time.
+    pub(super) fn frames(self, grant: &Grant) -> Result<Vec<(Frame, Vec<u8>)>, StoreError> {
+        let pieces: Vec<Piece<'_>> = grant.packs.iter().flat_map(pieces).collect();
+        parallel::for_each_range(&pieces, |piece| {
+            let content = self.read(piece)?;
+            *piece.content.lock().unwrap_or_else(PoisonError::into_inner) = content;
+            Ok::<(), StoreError>(())
+        })?;
+        let mut frames = Vec::new();
+        for Piece { pack, range, content } in pieces {
+            let content = content.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let inside = |place: &Range<u64>| place.start >= range.start && place.end <= range.end;
+            for (frame, place) in pack.frames.iter().filter(|(_, place)| inside(place)) {
+                let packed =
+                    &content[(place.start - range.start) as usize..(place.end - range.start) as usize];
+                frames.push((frame.clone(), packed.to_vec()));
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Reads a range, again after a pause while that makes sense, from where it stopped.
+    fn read(self, piece: &Piece<'_>) -> Result<Vec<u8>, StoreError> {
+        let bytes = (piece.range.end - piece.range.start).min(PACK_BYTES_MAX as u64);
+        // A byte more tells whether there is more, without a buffer of twice the length.
+        let mut content = Vec::with_capacity(bytes as usize + 1);
+        let mut pauses = self.pauses.iter();
+        loop {
+            let before = content.len();
+            match self.read_once(piece, &mut content) {
+                Err(error) if error.retry() == Retry::Later => {
+                    if content.len() - before >= PROGRESS_BYTES {
+                        pauses = self.pauses.iter();
+                    }
+                    match pauses.next() {
+                        Some(pause) => wait(*pause),
+                        None => return Err(error),
+                    }
+                }
+                done => return done.map(|()| content),
+            }
         }
     }
-    Ok(frames)
+
+    /// Adds to `content` what is missing of a range, as far as it comes.
+    fn read_once(
+        self,
+        Piece { pack: GrantedPack { id, url, .. }, range, .. }: &Piece<'_>,
+        content: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let Self { agent, base, pace, .. } = self;
+        let start = range.start + content.len() as u64;
+        let left = range.end - start;
+        let host = host(base, url);
+        let failed = |cause: ureq::Error| match cause {
+            // It would tell all of it.
+            ureq::Error::BadUri(_) => {
+                failure(*id, Kind::Denied).because(Refused::Address { host: host.clone() })
+            }
+            cause => failure(*id, kind_of_failure(&cause)).because(cause),
+        };
+        let mut response = agent
+            .get(if url.starts_with('/') { format!("{base}{url}") } else { url.clone() })
+            .header("Range", format!("bytes={start}-{}", range.end - 1))
+            .config()
+            .timeout_global(Some(ANSWER_TIMEOUT + Duration::from_secs(left / BYTES_PER_SECOND_MIN)))
+            .build()
+            .call()
+            .map_err(failed)?;
+        let status = response.status().as_u16();
+        if status != 206 {
+            let mut reason = Vec::new();
+            // What is cut off says less, and nothing else.
+            let _ = response.body_mut().as_reader().take(REASON_BYTES_MAX).read_to_end(&mut reason);
+            let code = code(&String::from_utf8_lossy(&reason));
+            let kind = kind_of_status(status);
+            return Err(failure(*id, kind).because(Refused::Status { host, status, code }));
+        }
+        let said = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
+        if !said.is_some_and(|said| said.starts_with(&format!("bytes {start}-"))) {
+            return Err(failure(*id, Kind::Corrupt).because(Refused::OtherRange { host }));
+        }
+        let before = content.len();
+        let ended = pace.reader(response.body_mut().as_reader()).take(left + 1).read_to_end(content);
+        let came = (content.len() - before) as u64;
+        match ended {
+            _ if came > left => Err(failure(*id, Kind::Corrupt).because(Refused::TooMuch { host })),
+            Err(error) => Err(failure(*id, Kind::Unavailable).because(error)),
+            Ok(_) if came < left => Err(failure(*id, Kind::Unavailable).because(Refused::TooShort { host })),
+            Ok(_) => Ok(()),
+        }
+    }
 }
 
 fn pieces(pack: &GrantedPack) -> Vec<Piece<'_>> {
     let places: Vec<Range<u64>> = pack.frames.iter().map(|(_, place)| place.clone()).collect();
     let piece = |range| Piece { pack, range, content: Mutex::default() };
     reading::ranges(&places, GAP_BYTES).into_iter().map(piece).collect()
-}
-
-/// Reads a range, again after a pause while that makes sense, from where it stopped.
-fn read(agent: &Agent, base: &str, piece: &Piece<'_>) -> Result<Vec<u8>, StoreError> {
-    let bytes = (piece.range.end - piece.range.start).min(PACK_BYTES_MAX as u64);
-    // A byte more tells whether there is more, without a buffer of twice the length.
-    let mut content = Vec::with_capacity(bytes as usize + 1);
-    let mut pauses = PAUSES_MS.iter();
-    loop {
-        let before = content.len();
-        match read_once(agent, base, piece, &mut content) {
-            Err(error) if error.retry() == Retry::Later => {
-                if content.len() - before >= PROGRESS_BYTES {
-                    pauses = PAUSES_MS.iter();
-                }
-                match pauses.next() {
-                    Some(pause) => wait(*pause),
-                    None => return Err(error),
-                }
-            }
-            done => return done.map(|()| content),
-        }
-    }
-}
-
-/// Adds to `content` what is missing of a range, as far as it comes.
-fn read_once(
-    agent: &Agent,
-    base: &str,
-    Piece { pack: GrantedPack { id, url, .. }, range, .. }: &Piece<'_>,
-    content: &mut Vec<u8>,
-) -> Result<(), StoreError> {
-    let start = range.start + content.len() as u64;
-    let left = range.end - start;
-    let host = host(base, url);
-    let failed = |cause: ureq::Error| match cause {
-        // It would tell all of it.
-        ureq::Error::BadUri(_) => failure(*id, Kind::Denied).because(Refused::Address { host: host.clone() }),
-        cause => failure(*id, kind_of_failure(&cause)).because(cause),
-    };
-    let mut response = agent
-        .get(if url.starts_with('/') { format!("{base}{url}") } else { url.clone() })
-        .header("Range", format!("bytes={start}-{}", range.end - 1))
-        .config()
-        .timeout_global(Some(ANSWER_TIMEOUT + Duration::from_secs(left / BYTES_PER_SECOND_MIN)))
-        .build()
-        .call()
-        .map_err(failed)?;
-    let status = response.status().as_u16();
-    if status != 206 {
-        let mut reason = Vec::new();
-        // What is cut off says less, and nothing else.
-        let _ = response.body_mut().as_reader().take(REASON_BYTES_MAX).read_to_end(&mut reason);
-        let code = code(&String::from_utf8_lossy(&reason));
-        let kind = kind_of_status(status);
-        return Err(failure(*id, kind).because(Refused::Status { host, status, code }));
-    }
-    let said = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
-    if !said.is_some_and(|said| said.starts_with(&format!("bytes {start}-"))) {
-        return Err(failure(*id, Kind::Corrupt).because(Refused::OtherRange { host }));
-    }
-    let before = content.len();
-    let ended = response.body_mut().as_reader().take(left + 1).read_to_end(content);
-    let came = (content.len() - before) as u64;
-    match ended {
-        _ if came > left => Err(failure(*id, Kind::Corrupt).because(Refused::TooMuch { host })),
-        Err(error) => Err(failure(*id, Kind::Unavailable).because(error)),
-        Ok(_) if came < left => Err(failure(*id, Kind::Unavailable).because(Refused::TooShort { host })),
-        Ok(_) => Ok(()),
-    }
 }
 
 fn failure(id: PackId, kind: Kind) -> StoreError {

@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
+mod cache;
 mod collected;
 mod crash;
 mod disk_full;
 mod hostile;
 mod launch;
+mod mirrors;
+mod peers;
 mod race;
 mod remembered;
 mod remote;

@@ -1,7 +1,7 @@
 //! The HTTP store against servers that misbehave.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
@@ -14,9 +14,9 @@ use crate::sample::chain;
 
 /// Answers one request after the other, each on a connection of its own, with these bytes; then returns the first
 /// line and the body of what it was asked.
-fn server(answers: Vec<Vec<u8>>) -> (Remote, JoinHandle<Vec<(String, String)>>) {
+pub fn listen(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<(String, String)>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let remote = Remote::new(&format!("http://{}/", listener.local_addr().unwrap()));
+    let address = listener.local_addr().unwrap();
     let serve = move || {
         let mut asked = Vec::new();
         for answer in answers {
@@ -40,10 +40,16 @@ fn server(answers: Vec<Vec<u8>>) -> (Remote, JoinHandle<Vec<(String, String)>>) 
         }
         asked
     };
-    (remote, thread::spawn(serve))
+    (address, thread::spawn(serve))
 }
 
-fn answer(status: u16, body: &[u8]) -> Vec<u8> {
+/// The same as a store.
+fn server(answers: Vec<Vec<u8>>) -> (Remote, JoinHandle<Vec<(String, String)>>) {
+    let (address, asked) = listen(answers);
+    (Remote::new(&format!("http://{address}/")), asked)
+}
+
+pub fn answer(status: u16, body: &[u8]) -> Vec<u8> {
     let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }

@@ -175,6 +175,7 @@ fn progress_adds_up() {
     fetch(pushed.id, &store, &releases, &|step| match step {
         fetch::Step::Planned { bytes } => assert_eq!(bytes, pushed.bytes_total),
         fetch::Step::Fetched { bytes } | fetch::Step::Copied { bytes } => *moved.lock().unwrap() += bytes,
+        fetch::Step::Lacking { bytes } => assert_eq!(bytes, pushed.bytes_total),
         fetch::Step::Created | fetch::Step::Sealed => {}
     })
     .unwrap();
