@@ -1,5 +1,6 @@
 //! What the bootloader was started with: its arguments and its environment, read once.
 
+mod supply;
 mod typed;
 
 use std::ffi::{OsStr, OsString};
@@ -10,6 +11,7 @@ use baton_core::run::Address;
 use baton_core::signal::Signal;
 use baton_core::units::Millis;
 
+pub use self::supply::{PeerSettings, SupplySettings};
 use self::typed::TypedSettings;
 use crate::admin::{self, Question};
 use crate::service_manager::Told;
@@ -59,6 +61,18 @@ Environment:
   BATON_TRUSTED_KEYS
                     a file that says whose signatures this member wants to see
                     on releases and deploys; without it, nobody's
+  BATON_PEERS       where other members of the service may ask this one for what it
+                    has of a release, ADDRESS:PORT; it asks them too, before the
+                    store. Without it, or with off, neither
+  BATON_PEERS_LIMIT how much this member gives others in a second at the most, for
+                    example 10MiB (default: 64MiB)
+  BATON_FETCH_LIMIT how much this member fetches in a second at the most, for
+                    example 20MiB (default: as fast as it goes)
+  BATON_MIRRORS     servers with a copy of the store's packs, asked before it, nearest
+                    first: http://HOST/PREFIX[,http://HOST/PREFIX ...]
+  BATON_CACHE_DIR   a directory that the members of a host share, so that what one has
+                    fetched the others need not; without it, none
+  BATON_CACHE_LIMIT how much it holds (default: 1GiB)
   BATON_KEEP_RELEASES  how many proven releases stay on disk beside what runs and
                     shall run (default: 3)
   BATON_STATUS_SIGNAL  a signal, such as USR1, at which the status is written to
@@ -118,6 +132,8 @@ pub struct Control {
     pub member: MemberId,
     /// Whose signatures the member believes, if it wants any.
     pub trusted_keys: Option<PathBuf>,
+    /// From where releases come, and how fast.
+    pub supply: SupplySettings,
 }
 
 /// What is wrong with the arguments or the environment.
@@ -150,6 +166,21 @@ pub enum ConfigError {
     /// `BATON_KEEP_RELEASES` cannot be read.
     #[error("BATON_KEEP_RELEASES is {0:?}; write a number, such as 3")]
     KeepReleases(String),
+    /// `BATON_PEERS` cannot be read.
+    #[error("BATON_PEERS is {0:?}; write ADDRESS:PORT, at which other members reach this one, or off")]
+    Peers(String),
+    /// `BATON_PEERS_LIMIT` cannot be read, or is so low that nobody would wait.
+    #[error("BATON_PEERS_LIMIT is {0:?}; write a size with its unit, at least 2MiB")]
+    PeersLimit(String),
+    /// `BATON_FETCH_LIMIT` cannot be read, or is so low that every answer takes too long.
+    #[error("BATON_FETCH_LIMIT is {0:?}; write a size with its unit, at least 1MiB")]
+    FetchLimit(String),
+    /// `BATON_CACHE_LIMIT` cannot be read, or is so low that nothing is found there.
+    #[error("BATON_CACHE_LIMIT is {0:?}; write a size with its unit, at least 32MiB")]
+    CacheLimit(String),
+    /// One of `BATON_MIRRORS` cannot be read.
+    #[error("BATON_MIRRORS has {0:?}; write http://HOST/PREFIX, several with commas between")]
+    Mirror(String),
     /// A name is missing that control must know.
     #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
     NoService,
@@ -272,6 +303,7 @@ fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Opt
         service: service.parse().map_err(ConfigError::id("BATON_SERVICE"))?,
         member: member.parse().map_err(ConfigError::id("BATON_MEMBER"))?,
         trusted_keys: variable("BATON_TRUSTED_KEYS").map(PathBuf::from),
+        supply: SupplySettings::parse(variable)?,
     }))
 }
 

@@ -11,10 +11,9 @@ use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
 use baton_core::units::Millis;
-use baton_release::fetch::{FetchError, Fetched, Way, fetch};
+use baton_release::fetch::{FetchError, Fetched, Way};
 use baton_release::read::ReadError;
 use baton_release::releases::{self, Keep, ReleasesDir, VerifyError};
-use baton_release::remote::Remote;
 use baton_wire::session::Hello;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -23,6 +22,7 @@ use crate::config::Control;
 use crate::log;
 use crate::secrets::Resolver;
 use crate::session::{Saying, Session};
+use crate::supply::{Peering, Supply};
 use crate::trust::Gate;
 
 /// How long a goodbye may take. Control learns of the end anyway, a lease later.
@@ -44,7 +44,6 @@ pub struct Start {
 pub struct Controlled {
     member: Member,
     releases: Arc<ReleasesDir>,
-    remote: Arc<Remote>,
     inputs: mpsc::UnboundedSender<Input>,
     orders: mpsc::UnboundedSender<Event>,
     /// One record is written at a time, and each looks at what is there: threads may overtake each other.
@@ -52,6 +51,7 @@ pub struct Controlled {
     service: ServiceName,
     gate: Arc<Gate>,
     secrets: Arc<Resolver>,
+    supply: Arc<Supply>,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
@@ -78,29 +78,31 @@ impl Controlled {
         let committed = committed.map(|committed| (committed.release, committed.epoch));
         let member = Member::new(control.member.clone(), seen, committed);
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
+        let supply = Arc::new(Supply::open(control, releases.clone()));
         let hello = Hello {
             member: control.member.clone(),
             service: control.service.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             listens,
             life: life(),
+            peer: supply.peering().map(Peering::address),
         };
         let gate = Arc::new(Gate::open(control, releases.clone())?);
+        let keys = supply.peering().map(Peering::keys);
         let (asks, asked) = mpsc::unbounded_channel();
         let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
-        let session = Session::new(&control.server, hello, said, asked, inputs.clone(), gate.clone())?;
+        let session = Session::new(&control.server, hello, said, asked, inputs.clone(), gate.clone(), keys)?;
         let session = tokio::spawn(session.run());
-        let remote = Arc::new(Remote::new(&control.server));
         Ok(Self {
             member,
             releases,
-            remote,
             inputs,
             orders,
             writing: Arc::default(),
             service: control.service.clone(),
             gate,
             secrets,
+            supply,
             saying,
             session,
             status: Status::default(),
@@ -194,7 +196,7 @@ impl Controlled {
             (Ticket::Restore | Ticket::Replace | Ticket::Reload, _) => return,
         };
         let writing = self.writing.clone();
-        self.blocking(move |releases, _| {
+        self.blocking(move |releases| {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
             let newer = releases.committed().ok().flatten().is_some_and(|committed| committed.epoch > epoch);
             if newer {
@@ -219,7 +221,7 @@ impl Controlled {
 
     fn remember(&self, seen: Seen) {
         let writing = self.writing.clone();
-        self.blocking(move |releases, _| {
+        self.blocking(move |releases| {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
             Some(match releases.see(releases::Seen { epoch: seen.epoch, deploy: seen.deploy }) {
                 Ok(()) => Input::Remembered(seen),
@@ -236,13 +238,15 @@ impl Controlled {
     }
 
     fn stage(&self, release: ReleaseId) {
-        let gate = self.gate.clone();
-        self.blocking(move |releases, remote| {
+        let (gate, supply, inputs) = (self.gate.clone(), self.supply.clone(), self.inputs.clone());
+        self.blocking(move |_| {
             let start = Instant::now();
+            // The receiver lives as long as the member.
+            let tell = |fetching| drop(inputs.send(Input::Fetching(release, fetching)));
             // Whether it may be here at all comes before anything is created.
-            let staged = gate.papers(release, remote).and_then(|papers| {
-                let fetched =
-                    fetch(release, remote, releases, &|_| {}).map_err(|error| refusal_of_fetch(&error))?;
+            let staged = gate.papers(release, supply.remote()).and_then(|papers| {
+                let fetched = supply.fetch(release, tell);
+                let fetched = fetched.map_err(|error| refusal_of_fetch(&error))?;
                 say_fetched(release, fetched, start.elapsed());
                 gate.keep(release, &papers)
             });
@@ -258,7 +262,7 @@ impl Controlled {
 
     fn upkeep(&self) {
         let secrets = self.secrets.clone();
-        self.blocking(move |releases, _| {
+        self.blocking(move |releases| {
             match releases.upkeep() {
                 Ok(done) => {
                     for release in done.gone {
@@ -288,7 +292,7 @@ impl Controlled {
     ) {
         let (orders, service) = (self.orders.clone(), self.service.clone());
         let (gate, secrets) = (self.gate.clone(), self.secrets.clone());
-        self.blocking(move |releases, _| {
+        self.blocking(move |releases| {
             let checked = match releases.verify(release) {
                 Ok(manifest) if manifest.service == service => gate.launch(release).map(|()| manifest),
                 Ok(manifest) => {
@@ -345,10 +349,10 @@ impl Controlled {
     }
 
     /// Does something that waits for a disk or the network, on a thread of its own.
-    fn blocking(&self, work: impl FnOnce(&ReleasesDir, &Remote) -> Option<Input> + Send + 'static) {
-        let (releases, remote, inputs) = (self.releases.clone(), self.remote.clone(), self.inputs.clone());
+    fn blocking(&self, work: impl FnOnce(&ReleasesDir) -> Option<Input> + Send + 'static) {
+        let (releases, inputs) = (self.releases.clone(), self.inputs.clone());
         spawn_blocking(move || {
-            if let Some(input) = work(&releases, &remote) {
+            if let Some(input) = work(&releases) {
                 // The receiver lives as long as the member.
                 let _ = inputs.send(input);
             }

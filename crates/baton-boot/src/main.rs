@@ -28,6 +28,7 @@ mod secrets;
 mod service_manager;
 mod session;
 mod stream;
+mod supply;
 mod tree;
 mod trust;
 mod unix;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
+use baton_release::peers::{Key, Keyring};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tokio::sync::{mpsc, watch};
@@ -52,6 +53,7 @@ pub struct Session {
     asked: Vec<Ask>,
     heard: mpsc::UnboundedSender<Input>,
     gate: Arc<Gate>,
+    keys: Option<Arc<Keyring>>,
     endpoint: Endpoint,
     sequence: u64,
 }
@@ -84,6 +86,7 @@ impl Session {
         asks: mpsc::UnboundedReceiver<Ask>,
         heard: mpsc::UnboundedSender<Input>,
         gate: Arc<Gate>,
+        keys: Option<Arc<Keyring>>,
     ) -> Result<Self, tonic::transport::Error> {
         let endpoint = Endpoint::from_shared(server.to_owned())?
             .connect_timeout(CONNECT)
@@ -91,7 +94,7 @@ impl Session {
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true);
-        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, endpoint, sequence: 0 })
+        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, keys, endpoint, sequence: 0 })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -202,6 +205,12 @@ impl Session {
                 for ask in self.asked.extract_if(.., |ask| ask.release == release) {
                     // Whoever waits no longer has said so already.
                     let _ = ask.reply.try_send(told.clone());
+                }
+                None
+            }
+            Some(ToMember::PeerKey(key)) => {
+                if let Some(keys) = &self.keys {
+                    keys.learn(Key::from_bytes(key));
                 }
                 None
             }

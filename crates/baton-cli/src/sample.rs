@@ -62,6 +62,7 @@ pub fn status(state: &str) -> ServiceStatus {
         phases: 3,
         slots: 15,
         counts,
+        fetching: None,
         committed: None,
         failure: None,
     }

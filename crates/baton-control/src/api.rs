@@ -6,6 +6,7 @@ mod deploys;
 mod events;
 mod extract;
 mod pass;
+mod peers;
 mod prune;
 mod refusal;
 mod releases;
@@ -15,7 +16,7 @@ mod turn;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -64,7 +65,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
     /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/secrets/versions, \
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
-    /v1/releases/{id}/approvals, /v1/manifests, \
+    /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
     /v1/builds/{key}, /healthz and /metrics";
 
 /// What all handlers share.
@@ -86,6 +87,8 @@ pub(crate) struct Shared {
     secrets: Desk,
     publishing: Publishing,
     pruning: Pruning,
+    /// How many bytes of chunks have been sent from here.
+    sent: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -117,6 +120,7 @@ impl Shared {
             secrets,
             publishing: Publishing::default(),
             pruning: Pruning::default(),
+            sent: Arc::default(),
         })
     }
 
@@ -174,6 +178,7 @@ pub(crate) fn router(shared: Shared) -> Router {
         .route("/v1/secrets/versions", post(secrets::versions))
         .route("/v1/releases/prune", post(prune::prune))
         .route("/v1/releases/verify", post(verify::verify))
+        .route("/v1/releases/{id}/peers", get(peers::of_release))
         .route("/v1/events", get(events::list))
         .route("/healthz", get(healthz))
         .route("/metrics", get(metrics));
@@ -237,7 +242,7 @@ async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Refusal> 
 }
 
 async fn metrics(State(shared): State<Shared>) -> Response {
-    match metrics::text(&shared.board(), shared.clock.now()) {
+    match metrics::text(&shared.board(), shared.clock.now(), shared.sent.load(Ordering::Relaxed)) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT)], text).into_response(),
         // A text that is written to memory.
         Err(_) => Refusal::unavailable("the metrics cannot be written").into_response(),

@@ -26,7 +26,7 @@ use crate::decision::{Decision, decide};
 use crate::happened::{self, Look};
 use crate::order::Orders;
 use crate::proposal::id_of_stop;
-use crate::sessions::{AllSessions, Outgoing};
+use crate::sessions::{AllSessions, Outgoing, PeerKey};
 use crate::view::status::{self, Blame};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
@@ -83,6 +83,7 @@ pub(crate) struct Keeper {
     inbox: mpsc::Receiver<Ask>,
     board: watch::Sender<Arc<Board>>,
     sessions: AllSessions,
+    peer_key: PeerKey,
     kept: BTreeMap<ServiceName, Kept>,
     /// When this server started, in milliseconds since 1970: where versions begin, so that they grow across
     /// restarts.
@@ -123,6 +124,7 @@ impl Keeper {
         clock: Clock,
         inbox: mpsc::Receiver<Ask>,
         board: watch::Sender<Arc<Board>>,
+        peer_key: PeerKey,
     ) -> Result<Self, StateError> {
         let mut keeper = Self {
             store,
@@ -130,6 +132,7 @@ impl Keeper {
             inbox,
             board,
             sessions: AllSessions::default(),
+            peer_key,
             kept: BTreeMap::new(),
             started: unix_ms(),
             events: Vec::new(),
@@ -177,7 +180,7 @@ impl Keeper {
         match ask {
             Ask::Hello { hello, out } => {
                 let service = hello.service.clone();
-                self.sessions.of(&service).open(hello, out);
+                self.sessions.of(&service).open(hello, out, &self.peer_key);
                 self.touch(service, round);
             }
             Ask::News { service, news } => self.hear(&service, news, round),
@@ -398,7 +401,11 @@ impl Keeper {
             let board = Arc::make_mut(board);
             let before = board.services.get(name);
             status.version = before.map_or(0, |before| before.status.version);
+            // How much has come changes all the time, and nobody waits for it.
+            let fetching =
+                std::mem::replace(&mut status.fetching, before.and_then(|before| before.status.fetching));
             let same = before.is_some_and(|before| before.status == status);
+            status.fetching = fetching;
             *changes += u64::from(changed || !same);
             status.version = started + *changes;
             let posted = Posted { status, service, hellos, sessions: count };

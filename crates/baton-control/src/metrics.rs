@@ -55,13 +55,14 @@ struct Metrics {
     deploys: Family<KindLabels, Counter>,
     sessions: Family<ServiceLabel, Gauge>,
     seconds: Family<KindLabels, Histogram>,
+    chunk_bytes: Counter,
 }
 
-/// All metrics as text.
+/// All metrics as text. `chunk_bytes` were sent since this server began.
 ///
 /// # Errors
 /// None that is known: it is written to memory.
-pub(crate) fn text(board: &Board, now: Millis) -> Result<String, Error> {
+pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64) -> Result<String, Error> {
     let metrics = Metrics {
         members: Family::default(),
         releases: Family::default(),
@@ -69,7 +70,9 @@ pub(crate) fn text(board: &Board, now: Millis) -> Result<String, Error> {
         deploys: Family::default(),
         sessions: Family::default(),
         seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
+        chunk_bytes: Counter::default(),
     };
+    metrics.chunk_bytes.inc_by(chunk_bytes);
     for (name, posted) in &board.services {
         metrics.add(name.as_str(), posted, now);
     }
@@ -94,6 +97,12 @@ impl Metrics {
         );
         registry.register("deploys", "Deploys that were accepted", self.deploys.clone());
         registry.register("sessions", "Members that are connected", self.sessions.clone());
+        registry.register_with_unit(
+            "chunks_sent",
+            "Content of releases that this server has sent, compressed; what members read from a bucket is not in it",
+            Unit::Bytes,
+            self.chunk_bytes.clone(),
+        );
         registry.register_with_unit(
             "rollout",
             "Time from the acceptance of a deploy until it was switched",

@@ -93,6 +93,7 @@ mod tests {
             running: None,
             healthy: true,
             standing,
+            fetching: None,
             attempts: 0,
             relapses: 0,
             standby: None,

@@ -25,6 +25,7 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::guard;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
+use crate::sessions::PeerKey;
 
 /// How long answers under way may take when the server stops. Sessions and long polls end at once.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
@@ -154,7 +155,8 @@ impl Server {
         let secrets = SecretSource::new(secrets)?;
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
-        let keeper = Keeper::new(Arc::clone(&states), clock, asked, post)?;
+        let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
+        let keeper = Keeper::new(Arc::clone(&states), clock, asked, post, peer_key)?;
         let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);

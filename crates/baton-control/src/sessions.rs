@@ -21,6 +21,23 @@ pub(crate) type Outgoing = Sender<Order>;
 /// What goes there.
 pub(crate) type Order = Result<v1::ToMember, Status>;
 
+/// What the members of each service know each other by, in this life of the server.
+#[derive(Clone)]
+pub(crate) struct PeerKey([u8; blake3::KEY_LEN]);
+
+impl PeerKey {
+    /// One that nobody else has.
+    pub(crate) fn new() -> Result<Self, getrandom::Error> {
+        let mut key = [0; blake3::KEY_LEN];
+        getrandom::fill(&mut key)?;
+        Ok(Self(key))
+    }
+
+    fn of(&self, service: &ServiceName) -> [u8; blake3::OUT_LEN] {
+        *blake3::keyed_hash(&self.0, service.as_str().as_bytes()).as_bytes()
+    }
+}
+
 /// Who said hello, by name.
 pub(crate) type Hellos = Arc<BTreeMap<MemberId, Arc<Hello>>>;
 
@@ -42,13 +59,19 @@ struct Session {
 impl Sessions {
     /// A member has connected. An earlier session of it ends: the member has given it up, or soon will. Of two
     /// processes with one name the one that started last is the member, as after a restart.
-    pub(crate) fn open(&mut self, hello: Hello, out: Outgoing) {
+    ///
+    /// One that gives others what it has is told the key by which the members of its service know each other.
+    pub(crate) fn open(&mut self, hello: Hello, out: Outgoing, key: &PeerKey) {
         let (member, life) = (hello.member.clone(), hello.life);
         let known = self.open.get(&member).filter(|session| !session.out.is_closed());
         match known.map(|session| (session.life.cmp(&life), &session.out)) {
             Some((Ordering::Greater, _)) => return end(&out, twin(&member)),
             Some((Ordering::Less, earlier)) => end(earlier, twin(&member)),
             Some((Ordering::Equal, _)) | None => {}
+        }
+        if hello.peer.is_some() {
+            // Nothing was said yet: there is room.
+            let _ = out.try_send(Ok(ToMember::PeerKey(key.of(&hello.service)).to_wire()));
         }
         Arc::make_mut(&mut self.hellos).insert(member.clone(), Arc::new(hello));
         self.open.insert(member, Session { life, out, told: None });
@@ -142,16 +165,43 @@ mod tests {
     type Heard = Receiver<Result<v1::ToMember, Status>>;
 
     fn open(sessions: &mut Sessions, life: u64) -> Heard {
+        open_peer(sessions, "web", life, None, &PeerKey([0; blake3::KEY_LEN]))
+    }
+
+    fn open_peer(
+        sessions: &mut Sessions,
+        service: &str,
+        life: u64,
+        peer: Option<&str>,
+        key: &PeerKey,
+    ) -> Heard {
         let (out, heard) = channel(4);
         let hello = Hello {
             member: "web-1".parse().unwrap(),
-            service: "web".parse().unwrap(),
+            service: service.parse().unwrap(),
             version: String::new(),
             listens: Vec::new(),
             life,
+            peer: peer.map(|peer| peer.parse().unwrap()),
         };
-        sessions.open(hello, out);
+        sessions.open(hello, out, key);
         heard
+    }
+
+    #[test]
+    fn members_that_give_others_what_they_have_are_told_the_key_of_their_service_and_no_others_are() {
+        let keys = [(); 2].map(|()| PeerKey::new().unwrap());
+        let told = |service, peer, key| {
+            let mut heard = open_peer(&mut Sessions::default(), service, 1, peer, key);
+            heard.try_recv().ok().map(|message| ToMember::from_wire(message.unwrap()).unwrap().unwrap())
+        };
+        let here = Some("10.0.0.7:7401");
+        assert_eq!(told("web", None, &keys[0]), None);
+        let key = told("web", here, &keys[0]);
+        assert!(matches!(key, Some(ToMember::PeerKey(_))), "{key:?}");
+        assert_eq!(key, told("web", here, &keys[0]));
+        assert_ne!(key, told("api", here, &keys[0]), "another service has another one");
+        assert_ne!(key, told("web", here, &keys[1]), "and so has another life of control");
     }
 
     /// Whether the session has ended, and with which reason.

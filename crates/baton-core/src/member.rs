@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
-use crate::report::{Refusal, Report, Seen, Stamp, Standing};
+use crate::report::{Fetching, Refusal, Report, Seen, Stamp, Standing};
 use crate::supervisor::{Running, Status, Ticket, TrialState};
 use crate::trust::FOLLOWING_EPOCHS_MAX;
 use crate::units::Millis;
@@ -80,6 +80,8 @@ pub enum Input {
     Remembered(Seen),
     /// It could not be written down: the deploy is not obeyed, and heard as new when it is said again.
     NotRemembered(Seen),
+    /// So much of a release has come.
+    Fetching(ReleaseId, Fetching),
     /// A release is on disk, verified.
     Staged(ReleaseId),
     /// A release could not be brought to the disk.
@@ -129,9 +131,13 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Staging {
     Wanted,
-    Under,
+    /// It is on its way; how much of it has come, once that is known.
+    Under(Option<Fetching>),
     Done,
-    Failed { refusal: Refusal, again_at: Millis },
+    Failed {
+        refusal: Refusal,
+        again_at: Millis,
+    },
 }
 
 impl Staging {
@@ -140,18 +146,32 @@ impl Staging {
         let begins = match self {
             Self::Wanted => true,
             Self::Failed { again_at, .. } => *again_at <= now,
-            Self::Under | Self::Done => false,
+            Self::Under(_) | Self::Done => false,
         };
         if begins {
-            *self = Self::Under;
+            *self = Self::Under(None);
         }
         begins
+    }
+
+    /// Takes in how much has come. Said too late, it says nothing any more.
+    fn comes(&mut self, fetching: Fetching) {
+        if let Self::Under(come) = self {
+            *come = Some(fetching);
+        }
+    }
+
+    fn fetching(&self) -> Option<Fetching> {
+        match self {
+            Self::Under(fetching) => *fetching,
+            Self::Wanted | Self::Done | Self::Failed { .. } => None,
+        }
     }
 
     fn again_at(&self) -> Option<Millis> {
         match self {
             Self::Failed { again_at, .. } => Some(*again_at),
-            Self::Wanted | Self::Under | Self::Done => None,
+            Self::Wanted | Self::Under(_) | Self::Done => None,
         }
     }
 }
@@ -229,6 +249,7 @@ impl Member {
             }
             Input::Grant { deploy, bake } => self.take_slot(now, deploy, bake),
             Input::HandBack { deploy } => self.give_back(deploy, &mut out),
+            Input::Fetching(release, fetching) => self.on_fetching(release, fetching),
             Input::Staged(release) => self.on_staged(now, release, &mut out),
             Input::NotStaged(release, refusal) => self.on_not_staged(now, release, refusal),
             Input::Committed(release, epoch) => {
@@ -269,6 +290,7 @@ impl Member {
             running: self.status.serving.and_then(Running::id),
             healthy: self.status.healthy,
             standing: self.standing(),
+            fetching: self.staging.fetching().or(self.base.fetching()),
             attempts: self.attempts,
             relapses: self.relapses,
             standby: self.status.standby.and_then(Running::id),
@@ -311,7 +333,7 @@ impl Member {
             (Staging::Failed { refusal, .. }, _) => Standing::Refused(refusal.clone()),
             (Staging::Done, Some(_)) => Standing::Granted,
             (Staging::Done, None) => Standing::Staged,
-            (Staging::Wanted | Staging::Under, _) => Standing::Behind,
+            (Staging::Wanted | Staging::Under(_), _) => Standing::Behind,
         }
     }
 
@@ -430,6 +452,16 @@ impl Member {
     /// Whether a generation of this release stands by.
     fn is_warm(&self, release: ReleaseId) -> bool {
         self.status.standby == Some(Running::Release(release))
+    }
+
+    fn on_fetching(&mut self, release: ReleaseId, fetching: Fetching) {
+        let Some(wish) = self.wish else { return };
+        if wish.release == release {
+            self.staging.comes(fetching);
+        }
+        if wish.base == Some(release) {
+            self.base.comes(fetching);
+        }
     }
 
     fn on_staged(&mut self, now: Millis, release: ReleaseId, out: &mut Vec<Action>) {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
+use crate::units::Bytes;
 
 /// One report. Each tells everything, so that a lost one does not matter once the next has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Report {
     pub healthy: bool,
     /// How far the member is with the deploy it has seen.
     pub standing: Standing,
+    /// What is on its way to the member's disk, if anything is.
+    pub fetching: Option<Fetching>,
     /// How often it has started the release of the deploy it has seen.
     pub attempts: u32,
     /// How often that release crashed or lost its health here after it was proven, since the deploy was seen.
@@ -51,6 +54,15 @@ pub struct Seen {
     pub epoch: Epoch,
     /// Its id: two deploys with one epoch are a mistake that must not go unnoticed.
     pub deploy: DeployId,
+}
+
+/// How much of a release has come to a member, of what it does not have on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fetching {
+    /// What has come, as files have it.
+    pub fetched: Bytes,
+    /// All that is to come.
+    pub total: Bytes,
 }
 
 /// How far a member is with a deploy.

@@ -194,6 +194,9 @@ pub struct ServiceStatus {
     pub slots: u32,
     /// How many members there are of each sort.
     pub counts: CountsView,
+    /// What is on its way to the disks of all members together, if anything is. It changes without a new version.
+    #[serde(default)]
+    pub fetching: Option<Fetching>,
     /// What a new member starts.
     pub committed: Option<String>,
     /// The first member that failed in this deploy, and how.
@@ -253,6 +256,9 @@ pub struct MemberStatus {
     pub healthy: bool,
     /// `behind`, `staged`, `granted`, `trying`, `proving`, `proven` or `refused`.
     pub standing: String,
+    /// What is on its way to its disk, if anything is.
+    #[serde(default)]
+    pub fetching: Option<Fetching>,
     /// Why it has no slot or does not run the release, in a sentence.
     pub why: Option<String>,
     /// The reason's code.
@@ -265,6 +271,15 @@ pub struct MemberStatus {
     pub listens: Vec<String>,
     /// The bootloader's version.
     pub version: String,
+}
+
+/// How much of a release has come to a member, of what it did not have on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// Bytes that have come, as files have them: what travels is compressed.
+    pub fetched_bytes: u64,
+    /// All that is to come.
+    pub total_bytes: u64,
 }
 
 /// A release in the artefact store.

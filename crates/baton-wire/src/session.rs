@@ -4,11 +4,12 @@
 //! names the field, never a default.
 
 use core::fmt;
+use std::net::SocketAddr;
 
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
-use baton_core::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
+use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::run::secrets::{Reference, Secret};
-use baton_core::units::Millis;
+use baton_core::units::{Bytes, Millis};
 
 use crate::v1;
 
@@ -52,6 +53,8 @@ pub struct Hello {
     pub listens: Vec<String>,
     /// Which of its lives this is: see [`Stamp`].
     pub life: u64,
+    /// Where other members of the service may ask it for what it has.
+    pub peer: Option<SocketAddr>,
 }
 
 /// What control says.
@@ -78,6 +81,8 @@ pub enum ToMember {
         /// All of them, or which is not to be had and why.
         told: Result<Vec<(Reference, Secret)>, String>,
     },
+    /// What the members of this service know each other by.
+    PeerKey([u8; 32]),
 }
 
 pub use baton_core::member::{Purpose, Wish};
@@ -116,6 +121,7 @@ impl ToMember {
                     lacking: told.as_ref().err().cloned().unwrap_or_default(),
                 })
             }
+            Self::PeerKey(key) => Message::PeerKey(v1::PeerKey { key: key.to_vec() }),
         };
         v1::ToMember { message: Some(message) }
     }
@@ -143,6 +149,9 @@ impl ToMember {
                     false => Err(told.lacking),
                 },
             },
+            Some(Message::PeerKey(v1::PeerKey { key })) => {
+                Self::PeerKey(key.as_slice().try_into().map_err(|_| wrong_length("PeerKey", "key", &key))?)
+            }
         }))
     }
 }
@@ -158,6 +167,7 @@ impl FromMember {
                 version: hello.version.clone(),
                 listens: hello.listens.clone(),
                 life: hello.life,
+                peer: hello.peer.map(|peer| peer.to_string()).unwrap_or_default(),
             }),
             Self::Report(report) => Message::Report(report_to_wire(report)),
             Self::Heartbeat(stamp) => {
@@ -225,12 +235,15 @@ fn wish_from_wire(wish: &v1::Wish) -> Result<Wish, InvalidMessage> {
 
 fn hello_from_wire(hello: v1::Hello) -> Result<Hello, InvalidMessage> {
     let named = |field| move |error: baton_core::ids::InvalidId| invalid("Hello", field, error.to_string());
+    let peer = Some(hello.peer).filter(|peer| !peer.is_empty());
+    let peer = peer.map(|peer| peer.parse().map_err(|_| invalid("Hello", "peer", "it is no address")));
     Ok(Hello {
         member: hello.member.parse().map_err(named("member"))?,
         service: hello.service.parse().map_err(named("service"))?,
         version: hello.version,
         listens: hello.listens,
         life: hello.life,
+        peer: peer.transpose()?,
     })
 }
 
@@ -262,6 +275,10 @@ fn report_to_wire(report: &Report) -> v1::Report {
         standby: optional_to_wire(report.standby),
         drained: report.drained,
         bake_connections: report.bake_connections,
+        fetching: report.fetching.map(|Fetching { fetched, total }| v1::Fetching {
+            fetched_bytes: fetched.0,
+            total_bytes: total.0,
+        }),
     }
 }
 
@@ -278,6 +295,10 @@ fn report_from_wire(report: &v1::Report, member: &MemberId) -> Result<Report, In
         running: optional_from_wire("Report", "running", &report.running)?,
         healthy: report.healthy,
         standing,
+        fetching: report.fetching.as_ref().map(|fetching| Fetching {
+            fetched: Bytes(fetching.fetched_bytes),
+            total: Bytes(fetching.total_bytes),
+        }),
         attempts: report.attempts,
         relapses: report.relapses,
         standby: optional_from_wire("Report", "standby", &report.standby)?,
@@ -373,6 +394,7 @@ mod tests {
             running: None,
             healthy: true,
             standing,
+            fetching: Some(Fetching { fetched: Bytes(1 << 40), total: Bytes(2 << 40) }),
             attempts: 2,
             relapses: 1,
             standby: Some(release),
@@ -399,6 +421,7 @@ mod tests {
             version: "1".to_owned(),
             listens: vec!["http=127.0.0.1:80".to_owned()],
             life: 1,
+            peer: Some("10.0.0.7:7401".parse().unwrap()),
         };
         let mut said: Vec<FromMember> =
             standings.into_iter().map(|standing| FromMember::Report(report(standing))).collect();
@@ -430,6 +453,7 @@ mod tests {
             ToMember::HandBack { deploy },
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Err("no".to_owned()) },
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Ok(secrets()) },
+            ToMember::PeerKey([9; 32]),
         ] {
             assert_eq!(ToMember::from_wire(message.to_wire()), Ok(Some(message)));
         }

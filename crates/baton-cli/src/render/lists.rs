@@ -1,7 +1,7 @@
 //! Tables of members, deploys and releases, and lines of events.
 
 use baton_core::units::Millis;
-use baton_wire::api::{DeployView, EventView, MemberStatus, ReleaseView};
+use baton_wire::api::{DeployView, EventView, Fetching, MemberStatus, ReleaseView};
 
 use super::{bytes, id, or_dash};
 use crate::escape::escape;
@@ -31,11 +31,23 @@ pub fn members(members: &[MemberStatus], width: usize) -> String {
             escape(&member.standing),
             member.running.as_deref().map_or_else(|| "-".to_owned(), id),
             health.to_owned(),
-            member.refusal.as_deref().or(member.why.as_deref()).map_or_else(String::new, first_line),
+            why(member),
         ]
     };
     let rows: Vec<_> = members.iter().map(row).collect();
     table(["MEMBER", "HEARD", "STANDING", "RUNNING", "HEALTH", "WHY"], &rows, width)
+}
+
+/// How it failed, what is on its way to it, or what it waits for.
+fn why(member: &MemberStatus) -> String {
+    let fetching = member.fetching.as_ref().map(|fetching| format!("got {}", fetched(fetching)));
+    let refusal = member.refusal.as_deref().map(first_line);
+    refusal.or(fetching).or_else(|| member.why.as_deref().map(first_line)).unwrap_or_default()
+}
+
+/// How much of a release has come.
+pub(super) fn fetched(fetching: &Fetching) -> String {
+    format!("{} of {}", bytes(fetching.fetched_bytes), bytes(fetching.total_bytes))
 }
 
 /// The deploys of a service.
@@ -138,6 +150,7 @@ mod tests {
             standby: None,
             healthy: true,
             standing: "proven".to_owned(),
+            fetching: None,
             why: Some("it runs the release, proven".to_owned()),
             why_code: Some("already-there".to_owned()),
             refusal: None,
@@ -156,13 +169,17 @@ mod tests {
         silent.presence = "silent".to_owned();
         silent.running = None;
         silent.why = None;
-        let text = members(&[member("web-1"), refused, silent], 80);
+        let mut fetches = member("web-4");
+        fetches.standing = "behind".to_owned();
+        fetches.fetching = Some(Fetching { fetched_bytes: 3_100_000, total_bytes: 8_300_000 });
+        let text = members(&[member("web-1"), refused, silent, fetches], 80);
         assert_eq!(
             text,
             "MEMBER  HEARD            STANDING  RUNNING       HEALTH   WHY\n\
              web-1   live             proven    9f3a2b7c1d5e  healthy  it runs the release, …\n\
              web-2   live             refused   9f3a2b7c1d5e  healthy  the candidate was not…\n\
-             web-3   silent for 12 s  proven    -             -\n"
+             web-3   silent for 12 s  proven    -             -\n\
+             web-4   live             behind    9f3a2b7c1d5e  healthy  got 3.1 MB of 8.3 MB\n"
         );
         assert!(text.lines().all(|line| line.width() <= 80));
         assert!(members(&[], 80).contains("baton-boot"));

@@ -3,7 +3,7 @@
 use baton_core::units::{Millis, Share};
 use baton_wire::api::{DeployView, ServiceStatus};
 
-use super::{bar, count, id, rollout};
+use super::{bar, count, id, lists, rollout};
 use crate::escape::escape;
 use crate::moment::ago;
 use crate::table::{fit, table};
@@ -64,6 +64,9 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
         "members",
         format!("{} live, {} silent, {} drained", counts.live, counts.silent, counts.drained),
     ));
+    if let Some(fetching) = &status.fetching {
+        lines.push(("fetching", lists::fetched(fetching)));
+    }
     let mut text = String::new();
     for (name, value) in lines {
         text.push_str(&fit(&format!("{name:<12} {value}"), width));
@@ -105,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::sample;
+    use baton_wire::api::Fetching;
 
     const NOW: u64 = 1_795_209_567_000 + 300_000;
 
@@ -122,6 +126,7 @@ mod tests {
     fn a_service_is_told_in_full() {
         let mut status = sample::status("rolling-out");
         status.committed = Some("bb".repeat(32));
+        status.fetching = Some(Fetching { fetched_bytes: 1_234_567, total_bytes: 82_000_000 });
         let text = detail(&status, NOW, 80, Paint::Without);
         assert_eq!(
             text,
@@ -133,6 +138,7 @@ mod tests {
              waits        15 of 15 slots are taken by web-1, web-2, web-3 and 12 others\n\
              new members  start release bbbbbbbbbbbb\n\
              members      238 live, 2 silent, 200 drained\n\
+             fetching     1.2 MB of 82.0 MB\n\
              [###################++++~========================..........??]\n\
              # 82 proven  + 12 proving  ~ 3 trying  = 100 staged  . 41 behind  ? 2 silent\n"
         );

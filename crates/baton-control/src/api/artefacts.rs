@@ -68,7 +68,9 @@ pub(super) async fn missing(State(shared): State<Shared>, body: String) -> Resul
 
 pub(super) async fn wanted(State(shared): State<Shared>, body: String) -> Result<Vec<u8>, Line> {
     let ids = body.lines().map(str::parse).collect::<Result<Vec<ChunkId>, _>>()?;
-    call(&shared, move |store| store.get(&ids)).await
+    let pack = call(&shared, move |store| store.get(&ids)).await?;
+    shared.sent.fetch_add(pack.len() as u64, Ordering::Relaxed);
+    Ok(pack)
 }
 
 pub(super) async fn grant(State(shared): State<Shared>, body: String) -> Result<String, Line> {
@@ -109,6 +111,7 @@ pub(super) async fn pack(
         let text = "the pack ends before that range";
         return Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "no-such-range", text).into());
     }
+    shared.sent.fetch_add(content.len() as u64, Ordering::Relaxed);
     let said = format!("bytes {start}-{}/*", start + content.len() as u64 - 1);
     Ok((StatusCode::PARTIAL_CONTENT, [(CONTENT_RANGE, said)], content).into_response())
 }

@@ -2,11 +2,11 @@
 
 use baton_core::fleet::{Fleet, Member, Presence};
 use baton_core::ids::{MemberId, ReleaseId};
-use baton_core::report::{Report, Standing};
+use baton_core::report::{self, Report, Standing};
 use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
-use baton_wire::api::MemberStatus;
+use baton_wire::api::{Fetching, MemberStatus};
 
 use super::status::text;
 use crate::board::Posted;
@@ -47,6 +47,7 @@ fn one(
             standing(posted.service.fleet(), member).map_or("behind", Standing::word)
         }
         .to_owned(),
+        fetching: report.and_then(|report| report.fetching).map(fetching),
         why: why.as_ref().map(ToString::to_string),
         why_code: why.map(|why| why.code().to_owned()),
         refusal: standing(posted.service.fleet(), member).and_then(refusal),
@@ -54,6 +55,11 @@ fn one(
         listens: hello.map(|hello| hello.listens.clone()).unwrap_or_default(),
         version: hello.map(|hello| hello.version.clone()).unwrap_or_default(),
     }
+}
+
+/// How much of a release has come.
+pub(super) fn fetching(fetching: report::Fetching) -> Fetching {
+    Fetching { fetched_bytes: fetching.fetched.0, total_bytes: fetching.total.0 }
 }
 
 /// The word of a presence.

@@ -9,7 +9,7 @@ use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
 use baton_core::verdict::{HaltReason, Verdict, verdict};
 use baton_store::state::Service;
-use baton_wire::api::{CountsView, FailureView, ServiceStatus};
+use baton_wire::api::{CountsView, FailureView, Fetching, ServiceStatus};
 
 use super::deploy_at;
 
@@ -70,6 +70,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         phases: phases as u32,
         slots: rollout.slots(),
         counts: counts(&rollout, now),
+        fetching: fetching(service, now),
         committed,
         failure: failure(&rollout, blame),
     }
@@ -89,6 +90,7 @@ fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: M
         phases: 0,
         slots: 0,
         counts: CountsView { live, silent: silence.silent, ..CountsView::default() },
+        fetching: fetching(service, now),
         committed,
         failure: None,
     }
@@ -159,6 +161,16 @@ fn counts(rollout: &Rollout<'_>, now: Millis) -> CountsView {
         refused,
         drained: counts.drained,
     }
+}
+
+/// What is on its way to all members that are heard of.
+fn fetching(service: &Service, now: Millis) -> Option<Fetching> {
+    let live = service.fleet().members().filter(|(_, member)| member.presence(now) == Presence::Live);
+    let each = live.filter_map(|(_, member)| member.report()?.fetching).map(super::member::fetching);
+    each.reduce(|sum, one| Fetching {
+        fetched_bytes: sum.fetched_bytes.saturating_add(one.fetched_bytes),
+        total_bytes: sum.total_bytes.saturating_add(one.total_bytes),
+    })
 }
 
 /// What stopped this deploy or led to it, or else the first member that refuses it now.

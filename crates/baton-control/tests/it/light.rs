@@ -161,6 +161,7 @@ impl Light {
             version: "light".into(),
             listens: vec!["http=127.0.0.1:8080".into()],
             life: 1,
+            peer: None,
         };
         out.send(FromMember::Hello(hello).to_wire()).await?;
         let mut orders =
@@ -205,7 +206,7 @@ impl Light {
             Some(ToMember::Grant { deploy, bake }) => self.feed(Input::Grant { deploy, bake }),
             Some(ToMember::HandBack { deploy }) => self.feed(Input::HandBack { deploy }),
             // It runs nothing that secrets are for.
-            Some(ToMember::SecretsTold { .. }) | None => {}
+            Some(ToMember::PeerKey(_) | ToMember::SecretsTold { .. }) | None => {}
         }
         Ok(())
     }

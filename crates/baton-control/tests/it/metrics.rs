@@ -30,12 +30,13 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         ("baton_rollout_proven_ratio", "gauge"),
         ("baton_deploys", "counter"),
         ("baton_sessions", "gauge"),
+        ("baton_chunks_sent_bytes", "counter"),
         ("baton_rollout_seconds", "histogram"),
     ] {
         assert_eq!(types.get(name).map(String::as_str), Some(kind), "{text}");
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
     }
-    assert_eq!(types.len(), 6, "{types:?}");
+    assert_eq!(types.len(), 7, "{types:?}");
     for (sample, value) in [
         (r#"baton_members{service="web",presence="live"}"#, 2.0),
         (
@@ -48,6 +49,7 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         (r#"baton_rollout_proven_ratio{service="web"}"#, 1.0),
         (r#"baton_deploys_total{service="web",kind="rollout"}"#, 1.0),
         (r#"baton_sessions{service="web"}"#, 2.0),
+        ("baton_chunks_sent_bytes_total", 0.0),
         (r#"baton_rollout_seconds_count{service="web",kind="rollout"}"#, 1.0),
     ] {
         assert_eq!(samples.get(sample), Some(&value), "{sample}: {text}");

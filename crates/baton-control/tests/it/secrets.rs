@@ -40,6 +40,7 @@ async fn told(address: SocketAddr, service: &str, release: ReleaseId) -> Result<
         version: "test".into(),
         listens: Vec::new(),
         life: 1,
+        peer: None,
     };
     // A member may ask more often than it is answered.
     for said in

@@ -1,6 +1,7 @@
 //! Stories of one member.
 
 use super::*;
+use crate::units::Bytes;
 use alloc::vec;
 
 const OLD: ReleaseId = ReleaseId::from_bytes([1; 32]);
@@ -41,6 +42,27 @@ fn staged() -> Member {
 
 fn grant(epoch: u64) -> Input {
     Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500) }
+}
+
+#[test]
+fn how_much_has_come_is_told_while_it_comes() {
+    let mut member = member();
+    let wish = wish(2, Purpose::Rollout, NEW);
+    let come = |fetched| Fetching { fetched: Bytes(fetched), total: Bytes(9) };
+    member.step(Millis(0), Input::Wish(wish));
+    member.step(Millis(0), Input::Fetching(NEW, come(1)));
+    assert_eq!(member.report().fetching, None, "nothing is on its way yet");
+    member.step(Millis(0), Input::Remembered(wish.seen));
+    for fetched in [2, 3] {
+        assert_eq!(member.step(Millis(1), Input::Fetching(NEW, come(fetched))), []);
+        assert_eq!(member.report().fetching, Some(come(fetched)));
+    }
+    member.step(Millis(1), Input::Fetching(ReleaseId::from_bytes([3; 32]), come(9)));
+    assert_eq!(member.report().fetching, Some(come(3)), "of another one it says nothing");
+    assert_eq!(member.report().standing, Standing::Behind);
+    member.step(Millis(2), Input::Staged(NEW));
+    member.step(Millis(2), Input::Fetching(NEW, come(4)));
+    assert_eq!(member.report().fetching, None);
 }
 
 #[test]

@@ -195,6 +195,7 @@ impl Member {
             running: self.serving.map(Release::id),
             healthy: self.serving.is_some(),
             standing: self.standing(),
+            fetching: None,
             attempts: self.attempts,
             relapses: self.relapses,
             standby: self.standby.map(Release::id),

@@ -57,6 +57,7 @@ fn report(index: usize, sequence: u64, deploy: &Deploy, standing: Standing) -> R
         standby: (standing == Standing::Proving).then_some(OLD),
         drained: standing != Standing::Proving,
         standing,
+        fetching: None,
         attempts: 1,
         relapses: 0,
         bake_connections: 1,

@@ -1,7 +1,8 @@
 //! Control, members and the command line as real processes on this machine.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -22,8 +23,8 @@ pub struct Fleet {
     server: Option<Child>,
     pub members: Vec<LocalMember>,
     pub addresses: Vec<SocketAddr>,
-    /// Whose signatures the members want to see.
-    trusted_keys: Option<PathBuf>,
+    /// What the members are told besides, each by a variable.
+    told: Vec<(String, String)>,
     /// What control finds in its environment.
     variables: Vec<(String, String)>,
     folder: Folder,
@@ -37,7 +38,7 @@ impl Fleet {
 
     /// The same, and control finds these variables.
     pub fn start_with(service: &'static str, members: usize, variables: Vec<(String, String)>) -> Self {
-        Self::with(service, Some("http"), members, binary("baton-boot"), None, variables)
+        Self::with(service, Some("http"), members, binary("baton-boot"), Vec::new(), variables)
     }
 
     /// The same, and the members believe these keys only.
@@ -52,17 +53,24 @@ impl Fleet {
         members: usize,
         variables: Vec<(String, String)>,
     ) -> Self {
-        Self::with(service, Some("http"), members, binary("baton-boot"), Some(keys.to_owned()), variables)
+        let keys = ("BATON_TRUSTED_KEYS".to_owned(), keys.display().to_string());
+        Self::with(service, Some("http"), members, binary("baton-boot"), vec![keys], variables)
     }
 
     /// The same of a service that does not listen.
     pub fn of_workers(service: &'static str, members: usize) -> Self {
-        Self::with(service, None, members, binary("baton-boot"), None, Vec::new())
+        Self::with(service, None, members, binary("baton-boot"), Vec::new(), Vec::new())
+    }
+
+    /// The same, and the members are told more by variables.
+    pub fn of_workers_told(service: &'static str, members: usize, told: &[(&str, &str)]) -> Self {
+        let told = told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self::with(service, None, members, binary("baton-boot"), told.collect(), Vec::new())
     }
 
     /// One member of a service that listens at `http`, whose bootloader is started by a program.
     pub fn start_by(boot: &Path, service: &'static str) -> Self {
-        Self::with(service, Some("http"), 1, boot.to_owned(), None, Vec::new())
+        Self::with(service, Some("http"), 1, boot.to_owned(), Vec::new(), Vec::new())
     }
 
     fn with(
@@ -70,7 +78,7 @@ impl Fleet {
         listener: Option<&'static str>,
         members: usize,
         boot: PathBuf,
-        trusted_keys: Option<PathBuf>,
+        told: Vec<(String, String)>,
         variables: Vec<(String, String)>,
     ) -> Self {
         let mut fleet = Self {
@@ -81,7 +89,7 @@ impl Fleet {
             server: None,
             members: Vec::new(),
             addresses: Vec::new(),
-            trusted_keys,
+            told,
             variables,
             folder: Folder::empty(),
         };
@@ -156,8 +164,6 @@ impl Fleet {
 
     fn member_at(&self, name: &str, state: &str, address: SocketAddr) -> LocalMember {
         let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let trusted = self.trusted_keys.iter();
-        let trusted = trusted.map(|keys| ("BATON_TRUSTED_KEYS".to_owned(), keys.display().to_string()));
         let spec = Spec {
             boot: self.boot.clone(),
             server: format!("http://{}", self.address),
@@ -165,7 +171,7 @@ impl Fleet {
             member: name.parse().unwrap(),
             state_dir: self.path(state),
             listen: self.listener.map(|name| (name.to_owned(), address)).into_iter().collect(),
-            env: trusted.chain([path]).collect(),
+            env: self.told.iter().cloned().chain([path]).collect(),
             output: self.path(&format!("{state}.log")),
         };
         LocalMember::start(&spec).unwrap()
@@ -220,6 +226,17 @@ impl Fleet {
 
     pub fn status(&self) -> Value {
         self.json(&["status", self.service])
+    }
+
+    /// A number that control tells to monitoring systems.
+    pub fn metric(&self, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.trim().parse().ok()).unwrap()
     }
 
     /// The release that the deploy in force brings.

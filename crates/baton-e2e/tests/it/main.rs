@@ -38,6 +38,7 @@ mod secrets;
 mod server;
 mod service_manager;
 mod split;
+mod supply;
 mod trust;
 mod unix;
 mod wait;

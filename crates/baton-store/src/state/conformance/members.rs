@@ -38,6 +38,7 @@ fn report(member: &MemberId, sequence: u64, standing: Standing) -> Report {
         running: None,
         healthy: true,
         standing,
+        fetching: None,
         attempts: 0,
         relapses: 0,
         standby: None,

@@ -26,6 +26,7 @@ pub fn report(number: usize, sequence: u64, seen: Option<Seen>, standing: Standi
         running: None,
         healthy: true,
         standing,
+        fetching: None,
         attempts: 0,
         relapses: 0,
         standby: None,

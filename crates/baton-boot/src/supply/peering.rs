@@ -1,0 +1,91 @@
+//! What members of a service give each other: this member's door, and the way of a release to its disk through those of others.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use baton_core::ids::{MemberId, ReleaseId, ServiceName};
+use baton_core::units::Bytes;
+use baton_release::fetch::{FetchError, Fetched};
+use baton_release::pace::Pace;
+use baton_release::peers::{Keyring, PeerServer, Peers, Shelf, Tally};
+use baton_release::releases::ReleasesDir;
+use baton_release::remote::Remote;
+use baton_release::store::ArtefactStore;
+
+use crate::config::{Control, PeerSettings};
+use crate::log;
+
+/// How many bytes a second a member gives others where nothing else is said: half of what a gigabit takes.
+const RATE_DEFAULT: Bytes = Bytes(64 << 20);
+
+/// A member that gives others what it has, and asks them.
+pub struct Peering {
+    shelf: Arc<Shelf>,
+    keys: Arc<Keyring>,
+    address: SocketAddr,
+    service: ServiceName,
+    member: MemberId,
+    seed: u64,
+}
+
+impl Peering {
+    /// Takes the address, and answers there once the runtime has begun: the first program is launched before there are threads.
+    pub(super) fn open(
+        settings: &PeerSettings,
+        control: &Control,
+        releases: Arc<ReleasesDir>,
+    ) -> io::Result<Self> {
+        let (shelf, keys) = (Arc::new(Shelf::new(releases)), Arc::new(Keyring::default()));
+        let rate = settings.limit.unwrap_or(RATE_DEFAULT);
+        let server = PeerServer::bind(&settings.address, rate, Arc::clone(&shelf), Arc::clone(&keys))?;
+        let address = server.address();
+        tokio::spawn(async {
+            if let Err(error) = server.start() {
+                log::say(format_args!("nothing is given to other members: {error}"));
+            }
+        });
+        let (service, member) = (control.service.clone(), control.member.clone());
+        Ok(Self { shelf, keys, address, service, member, seed: fastrand::u64(..) })
+    }
+
+    /// Where others may ask.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where the keys go that control tells.
+    pub fn keys(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keys)
+    }
+
+    /// Fetches a release from a store that asks other members first, where these may have it.
+    pub(super) fn fetch(
+        &self,
+        release: ReleaseId,
+        (remote, pace): (&Remote, &Pace),
+        fetch: impl FnOnce(&dyn ArtefactStore) -> Result<Fetched, FetchError>,
+    ) -> Result<Fetched, FetchError> {
+        let _awaited = self.shelf.awaits(release);
+        let named = match self.shelf.has(release) {
+            // Nothing will be fetched, as far as it can be seen.
+            true => Vec::new(),
+            // Who cannot be told whom to ask, asks the store.
+            false => remote.peers(release, &self.service, &self.member).unwrap_or_default(),
+        };
+        let Some(key) = self.keys.newest().filter(|_| !named.is_empty()) else { return fetch(remote) };
+        let peers = Peers::new(remote, release, named, key, self.seed, pace);
+        let fetched = fetch(&peers);
+        let Tally { bytes, failed } = peers.tally();
+        for (peer, why) in failed {
+            log::say(format_args!(
+                "the member at {peer} is not asked for release {}: {why}",
+                release.short()
+            ));
+        }
+        if bytes > 0 {
+            log::say(format_args!("{bytes} bytes of release {} came from other members", release.short()));
+        }
+        fetched
+    }
+}
