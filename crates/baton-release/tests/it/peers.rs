@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -309,6 +309,88 @@ fn what_is_on_its_way_to_a_peer_is_waited_for() {
     });
     assert_eq!(second.tree(release), many());
     assert!(second.state.path().exists());
+}
+
+/// A store that answers once, and then not before it is let go.
+struct Stuck<'a> {
+    store: &'a MemoryStore,
+    answered: AtomicUsize,
+    free: (Mutex<bool>, Condvar),
+}
+
+impl Stuck<'_> {
+    fn let_go(&self) {
+        *self.free.0.lock().unwrap() = true;
+        self.free.1.notify_all();
+    }
+}
+
+impl ArtefactStore for Stuck<'_> {
+    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
+        self.store.missing(ids)
+    }
+
+    fn put(&self, pack: &[u8]) -> Result<(), StoreError> {
+        self.store.put(pack)
+    }
+
+    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        if self.answered.fetch_add(1, Ordering::SeqCst) > 0 {
+            drop(self.free.1.wait_while(self.free.0.lock().unwrap(), |free| !*free).unwrap());
+        }
+        self.store.get(ids)
+    }
+
+    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
+        self.store.publish(id, outline)
+    }
+
+    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
+        self.store.outline(id)
+    }
+
+    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        self.store.outline_since(id, here)
+    }
+
+    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
+        self.store.sign(id, approval)
+    }
+
+    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
+        self.store.approvals(id)
+    }
+
+    fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
+        self.store.list()
+    }
+}
+
+#[test]
+fn what_has_come_of_a_release_is_given_on_before_the_rest_is_there() {
+    let store = MemoryStore::default();
+    let mut nodes = many();
+    nodes.insert("larger".to_owned(), file(&noise(5, 12 << 20)));
+    let release = push_nodes(&nodes, &store).id;
+    let stuck = Stuck { store: &store, answered: AtomicUsize::new(0), free: Default::default() };
+    let (first, second) = (Member::new(FAST), Member::new(FAST));
+    let awaited = first.shelf.awaits(release);
+    let (counted, pace) = (Counted::new(&store), Pace::unlimited());
+    let peers = Peers::new(&counted, release, vec![first.address], KEY, 1, &pace);
+    thread::scope(|scope| {
+        let fetches = scope.spawn(|| fetch(release, &stuck, &first.releases, &|_| {}));
+        let follows = scope.spawn(|| fetch(release, &peers, &second.releases, &|_| {}));
+        while peers.tally().bytes == 0 && !follows.is_finished() {
+            thread::yield_now();
+        }
+        assert!(!first.releases.has(release), "the rest is held");
+        stuck.let_go();
+        fetches.join().unwrap().unwrap();
+        drop(awaited);
+        follows.join().unwrap().unwrap();
+    });
+    assert_eq!((counted.bytes(), peers.tally().failed), (0, vec![]));
+    assert_eq!(second.tree(release), nodes);
 }
 
 #[test]

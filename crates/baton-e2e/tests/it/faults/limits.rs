@@ -1,5 +1,8 @@
 //! Programs that use up what they share with the one that serves: memory, descriptors, the processor.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::Signal;
 
 use super::{example, generation};
@@ -121,6 +124,31 @@ fn f84_what_a_release_used_here_before_is_held_against_what_there_is() {
     let told = fleet.json(&["events", "--service", "web"]).to_string();
     assert!(told.contains("it used up to ") && told.contains(" here until it was proven, and "), "{told}");
     assert_eq!(fleet.answers(0), Some(small));
+}
+
+#[test]
+fn f45_a_disk_that_syncs_slowly_makes_a_deploy_slower_and_nothing_else() {
+    let (place, folder) = (Folder::empty(), Folder::with_example("python"));
+    let syncs = "fsync,fdatasync,syncfs,sync_file_range";
+    let slow = format!("-e trace={syncs} -e inject={syncs}:delay_enter=1s");
+    let boot = binary("baton-boot").display().to_string();
+    place.write("boot", &format!("#!/bin/sh\nexec strace -D -f -q -o /dev/null {slow} {boot} \"$@\"\n"));
+    let boot = place.path().join("boot");
+    fs::set_permissions(&boot, Permissions::from_mode(0o755)).unwrap();
+    let fleet = Fleet::start_by(&boot, "web");
+    let quick = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
+    assert_eq!(fleet.deploy(&folder, &quick), Some(0));
+    let load = Load::start(plan(fleet.addresses[0]));
+    folder.write("new", "what the release before did not have");
+    assert_eq!(fleet.deploy(&folder, &quick), Some(0));
+    assert_nothing_lost(&load.stop());
+    assert_eq!(fleet.answers(0), Some(fleet.release()));
+    let log = fleet.log("web-0");
+    assert_eq!(log.matches(" launched").count(), 2, "{log}");
+    // Of each release several things are synced.
+    let took = log.lines().filter_map(|line| line.split_once(" is on disk after ")?.1.split(' ').next());
+    let took: Vec<u64> = took.map(|millis| millis.parse().unwrap()).collect();
+    assert!(took.len() == 2 && took.iter().all(|millis| *millis > 1000), "{took:?}");
 }
 
 /// Takes most of what there is at once, and then a little more again and again.

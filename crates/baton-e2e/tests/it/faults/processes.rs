@@ -6,8 +6,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{example, generation, is_gone, pid, process, serving};
 use crate::boot::{Boot, Folder};
 use crate::cgroup::Group;
+use crate::fleet::Fleet;
+use crate::handover::{assert_nothing_lost, plan};
+use crate::load::Load;
 use crate::program::Client;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_or_tell};
 
 /// The bootloader as PID 1 of a namespace: killed from outside, nothing of it is left, and another one starts.
 #[test]
@@ -140,11 +143,25 @@ fn f24_slow_system_calls_lose_nothing() {
     let slow = "inject=epoll_wait,accept4,connect,recvfrom,recvmsg,sendto,sendmsg,read,write,setsockopt:delay_exit=2ms";
     let boot = Boot::start_under(&["strace", "-D", "-f", "-q", "-o", "/dev/null", "-e", slow], &folder, &[]);
     boot.wait_for(" serves, ", 1);
-    let load = crate::load::Load::start(crate::handover::plan(address));
+    let load = Load::start(plan(address));
     for reload in 1..=3 {
         boot.signal(Signal::HUP);
         boot.wait_for(" is proven", reload + 1);
     }
-    crate::handover::assert_nothing_lost(&load.stop());
+    assert_nothing_lost(&load.stop());
     assert!(boot.stop().success());
+}
+
+#[test]
+fn f41_a_member_that_dies_under_load_costs_no_other_member_anything_and_comes_back_as_it_was() {
+    let folder = Folder::with_example("python");
+    let mut fleet = Fleet::start("web", 3);
+    let quick = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
+    assert_eq!(fleet.deploy(&folder, &quick), Some(0));
+    let release = fleet.release();
+    let others: Vec<Load> = fleet.addresses[1..].iter().map(|address| Load::start(plan(*address))).collect();
+    fleet.replace_member(0);
+    let serves = || format!("the member to serve again: {}", fleet.log("web-0"));
+    wait_or_tell(serves, || (fleet.answers(0)? == release).then_some(()));
+    others.into_iter().for_each(|load| assert_nothing_lost(&load.stop()));
 }
