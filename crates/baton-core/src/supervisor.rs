@@ -261,7 +261,11 @@ impl Supervisor {
         let Some(check) = generation.plan.check.clone() else { return };
         let (asked, found_well) = (generation.asked.take(), found.is_ok());
         let startup = generation.plan.settings.startup_timeout;
-        let counts = asked.is_none_or(|copy| generation.copies.answered(now, copy, found_well, startup));
+        // Where copies share a queue, any of them may have answered.
+        let counts = match asked.filter(|_| generation.plan.asks_each()) {
+            Some(copy) => generation.copies.answered(now, copy, found_well, startup),
+            None => true,
+        };
         if !matches!(generation.state, State::Starting | State::Probing | State::Serving) {
             return;
         }

@@ -219,6 +219,20 @@ fn the_start_of_one_that_was_launched_again_ends_with_its_first_answer() {
 }
 
 #[test]
+fn where_copies_share_a_queue_no_failure_is_that_of_one_that_starts() {
+    let mut world = copies();
+    world.pass(Millis::from_secs(20), &[1]);
+    world.copy_ends(1, 0, 3);
+    world.pass(SECOND, &[1]);
+    assert_eq!(world.running(1), 3);
+    for _ in 0..3 {
+        world.answer(GenerationId(1), Outcome::Failure);
+        world.later(Millis::from_secs(2));
+    }
+    assert!(world.processes.contains_key(&GenerationId(2)), "all of them hang, and that is found");
+}
+
+#[test]
 fn copies_that_share_a_queue_are_not_bypassed() {
     let mut world = copies();
     world.copy_ends(1, 1, 3);
