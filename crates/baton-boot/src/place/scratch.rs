@@ -40,9 +40,12 @@ impl Scratch {
     /// Makes one at this path; none, if somebody else has it.
     fn take(path: PathBuf) -> io::Result<Option<Self>> {
         std::fs::create_dir_all(&path)?;
-        let folder = File::open(&path)?;
+        // Whoever removes what was left may be faster, before it is opened and after.
+        let folder = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
         match folder.try_lock() {
-            // Whoever removes what was left may have been faster.
             Ok(()) if is_at(&folder, &path) => Ok(Some(Self { path, _lock: Some(folder) })),
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(_)) => Ok(Some(Self { path, _lock: None })),
