@@ -284,12 +284,22 @@ fn receive(mut stream: &TcpStream, read: &mut Vec<u8>, most: usize, until: Insta
 
 /// Sends all of it, unless that takes too long.
 fn send(mut stream: &TcpStream, content: &[u8], until: Instant) -> io::Result<()> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(io::ErrorKind::TimedOut.into());
+    let mut rest = content;
+    while !rest.is_empty() {
+        // For each write anew: whoever reads a little now and then must not have more time for it.
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_write_timeout(Some(left))?;
+        match stream.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(sent) => rest = &rest[sent..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    stream.set_write_timeout(Some(left))?;
-    stream.write_all(content)
+    Ok(())
 }
 
 #[cfg(test)]
