@@ -172,9 +172,12 @@ impl Session {
                 },
                 Some(ask) = self.asks.recv() => {
                     let release = ask.release;
-                    self.forget_late();
                     self.asked.push(ask);
-                    send(FromMember::SecretsWanted(release)).await?;
+                    // It may have waited for control to be back for longer than anybody wants the answer.
+                    self.forget_late();
+                    if self.asked.iter().any(|ask| ask.release == release) {
+                        send(FromMember::SecretsWanted(release)).await?;
+                    }
                 }
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
