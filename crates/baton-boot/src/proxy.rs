@@ -45,6 +45,9 @@ const NO_DESCRIPTORS: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The one socket of a listener at a path.
 const FRONT: Slot = Slot(0);
+/// How many are accepted of those that wait when a listener closes: what the kernel lets wait at the most
+/// (`net.core.somaxconn`), unless somebody has changed that.
+const QUEUE_MAX: usize = 4096;
 /// Connections of a generation when no limit is set: more than a process can have open.
 const UNLIMITED: usize = 1 << 24;
 
@@ -58,6 +61,8 @@ pub struct Proxy {
     backends: Vec<Backend>,
     selection: Selection,
     target: watch::Sender<Target>,
+    /// How many there have been: one for each socket that clients could find.
+    acceptors: usize,
 }
 
 /// Whom new connections go to.
@@ -71,6 +76,16 @@ enum Target {
     Split(Backend, Share, Backend),
     /// They are not accepted any more.
     Closed,
+}
+
+impl Target {
+    /// Who gets them; of two, the one that is on trial.
+    fn first(&self) -> Option<&Backend> {
+        match self {
+            Self::Backend(backend) | Self::Split(backend, ..) => Some(backend),
+            Self::Nobody | Self::Closed => None,
+        }
+    }
 }
 
 /// Where one slot's program is reached.
@@ -177,7 +192,8 @@ impl Proxy {
         };
         let (target, targets) = watch::channel(Target::Nobody);
         Acceptor { public: listen.address.clone(), targets }.start(socket).map_err(failed)?;
-        Ok(Self { listen, front, backends: Vec::new(), selection: Selection::of(FRONT), target })
+        let (backends, selection) = (Vec::new(), Selection::of(FRONT));
+        Ok(Self { listen, front, backends, selection, target, acceptors: 1 })
     }
 
     /// Makes sure that clients find it.
@@ -189,6 +205,7 @@ impl Proxy {
             let acceptor = Acceptor { public: self.listen.address.clone(), targets: self.target.subscribe() };
             let start = || acceptor.start(socket.try_clone()?);
             start().map_err(|source| GroupError::new("opening", &self.listen, source))?;
+            self.acceptors += 1;
         }
         front.keep_name()
     }
@@ -264,6 +281,15 @@ impl Proxy {
     }
 }
 
+impl Drop for Proxy {
+    /// Each acceptor may have clients to accept yet, who count as on their way until it has looked.
+    fn drop(&mut self) {
+        if let Some(backend) = self.target.borrow().first() {
+            backend.under_way.fetch_add(self.acceptors, Ordering::SeqCst);
+        }
+    }
+}
+
 /// Waits until nothing is on its way to the program any more and nothing waits to be accepted there.
 async fn settle(backend: &Backend, limit: Duration) {
     let end = Instant::now() + limit;
@@ -327,6 +353,11 @@ impl Acceptor {
             Ok(incoming) => incoming,
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
         };
+        self.accept_until_closed(&incoming, &pipes).await;
+        self.accept_rest(&incoming, &pipes).await;
+    }
+
+    async fn accept_until_closed(&mut self, incoming: &Incoming, pipes: &Pipes) {
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
         while let Some((place, room)) = place(&mut self.targets).await {
             let accepted = tokio::select! {
@@ -339,17 +370,36 @@ impl Acceptor {
                 accepted = incoming.accept() => accepted,
             };
             match accepted {
-                Ok(client) => {
-                    let (public, targets, pipes) = (self.public.clone(), self.targets.clone(), pipes.clone());
-                    tokio::task::spawn_local(async move {
-                        // What goes wrong between two others is theirs; both see the end of it.
-                        let _ = forward(client, place, public, targets, &pipes).await;
-                        drop(room);
-                    });
-                }
+                Ok(client) => self.begin(client, place, room, pipes),
                 Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
             }
         }
+    }
+
+    /// Accepts those that wait at a listener that is closed at a stop: the kernel has answered them, and nobody else will
+    /// come for them. Until they are on their way, [`settled`](Proxy::settled) waits.
+    async fn accept_rest(&self, incoming: &Incoming, pipes: &Pipes) {
+        if self.targets.has_changed().is_ok() {
+            return;
+        }
+        let Some(backend) = self.targets.borrow().first().cloned() else { return };
+        for _ in 0..QUEUE_MAX {
+            let Some(place) = place_with(backend.clone()).await else { break };
+            let Some(room) = Capacity::of_process().connection().await else { break };
+            let Some(client) = incoming.accept_waiting() else { break };
+            self.begin(client, place, room, pipes);
+        }
+        // Behind all of them: each is counted by then.
+        tokio::task::spawn_local(async move { backend.under_way.fetch_sub(1, Ordering::SeqCst) });
+    }
+
+    fn begin(&self, client: Stream, place: Place, room: OwnedSemaphorePermit, pipes: &Pipes) {
+        let (public, targets, pipes) = (self.public.clone(), self.targets.clone(), pipes.clone());
+        tokio::task::spawn_local(async move {
+            // What goes wrong between two others is theirs; both see the end of it.
+            let _ = forward(client, place, public, targets, &pipes).await;
+            drop(room);
+        });
     }
 }
 

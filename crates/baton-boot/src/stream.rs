@@ -160,4 +160,19 @@ impl Incoming {
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
+
+    /// A connection that waits at this moment, if one does.
+    pub fn accept_waiting(&self) -> Option<Stream> {
+        // The event loop may not have looked yet, so the kernel is asked.
+        let socket = match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        };
+        let accepted = baton_sys::socket::accept(socket).ok()?;
+        baton_sys::socket::set_blocking(accepted.as_fd(), false).ok()?;
+        match self {
+            Self::Tcp(_) => TcpStream::from_std(accepted.into()).map(Stream::Tcp).ok(),
+            Self::Unix(_) => UnixStream::from_std(accepted.into()).map(Stream::Unix).ok(),
+        }
+    }
 }
