@@ -98,6 +98,6 @@ fn what_the_page_on_secrets_shows_is_so() {
     let failed = fleet.baton_in(folder.path(), &["deploy", "--secrets"]);
     let said = String::from_utf8_lossy(&[failed.stdout, failed.stderr].concat()).into_owned();
     let [shown] = &blocks("text")[..] else { panic!("the page shows one failure") };
-    let (shown, said) = (here(shown.trim()), said.replace("web-0:", "web-1:"));
+    let (shown, said) = (here(shown.trim()), said.replace("web-0", "web-1"));
     assert!(said.contains(&shown), "{said}\n{shown}");
 }
