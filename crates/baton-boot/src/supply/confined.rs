@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, RulesetStatus, path_beneath_rules,
 };
 
 use crate::log;
@@ -37,7 +37,9 @@ impl Confinement {
         let confined = || {
             let without = match self.enter() {
                 Ok(RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced) => None,
-                Ok(RulesetStatus::NotEnforced) => Some("the kernel has none".to_owned()),
+                Ok(RulesetStatus::NotEnforced) => {
+                    Some("the kernel has none, or one older than Linux 5.19".to_owned())
+                }
                 Err(error) => Some(log::chain(&error)),
             };
             if let Some(why) = without
@@ -56,7 +58,14 @@ impl Confinement {
 
     /// Gives up for this thread what is not needed.
     fn enter(&self) -> Result<RulesetStatus, RulesetError> {
-        let rules = Ruleset::default().handle_access(AccessFs::from_all(KNOWN))?.create()?;
+        // A kernel that cannot allow a move to another directory (before Linux 5.19) allows none to whoever is confined. But
+        // that is how a release is laid out, so nothing is confined there.
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::SoftRequirement)
+            .handle_access(AccessFs::Refer)?
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(KNOWN))?
+            .create()?;
         let rules = rules
             .add_rules(path_beneath_rules(["/"], AccessFs::from_read(KNOWN) & !AccessFs::Execute))?
             .add_rules(path_beneath_rules(&self.writable, needed()))?;
