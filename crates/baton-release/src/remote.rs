@@ -105,7 +105,7 @@ pub struct Remote {
     agent: Agent,
     pace: Arc<Pace>,
     mirrors: Mirrors,
-    /// Until when everything is read through the server.
+    /// Until when what no mirror has is read through the server.
     detour: Mutex<Option<Instant>>,
 }
 
@@ -246,9 +246,15 @@ impl Remote {
     /// Reads these chunks where they lie; `None` where that is not possible. A right to read may have ended since it was
     /// granted, and a chunk may lie elsewhere by now: then there is a new grant, once.
     fn read_granted(&self, ids: &[ChunkId]) -> Result<Option<Vec<u8>>, StoreError> {
+        if self.is_on_detour() && self.mirrors.are_away() {
+            return Ok(None);
+        }
         let mut grant = self.grant(ids)?;
         if let Some(frames) = self.mirrors.frames(&self.agent, &self.pace, &grant) {
             return Ok(Some(pack::join(frames)));
+        }
+        if self.is_on_detour() {
+            return Ok(None);
         }
         let reader = Reader { agent: &self.agent, base: &self.base, pace: &self.pace, pauses: &PAUSES_MS };
         let mut frames = reader.frames(&grant);
@@ -367,8 +373,7 @@ impl ArtefactStore for Remote {
     }
 
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        let read = if self.is_on_detour() { None } else { self.read_granted(ids)? };
-        read.map_or_else(|| self.get_checked(ids), Ok)
+        self.read_granted(ids)?.map_or_else(|| self.get_checked(ids), Ok)
     }
 
     fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {

@@ -50,17 +50,23 @@ impl Mirrors {
         Self(bases.into_iter().map(mirror).collect())
     }
 
+    /// There is none that would be asked now.
+    pub(super) fn are_away(&self) -> bool {
+        self.0.iter().all(Mirror::is_away)
+    }
+
     /// The frames of a grant from the first mirror that has all of them as they should be.
     pub(super) fn frames(&self, agent: &Agent, pace: &Pace, grant: &Grant) -> Option<Vec<(Frame, Vec<u8>)>> {
-        let there = |mirror: &&Mirror| mirror.lock().away.is_none_or(|until| Instant::now() >= until);
-        self.0.iter().filter(there).find_map(|mirror| match mirror.frames(agent, pace, grant) {
-            Ok(frames) => Some(frames),
-            // It has not got it yet.
-            Err(Failed::Store(error)) if error.kind == Kind::Missing => None,
-            Err(error) => {
-                let mut state = mirror.lock();
-                (state.away, state.why) = (Some(Instant::now() + DETOUR), Some(chain(&error)));
-                None
+        self.0.iter().filter(|mirror| !mirror.is_away()).find_map(|mirror| {
+            match mirror.frames(agent, pace, grant) {
+                Ok(frames) => Some(frames),
+                // It has not got it yet.
+                Err(Failed::Store(error)) if error.kind == Kind::Missing => None,
+                Err(error) => {
+                    let mut state = mirror.lock();
+                    (state.away, state.why) = (Some(Instant::now() + DETOUR), Some(chain(&error)));
+                    None
+                }
             }
         })
     }
@@ -75,6 +81,10 @@ impl Mirrors {
 impl Mirror {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_away(&self) -> bool {
+        self.lock().away.is_some_and(|until| Instant::now() < until)
     }
 
     fn frames(&self, agent: &Agent, pace: &Pace, grant: &Grant) -> Result<Vec<(Frame, Vec<u8>)>, Failed> {

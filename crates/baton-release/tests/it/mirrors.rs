@@ -21,10 +21,14 @@ struct Granted {
 }
 
 fn granted() -> Granted {
+    granted_at("/v1/packs/1?pass=3")
+}
+
+fn granted_at(url: &str) -> Granted {
     let pack = pack::of(CONTENT).unwrap();
     let (index, places) = pack::index(&pack, pack.len() as u64).unwrap();
     let frames = vec![(index.frames()[0].clone(), places[0].clone())];
-    let packs = vec![GrantedPack { id: PackId::of(&pack), url: "/v1/packs/1?pass=3".to_owned(), frames }];
+    let packs = vec![GrantedPack { id: PackId::of(&pack), url: url.to_owned(), frames }];
     Granted { grant: answer(200, Grant { packs }.to_text().as_bytes()), place: places[0].clone(), pack }
 }
 
@@ -120,4 +124,19 @@ fn a_mirror_that_is_gone_leaves_the_next_one_and_the_store() {
     assert_eq!(remote.get(&[ChunkId::of(CONTENT)]).unwrap(), granted.pack);
     assert_eq!(lines(store_asked).len(), 1);
     assert_eq!(remote.take_troubles()[0].0, format!("http://{gone}"));
+}
+
+#[test]
+fn a_mirror_is_asked_also_while_nothing_is_read_from_where_the_packs_lie() {
+    let granted = granted();
+    // What lies at an address where nobody answers comes through the server.
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unreachable = granted_at(&format!("http://{gone}/pack")).grant;
+    let store = vec![unreachable.clone(), answer(200, &granted.pack), unreachable];
+    let (remote, store, mirror) = behind(store, vec![answer(404, b""), granted.right()]);
+    for _ in 0..2 {
+        assert_eq!(remote.get(&[ChunkId::of(CONTENT)]).unwrap(), granted.pack);
+    }
+    let (grant, through) = ("post /v1/chunks/grant http/1.1", "post /v1/chunks/pack http/1.1");
+    assert_eq!((lines(store), lines(mirror).len()), (vec![grant.into(), through.into(), grant.into()], 2));
 }
