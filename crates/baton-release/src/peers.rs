@@ -18,7 +18,7 @@ mod shelf;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ChunkId, ReleaseId};
@@ -86,7 +86,8 @@ pub struct Peers<'a> {
     pace: &'a Pace,
     agent: Agent,
     search: Mutex<Search>,
-    begun: Instant,
+    /// Since when something is looked for: a fetch may have to wait for its turn first.
+    begun: OnceLock<Instant>,
     bytes: AtomicU64,
     failed: Mutex<Vec<(SocketAddr, String)>>,
 }
@@ -117,7 +118,7 @@ impl<'a> Peers<'a> {
             key,
             pace,
             agent: Agent::new_with_config(config),
-            begun: Instant::now(),
+            begun: OnceLock::new(),
             bytes: AtomicU64::new(0),
             failed: Mutex::default(),
         }
@@ -194,7 +195,7 @@ impl<'a> Peers<'a> {
     }
 
     fn now(&self) -> Millis {
-        Millis(u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Millis(u64::try_from(self.begun.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 }
 

@@ -3,20 +3,23 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::peers::PATIENCE_WITHOUT_HOPE;
 use baton_core::units::Bytes;
 use baton_release::fetch::fetch;
 use baton_release::pace::Pace;
+use baton_release::pack;
 use baton_release::peers::{KEY_BYTES, Key, Keyring, PeerServer, Peers, Shelf};
 use baton_release::releases::ReleasesDir;
 use baton_release::store::memory::MemoryStore;
 use baton_release::store::{ArtefactStore, StoreError};
 use tempfile::TempDir;
 
+use crate::remote::{self, listen};
 use crate::sample::{Nodes, file, nodes, noise, open, push_nodes, read};
 
 const KEY: Key = Key::from_bytes([7; KEY_BYTES]);
@@ -198,7 +201,7 @@ fn what_a_peer_has_does_not_come_from_the_store() {
 fn f72_whatever_a_peer_sends_the_release_is_right_and_it_is_not_asked_again() {
     let store = MemoryStore::default();
     let release = push_nodes(&many(), &store).id;
-    let other = baton_release::pack::of(b"something else").unwrap();
+    let other = pack::of(b"something else").unwrap();
     let mut damaged = other.clone();
     *damaged.last_mut().unwrap() ^= 1;
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -231,7 +234,7 @@ fn a_liar_among_peers_costs_the_store_nothing() {
     let store = MemoryStore::default();
     let release = push_nodes(&many(), &store).id;
     let honest = Member::having(release, &store);
-    let liar = says(answer(200, &baton_release::pack::of(b"something else").unwrap()));
+    let liar = says(answer(200, &pack::of(b"something else").unwrap()));
     let member = Member::new(FAST);
     let (bytes, failed) = member.fetch(release, &store, vec![liar, honest.address]);
     assert_eq!((bytes, member.tree(release)), (0, many()));
@@ -416,4 +419,19 @@ fn a_peer_that_is_slow_or_busy_is_left_for_another() {
         }
         members.iter().for_each(|member| assert_eq!(member.tree(release), many()));
     });
+}
+
+#[test]
+fn a_fetch_that_waits_for_its_turn_has_lost_no_patience_then() {
+    let (store, content) = (MemoryStore::default(), b"some content");
+    let pack = pack::of(content).unwrap();
+    let (peer, asked) =
+        listen([(404, &b""[..]), (200, &pack)].map(|(status, body)| remote::answer(status, body)).to_vec());
+    let (counted, pace) = (Counted::new(&store), Pace::unlimited());
+    let peers = Peers::new(&counted, ReleaseId::from_bytes([1; 32]), vec![peer], KEY, 1, &pace);
+    // More than it waits for those that know of nothing: this time is what is tested.
+    let (_turn, comes) = mpsc::channel::<()>();
+    comes.recv_timeout(Duration::from_millis(2 * PATIENCE_WITHOUT_HOPE.0 + 1)).unwrap_err();
+    assert_eq!(peers.get(&[ChunkId::of(content)]).unwrap(), pack);
+    assert_eq!(asked.join().unwrap().len(), 2);
 }
