@@ -11,6 +11,7 @@ use baton_core::report::Fetching;
 use baton_release::cache::{Cache, Cached};
 use baton_release::fetch::{FetchError, Fetched, fetch};
 use baton_release::pace::Pace;
+use baton_release::peers::Peers;
 use baton_release::releases::ReleasesDir;
 use baton_release::remote::Remote;
 use baton_release::store::ArtefactStore;
@@ -83,15 +84,19 @@ impl Supply {
         release: ReleaseId,
         coming: &Coming<T>,
     ) -> Result<Fetched, FetchError> {
-        let through_cache = |store: &dyn ArtefactStore| match &self.cache {
-            Some(cache) => {
-                fetch(release, &Cached::new(cache, store), &self.releases, &|step| coming.step(step))
+        let fetch = |peers: Option<&Peers<'_>>| {
+            let from =
+                |store: &dyn ArtefactStore| fetch(release, store, &self.releases, &|step| coming.step(step));
+            match (&self.cache, peers) {
+                (Some(cache), Some(peers)) => from(&Cached::new(cache, &self.remote).asking(peers)),
+                (Some(cache), None) => from(&Cached::new(cache, &self.remote)),
+                (None, Some(peers)) => from(peers),
+                (None, None) => from(&self.remote),
             }
-            None => fetch(release, store, &self.releases, &|step| coming.step(step)),
         };
         match &self.peering {
-            Some(peering) => peering.fetch(release, (&self.remote, &self.pace), through_cache),
-            None => through_cache(&self.remote),
+            Some(peering) => peering.fetch(release, (&self.remote, &self.pace), fetch),
+            None => fetch(None),
         }
     }
 }

@@ -29,6 +29,7 @@ use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 
 use crate::disk::{DiskError, failed};
 use crate::pack;
+use crate::peers::Peers;
 use crate::store::{ArtefactStore, StoreError};
 
 /// Nobody but the members of one user: whoever could write here could make others fetch again, for ever.
@@ -309,13 +310,27 @@ fn modified(found: &rustix::fs::Stat) -> SystemTime {
 /// A store whose chunks are looked for in a cache first, and left there for others.
 pub struct Cached<'a> {
     cache: &'a Cache,
+    peers: Option<&'a Peers<'a>>,
     store: &'a dyn ArtefactStore,
 }
 
 impl<'a> Cached<'a> {
     /// What is not in the cache comes from the store.
     pub const fn new(cache: &'a Cache, store: &'a dyn ArtefactStore) -> Self {
-        Self { cache, store }
+        Self { cache, peers: None, store }
+    }
+
+    /// The same, and these peers are asked between the two.
+    #[must_use]
+    pub const fn asking(mut self, peers: &'a Peers<'a>) -> Self {
+        self.peers = Some(peers);
+        self
+    }
+
+    /// Leaves it for others. Whoever asked has it, whether there is room for them or not.
+    fn keep(&self, pack: Vec<u8>) -> Vec<u8> {
+        let _ = self.cache.add(&pack);
+        pack
     }
 }
 
@@ -339,15 +354,16 @@ impl ArtefactStore for Cached<'_> {
         if let Some(pack) = self.cache.find(ids) {
             return Ok(pack);
         }
+        // Without the lock: a peer may be of this host, and need it to get what it is asked for.
+        if let Some(pack) = self.peers.and_then(|peers| peers.find(ids)) {
+            return Ok(self.keep(pack));
+        }
         let _alone = self.cache.lock(ids);
         // Whoever had the lock before may have brought it.
-        if let Some(pack) = self.cache.find(ids) {
-            return Ok(pack);
+        match self.cache.find(ids) {
+            Some(pack) => Ok(pack),
+            None => self.store.get(ids).map(|pack| self.keep(pack)),
         }
-        let pack = self.store.get(ids)?;
-        // Whoever asked has it, whether there is room for others or not.
-        let _ = self.cache.add(&pack);
-        Ok(pack)
     }
 
     fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {

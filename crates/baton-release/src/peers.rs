@@ -130,7 +130,7 @@ impl<'a> Peers<'a> {
     }
 
     /// These chunks or the first of them from a peer, as a pack that was checked; `None` when the store is to be asked.
-    fn find(&self, ids: &[ChunkId]) -> Option<Vec<u8>> {
+    pub(crate) fn find(&self, ids: &[ChunkId]) -> Option<Vec<u8>> {
         let mut wanted = Wanted::new(*ids.first()?);
         loop {
             // Not to be held while somebody is asked.

@@ -11,7 +11,6 @@ use baton_release::pace::Pace;
 use baton_release::peers::{Keyring, PeerServer, Peers, Shelf, Tally};
 use baton_release::releases::ReleasesDir;
 use baton_release::remote::Remote;
-use baton_release::store::ArtefactStore;
 
 use crate::config::{Control, PeerSettings};
 use crate::log;
@@ -59,12 +58,12 @@ impl Peering {
         Arc::clone(&self.keys)
     }
 
-    /// Fetches a release from a store that asks other members first, where these may have it.
+    /// Fetches a release, and says which other members to ask first where these may have it.
     pub(super) fn fetch(
         &self,
         release: ReleaseId,
         (remote, pace): (&Remote, &Pace),
-        fetch: impl FnOnce(&dyn ArtefactStore) -> Result<Fetched, FetchError>,
+        fetch: impl FnOnce(Option<&Peers<'_>>) -> Result<Fetched, FetchError>,
     ) -> Result<Fetched, FetchError> {
         let _awaited = self.shelf.awaits(release);
         let named = match self.shelf.has(release) {
@@ -73,9 +72,9 @@ impl Peering {
             // Who cannot be told whom to ask, asks the store.
             false => remote.peers(release, &self.service, &self.member).unwrap_or_default(),
         };
-        let Some(key) = self.keys.newest().filter(|_| !named.is_empty()) else { return fetch(remote) };
+        let Some(key) = self.keys.newest().filter(|_| !named.is_empty()) else { return fetch(None) };
         let peers = Peers::new(remote, release, named, key, self.seed, pace);
-        let fetched = fetch(&peers);
+        let fetched = fetch(Some(&peers));
         let Tally { bytes, failed } = peers.tally();
         for (peer, why) in failed {
             log::say(format_args!(

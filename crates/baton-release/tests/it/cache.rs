@@ -1,19 +1,28 @@
 //! A directory that the members of a host share: one download for all, and nobody has to trust anybody.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use baton_core::ids::{PackId, ReleaseId};
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::units::Bytes;
 use baton_release::cache::{Cache, CacheError, Cached};
 use baton_release::fetch::fetch;
+use baton_release::pace::Pace;
+use baton_release::pack;
+use baton_release::peers::{KEY_BYTES, Key, Peers};
+use baton_release::store::ArtefactStore;
 use baton_release::store::memory::MemoryStore;
 use rustix::fs::{CWD, Mode};
 use tempfile::TempDir;
 
 use crate::peers::{Counted, many};
+use crate::remote::answer;
 use crate::sample::{file, nodes, noise, open, push_nodes, read};
 
 const LARGE: Bytes = Bytes(1 << 30);
@@ -210,4 +219,49 @@ fn what_is_oldest_goes_when_there_is_too_much() {
     host.release = push_nodes(&many(), &host.store).id;
     assert!(host.fetch() > once / 2, "it has gone");
     assert!(host.fetch_with(Bytes(0)) <= 2 * once, "what nothing can be kept of is fetched");
+}
+
+/// A peer that says that it comes, until it is told to say nothing of use; and how often it was asked.
+fn promises(over: &Arc<AtomicBool>) -> (SocketAddr, Arc<AtomicUsize>) {
+    let (asked, over) = (Arc::new(AtomicUsize::new(0)), Arc::clone(over));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::clone(&asked));
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            // All of a question for one chunk, or so much that it has been sent.
+            let _ = stream.read(&mut [0; 4096]);
+            count.fetch_add(1, Ordering::SeqCst);
+            let status = if over.load(Ordering::SeqCst) { 500 } else { 503 };
+            // Whoever asked may have heard enough.
+            let _ = stream.write_all(&answer(status, b""));
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn nobody_of_a_host_waits_for_a_member_that_waits_for_its_peers() {
+    let (dir, store) = (tempfile::tempdir().unwrap(), MemoryStore::default());
+    let (pack, id) = (pack::of(b"content").unwrap(), ChunkId::of(b"content"));
+    store.put(&pack).unwrap();
+    let over = Arc::default();
+    let (address, asked) = promises(&over);
+    let (waits, other) = (Counted::new(&store), Counted::new(&store));
+    let (key, pace) = (Key::from_bytes([7; KEY_BYTES]), Pace::unlimited());
+    let peers = Peers::new(&waits, ReleaseId::from_bytes([1; 32]), vec![address], key, 1, &pace);
+    let [first, second] = [(); 2].map(|()| Cache::open(dir.path(), LARGE).unwrap());
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| Cached::new(&first, &waits).asking(&peers).get(&[id]));
+        while asked.load(Ordering::SeqCst) == 0 && !waiting.is_finished() {
+            thread::yield_now();
+        }
+        for lock in fs::read_dir(dir.path().join("locks")).unwrap() {
+            let lock = File::open(lock.unwrap().path()).unwrap();
+            assert!(lock.try_lock().is_ok(), "it is held while a peer is waited for");
+        }
+        assert_eq!(Cached::new(&second, &other).get(&[id]).unwrap(), pack);
+        over.store(true, Ordering::SeqCst);
+        assert_eq!(waiting.join().unwrap().unwrap(), pack);
+    });
+    assert_eq!((other.bytes(), waits.bytes()), (pack.len(), 0), "one download is enough");
 }
