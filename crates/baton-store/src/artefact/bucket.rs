@@ -11,6 +11,7 @@
 mod address;
 mod background;
 mod recent;
+mod salvage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -137,7 +138,8 @@ impl BucketStore {
                 Err(PackError::Index(TextError { what: Fault::Version(_), .. })) => {
                     // Of a newer server that uses the bucket too: not damaged.
                 }
-                Err(_) => self.set_aside(self.bucket.pack(id)),
+                // Where it cannot be moved, it is found damaged again.
+                Err(_) => drop(self.set_aside(self.bucket.pack(id))),
             }
         }
         *looked = Some(began);
@@ -195,7 +197,8 @@ impl BucketStore {
                 Ok(found) => frames.extend(found),
                 Err(NotRead::Store(error)) => return Err(error),
                 Err(NotRead::Damaged(error)) => {
-                    self.set_pack_aside(id);
+                    // Where that fails, it stays and is found damaged again.
+                    let _ = self.set_pack_aside(id);
                     return Err(StoreError::new(Kind::Corrupt, format!("read pack {id}")).because(error));
                 }
             }
@@ -213,27 +216,6 @@ impl BucketStore {
                 self.known().held.forget(id);
             }
         })
-    }
-
-    /// Moves away what is damaged, so that the next push brings it again. Where that fails, it is found damaged again.
-    fn set_aside(&self, path: Path) {
-        let bucket = self.bucket.clone();
-        let _ = self.background.wait("set a damaged object aside", async move {
-            let name = path.filename().unwrap_or_default();
-            bucket.objects.rename(&path, &bucket.path("corrupt", name)).await
-        });
-    }
-
-    /// Sets a damaged pack aside, and keeps those of its frames that are not damaged, in a new one.
-    fn set_pack_aside(&self, id: PackId) {
-        let places = self.known().held.forget(id);
-        let whole = places.into_iter().filter_map(|place| self.frames(id, &[place]).ok()?.pop());
-        let whole: Vec<_> = whole.collect();
-        if !whole.is_empty() {
-            // Where that fails, the next push brings them again.
-            let _ = self.put(&pack::join(whole));
-        }
-        self.set_aside(self.bucket.pack(id));
     }
 
     /// Gives this content its name. On return it is durable.
@@ -469,7 +451,7 @@ impl ArtefactStore for BucketStore {
                     ManifestRefused::Rules { source: TextError { what: Fault::Version(_), .. }, .. }
                 );
                 if !newer {
-                    self.set_aside(self.bucket.release(id));
+                    let _ = self.set_aside(self.bucket.release(id));
                 }
                 Err(StoreError::new(Kind::Corrupt, attempted).because(error))
             }
@@ -505,7 +487,7 @@ impl ArtefactStore for BucketStore {
             match signing::check(id, &text) {
                 Ok(found) if found == key => approvals.push(text),
                 // As if it were not there, so that it can be added again.
-                Ok(_) | Err(_) => self.set_aside(self.bucket.signature(id, key)),
+                Ok(_) | Err(_) => drop(self.set_aside(self.bucket.signature(id, key))),
             }
         }
         Ok(approvals)
@@ -577,8 +559,7 @@ impl Custody for BucketStore {
     }
 
     fn salvage(&self, id: PackId) -> Result<(), StoreError> {
-        self.set_pack_aside(id);
-        Ok(())
+        self.set_pack_aside(id)
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -12,6 +12,8 @@
 //! folder, and what a crash leaves behind is in `tmp/` only. Which chunk is in which pack is read from the packs when the
 //! folder is opened, and held in memory: it is written nowhere else, so it cannot differ.
 
+mod salvage;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -113,7 +115,8 @@ impl FolderStore {
                 Err(PackError::Index(TextError { what: Fault::Version(_), .. })) => {
                     // Of a newer program that uses the folder too: not damaged.
                 }
-                Err(_) => self.set_aside(&path),
+                // Where it cannot be moved, it is found damaged again.
+                Err(_) => drop(self.set_aside(&path)),
             }
         }
         Ok(())
@@ -171,14 +174,7 @@ impl FolderStore {
             let noted = File::options().write(true).open(path);
             let _ = noted.and_then(|file| file.set_modified(SystemTime::now()));
         } else {
-            let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
-            let tmp = self.path.join(format!("tmp/{}-{number}", std::process::id()));
-            let written = disk::write_synced(&tmp, content)
-                .and_then(|()| fs::rename(&tmp, path).map_err(failed("rename into place", path)));
-            if let Err(error) = written {
-                let _ = fs::remove_file(&tmp);
-                return Err(error);
-            }
+            self.write(path, content)?;
         }
         // Also when it was there: whoever wrote it may not have come to this.
         disk::sync_dir(dir).inspect_err(|_| {
@@ -187,28 +183,13 @@ impl FolderStore {
         })
     }
 
-    /// Moves away what is damaged, so that the next push brings it again.
-    fn set_aside(&self, path: &Path) {
-        if let Some(name) = path.file_name() {
-            // Where that fails, it is found damaged again.
-            let _ = fs::rename(path, self.path.join("corrupt").join(name));
-        }
-    }
-
-    /// Sets a damaged pack aside, and keeps those of its frames that are not damaged, in a new one.
-    fn set_pack_aside(&self, id: PackId) {
-        let path = self.pack(id);
-        let places = self.held().forget(id);
-        let whole = places.into_iter().filter_map(|(frame, place)| {
-            let packed = read_ranges(&path, &[place]).ok()?.pop()?;
-            pack::unpack(&frame, &packed).is_ok().then_some((frame, packed))
-        });
-        let whole: Vec<_> = whole.collect();
-        if !whole.is_empty() {
-            // Where that fails, the next push brings them again.
-            let _ = self.add_pack(&pack::join(whole));
-        }
-        self.set_aside(&path);
+    /// Gives this content its name, whatever has it now.
+    fn write(&self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+        let number = TMP_NUMBER.fetch_add(1, Ordering::Relaxed);
+        let tmp = self.path.join(format!("tmp/{}-{number}", std::process::id()));
+        let written = disk::write_synced(&tmp, content)
+            .and_then(|()| fs::rename(&tmp, path).map_err(failed("rename into place", path)));
+        written.inspect_err(|_| drop(fs::remove_file(&tmp)))
     }
 
     /// The frames that hold these chunks, as a pack.
@@ -236,7 +217,8 @@ impl FolderStore {
                     return Err(disk_failed(attempted)(error));
                 }
                 Err(Damaged::Pack(error)) => {
-                    self.set_pack_aside(id);
+                    // Where that fails, it stays and is found damaged again.
+                    let _ = self.set_pack_aside(id);
                     return Err(corrupt(&attempted, error));
                 }
             }
@@ -373,7 +355,7 @@ impl ArtefactStore for FolderStore {
                     ManifestRefused::Rules { source: TextError { what: Fault::Version(_), .. }, .. }
                 );
                 if !newer {
-                    self.set_aside(&path);
+                    let _ = self.set_aside(&path);
                 }
                 Err(corrupt(&attempted, error))
             }
@@ -400,7 +382,7 @@ impl ArtefactStore for FolderStore {
             match signing::check(id, &text) {
                 Ok(found) if found == key => approvals.push(text),
                 // As if it were not there, so that it can be added again.
-                Ok(_) | Err(_) => self.set_aside(&path),
+                Ok(_) | Err(_) => drop(self.set_aside(&path)),
             }
         }
         Ok(approvals)
@@ -480,8 +462,7 @@ impl Custody for FolderStore {
     }
 
     fn salvage(&self, id: PackId) -> Result<(), StoreError> {
-        self.set_pack_aside(id);
-        Ok(())
+        self.set_pack_aside(id).map_err(disk_failed(format!("salvage pack {id}")))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
@@ -496,40 +477,6 @@ impl Custody for FolderStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::release::Chunk;
-
-    fn frame(content: &[u8]) -> (Frame, Vec<u8>) {
-        let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
-        pack::pack(vec![chunk], content).unwrap()
-    }
-
-    #[test]
-    fn f43_a_pack_damaged_at_rest_is_noticed_and_its_other_frames_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let right = pack::join(vec![frame(b"first"), frame(b"second")]);
-        let [first, second] = [&b"first"[..], b"second"].map(ChunkId::of);
-        let mut flipped = right.clone();
-        *flipped.last_mut().unwrap() ^= 1;
-        for (damaged, left) in [
-            (flipped, &[second][..]),
-            (right[..right.len() - 1].to_vec(), &[second]),
-            (right[..100].to_vec(), &[first, second]),
-            (Vec::new(), &[first, second]),
-            (vec![0; PACK_BYTES_MAX * 2], &[first, second]),
-        ] {
-            let store = FolderStore::open(dir.path()).unwrap();
-            store.put(&right).unwrap();
-            fs::write(store.pack(PackId::of(&right)), damaged).unwrap();
-            assert_eq!(store.get(&[first, second]).unwrap_err().kind, Kind::Corrupt);
-            let mut left = left.to_vec();
-            left.sort_unstable();
-            assert_eq!(store.missing(&[first, second]).unwrap(), left);
-            assert_eq!(FolderStore::open(dir.path()).unwrap().missing(&[first, second]).unwrap(), left);
-            store.put(&right).unwrap();
-            Pack::open(&store.get(&[first, second]).unwrap()).unwrap().verify().unwrap();
-            fs::remove_dir_all(dir.path().join("packs")).unwrap();
-        }
-    }
 
     #[test]
     fn an_index_damaged_at_rest_is_noticed_when_the_folder_is_opened() {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use baton_core::ids::{ChunkId, PackId};
 use baton_core::release::pack::{Frame, Index};
 use baton_core::release::reading;
+use baton_release::pack;
 
 /// A frame, and where in its pack it lies.
 pub(super) type Place = (Frame, Range<u64>);
@@ -22,6 +23,11 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn has(&self, id: PackId) -> bool {
         self.packs.contains_key(&id)
+    }
+
+    /// What is in a pack.
+    pub(super) fn places(&self, id: PackId) -> Vec<Place> {
+        self.packs.get(&id).cloned().unwrap_or_default()
     }
 
     /// How long a pack is: its last frame ends with it.
@@ -41,11 +47,11 @@ impl Held {
     /// Forgets the packs that are not among these.
     pub(super) fn keep(&mut self, there: &BTreeSet<PackId>) {
         let gone: Vec<PackId> = self.packs.keys().filter(|id| !there.contains(id)).copied().collect();
-        gone.into_iter().for_each(|id| drop(self.forget(id)));
+        gone.into_iter().for_each(|id| self.forget(id));
     }
 
-    /// Forgets a pack; returns what was in it. Chunks that lie in others too are found there from now on.
-    pub(super) fn forget(&mut self, id: PackId) -> Vec<Place> {
+    /// Forgets a pack. Chunks that lie in others too are found there from now on.
+    pub(super) fn forget(&mut self, id: PackId) {
         self.losses += 1;
         let places = self.packs.remove(&id).unwrap_or_default();
         self.chunks.retain(|_, (pack, _)| *pack != id);
@@ -57,7 +63,6 @@ impl Held {
                 self.chunks.extend(found.map(|chunk| (chunk.id, (*pack, at))));
             }
         }
-        places
     }
 
     /// How often a pack was forgotten: as long as that is the same number, every chunk is there that was.
@@ -96,6 +101,17 @@ impl Held {
         }
         packs
     }
+}
+
+/// Those of these frames that are not damaged in this content of their pack, as a pack; `None` when there are none.
+pub(super) fn rescued(places: Vec<Place>, content: &[u8]) -> Option<Vec<u8>> {
+    let frame = |(frame, place): Place| {
+        // It may have been cut.
+        let packed = content.get(place.start as usize..place.end as usize)?;
+        pack::unpack(&frame, packed).is_ok().then(|| (frame, packed.to_vec()))
+    };
+    let whole: Vec<_> = places.into_iter().filter_map(frame).collect();
+    (!whole.is_empty()).then(|| pack::join(whole))
 }
 
 fn index(places: &[Place]) -> Index {

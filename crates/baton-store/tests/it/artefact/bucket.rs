@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use baton_core::ids::{ChunkId, PackId};
+use baton_core::release::Chunk;
 use baton_release::fetch::{FetchError, Fetched, fetch};
 use baton_release::pack;
 use baton_release::releases::ReleasesDir;
@@ -297,4 +298,38 @@ fn f76_pushers_at_once_lost_answers_and_a_push_that_ends_halfway_are_harmless() 
 /// As `baton push` does it: what may pass is tried again.
 fn push_until_it_works(dir: &TempDir, store: &BucketStore) -> baton_core::ids::ReleaseId {
     (0..9).find_map(|_| Some(push_dir(&dir.path().join("source"), 1, store).ok()?.id)).unwrap()
+}
+
+#[test]
+fn f43_a_damaged_pack_stays_in_the_bucket_until_what_is_right_of_it_is_kept() {
+    let server = Checking::start();
+    let bucket = Front::of(server.address);
+    let open = || s3::open(bucket.address, "prefix", "secret");
+    let store = open();
+    let frame = |content: &[u8]| {
+        let chunk = Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
+        pack::pack(vec![chunk], content).unwrap()
+    };
+    let content = pack::join(vec![frame(b"first"), frame(b"second")]);
+    let (id, chunks) = (PackId::of(&content), [&b"first"[..], b"second"].map(ChunkId::of));
+    store.put(&content).unwrap();
+    let refused = Act::Answer(403, "", "");
+    // It cannot be read; it is damaged on its way, and what is right of it is not taken.
+    for (read, written) in [(refused, Act::Pass), (Act::Flip, refused)] {
+        bucket.act(move |line| match line.to_ascii_lowercase() {
+            line if line.starts_with("get ") && line.contains("/packs/") => read,
+            line if line.starts_with("put ") && line.contains("/packs/") => written,
+            _ => Act::Pass,
+        });
+        assert_eq!(store.salvage(id).unwrap_err().kind, Kind::Denied);
+        bucket.act(|_| Act::Pass);
+        assert_eq!(open().get(&chunks).unwrap(), content);
+    }
+    bucket.act_on("/packs/", 1, Act::Flip);
+    store.salvage(id).unwrap();
+    for store in [&store, &open()] {
+        assert_eq!(store.missing(&chunks).unwrap(), [ChunkId::of(b"second")]);
+        store.get(&[ChunkId::of(b"first")]).unwrap();
+    }
+    bucket.act(|_| Act::Pass);
 }
