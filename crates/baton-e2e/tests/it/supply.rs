@@ -70,6 +70,18 @@ fn the_members_of_a_host_share_one_download() {
 }
 
 #[test]
+fn the_members_of_a_host_share_one_download_where_they_give_each_other_what_they_have() {
+    let cache = Folder::empty();
+    let path = cache.path().join("cache");
+    let told = [("BATON_CACHE_DIR", path.to_str().unwrap()), ("BATON_PEERS", "127.0.0.1:0")];
+    let fleet = Fleet::of_workers_told("worker", 4, &told);
+    for deploy in 1..=2 {
+        let times = deploys(&fleet, deploy);
+        assert!((1.0..1.1).contains(&times), "deploy {deploy}: {times:.2}");
+    }
+}
+
+#[test]
 fn a_member_that_fetches_says_how_much_has_come_and_can_write_nowhere_else() {
     let (copy, held) = (Folder::empty(), Arc::new(Held::after(1)));
     let mirror = format!("http://{}", mirror(copy.path().join("artefacts"), Some(Arc::clone(&held))));
