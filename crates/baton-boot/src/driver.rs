@@ -212,9 +212,7 @@ impl Driver {
             Happening::Asked(asked) => self.meaning_of_request(asked).into_iter().collect(),
             Happening::Woken => {
                 self.tell_member(now, Input::Woken);
-                let image = self.image_at.take_if(|at| *at <= now).filter(|_| !self.machine.has_work());
-                let image = image.and_then(|_| self.or_say(self.launch_image(Ticket::Restore)));
-                image.into_iter().chain([Event::Woken]).collect()
+                self.launch_image_meanwhile(now).into_iter().chain([Event::Woken]).collect()
             }
         }
     }
@@ -333,10 +331,24 @@ impl Driver {
         }
     }
 
+    /// The order to run what the image brought, once it has waited for control; without it the member waits on.
+    fn launch_image_meanwhile(&mut self, now: Millis) -> Option<Event> {
+        self.image_at.take_if(|at| *at <= now).filter(|_| !self.machine.has_work())?;
+        let launch = self.launch_image(Ticket::Restore);
+        self.or_say(launch.map_err(|why| format!("{why}; waiting for control to say what to run")))
+    }
+
     /// The order to try what the settings say now. Mistakes in them leave everything as it is.
     fn launch_image(&self, ticket: Ticket) -> Result<Event, String> {
-        let (plan, bake) =
-            self.image.load().map_err(|error| format!("nothing is changed: {}", log::chain(&error)))?;
+        let (plan, bake) = self.image.load().map_err(|error| {
+            let why = log::chain(&error);
+            match ticket {
+                Ticket::Restore => format!("the image cannot be run: {why}"),
+                Ticket::Deploy { .. } | Ticket::Replace | Ticket::Reload => {
+                    format!("nothing is changed: {why}")
+                }
+            }
+        })?;
         // What runs anyway has nobody to be handed back to.
         let bake = if ticket == Ticket::Restore { Millis::ZERO } else { bake };
         Ok(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))

@@ -96,6 +96,14 @@ impl Image {
         self.settings().ok()?.map(|settings| settings.service)
     }
 
+    /// Finds mistakes in what is written. What it refers to is not looked at.
+    pub fn check(&self) -> Result<(), ImageError> {
+        match self.settings()? {
+            Some(_) => Ok(()),
+            None => self.bare_command().map(drop),
+        }
+    }
+
     /// What to run now, and how long a reload bakes.
     pub fn load(&self) -> Result<(Plan, Millis), ImageError> {
         let Some(settings) = self.settings()? else { return self.bare_command() };
@@ -163,5 +171,31 @@ mod tests {
         };
         let error = image.load().unwrap_err().to_string();
         assert_eq!(error, "/ is a directory, not a file: write the settings in a file and name that");
+    }
+
+    #[test]
+    fn p28_a_secret_that_is_not_to_be_had_here_is_no_mistake() {
+        for (reference, why) in [
+            (
+                "aws-ssm:/prod/token",
+                "the secret TOKEN (aws-ssm:/prod/token) cannot be had: control resolves it",
+            ),
+            ("s3://bucket/token", "the secret TOKEN (s3://bucket/token) cannot be had: control resolves it"),
+            ("file:/absent", "the secret TOKEN (file:/absent) cannot be had: No such file"),
+        ] {
+            let image = Image {
+                settings: None,
+                typed: format!(
+                    "service = \"web\"\n[run]\ncommand = [\"true\"]\n[secrets.env]\nTOKEN = \"{reference}\"\n"
+                ),
+                command: Vec::new(),
+                environment: Vec::new(),
+            };
+            image.check().unwrap();
+            let told = image.load().unwrap_err().to_string();
+            assert!(told.starts_with(why), "{told}");
+            let mistaken = Image { typed: image.typed.replace("TOKEN = ", "TOKEN == "), ..image };
+            assert!(mistaken.check().is_err());
+        }
     }
 }

@@ -97,9 +97,11 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
             }
         };
     let image = Image::new(&config);
-    // Mistakes are told before anything is opened.
-    if config.control.is_none() || !image.is_empty() {
-        image.load()?;
+    // Mistakes are told before anything is opened. Who has control can do without the image, whatever it lacks.
+    match config.control {
+        None => drop(image.load()?),
+        Some(_) if image.is_empty() => {}
+        Some(_) => image.check()?,
     }
     become_subreaper()?;
     let runtime = runtime()?;

@@ -168,7 +168,9 @@ pub fn local(environment: &Environment, reference: &Reference) -> Result<Secret,
                 .map(|value| Secret::new(value.to_owned()))
                 .ok_or("it is not text in UTF-8".to_owned())
         }
-        Reference::Aws(_) => Err("control resolves it, and has not: is BATON_SERVER set?".to_owned()),
+        Reference::Aws(_) => {
+            Err("control resolves it, for what is deployed to members with BATON_SERVER".to_owned())
+        }
     }
 }
 
