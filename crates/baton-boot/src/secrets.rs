@@ -314,6 +314,7 @@ mod tests {
 
     #[test]
     fn p38_what_is_kept_on_disk_gives_no_variable_that_the_release_does_not_name() {
+        // With a `from` it names none of what is merged: who trusts keys keeps nothing then, see `Gate::secrets`.
         let both = secrets(&["file:/one"], &[("B", "env:X")]);
         let named = secrets(&[], &[("B", "env:X")]);
         let values = |merged: &[&str], named: &[&str]| {

@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::member::{Input, Wish};
 use baton_core::report::{Cause, Refusal, Seen};
-use baton_core::run::secrets::{Pinned, Secrets};
+use baton_core::run::secrets::{Keep, Pinned, Secrets};
 use baton_core::trust::{
     Distrust, Judge, Moment, Role, Signed, TRUSTED_KEYS_BYTES_MAX, TrustedKeys, Warrant, approvals,
 };
@@ -209,14 +209,8 @@ impl Gate {
     /// Whether these secrets may be given to a program. Who trusts keys takes names of variables from who has signed, and
     /// from nobody else: a variable is enough to choose what runs, such as `LD_PRELOAD`.
     pub fn secrets(&self, secrets: &Secrets) -> Result<(), Refusal> {
-        let merged = secrets.from.iter().find(|pinned| pinned.reference.aws().is_some());
-        match (self.keys()?, merged) {
-            (Some(_), Some(Pinned { reference, .. })) => Err(Refusal {
-                cause: Cause::Untrusted,
-                detail: format!(
-                    "the names of the variables in {reference} are not signed: name each in [secrets.env] instead of secrets.from"
-                ),
-            }),
+        match (self.keys()?, unsigned_names(secrets)) {
+            (Some(_), Some(detail)) => Err(Refusal { cause: Cause::Untrusted, detail }),
             (Some(_), None) | (None, _) => Ok(()),
         }
     }
@@ -242,6 +236,21 @@ impl Gate {
     }
 }
 
+/// Which names of variables would come from who has signed nothing: from control, or from whoever writes to the disk.
+fn unsigned_names(secrets: &Secrets) -> Option<String> {
+    let from_control = secrets.from.iter().find(|pinned| pinned.reference.aws().is_some());
+    match (from_control, secrets.keep, secrets.from.first()) {
+        (Some(Pinned { reference, .. }), _, _) => Some(format!(
+            "the names of the variables in {reference} are not signed: name each in [secrets.env] instead of secrets.from"
+        )),
+        (None, Keep::Disk, Some(Pinned { reference, .. })) => Some(format!(
+            "the names of the variables in {reference} would be kept on disk, where they are not signed: name each in \
+             [secrets.env] instead of secrets.from, or leave out secrets.keep"
+        )),
+        (None, Keep::Disk, None) | (None, Keep::Memory, _) => None,
+    }
+}
+
 fn read_keys(path: &Path) -> Result<TrustedKeys, KeysError> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed("open", path))?;
@@ -262,4 +271,48 @@ fn untrusted(why: &Distrust) -> Refusal {
 
 fn disk(error: &(dyn std::error::Error + 'static)) -> Refusal {
     Refusal { cause: Cause::Disk, detail: log::chain(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use baton_core::run::secrets::Reference;
+
+    #[test]
+    fn p38_who_trusts_keys_takes_no_names_of_variables_from_control_or_from_the_disk() {
+        let (dir, keys) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let list = "baton-trusted-keys 1\nthreshold releases 1\nthreshold deploys 0\n";
+        std::fs::write(keys.path(), list).unwrap();
+        let gate = |keys| Gate {
+            keys,
+            service: "web".parse().unwrap(),
+            releases: Arc::new(ReleasesDir::open(dir.path()).unwrap()),
+            last: Mutex::default(),
+        };
+        let (file, env, s3) = ("file:/one.json", "env:MERGED", "s3://bucket/web.json");
+        let cases: [(&[&str], Keep, Option<&str>); 8] = [
+            (&[], Keep::Memory, None),
+            (&[], Keep::Disk, None),
+            (&[file, env], Keep::Memory, None),
+            (&[file], Keep::Disk, Some("file:/one.json would be kept on disk")),
+            (&[env], Keep::Disk, Some("env:MERGED would be kept on disk")),
+            (&[s3], Keep::Memory, Some("s3://bucket/web.json are not signed")),
+            (&[file, s3], Keep::Memory, Some("s3://bucket/web.json are not signed")),
+            (&[file, s3], Keep::Disk, Some("s3://bucket/web.json are not signed")),
+        ];
+        let refused = |gate: &Gate, from: &[&str], keep| {
+            let from = from.iter().map(|text| text.parse::<Reference>().unwrap().into()).collect();
+            let env = [("TOKEN".to_owned(), "env:X".parse::<Reference>().unwrap().into())].into();
+            gate.secrets(&Secrets { from, env, keep }).err().map(|refusal| refusal.detail)
+        };
+        let trusting = gate(Some(keys.path().to_owned()));
+        for (from, keep, why) in cases {
+            let told = refused(&trusting, from, keep);
+            assert_eq!(told.is_some(), why.is_some(), "{from:?} {keep:?}: {told:?}");
+            assert!(told.as_deref().unwrap_or_default().contains(why.unwrap_or_default()), "{told:?}");
+        }
+        drop(trusting);
+        let open = gate(None);
+        assert!(cases.iter().all(|(from, keep, _)| refused(&open, from, *keep).is_none()));
+    }
 }
