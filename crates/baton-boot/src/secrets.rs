@@ -68,8 +68,13 @@ impl Resolver {
         if secrets.is_empty() {
             return Ok(Values::default());
         }
-        if let Some(values) = self.known().get(&release) {
-            return Ok(values.clone());
+        let known = self.known().get(&release).cloned();
+        if let Some(values) = known {
+            // What was fetched anew has nothing beside it.
+            if !self.releases.has_kept_secrets(release) {
+                self.keep(release, secrets.keep, &values);
+            }
+            return Ok(values);
         }
         let values = match self.kept(release, secrets) {
             Some(values) => values,
@@ -340,6 +345,29 @@ mod tests {
             ["", "{}", "[]", r#"{"merged":[],"named":[["B",1]]}"#, r#"{"merged":[],"named":[["B"]]}"#]
         {
             assert_eq!(from_text(&Secret::new(damaged.to_owned()), &named), None, "{damaged}");
+        }
+    }
+
+    #[test]
+    fn p28_what_is_kept_on_disk_is_kept_again_when_the_release_was_fetched_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = Arc::new(ReleasesDir::open(dir.path()).unwrap());
+        let release = ReleaseId::from_bytes([7; 32]);
+        let home = dir.path().join(format!("releases/{release}"));
+        let (asks, _) = tokio::sync::mpsc::unbounded_channel();
+        let environment = vec![("X".into(), "hunter2".into())];
+        let resolver = Resolver::new(environment, releases.clone(), asks);
+        let of = secrets(&[], &[("A", "env:X")]);
+        for keep in [Keep::Disk, Keep::Memory] {
+            let of = Secrets { keep, ..of.clone() };
+            std::fs::create_dir(&home).unwrap();
+            let first = resolver.resolve(release, &of).unwrap();
+            std::fs::remove_dir_all(&home).unwrap();
+            std::fs::create_dir(&home).unwrap();
+            assert_eq!(resolver.resolve(release, &of).unwrap(), first);
+            let kept = releases.kept_secrets(release).unwrap().and_then(|text| from_text(&text, &of));
+            assert_eq!(kept, (keep == Keep::Disk).then_some(first));
+            std::fs::remove_dir_all(&home).unwrap();
         }
     }
 

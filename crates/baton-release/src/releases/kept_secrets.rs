@@ -29,6 +29,11 @@ impl ReleasesDir {
         Ok(Some(Secret::new(text)))
     }
 
+    /// Whether there is something that [`ReleasesDir::keep_secrets`] has kept.
+    pub fn has_kept_secrets(&self, release: ReleaseId) -> bool {
+        self.home(release).join(NAME).exists()
+    }
+
     /// Keeps the secrets of a release, which must be on disk, in a file that its owner alone may read. On return it is
     /// durable.
     ///

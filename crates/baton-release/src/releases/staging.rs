@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use baton_core::ids::ReleaseId;
 use baton_core::release::{self, Entry, EntryKind, Manifest, Patch, TreePath};
 
-use super::base::Base;
+use super::base::{Base, strip};
 use super::durable::{BESIDE, New, make_durable};
 use super::stamps::{Stamp, Stamps, mode_of};
 use super::{Needs, ReleasesDir, create_dir};
@@ -291,6 +291,8 @@ impl<'a> Staging<'a> {
             // A program may still run from it and keeps its files until the next start empties staging.
             remove(&damaged)?;
             fs::rename(&place, &damaged).map_err(failed("move away", &place))?;
+            // What is beside the tree serves nobody any more, and may have secrets.
+            strip(&damaged)?;
             step();
         }
         fs::rename(&self.home.0, &place).map_err(failed("rename into place", &self.home.0))?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use baton_core::ids::{Epoch, ReleaseId};
+use baton_core::run::secrets::Secret;
 use baton_release::fetch::fetch;
 use baton_release::releases::{OpenError, ReleasesDir, VerifyError};
 use baton_release::store::memory::MemoryStore;
@@ -87,6 +88,22 @@ fn p24_an_altered_release_is_not_launched() {
         }
         assert!(releases.verify_quick(id).is_err(), "{what}");
     }
+}
+
+#[test]
+fn p43_secrets_that_were_kept_with_a_damaged_release_are_not_left_behind() {
+    let (dir, source) = (tempfile::tempdir().unwrap(), MemoryStore::new());
+    let id = push_nodes(&nodes(1), &source).id;
+    let releases = open(dir.path());
+    fetch(id, &source, &releases, &|_| {}).unwrap();
+    releases.keep_secrets(id, &Secret::new("hunter2".to_owned())).unwrap();
+    fs::write(releases.path(id).join("lib/data"), "altered").unwrap();
+    fetch(id, &source, &releases, &|_| {}).unwrap();
+    releases.verify(id).unwrap();
+    assert!(!releases.has_kept_secrets(id));
+    let damaged = dir.path().join(format!("staging/{id}.damaged"));
+    let left: Vec<_> = fs::read_dir(damaged).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["tree"], "a program may still run from it");
 }
 
 #[test]
