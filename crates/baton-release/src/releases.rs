@@ -13,6 +13,7 @@
 //!   releases/<id>/warrant   the signed deploy that allowed it
 //!   releases/<id>/peak      how much memory it used at the most until it was proven here
 //!   releases/<id>/proven    the epoch in which it was last proven here
+//!   releases/<id>/secrets   the values of its secrets, where its settings say that they are kept on disk
 //!   spare/<id>/             a tree that nobody runs from, like that of a release: the next one is made from it
 //!   staging/                releases under construction, and what is about to go; emptied at start
 //! ```
