@@ -2,14 +2,14 @@
 //! service that such a release was deployed to. A value is in memory for a minute, and on its way over a session.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::run::secrets::{Aws, Lacking, Pinned, Reference, Secret, Secrets};
 use baton_release::manifest::{self, Known};
 use baton_release::store::Custody;
 use baton_store::secrets::{SecretError, SecretSource};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{OnceCell, watch};
 use tokio::task::spawn_blocking;
 
 use crate::board::Board;
@@ -25,9 +25,12 @@ pub(crate) struct Desk {
     source: Arc<SecretSource>,
     board: watch::Receiver<Arc<Board>>,
     artefacts: Arc<dyn Custody>,
-    /// Read by one at a time, for all who ask: a manifest may be long.
-    known: Arc<Mutex<BTreeMap<ReleaseId, Arc<Wanted>>>>,
+    /// Each is read by one, for all who ask: a manifest may be long. Nobody waits for that of another release.
+    known: Arc<Mutex<BTreeMap<ReleaseId, Place>>>,
 }
+
+/// Where it is remembered what a release says of its secrets, once that was read.
+type Place = Arc<OnceCell<Arc<Wanted>>>;
 
 /// What a release says of its secrets.
 struct Wanted {
@@ -76,21 +79,25 @@ impl Desk {
 
     /// What a release says of its secrets: it never changes.
     async fn wanted(&self, release: ReleaseId) -> Result<Arc<Wanted>, String> {
-        let mut known = self.known.lock().await;
-        if let Some(wanted) = known.get(&release) {
-            return Ok(Arc::clone(wanted));
+        let known = self.place(release);
+        known.get_or_try_init(|| self.read(release)).await.cloned()
+    }
+
+    fn place(&self, release: ReleaseId) -> Place {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= RELEASES_MAX && !known.contains_key(&release) {
+            known.clear();
         }
+        Arc::clone(known.entry(release).or_default())
+    }
+
+    async fn read(&self, release: ReleaseId) -> Result<Arc<Wanted>, String> {
         let artefacts = Arc::clone(&self.artefacts);
         let read = spawn_blocking(move || manifest::read(release, &*artefacts, Known::default())).await;
         let manifest = read
             .map_err(|_| "the server is stopping".to_owned())?
             .map_err(|error| format!("control cannot read release {}: {}", release.short(), chain(&error)))?;
-        let wanted = Arc::new(Wanted { service: manifest.service, secrets: manifest.run.secrets });
-        if known.len() >= RELEASES_MAX {
-            known.clear();
-        }
-        known.insert(release, Arc::clone(&wanted));
-        Ok(wanted)
+        Ok(Arc::new(Wanted { service: manifest.service, secrets: manifest.run.secrets }))
     }
 
     fn was_deployed(&self, service: &ServiceName, release: ReleaseId) -> bool {
@@ -99,5 +106,45 @@ impl Desk {
         posted.is_some_and(|posted| {
             posted.service.history().past().iter().any(|past| past.deploy.release == release)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use baton_release::store::interrupted::Interrupted;
+    use baton_release::store::memory::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn p30_who_asks_for_the_secrets_of_a_release_does_not_wait_for_another_that_is_read() {
+        let held = Arc::new(Barrier::new(2));
+        let holds = Arc::clone(&held);
+        let hold = move || {
+            // It is read now; and until the test is done with it.
+            holds.wait();
+            holds.wait();
+        };
+        let artefacts = Arc::new(Interrupted::new(Arc::new(MemoryStore::new()), 1, hold));
+        let (_board, board) = watch::channel(Arc::default());
+        let desk = Desk::new(SecretSource::new([]).unwrap(), board, artefacts.clone());
+        let pass = || {
+            let held = Arc::clone(&held);
+            spawn_blocking(move || held.wait())
+        };
+        let slow = tokio::spawn({
+            let desk = desk.clone();
+            async move { desk.wanted(ReleaseId::from_bytes([1; 32])).await.map(drop) }
+        });
+        pass().await.unwrap();
+        let other = desk.wanted(ReleaseId::from_bytes([2; 32]));
+        let other = tokio::time::timeout(Duration::from_secs(30), other).await;
+        pass().await.unwrap();
+        assert!(other.expect("an answer").is_err_and(|why| why.contains("control cannot read release 0202")));
+        assert!(slow.await.unwrap().is_err());
+        assert_eq!(artefacts.calls(), 2);
     }
 }
