@@ -119,6 +119,11 @@ impl Controlled {
         true
     }
 
+    /// Whether that is still to come.
+    pub fn is_restoring(&self) -> bool {
+        self.member.is_restoring()
+    }
+
     /// Takes in what happened and does what follows.
     pub fn step(&mut self, now: Millis, input: Input) {
         self.upkeep_due |= matches!(input, Input::Committed(..));

@@ -334,6 +334,11 @@ impl Driver {
     /// The order to run what the image brought, once it has waited for control; without it the member waits on.
     fn launch_image_meanwhile(&mut self, now: Millis) -> Option<Event> {
         self.image_at.take_if(|at| *at <= now).filter(|_| !self.machine.has_work())?;
+        if self.controlled.as_ref().is_some_and(Controlled::is_restoring) {
+            // It may still turn out not to be what it was.
+            self.image_at = Some(now + IMAGE_PATIENCE);
+            return None;
+        }
         let launch = self.launch_image(Ticket::Restore);
         self.or_say(launch.map_err(|why| format!("{why}; waiting for control to say what to run")))
     }

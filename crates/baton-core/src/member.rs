@@ -311,6 +311,13 @@ impl Member {
         self.committed
     }
 
+    /// Whether the member is about to run what it has committed to: it is prepared or launched, or it is tried again when it may
+    /// have got what it lacked. Nothing else takes its place meanwhile.
+    pub fn is_restoring(&self) -> bool {
+        let delayed = self.delayed.map(|(release, _)| release);
+        self.committed.is_some_and(|(release, _)| [self.restoring, delayed].contains(&Some(release)))
+    }
+
     fn standing(&self) -> Standing {
         if let Some((_, refusal)) = &self.untrusted {
             return Standing::Refused(refusal.clone());

@@ -340,6 +340,31 @@ fn what_lacks_something_for_now_is_started_again_without_a_slot_until_something_
 }
 
 #[test]
+fn p28_what_was_committed_to_is_restored_until_it_serves_or_cannot() {
+    let new = |committed| Member::new("m".parse().unwrap(), None, committed);
+    assert!(!new(None).is_restoring());
+    let launched = || Input::Stands(Status { restoring: true, ..Status::default() });
+    let cases: [(&[Input], bool); 9] = [
+        (&[], true),
+        (&[Input::Woken], true),
+        (&[launched()], true),
+        (&[Input::Delayed(OLD)], true),
+        (&[Input::Delayed(OLD), Input::Woken, launched()], true),
+        (&[Input::Lost(OLD)], false),
+        (&[Input::Delayed(OLD), Input::Lost(OLD)], false),
+        (&[Input::Stands(serving(OLD))], false),
+        (&[launched(), Input::Stands(Status::default())], false),
+    ];
+    for (then, goes_on) in cases {
+        let mut member = new(Some((OLD, Epoch(1))));
+        for (turn, input) in (0..).zip(then) {
+            member.step(Millis(turn * RESTORE_RETRY.0), input.clone());
+        }
+        assert_eq!(member.is_restoring(), goes_on, "{then:?}");
+    }
+}
+
+#[test]
 fn what_the_whole_fleet_runs_is_launched_once_by_a_member_that_has_nothing() {
     let mut member = Member::new("m".parse().unwrap(), None, None);
     let steady = Wish { base: Some(NEW), ..wish(2, Purpose::Rollout, NEW) };
