@@ -48,3 +48,22 @@ fn files_and_variables_are_read_at_each_start_and_reload_and_what_is_missing_cha
     boot.wait_for("cannot be had: No such file or directory", 1);
     assert_eq!(boot.exit().code(), Some(2), "nothing was started");
 }
+
+#[test]
+fn p28_with_control_an_image_that_lacks_a_secret_is_told_and_the_member_waits() {
+    let folder = Folder::with_example("python");
+    let settings = format!("{}\n[secrets.env]\nTOKEN = \"aws-ssm:/prod/token\"\n", folder.read("baton.toml"));
+    folder.write("baton.toml", &settings);
+    let (control, address) = (format!("http://{}", free_address()), free_address());
+    let listen = format!("http={address}");
+    let variables = [
+        ("BATON_LISTEN", &*listen),
+        ("BATON_SERVER", &*control),
+        ("BATON_SERVICE", "web"),
+        ("BATON_MEMBER", "web-0"),
+    ];
+    let boot = Boot::start(&folder, &[], &variables);
+    boot.wait_for("the image cannot be run: the secret TOKEN (aws-ssm:/prod/token) cannot be had: ", 1);
+    boot.wait_for("; waiting for control to say what to run", 1);
+    assert!(boot.stop().success());
+}
