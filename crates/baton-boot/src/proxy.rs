@@ -45,9 +45,6 @@ const NO_DESCRIPTORS: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The one socket of a listener at a path.
 const FRONT: Slot = Slot(0);
-/// How many are accepted of those that wait when a listener closes: what the kernel lets wait at the most
-/// (`net.core.somaxconn`), unless somebody has changed that.
-const QUEUE_MAX: usize = 4096;
 /// Connections of a generation when no limit is set: more than a process can have open.
 const UNLIMITED: usize = 1 << 24;
 
@@ -138,7 +135,7 @@ impl Relay {
     pub fn open(listen: &Listen, socket: &OwnedFd) -> Result<Self, GroupError> {
         let backend = Backend::find(listen, Limits::default(), Tenant::default(), &[])?;
         let (target, targets) = watch::channel(Target::Backend(backend.clone()));
-        let acceptor = Acceptor { public: listen.address.clone(), targets };
+        let acceptor = Acceptor { public: listen.address.clone(), backlog: listen.backlog, targets };
         let open = || acceptor.start(socket.try_clone()?);
         open().map_err(|source| GroupError::new("relaying", listen, source))?;
         Ok(Self { backend, target })
@@ -191,7 +188,9 @@ impl Proxy {
             }
         };
         let (target, targets) = watch::channel(Target::Nobody);
-        Acceptor { public: listen.address.clone(), targets }.start(socket).map_err(failed)?;
+        Acceptor { public: listen.address.clone(), backlog: listen.backlog, targets }
+            .start(socket)
+            .map_err(failed)?;
         let (backends, selection) = (Vec::new(), Selection::of(FRONT));
         Ok(Self { listen, front, backends, selection, target, acceptors: 1 })
     }
@@ -202,7 +201,11 @@ impl Proxy {
         if front.is_lost(FRONT) {
             let socket = front.renew(FRONT)?;
             // Who waits at the other one is accepted as before.
-            let acceptor = Acceptor { public: self.listen.address.clone(), targets: self.target.subscribe() };
+            let acceptor = Acceptor {
+                public: self.listen.address.clone(),
+                backlog: self.listen.backlog,
+                targets: self.target.subscribe(),
+            };
             let start = || acceptor.start(socket.try_clone()?);
             start().map_err(|source| GroupError::new("opening", &self.listen, source))?;
             self.acceptors += 1;
@@ -320,6 +323,8 @@ fn is_free(port: u16) -> bool {
 /// Accepts the clients of one listener, on a thread of its own: the loop never waits for them.
 struct Acceptor {
     public: Address,
+    /// How many may wait to be accepted.
+    backlog: u16,
     targets: watch::Receiver<Target>,
 }
 
@@ -383,10 +388,15 @@ impl Acceptor {
             return;
         }
         let Some(backend) = self.targets.borrow().first().cloned() else { return };
-        for _ in 0..QUEUE_MAX {
+        // More cannot have waited when it was closed (`man 2 listen`).
+        for _ in 0..=self.backlog {
+            // A place comes second: all may be taken, and nobody need one.
+            if !incoming.has_waiting() {
+                break;
+            }
             let Some(place) = place_with(backend.clone()).await else { break };
             let Some(room) = Capacity::of_process().connection().await else { break };
-            let Some(client) = incoming.accept_waiting() else { break };
+            let Ok(client) = incoming.accept().await else { break };
             self.begin(client, place, room, pipes);
         }
         // Behind all of them: each is counted by then.

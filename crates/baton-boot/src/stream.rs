@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use baton_core::run::Address;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::AddressFamily;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -161,18 +162,13 @@ impl Incoming {
         }
     }
 
-    /// A connection that waits at this moment, if one does.
-    pub fn accept_waiting(&self) -> Option<Stream> {
-        // The event loop may not have looked yet, so the kernel is asked.
+    /// Whether a connection waits at this moment: the event loop may not have looked yet, so the kernel is asked.
+    pub fn has_waiting(&self) -> bool {
         let socket = match self {
             Self::Tcp(listener) => listener.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
         };
-        let accepted = baton_sys::socket::accept(socket).ok()?;
-        baton_sys::socket::set_blocking(accepted.as_fd(), false).ok()?;
-        match self {
-            Self::Tcp(_) => TcpStream::from_std(accepted.into()).map(Stream::Tcp).ok(),
-            Self::Unix(_) => UnixStream::from_std(accepted.into()).map(Stream::Unix).ok(),
-        }
+        let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+        matches!(poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(1..))
     }
 }

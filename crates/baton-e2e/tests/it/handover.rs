@@ -309,6 +309,33 @@ fn p1_p4_what_waits_at_a_proxied_program_is_served_before_it_is_asked_to_stop() 
     assert_eq!(boot.exit().code(), Some(143));
 }
 
+/// Greets its clients, and keeps them.
+const HOST: &str = r#"
+import os, socket
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+guests = []
+while True:
+    guests.append(listener.accept()[0])
+    guests[-1].sendall(b"hello")
+"#;
+
+#[test]
+fn a_proxied_program_whose_places_are_taken_is_asked_to_stop_when_nobody_waits() {
+    use std::io::Read;
+    let folder = Folder::empty();
+    folder.write("program.py", HOST);
+    let address = free_address();
+    let listen =
+        format!("name = \"http\"\naddress = \"{address}\"\nhandover = \"proxy\"\nmax_connections = 1");
+    let run = "[run]\ndrain = \"1h\"\ncommand = [\"python3\", \"program.py\"]";
+    folder.write("baton.toml", &format!("service = \"test\"\n{run}\n[[run.listen]]\n{listen}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let mut guest = std::net::TcpStream::connect(address).unwrap();
+    guest.read_exact(&mut [0; 5]).unwrap();
+    assert_eq!(boot.stop().code(), Some(143), "and not after half of the drain");
+}
+
 /// The example, but for what it does for clients that keep their connections: once it is asked to stop, it closes those
 /// that are idle, under requests that may be on their way.
 const HASTY: &str = "import server\nserver.LAST_REQUEST_S = 0\nserver.main()\n";
