@@ -104,7 +104,7 @@ pub fn line(key: &str, value: &str) -> Option<String> {
     [as_it_is, as_text].into_iter().find(|line| is_one(line))
 }
 
-/// A text as TOML has it.
+/// A text as a basic string of TOML (<https://toml.io/en/v1.0.0#string>).
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

@@ -10,6 +10,7 @@ use super::kind::{Kind, kind_of};
 use super::seen::{Idle, Place, Process, Request, Running, Seen, Start, Stop};
 use super::start::startup_timeout;
 use crate::ids::NAME_BYTES_MAX;
+use crate::settings::quoted;
 use crate::signal::Signal;
 use crate::units::Millis;
 
@@ -251,20 +252,6 @@ fn service(directory: &str) -> String {
     let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
     let name: String = name.chars().take(NAME_BYTES_MAX).collect();
     if name.is_empty() { "service".into() } else { name }
-}
-
-/// A basic string of TOML (<https://toml.io/en/v1.0.0#string>).
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04x}", u32::from(c))),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 /// A text that may stand in a comment.
