@@ -8,6 +8,8 @@ use anyhow::Context;
 /// What baton-boot keeps of a generation that has ended is kept for 3 s: a connection may still be on its way to it.
 /// What is left when nothing has gone for longer stays.
 const SETTLED: Duration = Duration::from_secs(4);
+/// How long a tick of `/proc/PID/stat` is (`USER_HZ`, `man 5 proc`).
+const TICK: Duration = Duration::from_millis(10);
 /// How often it is looked meanwhile.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -64,6 +66,18 @@ impl Footprint {
         }
         Ok(least)
     }
+}
+
+/// The CPU time of a process and of its children that have ended, to a tick.
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_with_children(pid: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may contain anything; the times are the 14th to the 17th field.
+    let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
+    let times = fields.split(' ').skip(11).take(4).map(str::parse::<u32>);
+    Ok(TICK * times.sum::<Result<u32, _>>()?)
 }
 
 /// The CPU time of all threads of a process.

@@ -5,6 +5,7 @@ pub mod cost;
 pub mod docker;
 pub mod files;
 pub mod mirror;
+pub mod server;
 pub mod tree;
 
 use std::fmt;

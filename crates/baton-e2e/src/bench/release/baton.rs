@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::cost::{Cost, cpu_of, run};
+use super::cost::{Cost, run};
+use super::server::Server;
 use super::tree::Tree;
 use super::{Places, Way};
 use crate::ports::free_address;
+use crate::process::cpu_with_children;
 
 /// What it is called.
 pub const NAME: &str = "Baton";
@@ -29,7 +31,7 @@ pub struct Baton {
     boot: PathBuf,
     folder: PathBuf,
     url: String,
-    server: Child,
+    server: Server,
     member: Option<Member>,
     /// What was pushed last.
     release: String,
@@ -51,23 +53,16 @@ impl Baton {
         let address = free_address();
         let mut command = Command::new(&places.baton);
         command.args(["server", "--listen", &address.to_string(), "--data"]).arg(folder.join("control"));
-        let server = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let baton = Self {
+        Ok(Self {
             program: places.baton.clone(),
             boot: places.boot.clone(),
             folder: folder.to_owned(),
             url: format!("http://{address}"),
-            server,
+            server: Server::start(&mut command, address)?,
             member: None,
             release: String::new(),
             memory_kib: 0,
-        };
-        let start = Instant::now();
-        while run(baton.command().arg("status")).is_err() {
-            ensure!(start.elapsed() < LIMIT, "the server does not answer");
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        Ok(baton)
+        })
     }
 
     /// The most memory that the bootloader had in any fetch, in KiB.
@@ -96,7 +91,7 @@ impl Way for Baton {
         let mut told = String::new();
         let mut command = self.command();
         command.current_dir(tree.dir()).args(["push", "--output", "json"]);
-        let cost = Cost::of(&[self.server.id()], || {
+        let cost = Cost::of(&[self.server.pid()], || {
             told = run(&mut command)?;
             Ok(())
         })?;
@@ -113,7 +108,7 @@ impl Way for Baton {
             Some(member) => member,
             None => Member::start(&self.boot, &self.url, &self.folder.join("state"))?,
         };
-        let servers = [self.server.id(), member.child.id()];
+        let servers = [self.server.pid(), member.child.id()];
         let mut took = Duration::ZERO;
         let cost = Cost::of(&servers, || {
             if !fresh || !self.is_deployed()? {
@@ -142,14 +137,6 @@ impl Baton {
     fn is_deployed(&self) -> anyhow::Result<bool> {
         let status = run(self.command().args(["status", "web", "--output", "json"])).unwrap_or_default();
         Ok(status.contains(&format!("\"{}\"", self.release)))
-    }
-}
-
-impl Drop for Baton {
-    fn drop(&mut self) {
-        self.member = None;
-        let _ = kill_process(Pid::from_child(&self.server), Signal::TERM);
-        let _ = self.server.wait();
     }
 }
 
@@ -187,9 +174,9 @@ impl Member {
     fn settle(&self) -> anyhow::Result<()> {
         let start = Instant::now();
         loop {
-            let known = cpu_of(self.child.id())?;
+            let known = cpu_with_children(self.child.id())?;
             std::thread::park_timeout(IDLE);
-            if cpu_of(self.child.id())? - known < IDLE_CPU {
+            if cpu_with_children(self.child.id())? - known < IDLE_CPU {
                 return Ok(());
             }
             ensure!(start.elapsed() < LIMIT, "the member does not come to rest");

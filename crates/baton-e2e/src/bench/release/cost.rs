@@ -8,8 +8,7 @@ use anyhow::{Context, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-/// How long a tick of `/proc/PID/stat` is (`USER_HZ`, `man 5 proc`).
-const TICK: Duration = Duration::from_millis(10);
+use crate::process::cpu_with_children;
 
 /// What something cost.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,21 +50,9 @@ fn cpu_so_far(servers: &[u32]) -> anyhow::Result<Duration> {
     let micros = ours.user_time().num_microseconds() + ours.system_time().num_microseconds();
     let mut cpu = Duration::from_micros(u64::try_from(micros)?);
     for pid in servers {
-        cpu += cpu_of(*pid)?;
+        cpu += cpu_with_children(*pid)?;
     }
     Ok(cpu)
-}
-
-/// The time of a process and of its children that have ended.
-///
-/// # Errors
-/// If there is no such process.
-pub fn cpu_of(pid: u32) -> anyhow::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The name, in parentheses, may contain anything; the times are the 14th to the 17th field.
-    let (_, fields) = stat.rsplit_once(") ").context("no name in stat")?;
-    let times = fields.split(' ').skip(11).take(4).map(str::parse::<u32>);
-    Ok(TICK * times.sum::<Result<u32, _>>()?)
 }
 
 fn bytes_so_far() -> anyhow::Result<u64> {

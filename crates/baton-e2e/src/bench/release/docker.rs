@@ -1,20 +1,14 @@
 //! Docker: an image with a layer of dependencies and one of the application, through a registry.
 
-use std::fs::{self, File};
-use std::net::TcpStream;
+use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use std::process::Command;
 
 use super::Way;
 use super::cost::Cost;
+use super::server::Server;
 use super::tree::Tree;
 use crate::docker::Engine;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// What changes least comes first, as the documentation has it.
 const DOCKERFILE: &str =
@@ -24,7 +18,7 @@ const DOCKERFILE: &str =
 pub struct Docker {
     builder: Engine,
     member: Engine,
-    registry: Child,
+    registry: Server,
     image: String,
 }
 
@@ -41,20 +35,9 @@ impl Docker {
             folder.join("registry").display()
         );
         fs::write(&config, text)?;
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(config).stdin(Stdio::null()).stdout(Stdio::null());
-        let registry = command
-            .stderr(File::create(folder.join("log"))?)
-            .spawn()
-            .context("cannot run docker-registry")?;
+        let registry = Server::start(Command::new("docker-registry").arg("serve").arg(config), address)?;
         let (builder, member) = (Engine::start()?, Engine::start()?);
-        let docker = Self { builder, member, registry, image: format!("{address}/tree:latest") };
-        let start = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            ensure!(start.elapsed() < LIMIT, "docker-registry does not listen");
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        Ok(docker)
+        Ok(Self { builder, member, registry, image: format!("{address}/tree:latest") })
     }
 }
 
@@ -67,7 +50,7 @@ impl Way for Docker {
         let file = tree.dir().with_file_name("Dockerfile");
         fs::write(&file, DOCKERFILE)?;
         let (file, dir) = (file.display().to_string(), tree.dir().display().to_string());
-        let servers = [self.registry.id(), self.builder.pid()?];
+        let servers = [self.registry.pid(), self.builder.pid()?];
         Cost::of(&servers, || {
             self.builder.docker(&["build", "--quiet", "--tag", &self.image, "--file", &file, &dir])?;
             self.builder.docker(&["push", "--quiet", &self.image]).map(drop)
@@ -76,18 +59,11 @@ impl Way for Docker {
     }
 
     fn fetch(&mut self) -> anyhow::Result<Cost> {
-        let servers = [self.registry.id(), self.member.pid()?];
+        let servers = [self.registry.pid(), self.member.pid()?];
         Cost::of(&servers, || self.member.docker(&["pull", "--quiet", &self.image]).map(drop))
     }
 
     fn forget(&mut self) -> anyhow::Result<()> {
         self.member.docker(&["image", "rm", "--force", &self.image]).map(drop)
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.registry), Signal::TERM);
-        let _ = self.registry.wait();
     }
 }

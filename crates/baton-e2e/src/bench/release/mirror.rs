@@ -2,41 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use anyhow::{Context, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use std::process::Command;
 
 use super::Way;
 use super::cost::{Cost, run};
+use super::server::Server;
 use super::tree::Tree;
 use crate::ports::free_address;
-
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// A server of files. It ends with the value.
-struct Server(Child);
-
-impl Server {
-    fn start(command: &mut Command, address: std::net::SocketAddr) -> anyhow::Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let server = Self(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
-        let start = Instant::now();
-        while std::net::TcpStream::connect(address).is_err() {
-            ensure!(start.elapsed() < LIMIT, "{command:?} does not listen");
-            std::thread::park_timeout(Duration::from_millis(10));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
-}
 
 /// `rsync -a --delete` to a daemon, and from there to the member, in place.
 pub struct Rsync {
@@ -75,13 +47,13 @@ impl Way for Rsync {
     fn push(&mut self, tree: &Tree) -> anyhow::Result<Option<Cost>> {
         let mut command = Command::new("rsync");
         command.args(["-a", "--delete"]).arg(tree.dir().join("")).arg(&self.url);
-        Cost::of(&[self.server.0.id()], || run(&mut command).map(drop)).map(Some)
+        Cost::of(&[self.server.pid()], || run(&mut command).map(drop)).map(Some)
     }
 
     fn fetch(&mut self) -> anyhow::Result<Cost> {
         let mut command = Command::new("rsync");
         command.args(["-a", "--delete", &self.url]).arg(&self.member);
-        Cost::of(&[self.server.0.id()], || run(&mut command).map(drop))
+        Cost::of(&[self.server.pid()], || run(&mut command).map(drop))
     }
 
     fn forget(&mut self) -> anyhow::Result<()> {
@@ -133,7 +105,7 @@ impl Way for Casync {
         let mut command = Command::new("casync");
         command.arg("extract").arg("--store").arg(format!("{}/default.castr", self.url));
         command.arg(format!("{}/tree.caidx", self.url)).arg(&self.member);
-        Cost::of(&[self.server.0.id()], || run(&mut command).map(drop))
+        Cost::of(&[self.server.pid()], || run(&mut command).map(drop))
     }
 
     fn forget(&mut self) -> anyhow::Result<()> {
