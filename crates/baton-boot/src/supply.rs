@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use baton_core::ids::ReleaseId;
 use baton_core::report::Fetching;
-use baton_release::cache::{Cache, Cached};
+use baton_release::cache::Cache;
 use baton_release::fetch::{FetchError, Fetched, fetch};
+use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
 use baton_release::peers::Peers;
 use baton_release::releases::ReleasesDir;
 use baton_release::remote::Remote;
-use baton_release::store::ArtefactStore;
 
 use self::coming::Coming;
 use self::confined::Confinement;
@@ -85,14 +85,8 @@ impl Supply {
         coming: &Coming<T>,
     ) -> Result<Fetched, FetchError> {
         let fetch = |peers: Option<&Peers<'_>>| {
-            let from =
-                |store: &dyn ArtefactStore| fetch(release, store, &self.releases, &|step| coming.step(step));
-            match (&self.cache, peers) {
-                (Some(cache), Some(peers)) => from(&Cached::new(cache, &self.remote).asking(peers)),
-                (Some(cache), None) => from(&Cached::new(cache, &self.remote)),
-                (None, Some(peers)) => from(peers),
-                (None, None) => from(&self.remote),
-            }
+            let nearest = Nearest::new(&self.remote, self.cache.as_ref(), peers);
+            fetch(release, &nearest, &self.releases, &|step| coming.step(step))
         };
         match &self.peering {
             Some(peering) => peering.fetch(release, (&self.remote, &self.pace), fetch),

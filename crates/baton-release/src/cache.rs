@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{ChunkId, PackId};
 use baton_core::release::pack::{Index, PACK_BYTES_MAX};
 use baton_core::release::reading;
 use baton_core::units::Bytes;
@@ -29,8 +29,6 @@ use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Mode, OFlags};
 
 use crate::disk::{DiskError, failed};
 use crate::pack;
-use crate::peers::Peers;
-use crate::store::{ArtefactStore, StoreError};
 
 /// Nobody but the members of one user: whoever could write here could make others fetch again, for ever.
 const DIR_MODE: u32 = 0o700;
@@ -107,12 +105,17 @@ impl Cache {
         Ok(Self { packs, locks, incoming, limit, known: Mutex::default() })
     }
 
+    /// Gives the memory back that a fetch needed.
+    pub(crate) fn rest(&self) {
+        *self.known() = Known::default();
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those of these chunks that are here, or the first of them, as a pack; what is damaged is removed.
-    fn find(&self, ids: &[ChunkId]) -> Option<Vec<u8>> {
+    pub(crate) fn find(&self, ids: &[ChunkId]) -> Option<Vec<u8>> {
         self.look_around();
         let places: HashMap<ChunkId, (PackId, u32)> = {
             let known = self.known();
@@ -195,7 +198,7 @@ impl Cache {
     }
 
     /// Adds a pack. Where that fails, the others fetch it themselves.
-    fn add(&self, pack: &[u8]) -> io::Result<()> {
+    pub(crate) fn add(&self, pack: &[u8]) -> io::Result<()> {
         // Members in containers may have the same process number.
         let name = format!("{:016x}", RandomState::new().hash_one(SystemTime::now()));
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -240,7 +243,7 @@ impl Cache {
     }
 
     /// Waits for whoever fetches these, at the longest for [`LOCK_MAX`]; the lock ends with the value, or the process.
-    fn lock(&self, ids: &[ChunkId]) -> Option<File> {
+    pub(crate) fn lock(&self, ids: &[ChunkId]) -> Option<File> {
         let digit = usize::from(ids.first()?.as_bytes()[0] >> 4);
         let name = char::from(LOCKS[digit]).to_string();
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -305,92 +308,4 @@ fn entries(dir: &OwnedFd) -> Vec<(String, rustix::fs::Stat)> {
 fn modified(found: &rustix::fs::Stat) -> SystemTime {
     let seconds = u64::try_from(found.st_mtime).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(found.st_mtime_nsec).unwrap_or_default())
-}
-
-/// A store whose chunks are looked for in a cache first, and left there for others.
-pub struct Cached<'a> {
-    cache: &'a Cache,
-    peers: Option<&'a Peers<'a>>,
-    store: &'a dyn ArtefactStore,
-}
-
-impl<'a> Cached<'a> {
-    /// What is not in the cache comes from the store.
-    pub const fn new(cache: &'a Cache, store: &'a dyn ArtefactStore) -> Self {
-        Self { cache, peers: None, store }
-    }
-
-    /// The same, and these peers are asked between the two.
-    #[must_use]
-    pub const fn asking(mut self, peers: &'a Peers<'a>) -> Self {
-        self.peers = Some(peers);
-        self
-    }
-
-    /// Leaves it for others. Whoever asked has it, whether there is room for them or not.
-    fn keep(&self, pack: Vec<u8>) -> Vec<u8> {
-        let _ = self.cache.add(&pack);
-        pack
-    }
-}
-
-impl Drop for Cached<'_> {
-    /// Gives the memory back.
-    fn drop(&mut self) {
-        *self.cache.known() = Known::default();
-    }
-}
-
-impl ArtefactStore for Cached<'_> {
-    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
-        self.store.missing(ids)
-    }
-
-    fn put(&self, pack: &[u8]) -> Result<(), StoreError> {
-        self.store.put(pack)
-    }
-
-    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        if let Some(pack) = self.cache.find(ids) {
-            return Ok(pack);
-        }
-        // Without the lock: a peer may be of this host, and need it to get what it is asked for.
-        if let Some(pack) = self.peers.and_then(|peers| peers.find(ids)) {
-            return Ok(self.keep(pack));
-        }
-        let _alone = self.cache.lock(ids);
-        // Whoever had the lock before may have brought it.
-        match self.cache.find(ids) {
-            Some(pack) => Ok(pack),
-            None => self.store.get(ids).map(|pack| self.keep(pack)),
-        }
-    }
-
-    fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        self.store.get_checked(ids)
-    }
-
-    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
-        self.store.publish(id, outline)
-    }
-
-    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
-        self.store.outline(id)
-    }
-
-    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
-        self.store.sign(id, approval)
-    }
-
-    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
-        self.store.approvals(id)
-    }
-
-    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-        self.store.outline_since(id, here)
-    }
-
-    fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        self.store.list()
-    }
 }

@@ -15,6 +15,7 @@ pub mod content;
 pub mod disk;
 pub mod fetch;
 pub mod manifest;
+pub mod nearest;
 pub mod pace;
 pub mod pack;
 mod parallel;

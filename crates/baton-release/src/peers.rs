@@ -29,10 +29,9 @@ use ureq::Agent;
 use crate::chain::chain;
 use crate::pace::Pace;
 use crate::pack::{Pack, PackError, unpack};
-use crate::store::{ArtefactStore, StoreError};
 
 pub use key::{KEY_BYTES, Key, Keyring};
-pub use serve::{Head, PeerServer};
+pub use serve::PeerServer;
 pub use shelf::{Awaited, Shelf};
 
 /// Most chunk ids in a question: as many as an answer has room for where files are small, and little to hold for many askers.
@@ -77,9 +76,8 @@ pub struct Tally {
     pub failed: Vec<(SocketAddr, String)>,
 }
 
-/// A store whose chunks come from peers where these have them.
+/// The members that are asked for chunks of a release, for one fetch of it.
 pub struct Peers<'a> {
-    store: &'a dyn ArtefactStore,
     release: ReleaseId,
     named: Vec<SocketAddr>,
     key: Key,
@@ -93,15 +91,8 @@ pub struct Peers<'a> {
 }
 
 impl<'a> Peers<'a> {
-    /// For one fetch of a release: from these peers, at this pace, else from the store. `seed` differs from member to member.
-    pub fn new(
-        store: &'a dyn ArtefactStore,
-        release: ReleaseId,
-        named: Vec<SocketAddr>,
-        key: Key,
-        seed: u64,
-        pace: &'a Pace,
-    ) -> Self {
+    /// These, at this pace. `seed` differs from member to member.
+    pub fn new(release: ReleaseId, named: Vec<SocketAddr>, key: Key, seed: u64, pace: &'a Pace) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -111,7 +102,6 @@ impl<'a> Peers<'a> {
             .timeout_global(Some(ANSWER_TIMEOUT))
             .build();
         Self {
-            store,
             release,
             search: Mutex::new(Search::new(named.len(), seed, Millis::ZERO)),
             named,
@@ -229,46 +219,4 @@ fn wait(pause: Millis) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl ArtefactStore for Peers<'_> {
-    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
-        self.store.missing(ids)
-    }
-
-    fn put(&self, pack: &[u8]) -> Result<(), StoreError> {
-        self.store.put(pack)
-    }
-
-    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        self.find(ids).map_or_else(|| self.store.get(ids), Ok)
-    }
-
-    fn get_checked(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        self.store.get_checked(ids)
-    }
-
-    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
-        self.store.publish(id, outline)
-    }
-
-    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
-        self.store.outline(id)
-    }
-
-    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
-        self.store.sign(id, approval)
-    }
-
-    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
-        self.store.approvals(id)
-    }
-
-    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-        self.store.outline_since(id, here)
-    }
-
-    fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        self.store.list()
-    }
 }

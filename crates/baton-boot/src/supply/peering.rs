@@ -73,7 +73,7 @@ impl Peering {
             false => remote.peers(release, &self.service, &self.member).unwrap_or_default(),
         };
         let Some(key) = self.keys.newest().filter(|_| !named.is_empty()) else { return fetch(None) };
-        let peers = Peers::new(remote, release, named, key, self.seed, pace);
+        let peers = Peers::new(release, named, key, self.seed, pace);
         let fetched = fetch(Some(&peers));
         let Tally { bytes, failed } = peers.tally();
         for (peer, why) in failed {

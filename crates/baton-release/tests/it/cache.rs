@@ -11,8 +11,9 @@ use std::thread;
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::units::Bytes;
-use baton_release::cache::{Cache, CacheError, Cached};
+use baton_release::cache::{Cache, CacheError};
 use baton_release::fetch::fetch;
+use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
 use baton_release::pack;
 use baton_release::peers::{KEY_BYTES, Key, Peers};
@@ -55,7 +56,7 @@ impl Host {
         let releases = open(&state.path().join("state"));
         let counted = Counted::new(&self.store);
         let cache = Cache::open(&self.path(), limit).unwrap();
-        fetch(self.release, &Cached::new(&cache, &counted), &releases, &|_| {}).unwrap();
+        fetch(self.release, &Nearest::new(&counted, Some(&cache), None), &releases, &|_| {}).unwrap();
         assert_eq!(read(&releases.path(self.release)), many());
         counted.bytes()
     }
@@ -198,7 +199,7 @@ fn f44_a_cache_that_is_replaced_while_it_is_open_stays_what_it_was() {
     symlink("outside", host.path()).unwrap();
     let releases = open(&host.dir.path().join("state"));
     let counted = Counted::new(&host.store);
-    fetch(host.release, &Cached::new(&cache, &counted), &releases, &|_| {}).unwrap();
+    fetch(host.release, &Nearest::new(&counted, Some(&cache), None), &releases, &|_| {}).unwrap();
     assert_eq!((counted.bytes(), fs::read_dir(outside).unwrap().count()), (0, 0), "of {once}");
 }
 
@@ -212,7 +213,7 @@ fn what_is_oldest_goes_when_there_is_too_much() {
         let release = push_nodes(&more, &host.store).id;
         let releases = open(&host.dir.path().join(format!("state-{seed}")));
         let cache = Cache::open(&host.path(), Bytes(5 << 20)).unwrap();
-        fetch(release, &Cached::new(&cache, &host.store), &releases, &|_| {}).unwrap();
+        fetch(release, &Nearest::new(&host.store, Some(&cache), None), &releases, &|_| {}).unwrap();
         let bytes: u64 = host.packs().iter().map(|pack| fs::metadata(pack).unwrap().len()).sum();
         assert!(bytes <= 5 << 20, "{bytes}");
     }
@@ -248,10 +249,10 @@ fn nobody_of_a_host_waits_for_a_member_that_waits_for_its_peers() {
     let (address, asked) = promises(&over);
     let (waits, other) = (Counted::new(&store), Counted::new(&store));
     let (key, pace) = (Key::from_bytes([7; KEY_BYTES]), Pace::unlimited());
-    let peers = Peers::new(&waits, ReleaseId::from_bytes([1; 32]), vec![address], key, 1, &pace);
+    let peers = Peers::new(ReleaseId::from_bytes([1; 32]), vec![address], key, 1, &pace);
     let [first, second] = [(); 2].map(|()| Cache::open(dir.path(), LARGE).unwrap());
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| Cached::new(&first, &waits).asking(&peers).get(&[id]));
+        let waiting = scope.spawn(|| Nearest::new(&waits, Some(&first), Some(&peers)).get(&[id]));
         while asked.load(Ordering::SeqCst) == 0 && !waiting.is_finished() {
             thread::yield_now();
         }
@@ -259,7 +260,7 @@ fn nobody_of_a_host_waits_for_a_member_that_waits_for_its_peers() {
             let lock = File::open(lock.unwrap().path()).unwrap();
             assert!(lock.try_lock().is_ok(), "it is held while a peer is waited for");
         }
-        assert_eq!(Cached::new(&second, &other).get(&[id]).unwrap(), pack);
+        assert_eq!(Nearest::new(&other, Some(&second), None).get(&[id]).unwrap(), pack);
         over.store(true, Ordering::SeqCst);
         assert_eq!(waiting.join().unwrap().unwrap(), pack);
     });

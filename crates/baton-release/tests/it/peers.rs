@@ -11,6 +11,7 @@ use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::peers::PATIENCE_WITHOUT_HOPE;
 use baton_core::units::Bytes;
 use baton_release::fetch::fetch;
+use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
 use baton_release::pack;
 use baton_release::peers::{KEY_BYTES, Key, Keyring, PeerServer, Peers, Shelf};
@@ -28,12 +29,20 @@ const FAST: Bytes = Bytes(1 << 30);
 /// A store that counts what it is asked for.
 pub struct Counted<'a> {
     store: &'a MemoryStore,
+    /// Done before each answer, whose number it gets, from 0.
+    before: Box<dyn Fn(usize) + Send + Sync + 'a>,
+    answers: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl<'a> Counted<'a> {
     pub fn new(store: &'a MemoryStore) -> Self {
-        Self { store, bytes: AtomicUsize::new(0) }
+        Self::doing(store, |_| {})
+    }
+
+    fn doing(store: &'a MemoryStore, before: impl Fn(usize) + Send + Sync + 'a) -> Self {
+        let [answers, bytes] = [0, 0].map(AtomicUsize::new);
+        Self { store, before: Box::new(before), answers, bytes }
     }
 
     pub fn bytes(&self) -> usize {
@@ -51,6 +60,7 @@ impl ArtefactStore for Counted<'_> {
     }
 
     fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
+        (self.before)(self.answers.fetch_add(1, Ordering::SeqCst));
         let pack = self.store.get(ids)?;
         self.bytes.fetch_add(pack.len(), Ordering::Relaxed);
         Ok(pack)
@@ -70,6 +80,10 @@ impl ArtefactStore for Counted<'_> {
 
     fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
         self.store.approvals(id)
+    }
+
+    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        self.store.outline_since(id, here)
     }
 
     fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
@@ -117,8 +131,8 @@ impl Member {
         peers: Vec<SocketAddr>,
     ) -> (usize, Vec<String>) {
         let (counted, pace) = (Counted::new(store), Pace::unlimited());
-        let peers = Peers::new(&counted, release, peers, key, 1, &pace);
-        fetch(release, &peers, &self.releases, &|_| {}).unwrap();
+        let peers = Peers::new(release, peers, key, 1, &pace);
+        fetch(release, &Nearest::new(&counted, None, Some(&peers)), &self.releases, &|_| {}).unwrap();
         (counted.bytes(), peers.tally().failed.into_iter().map(|(_, why)| why).collect())
     }
 
@@ -314,80 +328,33 @@ fn what_is_on_its_way_to_a_peer_is_waited_for() {
     assert!(second.state.path().exists());
 }
 
-/// A store that answers once, and then not before it is let go.
-struct Stuck<'a> {
-    store: &'a MemoryStore,
-    answered: AtomicUsize,
-    free: (Mutex<bool>, Condvar),
-}
-
-impl Stuck<'_> {
-    fn let_go(&self) {
-        *self.free.0.lock().unwrap() = true;
-        self.free.1.notify_all();
-    }
-}
-
-impl ArtefactStore for Stuck<'_> {
-    fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>, StoreError> {
-        self.store.missing(ids)
-    }
-
-    fn put(&self, pack: &[u8]) -> Result<(), StoreError> {
-        self.store.put(pack)
-    }
-
-    fn get(&self, ids: &[ChunkId]) -> Result<Vec<u8>, StoreError> {
-        if self.answered.fetch_add(1, Ordering::SeqCst) > 0 {
-            drop(self.free.1.wait_while(self.free.0.lock().unwrap(), |free| !*free).unwrap());
-        }
-        self.store.get(ids)
-    }
-
-    fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
-        self.store.publish(id, outline)
-    }
-
-    fn outline(&self, id: ReleaseId) -> Result<Vec<u8>, StoreError> {
-        self.store.outline(id)
-    }
-
-    fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
-        self.store.outline_since(id, here)
-    }
-
-    fn sign(&self, id: ReleaseId, approval: &str) -> Result<(), StoreError> {
-        self.store.sign(id, approval)
-    }
-
-    fn approvals(&self, id: ReleaseId) -> Result<Vec<String>, StoreError> {
-        self.store.approvals(id)
-    }
-
-    fn list(&self) -> Result<Vec<ReleaseId>, StoreError> {
-        self.store.list()
-    }
-}
-
 #[test]
 fn what_has_come_of_a_release_is_given_on_before_the_rest_is_there() {
     let store = MemoryStore::default();
     let mut nodes = many();
     nodes.insert("larger".to_owned(), file(&noise(5, 12 << 20)));
     let release = push_nodes(&nodes, &store).id;
-    let stuck = Stuck { store: &store, answered: AtomicUsize::new(0), free: Default::default() };
+    let (free, freed) = (Mutex::new(false), Condvar::new());
+    // It answers once, and then not before it is let go.
+    let stuck = Counted::doing(&store, |answer| {
+        if answer > 0 {
+            drop(freed.wait_while(free.lock().unwrap(), |free| !*free).unwrap());
+        }
+    });
     let (first, second) = (Member::new(FAST), Member::new(FAST));
     let awaited = first.shelf.awaits(release);
     let (counted, pace) = (Counted::new(&store), Pace::unlimited());
-    let peers = Peers::new(&counted, release, vec![first.address], KEY, 1, &pace);
+    let peers = Peers::new(release, vec![first.address], KEY, 1, &pace);
     thread::scope(|scope| {
         let fetches = scope.spawn(|| fetch(release, &stuck, &first.releases, &|_| {}));
-        let follows = scope.spawn(|| fetch(release, &peers, &second.releases, &|_| {}));
+        let follows = scope
+            .spawn(|| fetch(release, &Nearest::new(&counted, None, Some(&peers)), &second.releases, &|_| {}));
         while peers.tally().bytes == 0 && !follows.is_finished() {
             thread::yield_now();
         }
         assert!(!first.releases.has(release), "the rest is held");
-        stuck.let_go();
+        *free.lock().unwrap() = true;
+        freed.notify_all();
         fetches.join().unwrap().unwrap();
         drop(awaited);
         follows.join().unwrap().unwrap();
@@ -428,10 +395,10 @@ fn a_fetch_that_waits_for_its_turn_has_lost_no_patience_then() {
     let (peer, asked) =
         listen([(404, &b""[..]), (200, &pack)].map(|(status, body)| remote::answer(status, body)).to_vec());
     let (counted, pace) = (Counted::new(&store), Pace::unlimited());
-    let peers = Peers::new(&counted, ReleaseId::from_bytes([1; 32]), vec![peer], KEY, 1, &pace);
+    let peers = Peers::new(ReleaseId::from_bytes([1; 32]), vec![peer], KEY, 1, &pace);
     // More than it waits for those that know of nothing: this time is what is tested.
     let (_turn, comes) = mpsc::channel::<()>();
     comes.recv_timeout(Duration::from_millis(2 * PATIENCE_WITHOUT_HOPE.0 + 1)).unwrap_err();
-    assert_eq!(peers.get(&[ChunkId::of(content)]).unwrap(), pack);
+    assert_eq!(Nearest::new(&counted, None, Some(&peers)).get(&[ChunkId::of(content)]).unwrap(), pack);
     assert_eq!(asked.join().unwrap().len(), 2);
 }
