@@ -98,6 +98,37 @@ pub fn remove(
     parallel::for_each(&goes, |id| store.remove_pack(*id))
 }
 
+/// Makes sure that what is needed of packs that go, and stays in others, is right there: two copies of a chunk are one too few
+/// when the damaged one is kept.
+///
+/// # Errors
+/// When a frame that stays is damaged, or the store fails. Nothing was changed.
+pub fn check_copies(store: &dyn Custody, packs: &[(&Pack, Fate)], needed: &Needed) -> Result<(), StoreError> {
+    let mut copies: HashSet<ChunkId> = HashSet::new();
+    for (pack, fate) in packs {
+        let kept: &[usize] = match fate {
+            Fate::Stays => continue,
+            Fate::Goes => &[],
+            Fate::Repacked(kept) => kept,
+        };
+        let gone = pack.index.frames().iter().enumerate().filter(|(at, _)| !kept.contains(at));
+        copies.extend(gone.flat_map(|(_, frame)| &frame.chunks).map(|chunk| chunk.id));
+    }
+    copies.retain(|id| needed.has(*id));
+    for (pack, _) in packs.iter().filter(|(_, fate)| *fate == Fate::Stays) {
+        let places = pack.index.places(pack.index.to_text().len());
+        for (frame, place) in pack.index.frames().iter().zip(places) {
+            if frame.chunks.iter().any(|chunk| copies.contains(&chunk.id)) {
+                let packed = store.read(pack.id, place)?;
+                let damaged =
+                    || StoreError::new(Kind::Corrupt, format!("keep pack {} rather than another", pack.id));
+                pack::unpack(frame, &packed).map_err(|damage| damaged().because(damage))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Writes the frames that shall stay of packs that go, and returns the packs that they are in now, with their lengths in bytes.
 pub fn repack(store: &dyn Custody, packs: &[(&Pack, Fate)]) -> Result<BTreeMap<PackId, u64>, StoreError> {
     let mut written = BTreeMap::new();

@@ -14,7 +14,7 @@ use baton_core::event::{Event, What};
 use baton_core::ids::{PackId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 use baton_release::collect::{self, Needed};
-use baton_release::store::{Custody, StoreError};
+use baton_release::store::{Custody, Kind, StoreError};
 use baton_wire::api::{Prune, Pruned, PrunedPack, PrunedRelease};
 use tokio::sync::{Mutex, RwLock};
 
@@ -74,7 +74,7 @@ pub(super) async fn prune(
     // more comes.
     let artefacts = Arc::clone(&shared.artefacts);
     let repack = move || first.repack(&*artefacts).map(|repacked| (first.needed, repacked));
-    let (needed, repacked) = blocking(repack).await?.map_err(|error| refused(&error))?;
+    let (needed, repacked) = blocking(repack).await?.map_err(|error| not_repacked(&error))?;
     let closed = Arc::clone(&shared.publishing).write_owned().await;
     let last = look(&shared, rules, needed).await?;
     let done = view(&last, &repacked, false);
@@ -91,6 +91,17 @@ pub(super) async fn prune(
         let _ = shared.inbox.send(Ask::Note(event)).await;
     }
     Ok(Json(done))
+}
+
+fn not_repacked(error: &StoreError) -> Refusal {
+    match error.kind {
+        Kind::Corrupt => Refusal::unavailable(format!(
+            "something that shall stay is damaged, and nothing was removed: `baton releases verify` sets it aside, and then \
+             it can be pruned ({})",
+            chain(error)
+        )),
+        Kind::Missing | Kind::Conflict | Kind::Denied | Kind::Unavailable | Kind::Storage => refused(error),
+    }
 }
 
 async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Refusal> {
@@ -166,6 +177,7 @@ impl Look {
 
     fn repack(&self, store: &dyn Custody) -> Result<Repacked, StoreError> {
         let fates = self.fates();
+        collect::check_copies(store, &fates, &self.needed)?;
         let of = fates.iter().map(|(pack, fate)| (pack.id, repacked_bytes(pack, fate)));
         let of = of.filter(|(_, bytes)| *bytes > 0).collect();
         Ok(Repacked { of, bytes: collect::repack(store, &fates)?.into_values().sum() })

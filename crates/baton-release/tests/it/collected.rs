@@ -133,6 +133,30 @@ fn a_release_that_cannot_be_read_is_told_and_a_damaged_frame_is_not_repacked() {
     assert_eq!(store.list().unwrap(), [id], "nothing was removed");
 }
 
+#[test]
+fn f43_of_two_copies_the_damaged_one_is_not_the_one_that_stays() {
+    let store = MemoryStore::new();
+    let id = push_nodes(&of(&[1, 2]), &store).id;
+    let mut needed = Needed::default();
+    needed.count_release(id, &store).unwrap();
+    let before = store.packs().unwrap();
+    // All of it again, younger and so what is kept, and damaged.
+    for frame in before.iter().flat_map(|pack| pack.index.frames()) {
+        store.plant_frame(frame.clone(), b"damaged".to_vec());
+    }
+    let is_old = |id| before.iter().any(|pack| pack.id == id);
+    let packs: Vec<Pack> = store
+        .packs()
+        .unwrap()
+        .into_iter()
+        .map(|pack| Pack { id: pack.id, age: Millis(is_old(pack.id).into()), index: pack.index })
+        .collect();
+    let fates = collection::packs(&packs, |id| needed.has(id), Millis(1));
+    assert!(fates.iter().any(|(pack, fate)| is_old(pack.id) && *fate == Fate::Goes), "{fates:?}");
+    let error = collect::check_copies(&store, &fates, &needed).unwrap_err();
+    assert_eq!(error.kind, Kind::Corrupt);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
