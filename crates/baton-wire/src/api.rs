@@ -358,7 +358,7 @@ pub struct PrunedPack {
 /// Check what the artefact store has.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Verify {
-    /// Go on behind this pack: the `next` of the last answer.
+    /// Go on there: the `next` of the last answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }

@@ -1,12 +1,14 @@
 //! Checking all that the artefact store has, a part at a time: so nobody waits long for an answer, and who asks sees how far it is.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use baton_core::ids::PackId;
+use baton_core::ids::{PackId, ReleaseId};
 use baton_release::check;
-use baton_release::store::{Custody, StoreError};
+use baton_release::store::{Custody, StoreError, StoredPack};
 use baton_wire::api::{DamagedView, Verified, Verify};
 
 use super::extract::Sent;
@@ -16,49 +18,104 @@ use crate::chain::chain;
 
 /// How many bytes of packs are read for one answer: a few seconds of a bucket.
 const BYTES_MAX: u64 = 64 << 20;
+/// How many releases are looked up for one answer: each is a manifest, which may be long.
+const RELEASES_MAX: u64 = 32;
+
+/// Where the next part begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Behind this pack.
+    Pack(PackId),
+    /// Behind all packs and this release.
+    Release(ReleaseId),
+}
+
+impl fmt::Display for After {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pack(id) => write!(f, "packs/{id}"),
+            Self::Release(id) => write!(f, "manifests/{id}"),
+        }
+    }
+}
+
+impl FromStr for After {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let no = || Refusal::invalid(format!("{text:?} is no place to go on: give what `next` says"));
+        match text.split_once('/') {
+            Some(("packs", id)) => id.parse().map(Self::Pack).map_err(|_| no()),
+            Some(("manifests", id)) => id.parse().map(Self::Release).map_err(|_| no()),
+            Some(_) | None => Err(no()),
+        }
+    }
+}
 
 pub(super) async fn verify(
     State(shared): State<Shared>,
     Sent(asked): Sent<Verify>,
 ) -> Result<Json<Verified>, Refusal> {
-    let after = asked.after.as_deref().map(str::parse::<PackId>).transpose()?;
+    let after = asked.after.as_deref().map(str::parse).transpose()?;
     let artefacts = Arc::clone(&shared.artefacts);
-    let verified = blocking(move || packs(&*artefacts, after)).await?;
+    let verified = blocking(move || part(&*artefacts, after)).await?;
     Ok(Json(verified.map_err(|error| refused(&error))?))
 }
 
 /// Checks packs in the order of their names, and when there are none left, the releases.
-fn packs(store: &dyn Custody, after: Option<PackId>) -> Result<Verified, StoreError> {
+fn part(store: &dyn Custody, after: Option<After>) -> Result<Verified, StoreError> {
     let mut all = store.packs()?;
     all.sort_unstable_by_key(|pack| pack.id);
-    let length =
-        |pack: &baton_release::store::StoredPack| pack.index.to_text().len() as u64 + pack.index.packed();
-    let mut verified = Verified {
-        packs: 0,
-        releases: 0,
-        bytes: 0,
-        bytes_all: all.iter().map(length).sum(),
-        damaged: Vec::new(),
-        next: None,
+    let length = |pack: &StoredPack| pack.index.to_text().len() as u64 + pack.index.packed();
+    let mut verified = Verified { bytes_all: all.iter().map(length).sum(), ..Verified::default() };
+    let (pack, release) = match after {
+        None => (None, None),
+        Some(After::Pack(id)) => (Some(id), None),
+        Some(After::Release(id)) => (all.last().map(|last| last.id), Some(id)),
     };
-    for pack in all.iter().filter(|pack| after.is_none_or(|after| pack.id > after)) {
-        let (bytes, damage) = check::pack(store, pack.id)?;
+    for id in all.iter().map(|pack| pack.id).filter(|id| Some(*id) > pack) {
+        let (bytes, damage) = check::pack(store, id)?;
         verified.packs += 1;
         verified.bytes += bytes;
-        verified.damaged.extend(damage.map(|damage| damaged("pack", &pack.id, &damage)));
+        verified.damaged.extend(damage.map(|damage| damaged("pack", &id, &damage)));
         if verified.bytes >= BYTES_MAX {
-            verified.next = Some(pack.id.to_string());
+            verified.next = Some(After::Pack(id).to_string());
             return Ok(verified);
         }
     }
-    for id in store.list()? {
+    let mut releases = store.list()?;
+    releases.sort_unstable();
+    for id in releases.into_iter().filter(|id| Some(*id) > release) {
+        if verified.releases >= RELEASES_MAX {
+            return Ok(verified);
+        }
         let damage = check::release(store, id)?;
         verified.releases += 1;
         verified.damaged.extend(damage.map(|damage| damaged("release", &id, &damage)));
+        verified.next = Some(After::Release(id).to_string());
     }
+    verified.next = None;
     Ok(verified)
 }
 
 fn damaged(what: &str, id: &impl ToString, damage: &check::Damage) -> DamagedView {
     DamagedView { what: what.to_owned(), id: id.to_string(), why: chain(damage) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_to_go_on_is_read_as_it_was_told() {
+        for after in [After::Pack(PackId::of(b"one")), After::Release(ReleaseId::from_bytes([7; 32]))] {
+            assert_eq!(after.to_string().parse::<After>().ok(), Some(after));
+        }
+        let id = ReleaseId::from_bytes([7; 32]);
+        for text in
+            [String::new(), id.to_string(), format!("corrupt/{id}"), format!("packs/{id}/"), "packs/".into()]
+        {
+            assert!(text.parse::<After>().is_err(), "{text}");
+        }
+    }
 }

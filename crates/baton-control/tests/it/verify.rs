@@ -59,3 +59,18 @@ async fn f43_what_is_damaged_in_the_store_is_named_and_the_next_push_heals_it() 
     assert!(found.damaged[0].why.contains("manifest cannot be read"), "{:?}", found.damaged);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_releases_are_looked_up_in_several_answers_and_each_once() {
+    let server = Running::start();
+    for number in 0..40 {
+        server.push(number).await;
+    }
+    let well = verify(&server).await;
+    assert_eq!((well.packs, well.releases, well.damaged.len()), (40, 40, 0));
+    let first: Verified = server.post("/v1/releases/verify", &Verify { after: None }).await.json();
+    assert!(first.releases < 40 && first.next.is_some());
+    let astray = server.post("/v1/releases/verify", &Verify { after: Some("there".into()) }).await;
+    assert_eq!(astray.status, 400, "{}", astray.text());
+    server.stop().await;
+}
