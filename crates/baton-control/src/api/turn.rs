@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_LENGTH;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio::sync::mpsc;
@@ -27,6 +27,10 @@ const PART_BYTES: usize = 64 << 10;
 
 /// Lets a request in when there is room for what it holds. Whoever stalls, asking or reading the answer, gives its room back.
 pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next: Next) -> Response {
+    // Who adds something may have to wait until what is not needed is removed: without room, so that members that fetch need not.
+    if request.method() == Method::PUT {
+        drop(shared.publishing.read().await);
+    }
     // The room is never closed, so there is always a permit.
     let permit = Arc::clone(&shared.room).acquire_owned().await.ok();
     match timeout(REQUEST_MAX, next.run(request)).await {
