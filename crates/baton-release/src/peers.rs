@@ -11,6 +11,7 @@
 //! Nothing that a peer says is believed: it counts when it has the right hash, and whoever sends something else, too little, or
 //! too late is not asked again.
 
+mod head;
 mod key;
 mod serve;
 mod shelf;
