@@ -39,11 +39,11 @@ bench-format: setup
 	@scripts/setup bench-format
 	cargo run --release --locked --package baton-release --features push --example format -- target/format
 
-## bench-release: what it costs to bring a tree and its changes to a member, beside rsync, casync, Docker, tar and cp; BENCH_DIR=DIR is where
+## bench-release: what it costs to bring a tree and its changes to a member, beside rsync, casync, Docker, tar and cp; BENCH_DIR=DIR is where, BENCH_GROUPS=files is a part
 BENCH_DIR = /var/tmp
 bench-release: build
 	@scripts/setup bench-release
-	cargo xtask bench release $(BENCH_DIR)
+	cargo xtask bench release $(BENCH_DIR) $(BENCH_GROUPS)
 
 ## crash-points: killed, failed and without power at every call by which a member changes its disk; half an hour
 crash-points: setup

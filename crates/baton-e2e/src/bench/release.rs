@@ -12,12 +12,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
+
 use self::baton::Baton;
 use self::cost::Cost;
 use self::docker::Docker;
 use self::files::{Links, Tar};
 use self::mirror::{Casync, Rsync};
-use self::tree::{Change, Tree};
+use self::tree::{Change, Group, Tree};
 use super::goal::Goal;
 use super::sample::Sample;
 
@@ -82,22 +84,29 @@ struct Table {
 #[derive(Debug)]
 pub struct Figures(Vec<Table>);
 
-/// Measures all ways, in turns.
+/// Measures all ways in these changes, in turns.
 ///
 /// # Errors
 /// When one of them fails, or a peer is not installed.
-pub fn measure(places: &Places) -> anyhow::Result<Figures> {
+pub fn measure(places: &Places, group: Group) -> anyhow::Result<Figures> {
+    let folder = tempfile::tempdir_in(&places.beneath)?;
+    let tree = Tree::make(places, group.changes, folder.path())?;
     let mut figures = Figures(Vec::new());
-    for changes in Change::ALL {
-        let folder = tempfile::tempdir_in(&places.beneath)?;
-        let tree = Tree::make(places, changes, folder.path())?;
-        let mut ways = Ways::start(places, changes, folder.path())?;
-        for change in changes {
-            figures.0.push(Table::measure(&tree, &mut ways, *change)?);
+    if group.changes.iter().any(|change| change.is_once()) {
+        for change in group.changes {
+            figures.0.push(Table::of_upgrades(places, &tree, *change, folder.path())?);
+        }
+    } else {
+        let mut ways = Ways::start(places, group.changes, folder.path())?;
+        for change in group.changes {
+            figures.0.push(Table::of_changes(&tree, &mut ways, *change)?);
         }
     }
     Ok(figures)
 }
+
+/// What it costs one way to push, and to fetch.
+type Costs = (Option<Cost>, Option<Cost>);
 
 /// Baton and its peers.
 struct Ways {
@@ -125,6 +134,20 @@ impl Ways {
         Ok(Self { baton: Baton::start(places, &at("baton")?)?, peers })
     }
 
+    /// Each brings the tree as it is now.
+    fn turn(&mut self, tree: &Tree, change: Change) -> anyhow::Result<Vec<Costs>> {
+        let mut costs = Vec::new();
+        for way in self.each() {
+            way.settle()?;
+            rustix::fs::sync();
+            let pushed = way.push(tree)?;
+            rustix::fs::sync();
+            let fetched = (change != Change::Nothing).then(|| way.fetch()).transpose()?;
+            costs.push((pushed, fetched));
+        }
+        Ok(costs)
+    }
+
     fn each(&mut self) -> impl Iterator<Item = &mut dyn Way> {
         let peers = self.peers.iter_mut().map(|peer| &mut **peer as &mut dyn Way);
         std::iter::once::<&mut dyn Way>(&mut self.baton).chain(peers)
@@ -132,36 +155,60 @@ impl Ways {
 }
 
 impl Table {
-    fn measure(tree: &Tree, ways: &mut Ways, change: Change) -> anyhow::Result<Self> {
-        let mut rows: Vec<(&'static str, Row)> =
-            ways.each().map(|way| (way.name(), Row::default())).collect();
-        let mut walk = Sample::default();
+    /// Another change in each turn, on top of the one before.
+    fn of_changes(tree: &Tree, ways: &mut Ways, change: Change) -> anyhow::Result<Self> {
+        let mut table = Self::new(tree, ways, change)?;
         // The first turn may be somebody's first time, and is not counted.
         for turn in 0..=change.turns() {
             tree.change(change, turn)?;
-            walk.add(tree.walk_ms()?);
-            for (way, (_, row)) in ways.each().zip(&mut rows) {
-                if change == Change::All && turn > 0 {
-                    way.forget()?;
-                }
-                way.settle()?;
-                rustix::fs::sync();
-                let pushed = way.push(tree)?;
-                rustix::fs::sync();
-                let fetched = (change != Change::Nothing).then(|| way.fetch()).transpose()?;
-                if turn > 0 {
-                    row.add(pushed, fetched);
-                }
+            table.walk.add(tree.walk_ms()?);
+            if change == Change::All && turn > 0 {
+                ways.each().try_for_each(|way| way.forget())?;
+            }
+            let costs = ways.turn(tree, change)?;
+            if turn > 0 {
+                table.add(costs);
             }
         }
+        table.memory = ways.baton.memory_kib() as f64 / 1024.0;
+        Ok(table)
+    }
+
+    /// The same upgrade in each turn, where nobody has seen it yet.
+    fn of_upgrades(places: &Places, tree: &Tree, change: Change, folder: &Path) -> anyhow::Result<Self> {
+        let mut table: Option<Self> = None;
+        for _ in 0..change.turns() {
+            let folder = tempfile::tempdir_in(folder)?;
+            let mut ways = Ways::start(places, &[change], folder.path())?;
+            tree.change(change, 0)?;
+            ways.turn(tree, change)?;
+            tree.change(change, 1)?;
+            let table = match &mut table {
+                Some(table) => table,
+                none => none.insert(Self::new(tree, &mut ways, change)?),
+            };
+            table.walk.add(tree.walk_ms()?);
+            table.add(ways.turn(tree, change)?);
+            table.memory = table.memory.max(ways.baton.memory_kib() as f64 / 1024.0);
+        }
+        table.context("no turns")
+    }
+
+    fn new(tree: &Tree, ways: &mut Ways, change: Change) -> anyhow::Result<Self> {
         Ok(Self {
             change,
             tree: tree.told()?,
-            rows,
-            walk,
+            rows: ways.each().map(|way| (way.name(), Row::default())).collect(),
+            walk: Sample::default(),
             compressed: tree.compressed(change)? as f64 / 1000.0,
-            memory: ways.baton.memory_kib() as f64 / 1024.0,
+            memory: 0.0,
         })
+    }
+
+    fn add(&mut self, costs: Vec<Costs>) {
+        for ((_, row), (pushed, fetched)) in self.rows.iter_mut().zip(costs) {
+            row.add(pushed, fetched);
+        }
     }
 
     /// The median of a figure of one way; not a number without it.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use baton_e2e::bench::goal::{self, Goal};
+use baton_e2e::bench::release::tree::Group;
 use baton_e2e::bench::supervised::Places;
 use baton_e2e::bench::{
     deploy, handover, loaded, moments, output, program, release, resident, supervision, switching,
@@ -11,7 +12,7 @@ use baton_e2e::bench::{
 use baton_e2e::process::Footprint;
 use tempfile::{TempDir, tempdir};
 
-const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER]]";
+const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]]]";
 
 /// What is measured of the bootloader: each part with its name, under which it can be measured alone.
 const PARTS: [(&str, Part); 5] = [
@@ -38,8 +39,8 @@ fn main() -> anyhow::Result<()> {
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => fleet(),
         ["boot", ref named @ ..] => boot(named),
-        ["release"] => releases(&std::env::temp_dir()),
-        ["release", folder] => releases(Path::new(folder)),
+        ["release"] => releases(&std::env::temp_dir(), &[]),
+        ["release", folder, ref named @ ..] => releases(Path::new(folder), named),
         // The programs that are measured.
         ["tell", path] => moments::program(Path::new(path), started),
         ["write", bytes] => output::write(bytes.parse()?),
@@ -65,8 +66,13 @@ fn fleet() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Releases beside other ways to bring a tree to a machine, on the disk that has this folder.
-fn releases(beneath: &Path) -> anyhow::Result<()> {
+/// Releases beside other ways to bring a tree to a machine, on the disk that has this folder: all groups of changes, or those
+/// that are named.
+fn releases(beneath: &Path, named: &[&str]) -> anyhow::Result<()> {
+    let groups = Group::ALL.map(|group| group.name);
+    for name in named {
+        ensure!(groups.contains(name), "there is no group {name}, but {}\n{USAGE}", groups.join(", "));
+    }
     let trees = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/format");
     ensure!(trees.is_dir(), "there is no {}: run scripts/setup bench-release", trees.display());
     let places = release::Places {
@@ -74,11 +80,17 @@ fn releases(beneath: &Path) -> anyhow::Result<()> {
         boot: program("baton-boot")?,
         dependencies: trees.join("node"),
         upgraded: trees.join("node-upgraded"),
-        binary: ["new", "old"].map(|version| trees.join("binary").join(version).join("node")),
+        binary: ["old", "new"].map(|version| trees.join("binary").join(version).join("node")),
         beneath: beneath.to_owned(),
     };
-    let figures = release::measure(&places)?;
-    println!("### Releases\n\n{}### Goals\n\n{}", figures.table(), goal::table(&figures.goals()));
+    println!("### Releases\n");
+    let mut goals = Vec::new();
+    for group in Group::ALL.into_iter().filter(|group| named.is_empty() || named.contains(&group.name)) {
+        let figures = release::measure(&places, group)?;
+        println!("{}", figures.table());
+        goals.extend(figures.goals());
+    }
+    println!("### Goals\n\n{}", goal::table(&goals));
     Ok(())
 }
 

@@ -157,8 +157,11 @@ impl Member {
     /// Waits until a release is on its disk, and tells how long that took by its own account.
     fn on_disk(&self, release: &str) -> anyhow::Result<Duration> {
         let begins = format!("release {} is on disk after ", &release[..12]);
+        let mut heard = Vec::new();
         loop {
-            let line = self.said.recv_timeout(LIMIT).with_context(|| format!("{release} is not on disk"))?;
+            let said = self.said.recv_timeout(LIMIT);
+            let line = said.with_context(|| format!("{release} is not on disk; the member said {heard:#?}"))?;
+            heard.push(line.clone());
             let Some((_, rest)) = line.split_once(&begins) else { continue };
             let (ms, _) = rest.split_once(" ms").context("no time")?;
             return Ok(Duration::from_secs_f64(ms.parse::<f64>()? / 1000.0));

@@ -37,16 +37,31 @@ pub struct Tree {
     dir: PathBuf,
     /// Files of the application.
     files: Vec<PathBuf>,
-    /// What a version of it consists of, in turns, and where that is.
+    /// What it consists of in turns, and where that is.
     versions: [PathBuf; 2],
     place: PathBuf,
 }
 
-impl Change {
-    /// Every one; those together that are made in one tree.
-    pub const ALL: [&[Self]; 3] =
-        [&[Self::All], &[Self::OneFile, Self::TwentyFiles, Self::Dependency, Self::Nothing], &[Self::Binary]];
+/// Changes that are made in one tree, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// How it is asked for.
+    pub name: &'static str,
+    /// Which.
+    pub changes: &'static [Change],
+}
 
+impl Group {
+    /// Every one.
+    pub const ALL: [Self; 4] = [
+        Self { name: "all", changes: &[Change::All] },
+        Self { name: "files", changes: &[Change::OneFile, Change::TwentyFiles, Change::Nothing] },
+        Self { name: "dependency", changes: &[Change::Dependency] },
+        Self { name: "binary", changes: &[Change::Binary] },
+    ];
+}
+
+impl Change {
     /// For people.
     pub fn told(self) -> &'static str {
         match self {
@@ -61,7 +76,18 @@ impl Change {
 
     /// How often it is measured.
     pub fn turns(self) -> usize {
-        if self == Self::All { COLD_TURNS } else { TURNS }
+        match self {
+            Self::OneFile | Self::TwentyFiles | Self::Nothing => TURNS,
+            Self::All | Self::Dependency | Self::Binary => COLD_TURNS,
+        }
+    }
+
+    /// Whether there is but one such change: who has seen it has all of it for ever, and is no measure any more.
+    pub fn is_once(self) -> bool {
+        match self {
+            Self::Dependency | Self::Binary => true,
+            Self::All | Self::OneFile | Self::TwentyFiles | Self::Nothing => false,
+        }
     }
 
     fn files(self) -> usize {
@@ -95,11 +121,11 @@ impl Tree {
             copy(&modules.join("express/lib"), &app.join("lib"))?;
             copy(&modules.join("lodash/fp"), &app.join("fp"))?;
             let lodash = |from: &Path| from.join("node_modules/lodash");
-            ([lodash(&places.upgraded), lodash(&places.dependencies)], modules.join("lodash"))
+            ([lodash(&places.dependencies), lodash(&places.upgraded)], modules.join("lodash"))
         };
         let tree = Self { files: files(&app)?, dir, versions, place };
         if is_binary {
-            tree.install(1)?;
+            tree.install(0)?;
         }
         let enough = changes.iter().all(|change| change.files() <= tree.files.len());
         ensure!(enough, "the application has too few files");
