@@ -94,6 +94,10 @@ happenings! {
     Relapsed = "relapsed",
     /// A member obeys a deploy that this server does not know as the one in force.
     Contradicted = "contradicted",
+    /// The state store had lost what it had accepted, and a server has written it back.
+    StoreRestored = "store-restored",
+    /// The state store has lost a deploy, and another one has taken its place.
+    DeployLost = "deploy-lost",
 }
 
 impl What {

@@ -72,6 +72,20 @@ pub enum Tie {
     Slot(Grant),
 }
 
+impl Tie {
+    /// This tie, as a state store has it, with what reports have added to it here.
+    const fn known_here_as(self, here: Self) -> Self {
+        match (self, here) {
+            (Self::Slot(stored), Self::Slot(here)) => {
+                Self::Slot(Grant { proven: stored.proven || here.proven, ..stored })
+            }
+            // Nobody stores it: it is found again with a report, unless something has happened since.
+            (Self::Nothing, Self::Found) => Self::Found,
+            (stored, Self::Nothing | Self::Leftover | Self::Found | Self::Slot(_)) => stored,
+        }
+    }
+}
+
 /// A slot given to a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
@@ -381,6 +395,46 @@ impl Fleet {
                 member.tie = Tie::Slot(grant);
             }
         }
+    }
+
+    /// Takes over from `stored` what a state store keeps that several servers write to: the deploy in force and who has
+    /// slots. What members have said here stays, and counts for it.
+    pub fn adopt(&mut self, stored: &Self, now: Millis) {
+        let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.id);
+        let same = deploy(self) == deploy(stored);
+        self.in_force.clone_from(&stored.in_force);
+        self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
+        // Another server may have let somebody go who is silent here, and does not know yet who has just come.
+        let stays = |id: &MemberId, member: &Member| {
+            stored.members.contains_key(id) || member.presence(now) == Presence::Live
+        };
+        self.members.retain(|id, member| stays(id, member));
+        for id in stored.members.keys() {
+            self.entry(id, now);
+        }
+        for (id, member) in &mut self.members {
+            let theirs = stored.members.get(id).map_or(Tie::Nothing, |member| member.tie);
+            member.tie = if same { theirs.known_here_as(member.tie) } else { theirs };
+            if let Some(in_force) = &self.in_force {
+                member.rank = rollout::order(in_force.deploy.id, id);
+                member.update_tie(&in_force.deploy);
+            }
+        }
+    }
+
+    /// Somebody else has heard a member at this moment, of whom a report is known here.
+    pub fn renew(&mut self, id: &MemberId, at: Millis) {
+        if let Some(member) =
+            self.members.get_mut(id).filter(|member| member.report.is_some() && !member.gone)
+        {
+            member.heard_at = member.heard_at.max(at);
+        }
+    }
+
+    /// The state store may have lost slots that were given: nothing is granted until one lease has passed, in which whoever
+    /// tries the release has said so.
+    pub fn listen_anew(&mut self, now: Millis) {
+        self.restored = Some(Restored { at: now, blind: true });
     }
 
     fn entry(&mut self, id: &MemberId, now: Millis) -> &mut Member {

@@ -2,6 +2,7 @@
 
 mod grants;
 mod information;
+mod shared;
 mod verdicts;
 mod way_back;
 

@@ -1,0 +1,91 @@
+//! What a server takes over that another one has written to the store they share.
+
+use baton_core::deploy::Policy;
+use baton_core::fleet::{Fleet, InForce, LEASE, Presence, Tie};
+use baton_core::ids::{DeployId, Epoch};
+use baton_core::report::Standing;
+use baton_core::turn::Why;
+use baton_core::units::Millis;
+
+use super::{NOW, Scene, id};
+
+/// The fleet of a scene as a store has it: who has slots, and what is in force; nothing of what members say.
+fn stored(scene: &Scene) -> Fleet {
+    let members = scene.fleet.members().map(|(id, member)| match member.tie() {
+        Tie::Found | Tie::Nothing => (id.clone(), Tie::Nothing),
+        tie => (id.clone(), tie),
+    });
+    Fleet::restore(members, scene.fleet.in_force().cloned(), Epoch(2), scene.now)
+}
+
+#[test]
+fn p10_what_members_have_said_here_counts_for_slots_that_another_server_gave() {
+    let mut scene = Scene::of(5, Policy::fast());
+    let before = stored(&scene);
+    let granted = scene.grant();
+    let theirs = stored(&scene);
+    // This server has seen no slot, and then sees the other's; its members go on meanwhile.
+    let mut here = Scene::of(5, Policy::fast());
+    here.fleet.adopt(&theirs, NOW);
+    for &index in &granted {
+        assert!(matches!(here.fleet.member(&id(index)).unwrap().tie(), Tie::Slot(grant) if !grant.proven));
+        here.sequence = 1000;
+        here.stands(index, Standing::Proven);
+    }
+    here.fleet.adopt(&theirs, NOW);
+    for &index in &granted {
+        let tie = here.fleet.member(&id(index)).unwrap().tie();
+        assert!(matches!(tie, Tie::Slot(grant) if grant.proven), "the store lags behind: {tie:?}");
+    }
+    assert_eq!(here.rollout().counts().proven as usize, granted.len());
+    // A store that has lost the slots does not make the members run something else.
+    here.fleet.adopt(&before, NOW);
+    assert_eq!(here.rollout().counts().proven as usize, granted.len());
+    assert_eq!(here.fleet.grants().count(), 0);
+}
+
+#[test]
+fn p12_another_deploy_ends_the_slots_and_members_come_and_go_with_the_store() {
+    let mut scene = Scene::of(4, Policy::fast());
+    scene.grant();
+    let next = baton_core::deploy::Deploy {
+        id: DeployId::from_bytes([3; 16]),
+        epoch: Epoch(3),
+        parent: Some(scene.deploy.id),
+        ..scene.deploy.clone()
+    };
+    let in_force = InForce { deploy: next.clone(), members_at_start: 4, switched: false };
+    let known = (0..3).chain([7]).map(|index| (id(index), Tie::Nothing));
+    let theirs = Fleet::restore(known, Some(in_force), Epoch(9), NOW);
+    scene.fleet.adopt(&theirs, NOW);
+    assert_eq!(scene.fleet.in_force().unwrap().deploy, next);
+    assert_eq!(scene.fleet.grants().count(), 0);
+    assert_eq!(scene.rollout().stop(), Some(Why::Outranked { epoch: Epoch(9) }), "somebody has seen more");
+    assert!(scene.fleet.member(&id(3)).is_some(), "who is live here has only just come");
+    assert!(scene.fleet.member(&id(7)).unwrap().report().is_none(), "who came elsewhere is known");
+    scene.fleet.adopt(&theirs, NOW + LEASE);
+    assert!(scene.fleet.member(&id(3)).is_none(), "who is silent here was let go elsewhere");
+}
+
+#[test]
+fn a_lease_that_another_server_renews_is_renewed_here_and_never_shortened() {
+    let mut scene = Scene::of(2, Policy::fast());
+    let later = NOW + LEASE;
+    scene.fleet.renew(&id(0), NOW + Millis(5000));
+    scene.fleet.renew(&id(0), NOW);
+    let presence = |index: usize| scene.fleet.member(&id(index)).unwrap().presence(later);
+    assert_eq!((presence(0), presence(1)), (Presence::Live, Presence::Silent { since: NOW }));
+    scene.fleet.renew(&id(9), later);
+    assert!(scene.fleet.member(&id(9)).is_none(), "of whom nothing is known");
+}
+
+#[test]
+fn p10_a_server_that_doubts_its_store_gives_nothing_for_a_lease() {
+    let mut scene = Scene::of(5, Policy::fast());
+    scene.fleet.listen_anew(NOW);
+    assert_eq!(scene.grant(), [0; 0]);
+    assert!(matches!(scene.rollout().stop(), Some(Why::Listening { .. })));
+    scene.now = NOW + LEASE;
+    (0..5).for_each(|index| scene.stands(index, Standing::Staged));
+    assert!(!scene.grant().is_empty());
+}
