@@ -10,6 +10,7 @@ use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::run::secrets::{Reference, Secret};
 use baton_core::units::{Bytes, Millis};
+use prost::Message as _;
 
 use crate::v1;
 
@@ -204,6 +205,21 @@ impl FromMember {
             }
         }))
     }
+}
+
+/// What a member says, as bytes, for a place where several servers share it.
+pub fn to_bytes(message: &FromMember) -> Vec<u8> {
+    message.to_wire().encode_to_vec()
+}
+
+/// What this member says in these bytes; nothing when this version does not know it.
+///
+/// # Errors
+/// When they are anything else.
+pub fn from_bytes(bytes: &[u8], member: &MemberId) -> Result<Option<FromMember>, InvalidMessage> {
+    let message =
+        v1::FromMember::decode(bytes).map_err(|error| invalid("FromMember", "message", error.to_string()))?;
+    FromMember::from_wire(message, Some(member))
 }
 
 /// What the generated code would show, but for the value.
@@ -433,6 +449,7 @@ mod tests {
         ]);
         let member = "web-1".parse().unwrap();
         for message in said {
+            assert_eq!(from_bytes(&to_bytes(&message), &member), Ok(Some(message.clone())));
             assert_eq!(FromMember::from_wire(message.to_wire(), Some(&member)), Ok(Some(message)));
         }
     }

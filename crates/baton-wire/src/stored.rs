@@ -4,6 +4,7 @@
 //! since the store may be damaged or written to by others. `proto/baton/stored/v1/records.proto` says how the
 //! format may change.
 
+mod backup;
 mod deploy;
 mod event;
 mod field;
@@ -15,6 +16,8 @@ use baton_core::deploy::Deploy;
 use baton_core::fleet::Grant;
 use baton_core::ids::Epoch;
 use prost::Message;
+
+pub use backup::{BackedUp, Backup};
 
 /// The messages as generated. Nobody else sees them.
 mod v1 {
