@@ -1,14 +1,18 @@
 //! Where control keeps what must outlive it: deploys, slots, members and events.
 
+mod backup;
 pub mod conformance;
 mod embedded;
 mod error;
 mod events;
 mod held;
 mod memory;
+mod redis;
+mod rows;
 mod service;
 mod store;
 
+use std::fmt;
 use std::time::Duration;
 
 use baton_core::deploy::Deploy;
@@ -19,11 +23,13 @@ use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::report::{Report, Stamp};
 use baton_core::units::Millis;
 
+pub use backup::{Backup, BackupError};
 pub use baton_release::store::Kind;
 pub use embedded::EmbeddedStore;
 pub use error::StateError;
 pub use events::{EVENTS_MAX, Numbered};
 pub use memory::{Fault, MemoryStore};
+pub use redis::{InvalidAddress, RedisAddress, RedisStore};
 pub use service::Service;
 
 /// A place that keeps the state of all services, shared by every server that uses it.
@@ -112,6 +118,27 @@ pub struct Accepted {
     pub deploy: Deploy,
     /// Whether this was an earlier call, whose answer is given again.
     pub again: bool,
+    /// What it would take to lose it.
+    pub kept: Kept,
+}
+
+/// What it would take to lose what a store has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The loss of the disk.
+    Durable,
+    /// The loss of the memory of this many nodes, or a failover that the others have missed.
+    Copies(u32),
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Durable => f.write_str("durable"),
+            Self::Copies(1) => f.write_str("1 copy"),
+            Self::Copies(copies) => write!(f, "{copies} copies"),
+        }
+    }
 }
 
 /// Somewhere that a deploy can get.

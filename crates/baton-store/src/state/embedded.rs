@@ -24,7 +24,7 @@ use tempfile::TempPath;
 
 use super::held::Held;
 use super::store::{Medium, Store};
-use super::{Numbered, Service, StateError};
+use super::{Backup, Numbered, Service, StateError};
 
 /// Everything is read once and held elsewhere, so only the inner pages of the trees are worth a cache.
 const CACHE_BYTES: usize = 4 << 20;
@@ -55,6 +55,21 @@ impl EmbeddedStore {
     pub fn open(path: &Path, now: Millis) -> Result<Self, StateError> {
         let (disk, held) = Disk::open(path, now)?;
         Ok(Self::over(held, disk))
+    }
+
+    /// Makes a store of a backup where there is none. On return it is whole and durable.
+    ///
+    /// # Errors
+    /// When there is one, or when the disk fails.
+    pub fn import(path: &Path, backup: Backup, now: Millis) -> Result<(), StateError> {
+        let held = backup.into_held(now);
+        let (_, unnamed) = fill(path, |transaction| tables::write_all(transaction, &held))
+            .map_err(|error| failed(path, "create", error))?;
+        unnamed.persist_noclobber(path).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => StateError::NotEmpty { store: path.display().to_string() },
+            _ => failed(path, "create", error.error),
+        })?;
+        sync_directory(path).map_err(|error| failed(path, "create", error))
     }
 }
 

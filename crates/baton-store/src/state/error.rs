@@ -100,6 +100,26 @@ pub enum StateError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// What is in a store that others can write to is not what it should be.
+    #[error(
+        "the state store {store} has something else than it should at {what}: put back what was there, or delete it, \
+         and a server that knows what was there writes it back"
+    )]
+    Wrong {
+        /// Where the store is.
+        store: String,
+        /// The key.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A backup is brought only to a store without anything in it.
+    #[error("cannot bring a backup to {store}: there is a state store already, and two are never mixed")]
+    NotEmpty {
+        /// Where.
+        store: String,
+    },
     /// There is no room for what was to be written.
     #[error("cannot write the state store {}: its disk is full, free some space there and try again", .path.display())]
     DiskFull {
@@ -128,9 +148,11 @@ impl StateError {
             Self::Refused { source: ProposeError::Conflict { .. }, .. }
             | Self::NoSlots { .. }
             | Self::NotInForce { .. } => Kind::Conflict,
-            Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } => Kind::Denied,
+            Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } | Self::NotEmpty { .. } => {
+                Kind::Denied
+            }
             Self::InUse { .. } | Self::DiskFull { .. } | Self::Unavailable { .. } => Kind::Unavailable,
-            Self::Corrupt { .. } => Kind::Corrupt,
+            Self::Corrupt { .. } | Self::Wrong { .. } => Kind::Corrupt,
         }
     }
 }

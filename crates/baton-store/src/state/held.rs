@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_core::fleet::{Heard, Presence};
-use baton_core::ids::ServiceName;
+use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 
 use super::events::EventLog;
-use super::{News, Numbered, Service, StateError};
+use super::{Kept, News, Numbered, Service, StateError};
 
 /// All services, the events, and the number of changes so far.
 #[derive(Debug)]
@@ -16,6 +16,7 @@ pub struct Held {
     events: EventLog,
     version: u64,
     opened: Millis,
+    kept: Kept,
 }
 
 impl Held {
@@ -24,7 +25,17 @@ impl Held {
         events: EventLog,
         opened: Millis,
     ) -> Self {
-        Self { services, events, version: 1, opened }
+        Self { services, events, version: 1, opened, kept: Kept::Durable }
+    }
+
+    /// The same, of a store that keeps things so.
+    pub(super) const fn keeping(mut self, kept: Kept) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    fn unknown(&self, name: &ServiceName) -> Service {
+        Service::unknown(name, self.opened).keeping(self.kept)
     }
 
     pub(super) const fn version(&self) -> u64 {
@@ -41,7 +52,7 @@ impl Held {
 
     /// A service, whether or not anything is known of it.
     pub(super) fn get(&self, name: &ServiceName) -> Service {
-        self.services.get(name).cloned().unwrap_or_else(|| Service::unknown(name, self.opened))
+        self.services.get(name).cloned().unwrap_or_else(|| self.unknown(name))
     }
 
     pub(super) fn look(&mut self, name: &ServiceName, now: Millis) -> Service {
@@ -50,7 +61,7 @@ impl Held {
                 service.sweep(now);
                 service.clone()
             }
-            None => Service::unknown(name, self.opened),
+            None => self.unknown(name),
         }
     }
 
@@ -69,11 +80,35 @@ impl Held {
         Ok(answer)
     }
 
+    /// What is known of a service from now on.
+    pub(super) fn put(&mut self, name: &ServiceName, service: Service) {
+        self.services.insert(name.clone(), service);
+        self.note_change();
+    }
+
+    /// Another server has heard a member at the moment `at`.
+    pub(super) fn renew(&mut self, name: &ServiceName, member: &MemberId, at: Millis, now: Millis) {
+        let Some(service) = self.services.get_mut(name) else { return };
+        let presence = |service: &Service| service.fleet().member(member).map(|member| member.presence(now));
+        let before = presence(service);
+        service.renew(member, at);
+        if presence(service) != before {
+            self.note_change();
+        }
+    }
+
+    /// The store may have lost something: nobody trusts what is known until a lease has passed.
+    pub(super) fn listen_anew(&mut self, now: Millis) {
+        self.opened = now;
+        self.services.values_mut().for_each(|service| service.listen_anew(now));
+        self.note_change();
+    }
+
     pub(super) fn hear(&mut self, name: &ServiceName, news: News, now: Millis) -> Heard {
         let mut new = None;
         let service = match self.services.get_mut(name) {
             Some(service) => service,
-            None => new.insert(Service::unknown(name, self.opened)),
+            None => new.insert(Service::unknown(name, self.opened).keeping(self.kept)),
         };
         // Nobody needs to look again for a heartbeat, and most of what is said are heartbeats.
         let nothing_new = match &news {

@@ -11,7 +11,7 @@ use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
 use baton_wire::stored::{LoggedDeploy, MemberRecord, Milestones, ServiceRecord, Slot};
 
-use super::{Accepted, Milestone, News, StateError};
+use super::{Accepted, Kept, Milestone, News, StateError};
 
 /// All that is known of one service at one moment. Copies are cheap and never change.
 #[derive(Debug, Clone)]
@@ -19,6 +19,7 @@ pub struct Service {
     history: Arc<History>,
     notes: Arc<BTreeMap<DeployId, Notes>>,
     fleet: Arc<Fleet>,
+    kept: Kept,
 }
 
 /// What the log has of a deploy beside the deploy.
@@ -37,6 +38,17 @@ impl Service {
     /// Its members, and the deploy in force for them.
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// What it would take, at the least, to lose what is known of it.
+    pub const fn kept(&self) -> Kept {
+        self.kept
+    }
+
+    /// The same, kept so.
+    pub(super) const fn keeping(mut self, kept: Kept) -> Self {
+        self.kept = kept;
+        self
     }
 
     /// How far a deploy got, and when.
@@ -87,6 +99,7 @@ impl Service {
             history: Arc::new(History::new(name.clone(), log.into_iter().map(past).collect())),
             notes: Arc::new(notes),
             fleet: Arc::new(fleet),
+            kept: Kept::Durable,
         }
     }
 
@@ -129,6 +142,22 @@ impl Service {
         Arc::make_mut(&mut self.fleet).sweep(now);
     }
 
+    /// Takes over what the store has, where another server has changed it.
+    pub(super) fn adopt(&mut self, stored: Self, now: Millis) {
+        Arc::make_mut(&mut self.fleet).adopt(&stored.fleet, now);
+        (self.history, self.notes) = (stored.history, stored.notes);
+    }
+
+    /// Another server has heard a member at this moment.
+    pub(super) fn renew(&mut self, member: &MemberId, at: Millis) {
+        Arc::make_mut(&mut self.fleet).renew(member, at);
+    }
+
+    /// The store may have lost something.
+    pub(super) fn listen_anew(&mut self, now: Millis) {
+        Arc::make_mut(&mut self.fleet).listen_anew(now);
+    }
+
     pub(super) fn propose(
         &mut self,
         name: &ServiceName,
@@ -137,7 +166,7 @@ impl Service {
     ) -> Result<Accepted, StateError> {
         if let Some(known) = self.history.find(proposal.id) {
             return if grants_wish(known, &proposal.wish) {
-                Ok(Accepted { deploy: known.clone(), again: true })
+                Ok(Accepted { deploy: known.clone(), again: true, kept: self.kept })
             } else {
                 Err(StateError::IdTaken { service: name.clone(), id: proposal.id })
             };
@@ -152,7 +181,7 @@ impl Service {
         let members_at_start = fleet.in_force().map_or(0, |in_force| in_force.members_at_start);
         let notes = Notes { members_at_start, ..Notes::default() };
         Arc::make_mut(&mut self.notes).insert(deploy.id, notes);
-        Ok(Accepted { deploy, again: false })
+        Ok(Accepted { deploy, again: false, kept: self.kept })
     }
 
     pub(super) fn grant(

@@ -8,5 +8,7 @@
 )]
 
 mod artefact;
+#[path = "../redis/server.rs"]
+mod redis_server;
 mod secrets;
 mod state;

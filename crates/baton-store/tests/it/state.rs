@@ -1,9 +1,11 @@
 //! The state store in a file: it conforms, and what is in the file outlives the process and is believed only
 //! when it is whole.
 
+mod backup;
 mod file;
 mod full;
 mod killed;
+mod redis;
 mod reopened;
 
 use std::cell::Cell;

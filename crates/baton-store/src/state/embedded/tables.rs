@@ -13,6 +13,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefi
 use super::{corrupt, failed};
 use crate::state::events::{EVENTS_MAX, EventLog, Numbered};
 use crate::state::held::Held;
+use crate::state::rows::check_link;
 use crate::state::{Service, StateError};
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -143,22 +144,6 @@ pub(super) fn load(path: &Path, database: &Database, now: Millis) -> Result<Load
         Ok((name, service))
     };
     Ok((services.into_iter().map(whole).collect::<Result<_, _>>()?, EventLog::of(events)))
-}
-
-/// Whether a deploy is the next one of a log, stored in its place.
-fn check_link(
-    last: Option<&LoggedDeploy>,
-    next: &LoggedDeploy,
-    service: &str,
-    epoch: u64,
-) -> Result<(), &'static str> {
-    if next.deploy.service.as_str() != service || next.deploy.epoch.0 != epoch {
-        Err("it lies in the place of another one")
-    } else if next.deploy.parent != last.map(|last| last.deploy.id) {
-        Err("its parent is not the deploy before it")
-    } else {
-        Ok(())
-    }
 }
 
 /// One look at the file.

@@ -1,0 +1,189 @@
+//! A state store in Redis, for several servers at once, none of which leads.
+//!
+//! Each server holds everything in memory, as with the embedded store, and looks at Redis before it decides, when it is told
+//! that something has changed, and every second. What must not be decided twice is a compare-and-set: the version of a
+//! service is watched, what Redis has is taken over, the decision is made with it, and written only if the version is
+//! still the one that was watched (`WATCH`, `MULTI`, `EXEC`). No scripts: the decision is the function that the simulator
+//! tests, which cannot run there; and who may run none needs to trust no interpreter.
+//!
+//! Redis is not believed where it forgets. What a server has seen accepted it remembers, and writes it back when Redis
+//! has lost it; and whenever another process answers than before, or less is there than was, nothing is granted for a lease.
+
+mod address;
+mod answer;
+mod keys;
+mod link;
+mod log;
+mod rows;
+mod said;
+mod settle;
+mod shared;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use baton_core::event::Event;
+use baton_core::fleet::{Grant, Heard};
+use baton_core::history::Proposal;
+use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
+use baton_core::units::Millis;
+
+pub use self::address::{InvalidAddress, RedisAddress};
+use self::link::Hints;
+use self::shared::{Looked, Shared};
+use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Service, StateError, StateStore};
+
+/// How often Redis is looked at, told or not: a hint that is lost is found after this time.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a write is attempted anew because another server was faster. Each time one of them has got on.
+const RACES_MAX: usize = 100;
+
+/// A state store in Redis.
+pub struct RedisStore {
+    shared: Mutex<Shared>,
+    hints: Mutex<Hints>,
+    channel: String,
+}
+
+impl RedisStore {
+    /// Opens the store at this address, at the moment `now`, and reads all that is there.
+    ///
+    /// # Errors
+    /// When it cannot be reached, when a newer version has written it, or when anything in it is not as it was written.
+    pub fn open(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
+        let shared = Shared::open(address, now)?;
+        let channel = shared.channel();
+        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel })
+    }
+
+    /// Brings a backup to a Redis in which there is nothing yet.
+    ///
+    /// # Errors
+    /// When there is something, or when it cannot be written.
+    pub fn import(&self, backup: Backup, now: Millis) -> Result<(), StateError> {
+        self.shared().import(backup.into_held(now))
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        // What is held is replaced in one step, so a panic of another holder does no harm.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a service as it is in the store at that moment.
+    fn write<T>(
+        &self,
+        name: &ServiceName,
+        mut change: impl FnMut(&mut Service) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
+        let mut shared = self.shared();
+        for _ in 0..RACES_MAX {
+            shared.watch(name)?;
+            // What was repaired was written, which ends the watch.
+            if shared.look(Some(name))? == Looked::Repaired {
+                continue;
+            }
+            let mut next = shared.held.get(name);
+            let answer = match change(&mut next) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    shared.unwatch();
+                    return Err(error);
+                }
+            };
+            if shared.commit(name, &next)? {
+                shared.held.put(name, next);
+                return Ok(answer);
+            }
+        }
+        Err(shared.too_busy())
+    }
+}
+
+impl StateStore for RedisStore {
+    fn ready(&self) -> Result<(), StateError> {
+        let mut shared = self.shared();
+        if shared.has_news() || shared.looked_before(LOOK_EVERY) {
+            shared.look(None)?;
+        }
+        if shared.has_tales() {
+            shared.append(Vec::new())?;
+        }
+        Ok(())
+    }
+
+    fn services(&self) -> Result<Vec<ServiceName>, StateError> {
+        Ok(self.shared().held.names())
+    }
+
+    fn service(&self, name: &ServiceName, now: Millis) -> Result<Service, StateError> {
+        Ok(self.shared().held.look(name, now))
+    }
+
+    fn propose(
+        &self,
+        service: &ServiceName,
+        proposal: Proposal,
+        now: Millis,
+    ) -> Result<Accepted, StateError> {
+        let accepted = self.write(service, |next| next.propose(service, proposal.clone(), now))?;
+        let copies = self.shared().copies()?;
+        Ok(Accepted { kept: Kept::Copies(copies), ..accepted })
+    }
+
+    fn grant(
+        &self,
+        service: &ServiceName,
+        epoch: Epoch,
+        members: &[MemberId],
+        now: Millis,
+    ) -> Result<Grant, StateError> {
+        self.write(service, |next| next.grant(service, epoch, members, now))
+    }
+
+    fn reach(
+        &self,
+        service: &ServiceName,
+        deploy: DeployId,
+        milestone: Milestone,
+        at: u64,
+    ) -> Result<(), StateError> {
+        self.write(service, |next| next.reach(service, deploy, milestone, at))
+    }
+
+    fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {
+        Ok(self.shared().hear(service, news, now))
+    }
+
+    fn append(&self, events: Vec<Event>) -> Result<(), StateError> {
+        let services = self.shared().append(events)?;
+        // Who the members are is saved along, as after every other durable write.
+        services.iter().try_for_each(|service| self.write(service, |_| Ok(())))
+    }
+
+    fn events(
+        &self,
+        service: Option<&ServiceName>,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Numbered>, StateError> {
+        Ok(self.shared().held.events().read(service, from, max))
+    }
+
+    fn changed(&self, since: u64, limit: Duration) -> Result<u64, StateError> {
+        let until = Instant::now() + limit;
+        let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let look = || {
+                let mut shared = self.shared();
+                shared.look(None)?;
+                let version = shared.held.version();
+                Ok((version != since || left.is_zero()).then_some(version))
+            };
+            let connect = || self.shared().connect_for_hints();
+            if let Some(version) = hints.listen(connect, &self.channel, look, left.min(LOOK_EVERY))? {
+                return Ok(version);
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The connection to the node that takes writes.
+//!
+//! Answers are read one by one, and nothing is read after the first that does not come: the library's own pipelines wait for
+//! every further answer of a node that hangs.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use redis::{Arg, Cmd, Connection, Pipeline, RedisError, Value, cmd};
+
+use super::address::{Host, RedisAddress, Unusable};
+use super::answer::{Unexpected, integer, text};
+use crate::state::StateError;
+
+/// How long connecting may take, and each answer: a node that takes longer hangs, and a rollout may wait.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long nobody tries again after a failure: whoever asks meanwhile is told at once, and is not held up.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long a write may take to reach the replicas.
+const COPIES_MAX: Duration = Duration::from_millis(500);
+/// How often a node may name another one, before they are believed to go round in circles.
+const REDIRECTS_MAX: usize = 5;
+
+/// The connection, or why there is none.
+pub(super) struct Link {
+    address: RedisAddress,
+    /// A key that is asked for, to see whether the node is the one that has it.
+    probe: String,
+    open: Option<Open>,
+    failed: Option<(Instant, String)>,
+    /// Which process was written to last.
+    node: Option<String>,
+    is_other: bool,
+}
+
+struct Open {
+    connection: Connection,
+}
+
+/// Why Redis has not done what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LinkError {
+    #[error("cannot use the address")]
+    Address(#[from] Unusable),
+    #[error("Redis does not answer")]
+    Answer(#[source] RedisError),
+    #[error("Redis refuses: {0}")]
+    Refused(#[source] RedisError),
+    #[error("it is of another type")]
+    WrongType { key: String },
+    #[error("Redis answers otherwise than it should")]
+    Unexpected(#[from] Unexpected),
+    #[error("no node takes writes: {0}")]
+    NoPrimary(String),
+    #[error("{have} of {wanted} copies were written in time")]
+    Copies { have: u32, wanted: u32 },
+    #[error("{0}")]
+    JustFailed(String),
+}
+
+impl LinkError {
+    /// The key that is of another type than it should be.
+    pub(super) fn wrong_key(&self) -> Option<&str> {
+        match self {
+            Self::WrongType { key } => Some(key),
+            Self::Address(_)
+            | Self::Answer(_)
+            | Self::Refused(_)
+            | Self::Unexpected(_)
+            | Self::NoPrimary(_)
+            | Self::Copies { .. }
+            | Self::JustFailed(_) => None,
+        }
+    }
+
+    fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        text
+    }
+}
+
+impl Link {
+    pub(super) const fn new(address: RedisAddress, probe: String) -> Self {
+        Self { address, probe, open: None, failed: None, node: None, is_other: false }
+    }
+
+    pub(super) const fn address(&self) -> &RedisAddress {
+        &self.address
+    }
+
+    /// Whether another process is written to than before, so that something may be lost. It is told once.
+    pub(super) fn take_other(&mut self) -> bool {
+        std::mem::take(&mut self.is_other)
+    }
+
+    /// Carries out commands, one after the other. None of them may fail.
+    pub(super) fn all(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        self.with(|open| send(&mut open.connection, commands, commands.len()))
+    }
+
+    pub(super) fn one(&mut self, command: &Cmd) -> Result<Value, LinkError> {
+        let mut pipeline = redis::pipe();
+        pipeline.add_command(command.clone());
+        Ok(self.all(&pipeline)?.pop().unwrap_or(Value::Nil))
+    }
+
+    /// Carries out commands all at once, or none of them if a key that was watched has changed.
+    pub(super) fn transact(&mut self, commands: &mut Pipeline) -> Result<bool, LinkError> {
+        let commands = commands.atomic();
+        // `MULTI`, and `EXEC`.
+        let answers = commands.len() + 2;
+        match self.with(|open| send(&mut open.connection, commands, answers))?.pop() {
+            Some(Value::Nil) => Ok(false),
+            Some(Value::Array(done)) => {
+                let failed = |value| match value {
+                    Value::ServerError(error) => Some(LinkError::Refused(error.into())),
+                    _ => None,
+                };
+                match done.into_iter().find_map(failed) {
+                    None => Ok(true),
+                    Some(error) => Err(self.fail(error)),
+                }
+            }
+            other => Err(self.fail(Unexpected::new("a transaction", other).into())),
+        }
+    }
+
+    /// Watches this key, and nothing else any more.
+    pub(super) fn watch(&mut self, key: &str) -> Result<(), LinkError> {
+        let mut commands = redis::pipe();
+        commands.cmd("UNWATCH").cmd("WATCH").arg(key);
+        self.all(&commands).map(drop)
+    }
+
+    pub(super) fn unwatch(&mut self) {
+        // When it fails, the connection goes, and what was watched with it.
+        let _ = self.one(&cmd("UNWATCH"));
+    }
+
+    /// Tells everybody to look again. Whoever does not hear it looks a little later.
+    pub(super) fn hint(&mut self, channel: &str) {
+        if let Some(open) = &mut self.open {
+            let hinted = open
+                .connection
+                .send_packed_command(&cmd("PUBLISH").arg(channel).arg("").get_packed_command());
+            if hinted.and_then(|()| open.connection.recv_response()).is_err() {
+                self.open = None;
+            }
+        }
+    }
+
+    /// Waits until what was written here last has reached at least as many nodes as the address asks for, and where
+    /// `all`, all that there are. Returns how many have it, the primary among them.
+    pub(super) fn copies(&mut self, all: bool) -> Result<u32, LinkError> {
+        let wanted = self.address.copies;
+        let mut others = wanted - 1;
+        if all {
+            let role = self.one(&cmd("ROLE"))?;
+            others = others.max(check_role(&role).map_err(|error| self.fail(error))?);
+        }
+        if others == 0 {
+            return Ok(1);
+        }
+        let wait = self.one(cmd("WAIT").arg(others).arg(COPIES_MAX.as_millis() as u64))?;
+        let have = 1 + u32::try_from(integer(&wait)?).unwrap_or(0);
+        if have < wanted {
+            return Err(LinkError::Copies { have, wanted });
+        }
+        Ok(have)
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Open) -> Result<T, LinkError>) -> Result<T, LinkError> {
+        if let Some((at, why)) = &self.failed
+            && at.elapsed() < RETRY
+        {
+            return Err(LinkError::JustFailed(why.clone()));
+        }
+        let acted = match &mut self.open {
+            Some(open) => act(open),
+            None => self.connect().and_then(|open| act(self.open.insert(open))),
+        };
+        match acted {
+            Ok(answer) => {
+                self.failed = None;
+                Ok(answer)
+            }
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Whatever has failed, the connection is not used again: nobody knows what else is still to come on it.
+    fn fail(&mut self, error: LinkError) -> LinkError {
+        self.open = None;
+        self.failed = Some((Instant::now(), error.chain()));
+        error
+    }
+
+    /// Finds the node that takes writes.
+    fn connect(&mut self) -> Result<Open, LinkError> {
+        let mut reasons = Vec::new();
+        for host in self.address.hosts().to_vec() {
+            let opened = match self.address.watched.clone() {
+                None => self.connect_to(host.clone()),
+                Some(name) => self.ask_sentinel(&host, &name).and_then(|primary| self.connect_to(primary)),
+            };
+            match opened {
+                Ok(open) => return Ok(open),
+                Err(error) => reasons.push(format!("{host}: {}", error.chain())),
+            }
+        }
+        Err(LinkError::NoPrimary(reasons.join("; ")))
+    }
+
+    /// Connects to a node, or to the one that it names.
+    fn connect_to(&mut self, mut host: Host) -> Result<Open, LinkError> {
+        for _ in 0..REDIRECTS_MAX {
+            let mut connection = open(&self.address.client(&host)?)?;
+            let asked = ask(&mut connection, cmd("GET").arg(&self.probe));
+            if let Err(LinkError::Refused(error)) = &asked
+                && let Some((moved, _)) = error.redirect_node()
+                && let Some((name, port)) = moved.rsplit_once(':')
+                && let Ok(port) = port.parse()
+            {
+                host = Host::of(name, port);
+                continue;
+            }
+            asked?;
+            check_role(&ask(&mut connection, &cmd("ROLE"))?)?;
+            let node = run_id(&ask(&mut connection, cmd("INFO").arg("server"))?)?;
+            self.is_other |= self.node.as_ref().is_some_and(|before| *before != node);
+            self.node = Some(node);
+            return Ok(Open { connection });
+        }
+        Err(LinkError::NoPrimary("the nodes of the cluster name each other in a circle".to_owned()))
+    }
+
+    fn ask_sentinel(&self, host: &Host, name: &str) -> Result<Host, LinkError> {
+        let mut connection = open(&self.address.sentinel_client(host)?)?;
+        let answer = ask(&mut connection, cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name))?;
+        match &answer {
+            Value::Array(words) if words.len() == 2 => {
+                let port = text(&words[1])?.parse();
+                let port =
+                    port.map_err(|_| Unexpected::new("the port of a primary", Some(answer.clone())))?;
+                Ok(Host::of(&text(&words[0])?, port))
+            }
+            _ => Err(LinkError::NoPrimary(format!("the Sentinel knows no primary {name:?}"))),
+        }
+    }
+
+    /// A connection of its own for hints, which come by every node.
+    pub(super) fn another(&self) -> Result<Connection, LinkError> {
+        let connect = |host: &Host| match &self.address.watched {
+            None => open(&self.address.client(host)?),
+            Some(name) => open(&self.address.client(&self.ask_sentinel(host, name)?)?),
+        };
+        let connected = self.address.hosts().iter().find_map(|host| connect(host).ok());
+        connected.ok_or_else(|| LinkError::NoPrimary("no node can be listened to".to_owned()))
+    }
+}
+
+fn open(client: &redis::Client) -> Result<Connection, LinkError> {
+    let connection = client.get_connection_with_timeout(ANSWER_MAX).map_err(LinkError::Answer)?;
+    connection.set_read_timeout(Some(ANSWER_MAX)).map_err(LinkError::Answer)?;
+    connection.set_write_timeout(Some(ANSWER_MAX)).map_err(LinkError::Answer)?;
+    Ok(connection)
+}
+
+fn ask(connection: &mut Connection, command: &Cmd) -> Result<Value, LinkError> {
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(command.clone());
+    Ok(send(connection, &pipeline, 1)?.pop().unwrap_or(Value::Nil))
+}
+
+/// Sends commands and reads their answers. The first that is refused is the error.
+fn send(connection: &mut Connection, commands: &Pipeline, answers: usize) -> Result<Vec<Value>, LinkError> {
+    connection.send_packed_command(&commands.get_packed_pipeline()).map_err(LinkError::Answer)?;
+    let mut read = Vec::with_capacity(answers);
+    for number in 0..answers {
+        match connection.recv_response().map_err(LinkError::Answer)? {
+            Value::ServerError(error) => return Err(refused(error.into(), commands, number)),
+            value => read.push(value),
+        }
+    }
+    Ok(read)
+}
+
+fn refused(error: RedisError, commands: &Pipeline, number: usize) -> LinkError {
+    let key = commands.cmd_iter().nth(number).and_then(|command| command.args_iter().nth(1));
+    match key {
+        Some(Arg::Simple(key)) if error.code() == Some("WRONGTYPE") => {
+            LinkError::WrongType { key: String::from_utf8_lossy(key).into_owned() }
+        }
+        _ => LinkError::Refused(error),
+    }
+}
+
+/// How many replicas a node has, which must be one that takes writes.
+fn check_role(role: &Value) -> Result<u32, LinkError> {
+    match role {
+        Value::Array(parts) => match &parts[..] {
+            [name, _, Value::Array(replicas)] if text(name)? == "master" => {
+                Ok(u32::try_from(replicas.len()).unwrap_or(u32::MAX))
+            }
+            [name, ..] => Err(LinkError::NoPrimary(format!("it is a {}", text(name)?))),
+            [] => Err(Unexpected::new("a role", Some(role.clone())).into()),
+        },
+        _ => Err(Unexpected::new("a role", Some(role.clone())).into()),
+    }
+}
+
+/// What tells one start of Redis from every other.
+fn run_id(info: &Value) -> Result<String, LinkError> {
+    let info = text(info)?;
+    let id = info.lines().find_map(|line| line.strip_prefix("run_id:"));
+    let missing = || Unexpected::new("the run_id of INFO", None);
+    Ok(id.ok_or_else(missing)?.trim().to_owned())
+}
+
+/// Where hints are heard: a connection of its own, made again when it has failed.
+#[derive(Default)]
+pub(super) struct Hints {
+    connection: Option<Connection>,
+}
+
+impl Hints {
+    /// Listens on a channel, calls `look`, and unless that is enough waits for a hint, at most for `limit`. What was said
+    /// between the look and the wait is heard. Where nobody can listen, it waits all the same.
+    pub(super) fn listen<T>(
+        &mut self,
+        connect: impl FnOnce() -> Result<Connection, LinkError>,
+        channel: &str,
+        look: impl FnOnce() -> Result<Option<T>, StateError>,
+        limit: Duration,
+    ) -> Result<Option<T>, StateError> {
+        if self.connection.is_none() {
+            self.connection = connect().ok();
+        }
+        let Some(connection) = &mut self.connection else {
+            let found = look()?;
+            if found.is_none() {
+                thread::park_timeout(limit);
+            }
+            return Ok(found);
+        };
+        let mut hints = connection.as_pubsub();
+        let listens = hints.subscribe(channel).is_ok();
+        let found = look();
+        let mut broken = !listens;
+        if let (Ok(None), false) = (&found, limit.is_zero()) {
+            if listens {
+                let heard = hints.set_read_timeout(Some(limit)).and_then(|()| hints.get_message());
+                broken = heard.is_err_and(|error| !error.is_timeout());
+                // For what follows, which is answered at once or never.
+                broken |= hints.set_read_timeout(Some(ANSWER_MAX)).is_err();
+            } else {
+                thread::park_timeout(limit);
+            }
+        }
+        drop(hints);
+        if broken {
+            self.connection = None;
+        }
+        found
+    }
+}

@@ -1,0 +1,245 @@
+//! One service in Redis: its version, its deploys, and its members' slots.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+
+use baton_core::ids::{MemberId, ServiceName};
+use baton_core::units::Millis;
+use baton_wire::stored::{LoggedDeploy, MemberRecord, Record, SCHEMA, ServiceRecord};
+use redis::{Pipeline, Value};
+
+use super::answer::{Unexpected, bytes, integer, list, number, optional, pairs, text};
+use super::keys::Keys;
+use crate::state::Service;
+use crate::state::rows::check_link;
+
+/// The fields of the hash of a service.
+const VERSION: &str = "version";
+const EPOCH: &str = "epoch";
+const RECORD: &str = "record";
+
+/// What is wrong with something that is stored.
+pub(super) type Wrong = Box<dyn Error + Send + Sync>;
+
+/// A state of a service: how many changes there were, and who made the last one. Two of the same number that differ are
+/// the ends of two logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) count: u64,
+    by: String,
+}
+
+impl Version {
+    /// The state after this one, made by a server that has made `nth` changes.
+    pub(super) fn after(count: u64, server: &str, nth: u64) -> Self {
+        Self { count: count.saturating_add(1), by: format!("{server}.{nth}") }
+    }
+
+    fn parse(text: &str) -> Result<Self, Unexpected> {
+        let parsed = text.split_once(' ').and_then(|(count, by)| Some((count.parse().ok()?, by)));
+        let (count, by) = parsed.ok_or_else(|| Unexpected::new("a version", None))?;
+        Ok(Self { count, by: by.to_owned() })
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.count, self.by)
+    }
+}
+
+/// How a service stands in the store, at a glance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Glance {
+    /// None when the store knows nothing of it.
+    pub(super) version: Option<Version>,
+    epoch: u64,
+    deploys: u64,
+    members: u64,
+}
+
+/// How many commands a glance takes.
+pub(super) const GLANCE: usize = 3;
+
+/// Asks how a service stands.
+pub(super) fn ask_glance(keys: &Keys, name: &ServiceName, ask: &mut Pipeline) {
+    ask.cmd("HMGET").arg(keys.service(name)).arg(&[VERSION, EPOCH]);
+    ask.cmd("HLEN").arg(keys.deploys(name));
+    ask.cmd("HLEN").arg(keys.members(name));
+}
+
+pub(super) fn read_glance(answers: &[Value]) -> Result<Glance, Unexpected> {
+    let [head, deploys, members] = answers else { return Err(Unexpected::new("a glance", None)) };
+    let [version, epoch] = list(head)? else { return Err(Unexpected::new("a version and an epoch", None)) };
+    let version = match version {
+        Value::Nil => None,
+        version => Some(Version::parse(&text(version)?)?),
+    };
+    let epoch = if version.is_some() { number(epoch)? } else { 0 };
+    let count = |value| Ok(integer(value)?.unsigned_abs());
+    Ok(Glance { version, epoch, deploys: count(deploys)?, members: count(members)? })
+}
+
+/// A service as the store has it.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub(super) version: Version,
+    pub(super) service: Service,
+    deploys: u64,
+    members: u64,
+}
+
+impl Stored {
+    pub(super) fn new(version: Version, service: Service) -> Self {
+        let deploys = service.history().past().len() as u64;
+        let members = service.member_records().len() as u64;
+        Self { version, service, deploys, members }
+    }
+
+    /// Whether a glance shows this state, whole.
+    pub(super) fn is(&self, glance: &Glance) -> bool {
+        glance.version.as_ref() == Some(&self.version)
+            && (glance.deploys, glance.members) == (self.deploys, self.members)
+    }
+
+    /// Whether a glance shows a later state than this.
+    pub(super) fn is_before(&self, glance: &Glance) -> bool {
+        glance.version.as_ref().is_some_and(|version| version.count > self.version.count)
+    }
+}
+
+/// Asks for all that is stored of a service: of its log only the deploy in force where `glance` shows it and the rest is
+/// known. The version comes twice, so that what is in between is known to be of one state.
+pub(super) fn ask_rows(keys: &Keys, name: &ServiceName, only: Option<&Glance>, ask: &mut Pipeline) {
+    let head = keys.service(name);
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, RECORD]);
+    match only {
+        Some(glance) => ask.cmd("HMGET").arg(keys.deploys(name)).arg(glance.epoch),
+        None => ask.cmd("HGETALL").arg(keys.deploys(name)),
+    };
+    ask.cmd("HGETALL").arg(keys.members(name));
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, RECORD]);
+}
+
+/// What came of it.
+pub(super) enum Read {
+    /// This is stored.
+    Rows(Stored),
+    /// Nothing is.
+    Nothing,
+    /// Somebody has changed it meanwhile: read it again.
+    Changing,
+    /// The deploy in force does not follow from the log that is known: read all of it.
+    OtherLog,
+}
+
+/// Reads the answers to [`ask_rows`]; `known` is the log without the deploy that was asked for alone.
+pub(super) fn read_rows(
+    name: &ServiceName,
+    answers: &[Value],
+    known: Option<&Service>,
+    now: Millis,
+) -> Result<Read, Wrong> {
+    let [head, deploys, members, again] = answers else { return Err("it is incomplete".into()) };
+    if head != again {
+        return Ok(Read::Changing);
+    }
+    let [version, record] = list(head)? else { return Err("it has no version".into()) };
+    let Some(version) = optional(version)? else { return Ok(Read::Nothing) };
+    let version = Version::parse(&String::from_utf8_lossy(version))?;
+    let record = ServiceRecord::from_bytes(bytes(record)?)?;
+    let log = match known {
+        None => read_log(name, deploys)?,
+        Some(known) => match follow(name, deploys, known)? {
+            Some(log) => log,
+            None => return Ok(Read::OtherLog),
+        },
+    };
+    let members = read_members(members)?;
+    let service = Service::stored(name, log, members, record, now);
+    Ok(Read::Rows(Stored::new(version, service)))
+}
+
+fn read_log(name: &ServiceName, deploys: &Value) -> Result<Vec<LoggedDeploy>, Wrong> {
+    let mut by_epoch = BTreeMap::new();
+    for (epoch, row) in pairs(deploys)? {
+        by_epoch.insert(number(epoch)?, LoggedDeploy::from_bytes(bytes(row)?)?);
+    }
+    let mut log: Vec<LoggedDeploy> = Vec::with_capacity(by_epoch.len());
+    for (epoch, logged) in by_epoch {
+        check_link(log.last(), &logged, name.as_str(), epoch)?;
+        log.push(logged);
+    }
+    Ok(log)
+}
+
+/// The known log with the deploy in force, if that is its last one or the one after.
+fn follow(name: &ServiceName, deploys: &Value, known: &Service) -> Result<Option<Vec<LoggedDeploy>>, Wrong> {
+    let [row] = list(deploys)? else { return Err("the deploy in force is not one".into()) };
+    let Some(row) = optional(row)? else { return Ok(None) };
+    let logged = LoggedDeploy::from_bytes(row)?;
+    let mut log: Vec<_> = known.log().collect();
+    if log.last().is_some_and(|last| last.deploy == logged.deploy) {
+        log.pop();
+    }
+    if check_link(log.last(), &logged, name.as_str(), logged.deploy.epoch.0).is_err() {
+        return Ok(None);
+    }
+    log.push(logged);
+    Ok(Some(log))
+}
+
+fn read_members(members: &Value) -> Result<Vec<(MemberId, MemberRecord)>, Wrong> {
+    let row = |(name, row)| Ok((text(name)?.parse()?, MemberRecord::from_bytes(bytes(row)?)?));
+    pairs(members)?.map(row).collect()
+}
+
+/// Writes what differs from what is `stored`, and the version. Without anything stored, all of it in the place of whatever
+/// is there.
+pub(super) fn write(
+    keys: &Keys,
+    name: &ServiceName,
+    stored: Option<&Service>,
+    service: &Service,
+    version: &Version,
+    commands: &mut Pipeline,
+) {
+    if stored.is_none() {
+        commands.cmd("DEL").arg(keys.deploys(name)).arg(keys.members(name));
+    }
+    commands.cmd("SET").arg(keys.schema()).arg(SCHEMA);
+    commands.cmd("SADD").arg(keys.services()).arg(name.as_str());
+    for logged in new_deploys(stored, service) {
+        commands.cmd("HSET").arg(keys.deploys(name)).arg(logged.deploy.epoch.0).arg(logged.to_bytes());
+    }
+    let before = stored.map(Service::member_records).unwrap_or_default();
+    let after = service.member_records();
+    for (member, record) in after.iter().filter(|(member, record)| before.get(*member) != Some(record)) {
+        commands.cmd("HSET").arg(keys.members(name)).arg(member.as_str()).arg(record.to_bytes());
+    }
+    for member in before.keys().filter(|member| !after.contains_key(*member)) {
+        commands.cmd("HDEL").arg(keys.members(name)).arg(member.as_str());
+    }
+    let epoch = service.history().in_force().map_or(0, |deploy| deploy.epoch.0);
+    let head = commands.cmd("HSET").arg(keys.service(name));
+    head.arg(VERSION).arg(version.to_string()).arg(EPOCH).arg(epoch);
+    head.arg(RECORD).arg(service.record().to_bytes());
+}
+
+/// Whether anything differs from what is stored.
+pub(super) fn differs(stored: Option<&Service>, service: &Service) -> bool {
+    stored.is_none_or(|stored| {
+        stored.record() != service.record()
+            || new_deploys(Some(stored), service).next().is_some()
+            || stored.member_records() != service.member_records()
+    })
+}
+
+/// The deploys that are not stored as they are: what is in force is all that changes of a log that grows.
+fn new_deploys(stored: Option<&Service>, service: &Service) -> impl Iterator<Item = LoggedDeploy> {
+    let is_new = move |logged: &LoggedDeploy| {
+        stored.and_then(|stored| stored.find_logged(logged.deploy.id)).as_ref() != Some(logged)
+    };
+    service.log().rev().take_while(is_new)
+}

@@ -1,0 +1,511 @@
+//! What one server knows, and what it shares with the others by way of Redis.
+
+mod events;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use baton_core::event::{Event, What};
+use baton_core::fleet::Heard;
+use baton_core::ids::ServiceName;
+use baton_core::report::Report;
+use baton_core::units::Millis;
+use baton_wire::stored::SCHEMA;
+use redis::{Connection, Pipeline, Value, pipe};
+
+use super::address::RedisAddress;
+use super::answer::{list, milliseconds, number, text};
+use super::keys::Keys;
+use super::link::{Link, LinkError};
+use super::log::{self, Told};
+use super::rows::{self, Glance, Read, Stored, Version, Wrong};
+use super::said::{self, Changed, Ours, Theirs};
+use super::settle::{Settled, settle};
+use crate::state::events::EventLog;
+use crate::state::held::Held;
+use crate::state::{Kept, News, Service, StateError};
+
+/// How often a service is read anew because another server changes it meanwhile, and how often a look is taken anew because
+/// it has shown somebody whom nobody knew.
+const ATTEMPTS_MAX: usize = 20;
+
+/// All that a server holds.
+pub(super) struct Shared {
+    link: Link,
+    keys: Keys,
+    pub(super) held: Held,
+    stored: BTreeMap<ServiceName, Stored>,
+    ours: Ours,
+    theirs: BTreeMap<String, Theirs>,
+    told: Told,
+    /// What happened to the store itself, and nobody has told yet.
+    tales: Vec<Event>,
+    /// How many changes this server has made.
+    changes: u64,
+    opened: (Instant, Millis),
+    looked: Option<Instant>,
+}
+
+/// What came of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// All that others have changed is known.
+    Known,
+    /// Something was written back, so that what was watched is not watched any more.
+    Repaired,
+}
+
+/// What a look has shown, before anything follows from it.
+struct Survey {
+    store_now: u64,
+    services: Vec<ServiceName>,
+    glances: Vec<(ServiceName, Glance)>,
+    last_event: u64,
+    written: usize,
+    servers: Vec<String>,
+    ended: Vec<String>,
+    changed: Vec<(String, Changed)>,
+}
+
+impl Shared {
+    pub(super) fn open(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
+        let keys = Keys::new(&address.prefix);
+        let mut id = [0; 8];
+        let attempted = "open the state store: draw a random name for this server".to_owned();
+        getrandom::fill(&mut id)
+            .map_err(|error| StateError::Unavailable { attempted, source: error.into() })?;
+        let kept = Kept::Copies(address.copies);
+        let mut shared = Self {
+            link: Link::new(address, keys.schema()),
+            keys,
+            held: Held::new(BTreeMap::new(), EventLog::default(), now).keeping(kept),
+            stored: BTreeMap::new(),
+            ours: Ours::new(format!("{:016x}", u64::from_be_bytes(id))),
+            theirs: BTreeMap::new(),
+            told: Told::default(),
+            tales: Vec::new(),
+            changes: 0,
+            opened: (Instant::now(), now),
+            looked: None,
+        };
+        shared.look(None)?;
+        Ok(shared)
+    }
+
+    pub(super) fn channel(&self) -> String {
+        self.keys.hints()
+    }
+
+    pub(super) fn connect_for_hints(&mut self) -> Result<Connection, LinkError> {
+        self.link.another()
+    }
+
+    /// Whether others wait for what was said here.
+    pub(super) fn has_news(&self) -> bool {
+        self.ours.has_news()
+    }
+
+    /// Whether something has happened to the store itself that nobody has told.
+    pub(super) const fn has_tales(&self) -> bool {
+        !self.tales.is_empty()
+    }
+
+    pub(super) fn looked_before(&self, ago: Duration) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= ago)
+    }
+
+    pub(super) fn watch(&mut self, name: &ServiceName) -> Result<(), StateError> {
+        self.watch_key(&self.keys.service(name))
+    }
+
+    pub(super) fn unwatch(&mut self) {
+        self.link.unwatch();
+    }
+
+    /// How many nodes have what was written last.
+    pub(super) fn copies(&mut self) -> Result<u32, StateError> {
+        self.link.copies(true).map_err(|error| self.failed("write", error))
+    }
+
+    pub(super) fn too_busy(&self) -> StateError {
+        let source = "the other servers write all the time".into();
+        StateError::Unavailable { attempted: self.attempted("write"), source }
+    }
+
+    /// Takes in what a member says, for whoever is here; the others hear of it with the next look.
+    pub(super) fn hear(&mut self, service: &ServiceName, news: News, now: Millis) -> Heard {
+        let life = match &news {
+            News::Report(Report { stamp, .. }) | News::Heartbeat { stamp, .. } => Some(stamp.life),
+            News::Left(member) => {
+                let known = self.held.get(service);
+                known
+                    .fleet()
+                    .member(member)
+                    .and_then(|member| member.report())
+                    .map(|report| report.stamp.life)
+            }
+        };
+        let heard = self.held.hear(service, news.clone(), now);
+        if heard == Heard::News {
+            self.ours.note(service, news, life);
+        }
+        heard
+    }
+
+    /// Looks at all that others have changed, and tells them what was said here. `also` is looked at even if nobody has
+    /// heard of it.
+    pub(super) fn look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
+        let looked = self.try_look(also);
+        if self.link.take_other() {
+            self.doubt();
+        }
+        if looked.is_ok() {
+            self.looked = Some(Instant::now());
+        }
+        looked
+    }
+
+    fn try_look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
+        let survey = self.survey(also)?;
+        self.exchange(&survey)?;
+        self.link.copies(false).map_err(|error| self.failed("read", error))?;
+        self.read_events(survey.last_event)?;
+        let mut looked = Looked::Known;
+        for (name, glance) in &survey.glances {
+            if self.compare(name, glance, survey.services.contains(name))? == Looked::Repaired {
+                looked = Looked::Repaired;
+            }
+        }
+        if self.last_event() > survey.last_event {
+            self.write_events_back(survey.last_event)?;
+            looked = Looked::Repaired;
+        }
+        Ok(looked)
+    }
+
+    /// One round of questions, or more when it shows services or servers that nobody knew of.
+    fn survey(&mut self, also: Option<&ServiceName>) -> Result<Survey, StateError> {
+        let mut names = self.held.names();
+        names.extend(self.stored.keys().cloned());
+        names.extend(also.cloned());
+        for _ in 0..ATTEMPTS_MAX {
+            names.sort();
+            names.dedup();
+            let servers: Vec<String> = self.theirs.keys().cloned().collect();
+            let answers = self.ask("read", &self.questions(&names, &servers))?;
+            let survey = self.read_survey(&names, &servers, &answers)?;
+            let new = |name: &&ServiceName| !names.contains(*name);
+            let unknown: Vec<_> = survey.services.iter().filter(new).cloned().collect();
+            for ended in &survey.ended {
+                self.theirs.remove(ended);
+            }
+            let mut strangers = false;
+            for server in &survey.servers {
+                strangers |= !self.theirs.contains_key(server);
+                self.theirs.entry(server.clone()).or_default();
+            }
+            if unknown.is_empty() && !strangers {
+                return Ok(survey);
+            }
+            names.extend(unknown);
+        }
+        Err(self.too_busy())
+    }
+
+    fn questions(&self, names: &[ServiceName], servers: &[String]) -> Pipeline {
+        let mut ask = pipe();
+        ask.cmd("TIME");
+        ask.cmd("GET").arg(self.keys.schema());
+        ask.cmd("SMEMBERS").arg(self.keys.services());
+        log::ask_last(&self.keys, &mut ask);
+        ask.cmd("HLEN").arg(self.keys.said(&self.ours.server));
+        ask.cmd("ZRANGE").arg(self.keys.servers()).arg(0).arg(-1).arg("WITHSCORES");
+        for name in names {
+            rows::ask_glance(&self.keys, name, &mut ask);
+        }
+        for server in servers {
+            self.theirs.get(server).copied().unwrap_or_default().ask(&self.keys, server, &mut ask);
+        }
+        ask
+    }
+
+    fn read_survey(
+        &self,
+        names: &[ServiceName],
+        servers: &[String],
+        answers: &[Value],
+    ) -> Result<Survey, StateError> {
+        let wrong = |what: String| move |error| self.wrong(what, error);
+        let [time, schema, services, last, written, known, rest @ ..] = answers else {
+            return Err(self.wrong("an answer".to_owned(), "it is incomplete"));
+        };
+        self.check_schema(schema)?;
+        let store_now = milliseconds(time).map_err(wrong("TIME".to_owned()))?;
+        let read = |services: &Value| -> Result<Vec<ServiceName>, Wrong> {
+            list(services)?.iter().map(|name| Ok(text(name)?.parse()?)).collect()
+        };
+        let services = read(services).map_err(|error| self.wrong(self.keys.services(), error))?;
+        let own = &self.ours.server;
+        let (there, ended) = said::read_servers(known, own, store_now).map_err(wrong(self.keys.servers()))?;
+        let (glances, theirs) = rest.split_at_checked(names.len() * rows::GLANCE).unwrap_or((rest, &[]));
+        let glance = |(name, answers): (&ServiceName, &[Value])| {
+            let glance = rows::read_glance(answers).map_err(wrong(self.keys.service(name)))?;
+            Ok((name.clone(), glance))
+        };
+        let changed = |(server, answers): (&String, &[Value])| {
+            Ok((server.clone(), Changed::of(answers).map_err(wrong(self.keys.changed(server)))?))
+        };
+        Ok(Survey {
+            store_now,
+            services,
+            glances: names.iter().zip(glances.chunks(rows::GLANCE)).map(glance).collect::<Result<_, _>>()?,
+            last_event: log::read_last(last).map_err(wrong(self.keys.events()))?,
+            written: said::read_count(written).map_err(wrong(self.keys.said(own)))?,
+            servers: there,
+            ended,
+            changed: servers.iter().zip(theirs.chunks(2)).map(changed).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn check_schema(&self, schema: &Value) -> Result<(), StateError> {
+        let found = match schema {
+            Value::Nil => return Ok(()),
+            schema => number(schema).map_err(|error| self.wrong(self.keys.schema(), error))?,
+        };
+        if found > SCHEMA {
+            let path = PathBuf::from(self.link.address().to_string());
+            return Err(StateError::Newer { path, found, known: SCHEMA });
+        }
+        Ok(())
+    }
+
+    /// Tells the others what was said here, and hears what was said to them.
+    fn exchange(&mut self, survey: &Survey) -> Result<(), StateError> {
+        let Survey { store_now, changed, written, ended, .. } = survey;
+        self.ours.compare(*written);
+        let mut commands = pipe();
+        let news: Vec<_> = changed.iter().filter(|(_, changed)| changed.has_news()).collect();
+        for (server, changed) in &news {
+            changed.ask(&self.keys, server, &mut commands);
+        }
+        for server in ended {
+            commands.cmd("ZREM").arg(self.keys.servers()).arg(server);
+        }
+        let says = self.ours.has_news();
+        self.ours.write(&self.keys, *store_now, &mut commands);
+        let answers = self.ask("write", &commands)?;
+        self.ours.note_written();
+        let mut answers = answers.iter();
+        let now = self.now();
+        for (server, changed) in changed {
+            let said = if changed.has_news() { answers.next() } else { None };
+            let taken = changed.take_in(said, &mut self.ours, &mut self.held, now, *store_now);
+            taken.map_err(|error| self.wrong(self.keys.said(server), error))?;
+            if let Some(theirs) = self.theirs.get_mut(server) {
+                theirs.read(changed);
+                theirs.check_clock(*store_now);
+            }
+        }
+        if says {
+            self.link.hint(&self.keys.hints());
+        }
+        Ok(())
+    }
+
+    /// What follows for a service from how it stands in the store, and whether it is listed there.
+    fn compare(&mut self, name: &ServiceName, glance: &Glance, listed: bool) -> Result<Looked, StateError> {
+        match self.stored.get(name) {
+            None if glance.version.is_none() => Ok(Looked::Known),
+            Some(stored) if stored.is(glance) && listed => Ok(Looked::Known),
+            stored => {
+                let forward = stored.is_none_or(|stored| stored.is_before(glance));
+                let only = (forward && stored.is_some()).then_some(glance);
+                let found = self.read_service(name, only)?;
+                match (found, forward) {
+                    (Some(found), true) if self.continues(name, &found) => {
+                        self.take_over(name, found);
+                        Ok(Looked::Known)
+                    }
+                    (found, _) => self.repair(name, found),
+                }
+            }
+        }
+    }
+
+    /// Whether a log that was found has all that is known.
+    fn continues(&self, name: &ServiceName, found: &Stored) -> bool {
+        let known = self.stored.get(name).and_then(|stored| stored.service.history().in_force());
+        known.is_none_or(|known| found.service.history().find(known.id) == Some(known))
+    }
+
+    /// Reads a service, of its log only what is new where `only` shows it.
+    fn read_service(
+        &mut self,
+        name: &ServiceName,
+        mut only: Option<&Glance>,
+    ) -> Result<Option<Stored>, StateError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let mut ask = pipe();
+            rows::ask_rows(&self.keys, name, only, &mut ask);
+            let answers = self.ask("read", &ask)?;
+            let known = self.stored.get(name).map(|stored| &stored.service).filter(|_| only.is_some());
+            let read = rows::read_rows(name, &answers, known, self.now());
+            match read.map_err(|error| self.wrong(self.keys.service(name), error))? {
+                Read::Rows(stored) => return Ok(Some(stored)),
+                Read::Nothing => return Ok(None),
+                Read::Changing | Read::OtherLog => only = None,
+            }
+        }
+        Err(self.too_busy())
+    }
+
+    fn take_over(&mut self, name: &ServiceName, found: Stored) {
+        let mut service = self.held.get(name);
+        service.adopt(found.service.clone(), self.now());
+        self.held.put(name, service);
+        self.stored.insert(name.clone(), found);
+    }
+
+    /// The store has less than it had, or something else: what is known is written back, or given up for what others have
+    /// accepted since. Either way slots may be lost.
+    fn repair(&mut self, name: &ServiceName, found: Option<Stored>) -> Result<Looked, StateError> {
+        self.doubt();
+        let here = self.held.get(name);
+        let write_back = found
+            .as_ref()
+            .is_none_or(|found| settle(here.history(), found.service.history()) == Settled::WriteBack);
+        if !write_back && let Some(found) = found {
+            self.tell_lost(name, &here, &found.service);
+            self.take_over(name, found);
+            return Ok(Looked::Known);
+        }
+        if let Some(found) = &found {
+            self.tell_lost(name, &found.service, &here);
+        }
+        self.watch(name)?;
+        let again = self.read_service(name, None)?;
+        let version = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.version.clone());
+        let count = [version(&again), self.stored.get(name).map(|stored| stored.version.clone())];
+        let count = count.iter().flatten().map(|version| version.count).max().unwrap_or(0);
+        // Another server has written it back meanwhile: the next look shows it.
+        if version(&again) == version(&found) && self.put(name, None, &here, count)? {
+            let stored = found.map_or(0, |found| found.service.history().past().len());
+            let deploys = here.history().past().len().saturating_sub(stored);
+            let text = format!(
+                "the state store had lost something of {name} ({deploys} deploys): it was written back; \
+                 no slots are given for a lease"
+            );
+            self.tell(name, What::StoreRestored, text);
+        }
+        Ok(Looked::Repaired)
+    }
+
+    /// Tells which deploys are in one log and not in the one that goes on.
+    fn tell_lost(&mut self, name: &ServiceName, lost: &Service, goes_on: &Service) {
+        for past in lost.history().past() {
+            let deploy = &past.deploy;
+            if goes_on.history().find(deploy.id) != Some(deploy) {
+                let (actor, release, epoch) = (&deploy.actor, deploy.release.short(), deploy.epoch);
+                let text = format!(
+                    "the state store has lost the deploy of release {release} by {actor} (epoch {epoch}): another one has \
+                     taken its place, deploy again if it is still wanted"
+                );
+                self.tell(name, What::DeployLost, text);
+            }
+        }
+    }
+
+    fn tell(&mut self, service: &ServiceName, what: What, text: String) {
+        let at = said::millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        self.tales.push(Event { at, service: service.clone(), deploy: None, member: None, what, text });
+    }
+
+    /// What was granted may be lost, and what was said here as well.
+    fn doubt(&mut self) {
+        self.held.listen_anew(self.now());
+        self.ours.repeat();
+    }
+
+    /// Writes a service that was changed, unless another server was faster. On return it is in the store.
+    pub(super) fn commit(&mut self, name: &ServiceName, next: &Service) -> Result<bool, StateError> {
+        let stored = self.stored.get(name);
+        if !rows::differs(stored.map(|stored| &stored.service), next) {
+            self.unwatch();
+            return Ok(true);
+        }
+        let count = stored.map_or(0, |stored| stored.version.count);
+        let before = stored.map(|stored| stored.service.clone());
+        let written = self.put(name, before.as_ref(), next, count)?;
+        if written && let Err(error) = self.link.copies(false) {
+            // It is there, and does not count before it can be read with enough copies.
+            self.stored.remove(name);
+            return Err(self.failed("write", error));
+        }
+        Ok(written)
+    }
+
+    /// Writes what differs from what is stored, as the version after `count`.
+    fn put(
+        &mut self,
+        name: &ServiceName,
+        stored: Option<&Service>,
+        service: &Service,
+        count: u64,
+    ) -> Result<bool, StateError> {
+        self.changes += 1;
+        let version = Version::after(count, &self.ours.server, self.changes);
+        let mut commands = pipe();
+        rows::write(&self.keys, name, stored, service, &version, &mut commands);
+        let written = self.link.transact(&mut commands).map_err(|error| self.failed("write", error))?;
+        if written {
+            self.stored.insert(name.clone(), Stored::new(version, service.clone()));
+            self.link.hint(&self.keys.hints());
+        }
+        Ok(written)
+    }
+
+    /// Writes all that is held elsewhere, where nothing is held here.
+    pub(super) fn import(&mut self, held: Held) -> Result<(), StateError> {
+        self.look(None)?;
+        if !self.stored.is_empty() || self.last_event() > 0 {
+            return Err(StateError::NotEmpty { store: self.link.address().to_string() });
+        }
+        for (name, service) in held.services() {
+            self.watch(name)?;
+            if self.read_service(name, None)?.is_some() || !self.put(name, None, service, 0)? {
+                return Err(StateError::NotEmpty { store: self.link.address().to_string() });
+            }
+        }
+        self.held = held;
+        self.write_events_back(0)
+    }
+
+    fn watch_key(&mut self, key: &str) -> Result<(), StateError> {
+        self.link.watch(key).map_err(|error| self.failed("write", error))
+    }
+
+    fn now(&self) -> Millis {
+        let (opened, at) = self.opened;
+        Millis(at.0 + said::millis(opened.elapsed()))
+    }
+
+    fn ask(&mut self, verb: &str, commands: &Pipeline) -> Result<Vec<Value>, StateError> {
+        self.link.all(commands).map_err(|error| self.failed(verb, error))
+    }
+
+    fn attempted(&self, verb: &str) -> String {
+        format!("{verb} {}", self.link.address())
+    }
+
+    fn failed(&self, verb: &str, error: LinkError) -> StateError {
+        if let Some(key) = error.wrong_key() {
+            return self.wrong(key.to_owned(), error.to_string());
+        }
+        StateError::Unavailable { attempted: self.attempted(verb), source: error.into() }
+    }
+
+    fn wrong(&self, what: String, source: impl Into<Wrong>) -> StateError {
+        StateError::Wrong { store: self.link.address().to_string(), what, source: source.into() }
+    }
+}

@@ -1,0 +1,260 @@
+//! A Redis that forgets, lies or does not answer.
+
+use std::error::Error;
+use std::time::Instant;
+
+use baton_core::event::{Event, What};
+use baton_core::rollout::Rollout;
+use baton_core::turn::Why;
+use baton_store::state::Kind;
+
+use super::*;
+
+/// One server with two members that have staged the release of its second deploy.
+fn settled(redis: &Redis) -> (RedisStore, Deploy) {
+    let store = open(&redis.address());
+    deploy(&store, 1).unwrap();
+    let second = deploy(&store, 2).unwrap();
+    for number in 0..2 {
+        hear(&store, report(&member(number), 1, Some(&second), Standing::Staged), NOW);
+    }
+    look(&store);
+    (store, second)
+}
+
+/// Why nobody gets a slot at this moment.
+pub(super) fn stop(store: &RedisStore, now: Millis) -> Option<Why> {
+    Rollout::of(service(store, now).fleet(), now).unwrap().stop()
+}
+
+/// What was told, of what has happened to the store itself.
+pub(super) fn tales(store: &RedisStore) -> Vec<What> {
+    store.append(Vec::new()).unwrap();
+    let events = store.events(None, 0, usize::MAX).unwrap();
+    events.into_iter().map(|event| event.event.what).collect()
+}
+
+fn grant(store: &RedisStore, deploy: &Deploy, now: Millis) -> Result<(), StateError> {
+    store.grant(&web(), deploy.epoch, &[member(0)], now).map(drop)
+}
+
+fn event(what: What) -> Event {
+    let (service, text) = (web(), "it happened".to_owned());
+    Event { at: 7, service, deploy: None, member: None, what, text }
+}
+
+/// Waits until the store can be used again.
+pub(super) fn wait_until_ready(store: &RedisStore) {
+    let start = Instant::now();
+    while let Err(error) = store.changed(0, Duration::ZERO) {
+        assert!(start.elapsed() < Duration::from_secs(60), "{error}: {:?}", error.source());
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn f64_a_store_that_was_flushed_is_written_back_and_nothing_is_granted_for_a_lease() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    let before = service(&store, NOW);
+    redis.cli(&["FLUSHALL"]);
+    let refused = grant(&store, &second, Millis(2000)).unwrap_err();
+    assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
+    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
+    assert_eq!(tales(&store), [What::StoreRestored]);
+    let other = open(&redis.address());
+    let found = service(&other, Millis::ZERO);
+    assert_eq!(found.history(), before.history(), "all is there again");
+    assert_eq!(found.fleet().members().count(), 2, "and who said what");
+    let later = NOW + LEASE;
+    for number in 0..2 {
+        hear(&store, report(&member(number), 50, Some(&second), Standing::Staged), later);
+    }
+    grant(&store, &second, later).unwrap();
+    assert_eq!(deploy(&store, 3).unwrap().epoch.0, 3, "above any that was seen");
+}
+
+#[test]
+fn f64_a_store_that_starts_empty_is_written_back() {
+    let mut redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.kill();
+    let error = grant(&store, &second, NOW).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    redis.start_again();
+    wait_until_ready(&store);
+    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
+    assert_eq!(tales(&store), [What::StoreRestored]);
+    assert_eq!(in_force(&open(&redis.address())), Some(second.id));
+}
+
+#[test]
+fn p31_f64_a_store_that_was_restored_from_an_old_backup_is_brought_forward() {
+    let mut redis = Redis::start();
+    let store = open(&redis.address());
+    let first = deploy(&store, 1).unwrap();
+    redis.cli(&["SAVE"]);
+    let newest = deploy(&store, 2).unwrap();
+    redis.kill();
+    redis.start_again();
+    assert_eq!(in_force(&open(&redis.address())), Some(first.id), "the backup is that of the first");
+    wait_until_ready(&store);
+    assert_eq!(tales(&store), [What::StoreRestored]);
+    assert_eq!(in_force(&open(&redis.address())), Some(newest.id));
+}
+
+#[test]
+fn p12_f64_servers_that_know_nothing_number_above_what_members_obey_and_grant_nothing_before() {
+    let mut redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.cli(&["SAVE"]);
+    let third = deploy(&store, 3).unwrap();
+    // All servers are lost with what the store has accepted last.
+    drop(store);
+    redis.kill();
+    redis.start_again();
+    let store = open(&redis.address());
+    assert_eq!(in_force(&store), Some(second.id));
+    hear(&store, report(&member(0), 9, Some(&third), Standing::Staged), NOW);
+    assert_eq!(stop(&store, NOW), Some(Why::Outranked { epoch: third.epoch }));
+    assert_eq!(grant(&store, &second, NOW).unwrap_err().kind(), Kind::Conflict);
+    assert_eq!(deploy(&store, 4).unwrap().epoch, third.epoch.next());
+}
+
+#[test]
+fn f69_of_two_deploys_that_two_halves_have_accepted_one_goes_on_and_the_other_is_told() {
+    let mut redis = Redis::start();
+    let (a, b) = (open(&redis.address()), open(&redis.address()));
+    let first = deploy(&a, 1).unwrap();
+    look(&b);
+    redis.cli(&["SAVE"]);
+    // One half accepts a deploy, and is lost with it.
+    let lost = deploy(&a, 2).unwrap();
+    redis.kill();
+    redis.start_again();
+    wait_until_ready(&b);
+    let goes_on = deploy(&b, 3).unwrap();
+    assert_eq!((goes_on.epoch, goes_on.parent), (lost.epoch, Some(first.id)));
+    wait_until_ready(&a);
+    assert_eq!(in_force(&a), Some(goes_on.id));
+    assert_eq!(tales(&a), [What::DeployLost]);
+    let text = &a.events(None, 0, 1).unwrap()[0].event.text;
+    assert!(text.contains(&lost.release.short()) && text.contains("deploy again"), "{text}");
+    assert_eq!(deploy(&a, 4).unwrap().epoch, goes_on.epoch.next());
+}
+
+#[test]
+fn f65_a_store_that_hangs_freezes_the_rollout_and_nobody_who_reads() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.freeze();
+    let error = grant(&store, &second, NOW).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert_eq!(in_force(&store), Some(second.id), "what is known can be read");
+    assert!(store.changed(0, Duration::ZERO).is_err());
+    redis.thaw();
+    wait_until_ready(&store);
+    grant(&store, &second, NOW).unwrap();
+}
+
+#[test]
+fn f65_a_store_that_is_full_or_takes_no_writes_accepts_nothing() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "1"]);
+    assert_eq!(grant(&store, &second, NOW).unwrap_err().kind(), Kind::Unavailable);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "0"]);
+    wait_until_ready(&store);
+
+    let primary = Redis::start();
+    redis.cli(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    assert_eq!(grant(&store, &second, NOW).unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(service(&store, NOW).fleet().grants().count(), 0);
+}
+
+#[test]
+fn f65_what_was_evicted_is_written_back() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    // Who the members are becomes durable with the next write.
+    store.append(vec![event(What::Pushed)]).unwrap();
+    for key in ["deploys:web", "members:web", "service:web"] {
+        redis.cli(&["DEL", &format!("{{baton}}:{key}")]);
+        look(&store);
+        let found = open(&redis.address());
+        assert_eq!(in_force(&found), Some(second.id), "{key}");
+        assert_eq!(service(&found, Millis::ZERO).fleet().members().count(), 2, "{key}");
+    }
+}
+
+#[test]
+fn p36_f66_what_is_not_what_it_should_be_is_named_and_the_last_good_state_stays() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    let spoil: &[&[&str]] = &[
+        &["SET", "{baton}:service:web", "somebody else's"],
+        &["HSET", "{baton}:service:web", "version", "{\"hostile\":[[[["],
+        &["HSET", "{baton}:service:web", "version", "9999 x", "epoch", "-1"],
+        &["HSET", "{baton}:service:web", "version", "9999 x", "record", "\u{1b}[2J"],
+        &["SET", "{baton}:deploys:web", "x"],
+        &["HSET", "{baton}:deploys:web", "99", "garbage"],
+        &["HSET", "{baton}:members:web", "m 1", "garbage"],
+        &["SADD", "{baton}:services", "../etc"],
+        &["SET", "{baton}:schema", "old"],
+        &["SET", "{baton}:events", "x"],
+        &["SET", "{baton}:servers", "x"],
+    ];
+    for command in spoil {
+        let key = command[1];
+        if command[0] == "SET" {
+            redis.cli(&["DEL", key]);
+        }
+        redis.cli(command);
+        let error = store.changed(0, Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{command:?}: {error}");
+        assert!(error.to_string().contains("delete it"), "{error}");
+        wait_for_rest();
+        assert_eq!(grant(&store, &second, NOW).unwrap_err().kind(), Kind::Corrupt, "{command:?}");
+        assert_eq!(in_force(&store), Some(second.id), "{command:?}");
+        redis.cli(&["DEL", key]);
+        // It is written back, as the error says.
+        wait_until_ready(&store);
+        assert_eq!(in_force(&open(&redis.address())), Some(second.id), "{command:?}");
+    }
+}
+
+/// For a moment after a failure nobody is asked again.
+fn wait_for_rest() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(600) {
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn p36_f66_what_is_nobodys_is_left_out() {
+    let redis = Redis::start();
+    let (_store, second) = settled(&redis);
+    let other = open(&redis.address());
+    let said = redis.cli(&["--raw", "KEYS", "{baton}:said:*"]);
+    let changed = said.trim().replace("said", "changed");
+    redis.cli(&["HSET", said.trim(), "web m-77", "garbage"]);
+    redis.cli(&["ZADD", &changed, "90", "web m-77"]);
+    redis.cli(&["ZADD", &changed, "91", "no name at all"]);
+    redis.cli(&["XADD", "{baton}:events", "7-0", "colour", "red"]);
+    look(&other);
+    assert_eq!(service(&other, Millis::ZERO).fleet().members().count(), 2);
+    assert_eq!(in_force(&other), Some(second.id));
+    other.append(vec![event(What::Pushed)]).unwrap();
+    assert_eq!(other.events(None, 0, 9).unwrap()[0].number, 8, "the number of what is no event is used up");
+}
+
+#[test]
+fn a_store_that_a_newer_version_has_written_is_left_alone() {
+    let redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.cli(&["SET", "{baton}:schema", "99"]);
+    let error = grant(&store, &second, NOW).unwrap_err();
+    assert!(matches!(error, StateError::Newer { found: 99, .. }), "{error}");
+    assert!(RedisStore::open(redis.address().parse().unwrap(), NOW).is_err());
+}

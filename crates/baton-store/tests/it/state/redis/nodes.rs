@@ -1,0 +1,116 @@
+//! Several nodes of Redis: replicas, Sentinels, a cluster.
+
+use std::error::Error;
+use std::time::Instant;
+
+use baton_core::event::What;
+use baton_core::turn::Why;
+use baton_store::state::{Kept, Kind};
+
+use super::lost::{stop, tales, wait_until_ready};
+use super::*;
+
+/// A replica of a node.
+fn replica_of(primary: &Redis) -> Redis {
+    let port = primary.port().to_string();
+    let replica = Redis::start_with(&["--port", "PORT", "--replicaof", "127.0.0.1", &port], &[]);
+    wait("the replica to be connected", || {
+        replica.cli(&["INFO", "replication"]).contains("master_link_status:up")
+    });
+    wait("the primary to know of it", || primary.cli(&["ROLE"]).contains(&replica.port().to_string()));
+    replica
+}
+
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(60), "gave up waiting for {what}");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn p31_how_many_copies_there_are_of_what_was_accepted_is_told_and_too_few_are_none() {
+    let redis = Redis::start();
+    let accept = |store: &RedisStore, number| {
+        store.propose(&web(), rollout(number, in_force(store)), NOW).map(|accepted| accepted.kept)
+    };
+    assert_eq!(accept(&open(&redis.address()), 1).unwrap(), Kept::Copies(1));
+    let mut replica = replica_of(&redis);
+    let store = open(&format!("{}?copies=2", redis.address()));
+    assert_eq!(accept(&store, 2).unwrap(), Kept::Copies(2));
+    replica.kill();
+    let error = accept(&store, 3).unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("1 of 2 copies"), "{cause}");
+    assert_eq!(service(&store, NOW).history().past().len(), 2);
+    replica.start_again();
+    wait_until_ready(&store);
+    assert_eq!(accept(&store, 3).unwrap(), Kept::Copies(2));
+}
+
+#[test]
+fn f63_a_failover_to_a_replica_that_has_missed_something_is_noticed_and_made_good() {
+    let mut primary = Redis::start();
+    let replica = replica_of(&primary);
+    let folder = tempfile::tempdir().unwrap();
+    let watch = format!(
+        "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n\
+         sentinel failover-timeout main 5000\n",
+        primary.port()
+    );
+    std::fs::write(folder.path().join("sentinel.conf"), watch).unwrap();
+    let sentinel = Redis::start_in(folder, &["DIR/sentinel.conf", "--sentinel", "--port", "PORT"], &[]);
+    let known = replica.port().to_string();
+    wait("the Sentinel to know the replica", || {
+        sentinel.cli(&["SENTINEL", "REPLICAS", "main"]).contains(&known)
+    });
+
+    let address = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    let store = open(&address);
+    let first = store.propose(&web(), rollout(1, None), NOW).unwrap();
+    assert_eq!(first.kept, Kept::Copies(2));
+    // The replica hears nothing any more, and is not away for long enough to be no choice.
+    primary.cli(&["ACL", "SETUSER", "default", "-psync"]);
+    primary.cli(&["CLIENT", "KILL", "TYPE", "replica"]);
+    let second = store.propose(&web(), rollout(2, Some(first.deploy.id)), NOW).unwrap();
+    assert_eq!(second.kept, Kept::Copies(1), "it is told that one node has it");
+    assert!(!replica.cli(&["HVALS", "{baton}:deploys:web"]).contains("NOPERM"));
+    primary.kill();
+
+    wait_until_ready(&store);
+    assert!(replica.cli(&["ROLE"]).starts_with("master"), "the replica has taken over");
+    assert_eq!(in_force(&store), Some(second.deploy.id), "never silently older");
+    assert_eq!(tales(&store), [What::StoreRestored]);
+    assert!(matches!(stop(&store, Millis(3000)), Some(Why::Listening { .. })), "slots may be lost");
+    assert_eq!(in_force(&open(&address)), Some(second.deploy.id), "it is written back");
+}
+
+#[test]
+fn a_cluster_is_found_by_any_of_its_nodes() {
+    let settings = [
+        "--port",
+        "PORT",
+        "--cluster-enabled",
+        "yes",
+        "--cluster-port",
+        "BUS",
+        "--cluster-node-timeout",
+        "2000",
+    ];
+    let nodes: Vec<_> = (0..3).map(|_| Redis::start_with(&settings, &[])).collect();
+    let addresses: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
+    let create: Vec<_> =
+        ["--cluster", "create"].into_iter().chain(addresses.iter().map(String::as_str)).collect();
+    nodes[0].cli(&[&create[..], &["--cluster-yes"]].concat());
+    for node in &nodes {
+        wait("the cluster", || node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+    }
+    // The keys of the suite's stores lie on all nodes.
+    conformance::run(apart(&nodes[0].address(), "")).unwrap();
+    let held: Vec<_> = nodes.iter().map(|node| node.cli(&["DBSIZE"])).collect();
+    assert!(held.iter().all(|size| size.trim() != "0"), "{held:?}");
+    let by_another = open(&format!("redis://127.0.0.1:1,{}?prefix=baton3", addresses[2]));
+    assert!(!by_another.services().unwrap().is_empty());
+}

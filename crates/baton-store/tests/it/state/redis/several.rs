@@ -1,0 +1,253 @@
+//! Several servers over one Redis.
+
+use std::sync::Barrier;
+use std::thread;
+
+use baton_core::event::{Event, What};
+use baton_core::fleet::Presence;
+use baton_core::rollout::Rollout;
+use baton_store::state::{Kind, Milestone};
+
+use super::*;
+
+const SERVERS: usize = 3;
+/// A quarter of them may try at once.
+const MEMBERS: usize = 40;
+const SLOTS: usize = 10;
+
+/// What every server gets when all act at the same time.
+fn all_at_once<T: Send>(servers: &[RedisStore], act: impl Fn(usize, &RedisStore) -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(servers.len());
+    let act = |number: usize| {
+        start.wait();
+        act(number, &servers[number])
+    };
+    let act = &act;
+    thread::scope(|scope| {
+        let acting: Vec<_> = (0..servers.len()).map(|number| scope.spawn(move || act(number))).collect();
+        acting.into_iter().map(|acting| acting.join().unwrap()).collect()
+    })
+}
+
+fn servers(redis: &Redis) -> Vec<RedisStore> {
+    (0..SERVERS).map(|_| open(&redis.address())).collect()
+}
+
+/// Lets every server say what it has heard, and hear what the others say.
+fn all_look(servers: &[RedisStore]) {
+    servers.iter().for_each(look);
+    servers.iter().for_each(look);
+}
+
+/// A fleet whose members are split over the servers, and all have staged the release of the first deploy.
+fn fleet(servers: &[RedisStore]) -> (Deploy, Vec<MemberId>) {
+    let members: Vec<_> = (0..MEMBERS).map(member).collect();
+    let of = |number: usize| &servers[number % servers.len()];
+    for (number, member) in members.iter().enumerate() {
+        hear(of(number), report(member, 1, None, Standing::Behind), NOW);
+    }
+    all_look(servers);
+    let deploy = deploy(&servers[0], 1).unwrap();
+    all_look(servers);
+    for (number, member) in members.iter().enumerate() {
+        hear(of(number), report(member, 2, Some(&deploy), Standing::Staged), NOW);
+    }
+    all_look(servers);
+    (deploy, members)
+}
+
+#[test]
+fn p12_p16_of_proposals_by_several_servers_at_once_exactly_one_wins() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let mut parent = None;
+    for round in 1..=10 {
+        let answers = all_at_once(&servers, |number, server| {
+            server.propose(&web(), rollout((round * 10 + number) as u64, parent), NOW)
+        });
+        let is_lost = |answer: &&Result<_, StateError>| {
+            answer.as_ref().is_err_and(|error| error.kind() == Kind::Conflict)
+        };
+        assert_eq!(answers.iter().filter(is_lost).count(), SERVERS - 1);
+        let won = answers.into_iter().find_map(Result::ok).unwrap().deploy;
+        assert_eq!(won.epoch.0, round as u64);
+        servers.iter().for_each(look);
+        for server in &servers {
+            assert_eq!(in_force(server), Some(won.id), "all servers know of it");
+        }
+        parent = Some(won.id);
+    }
+    for server in &servers {
+        assert_eq!(service(server, NOW).history().past().len(), 10);
+    }
+}
+
+#[test]
+fn p32_a_proposal_that_is_made_again_at_another_server_is_the_same_deploy() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let first = servers[0].propose(&web(), rollout(1, None), NOW).unwrap();
+    let again = servers[1].propose(&web(), rollout(1, None), NOW).unwrap();
+    assert!(!first.again && again.again && again.deploy == first.deploy);
+}
+
+#[test]
+fn p12_servers_that_give_slots_at_the_same_time_never_give_too_many() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let (deploy, members) = fleet(&servers);
+    // Every server asks for everybody, one after the other, and begins elsewhere.
+    let granted = all_at_once(&servers, |number, server| {
+        let mut granted = Vec::new();
+        for next in 0..MEMBERS {
+            let chosen = &members[(number * 13 + next) % MEMBERS];
+            match server.grant(&web(), deploy.epoch, std::slice::from_ref(chosen), NOW) {
+                Ok(_) => granted.push(chosen.clone()),
+                Err(error) => assert_eq!(error.kind(), Kind::Conflict, "{error}"),
+            }
+        }
+        granted
+    });
+    let mut granted: Vec<_> = granted.into_iter().flatten().collect();
+    granted.sort();
+    assert_eq!(granted.len(), SLOTS, "{granted:?}");
+    servers.iter().for_each(look);
+    for server in &servers {
+        let known = service(server, NOW);
+        let held: Vec<_> = known.fleet().grants().map(|(member, _)| member.clone()).collect();
+        assert_eq!(held, granted, "every server knows of every slot");
+    }
+
+    // Who proves the release to one server makes room at all of them.
+    let at = members.iter().position(|member| *member == granted[0]).unwrap();
+    let proven = with(report(&granted[0], 3, Some(&deploy), Standing::Proven), |report| {
+        report.running = Some(deploy.release);
+        report.committed = Some((deploy.release, deploy.epoch));
+    });
+    hear(&servers[at % SERVERS], proven, NOW);
+    all_look(&servers);
+    for server in &servers {
+        let known = service(server, NOW);
+        assert_eq!(Rollout::of(known.fleet(), NOW).unwrap().room(), 1);
+    }
+}
+
+#[test]
+fn p12_slots_end_with_their_deploy_at_every_server_and_milestones_count_once() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let (first, members) = fleet(&servers);
+    servers[0].grant(&web(), first.epoch, &members[..2], NOW).unwrap();
+    let second = deploy(&servers[1], 2).unwrap();
+    assert_eq!(second.parent, Some(first.id));
+    let late = servers[0].grant(&web(), first.epoch, &members[2..3], NOW);
+    assert_eq!(late.err().map(|error| error.kind()), Some(Kind::Conflict), "it has not heard of the second");
+    servers[1].reach(&web(), second.id, Milestone::Switched, 10).unwrap();
+    servers[2].reach(&web(), second.id, Milestone::Switched, 20).unwrap();
+    servers.iter().for_each(look);
+    for server in &servers {
+        assert_eq!(service(server, NOW).milestones(second.id).switched, Some(10));
+    }
+}
+
+#[test]
+fn what_one_server_hears_all_know_and_it_ages_by_the_clock_of_the_store() {
+    let redis = Redis::start();
+    let (a, b) = (open(&redis.address()), open(&redis.address()));
+    for number in 1..=2 {
+        hear(&a, report(&member(number), 1, None, Standing::Behind), NOW);
+    }
+    look(&a);
+    look(&b);
+    let heard = |store: &RedisStore| {
+        let known = service(store, Millis::ZERO);
+        known.fleet().member(&member(1)).map(|member| member.heard_at()).unwrap()
+    };
+    // The clock of `b` began with it.
+    let at = heard(&b);
+    let presence = |now| service(&b, now).fleet().member(&member(1)).map(|member| member.presence(now));
+    assert_eq!(presence(at), Some(Presence::Live));
+    assert_eq!(presence(at + LEASE), Some(Presence::Silent { since: at }), "nobody hears it any more");
+    let heartbeat = News::Heartbeat { member: member(1), stamp: Stamp { life: 1, sequence: 2 } };
+    thread::park_timeout(Duration::from_millis(5));
+    hear(&a, heartbeat, NOW);
+    look(&a);
+    look(&b);
+    assert!(heard(&b) > at, "a heartbeat at one server renews the lease at all");
+}
+
+#[test]
+fn a_member_that_leaves_by_one_server_and_comes_back_to_another_is_there_once() {
+    let redis = Redis::start();
+    let servers = [open(&redis.address()), open(&redis.address())];
+    let [a, b] = &servers;
+    for number in 1..=2 {
+        hear(a, report(&member(number), 1, None, Standing::Behind), NOW);
+    }
+    all_look(&servers);
+    let names = |store| {
+        let known = service(store, Millis(500));
+        known.fleet().members().map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    // It went to the other server, and says goodbye there.
+    hear(b, report(&member(1), 3, None, Standing::Behind), Millis(500));
+    hear(b, News::Left(member(1)), Millis(500));
+    all_look(&servers);
+    assert_eq!((names(a), names(b)), (vec![member(2)], vec![member(2)]));
+    let back = with(report(&member(1), 1, None, Standing::Staged), |report| report.stamp.life = 2);
+    hear(a, back, Millis(500));
+    all_look(&servers);
+    let both = vec![member(1), member(2)];
+    assert_eq!((names(a), names(b)), (both.clone(), both.clone()));
+    assert_eq!(names(&open(&redis.address())), both, "and at a server that comes later");
+}
+
+#[test]
+fn f51_what_a_server_says_late_does_not_count() {
+    let redis = Redis::start();
+    let (late, other) = (open(&redis.address()), open(&redis.address()));
+    hear(&late, report(&member(1), 1, None, Standing::Behind), NOW);
+    look(&late);
+    look(&other);
+    // The member has gone to another server, and says more there; the first one takes in what it had said before.
+    hear(&other, report(&member(1), 9, None, Standing::Staged), NOW);
+    look(&other);
+    hear(&late, report(&member(1), 2, None, Standing::Behind), NOW);
+    look(&late);
+    look(&other);
+    let fresh = open(&redis.address());
+    for server in [&late, &other, &fresh] {
+        let known = service(server, Millis::ZERO);
+        let said =
+            known.fleet().member(&member(1)).and_then(|member| member.report()).map(|said| &said.standing);
+        assert_eq!(said, Some(&Standing::Staged));
+    }
+}
+
+#[test]
+fn events_that_several_servers_see_are_told_once_and_numbered_for_all() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let event = |what, text: &str| {
+        let (service, text) = (web(), text.to_owned());
+        Event { at: 7, service, deploy: None, member: Some(member(1)), what, text }
+    };
+    let told =
+        [event(What::Joined, "joined"), event(What::Silent, "silent"), event(What::Returned, "returned")];
+    all_at_once(&servers, |_, server| server.append(told.to_vec()).unwrap());
+    let read = |server: &RedisStore| -> Vec<(u64, String)> {
+        let events = server.events(None, 0, usize::MAX).unwrap();
+        events.into_iter().map(|event| (event.number, event.event.text)).collect()
+    };
+    look(&servers[0]);
+    assert_eq!(read(&servers[0]).len(), told.len(), "{:?}", read(&servers[0]));
+    servers[1].append(vec![event(What::TookOver, "this one")]).unwrap();
+    servers[2].append(vec![event(What::TookOver, "that one")]).unwrap();
+    servers.iter().for_each(look);
+    let all = ["joined", "silent", "returned", "this one", "that one"];
+    let all: Vec<_> = (1..).zip(all.map(str::to_owned)).collect();
+    for server in &servers {
+        assert_eq!(read(server), all);
+    }
+    assert_eq!(read(&open(&redis.address())), all, "and to a server that comes later");
+}
