@@ -186,20 +186,46 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// `baton server`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   baton server --data /var/lib/baton
+  baton server export state.backup     all deploys, members and events, as a file
+  baton server import state.backup     and back, where there is no state yet
 
 Until there are tokens and TLS it listens on loopback addresses only.")]
 pub struct Server {
+    /// What to do with its state; run it when nothing is said
+    #[command(subcommand)]
+    pub action: Option<ServerAction>,
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", value_parser = address)]
     pub listen: SocketAddr,
     /// Where deploys, events and releases are kept [default: baton in the user's state directory]
-    #[arg(long, env = "BATON_DATA", value_name = "DIR")]
+    #[arg(long, env = "BATON_DATA", value_name = "DIR", global = true)]
     pub data: Option<PathBuf>,
+    /// A Redis to keep deploys, members and events in, for several servers: redis://… or rediss://… [default: a file with
+    /// the other data]
+    #[arg(long, env = "BATON_STATE", hide_env_values = true, value_name = "URL", global = true)]
+    pub state: Option<String>,
     /// A bucket to keep releases in: s3://BUCKET/PREFIX, gs://… or az://… [default: a folder with the other data]
     #[arg(long, env = "BATON_STORE", value_name = "URL")]
     pub store: Option<String>,
+}
+
+/// What to do with the state of a server.
+#[derive(Debug, Subcommand)]
+pub enum ServerAction {
+    /// Write all deploys, members and events to a file; a server whose state is a file is stopped first
+    Export(StateFile),
+    /// Bring what was exported to where there is no state yet: after a loss, or from a file to a Redis
+    Import(StateFile),
+}
+
+/// The file of an export.
+#[derive(Debug, Args)]
+pub struct StateFile {
+    /// The file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `baton build`

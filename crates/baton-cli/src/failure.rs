@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
-use baton_control::ServerError;
+use baton_control::{BackupError, ServerError};
 use baton_core::deploy::InvalidPolicy;
 use baton_core::release::TextError;
 use baton_core::settings::Mistakes;
@@ -44,6 +44,15 @@ pub enum Failure {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// What is to be imported cannot be.
+    #[error("cannot import {}", path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BackupError,
     },
     /// A private key cannot be used.
     #[error("the private key of {} cannot be used", path.display())]
@@ -164,6 +173,7 @@ impl Failure {
             | Self::NotRunning(_)
             | Self::NotWritten
             | Self::Write { .. }
+            | Self::Backup { .. }
             | Self::Read { .. }
             | Self::Unread(_)
             | Self::Push(_)

@@ -72,6 +72,8 @@ pub(crate) enum Ask {
     },
     /// Something happened elsewhere in the server.
     Note(Event),
+    /// Another server may have changed something.
+    LookAgain,
     /// The server ends.
     Stop,
 }
@@ -110,6 +112,8 @@ struct Round {
     /// Members that said goodbye.
     left: BTreeSet<(ServiceName, MemberId)>,
     events: Vec<Event>,
+    /// Whether other servers may have told something.
+    others: bool,
     answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     stop: bool,
 }
@@ -193,7 +197,17 @@ impl Keeper {
                 round.answers.push((reply, answer));
             }
             Ask::Note(event) => round.events.push(event),
+            Ask::LookAgain => self.look_again(round),
             Ask::Stop => round.stop = true,
+        }
+    }
+
+    /// All that is known is looked at, and what was not known before.
+    fn look_again(&mut self, round: &mut Round) {
+        round.others = true;
+        match self.store.services() {
+            Ok(services) => services.into_iter().for_each(|service| self.touch(service, round)),
+            Err(error) => self.complain(&error),
         }
     }
 
@@ -266,7 +280,7 @@ impl Keeper {
             }
         }
         self.events.append(&mut round.events);
-        let any = self.keep_events();
+        let any = self.keep_events() || round.others;
         let trouble = self.trouble();
         self.board.send_if_modified(|board| {
             // The board's own changes were made silently, one service after the other.
@@ -395,6 +409,9 @@ impl Keeper {
         let fleet = kept.seen.fleet();
         sessions.keep_hellos(|member| fleet.member(member).is_some());
         let mut status = status::of(name, &kept.seen, kept.blame.as_ref(), kept.seen_at);
+        if let Some(deploy) = &mut status.deploy {
+            deploy.accepted = kept.seen.kept().to_string();
+        }
         let (started, changes) = (self.started, &mut kept.changes);
         let (service, hellos, count) = (kept.seen.clone(), sessions.hellos(), sessions.count());
         self.board.send_if_modified(|board| {

@@ -6,6 +6,7 @@
 //! a disk.
 
 mod api;
+pub mod backup;
 mod board;
 mod chain;
 mod clock;
@@ -22,5 +23,7 @@ mod server;
 mod session;
 mod sessions;
 mod view;
+mod watcher;
 
-pub use server::{Artefacts, Config, Server, ServerError};
+pub use baton_store::state::{Backup, BackupError, InvalidAddress, RedisAddress, StateError};
+pub use server::{Artefacts, Config, Server, ServerError, State};

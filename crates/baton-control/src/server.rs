@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::middleware;
@@ -15,7 +15,7 @@ use baton_release::disk::DiskError;
 use baton_release::store::Custody;
 use baton_store::artefact::{BucketError, BucketStore, FolderStore};
 use baton_store::secrets::{SecretError, SecretSource};
-use baton_store::state::{EmbeddedStore, StateError, StateStore};
+use baton_store::state::{EmbeddedStore, RedisAddress, RedisStore, StateError, StateStore};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
@@ -26,11 +26,14 @@ use crate::clock::Clock;
 use crate::guard;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
 use crate::sessions::PeerKey;
+use crate::watcher::Watcher;
 
 /// How long answers under way may take when the server stops. Sessions and long polls end at once.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// Nobody else reads what members and operators have said.
 const DATA_DIR_MODE: u32 = 0o700;
+/// The state store in the data directory.
+pub(crate) const STATE_FILE: &str = "state.redb";
 
 /// What a server needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +42,21 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where it keeps everything but the releases, and those too where nothing else is said. Made if it is not there.
     pub data_dir: PathBuf,
+    /// Where it keeps deploys, slots, members and events.
+    pub state: State,
     /// Where it keeps the releases.
     pub artefacts: Artefacts,
     /// The variables that say with which credentials it reads secrets: those that begin with `AWS_`.
     pub secrets: Vec<(String, String)>,
+}
+
+/// Where deploys, slots, members and events are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// In a file of the data directory, for one server.
+    File,
+    /// In a Redis, which several servers may share.
+    Redis(RedisAddress),
 }
 
 /// Where releases are kept.
@@ -118,6 +132,8 @@ pub struct Server {
     address: SocketAddr,
     listener: TcpListener,
     keeper: Keeper,
+    /// Where other servers write as well.
+    watcher: Option<Watcher>,
     inbox: Inbox,
     state: api::Shared,
 }
@@ -129,7 +145,7 @@ impl Server {
     /// When the address is not on this machine or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, data_dir, artefacts, secrets } = config;
+        let Config { listen, data_dir, state, artefacts, secrets } = config;
         if !listen.ip().is_loopback() {
             return Err(ServerError::NotLoopback { address: listen });
         }
@@ -143,8 +159,12 @@ impl Server {
             .create(&data_dir)
             .map_err(|source| ServerError::DataDir { path: data_dir.clone(), source })?;
         let clock = Clock::start();
-        let states: Arc<dyn StateStore> =
-            Arc::new(EmbeddedStore::open(&data_dir.join("state.redb"), clock.now())?);
+        let shared = state != State::File;
+        let states: Arc<dyn StateStore> = match state {
+            State::File => Arc::new(EmbeddedStore::open(&data_dir.join(STATE_FILE), clock.now())?),
+            State::Redis(address) => Arc::new(RedisStore::open(address, clock.now())?),
+        };
+        let watcher = shared.then(|| Watcher::new(Arc::clone(&states)));
         // Nobody has asked the bucket anything yet.
         let doubtful = artefacts != Artefacts::Folder;
         let artefacts: Arc<dyn Custody> = match artefacts {
@@ -160,7 +180,7 @@ impl Server {
         let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);
-        Ok(Self { address, listener, keeper, inbox, state })
+        Ok(Self { address, listener, keeper, watcher, inbox, state })
     }
 
     /// Where it listens.
@@ -173,7 +193,7 @@ impl Server {
     /// # Errors
     /// When it cannot go on.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
-        let Self { address, listener, keeper, inbox, state } = self;
+        let Self { address, listener, keeper, watcher, inbox, state } = self;
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
         // Orders are a few bytes, and must not wait for more of them.
@@ -184,6 +204,11 @@ impl Server {
         let keeper = thread::Builder::new()
             .name("keeper".to_owned())
             .spawn(move || keeper.run(&runtime))
+            .map_err(|error| ServerError::Keeper(Some(error)))?;
+
+        let watching = watcher
+            .map(|watcher| watcher.start(inbox.downgrade()))
+            .transpose()
             .map_err(|error| ServerError::Keeper(Some(error)))?;
 
         let (stop, stopped) = oneshot::channel::<()>();
@@ -200,7 +225,12 @@ impl Server {
         // The keeper first: with it the sessions and the long polls end, which connections wait for.
         let _ = inbox.send(Ask::Stop).await;
         drop(inbox);
-        let joined = tokio::task::spawn_blocking(move || keeper.join()).await;
+        let joined = tokio::task::spawn_blocking(move || {
+            // It ends when there is nobody left whom it could tell.
+            let watched = watching.map_or(Ok(()), JoinHandle::join);
+            keeper.join().and(watched)
+        });
+        let joined = joined.await;
         let _ = stop.send(());
         if timeout(CLOSING_MAX, &mut serve).await.is_err() {
             serve.abort();

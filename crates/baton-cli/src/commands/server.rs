@@ -1,14 +1,15 @@
 //! `baton server`: control.
 
 use std::ffi::OsString;
-use std::io;
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use baton_control::{Artefacts, Config, Server};
+use baton_control::{Artefacts, Backup, Config, InvalidAddress, Server, ServerError, State, backup};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::args;
+use crate::args::{self, ServerAction};
 use crate::failure::Failure;
 use crate::ui::Ui;
 
@@ -18,6 +19,17 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         Some(dir) => dir,
         None => state_dir(|name| std::env::var_os(name).map(PathBuf::from))?,
     };
+    let state = match args.state.filter(|url| !url.is_empty()) {
+        None => State::File,
+        Some(url) => {
+            State::Redis(url.parse().map_err(|error: InvalidAddress| Failure::Usage(error.to_string()))?)
+        }
+    };
+    match args.action {
+        Some(ServerAction::Export(to)) => return export(&state, &data_dir, &to.file, ui),
+        Some(ServerAction::Import(from)) => return import(&state, &data_dir, &from.file, ui),
+        None => {}
+    }
     let artefacts = match args.store.filter(|url| !url.is_empty()) {
         None => Artefacts::Folder,
         Some(url) => Artefacts::Bucket { url, variables: variables() },
@@ -33,16 +45,52 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         let server = Server::bind(Config {
             listen: args.listen,
             data_dir: data_dir.clone(),
+            state: state.clone(),
             artefacts,
             secrets: variables(),
         })?;
+        let shared = match &state {
+            State::File => String::new(),
+            State::Redis(address) => format!(", deploys and members in {address}"),
+        };
         ui.text(&format!(
-            "control listens at http://{} and keeps its data in {}{releases}\n",
+            "control listens at http://{} and keeps its data in {}{shared}{releases}\n",
             server.address(),
             data_dir.display()
         ))?;
         Ok(server.run(shutdown).await?)
     })
+}
+
+fn export(state: &State, data_dir: &Path, file: &Path, ui: &Ui) -> Result<(), Failure> {
+    let backup = backup::export(state, data_dir).map_err(ServerError::from)?;
+    let write = || {
+        // It says who has deployed what, so others do not read it; and it is there whole, or not at all.
+        let mut new = tempfile::NamedTempFile::new_in(directory(file))?;
+        new.write_all(&backup.to_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(file).map_err(|error| error.error)
+    };
+    write().map_err(|source| Failure::Write { path: file.to_owned(), source })?;
+    tell(ui, "exported", &backup, file)
+}
+
+fn import(state: &State, data_dir: &Path, file: &Path, ui: &Ui) -> Result<(), Failure> {
+    let bytes = fs::read(file).map_err(|source| Failure::Read { path: file.to_owned(), source })?;
+    let backup =
+        Backup::from_bytes(&bytes).map_err(|source| Failure::Backup { path: file.to_owned(), source })?;
+    fs::create_dir_all(data_dir).map_err(|source| Failure::Write { path: data_dir.to_owned(), source })?;
+    backup::import(backup.clone(), state, data_dir).map_err(ServerError::from)?;
+    tell(ui, "imported", &backup, file)
+}
+
+fn tell(ui: &Ui, done: &str, backup: &Backup, file: &Path) -> Result<(), Failure> {
+    let (services, events) = backup.size();
+    ui.text(&format!("{done} {services} services and {events} events: {}\n", file.display()))
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// The environment. What is not text is nothing that a bucket's client would read.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use baton_control::{Artefacts, Config, Server};
+use baton_control::{Artefacts, Config, Server, State};
 use tokio::sync::oneshot;
 
 /// A server that runs until it is dropped.
@@ -22,8 +22,13 @@ impl Control {
     /// Starts a server at this address.
     pub fn start_at(url: &str, data: &Path) -> Self {
         let listen = url.strip_prefix("http://").unwrap().parse().unwrap();
-        let config =
-            Config { listen, data_dir: data.to_owned(), artefacts: Artefacts::Folder, secrets: Vec::new() };
+        let config = Config {
+            listen,
+            data_dir: data.to_owned(),
+            state: State::File,
+            artefacts: Artefacts::Folder,
+            secrets: Vec::new(),
+        };
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let server = runtime.block_on(async { Server::bind(config).unwrap() });

@@ -34,7 +34,9 @@ pub(super) async fn list(
     Named(service): Named,
 ) -> Result<Json<Vec<DeployView>>, Refusal> {
     let posted = shared.posted(&service)?;
-    Ok(Json(posted.service.history().past().iter().rev().map(view::deploy).collect()))
+    let accepted = posted.service.kept().to_string();
+    let view = |past| DeployView { accepted: accepted.clone(), ..view::deploy(past) };
+    Ok(Json(posted.service.history().past().iter().rev().map(view).collect()))
 }
 
 pub(super) async fn propose(
@@ -62,7 +64,9 @@ pub(super) async fn propose(
         answer.await
     });
     let accepted = known.await.ok().and_then(Result::ok).ok_or_else(Refusal::stopping)??;
-    Ok((StatusCode::CREATED, Json(view::deploy_at(&accepted.deploy, false))).into_response())
+    let view = view::deploy_at(&accepted.deploy, false);
+    Ok((StatusCode::CREATED, Json(DeployView { accepted: accepted.kept.to_string(), ..view }))
+        .into_response())
 }
 
 /// What somebody asks for, checked.

@@ -1,6 +1,6 @@
 //! Who is not served at all.
 
-use baton_control::{Artefacts, Config, Server, ServerError};
+use baton_control::{Artefacts, Config, Server, ServerError, State};
 use baton_wire::api::Refused;
 
 use crate::running::Running;
@@ -13,6 +13,7 @@ fn an_address_that_others_can_reach_is_refused_with_the_reason() {
         let config = Config {
             listen: address.parse().unwrap(),
             data_dir: data_dir.clone(),
+            state: State::File,
             artefacts: Artefacts::Folder,
             secrets: Vec::new(),
         };
@@ -30,6 +31,7 @@ async fn a_second_server_does_not_get_the_same_directory() {
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
         data_dir: server.data_dir(),
+        state: State::File,
         artefacts: Artefacts::Folder,
         secrets: Vec::new(),
     };

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_control::{Artefacts, Config, Server, ServerError};
+use baton_control::{Artefacts, Config, Server, ServerError, State};
 use baton_core::ids::ReleaseId;
 use baton_core::release::outline::Outlined;
 use baton_core::release::{Manifest, Provenance, Tree};
@@ -60,8 +60,18 @@ impl Running {
 
     /// One that reads secrets as these variables say.
     pub fn start_with(dir: Arc<TempDir>, listen: SocketAddr, secrets: Vec<(String, String)>) -> Self {
+        Self::start_over(State::File, dir, listen, secrets)
+    }
+
+    /// One that keeps deploys and members there.
+    pub fn start_over(
+        state: State,
+        dir: Arc<TempDir>,
+        listen: SocketAddr,
+        secrets: Vec<(String, String)>,
+    ) -> Self {
         let (data_dir, artefacts) = (dir.path().join("data"), Artefacts::Folder);
-        let server = Server::bind(Config { listen, data_dir, artefacts, secrets }).unwrap();
+        let server = Server::bind(Config { listen, data_dir, state, artefacts, secrets }).unwrap();
         let address = server.address();
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));

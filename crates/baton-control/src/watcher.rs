@@ -1,0 +1,48 @@
+//! Whoever watches a state store that other servers write to, and tells the keeper to look again.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use baton_store::state::StateStore;
+use tokio::sync::mpsc::WeakSender;
+
+use crate::keeper::Ask;
+
+/// How long one wait takes at most: after it, it is seen whether the server has stopped.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long it waits after a failure. The keeper says what failed.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// A watch that has not begun.
+pub(crate) struct Watcher {
+    store: Arc<dyn StateStore>,
+}
+
+impl Watcher {
+    pub(crate) const fn new(store: Arc<dyn StateStore>) -> Self {
+        Self { store }
+    }
+
+    /// Begins. It ends when nobody else is left who could ask the keeper for anything.
+    pub(crate) fn start(self, inbox: WeakSender<Ask>) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("watcher".to_owned()).spawn(move || self.run(&inbox))
+    }
+
+    fn run(self, inbox: &WeakSender<Ask>) {
+        let mut seen = 0;
+        while let Some(inbox) = inbox.upgrade() {
+            match self.store.changed(seen, WAIT_MAX) {
+                Ok(version) if version == seen => {}
+                Ok(version) => {
+                    seen = version;
+                    if inbox.blocking_send(Ask::LookAgain).is_err() {
+                        return;
+                    }
+                }
+                Err(_) => thread::park_timeout(RETRY),
+            }
+        }
+    }
+}
