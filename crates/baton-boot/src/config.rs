@@ -49,7 +49,8 @@ healthy; every other signal is passed on to the program, but for the one that
 BATON_STATUS_SIGNAL names.
 
 Environment:
-  BATON_SERVER      where control is, for example http://127.0.0.1:7400; without
+  BATON_SERVER      where control is, for example http://127.0.0.1:7400, or several
+                    servers, separated by commas, any of which will do; without
                     it the bootloader works on its own
   BATON_SERVICE     the service that this member belongs to; needed with a server
   BATON_MEMBER      this member's name (default: the host's name)
@@ -124,7 +125,7 @@ pub struct Config {
 /// Where control is, and who this member is to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// Its address: `http://HOST:PORT`.
+    /// Its address, `http://HOST:PORT`, or those of several servers, separated by commas: any of them will do.
     pub server: String,
     /// The service that the member belongs to.
     pub service: ServiceName,
@@ -293,7 +294,7 @@ fn status_signal(text: String) -> Result<Signal, ConfigError> {
 /// Where control is, if there is one; `host` is this member's name where nothing else is said.
 fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Option<Control>, ConfigError> {
     let Some(server) = variable("BATON_SERVER") else { return Ok(None) };
-    if !is_address(&server) {
+    if !server.split(',').all(|server| is_address(server.trim())) {
         return Err(ConfigError::Server(server));
     }
     let service = variable("BATON_SERVICE").ok_or(ConfigError::NoService)?;

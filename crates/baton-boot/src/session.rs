@@ -54,7 +54,9 @@ pub struct Session {
     heard: mpsc::UnboundedSender<Input>,
     gate: Arc<Gate>,
     keys: Option<Arc<Keyring>>,
-    endpoint: Endpoint,
+    /// The servers, any of which will do, and which is tried next.
+    endpoints: Vec<Endpoint>,
+    next: usize,
     sequence: u64,
 }
 
@@ -78,7 +80,7 @@ impl From<tonic::Status> for Ended {
 }
 
 impl Session {
-    /// A session with the control at `server` (`http://HOST:PORT`), not begun yet.
+    /// A session with the control at `server` (`http://HOST:PORT`, or several, separated by commas), not begun yet.
     pub fn new(
         server: &str,
         hello: Hello,
@@ -88,13 +90,19 @@ impl Session {
         gate: Arc<Gate>,
         keys: Option<Arc<Keyring>>,
     ) -> Result<Self, tonic::transport::Error> {
-        let endpoint = Endpoint::from_shared(server.to_owned())?
-            .connect_timeout(CONNECT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1)
-            .keep_alive_while_idle(true);
-        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, keys, endpoint, sequence: 0 })
+        let endpoint = |server: &str| {
+            let endpoint = Endpoint::from_shared(server.trim().to_owned())?
+                .connect_timeout(CONNECT)
+                .tcp_nodelay(true)
+                .http2_keep_alive_interval(KEEP_ALIVE.0)
+                .keep_alive_timeout(KEEP_ALIVE.1)
+                .keep_alive_while_idle(true);
+            Ok::<_, tonic::transport::Error>(endpoint)
+        };
+        let endpoints = server.split(',').map(endpoint).collect::<Result<Vec<_>, _>>()?;
+        // The members of a fleet begin with different ones.
+        let next = fastrand::usize(..endpoints.len().max(1));
+        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, keys, endpoints, next, sequence: 0 })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -127,7 +135,10 @@ impl Session {
 
     /// One connection, until it ends: `Ok` after a goodbye.
     async fn once(&mut self) -> Result<(), Ended> {
-        let channel = self.endpoint.connect().await?;
+        let endpoint = self.endpoints.get(self.next % self.endpoints.len().max(1)).ok_or(Ended::Closed)?;
+        // Whatever ends the session, another server may be better off.
+        self.next += 1;
+        let channel = endpoint.connect().await?;
         self.talk(channel).await
     }
 

@@ -28,6 +28,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,8 @@ const REASON_BYTES_MAX: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take: the longest pack at 35 kB/s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long one of several servers may take to begin its answer.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to list or publish releases: a server reads all of one before it knows it.
 const LONG_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pauses before trying again. They bridge a restart of the server; longer outages are the caller's to judge.
@@ -101,7 +104,10 @@ fn kind_of(status: u16) -> Kind {
 
 /// The artefact store of a control server.
 pub struct Remote {
-    base: String,
+    /// The servers, any of which will do.
+    bases: Vec<String>,
+    /// Which of them is asked: the next one once it has failed.
+    asked: AtomicUsize,
     agent: Agent,
     pace: Arc<Pace>,
     mirrors: Mirrors,
@@ -143,7 +149,7 @@ enum Method<'a> {
 }
 
 impl Remote {
-    /// The store of the server with this address: `http://control:7070`.
+    /// The store of the server with this address: `http://control:7070`, or of several, separated by commas.
     ///
     /// Proxies named in the environment are not used: members and control share a network.
     pub fn new(base: &str) -> Self {
@@ -155,9 +161,14 @@ impl Remote {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        let (base, agent) = (base.trim_end_matches('/').to_owned(), Agent::new_with_config(config));
+        let bases: Vec<_> =
+            base.split(',').map(|base| base.trim().trim_end_matches('/').to_owned()).collect();
+        // Whoever asks the same servers does not begin with the same one.
+        let asked = AtomicUsize::new(RandomState::new().hash_one(base) as usize % bases.len().max(1));
+        let agent = Agent::new_with_config(config);
         Self {
-            base,
+            bases,
+            asked,
             agent,
             pace: Arc::new(Pace::unlimited()),
             mirrors: Mirrors::default(),
@@ -188,11 +199,19 @@ impl Remote {
     fn call(&self, call: &Call<'_>) -> Result<Vec<u8>, StoreError> {
         for pause in PAUSES_MS {
             match self.call_once(call) {
-                Err(error) if error.retry() == Retry::Later => wait(pause),
+                Err(error) if error.retry() == Retry::Later => {
+                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    wait(pause);
+                }
                 done => return done,
             }
         }
         self.call_once(call)
+    }
+
+    fn base(&self) -> &str {
+        let asked = self.asked.load(Ordering::Relaxed) % self.bases.len().max(1);
+        self.bases.get(asked).map_or("", String::as_str)
     }
 
     fn call_once(&self, call: &Call<'_>) -> Result<Vec<u8>, StoreError> {
@@ -215,18 +234,25 @@ impl Remote {
         let said = error.to_string();
         let reason = reason.strip_prefix(&said).map_or(reason.as_str(), |rest| rest.trim_start_matches(": "));
         let reason = if reason.is_empty() { "no more is known" } else { reason }.to_owned();
-        Err(error.because(Refused { base: self.base.clone(), status, reason }))
+        Err(error.because(Refused { base: self.base().to_owned(), status, reason }))
     }
 
     fn send(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
-        let url = format!("{}{}", self.base, call.path);
+        let url = format!("{}{}", self.base(), call.path);
         let timeout = Some(call.timeout);
-        let (request, body) = match call.send {
-            Method::Get => return self.agent.get(url).config().timeout_global(timeout).build().call(),
-            Method::Post(body) => (self.agent.post(url), body),
-            Method::Put(body) => (self.agent.put(url), body),
-        };
-        request.config().timeout_global(timeout).build().send(body)
+        // Where another server could answer, one that does not is not waited for. What is put is read by it first.
+        let begin = timeout.filter(|_| self.bases.len() > 1).map(|timeout| timeout.min(BEGIN_TIMEOUT));
+        match call.send {
+            Method::Get => {
+                let request = self.agent.get(url).config().timeout_global(timeout);
+                request.timeout_recv_response(begin).build().call()
+            }
+            Method::Post(body) => {
+                let request = self.agent.post(url).config().timeout_global(timeout);
+                request.timeout_recv_response(begin).build().send(body)
+            }
+            Method::Put(body) => self.agent.put(url).config().timeout_global(timeout).build().send(body),
+        }
     }
 
     /// Asks where these chunks may be read.
@@ -256,7 +282,7 @@ impl Remote {
         if self.is_on_detour() {
             return Ok(None);
         }
-        let reader = Reader { agent: &self.agent, base: &self.base, pace: &self.pace, pauses: &PAUSES_MS };
+        let reader = Reader { agent: &self.agent, base: self.base(), pace: &self.pace, pauses: &PAUSES_MS };
         let mut frames = reader.frames(&grant);
         if frames.as_ref().is_err_and(|error| matches!(error.kind, Kind::Denied | Kind::Missing)) {
             grant = self.grant(ids)?;
@@ -296,7 +322,7 @@ impl Remote {
     }
 
     fn not_asked(&self, attempted: &str, line: &str) -> StoreError {
-        let (base, line) = (self.base.clone(), line.to_owned());
+        let (base, line) = (self.base().to_owned(), line.to_owned());
         StoreError::new(Kind::Corrupt, attempted).because(NotAsked { base, line })
     }
 
