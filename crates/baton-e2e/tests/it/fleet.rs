@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use baton_engine::local::{LocalMember, Spec};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::boot::{Folder, binary, free_address};
@@ -19,8 +20,9 @@ pub struct Fleet {
     boot: PathBuf,
     /// The name of the service's listener; workers have none.
     listener: Option<&'static str>,
-    address: SocketAddr,
-    server: Option<Child>,
+    /// The servers of control, and which of them the command line talks to.
+    servers: Vec<(SocketAddr, Option<Child>)>,
+    asked: usize,
     pub members: Vec<LocalMember>,
     pub addresses: Vec<SocketAddr>,
     /// What the members are told besides, each by a variable.
@@ -73,7 +75,24 @@ impl Fleet {
         Self::with(service, Some("http"), 1, boot.to_owned(), Vec::new(), Vec::new())
     }
 
+    /// Several servers that find these variables, and members that know all of them.
+    pub fn over(servers: usize, members: usize, variables: Vec<(String, String)>) -> Self {
+        Self::with_servers(servers, "web", Some("http"), members, binary("baton-boot"), Vec::new(), variables)
+    }
+
     fn with(
+        service: &'static str,
+        listener: Option<&'static str>,
+        members: usize,
+        boot: PathBuf,
+        told: Vec<(String, String)>,
+        variables: Vec<(String, String)>,
+    ) -> Self {
+        Self::with_servers(1, service, listener, members, boot, told, variables)
+    }
+
+    fn with_servers(
+        servers: usize,
         service: &'static str,
         listener: Option<&'static str>,
         members: usize,
@@ -85,15 +104,18 @@ impl Fleet {
             service,
             boot,
             listener,
-            address: free_address(),
-            server: None,
+            servers: (0..servers).map(|_| (free_address(), None)).collect(),
+            asked: 0,
             members: Vec::new(),
             addresses: Vec::new(),
             told,
             variables,
             folder: Folder::empty(),
         };
-        fleet.start_control();
+        for server in (0..servers).rev() {
+            fleet.ask(server);
+            fleet.start_control();
+        }
         (0..members).for_each(|_| fleet.add_member());
         wait_for("the members to report", || {
             let live = fleet.members_now().iter().filter(|member| member["presence"] == "live").count();
@@ -102,30 +124,57 @@ impl Fleet {
         fleet
     }
 
+    /// The command line talks to this server from now on, and it is the one that is started and killed.
+    pub fn ask(&mut self, server: usize) {
+        self.asked = server;
+    }
+
     pub fn start_control(&mut self) {
-        let log = File::options().create(true).append(true).open(self.path("control.log")).unwrap();
+        let name = if self.asked == 0 { "control".to_owned() } else { format!("control-{}", self.asked) };
+        let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
         let child = Command::new(binary("baton"))
-            .args(["server", "--listen", &self.address.to_string(), "--data"])
-            .arg(self.path("control"))
+            .args(["server", "--listen", &self.control().to_string(), "--data"])
+            .arg(self.path(&name))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        self.server = Some(child);
+        self.servers[self.asked].1 = Some(child);
         wait_for("control to answer", || self.baton(&["status"]).status.success().then_some(()));
     }
 
     /// Where control listens.
     pub fn control(&self) -> SocketAddr {
-        self.address
+        self.servers[self.asked].0
     }
 
     pub fn kill_control(&mut self) {
-        let mut server = self.server.take().unwrap();
+        let mut server = self.servers[self.asked].1.take().unwrap();
         server.kill().unwrap();
         server.wait().unwrap();
+    }
+
+    /// It does nothing from now on, and is still there.
+    pub fn freeze_control(&self) {
+        self.signal_control(Signal::STOP);
+    }
+
+    /// It goes on where it was.
+    pub fn thaw_control(&self) {
+        self.signal_control(Signal::CONT);
+    }
+
+    fn signal_control(&self, signal: Signal) {
+        let server = self.servers[self.asked].1.as_ref().unwrap();
+        kill_process(Pid::from_child(server), signal).unwrap();
+    }
+
+    /// Where all servers of control listen, as a member is told.
+    fn all_servers(&self) -> String {
+        let servers: Vec<_> = self.servers.iter().map(|(address, _)| format!("http://{address}")).collect();
+        servers.join(",")
     }
 
     /// Takes the artefact store away: no member can fetch anything any more.
@@ -166,7 +215,7 @@ impl Fleet {
         let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned());
         let spec = Spec {
             boot: self.boot.clone(),
-            server: format!("http://{}", self.address),
+            server: self.all_servers(),
             service: self.service.parse().unwrap(),
             member: name.parse().unwrap(),
             state_dir: self.path(state),
@@ -187,7 +236,7 @@ impl Fleet {
         Command::new(binary("baton"))
             .args(arguments)
             .current_dir(directory)
-            .env("BATON_SERVER", format!("http://{}", self.address))
+            .env("BATON_SERVER", format!("http://{}", self.control()))
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -230,9 +279,9 @@ impl Fleet {
 
     /// A number that control tells to monitoring systems.
     pub fn metric(&self, name: &str) -> u64 {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)
-            .unwrap();
+        let address = self.control();
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -257,7 +306,7 @@ impl Drop for Fleet {
             let _ = member.terminate();
         }
         self.members.clear();
-        if let Some(mut server) = self.server.take() {
+        for mut server in self.servers.iter_mut().filter_map(|(_, server)| server.take()) {
             let _ = server.kill();
             let _ = server.wait();
         }

@@ -33,9 +33,13 @@ mod moto;
 mod output;
 mod program;
 mod queues;
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "../../../baton-store/tests/redis/server.rs"]
+mod redis_server;
 mod reload;
 mod secrets;
 mod server;
+mod servers;
 mod service_manager;
 mod split;
 mod supply;

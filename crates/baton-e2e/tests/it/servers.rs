@@ -1,0 +1,195 @@
+//! Several servers of control over one Redis, and the releases in a bucket.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use baton_e2e::load::Plan;
+use serde_json::{Value, json};
+
+use crate::boot::Folder;
+use crate::fleet::Fleet;
+use crate::load::Load;
+use crate::moto::Moto;
+use crate::redis_server::Redis;
+use crate::wait::wait_for;
+
+/// Half of the fleet at a time, with a short bake: for deploys that a test is not about.
+const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
+
+/// Control as several servers, its stores, and members that are split over them.
+struct Servers {
+    fleet: Fleet,
+    redis: Redis,
+    _moto: Moto,
+}
+
+impl Servers {
+    fn start(servers: usize, members: usize) -> Self {
+        let redis = Redis::start();
+        let mut moto = Moto::start();
+        moto.call("s3", "create_bucket", &json!({ "Bucket": "releases" }));
+        let mut variables = moto.variables();
+        variables.push(("BATON_STORE".to_owned(), "s3://releases/web".to_owned()));
+        variables.push(("BATON_STATE".to_owned(), redis.address()));
+        Self { fleet: Fleet::over(servers, members, variables), redis, _moto: moto }
+    }
+
+    /// The members that are live, as a server knows them.
+    fn live(&self) -> usize {
+        self.fleet.members_now().iter().filter(|member| member["presence"] == "live").count()
+    }
+
+    /// What was told of this kind.
+    fn told(&self, kind: &str) -> Vec<Value> {
+        let events = self.fleet.json(&["events", "--service", "web"]);
+        events.as_array().unwrap().iter().filter(|event| event["kind"] == kind).cloned().collect()
+    }
+}
+
+fn load_on(fleet: &Fleet) -> Load {
+    let targets = fleet.addresses.iter().map(|address| address.to_string().parse().unwrap());
+    Load::start(Plan { rate: 40, ..Plan::mixed(targets.collect()) })
+}
+
+#[test]
+fn p30_p31_f49_a_server_that_is_killed_in_mid_rollout_is_taken_over_by_the_others() {
+    let mut servers = Servers::start(3, 6);
+    for server in 0..3 {
+        servers.fleet.ask(server);
+        wait_for("every server to know all members", || (servers.live() == 6).then_some(()));
+    }
+    let folder = Folder::with_example("python");
+    servers.fleet.ask(0);
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let load = load_on(&servers.fleet);
+    folder.write("VERSION", "2");
+    let slowly = ["--policy", "fast", "--max-unhealthy", "20%", "--bake", "1s", "--detach"];
+    assert_eq!(servers.fleet.deploy(&folder, &slowly), Some(0));
+    let second = servers.fleet.release();
+    wait_for("the first members", || (servers.fleet.status()["counts"]["proven"] == 2).then_some(()));
+    servers.fleet.kill_control();
+
+    servers.fleet.ask(1);
+    wait_for("the rollout to go on", || (servers.fleet.status()["state"] == "drained").then_some(()));
+    assert_eq!(servers.live(), 6);
+    for member in 0..6 {
+        assert_eq!(servers.fleet.answers(member), Some(second.clone()));
+    }
+    let deploy = servers.fleet.status()["deploy"]["id"].clone();
+    let mut granted: Vec<_> =
+        servers.told("granted").into_iter().filter(|event| event["deploy"] == deploy).collect();
+    granted.sort_by_key(|event| event["member"].to_string());
+    granted.dedup_by_key(|event| event["member"].to_string());
+    assert_eq!(granted.len(), 6, "nobody got it without a slot: {granted:#?}");
+    assert_eq!(servers.told("refused"), [] as [Value; 0]);
+    servers.fleet.ask(2);
+    assert_eq!(servers.fleet.status()["state"], "drained", "every server says so");
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(report.is_clean(), "{report:#?}");
+}
+
+#[test]
+fn p12_f51_a_server_that_wakes_up_late_undoes_nothing() {
+    let mut servers = Servers::start(2, 4);
+    let folder = Folder::with_example("python");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    folder.write("VERSION", "2");
+    let slowly = ["--policy", "fast", "--max-unhealthy", "30%", "--bake", "1s", "--detach"];
+    assert_eq!(servers.fleet.deploy(&folder, &slowly), Some(0));
+    wait_for("the first member", || (servers.fleet.status()["counts"]["proven"] == 1).then_some(()));
+    servers.fleet.freeze_control();
+
+    servers.fleet.ask(1);
+    folder.write("VERSION", "3");
+    wait_for("the members to come over", || (servers.live() == 4).then_some(()));
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let third = servers.fleet.status()["deploy"].clone();
+    servers.fleet.ask(0);
+    servers.fleet.thaw_control();
+    wait_for("the late one to know", || {
+        (servers.fleet.status()["deploy"]["id"] == third["id"]).then_some(())
+    });
+    for server in 0..2 {
+        servers.fleet.ask(server);
+        for member in 0..4 {
+            assert_eq!(servers.fleet.answers(member), third["release"].as_str().map(str::to_owned));
+        }
+        let deploys = servers.fleet.json(&["deploys", "--service", "web"]);
+        assert_eq!(deploys.as_array().unwrap().len(), 3, "{deploys:#?}");
+    }
+    assert_eq!(servers.told("contradicted"), [] as [Value; 0]);
+}
+
+/// Proposes a deploy at a server by hand, and returns the status and what is answered.
+fn propose(server: SocketAddr, proposal: &Value) -> (u16, Value) {
+    let body = proposal.to_string();
+    let mut stream = TcpStream::connect(server).unwrap();
+    write!(
+        stream,
+        "POST /v1/services/web/deploys HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    (status, serde_json::from_str(&body[body.find('{').unwrap()..=body.rfind('}').unwrap()]).unwrap())
+}
+
+#[test]
+fn p12_p16_f110_of_two_deploys_that_race_at_two_servers_one_wins() {
+    let mut servers = Servers::start(2, 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let first = servers.fleet.status()["deploy"].clone();
+    servers.fleet.ask(1);
+    wait_for("the other server to know", || {
+        (servers.fleet.status()["deploy"]["id"] == first["id"]).then_some(())
+    });
+    let proposal = |actor: &str| {
+        json!({ "wanted": "rollout", "release": first["release"], "policy": first["policy"], "actor": actor,
+                "parent": first["id"], "again": true })
+    };
+    let addresses = [0, 1].map(|server| {
+        servers.fleet.ask(server);
+        servers.fleet.control()
+    });
+    let (one, two) = std::thread::scope(|scope| {
+        let one = scope.spawn(|| propose(addresses[0], &proposal("ann")));
+        let two = scope.spawn(|| propose(addresses[1], &proposal("bob")));
+        (one.join().unwrap(), two.join().unwrap())
+    });
+    let (won, lost) = if one.0 == 201 { (one, two) } else { (two, one) };
+    assert_eq!((won.0, lost.0, &lost.1["code"]), (201, 409, &json!("conflict")), "{won:?} {lost:?}");
+    assert_eq!(won.1["accepted"], "1 copy");
+    for server in 0..2 {
+        servers.fleet.ask(server);
+        wait_for("both to know", || (servers.fleet.status()["deploy"]["id"] == won.1["id"]).then_some(()));
+        assert_eq!(servers.fleet.json(&["deploys", "--service", "web"]).as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn f65_a_redis_that_is_gone_freezes_the_rollout_and_nothing_else() {
+    let mut servers = Servers::start(2, 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let first = servers.fleet.release();
+    let load = load_on(&servers.fleet);
+    servers.redis.kill();
+    folder.write("VERSION", "2");
+    let refused = servers.fleet.baton_in(folder.path(), &["deploy", "--detach"]);
+    assert_ne!(refused.status.code(), Some(0), "{refused:?}");
+    assert_eq!(servers.fleet.release(), first, "what is known can be asked");
+    // It comes back with nothing at all; the servers write back what they know.
+    servers.redis.start_again();
+    wait_for("the store to be whole", || (!servers.told("store-restored").is_empty()).then_some(()));
+    servers.fleet.ask(1);
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!(servers.fleet.status()["deploy"]["epoch"], 2);
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+}
