@@ -1,6 +1,6 @@
 //! Members as processes of this machine: for development, demonstrations and tests.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -31,7 +31,8 @@ pub struct Spec {
     pub service: ServiceName,
     /// Its name, unique within the service.
     pub member: MemberId,
-    /// The directory where it keeps its releases and what it has committed; its own, kept over restarts.
+    /// The directory where it keeps its releases and what it has committed; its own, kept over restarts. Its whole path; made
+    /// if it is not there.
     pub state_dir: PathBuf,
     /// Where it listens instead of where the release says: the name of the listen setting, and the address.
     pub listen: Vec<(String, SocketAddr)>,
@@ -50,6 +51,17 @@ pub enum LocalError {
         /// The member.
         member: MemberId,
         /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {} of member {member}", path.display())]
+    StateDir {
+        /// The member.
+        member: MemberId,
+        /// The directory.
         path: PathBuf,
         /// Why.
         #[source]
@@ -98,6 +110,11 @@ impl LocalMember {
     pub fn start(spec: &Spec) -> Result<Self, LocalError> {
         let output =
             |source| LocalError::Output { member: spec.member.clone(), path: spec.output.clone(), source };
+        fs::create_dir_all(&spec.state_dir).map_err(|source| LocalError::StateDir {
+            member: spec.member.clone(),
+            path: spec.state_dir.clone(),
+            source,
+        })?;
         let file = OpenOptions::new().create(true).append(true).open(&spec.output).map_err(output)?;
         let copy = file.try_clone().map_err(output)?;
         let child = end_with_parent(&mut command(spec, file, copy)).spawn();
@@ -197,6 +214,8 @@ fn command(spec: &Spec, stdout: File, stderr: File) -> Command {
         .env("BATON_STATE_DIR", &spec.state_dir)
         .env("BATON_LISTEN", listen_text(&spec.listen))
         .envs(spec.env.iter().map(|(name, value)| (name, value)))
+        // Where no settings lie: it runs what control says, not what its starter happens to stand in.
+        .current_dir(&spec.state_dir)
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(stderr)
