@@ -71,6 +71,8 @@ pub enum Output {
 pub enum Command {
     /// Show the whole product on this machine, in a minute and a half
     Demo(Demo),
+    /// Run a directory on this machine as a fleet would, and deploy it whenever a file is saved
+    Dev(Dev),
     /// Write a baton.toml for a program, from what it does when it is run
     Init(Init),
     /// Run the program as Baton does, and tell what it does and what to set
@@ -114,6 +116,35 @@ Starts control and 8 members of a small Python program with load on them, then d
 good and bad releases, rolls back, and kills things. Needs python3 and, beside this
 program, baton-boot and baton-load. Leaves nothing behind.")]
 pub struct Demo {}
+
+/// `baton dev`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton dev               control, 4 members, and this directory deployed to them
+  baton dev --watch       and again whenever a file of it is saved
+  baton dev --members 1   where every save shall be there at once
+
+The first member listens where baton.toml says, on this machine only, and the others at
+free ports. What members and programs write comes with their names before it. Ctrl-C
+stops all of it and leaves nothing behind. Needs baton-boot beside this program.")]
+pub struct Dev {
+    /// The directory with the baton.toml
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// How many members there are
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub members: u16,
+    /// Deploy again whenever a file is saved
+    #[arg(long)]
+    pub watch: bool,
+    /// How a deploy goes through the members
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "fast")]
+    pub policy: PolicyName,
+    /// How long to wait for the end of a deploy
+    #[arg(long, value_name = "DURATION", default_value = "15m")]
+    pub timeout: Millis,
+}
 
 /// `baton init`
 #[derive(Debug, Args)]

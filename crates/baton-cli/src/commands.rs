@@ -10,7 +10,7 @@ mod halt;
 mod init;
 mod key;
 mod members;
-mod push;
+pub mod push;
 mod releases;
 mod resume;
 mod rollback;
@@ -30,6 +30,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
     let context = || Context::new(&cli.global, ui);
     match cli.command {
         Command::Demo(_) => demo::run(&ui),
+        Command::Dev(args) => crate::dev::run(&args, ui),
         Command::Init(args) => init::run(&args, &ui),
         Command::Doctor(args) => doctor::run(&args, &ui),
         Command::Server(args) => server::run(args, &ui),

@@ -114,6 +114,15 @@ pub enum Failure {
     /// What was to be written does not work. People have been told.
     #[error("nothing was written, since the program does not start with it")]
     NotWritten,
+    /// Nobody tells when files of a directory change.
+    #[error("cannot watch {} for changes; go on without --watch", path.display())]
+    Watch {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: notify::Error,
+    },
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -173,6 +182,7 @@ impl Failure {
             | Self::NotRunning(_)
             | Self::NotWritten
             | Self::Write { .. }
+            | Self::Watch { .. }
             | Self::Backup { .. }
             | Self::Read { .. }
             | Self::Unread(_)

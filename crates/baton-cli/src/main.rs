@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod course;
 mod demo;
+mod dev;
 mod difference;
 mod doctor;
 mod end;

@@ -11,11 +11,7 @@ use crate::args::{Deploy, PolicyName};
 /// The result cannot be rolled out.
 pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, InvalidPolicy> {
     let mut policy = settings.unwrap_or_else(Policy::safe);
-    let named = typed.policy.map(|name| match name {
-        PolicyName::Safe => Policy::safe(),
-        PolicyName::Fast => Policy::fast(),
-        PolicyName::Careful => Policy::careful(),
-    });
+    let named = typed.policy.map(named);
     // What limits the rollout is not lifted by how fast it shall be.
     policy.phases = named.map_or(policy.phases, |named| named.phases);
     policy.target = typed.target.unwrap_or(policy.target);
@@ -25,6 +21,15 @@ pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, Invalid
     }
     policy.check()?;
     Ok(policy)
+}
+
+/// The policy of this name.
+pub fn named(name: PolicyName) -> Policy {
+    match name {
+        PolicyName::Safe => Policy::safe(),
+        PolicyName::Fast => Policy::fast(),
+        PolicyName::Careful => Policy::careful(),
+    }
 }
 
 /// A policy as the API has it.

@@ -82,6 +82,11 @@ impl Ui {
         Self { output, terminal, paint, width }
     }
 
+    /// The same without lines that are drawn again: others write in between.
+    pub fn plain(self) -> Self {
+        Self { terminal: false, ..self }
+    }
+
     /// Whether what is on the screen can be drawn again.
     pub fn is_live(&self) -> bool {
         self.terminal && self.output == Output::Text

@@ -31,7 +31,7 @@ const TWINS_MAX: usize = 3;
 
 /// What a push has done, or would do.
 #[derive(Serialize)]
-struct View {
+pub struct View {
     #[serde(flatten)]
     release: ReleaseView,
     /// Content that the server did not have, in bytes.
@@ -66,7 +66,7 @@ pub fn push(
 ) -> Result<ReleaseId, Failure> {
     build(project, context, trust(keys), false)?;
     let push = Pushing::begin(project, service, context)?;
-    let id = push.prepared.id();
+    let id = push.id();
     push.end(false, keys)?;
     Ok(id)
 }
@@ -77,7 +77,7 @@ fn trust(keys: &[PrivateKey]) -> Trust {
 }
 
 /// A directory that has been read, and a server that is there.
-struct Pushing<'a> {
+pub struct Pushing<'a> {
     context: &'a Context,
     dir: PathBuf,
     prepared: Prepared,
@@ -89,7 +89,11 @@ struct Pushing<'a> {
 }
 
 impl<'a> Pushing<'a> {
-    fn begin(project: &Project, service: ServiceName, context: &'a Context) -> Result<Self, Failure> {
+    /// Reads the directory.
+    ///
+    /// # Errors
+    /// The server cannot be reached, or the directory cannot become a release.
+    pub fn begin(project: &Project, service: ServiceName, context: &'a Context) -> Result<Self, Failure> {
         let start = Instant::now();
         // Says at once that nobody is there; the store's own calls are patient.
         let in_force = in_force(&context.client.services()?, &service);
@@ -114,8 +118,21 @@ impl<'a> Pushing<'a> {
         Ok(Self { context, dir: project.dir.clone(), prepared, store, in_force, start, progress })
     }
 
+    /// The release that it is.
+    pub fn id(&self) -> ReleaseId {
+        self.prepared.id()
+    }
+
+    /// What is in it.
+    pub fn manifest(&self) -> &Manifest {
+        self.prepared.manifest()
+    }
+
     /// Brings the release to the server and signs it, or only finds out what that would take, and says so.
-    fn end(self, dry_run: bool, keys: &[PrivateKey]) -> Result<View, Failure> {
+    ///
+    /// # Errors
+    /// The server cannot be reached, or something has changed meanwhile.
+    pub fn end(self, dry_run: bool, keys: &[PrivateKey]) -> Result<View, Failure> {
         let Self { context, dir, prepared, store, in_force, start, progress } = self;
         let twins = twins(&prepared);
         let known = prepared.known();

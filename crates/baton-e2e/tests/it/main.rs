@@ -16,6 +16,7 @@ mod demo;
 #[cfg(feature = "deployments")]
 mod deployments;
 mod deploys;
+mod dev;
 mod doctor;
 mod endurance;
 mod examples;

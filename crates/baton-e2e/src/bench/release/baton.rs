@@ -160,7 +160,8 @@ impl Member {
         let mut heard = Vec::new();
         loop {
             let said = self.said.recv_timeout(LIMIT);
-            let line = said.with_context(|| format!("{release} is not on disk; the member said {heard:#?}"))?;
+            let line =
+                said.with_context(|| format!("{release} is not on disk; the member said {heard:#?}"))?;
             heard.push(line.clone());
             let Some((_, rest)) = line.split_once(&begins) else { continue };
             let (ms, _) = rest.split_once(" ms").context("no time")?;
