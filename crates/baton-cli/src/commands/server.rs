@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use baton_control::{Artefacts, Backup, Config, InvalidAddress, Server, ServerError, State, backup};
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -85,8 +86,10 @@ fn import(state: &State, data_dir: &Path, file: &Path, ui: &Ui) -> Result<(), Fa
 }
 
 fn tell(ui: &Ui, done: &str, backup: &Backup, file: &Path) -> Result<(), Failure> {
-    let (services, events) = backup.size();
-    ui.text(&format!("{done} {services} services and {events} events: {}\n", file.display()))
+    let ((services, events), file) = (backup.size(), file.display().to_string());
+    ui.result(&json!({ "file": file, "services": services, "events": events }), |_| {
+        format!("{done} {services} services and {events} events: {file}\n")
+    })
 }
 
 fn directory(file: &Path) -> &Path {

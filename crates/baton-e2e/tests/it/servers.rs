@@ -193,3 +193,47 @@ fn f65_a_redis_that_is_gone_freezes_the_rollout_and_nothing_else() {
     let report = load.stop();
     assert_eq!(report.lost, 0, "{report:#?}");
 }
+
+#[test]
+fn p31_a_state_that_was_exported_is_brought_back_and_to_a_redis() {
+    let mut fleet = Fleet::start("web", 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let deploy = fleet.status()["deploy"].clone();
+    fleet.kill_control();
+    let (data, file) = (fleet.path("control"), fleet.path("state.backup"));
+    let (data, file) = (data.to_str().unwrap(), file.to_str().unwrap());
+    let exported = fleet.baton(&["server", "export", "--data", data, file]);
+    assert!(exported.status.success(), "{exported:?}");
+    assert!(String::from_utf8_lossy(&exported.stdout).contains("1 services"), "{exported:?}");
+
+    let import = |arguments: &[&str]| fleet.baton(&[&["server", "import", file], arguments].concat());
+    let refused = import(&["--data", data]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("a state store already"), "{refused:?}");
+    std::fs::remove_file(fleet.path("control/state.redb")).unwrap();
+    let none = fleet.baton(&["server", "export", "--data", data, &format!("{file}.none")]);
+    assert_eq!(none.status.code(), Some(1), "there is nothing to export: {none:?}");
+    let imported = import(&["--data", data]);
+    assert!(imported.status.success(), "{imported:?}");
+
+    let redis = Redis::start();
+    assert!(import(&["--state", &redis.address()]).status.success());
+    let copy = format!("{file}.copy");
+    assert!(fleet.baton(&["server", "export", "--state", &redis.address(), &copy]).status.success());
+    assert!(std::fs::read(&copy).unwrap() == std::fs::read(file).unwrap(), "it is the same in a Redis");
+    let cut = std::fs::read(file).unwrap();
+    std::fs::write(&copy, &cut[..cut.len() - 1]).unwrap();
+    let damaged = fleet.baton(&["server", "import", &copy, "--state", &redis.address()]);
+    assert!(String::from_utf8_lossy(&damaged.stderr).contains("damaged or cut off"), "{damaged:?}");
+
+    fleet.start_control();
+    assert_eq!(fleet.status()["deploy"], deploy);
+    wait_for("the members to be back", || {
+        let live = fleet.members_now().iter().filter(|member| member["presence"] == "live").count();
+        (live == 2).then_some(())
+    });
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!(fleet.status()["deploy"]["epoch"], 2);
+}

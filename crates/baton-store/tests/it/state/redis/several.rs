@@ -1,6 +1,7 @@
 //! Several servers over one Redis.
 
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use baton_core::event::{Event, What};
@@ -250,4 +251,51 @@ fn events_that_several_servers_see_are_told_once_and_numbered_for_all() {
         assert_eq!(read(server), all);
     }
     assert_eq!(read(&open(&redis.address())), all, "and to a server that comes later");
+}
+
+#[test]
+fn p32_f68_connections_that_are_cut_at_any_moment_make_no_deploy_twice_and_lose_none() {
+    const DEPLOYS: u64 = 40;
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let done = AtomicBool::new(false);
+    let accepted = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                redis.cli(&["CLIENT", "KILL", "TYPE", "normal"]);
+            }
+        });
+        let accepted = all_at_once(&servers, |server, store| {
+            let propose = |number| accept(store, server as u64 * 1000 + number);
+            (1..=DEPLOYS).map(propose).collect::<Vec<_>>()
+        });
+        done.store(true, Relaxed);
+        accepted
+    });
+    let fresh = open(&redis.address());
+    let known = service(&fresh, NOW);
+    let log: Vec<_> = known.history().past().iter().map(|past| past.deploy.id).collect();
+    let mut accepted: Vec<_> = accepted.into_iter().flatten().collect();
+    accepted.sort_by_key(|deploy| deploy.epoch);
+    let ids: Vec<_> = accepted.iter().map(|deploy| deploy.id).collect();
+    assert_eq!(log, ids, "what was accepted is there, once, in the order of the epochs");
+    assert_eq!(log.len() as u64, DEPLOYS * SERVERS as u64);
+    for server in &servers {
+        lost::wait_until_ready(server);
+        assert_eq!(service(server, NOW).history(), known.history());
+    }
+}
+
+/// Proposes under one id until it is accepted, as somebody does who gets no answer or comes too late.
+fn accept(store: &RedisStore, number: u64) -> Deploy {
+    loop {
+        match store.propose(&web(), rollout(number, in_force(store)), NOW) {
+            Ok(accepted) => return accepted.deploy,
+            Err(error) => {
+                let again = matches!(error.kind(), Kind::Conflict | Kind::Unavailable);
+                assert!(again, "{error}: {:?}", std::error::Error::source(&error));
+                thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+    }
 }
