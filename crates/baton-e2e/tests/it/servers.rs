@@ -26,11 +26,17 @@ struct Servers {
 impl Servers {
     fn start(servers: usize, members: usize) -> Self {
         let redis = Redis::start();
+        let state = redis.address();
+        Self::over(redis, state, servers, members)
+    }
+
+    /// The same, and the servers find the node at this address.
+    fn over(redis: Redis, state: String, servers: usize, members: usize) -> Self {
         let mut moto = Moto::start();
         moto.call("s3", "create_bucket", &json!({ "Bucket": "releases" }));
         let mut variables = moto.variables();
         variables.push(("BATON_STORE".to_owned(), "s3://releases/web".to_owned()));
-        variables.push(("BATON_STATE".to_owned(), redis.address()));
+        variables.push(("BATON_STATE".to_owned(), state));
         Self { fleet: Fleet::over(servers, members, variables), redis, _moto: moto }
     }
 
@@ -192,6 +198,39 @@ fn f65_a_redis_that_is_gone_freezes_the_rollout_and_nothing_else() {
     assert_eq!(servers.fleet.status()["deploy"]["epoch"], 2);
     let report = load.stop();
     assert_eq!(report.lost, 0, "{report:#?}");
+}
+
+#[test]
+fn p30_p31_f63_a_failover_in_mid_rollout_goes_on_with_the_deploy_and_loses_nothing() {
+    let primary = Redis::start();
+    let port = primary.port().to_string();
+    let replica = Redis::start_with(&["--port", "PORT", "--replicaof", "127.0.0.1", &port], &[]);
+    let sentinel = Redis::sentinel_of(&primary);
+    wait_for("the Sentinel to know the replica", || {
+        let replicas = sentinel.cli(&["SENTINEL", "REPLICAS", "main"]);
+        replicas.contains(&replica.port().to_string()).then_some(())
+    });
+    let state = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    let mut servers = Servers::over(primary, state, 2, 4);
+    let folder = Folder::with_example("python");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let load = load_on(&servers.fleet);
+    folder.write("VERSION", "2");
+    let slowly = ["--policy", "fast", "--max-unhealthy", "30%", "--bake", "1s", "--detach"];
+    assert_eq!(servers.fleet.deploy(&folder, &slowly), Some(0));
+    let second = servers.fleet.status()["deploy"].clone();
+    wait_for("the first member", || (servers.fleet.status()["counts"]["proven"] == 1).then_some(()));
+    servers.redis.kill();
+    wait_for("the rollout to go on", || (servers.fleet.status()["state"] == "drained").then_some(()));
+    for server in 0..2 {
+        servers.fleet.ask(server);
+        wait_for("every server to say so", || (servers.fleet.status()["state"] == "drained").then_some(()));
+        assert_eq!(servers.fleet.status()["deploy"]["id"], second["id"]);
+    }
+    assert!(replica.cli(&["ROLE"]).starts_with("master"));
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+    assert!(report.is_clean(), "{report:#?}");
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use crate::boot::{Folder, binary};
+use serde_json::json;
+
+use crate::boot::{Folder, binary, free_address};
 use crate::fleet::Fleet;
+use crate::moto::Moto;
+use crate::redis_server::Redis;
 use crate::wait::wait_for;
 
 const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
@@ -177,4 +181,42 @@ fn f99_a_key_is_replaced_without_a_break_and_what_a_revoked_one_has_signed_start
     assert_eq!(fleet.members_now()[0]["running"], latest.as_str());
     let launched = format!("({}) launched", &latest[..12]);
     assert_eq!(fleet.log("web-0").matches(&launched).count(), 1, "{}", fleet.log("web-0"));
+}
+
+#[test]
+fn p38_f67_whoever_writes_to_the_redis_of_control_does_not_choose_what_runs() {
+    let (keys, redis, mut moto) = (Keys::new(), Redis::start(), Moto::start());
+    moto.call("s3", "create_bucket", &json!({ "Bucket": "releases" }));
+    let mut variables = moto.variables();
+    variables.push(("BATON_STORE".to_owned(), "s3://releases/web".to_owned()));
+    variables.push(("BATON_STATE".to_owned(), redis.address()));
+    let fleet = Fleet::start_trusting_with(&keys.trusted(), "web", 2, variables.clone());
+    let folder = Folder::with_example("python");
+    assert_eq!(keys.deploy(&fleet, &folder, &["ci", "ada"], &[]), Some(0));
+    let first = fleet.release();
+
+    // Somebody else's control, over the same stores.
+    let address = free_address();
+    let mut server = Command::new(binary("baton"))
+        .args(["server", "--listen", &address.to_string(), "--data"])
+        .arg(fleet.path("mallory"))
+        .envs(variables)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    folder.write("VERSION", "2");
+    let server_url = format!("http://{address}");
+    let deploy = ["deploy", "--unsigned", "--detach", "--service", "web", "--server", &server_url];
+    wait_for("it to be in force", || fleet.baton_in(folder.path(), &deploy).status.success().then_some(()));
+    all_refuse(&fleet, "is not signed: deploy with --key");
+    assert_ne!(fleet.release(), first, "control believes its store");
+    all_answer(&fleet, &first);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(
+        keys.deploy(&fleet, &folder, &["ci", "ada"], &[]),
+        Some(0),
+        "whoever signs goes on from there"
+    );
 }

@@ -45,6 +45,18 @@ impl Redis {
         node
     }
 
+    /// A Sentinel that watches a primary by the name `main`, and decides alone.
+    pub fn sentinel_of(primary: &Self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = format!(
+            "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n\
+             sentinel failover-timeout main 5000\n",
+            primary.port()
+        );
+        std::fs::write(folder.path().join("sentinel.conf"), watch).unwrap();
+        Self::start_in(folder, &["DIR/sentinel.conf", "--sentinel", "--port", "PORT"], &[])
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -89,6 +89,20 @@ fn f64_a_store_that_starts_empty_is_written_back() {
 }
 
 #[test]
+fn f63_f64_another_process_may_have_missed_something_even_where_nothing_is_seen_to_be_lost() {
+    let mut redis = Redis::start();
+    let (store, second) = settled(&redis);
+    redis.cli(&["SAVE"]);
+    redis.kill();
+    redis.start_again();
+    wait_until_ready(&store);
+    assert_eq!(in_force(&store), Some(second.id));
+    assert_eq!(tales(&store), [] as [What; 0], "all of it is there");
+    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
+    assert_eq!(grant(&store, &second, Millis(2000)).unwrap_err().kind(), Kind::Conflict);
+}
+
+#[test]
 fn p31_f64_a_store_that_was_restored_from_an_old_backup_is_brought_forward() {
     let mut redis = Redis::start();
     let store = open(&redis.address());
