@@ -137,24 +137,29 @@ fn p12_f64_servers_that_know_nothing_number_above_what_members_obey_and_grant_no
 
 #[test]
 fn f69_of_two_deploys_that_two_halves_have_accepted_one_goes_on_and_the_other_is_told() {
-    let mut redis = Redis::start();
-    let (a, b) = (open(&redis.address()), open(&redis.address()));
-    let first = deploy(&a, 1).unwrap();
-    look(&b);
-    redis.cli(&["SAVE"]);
-    // One half accepts a deploy, and is lost with it.
-    let lost = deploy(&a, 2).unwrap();
-    redis.kill();
-    redis.start_again();
-    wait_until_ready(&b);
-    let goes_on = deploy(&b, 3).unwrap();
-    assert_eq!((goes_on.epoch, goes_on.parent), (lost.epoch, Some(first.id)));
-    wait_until_ready(&a);
-    assert_eq!(in_force(&a), Some(goes_on.id));
-    assert_eq!(tales(&a), [What::DeployLost]);
-    let text = &a.events(None, 0, 1).unwrap()[0].event.text;
-    assert!(text.contains(&lost.release.short()) && text.contains("deploy again"), "{text}");
-    assert_eq!(deploy(&a, 4).unwrap().epoch, goes_on.epoch.next());
+    // The other half has accepted as much, or more.
+    for others in 1..=2 {
+        let mut redis = Redis::start();
+        let (a, b) = (open(&redis.address()), open(&redis.address()));
+        let first = deploy(&a, 1).unwrap();
+        look(&b);
+        redis.cli(&["SAVE"]);
+        // One half accepts a deploy, and is lost with it.
+        let lost = deploy(&a, 2).unwrap();
+        redis.kill();
+        redis.start_again();
+        wait_until_ready(&b);
+        let goes_on: Vec<_> = (0..others).map(|number| deploy(&b, 3 + number).unwrap()).collect();
+        assert_eq!((goes_on[0].epoch, goes_on[0].parent), (lost.epoch, Some(first.id)));
+        let last = goes_on.last().unwrap();
+        wait_until_ready(&a);
+        assert_eq!(in_force(&a), Some(last.id));
+        assert!(matches!(stop(&a, Millis(3000)), Some(Why::Listening { .. })));
+        assert_eq!(tales(&a), [What::DeployLost]);
+        let text = &a.events(None, 0, 1).unwrap()[0].event.text;
+        assert!(text.contains(&lost.release.short()) && text.contains("deploy again"), "{text}");
+        assert_eq!(deploy(&a, 9).unwrap().epoch, last.epoch.next());
+    }
 }
 
 #[test]
