@@ -22,7 +22,8 @@ fn settled(redis: &Redis) -> (RedisStore, Deploy) {
     (store, second)
 }
 
-/// Why nobody gets a slot at this moment.
+/// Why nobody gets a slot at this moment. At [`NOW`] the lease is over for which a store listens after it was opened, and one
+/// that has doubted since listens still.
 pub(super) fn stop(store: &RedisStore, now: Millis) -> Option<Why> {
     Rollout::of(service(store, now).fleet(), now).unwrap().stop()
 }
@@ -58,9 +59,9 @@ fn f64_a_store_that_was_flushed_is_written_back_and_nothing_is_granted_for_a_lea
     let (store, second) = settled(&redis);
     let before = service(&store, NOW);
     redis.cli(&["FLUSHALL"]);
-    let refused = grant(&store, &second, Millis(2000)).unwrap_err();
+    let refused = grant(&store, &second, NOW).unwrap_err();
     assert_eq!(refused.kind(), Kind::Conflict, "{refused}");
-    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
+    assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })));
     assert_eq!(tales(&store), [What::StoreRestored]);
     let other = open(&redis.address());
     let found = service(&other, Millis::ZERO);
@@ -83,7 +84,7 @@ fn f64_a_store_that_starts_empty_is_written_back() {
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     redis.start_again();
     wait_until_ready(&store);
-    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
+    assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })));
     assert_eq!(tales(&store), [What::StoreRestored]);
     assert_eq!(in_force(&open(&redis.address())), Some(second.id));
 }
@@ -98,8 +99,8 @@ fn f63_f64_another_process_may_have_missed_something_even_where_nothing_is_seen_
     wait_until_ready(&store);
     assert_eq!(in_force(&store), Some(second.id));
     assert_eq!(tales(&store), [] as [What; 0], "all of it is there");
-    assert!(matches!(stop(&store, Millis(2000)), Some(Why::Listening { .. })));
-    assert_eq!(grant(&store, &second, Millis(2000)).unwrap_err().kind(), Kind::Conflict);
+    assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })));
+    assert_eq!(grant(&store, &second, NOW).unwrap_err().kind(), Kind::Conflict);
 }
 
 #[test]
@@ -154,7 +155,7 @@ fn f69_of_two_deploys_that_two_halves_have_accepted_one_goes_on_and_the_other_is
         let last = goes_on.last().unwrap();
         wait_until_ready(&a);
         assert_eq!(in_force(&a), Some(last.id));
-        assert!(matches!(stop(&a, Millis(3000)), Some(Why::Listening { .. })));
+        assert!(matches!(stop(&a, NOW), Some(Why::Listening { .. })));
         assert_eq!(tales(&a), [What::DeployLost]);
         let text = &a.events(None, 0, 1).unwrap()[0].event.text;
         assert!(text.contains(&lost.release.short()) && text.contains("deploy again"), "{text}");

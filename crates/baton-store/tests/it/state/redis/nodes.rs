@@ -76,7 +76,7 @@ fn f63_a_failover_to_a_replica_that_has_missed_something_is_noticed_and_made_goo
     assert!(replica.cli(&["ROLE"]).starts_with("master"), "the replica has taken over");
     assert_eq!(in_force(&store), Some(second.deploy.id), "never silently older");
     assert_eq!(tales(&store), [What::StoreRestored]);
-    assert!(matches!(stop(&store, Millis(3000)), Some(Why::Listening { .. })), "slots may be lost");
+    assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })), "slots may be lost");
     assert_eq!(in_force(&open(&address)), Some(second.deploy.id), "it is written back");
 }
 
