@@ -92,6 +92,11 @@ name!(
     FlavorName,
     "flavor"
 );
+name!(
+    /// Whose a token is: a person, or a program such as a build server.
+    HolderName,
+    "name"
+);
 
 /// The digits of hashes.
 const HEX: [u8; 16] = *b"0123456789abcdef";
@@ -222,6 +227,25 @@ hex_id!(
     SignatureBytes,
     "signature",
     64
+);
+
+hex_id!(
+    /// A token: the BLAKE3 hash of its random bytes.
+    TokenHash,
+    "token hash",
+    32
+);
+hex_id!(
+    /// What people call a token by: the beginning of its hash.
+    TokenId,
+    "token",
+    6
+);
+hex_id!(
+    /// A record of the audit log, with all before it: their BLAKE3 hash.
+    AuditHash,
+    "hash of the audit log",
+    32
 );
 
 hex_id!(
