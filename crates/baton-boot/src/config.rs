@@ -6,6 +6,7 @@ mod typed;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use baton_core::access::{BadToken, Shown};
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
 use baton_core::run::Address;
 use baton_core::signal::Signal;
@@ -49,9 +50,13 @@ healthy; every other signal is passed on to the program, but for the one that
 BATON_STATUS_SIGNAL names.
 
 Environment:
-  BATON_SERVER      where control is, for example http://127.0.0.1:7400, or several
+  BATON_SERVER      where control is, for example https://control:7400, or several
                     servers, separated by commas, any of which will do; without
                     it the bootloader works on its own
+  BATON_TOKEN       what makes this one a member, from `baton token join`, or
+  BATON_TOKEN_FILE  the file with it; needed where control asks who is there
+  BATON_CA          a file with certificates, of which one must vouch for control;
+                    without it the authority that the token names, or a public one
   BATON_SERVICE     the service that this member belongs to; needed with a server
   BATON_MEMBER      this member's name (default: the host's name)
   BATON_LISTEN      where this member listens, instead of the settings:
@@ -125,8 +130,13 @@ pub struct Config {
 /// Where control is, and who this member is to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Control {
-    /// Its address, `http://HOST:PORT`, or those of several servers, separated by commas: any of them will do.
+    /// Its address, `https://HOST:PORT` or `http://HOST:PORT`, or those of several servers, separated by commas: any of them
+    /// will do.
     pub server: String,
+    /// What makes this one a member, if control wants to know.
+    pub token: Option<TokenSource>,
+    /// A file with certificates, of which one must vouch for control, if it was named.
+    pub authority: Option<PathBuf>,
     /// The service that the member belongs to.
     pub service: ServiceName,
     /// The member's name.
@@ -135,6 +145,15 @@ pub struct Control {
     pub trusted_keys: Option<PathBuf>,
     /// From where releases come, and how fast.
     pub supply: SupplySettings,
+}
+
+/// Where a token is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenSource {
+    /// In a variable.
+    Text(Shown),
+    /// In a file, which is read when the token is needed.
+    File(PathBuf),
 }
 
 /// What is wrong with the arguments or the environment.
@@ -186,8 +205,11 @@ pub enum ConfigError {
     #[error("BATON_SERVER is set, but BATON_SERVICE is not; name the service that this member belongs to")]
     NoService,
     /// The address of control is of a kind that this version does not speak.
-    #[error("BATON_SERVER is {0:?}; write http://HOST:PORT")]
+    #[error("BATON_SERVER is {0:?}; write https://HOST:PORT, or http://HOST:PORT on the same machine")]
     Server(String),
+    /// The token is none. It is not repeated.
+    #[error("BATON_TOKEN is not valid")]
+    Token(#[from] BadToken),
     /// A name is not valid.
     #[error("{variable} is not valid")]
     Id {
@@ -301,11 +323,22 @@ fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Opt
     let member = variable("BATON_MEMBER").unwrap_or_else(|| host.to_owned());
     Ok(Some(Control {
         server: server.trim_end_matches('/').to_owned(),
+        token: token(variable)?,
+        authority: variable("BATON_CA").map(PathBuf::from),
         service: service.parse().map_err(ConfigError::id("BATON_SERVICE"))?,
         member: member.parse().map_err(ConfigError::id("BATON_MEMBER"))?,
         trusted_keys: variable("BATON_TRUSTED_KEYS").map(PathBuf::from),
         supply: SupplySettings::parse(variable)?,
     }))
+}
+
+/// Where the token is, if there is one.
+fn token(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenSource>, ConfigError> {
+    let file = || variable("BATON_TOKEN_FILE").map(|file| TokenSource::File(file.into()));
+    match variable("BATON_TOKEN") {
+        Some(text) => Ok(Some(TokenSource::Text(text.parse()?))),
+        None => Ok(file()),
+    }
 }
 
 fn stop_limit(text: String) -> Result<Millis, ConfigError> {
@@ -348,9 +381,10 @@ fn asked(word: &OsStr) -> Option<admin::Request> {
     word.to_str().and_then(admin::Request::named)
 }
 
-/// Whether this is `http://HOST:PORT`, as far as can be told without asking anybody.
+/// Whether this is `http://HOST:PORT` or the same with `https`, as far as can be told without asking anybody.
 fn is_address(server: &str) -> bool {
-    let authority = server.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    let rest = server.strip_prefix("http://").or_else(|| server.strip_prefix("https://"));
+    let authority = rest.map(|rest| rest.trim_end_matches('/'));
     let parts = authority.and_then(|authority| authority.rsplit_once(':'));
     parts.is_some_and(|(host, port)| !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok())
 }
@@ -458,12 +492,32 @@ mod tests {
         assert_eq!((control.server.as_str(), control.member.as_str()), ("http://127.0.0.1:7400", "host-1"));
         for (bad, message) in [
             (vec![("BATON_SERVER", "http://x:1")], "BATON_SERVICE is not"),
-            (vec![("BATON_SERVER", "x:80"), ("BATON_SERVICE", "web")], "write http://HOST:PORT"),
-            (vec![("BATON_SERVER", "http://"), ("BATON_SERVICE", "web")], "write http://HOST:PORT"),
+            (vec![("BATON_SERVER", "x:80"), ("BATON_SERVICE", "web")], "write https://HOST:PORT"),
+            (vec![("BATON_SERVER", "http://"), ("BATON_SERVICE", "web")], "write https://HOST:PORT"),
             (vec![("BATON_SERVER", "http://x:1"), ("BATON_SERVICE", "we b")], "BATON_SERVICE is not valid"),
         ] {
             assert!(parse(&[], &bad).unwrap_err().to_string().contains(message), "{message}");
         }
+    }
+
+    #[test]
+    fn p43_a_token_is_in_a_variable_or_a_file_and_never_repeated() {
+        let with = |set: &[(&'static str, &'static str)]| {
+            let base = [("BATON_SERVER", "https://control:7400"), ("BATON_SERVICE", "web")];
+            parse(&[], &[&base[..], set].concat())
+        };
+        let token = |set: &[_]| match with(set) {
+            Ok(Request::Run(config)) => config.control.unwrap().token,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(token(&[]), None);
+        let file = Some(TokenSource::File("/run/secrets/join".into()));
+        assert_eq!(token(&[("BATON_TOKEN_FILE", "/run/secrets/join")]), file);
+        let text = "baton_AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE";
+        let both = token(&[("BATON_TOKEN", text), ("BATON_TOKEN_FILE", "/run/secrets/join")]);
+        assert_eq!(both, Some(TokenSource::Text(text.parse().unwrap())));
+        let error = crate::log::chain(&with(&[("BATON_TOKEN", "hunter2")]).unwrap_err());
+        assert!(error.contains("BATON_TOKEN is not valid") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::Control;
+use crate::identity::Identity;
 use crate::log;
 use crate::secrets::Resolver;
 use crate::session::{Saying, Session};
@@ -78,7 +79,8 @@ impl Controlled {
         let committed = committed.map(|committed| (committed.release, committed.epoch));
         let member = Member::new(control.member.clone(), seen, committed);
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
-        let supply = Arc::new(Supply::open(control, releases.clone()));
+        let identity = Arc::new(Identity::open(control, releases.dir())?);
+        let supply = Arc::new(Supply::open(control, identity.server(), releases.clone()));
         let hello = Hello {
             member: control.member.clone(),
             service: control.service.clone(),
@@ -91,7 +93,7 @@ impl Controlled {
         let keys = supply.peering().map(Peering::keys);
         let (asks, asked) = mpsc::unbounded_channel();
         let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
-        let session = Session::new(&control.server, hello, said, asked, inputs.clone(), gate.clone(), keys)?;
+        let session = Session::new(identity, hello, said, asked, inputs.clone(), gate.clone(), keys)?;
         let session = tokio::spawn(session.run());
         Ok(Self {
             member,

@@ -9,6 +9,7 @@ mod environment;
 mod evidence;
 mod forwarding;
 mod group;
+mod identity;
 mod image;
 mod interception;
 mod listener;

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
+use baton_release::control::Believed;
 use baton_release::peers::{Key, Keyring};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::Code;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
+use crate::identity::{Identity, IdentityError};
 use crate::log;
 use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
@@ -54,8 +57,11 @@ pub struct Session {
     heard: mpsc::UnboundedSender<Input>,
     gate: Arc<Gate>,
     keys: Option<Arc<Keyring>>,
+    identity: Arc<Identity>,
+    /// Getting the next credential, while that takes.
+    renewing: Option<JoinHandle<()>>,
     /// The servers, any of which will do, and which is tried next.
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<(String, Endpoint)>,
     next: usize,
     sequence: u64,
 }
@@ -65,8 +71,12 @@ pub struct Session {
 enum Ended {
     #[error("cannot connect")]
     Connect(#[from] tonic::transport::Error),
+    #[error("control does not know this member")]
+    Unknown(#[from] IdentityError),
     #[error("control ended the session: {0}")]
     Refused(String),
+    #[error("control does not take this member's credential: {0}")]
+    Unauthenticated(String),
     #[error("control said something that cannot be understood")]
     Invalid(#[from] InvalidMessage),
     #[error("control closed the session")]
@@ -75,14 +85,17 @@ enum Ended {
 
 impl From<tonic::Status> for Ended {
     fn from(status: tonic::Status) -> Self {
-        Self::Refused(status.message().to_owned())
+        match status.code() {
+            Code::Unauthenticated => Self::Unauthenticated(status.message().to_owned()),
+            _ => Self::Refused(status.message().to_owned()),
+        }
     }
 }
 
 impl Session {
-    /// A session with the control at `server` (`http://HOST:PORT`, or several, separated by commas), not begun yet.
+    /// A session with the control of this identity, not begun yet.
     pub fn new(
-        server: &str,
+        identity: Arc<Identity>,
         hello: Hello,
         saying: watch::Receiver<Saying>,
         asks: mpsc::UnboundedReceiver<Ask>,
@@ -90,19 +103,32 @@ impl Session {
         gate: Arc<Gate>,
         keys: Option<Arc<Keyring>>,
     ) -> Result<Self, tonic::transport::Error> {
-        let endpoint = |server: &str| {
-            let endpoint = Endpoint::from_shared(server.trim().to_owned())?
+        let endpoint = |server: &String| {
+            let endpoint = Endpoint::from_shared(server.clone())?
                 .connect_timeout(CONNECT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE.0)
                 .keep_alive_timeout(KEEP_ALIVE.1)
                 .keep_alive_while_idle(true);
-            Ok::<_, tonic::transport::Error>(endpoint)
+            Ok::<_, tonic::transport::Error>((server.clone(), endpoint))
         };
-        let endpoints = server.split(',').map(endpoint).collect::<Result<Vec<_>, _>>()?;
+        let endpoints = identity.server().bases().iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
         // The members of a fleet begin with different ones.
         let next = fastrand::usize(..endpoints.len().max(1));
-        Ok(Self { hello, saying, asks, asked: Vec::new(), heard, gate, keys, endpoints, next, sequence: 0 })
+        Ok(Self {
+            hello,
+            saying,
+            asks,
+            asked: Vec::new(),
+            heard,
+            gate,
+            keys,
+            identity,
+            renewing: None,
+            endpoints,
+            next,
+            sequence: 0,
+        })
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -116,6 +142,9 @@ impl Session {
                 Ok(()) => return,
                 Err(ended) => ended,
             };
+            if let Ended::Unauthenticated(_) = &ended {
+                self.identity.doubt();
+            }
             // The next control may be another one, and has not said what was refused.
             self.gate.forget_refused();
             self.tell(Some(Input::Parted));
@@ -135,11 +164,30 @@ impl Session {
 
     /// One connection, until it ends: `Ok` after a goodbye.
     async fn once(&mut self) -> Result<(), Ended> {
-        let endpoint = self.endpoints.get(self.next % self.endpoints.len().max(1)).ok_or(Ended::Closed)?;
+        let identity = Arc::clone(&self.identity);
+        // Files are read for it, and control asked. It ends early only with the member.
+        let believed = spawn_blocking(move || identity.ready()).await.map_err(|_| Ended::Closed)??;
+        let endpoint = self.endpoints.get(self.next % self.endpoints.len().max(1));
+        let (server, mut endpoint) = endpoint.cloned().ok_or(Ended::Closed)?;
         // Whatever ends the session, another server may be better off.
         self.next += 1;
+        if server.starts_with("https://") {
+            endpoint = endpoint.tls_config(tls(&believed))?;
+        }
         let channel = endpoint.connect().await?;
         self.talk(channel).await
+    }
+
+    /// Has somebody get the next credential, when it is time for that. This session goes on with the one that it has.
+    fn renew(&mut self) {
+        if self.identity.is_due() && self.renewing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let identity = Arc::clone(&self.identity);
+            self.renewing = Some(spawn_blocking(move || {
+                if let Err(error) = identity.renew() {
+                    log::say(format_args!("this member's credential is not renewed: {}", log::chain(&error)));
+                }
+            }));
+        }
     }
 
     async fn talk(&mut self, channel: Channel) -> Result<(), Ended> {
@@ -150,7 +198,11 @@ impl Session {
         };
         send(FromMember::Hello(self.hello.clone())).await?;
         let mut client = MembersClient::new(channel);
-        let mut incoming = client.session(ReceiverStream::new(queue)).await?.into_inner();
+        let mut request = tonic::Request::new(ReceiverStream::new(queue));
+        if let Some(bearer) = self.identity.bearer() {
+            request.metadata_mut().insert("authorization", bearer);
+        }
+        let mut incoming = client.session(request).await?.into_inner();
         // What is said first is a report: a sign of life alone is nobody's.
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -193,6 +245,7 @@ impl Session {
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
                     send(FromMember::Heartbeat(stamp)).await?;
+                    self.renew();
                     // Somebody may have changed whom this member trusts.
                     if self.gate.has_refused() {
                         let input = self.judged(None).await;
@@ -250,5 +303,14 @@ impl Session {
     fn stamp(&mut self) -> Stamp {
         self.sequence += 1;
         Stamp { life: self.hello.life, sequence: self.sequence }
+    }
+}
+
+/// How the session knows that it is control.
+fn tls(believed: &Believed) -> ClientTlsConfig {
+    let config = ClientTlsConfig::new();
+    match believed {
+        Believed::Public => config.with_webpki_roots(),
+        Believed::Only(pem) => config.ca_certificate(Certificate::from_pem(pem)),
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use baton_core::ids::ReleaseId;
 use baton_core::report::Fetching;
 use baton_release::cache::Cache;
+use baton_release::control::Control as Server;
 use baton_release::fetch::{FetchError, Fetched, fetch};
 use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
@@ -34,7 +35,7 @@ pub struct Supply {
 
 impl Supply {
     /// As the settings say. What cannot be had is told, and done without.
-    pub fn open(control: &Control, releases: Arc<ReleasesDir>) -> Self {
+    pub fn open(control: &Control, server: Arc<Server>, releases: Arc<ReleasesDir>) -> Self {
         let settings = &control.supply;
         let pace = Arc::new(settings.limit.map_or_else(Pace::unlimited, Pace::of));
         let cache = settings.cache.as_ref().and_then(|cache| {
@@ -50,7 +51,7 @@ impl Supply {
             };
             opened.inspect_err(sorry).ok()
         });
-        let remote = Remote::new(&control.server).at(Arc::clone(&pace)).behind(settings.mirrors.clone());
+        let remote = Remote::of(server).at(Arc::clone(&pace)).behind(settings.mirrors.clone());
         let cache_dir = settings.cache.as_ref().filter(|_| cache.is_some()).map(|cache| cache.path.clone());
         let confinement = Confinement::to(std::iter::once(releases.dir().to_owned()).chain(cache_dir));
         Self { remote, pace, cache, peering, releases, confinement }

@@ -2,6 +2,7 @@
 
 mod key;
 mod releases;
+mod token;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
+pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
 
 /// Where control is, unless something else is said.
 pub const SERVER: &str = "http://127.0.0.1:7400";
@@ -29,7 +31,7 @@ pub const SERVER: &str = "http://127.0.0.1:7400";
     disable_help_subcommand = true,
     after_help = "\
 Example, in a directory with a baton.toml:
-  baton server &          start control
+  baton server --dev &    start control, for this machine only
   baton deploy            push this directory and roll it out
   baton status --watch    see how it goes
   baton rollback          take it back
@@ -52,6 +54,12 @@ pub struct Global {
     /// Address of control
     #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL", default_value = SERVER)]
     pub server: String,
+    /// The file with the token that is shown to control [default: the text in BATON_TOKEN]
+    #[arg(long, global = true, env = "BATON_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates in PEM, of which one must vouch for control [default: the authority that the token names]
+    #[arg(long, global = true, env = "BATON_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Text for people, or one JSON document with the types of the API
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value = "text")]
     pub output: Output,
@@ -86,6 +94,11 @@ pub enum Command {
     /// Keys that sign releases and deploys, and whom members trust
     #[command(subcommand)]
     Key(Key),
+    /// Who may do what: tokens for people, programs and members
+    #[command(subcommand)]
+    Token(Token),
+    /// What was changed, by whom, refused or not
+    Audit(Audit),
     /// Roll a release out, and wait until every member runs it
     Deploy(Deploy),
     /// Take the last deploy back
@@ -218,11 +231,14 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  baton server --data /var/lib/baton
+  baton server --dev
+  baton server --data /var/lib/baton --listen 0.0.0.0:7400 --name control.internal
   baton server export state.backup     all deploys, members and events, as a file
   baton server import state.backup     and back, where there is no state yet
 
-Until there are tokens and TLS it listens on loopback addresses only.")]
+Who asks needs a token (`baton token`), over TLS; the first one is in admin.token,
+among the data. With --dev it asks nobody who they are, and listens on this machine
+only.")]
 pub struct Server {
     /// What to do with its state; run it when nothing is said
     #[command(subcommand)]
@@ -230,6 +246,21 @@ pub struct Server {
     /// Where to listen
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", value_parser = address)]
     pub listen: SocketAddr,
+    /// Ask nobody who they are, and speak no TLS; on this machine only
+    #[arg(long)]
+    pub dev: bool,
+    /// Speak no TLS, for a proxy that does; on this machine only
+    #[arg(long, conflicts_with = "dev")]
+    pub plain: bool,
+    /// A name or address by which others call this server; several times for several
+    #[arg(long = "name", value_name = "NAME", conflicts_with_all = ["dev", "plain", "cert"])]
+    pub names: Vec<String>,
+    /// A certificate in PEM, with those behind it [default: one of an authority of its own]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "plain"], requires = "cert_key")]
+    pub cert: Option<PathBuf>,
+    /// The private key of --cert, in PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub cert_key: Option<PathBuf>,
     /// Where deploys, events and releases are kept [default: baton in the user's state directory]
     #[arg(long, env = "BATON_DATA", value_name = "DIR", global = true)]
     pub data: Option<PathBuf>,

@@ -136,7 +136,7 @@ pub fn build(
     let bench = Bench::take(&project.dir, steps, &context.ui)
         .map_err(|source| Failure::Read { path: project.dir.clone(), source })?;
     let store = match context.client.services() {
-        Ok(_) => Some(Remote::new(context.client.base())),
+        Ok(_) => Some(Remote::of(context.client.control())),
         Err(error) if error.is_away() => {
             context.ui.remark(&format!("nothing is brought from the store or kept there: {}", chain(&error)));
             None

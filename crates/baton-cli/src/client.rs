@@ -1,8 +1,13 @@
 //! The HTTP API of control, typed.
 
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use baton_core::ids::{BuildKey, ServiceName};
+use baton_core::access::Shown;
+use baton_core::ids::{BuildKey, MemberId, ServiceName};
+use baton_release::control::{Control, ControlError};
+use baton_wire::access::{AuditPage, MadeToken, MakeToken, TokenView};
 use baton_wire::api::{
     DeployView, EventView, MemberStatus, Preview, Propose, Prune, Pruned, References, Refused, ReleaseView,
     ServiceStatus, Verified, Verify, Versions,
@@ -10,7 +15,8 @@ use baton_wire::api::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::exit::Exit;
 
@@ -26,15 +32,16 @@ const ANSWER_BYTES_MAX: u64 = 256 << 20;
 /// Control, as operators see it.
 #[derive(Debug)]
 pub struct Client {
-    base: String,
-    agent: Agent,
+    control: Arc<Control>,
+    /// Who asks, once it is known whom to believe.
+    asking: OnceLock<Agent>,
 }
 
 /// Why control has not answered what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The address is none.
-    #[error("{base:?} is not the address of a server: write http://HOST:PORT")]
+    #[error("{base:?} is not the address of a server: write https://HOST:PORT, or http://HOST:PORT")]
     Address {
         /// As given.
         base: String,
@@ -48,8 +55,11 @@ pub enum ClientError {
         port: String,
     },
     /// The address has a name and a password in it, which nobody would look at. They are not repeated here.
-    #[error("the address of a server is http://HOST:PORT: a name and a password in it are not supported")]
+    #[error("the address of a server is https://HOST:PORT: a name and a password in it are not supported")]
     Credentials,
+    /// It is not known whom to believe, or nothing may be shown there.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// Nobody answers.
     #[error("control is unreachable at {base}: start it with `baton server`, or name another with --server")]
     Unreachable {
@@ -84,6 +94,7 @@ impl ClientError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => Exit::of_status(*status) == Exit::Unreachable,
+            Self::Control(error) => error.is_away(),
             Self::Address { .. } | Self::Port { .. } | Self::Credentials | Self::NotUnderstood { .. } => {
                 false
             }
@@ -98,21 +109,31 @@ impl ClientError {
             | Self::Address { .. }
             | Self::Port { .. }
             | Self::Credentials
+            | Self::Control(_)
             | Self::NotUnderstood { .. } => self.to_string(),
         }
     }
 }
 
 impl Client {
-    /// The control server at this address. Nothing is sent yet.
+    /// The control server at this address, to which nothing is shown. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub fn new(base: &str) -> Result<Self, ClientError> {
+        Self::of(base, None, None)
+    }
+
+    /// The control server at this address, to which a token is shown; `authority` is a file with certificates to believe.
+    /// Nothing is sent yet.
     ///
     /// Proxies named in the environment are not used, as with members.
     ///
     /// # Errors
-    /// The address is not one of plain HTTP.
-    pub fn new(base: &str) -> Result<Self, ClientError> {
+    /// The address is none, or the token could be read on its way.
+    pub fn of(base: &str, token: Option<Shown>, authority: Option<PathBuf>) -> Result<Self, ClientError> {
         let base = base.trim_end_matches('/').to_owned();
-        let host = base.strip_prefix("http://").unwrap_or_default();
+        let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or_default();
         if host.is_empty() || host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
             return Err(ClientError::Address { base });
         }
@@ -122,19 +143,18 @@ impl Client {
         if let Some(port) = port(host).filter(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
             return Err(ClientError::Port { port: port.to_owned(), base });
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .build();
-        Ok(Self { base, agent: Agent::new_with_config(config) })
+        let control = Arc::new(Control::new(&base, token, authority)?);
+        Ok(Self { control, asking: OnceLock::new() })
     }
 
     /// Its address.
     pub fn base(&self) -> &str {
-        &self.base
+        self.control.base()
+    }
+
+    /// Where it is, whom to believe there, and who asks: for its artefact store.
+    pub fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
     }
 
     /// Every service.
@@ -207,9 +227,8 @@ impl Client {
 
     /// Where the outputs of a build step are; nothing when nobody has made them.
     pub fn outputs(&self, key: BuildKey) -> Result<Option<String>, ClientError> {
-        let url = format!("{}/v1/builds/{key}", self.base);
-        let limit = Some(ANSWER_TIMEOUT);
-        match self.body(|| self.agent.get(&url).config().timeout_global(limit).build().call())? {
+        let path = format!("/v1/builds/{key}");
+        match self.body(|agent| self.without_body(agent.get(self.url(&path)), ANSWER_TIMEOUT))? {
             (404, _) => Ok(None),
             (200, body) => Ok(Some(String::from_utf8_lossy(&body).into_owned())),
             (status, body) => Err(ClientError::Refused { status, refused: refused(status, &body) }),
@@ -218,8 +237,11 @@ impl Client {
 
     /// Keeps where the outputs of a build step are. `false` when the store lacks some of them.
     pub fn keep_outputs(&self, key: BuildKey, record: &str) -> Result<bool, ClientError> {
-        let url = format!("{}/v1/builds/{key}", self.base);
-        let send = || self.agent.put(&url).config().timeout_global(Some(LONG_TIMEOUT)).build().send(record);
+        let path = format!("/v1/builds/{key}");
+        let send = |agent: &Agent| {
+            let request = self.shown(agent.put(self.url(&path)));
+            request.config().timeout_global(Some(LONG_TIMEOUT)).build().send(record)
+        };
         match self.body(send)? {
             (404, _) => Ok(false),
             (200, _) => Ok(true),
@@ -228,9 +250,72 @@ impl Client {
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, ClientError> {
-        let url = format!("{}{path}", self.base);
-        let limit = Some(wait + ANSWER_TIMEOUT);
-        self.answer(|| self.agent.get(&url).config().timeout_global(limit).build().call())
+        self.answer(|agent| self.without_body(agent.get(self.url(path)), wait + ANSWER_TIMEOUT))
+    }
+
+    /// The tokens that were given out.
+    pub fn tokens(&self) -> Result<Vec<TokenView>, ClientError> {
+        self.get("/v1/tokens", Duration::ZERO)
+    }
+
+    /// Makes a token. Sent again it is the same one.
+    pub fn make_token(&self, asked: &MakeToken) -> Result<MadeToken, ClientError> {
+        self.post("/v1/tokens", asked)
+    }
+
+    /// Makes a token worth nothing.
+    pub fn revoke_token(&self, id: &str) -> Result<TokenView, ClientError> {
+        let path = format!("/v1/tokens/{id}");
+        self.answer(|agent| self.without_body(agent.delete(self.url(&path)), ANSWER_TIMEOUT))
+    }
+
+    /// Makes what a member has worth nothing.
+    pub fn revoke_member(&self, service: &ServiceName, member: &MemberId) -> Result<(), ClientError> {
+        let path = format!("/v1/services/{service}/members/{member}/credential");
+        let answer: Result<serde_json::Value, _> =
+            self.answer(|agent| self.without_body(agent.delete(self.url(&path)), ANSWER_TIMEOUT));
+        answer.map(drop)
+    }
+
+    /// Some of the audit log, after this record.
+    pub fn audit(&self, after: u64) -> Result<AuditPage, ClientError> {
+        self.get(&format!("/v1/audit?after={after}"), Duration::ZERO)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.control.base())
+    }
+
+    fn without_body(
+        &self,
+        request: RequestBuilder<WithoutBody>,
+        limit: Duration,
+    ) -> Result<Response<Body>, ureq::Error> {
+        self.shown(request).config().timeout_global(Some(limit)).build().call()
+    }
+
+    /// A request that shows the token.
+    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match self.control.bearer() {
+            Some(bearer) => request.header("Authorization", bearer.reveal()),
+            None => request,
+        }
+    }
+
+    /// Who asks.
+    fn asking(&self) -> Result<&Agent, ClientError> {
+        if let Some(asking) = self.asking.get() {
+            return Ok(asking);
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .tls_config(self.control.believed()?.tls())
+            .build();
+        Ok(self.asking.get_or_init(|| Agent::new_with_config(config)))
     }
 
     /// Which versions of secrets are current.
@@ -248,17 +333,16 @@ impl Client {
         body: &impl Serialize,
         limit: Duration,
     ) -> Result<T, ClientError> {
-        let url = format!("{}{path}", self.base);
         let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
-        self.answer(|| {
-            let request = self.agent.post(&url).content_type("application/json");
+        self.answer(|agent| {
+            let request = self.shown(agent.post(self.url(path))).content_type("application/json");
             request.config().timeout_global(Some(limit)).build().send(&body)
         })
     }
 
     fn answer<T: DeserializeOwned>(
         &self,
-        send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+        send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<T, ClientError> {
         let (status, body) = self.body(send)?;
         if (200..300).contains(&status) {
@@ -271,10 +355,11 @@ impl Client {
     /// Sends a request, once more if the connection broke: everything that is sent may arrive twice.
     fn body(
         &self,
-        send: impl Fn() -> Result<Response<Body>, ureq::Error>,
+        send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
     ) -> Result<(u16, Vec<u8>), ClientError> {
+        let asking = self.asking()?;
         let read = || {
-            let mut response = send()?;
+            let mut response = send(asking)?;
             let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
             Ok((response.status().as_u16(), body))
         };
@@ -282,12 +367,14 @@ impl Client {
             Err(error) if broke(&error) => read(),
             first => first,
         };
-        answered
-            .map_err(|source| ClientError::Unreachable { base: self.base.clone(), source: Box::new(source) })
+        answered.map_err(|source| ClientError::Unreachable {
+            base: self.base().to_owned(),
+            source: Box::new(source),
+        })
     }
 
     fn not_understood(&self, source: serde_json::Error) -> ClientError {
-        ClientError::NotUnderstood { base: self.base.clone(), source }
+        ClientError::NotUnderstood { base: self.base().to_owned(), source }
     }
 }
 
@@ -321,11 +408,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_plain_http_and_nothing_more() {
-        for good in ["http://127.0.0.1:7400", "http://control/", "http://[::1]:7400"] {
+    fn an_address_is_one_of_http_and_nothing_more() {
+        for good in ["http://127.0.0.1:7400", "http://control/", "http://[::1]:7400", "https://control:7400"]
+        {
             assert!(Client::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "127.0.0.1:7400", "https://control", "http://", "http://a b", "http://a/b"] {
+        for bad in ["", "127.0.0.1:7400", "ftp://control", "http://", "https://", "http://a b", "http://a/b"]
+        {
             assert!(matches!(Client::new(bad), Err(ClientError::Address { .. })), "{bad}");
         }
     }

@@ -1,5 +1,6 @@
 //! What the commands mean: one file each.
 
+pub mod audit;
 mod build;
 mod demo;
 mod deploy;
@@ -16,8 +17,9 @@ mod resume;
 mod rollback;
 mod server;
 mod status;
+mod token;
 
-use crate::args::{Cli, Command, Key};
+use crate::args::{Cli, Command, Key, Token};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::ui::Ui;
@@ -41,6 +43,11 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Key(Key::Rotate(args)) => key::rotate(args, &ui),
         Command::Key(Key::Revoke(args)) => key::revoke(&args, &ui),
         Command::Key(Key::Sign(args)) => key::sign(&args, &context()?),
+        Command::Token(Token::Create(args)) => token::create(args, &context()?),
+        Command::Token(Token::Join(args)) => token::join(args, &context()?),
+        Command::Token(Token::List(_)) => token::list(&context()?),
+        Command::Token(Token::Revoke(args)) => token::revoke(args, &context()?),
+        Command::Audit(args) => audit::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),
         Command::Halt(args) => halt::run(args, &context()?),

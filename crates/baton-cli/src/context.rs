@@ -1,7 +1,9 @@
 //! What every command works with.
 
+use std::fs;
 use std::path::Path;
 
+use baton_core::access::Shown;
 use baton_core::ids::ServiceName;
 
 use crate::args::{Global, SERVER};
@@ -30,7 +32,8 @@ impl Context {
     pub fn new(global: &Global, ui: Ui) -> Result<Self, Failure> {
         let interrupt =
             Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
-        Ok(Self { client: Client::new(address(&global.server))?, ui, interrupt })
+        let (token, authority) = (token(global)?, global.ca.clone());
+        Ok(Self { client: Client::of(address(&global.server), token, authority)?, ui, interrupt })
     }
 
     /// The service that is meant: the one that was typed, else that of the settings in this directory, else the
@@ -47,6 +50,18 @@ impl Context {
         }
         only_one(&self.client.services()?.into_iter().map(|status| status.service).collect::<Vec<_>>())
     }
+}
+
+/// What is shown to control: the text of a variable, which nobody sees among the arguments, or else a file.
+fn token(global: &Global) -> Result<Option<Shown>, Failure> {
+    if let Some(text) = std::env::var("BATON_TOKEN").ok().filter(|text| !text.is_empty()) {
+        return text.parse().map(Some).map_err(|error| Failure::Usage(format!("BATON_TOKEN: {error}")));
+    }
+    let Some(path) = global.token_file.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(None);
+    };
+    let text = fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
+    text.parse().map(Some).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
 }
 
 /// Where control is: a variable that is set to nothing is not set, as for members.

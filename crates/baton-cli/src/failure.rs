@@ -8,6 +8,7 @@ use baton_control::{BackupError, ServerError};
 use baton_core::deploy::InvalidPolicy;
 use baton_core::release::TextError;
 use baton_core::settings::Mistakes;
+use baton_release::control::ControlError;
 use baton_release::manifest::ManifestError;
 use baton_release::push::PushError;
 use baton_release::store;
@@ -102,6 +103,9 @@ pub enum Failure {
     /// Something that the server keeps is damaged. People have been told.
     #[error("{} things that the server keeps are damaged", .0)]
     Damaged(usize),
+    /// The audit log is not as it was written.
+    #[error("the audit log is not as it was written: {0}")]
+    Tampered(String),
     /// Releases could not be given back to the server. People have been told.
     #[error("{} releases are not whole on the server", .0)]
     NotRepaired(usize),
@@ -159,7 +163,10 @@ impl Failure {
             Self::Client(
                 ClientError::Address { .. } | ClientError::Port { .. } | ClientError::Credentials,
             )
-            | Self::Server(ServerError::NotLoopback { .. } | ServerError::Bucket(_))
+            | Self::Client(ClientError::Control(
+                ControlError::Address(_) | ControlError::InPlain(_) | ControlError::Authority { .. },
+            ))
+            | Self::Server(ServerError::NotLoopback { .. } | ServerError::Bucket(_) | ServerError::Tls(_))
             | Self::Usage(_)
             | Self::Policy(_)
             | Self::PrivateKey { .. }
@@ -168,7 +175,10 @@ impl Failure {
             Self::Push(PushError::Store(error)) | Self::Sign(error) | Self::Store(error) => {
                 exit_of_store(error.kind)
             }
-            Self::NotSigned(_) => Exit::NotAllowed,
+            Self::Client(ClientError::Control(ControlError::Unreachable { .. })) => Exit::Unreachable,
+            Self::Client(ClientError::Control(ControlError::Stranger { .. })) | Self::NotSigned(_) => {
+                Exit::NotAllowed
+            }
             Self::Ended(end) => end.exit(),
             // Whoever reads the output has seen enough.
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -178,6 +188,7 @@ impl Failure {
             | Self::Build(_)
             | Self::Unfit(_)
             | Self::Damaged(_)
+            | Self::Tampered(_)
             | Self::NotRepaired(_)
             | Self::NotRunning(_)
             | Self::NotWritten
@@ -199,6 +210,7 @@ impl Failure {
             Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
             Self::Ended(end) => end.code(),
             Self::Damaged(_) | Self::NotRepaired(_) => "damaged",
+            Self::Tampered(_) => "tampered",
             Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
             Self::Push(PushError::Store(error)) if error.kind == store::Kind::Storage => "storage",
             Self::Push(_) if self.exit() == Exit::Failed => "push-failed",

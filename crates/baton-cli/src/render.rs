@@ -1,5 +1,6 @@
 //! Answers of the API as text: pure functions. What comes from elsewhere is escaped here.
 
+pub mod access;
 pub mod bar;
 pub mod difference;
 pub mod doctor;

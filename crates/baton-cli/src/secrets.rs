@@ -61,7 +61,7 @@ pub fn refresh(service: &ServiceName, keys: &[PrivateKey], context: &Context) ->
     let deploy = deploy.ok_or_else(|| nothing(&format!("nothing was ever deployed to {service}")))?;
     let before: ReleaseId =
         deploy.release.parse().map_err(|_| nothing("control names no release that is in force"))?;
-    let store = Remote::new(context.client.base());
+    let store = Remote::of(context.client.control());
     let mut manifest = manifest::read(before, &store, Known::default())?;
     if manifest.run.secrets.is_empty() {
         return Err(nothing(&format!("release {} has none", before.short())));

@@ -1,10 +1,12 @@
 //! HTTP: the API of operators, the artefact store of members, and the sessions, on one port.
 
 mod artefacts;
+mod audit;
 mod builds;
 mod deploys;
 mod events;
 mod extract;
+mod joining;
 mod pass;
 mod peers;
 mod prune;
@@ -12,6 +14,7 @@ mod refusal;
 mod releases;
 mod secrets;
 mod services;
+mod tokens;
 mod turn;
 mod verify;
 
@@ -20,12 +23,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::StatusCode;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use axum::{Router, middleware};
+use baton_core::access::Right;
 use baton_core::ids::ServiceName;
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust::SIGNED_BYTES_MAX;
@@ -36,8 +39,11 @@ use baton_store::secrets::SecretSource;
 use baton_store::state::StateStore;
 use baton_wire::v1::members_server;
 use tokio::sync::{Semaphore, watch};
-use tonic::server::NamedService;
 
+use crate::access::Access;
+use crate::access::doorman::{self, Doorman};
+use crate::access::doors::{Leaves, Needs, Routes};
+use crate::audit::Audit;
 use crate::board::{Board, Posted};
 use crate::clock::Clock;
 use crate::keeper::Inbox;
@@ -45,6 +51,7 @@ use crate::metrics;
 use crate::secrets::Desk;
 use crate::session::SessionService;
 
+pub(crate) use artefacts::Line;
 pub(crate) use builds::Records;
 use pass::Passes;
 use prune::{Pruning, Publishing};
@@ -66,7 +73,8 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
     /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/secrets/versions, \
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
-    /v1/builds/{key}, /healthz and /metrics";
+    /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, \
+    /v1/services/{service}/members/{member}/credential, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -85,19 +93,30 @@ pub(crate) struct Shared {
     passes: Arc<Passes>,
     releases: releases::Cache,
     secrets: Desk,
+    /// None on a server that asks nobody who they are.
+    access: Option<Arc<Access>>,
+    audit: Audit,
     publishing: Publishing,
     pruning: Pruning,
     /// How many bytes of chunks have been sent from here.
     sent: Arc<AtomicU64>,
 }
 
+/// What this server keeps.
+pub(crate) struct Kept {
+    pub states: Arc<dyn StateStore>,
+    pub artefacts: Arc<dyn Custody>,
+    pub builds: Records,
+    /// None on a server that asks nobody who they are.
+    pub access: Option<Arc<Access>>,
+    pub audit: Audit,
+}
+
 impl Shared {
     pub(crate) fn new(
         inbox: Inbox,
         board: watch::Receiver<Arc<Board>>,
-        states: Arc<dyn StateStore>,
-        artefacts: Arc<dyn Custody>,
-        builds: Records,
+        Kept { states, artefacts, builds, access, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -118,6 +137,8 @@ impl Shared {
             passes,
             releases,
             secrets,
+            access,
+            audit,
             publishing: Publishing::default(),
             pruning: Pruning::default(),
             sent: Arc::default(),
@@ -164,51 +185,109 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|_| Refusal::stopping())
 }
 
-/// Everything that the server answers.
+/// Everything that the server answers, to whom it may answer.
 pub(crate) fn router(shared: Shared) -> Router {
-    let sessions =
-        format!("/{}/{{*method}}", <members_server::MembersServer<SessionService> as NamedService>::NAME);
-    let session = SessionService::new(shared.inbox.clone(), shared.secrets.clone());
-    let api = Router::new()
-        .route("/v1/services", get(services::list))
-        .route("/v1/services/{service}", get(services::one))
-        .route("/v1/services/{service}/members", get(services::members))
-        .route("/v1/services/{service}/deploys", get(deploys::list).post(deploys::propose))
-        .route("/v1/releases", get(releases::list))
-        .route("/v1/secrets/versions", post(secrets::versions))
-        .route("/v1/releases/prune", post(prune::prune))
-        .route("/v1/releases/verify", post(verify::verify))
-        .route("/v1/releases/{id}/peers", get(peers::of_release))
-        .route("/v1/events", get(events::list))
-        .route("/healthz", get(healthz))
-        .route("/metrics", get(metrics));
-    let missing = Router::new().route("/v1/chunks/missing", post(artefacts::missing));
-    let wanted = Router::new()
-        .route("/v1/chunks/grant", post(artefacts::grant))
-        .route("/v1/chunks/pack", post(artefacts::wanted));
-    let packs = Router::new().route("/v1/packs/{id}", get(artefacts::pack).put(artefacts::put_pack));
-    let manifests = Router::new()
-        .route(
-            "/v1/releases/{id}/outline",
-            get(artefacts::outline).post(artefacts::outline_since).put(artefacts::publish),
-        )
-        .route("/v1/manifests", get(artefacts::manifests));
-    let approvals =
-        Router::new().route("/v1/releases/{id}/approvals", get(artefacts::approvals).put(artefacts::sign));
-    let builds = Router::new().route("/v1/builds/{key}", get(builds::get).put(builds::put));
-    let artefacts = limited(missing, MISSING_BYTES_MAX)
-        .merge(limited(wanted, WANTED_BYTES_MAX))
-        .merge(limited(packs, PACK_BYTES_MAX))
-        .merge(limited(manifests, OUTLINE_PACKED_MAX))
-        .merge(limited(approvals, SIGNED_BYTES_MAX))
-        .merge(limited(builds, builds::BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(shared.clone(), turn::in_turn));
-    limited(api, PROPOSAL_BYTES_MAX)
-        .merge(artefacts)
-        .route_service(&sessions, session)
+    let Routes { router, doors } = routes(&shared);
+    let service = SessionService::new(
+        shared.inbox.clone(),
+        shared.secrets.clone(),
+        shared.access.clone(),
+        shared.clock,
+    );
+    let doorman = Doorman::new(doors, shared.access.clone(), shared.audit.clone(), shared.clock);
+    router
+        .route_service(&session_path(), service)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
+        .layer(middleware::from_fn_with_state(doorman, doorman::check))
+}
+
+/// All that can be asked, with the session, whose service is added to it.
+fn routes(shared: &Shared) -> Routes<Shared> {
+    let mut routes = api().and(store(shared));
+    routes.doors.enter(Method::POST, session_path(), Needs::Limited(Right::Attend), Leaves::Nothing);
+    routes
+}
+
+/// The one method of the members' service.
+fn session_path() -> String {
+    format!("/{}/Session", members_server::SERVICE_NAME)
+}
+
+/// What operators and members ask in JSON.
+fn api() -> Routes<Shared> {
+    use Needs::{Limited, Nothing, OfAll, OfService};
+    use Right::{Administer, Attend, Deploy, Join, Keep, Look, Renew};
+    let routes = Routes::new()
+        .get("/v1/services", Limited(Look), services::list)
+        .get("/v1/services/{service}", OfService(Look), services::one)
+        .get("/v1/services/{service}/members", OfService(Look), services::members)
+        .delete("/v1/services/{service}/members/{member}/credential", OfService(Administer), joining::revoke)
+        .get("/v1/services/{service}/deploys", OfService(Look), deploys::list)
+        .post("/v1/services/{service}/deploys", OfService(Deploy), deploys::propose)
+        .get("/v1/releases", Limited(Look), releases::list)
+        .ask("/v1/secrets/versions", Limited(Deploy), secrets::versions)
+        .post("/v1/releases/prune", OfAll(Keep), prune::prune)
+        .ask("/v1/releases/verify", OfAll(Keep), verify::verify)
+        .get("/v1/releases/{id}/peers", Limited(Attend), peers::of_release)
+        .get("/v1/events", Limited(Look), events::list)
+        .get("/v1/tokens", OfAll(Administer), tokens::list)
+        .post("/v1/tokens", OfAll(Administer), tokens::make)
+        .delete("/v1/tokens/{id}", OfAll(Administer), tokens::revoke)
+        .post("/v1/join", Limited(Join), joining::join)
+        // The same member goes on: nothing is changed.
+        .ask("/v1/renew", Limited(Renew), joining::renew)
+        .get("/v1/audit", OfAll(Administer), audit::list)
+        .get("/healthz", Nothing, healthz)
+        .get("/metrics", OfAll(Look), metrics);
+    routes.around(|router| limited(router, PROPOSAL_BYTES_MAX))
+}
+
+/// What `baton_release::remote` asks, with a limit for each kind of body.
+fn store(shared: &Shared) -> Routes<Shared> {
+    use Needs::Limited;
+    use Right::{Fetch, Push};
+    let missing = Routes::new().ask("/v1/chunks/missing", Limited(Push), artefacts::missing);
+    let wanted = Routes::new().ask("/v1/chunks/grant", Limited(Fetch), artefacts::grant).ask(
+        "/v1/chunks/pack",
+        Limited(Fetch),
+        artefacts::wanted,
+    );
+    let packs = Routes::new().get("/v1/packs/{id}", Limited(Fetch), artefacts::pack).put(
+        "/v1/packs/{id}",
+        Limited(Push),
+        Leaves::Bytes,
+        artefacts::put_pack,
+    );
+    let outline = "/v1/releases/{id}/outline";
+    let manifests = Routes::new()
+        .get(outline, Limited(Fetch), artefacts::outline)
+        .ask(outline, Limited(Fetch), artefacts::outline_since)
+        .put(outline, Limited(Push), Leaves::Change, artefacts::publish)
+        .get("/v1/manifests", Limited(Fetch), artefacts::manifests);
+    let approvals = "/v1/releases/{id}/approvals";
+    let approvals = Routes::new().get(approvals, Limited(Fetch), artefacts::approvals).put(
+        approvals,
+        Limited(Push),
+        Leaves::Change,
+        artefacts::sign,
+    );
+    let builds = Routes::new().get("/v1/builds/{key}", Limited(Fetch), builds::get).put(
+        "/v1/builds/{key}",
+        Limited(Push),
+        Leaves::Change,
+        builds::put,
+    );
+    let limit = |routes: Routes<Shared>, max| routes.around(|router| limited(router, max));
+    limit(missing, MISSING_BYTES_MAX)
+        .and(limit(wanted, WANTED_BYTES_MAX))
+        .and(limit(packs, PACK_BYTES_MAX))
+        .and(limit(manifests, OUTLINE_PACKED_MAX))
+        .and(limit(approvals, SIGNED_BYTES_MAX))
+        .and(limit(builds, builds::BODY_BYTES_MAX))
+        .around(|router| router.layer(middleware::from_fn_with_state(shared.clone(), turn::in_turn)))
+        .in_lines()
 }
 
 /// Refuses bodies of more bytes: by what they say of themselves, or else once they have come to it.
@@ -248,3 +327,6 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         Err(_) => Refusal::unavailable("the metrics cannot be written").into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
-//! Who may talk to the server while it has neither tokens nor TLS: programs on this machine, and nobody who
-//! speaks through their web browser.
+//! Who may talk to a server that asks nobody who they are: programs on this machine, and nobody who speaks through their web
+//! browser.
 //!
 //! A page on any web site can send requests to this machine, and with a name that it lets point here (DNS
 //! rebinding) read the answers too. Both show in the `Host` and `Origin` that the browser sends along.

@@ -5,7 +5,9 @@
 //! what it knows on a board. Whoever only reads (the API, the metrics) looks at the board and never waits for
 //! a disk.
 
+mod access;
 mod api;
+mod audit;
 pub mod backup;
 mod board;
 mod chain;
@@ -14,6 +16,7 @@ mod decision;
 mod guard;
 mod happened;
 mod keeper;
+mod listen;
 mod metrics;
 mod order;
 mod preview;
@@ -22,8 +25,12 @@ mod secrets;
 mod server;
 mod session;
 mod sessions;
+mod tls;
 mod view;
 mod watcher;
 
+pub use access::AccessError;
+pub use audit::AuditError;
 pub use baton_store::state::{Backup, BackupError, InvalidAddress, RedisAddress, StateError};
-pub use server::{Artefacts, Config, Server, ServerError, State};
+pub use server::{Artefacts, Callers, Config, Server, ServerError, State};
+pub use tls::{Certificates, TlsError};

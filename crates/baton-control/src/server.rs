@@ -10,7 +10,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::middleware;
-use axum::serve::ListenerExt;
 use baton_release::disk::DiskError;
 use baton_release::store::Custody;
 use baton_store::artefact::{BucketError, BucketStore, FolderStore};
@@ -20,12 +19,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::access::{self, Access, AccessError};
 use crate::api;
+use crate::audit::{Audit, AuditError, Writer};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::guard;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
+use crate::listen::{CallerAddress, Incoming};
 use crate::sessions::PeerKey;
+use crate::tls::{self, Certificates, Tls, TlsError};
 use crate::watcher::Watcher;
 
 /// How long answers under way may take when the server stops. Sessions and long polls end at once.
@@ -38,8 +41,10 @@ pub(crate) const STATE_FILE: &str = "state.redb";
 /// What a server needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where it listens, on this machine only; port 0 takes a free one.
+    /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Who may ask, and how they know whom they ask.
+    pub callers: Callers,
     /// Where it keeps everything but the releases, and those too where nothing else is said. Made if it is not there.
     pub data_dir: PathBuf,
     /// Where it keeps deploys, slots, members and events.
@@ -59,6 +64,17 @@ pub enum State {
     Redis(RedisAddress),
 }
 
+/// Who may ask, and how they know whom they ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Callers {
+    /// Anybody on this machine, without TLS.
+    Anybody,
+    /// Who has a token or is a member, without TLS: on this machine only, for a proxy that speaks TLS to the others.
+    KnownInPlain,
+    /// Who has a token or is a member, over TLS.
+    Known(Certificates),
+}
+
 /// Where releases are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Artefacts {
@@ -76,15 +92,18 @@ pub enum Artefacts {
 /// Why a server does not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Others could reach it.
+    /// Others could reach it, and it would be open to them or to who listens on the way.
     #[error(
-        "cannot listen at {address}: this version has neither tokens nor TLS, so everybody who reaches that \
-         address could deploy; listen at 127.0.0.1 and reach it from elsewhere by `ssh -L {port}:127.0.0.1:{port}` \
-         or a proxy that asks who it is, until a version with TLS", port = .address.port()
+        "cannot listen at {address} {}: everybody who reaches that address could {}; \
+         leave the flag out, or listen at 127.0.0.1",
+        if *.open { "with --dev" } else { "with --plain" },
+        if *.open { "deploy" } else { "read the tokens that are sent there" }
     )]
     NotLoopback {
         /// The address.
         address: SocketAddr,
+        /// Whether it asks nobody who they are.
+        open: bool,
     },
     /// The address is taken or not there.
     #[error("cannot listen at {address}: choose another address, or stop what listens there")]
@@ -104,6 +123,15 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// There is no TLS.
+    #[error("cannot speak TLS")]
+    Tls(#[from] TlsError),
+    /// Nobody can be told apart.
+    #[error("cannot tell who may do what")]
+    Access(#[from] AccessError),
+    /// Nothing can be written down.
+    #[error("cannot keep the audit log")]
+    Audit(#[from] AuditError),
     /// The state store cannot be used.
     #[error("cannot use the state store")]
     State(#[from] StateError),
@@ -136,18 +164,24 @@ pub struct Server {
     watcher: Option<Watcher>,
     inbox: Inbox,
     state: api::Shared,
+    tls: Option<Tls>,
+    /// Whether it asks nobody who they are.
+    open: bool,
+    audit: Writer,
+    data_dir: PathBuf,
 }
 
 impl Server {
     /// Takes the address and opens the stores. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// When the address is not on this machine or is taken, when another server uses the data directory, or when
+    /// When the address is not on this machine though it must be, or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, data_dir, state, artefacts, secrets } = config;
-        if !listen.ip().is_loopback() {
-            return Err(ServerError::NotLoopback { address: listen });
+        let Config { listen, callers, data_dir, state, artefacts, secrets } = config;
+        let open = callers == Callers::Anybody;
+        if !listen.ip().is_loopback() && !matches!(callers, Callers::Known(_)) {
+            return Err(ServerError::NotLoopback { address: listen, open });
         }
         let failed = |source| ServerError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
@@ -165,6 +199,13 @@ impl Server {
             State::Redis(address) => Arc::new(RedisStore::open(address, clock.now())?),
         };
         let watcher = shared.then(|| Watcher::new(Arc::clone(&states)));
+        let tls = match &callers {
+            Callers::Anybody | Callers::KnownInPlain => None,
+            Callers::Known(certificates) => Some(Tls::new(certificates, address, &data_dir)?),
+        };
+        let fingerprint = tls.as_ref().and_then(|tls| tls.fingerprint);
+        let access = if open { None } else { Some(Arc::new(Access::open(&data_dir, fingerprint)?)) };
+        let (audit, writer) = Audit::open(&data_dir, !open)?;
         // Nobody has asked the bucket anything yet.
         let doubtful = artefacts != Artefacts::Folder;
         let artefacts: Arc<dyn Custody> = match artefacts {
@@ -177,10 +218,11 @@ impl Server {
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post, peer_key)?;
-        let state = api::Shared::new(inbox.clone(), board, states, artefacts, builds, clock, secrets)
+        let kept = api::Kept { states, artefacts, builds, access, audit };
+        let state = api::Shared::new(inbox.clone(), board, kept, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);
-        Ok(Self { address, listener, keeper, watcher, inbox, state })
+        Ok(Self { address, listener, keeper, watcher, inbox, state, tls, open, audit: writer, data_dir })
     }
 
     /// Where it listens.
@@ -188,18 +230,47 @@ impl Server {
         self.address
     }
 
+    /// Its address as clients write it.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// The file with the first token, that of an admin, as long as nobody has moved it away; none where nobody needs one.
+    pub fn first_token(&self) -> Option<PathBuf> {
+        let file = access::first_token(&self.data_dir);
+        (!self.open && file.exists()).then_some(file)
+    }
+
+    /// The certificate of the server's own authority, where it has one, for clients that are to trust it.
+    pub fn authority(&self) -> Option<PathBuf> {
+        let own = self.tls.as_ref().is_some_and(|tls| tls.fingerprint.is_some());
+        own.then(|| tls::authority_file(&self.data_dir))
+    }
+
     /// Serves until `shutdown` comes to an end. When this returns, the data directory is free again.
     ///
     /// # Errors
     /// When it cannot go on.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
-        let Self { address, listener, keeper, watcher, inbox, state } = self;
+        let Self { address, listener, keeper, watcher, inbox, state, tls, open, audit, data_dir: _ } = self;
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
-        // Orders are a few bytes, and must not wait for more of them.
-        let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-        let port = address.port();
-        let app = api::router(state).layer(middleware::from_fn_with_state(port, guard::check));
+        let listener = Incoming::new(listener, tls.map(|tls| tls.config)).map_err(listen)?;
+        let mut app = api::router(state);
+        if open {
+            app = app.layer(middleware::from_fn_with_state(address.port(), guard::check));
+        }
+        let app = app.into_make_service_with_connect_info::<CallerAddress>();
+        // It ends when the last request has.
+        let (last, written) = oneshot::channel();
+        thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || {
+                audit.run();
+                let _ = last.send(());
+            })
+            .map_err(|error| ServerError::Keeper(Some(error)))?;
         let runtime = Handle::current();
         let keeper = thread::Builder::new()
             .name("keeper".to_owned())
@@ -235,6 +306,8 @@ impl Server {
         if timeout(CLOSING_MAX, &mut serve).await.is_err() {
             serve.abort();
         }
+        // What was answered is in the log, and nothing is written to it any more.
+        let _ = timeout(CLOSING_MAX, written).await;
         match joined {
             Ok(Ok(())) => ended,
             Ok(Err(_)) | Err(_) => Err(ServerError::Keeper(None)),

@@ -1,9 +1,11 @@
 //! The members' end of the server: one gRPC stream each way, opened by the member.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use baton_core::access::{Bucket, Rate};
 use baton_core::ids::ReleaseId;
 use baton_store::state::News;
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
@@ -15,6 +17,8 @@ use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::access::{Access, Caller};
+use crate::clock::{Clock, unix_ms};
 use crate::keeper::{Ask, Inbox};
 use crate::secrets::Desk;
 use crate::sessions::{Order, Outgoing, end};
@@ -30,15 +34,28 @@ const QUIET_MAX: Duration = Duration::from_secs(30);
 /// For how many releases a member may wait for secrets: the one that it tries, and the one that it goes back to.
 const SECRETS_WANTED_MAX: usize = 2;
 
+/// What one member may say: reports come when something changes, and a heartbeat every few seconds. One that says more would
+/// keep the server from hearing the others.
+const MESSAGES: Rate = Rate { per_second: 50, burst: 500 };
+
 /// The gRPC service.
 pub(crate) struct SessionService {
     inbox: Inbox,
     secrets: Desk,
+    /// None on a server that asks nobody who they are.
+    access: Option<Arc<Access>>,
+    clock: Clock,
 }
 
 impl SessionService {
-    pub(crate) fn new(inbox: Inbox, secrets: Desk) -> MembersServer<Self> {
-        MembersServer::new(Self { inbox, secrets }).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    pub(crate) fn new(
+        inbox: Inbox,
+        secrets: Desk,
+        access: Option<Arc<Access>>,
+        clock: Clock,
+    ) -> MembersServer<Self> {
+        let service = Self { inbox, secrets, access, clock };
+        MembersServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
 
@@ -48,8 +65,18 @@ impl Members for SessionService {
 
     async fn session(&self, request: Request<Streaming<v1::FromMember>>) -> Result<Response<Orders>, Status> {
         let (out, orders) = mpsc::channel(ORDERS_MAX);
-        let (inbox, secrets) = (self.inbox.clone(), self.secrets.clone());
-        let reader = Reader { inbox, secrets, telling: JoinSet::new(), from: request.into_inner() };
+        // Whoever looks at every request has put it there.
+        let caller = request.extensions().get::<Caller>().cloned();
+        let reader = Reader {
+            inbox: self.inbox.clone(),
+            secrets: self.secrets.clone(),
+            telling: JoinSet::new(),
+            caller: caller.ok_or_else(|| Status::unauthenticated("nobody has said who this is"))?,
+            access: self.access.clone(),
+            clock: self.clock,
+            bucket: Bucket::full(MESSAGES, self.clock.now()),
+            from: request.into_inner(),
+        };
         let reader = tokio::spawn(reader.run(out));
         Ok(Response::new(Orders { orders, reader }))
     }
@@ -81,6 +108,11 @@ struct Reader {
     secrets: Desk,
     /// Who gets secrets for this member. They end with the session.
     telling: JoinSet<()>,
+    caller: Caller,
+    access: Option<Arc<Access>>,
+    clock: Clock,
+    /// How much it may still say.
+    bucket: Bucket,
     from: Streaming<v1::FromMember>,
 }
 
@@ -103,7 +135,13 @@ impl Reader {
 
     async fn hello(&mut self) -> Result<Option<Hello>, Status> {
         match self.next(None).await? {
-            Some(FromMember::Hello(hello)) => Ok(Some(hello)),
+            Some(FromMember::Hello(hello)) if self.caller.is(&hello.service, &hello.member) => {
+                Ok(Some(hello))
+            }
+            Some(FromMember::Hello(hello)) => Err(Status::permission_denied(format!(
+                "this credential is not that of member {} of {}",
+                hello.member, hello.service
+            ))),
             Some(
                 FromMember::Report(_)
                 | FromMember::Heartbeat(_)
@@ -157,6 +195,14 @@ impl Reader {
                 .await
                 .map_err(|_| Status::deadline_exceeded("nothing was said for too long"))??;
             let Some(message) = message else { return Ok(None) };
+            if !self.bucket.take(MESSAGES, self.clock.now()) {
+                return Err(Status::resource_exhausted("this member says too much"));
+            }
+            if self.access.as_ref().is_some_and(|access| !access.still_knows(&self.caller, unix_ms())) {
+                return Err(Status::unauthenticated(
+                    "this credential has ended: come again with the next one",
+                ));
+            }
             let invalid = |error: InvalidMessage| Status::invalid_argument(error.to_string());
             let message =
                 FromMember::from_wire(message, hello.map(|hello| &hello.member)).map_err(invalid)?;

@@ -12,6 +12,7 @@ mod chain;
 pub mod check;
 pub mod collect;
 pub mod content;
+pub mod control;
 pub mod disk;
 pub mod fetch;
 pub mod manifest;

@@ -196,9 +196,18 @@ pub(crate) struct Assembled {
 /// The service that a release was made for, as the beginning of its manifest says, which alone is read: for who has made sure of
 /// the release.
 pub fn service(id: ReleaseId, store: &dyn ArtefactStore) -> Result<ServiceName, ManifestError> {
+    service_of(id, &store.outline(id).map_err(ReadError::from)?, store)
+}
+
+/// The same, as an outline says that is not in the store yet.
+pub fn service_of(
+    id: ReleaseId,
+    outline: &[u8],
+    store: &dyn ArtefactStore,
+) -> Result<ServiceName, ManifestError> {
     let rules = |source| ManifestRefused::Rules { id, source };
     let (source, known) = (Source::Store(store), &mut Known::default());
-    let mut outline = unpack_outline(id, &store.outline(id).map_err(ReadError::from)?)?;
+    let mut outline = unpack_outline(id, outline)?;
     if outline.lists() == Lists::Outline {
         outline = Outline::parse(&listed(&outline, known, source)?).map_err(rules)?;
     }

@@ -28,8 +28,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ChunkId, MemberId, PackId, ReleaseId, ServiceName};
@@ -38,10 +37,12 @@ use baton_core::release::grant::{GRANT_BYTES_MAX, Grant};
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust;
 use ureq::http::Response;
-use ureq::{Agent, Body};
+use ureq::tls::TlsConfig;
+use ureq::{Agent, Body, RequestBuilder};
 
 use self::mirrors::Mirrors;
 use self::ranges::Reader;
+use crate::control::{Control, ControlError};
 use crate::manifest::OUTLINE_PACKED_MAX;
 use crate::pace::Pace;
 use crate::pack;
@@ -104,10 +105,10 @@ fn kind_of(status: u16) -> Kind {
 
 /// The artefact store of a control server.
 pub struct Remote {
-    /// The servers, any of which will do.
-    bases: Vec<String>,
-    /// Which of them is asked: the next one once it has failed.
-    asked: AtomicUsize,
+    control: Arc<Control>,
+    /// Who asks control, once it is known whom to believe.
+    asking: OnceLock<Agent>,
+    /// Who reads what lies elsewhere.
     agent: Agent,
     pace: Arc<Pace>,
     mirrors: Mirrors,
@@ -153,23 +154,15 @@ impl Remote {
     ///
     /// Proxies named in the environment are not used: members and control share a network.
     pub fn new(base: &str) -> Self {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .max_idle_connections_per_host(IDLE_CONNECTIONS)
-            .build();
-        let bases: Vec<_> =
-            base.split(',').map(|base| base.trim().trim_end_matches('/').to_owned()).collect();
-        // Whoever asks the same servers does not begin with the same one.
-        let asked = AtomicUsize::new(RandomState::new().hash_one(base) as usize % bases.len().max(1));
-        let agent = Agent::new_with_config(config);
+        Self::of(Arc::new(Control::open(base)))
+    }
+
+    /// The store of this server.
+    pub fn of(control: Arc<Control>) -> Self {
         Self {
-            bases,
-            asked,
-            agent,
+            control,
+            asking: OnceLock::new(),
+            agent: agent(TlsConfig::default()),
             pace: Arc::new(Pace::unlimited()),
             mirrors: Mirrors::default(),
             detour: Mutex::default(),
@@ -200,7 +193,7 @@ impl Remote {
         for pause in PAUSES_MS {
             match self.call_once(call) {
                 Err(error) if error.retry() == Retry::Later => {
-                    self.asked.fetch_add(1, Ordering::Relaxed);
+                    self.control.go_on();
                     wait(pause);
                 }
                 done => return done,
@@ -209,15 +202,13 @@ impl Remote {
         self.call_once(call)
     }
 
-    fn base(&self) -> &str {
-        let asked = self.asked.load(Ordering::Relaxed) % self.bases.len().max(1);
-        self.bases.get(asked).map_or("", String::as_str)
-    }
-
     fn call_once(&self, call: &Call<'_>) -> Result<Vec<u8>, StoreError> {
         let error = |kind| StoreError::new(kind, call.attempted.as_str());
         let failed = |cause: ureq::Error| error(kind_of_failure(&cause)).because(cause);
-        let mut response = self.send(call).map_err(failed)?;
+        let asking = self.asking().map_err(|cause| {
+            error(if cause.is_away() { Kind::Unavailable } else { Kind::Denied }).because(cause)
+        })?;
+        let mut response = self.send(asking, call).map_err(failed)?;
         let status = response.status().as_u16();
         let body = response.body_mut().with_config();
         if (200..300).contains(&status) {
@@ -234,24 +225,37 @@ impl Remote {
         let said = error.to_string();
         let reason = reason.strip_prefix(&said).map_or(reason.as_str(), |rest| rest.trim_start_matches(": "));
         let reason = if reason.is_empty() { "no more is known" } else { reason }.to_owned();
-        Err(error.because(Refused { base: self.base().to_owned(), status, reason }))
+        Err(error.because(Refused { base: self.control.base().to_owned(), status, reason }))
     }
 
-    fn send(&self, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
-        let url = format!("{}{}", self.base(), call.path);
+    /// Who asks control.
+    fn asking(&self) -> Result<&Agent, ControlError> {
+        if let Some(asking) = self.asking.get() {
+            return Ok(asking);
+        }
+        let believed = self.control.believed()?;
+        Ok(self.asking.get_or_init(|| agent(believed.tls())))
+    }
+
+    fn send(&self, asking: &Agent, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
+        let url = format!("{}{}", self.control.base(), call.path);
         let timeout = Some(call.timeout);
         // Where another server could answer, one that does not is not waited for. What is put is read by it first.
-        let begin = timeout.filter(|_| self.bases.len() > 1).map(|timeout| timeout.min(BEGIN_TIMEOUT));
+        let several = self.control.bases().len() > 1;
+        let begin = timeout.filter(|_| several).map(|timeout| timeout.min(BEGIN_TIMEOUT));
         match call.send {
             Method::Get => {
-                let request = self.agent.get(url).config().timeout_global(timeout);
+                let request = shown(asking.get(url), &self.control).config().timeout_global(timeout);
                 request.timeout_recv_response(begin).build().call()
             }
             Method::Post(body) => {
-                let request = self.agent.post(url).config().timeout_global(timeout);
+                let request = shown(asking.post(url), &self.control).config().timeout_global(timeout);
                 request.timeout_recv_response(begin).build().send(body)
             }
-            Method::Put(body) => self.agent.put(url).config().timeout_global(timeout).build().send(body),
+            Method::Put(body) => {
+                let request = shown(asking.put(url), &self.control).config().timeout_global(timeout);
+                request.build().send(body)
+            }
         }
     }
 
@@ -282,7 +286,14 @@ impl Remote {
         if self.is_on_detour() {
             return Ok(None);
         }
-        let reader = Reader { agent: &self.agent, base: self.base(), pace: &self.pace, pauses: &PAUSES_MS };
+        let here = self.asking.get().map(|asking| (asking, &*self.control));
+        let reader = Reader {
+            agent: &self.agent,
+            here,
+            base: self.control.base(),
+            pace: &self.pace,
+            pauses: &PAUSES_MS,
+        };
         let mut frames = reader.frames(&grant);
         if frames.as_ref().is_err_and(|error| matches!(error.kind, Kind::Denied | Kind::Missing)) {
             grant = self.grant(ids)?;
@@ -322,7 +333,7 @@ impl Remote {
     }
 
     fn not_asked(&self, attempted: &str, line: &str) -> StoreError {
-        let (base, line) = (self.base().to_owned(), line.to_owned());
+        let (base, line) = (self.control.base().to_owned(), line.to_owned());
         StoreError::new(Kind::Corrupt, attempted).because(NotAsked { base, line })
     }
 
@@ -331,6 +342,28 @@ impl Remote {
         let text = String::from_utf8_lossy(body);
         let id = |line: &str| line.parse().map_err(|_| self.not_asked(attempted, line));
         text.lines().map(id).collect()
+    }
+}
+
+/// A client that believes these certificates.
+fn agent(tls: TlsConfig) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .max_idle_connections_per_host(IDLE_CONNECTIONS)
+        .tls_config(tls)
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// A request that shows what this program is to show to control.
+fn shown<B>(request: RequestBuilder<B>, control: &Control) -> RequestBuilder<B> {
+    match control.bearer() {
+        Some(bearer) => request.header("Authorization", bearer.reveal()),
+        None => request,
     }
 }
 

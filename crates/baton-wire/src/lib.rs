@@ -1,5 +1,6 @@
 //! What leaves the process: protobuf sessions, stored records and the JSON of the API.
 
+pub mod access;
 pub mod api;
 pub mod session;
 pub mod stored;

@@ -159,7 +159,7 @@ pub fn sign(args: &KeySign, context: &Context) -> Result<(), Failure> {
         }
     };
     let id = id.map_err(|error| Failure::Usage(error.to_string()))?;
-    let store = Remote::new(context.client.base());
+    let store = Remote::of(context.client.control());
     // By its hash it is the release, whoever sent it.
     let manifest = manifest::read(id, &store, Known::default())?;
     signed::sign(id, &manifest, &keys, &store, &context.ui)

@@ -114,7 +114,7 @@ impl<'a> Pushing<'a> {
             Reading { wanted, stat_caches: caches::folder("push"), portable: settings.push.portable };
         let progress = Mutex::new(Progress::default());
         let prepared = prepare(&source, &reading, &|step| show(&progress, step, context))?;
-        let store = Remote::new(context.client.base());
+        let store = Remote::of(context.client.control());
         Ok(Self { context, dir: project.dir.clone(), prepared, store, in_force, start, progress })
     }
 

@@ -75,7 +75,7 @@ fn verify(context: &Context) -> Result<(), Failure> {
 fn repair(args: &ReleasesRepair, context: &Context) -> Result<(), Failure> {
     // Says at once that nobody is there; the store's own calls are patient.
     context.client.releases()?;
-    let store = Remote::new(context.client.base());
+    let store = Remote::of(context.client.control());
     let mut all: Vec<Repaired> = Vec::new();
     for dir in &args.dirs {
         let ids = repair::releases_in(dir)

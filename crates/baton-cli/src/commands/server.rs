@@ -5,7 +5,9 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use baton_control::{Artefacts, Backup, Config, InvalidAddress, Server, ServerError, State, backup};
+use baton_control::{
+    Artefacts, Backup, Callers, Certificates, Config, InvalidAddress, Server, ServerError, State, backup,
+};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +37,12 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         None => Artefacts::Folder,
         Some(url) => Artefacts::Bucket { url, variables: variables() },
     };
+    let callers = match (args.dev, args.plain, args.cert, args.cert_key) {
+        (true, ..) => Callers::Anybody,
+        (false, true, ..) => Callers::KnownInPlain,
+        (false, false, Some(chain), Some(key)) => Callers::Known(Certificates::Given { chain, key }),
+        (false, false, ..) => Callers::Known(Certificates::Own { names: args.names }),
+    };
     let system = |what| move |source| Failure::System { what, source };
     let runtime = Runtime::new().map_err(system("start threads"))?;
     runtime.block_on(async {
@@ -45,6 +53,7 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         };
         let server = Server::bind(Config {
             listen: args.listen,
+            callers,
             data_dir: data_dir.clone(),
             state: state.clone(),
             artefacts,
@@ -54,11 +63,21 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             State::File => String::new(),
             State::Redis(address) => format!(", deploys and members in {address}"),
         };
-        ui.text(&format!(
-            "control listens at http://{} and keeps its data in {}{shared}{releases}\n",
-            server.address(),
+        let mut said = format!(
+            "control listens at {} and keeps its data in {}{shared}{releases}\n",
+            server.url(),
             data_dir.display()
-        ))?;
+        );
+        if let Some(file) = server.first_token() {
+            said.push_str(&format!(
+                "the first token is in {}: move it to who is to be the admin\n",
+                file.display()
+            ));
+        }
+        if let Some(file) = server.authority() {
+            said.push_str(&format!("clients without a token trust it by {}\n", file.display()));
+        }
+        ui.text(&said)?;
         Ok(server.run(shutdown).await?)
     })
 }

@@ -97,7 +97,7 @@ impl Stage {
         let log = File::options().create(true).append(true).open(log).map_err(DemoError::io("open a log"))?;
         let copy = log.try_clone().map_err(DemoError::io("open a log"))?;
         let server = Command::new(&self.programs.baton)
-            .args(["server", "--listen", &self.address.to_string(), "--data"])
+            .args(["server", "--dev", "--listen", &self.address.to_string(), "--data"])
             .arg(self.folder.path().join("control"))
             .stdin(Stdio::null())
             .stdout(log)

@@ -1,9 +1,10 @@
 //! The real server, in this process.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::thread::JoinHandle;
 
-use baton_control::{Artefacts, Config, Server, State};
+use baton_control::{Artefacts, Callers, Certificates, Config, Server, State};
 use tokio::sync::oneshot;
 
 /// A server that runs until it is dropped.
@@ -22,8 +23,18 @@ impl Control {
     /// Starts a server at this address.
     pub fn start_at(url: &str, data: &Path) -> Self {
         let listen = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self::start_for(Callers::Anybody, listen, data)
+    }
+
+    /// Starts a server that asks who is there, on a free port.
+    pub fn start_closed(data: &Path, certificates: Certificates) -> Self {
+        Self::start_for(Callers::Known(certificates), "127.0.0.1:0".parse().unwrap(), data)
+    }
+
+    fn start_for(callers: Callers, listen: SocketAddr, data: &Path) -> Self {
         let config = Config {
             listen,
+            callers,
             data_dir: data.to_owned(),
             state: State::File,
             artefacts: Artefacts::Folder,
@@ -32,7 +43,7 @@ impl Control {
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let server = runtime.block_on(async { Server::bind(config).unwrap() });
-        let url = format!("http://{}", server.address());
+        let url = server.url();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async { server.run(async { drop(stopped.await) }).await.unwrap() });
         });

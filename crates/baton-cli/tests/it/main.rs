@@ -5,6 +5,7 @@
 mod away;
 mod broken;
 mod build;
+mod closed;
 mod control;
 mod program;
 mod push;

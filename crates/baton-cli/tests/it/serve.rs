@@ -11,7 +11,7 @@ use crate::story::sample_project;
 
 /// Starts the server and reads its address from its first line.
 fn start(dir: &Path) -> (Child, String) {
-    let arguments = ["server", "--listen", "127.0.0.1:0", "--data", "data"];
+    let arguments = ["server", "--dev", "--listen", "127.0.0.1:0", "--data", "data"];
     let mut server = baton(dir, "", &arguments).env_remove("BATON_SERVER").spawn().unwrap();
     let mut line = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();

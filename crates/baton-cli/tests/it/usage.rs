@@ -10,9 +10,9 @@ use crate::program::run;
 /// An address where nobody is: port 1 is for root, and for a service that nobody runs.
 const NOBODY: &str = "http://127.0.0.1:1";
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "demo", "init", "doctor", "server", "push", "deploy", "rollback", "halt", "resume", "status", "members",
-    "deploys", "releases", "events",
+    "deploys", "releases", "events", "token", "audit",
 ];
 
 #[test]
@@ -47,11 +47,13 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["doctor", "--slow", "report"], "begins with a slash"),
         (&["init"], "baton init -- node server.js"),
         (&["init", "--wait", "10"], "such as 250ms"),
-        (&["status", "--server", "https://control"], "http://HOST:PORT"),
+        (&["status", "--server", "ftp://control"], "http://HOST:PORT"),
+        (&["token", "create", "ada", "--role", "root"], "write viewer, deployer"),
+        (&["server", "--cert", "chain.pem"], "--cert-key"),
         (&["status", "--server", "http://127.0.0.1:99999"], "from 1 to 65535"),
         (&["status", "--server", "http://kim:pw@127.0.0.1:1"], "not supported"),
         (&["server", "--listen", "localhost:7401"], "write 127.0.0.1:7401"),
-        (&["server", "--listen", "0.0.0.0:0", "--data", "data"], "TLS"),
+        (&["server", "--dev", "--listen", "0.0.0.0:0", "--data", "data"], "--dev"),
         (&[], "Usage"),
     ] {
         let ran = run(dir.path(), NOBODY, arguments);

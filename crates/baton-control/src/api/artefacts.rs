@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header::{CONTENT_RANGE, RANGE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,9 @@ use baton_release::remote::{HERE_MAX, MISSING_IDS_MAX, status};
 use baton_release::store::{Custody, Granted, Kind, StoreError};
 
 use super::pass::Pass;
-use super::{Refusal, Shared, blocking};
+use super::{Refusal, Shared, blocking, releases};
+use crate::access::Caller;
+use crate::audit::{Code, Note};
 use crate::chain::chain;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
@@ -30,30 +32,43 @@ use crate::keeper::Ask;
 const GRANT_TTL: Duration = Duration::from_secs(15 * 60);
 
 /// A refusal in one line.
-pub(super) struct Line(pub(super) StatusCode, pub(super) String);
+pub(crate) struct Line(pub(super) StatusCode, pub(super) String, pub(super) &'static str);
 
 impl IntoResponse for Line {
     fn into_response(self) -> Response {
-        (self.0, format!("{}\n", self.1)).into_response()
+        let mut response = (self.0, format!("{}\n", self.1)).into_response();
+        response.extensions_mut().insert(Code(self.2));
+        response
     }
 }
 
 impl From<StoreError> for Line {
     fn from(error: StoreError) -> Self {
         let code = StatusCode::from_u16(status(error.kind)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self(code, chain(&error))
+        Self(code, chain(&error), word(error.kind))
+    }
+}
+
+/// The word for a kind of failure.
+const fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Missing => "not-found",
+        Kind::Conflict => "conflict",
+        Kind::Denied => "not-allowed",
+        Kind::Corrupt => "corrupt",
+        Kind::Unavailable | Kind::Storage => "unavailable",
     }
 }
 
 impl From<InvalidId> for Line {
     fn from(error: InvalidId) -> Self {
-        Self(StatusCode::BAD_REQUEST, chain(&error))
+        Self(StatusCode::BAD_REQUEST, chain(&error), "invalid")
     }
 }
 
 impl From<Refusal> for Line {
     fn from(refusal: Refusal) -> Self {
-        Self(refusal.status, refusal.message)
+        Self(refusal.status, refusal.message, refusal.code)
     }
 }
 
@@ -126,10 +141,19 @@ fn one_range(value: &str) -> Option<Range<u64>> {
 pub(super) async fn outline_since(
     State(shared): State<Shared>,
     Path(id): Path<String>,
+    Extension(caller): Extension<Caller>,
     body: String,
 ) -> Result<Vec<u8>, Line> {
     let id: ReleaseId = id.parse()?;
+    releases::must_be_seen(&shared, id, &caller).await?;
     let here = body.lines().take(HERE_MAX).map(str::parse).collect::<Result<Vec<ReleaseId>, _>>()?;
+    let mut seen = Vec::with_capacity(here.len());
+    for id in here {
+        if releases::must_be_seen(&shared, id, &caller).await.is_ok() {
+            seen.push(id);
+        }
+    }
+    let here = seen;
     let (outline, parts) = call(&shared, move |store| manifest::since(id, &here, store)).await?;
     Ok([format!("{}\n", outline.len()).into_bytes(), outline, parts].concat())
 }
@@ -150,21 +174,35 @@ pub(super) async fn put_pack(
     .await
 }
 
-pub(super) async fn outline(State(shared): State<Shared>, Path(id): Path<String>) -> Result<Vec<u8>, Line> {
+pub(super) async fn outline(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Vec<u8>, Line> {
     let id: ReleaseId = id.parse()?;
+    releases::must_be_seen(&shared, id, &caller).await?;
     call(&shared, move |store| store.outline(id)).await
 }
 
-pub(super) async fn manifests(State(shared): State<Shared>) -> Result<String, Line> {
+pub(super) async fn manifests(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<String, Line> {
+    if !caller.covers_all() {
+        let seen = releases::seen(&shared, &caller).await?;
+        return Ok(lines(&seen.into_iter().map(|view| view.id).collect::<Vec<_>>()));
+    }
     Ok(lines(&call(&shared, |store| store.list()).await?))
 }
 
 pub(super) async fn publish(
     State(shared): State<Shared>,
     Path(id): Path<String>,
+    Extension(caller): Extension<Caller>,
     body: Bytes,
-) -> Result<(), Line> {
+) -> Result<Extension<Note>, Line> {
     let id: ReleaseId = id.parse()?;
+    let body = may_publish(&shared, id, &caller, body).await?;
     let held = Arc::clone(&shared.publishing).read_owned().await;
     let publish = move |store: &dyn Custody| {
         // Also when nobody waits for the answer any more.
@@ -176,20 +214,44 @@ pub(super) async fn publish(
         // The release is there, with or without its event.
         let _ = shared.inbox.send(Ask::Note(event)).await;
     }
-    Ok(())
+    Ok(Extension(Note(format!("release {id}"))))
+}
+
+/// Refuses a release of a service that somebody may not push for. The rest of it is checked when it is published.
+async fn may_publish(shared: &Shared, id: ReleaseId, caller: &Caller, outline: Bytes) -> Result<Bytes, Line> {
+    if caller.covers_all() {
+        return Ok(outline);
+    }
+    let read = call(shared, move |store| Ok((manifest::service_of(id, &outline, store), outline))).await?;
+    let (service, outline) = read;
+    match service {
+        Ok(service) if caller.covers(&service) => Ok(outline),
+        Ok(service) => {
+            let text = format!("the token is not for service {service}");
+            Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text).into())
+        }
+        Err(error) => Err(Refusal::invalid(chain(&error)).into()),
+    }
 }
 
 pub(super) async fn sign(
     State(shared): State<Shared>,
     Path(id): Path<String>,
+    Extension(caller): Extension<Caller>,
     body: String,
 ) -> Result<(), Line> {
     let id: ReleaseId = id.parse()?;
+    releases::must_be_seen(&shared, id, &caller).await?;
     add(&shared, move |store| store.sign(id, &body)).await
 }
 
-pub(super) async fn approvals(State(shared): State<Shared>, Path(id): Path<String>) -> Result<String, Line> {
+pub(super) async fn approvals(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    Extension(caller): Extension<Caller>,
+) -> Result<String, Line> {
     let id: ReleaseId = id.parse()?;
+    releases::must_be_seen(&shared, id, &caller).await?;
     Ok(call(&shared, move |store| store.approvals(id)).await?.concat())
 }
 

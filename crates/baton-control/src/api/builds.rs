@@ -8,7 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Path as Part, State};
+use axum::extract::{Extension, Path as Part, State};
+use baton_core::access::Scope;
 use baton_core::ids::BuildKey;
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::pack_outline;
@@ -17,6 +18,7 @@ use baton_release::store::{self, ArtefactStore, Kind, Seen, StoreError};
 
 use super::artefacts::Line;
 use super::{Shared, blocking};
+use crate::access::Caller;
 
 /// Most records that are kept: years of one that is made anew every hour. The oldest go first.
 const RECORDS_MAX: usize = 20_000;
@@ -101,17 +103,49 @@ impl Records {
 /// Longest body of a request.
 pub(super) const BODY_BYTES_MAX: usize = RECORD_BYTES_MAX;
 
-pub(super) async fn get(State(shared): State<Shared>, Part(key): Part<String>) -> Result<String, Line> {
+pub(super) async fn get(
+    State(shared): State<Shared>,
+    Part(key): Part<String>,
+    Extension(caller): Extension<Caller>,
+) -> Result<String, Line> {
     let (key, records): (BuildKey, Records) = (key.parse()?, shared.builds.clone());
-    Ok(blocking(move || records.get(key)).await??)
+    let own = own_key(key, &caller);
+    // What is kept for everybody comes from who may change every service.
+    let get = move || match records.get(own) {
+        Err(error) if own != key && error.kind == Kind::Missing => records.get(key),
+        found => found,
+    };
+    Ok(blocking(get).await??)
+}
+
+/// Under which key records are for a caller. Who may push for some services only keeps records for itself: others would run what
+/// it says their build steps have made.
+fn own_key(key: BuildKey, caller: &Caller) -> BuildKey {
+    match caller {
+        Caller::Holder(token) => match &token.scope {
+            Scope::Every => key,
+            Scope::Only(services) => {
+                let mut hasher = blake3::Hasher::new();
+                hasher.update(key.as_bytes());
+                // No name has a space in it.
+                for service in services {
+                    hasher.update(b" ").update(service.as_str().as_bytes());
+                }
+                BuildKey::from_bytes(*hasher.finalize().as_bytes())
+            }
+        },
+        Caller::Anybody | Caller::Member(_) | Caller::Late(_) => key,
+    }
 }
 
 pub(super) async fn put(
     State(shared): State<Shared>,
     Part(key): Part<String>,
+    Extension(caller): Extension<Caller>,
     body: String,
 ) -> Result<(), Line> {
     let (key, records): (BuildKey, Records) = (key.parse()?, shared.builds.clone());
+    let key = own_key(key, &caller);
     let artefacts = Arc::clone(&shared.artefacts);
     let held = Arc::clone(&shared.publishing).read_owned().await;
     let put = move || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::deploy::Policy;
@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared, releases};
+use crate::access::Caller;
+use crate::audit::Note;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 use crate::preview::preview;
@@ -42,8 +44,11 @@ pub(super) async fn list(
 pub(super) async fn propose(
     State(shared): State<Shared>,
     Named(service): Named,
-    Sent(asked): Sent<Propose>,
+    Extension(caller): Extension<Caller>,
+    Sent(mut asked): Sent<Propose>,
 ) -> Result<Response, Refusal> {
+    check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
+    asked.actor = caller.actor(asked.actor);
     let dry_run = asked.dry_run;
     // From the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
     // back, waits for nothing: where that leads is known to be needed.
@@ -51,7 +56,7 @@ pub(super) async fn propose(
         Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
         None => None,
     };
-    let proposal = proposal(&shared, &service, asked).await?;
+    let proposal = proposal(&shared, &service, &caller, asked).await?;
     if dry_run {
         return look_ahead(&shared, &service, proposal);
     }
@@ -65,12 +70,18 @@ pub(super) async fn propose(
     });
     let accepted = known.await.ok().and_then(Result::ok).ok_or_else(Refusal::stopping)??;
     let view = view::deploy_at(&accepted.deploy, false);
-    Ok((StatusCode::CREATED, Json(DeployView { accepted: accepted.kept.to_string(), ..view }))
-        .into_response())
+    let note = Note(format!("deploy {} {}: {} of release {}", view.epoch, view.id, view.kind, view.release));
+    let view = DeployView { accepted: accepted.kept.to_string(), ..view };
+    Ok((StatusCode::CREATED, Extension(note), Json(view)).into_response())
 }
 
 /// What somebody asks for, checked.
-async fn proposal(shared: &Shared, service: &ServiceName, asked: Propose) -> Result<Proposal, Refusal> {
+async fn proposal(
+    shared: &Shared,
+    service: &ServiceName,
+    caller: &Caller,
+    asked: Propose,
+) -> Result<Proposal, Refusal> {
     let posted = shared.board().services.get(service).cloned();
     let in_force =
         posted.as_ref().and_then(|posted| posted.service.history().in_force()).map(|deploy| deploy.id);
@@ -86,24 +97,22 @@ async fn proposal(shared: &Shared, service: &ServiceName, asked: Propose) -> Res
         None => random_id()?,
     };
     check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
-    check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     let release = match &asked.release {
         Some(text) => {
             let past = posted.iter().flat_map(|posted| posted.service.history().past());
             let used: Vec<ReleaseId> = past.map(|past| past.deploy.release).collect();
-            Some(releases::resolve(shared, text, used.into_iter()).await?)
+            Some(releases::resolve(shared, text, used.into_iter(), caller).await?)
         }
         None => None,
     };
     let wish = wish(shared, service, &asked, release).await?;
-    let actor = if asked.actor.is_empty() { "somebody".to_owned() } else { asked.actor };
     let backing = match &asked.warrant {
         Some(text) => Backing::Signed(Signed::parse(text)?),
         // What would be, without anybody's word for it yet.
         None if asked.unsigned || asked.dry_run => Backing::Nobody,
         None => Backing::InForce,
     };
-    Ok(Proposal { id, parent, wish, reason: asked.reason, actor, created: unix_ms(), backing })
+    Ok(Proposal { id, parent, wish, reason: asked.reason, actor: asked.actor, created: unix_ms(), backing })
 }
 
 async fn wish(

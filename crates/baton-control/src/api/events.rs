@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
 use baton_core::ids::ServiceName;
 use baton_store::state::Numbered;
 use baton_wire::api::EventView;
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 
 use super::extract::Asked;
 use super::{Refusal, Shared, WAIT_MAX, blocking};
+use crate::access::Caller;
 use crate::board::Board;
 use crate::view;
 
@@ -29,9 +31,14 @@ pub(super) struct Which {
 
 pub(super) async fn list(
     State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
     Asked(asked): Asked<Which>,
 ) -> Result<Json<Vec<EventView>>, Refusal> {
     let service = asked.service.map(|service| service.parse::<ServiceName>()).transpose()?;
+    if !service.as_ref().map_or_else(|| caller.covers_all(), |service| caller.covers(service)) {
+        let text = "the token is not for all services: name one of its own, as in /v1/events?service=web";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
+    }
     let from = asked.after.unwrap_or(0).saturating_add(1);
     let deadline = Instant::now() + Duration::from_millis(asked.wait_ms.unwrap_or(0)).min(WAIT_MAX);
     loop {

@@ -1,14 +1,16 @@
 //! Which members one may ask for a release before it asks the store.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::StatusCode;
 use baton_core::fleet::{Fleet, Member, Presence};
 use baton_core::ids::{MemberId, ReleaseId, ServiceName};
 use baton_core::peers::{Peer, named};
 use baton_core::report::Standing;
 use serde::Deserialize;
 
-use super::Shared;
 use super::artefacts::Line;
+use super::{Refusal, Shared};
+use crate::access::Caller;
 
 /// Who asks.
 #[derive(Debug, Deserialize)]
@@ -22,9 +24,14 @@ pub(super) async fn of_release(
     State(shared): State<Shared>,
     Path(id): Path<String>,
     Query(Asker { service, member }): Query<Asker>,
+    Extension(caller): Extension<Caller>,
 ) -> Result<String, Line> {
     let release: ReleaseId = id.parse()?;
     let (service, asker): (ServiceName, MemberId) = (service.parse()?, member.parse()?);
+    if !caller.is(&service, &asker) {
+        let text = "only a member is told of others, and only of those of its service";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text).into());
+    }
     let (posted, now) = (shared.posted(&service)?, shared.clock.now());
     let fleet = posted.service.fleet();
     let (peers, addresses): (Vec<Peer<'_>>, Vec<_>) = fleet

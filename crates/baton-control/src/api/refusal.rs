@@ -10,6 +10,7 @@ use baton_core::release::TextError;
 use baton_store::state::{Kind, StateError};
 use baton_wire::api::Refused;
 
+use crate::audit::Code;
 use crate::chain::chain;
 use crate::proposal::NoRandomness;
 use crate::view::BadPolicy;
@@ -67,7 +68,9 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let body = Refused { code: self.code.to_owned(), message: self.message };
-        (self.status, Json(body)).into_response()
+        let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Code(self.code));
+        response
     }
 }
 

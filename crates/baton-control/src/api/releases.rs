@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
@@ -14,6 +14,7 @@ use baton_release::store::{Custody, Kind, StoreError};
 use baton_wire::api::ReleaseView;
 
 use super::{Refusal, Shared, blocking};
+use crate::access::Caller;
 use crate::chain::chain;
 
 /// Fewest digits of a release's id that name it: what people read off a screen, and rarely the same by chance.
@@ -47,10 +48,37 @@ impl Cache {
     }
 }
 
-pub(super) async fn list(State(shared): State<Shared>) -> Result<Json<Vec<ReleaseView>>, Refusal> {
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<ReleaseView>>, Refusal> {
+    Ok(Json(seen(&shared, &caller).await?))
+}
+
+/// The releases that somebody may know of.
+pub(super) async fn seen(shared: &Shared, caller: &Caller) -> Result<Vec<ReleaseView>, Refusal> {
     let (artefacts, cache) = (Arc::clone(&shared.artefacts), shared.releases.clone());
     let views = blocking(move || read_all(&*artefacts, &cache)).await?;
-    Ok(Json(views.map_err(|error| refused(&error))?))
+    let mut views = views.map_err(|error| refused(&error))?;
+    views.retain(|view| covers(caller, view));
+    Ok(views)
+}
+
+/// Refuses who may not know of a release as if there were none.
+pub(super) async fn must_be_seen(shared: &Shared, id: ReleaseId, caller: &Caller) -> Result<(), Refusal> {
+    if caller.covers_all() {
+        return Ok(());
+    }
+    let (artefacts, cache) = (Arc::clone(&shared.artefacts), shared.releases.clone());
+    let view = blocking(move || cache.read(id, &*artefacts)).await?.map_err(|error| refused(&error))?;
+    match view.filter(|view| covers(caller, view)) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::not_found(format!("release {} is not here", id.short()))),
+    }
+}
+
+fn covers(caller: &Caller, view: &ReleaseView) -> bool {
+    view.service.parse().is_ok_and(|service: ServiceName| caller.covers(&service))
 }
 
 fn read_all(artefacts: &dyn Custody, cache: &Cache) -> Result<Vec<ReleaseView>, StoreError> {
@@ -91,8 +119,13 @@ pub(super) async fn resolve(
     shared: &Shared,
     text: &str,
     also: impl Iterator<Item = ReleaseId>,
+    caller: &Caller,
 ) -> Result<ReleaseId, Refusal> {
+    let also: BTreeSet<ReleaseId> = also.collect();
     if let Ok(id) = text.parse() {
+        if !also.contains(&id) {
+            must_be_seen(shared, id, caller).await?;
+        }
         return Ok(id);
     }
     let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -101,8 +134,12 @@ pub(super) async fn resolve(
             "{text:?} names no release: write its id, or at least the first {PREFIX_DIGITS_MIN} lowercase digits of it"
         )));
     }
-    let artefacts = Arc::clone(&shared.artefacts);
-    let stored = blocking(move || artefacts.list()).await?.map_err(|error| refused(&error))?;
+    let stored: Vec<ReleaseId> = if caller.covers_all() {
+        let artefacts = Arc::clone(&shared.artefacts);
+        blocking(move || artefacts.list()).await?.map_err(|error| refused(&error))?
+    } else {
+        seen(shared, caller).await?.iter().filter_map(|view| view.id.parse().ok()).collect()
+    };
     let fits = |id: &ReleaseId| id.to_string().starts_with(text);
     let candidates: BTreeSet<_> = stored.into_iter().chain(also).filter(fits).collect();
     let mut found = candidates.iter();

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use baton_wire::api::{MemberStatus, ServiceStatus};
 use serde::Deserialize;
 
 use super::extract::{Asked, Named};
 use super::{Refusal, Shared};
+use crate::access::Caller;
 use crate::board::Board;
 use crate::view;
 
@@ -19,8 +20,13 @@ pub(super) struct After {
     wait_ms: Option<u64>,
 }
 
-pub(super) async fn list(State(shared): State<Shared>) -> Json<Vec<ServiceStatus>> {
-    Json(shared.board().services.values().map(|posted| posted.status.clone()).collect())
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<ServiceStatus>> {
+    let board = shared.board();
+    let seen = board.services.iter().filter(|(service, _)| caller.covers(service));
+    Json(seen.map(|(_, posted)| posted.status.clone()).collect())
 }
 
 pub(super) async fn one(

@@ -35,7 +35,8 @@ pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next
     let permit = Arc::clone(&shared.room).acquire_owned().await.ok();
     match timeout(REQUEST_MAX, next.run(request)).await {
         Ok(response) => sent_in_time(response, permit),
-        Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned()).into_response(),
+        Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned(), "too-slow")
+            .into_response(),
     }
 }
 

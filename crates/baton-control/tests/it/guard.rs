@@ -1,17 +1,22 @@
 //! Who is not served at all.
 
-use baton_control::{Artefacts, Config, Server, ServerError, State};
+use baton_control::{Artefacts, Callers, Config, Server, ServerError, State};
 use baton_wire::api::Refused;
 
 use crate::running::Running;
 
 #[test]
-fn an_address_that_others_can_reach_is_refused_with_the_reason() {
-    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400"] {
+fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
+    let addresses = ["0.0.0.0:0", "[::]:0", "192.0.2.1:7400"];
+    let open = [(Callers::Anybody, "--dev: everybody"), (Callers::KnownInPlain, "read the tokens")];
+    for (address, (callers, says)) in
+        addresses.iter().flat_map(|address| open.clone().map(|open| (address, open)))
+    {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("data");
         let config = Config {
             listen: address.parse().unwrap(),
+            callers,
             data_dir: data_dir.clone(),
             state: State::File,
             artefacts: Artefacts::Folder,
@@ -20,7 +25,7 @@ fn an_address_that_others_can_reach_is_refused_with_the_reason() {
         let error = Server::bind(config).err().expect("it is refused");
         assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
         let text = error.to_string();
-        assert!(text.contains("neither tokens nor TLS") && text.contains("ssh -L"), "{text}");
+        assert!(text.contains(says), "{text}");
         assert!(!data_dir.exists(), "nothing is left behind");
     }
 }
@@ -30,6 +35,7 @@ async fn a_second_server_does_not_get_the_same_directory() {
     let server = Running::start();
     let config = Config {
         listen: "127.0.0.1:0".parse().unwrap(),
+        callers: Callers::Anybody,
         data_dir: server.data_dir(),
         state: State::File,
         artefacts: Artefacts::Folder,

@@ -8,6 +8,7 @@
 )]
 
 mod api;
+mod closed;
 mod full_disk;
 mod guard;
 mod light;

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_control::{Artefacts, Config, Server, ServerError, State};
+use baton_control::{Artefacts, Callers, Certificates, Config, Server, ServerError, State};
+use baton_core::access::Shown;
 use baton_core::ids::ReleaseId;
 use baton_core::release::outline::Outlined;
 use baton_core::release::{Manifest, Provenance, Tree};
@@ -29,6 +30,8 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 
 pub struct Running {
     pub address: SocketAddr,
+    /// As clients write it.
+    pub url: String,
     dir: Arc<TempDir>,
     stop: oneshot::Sender<()>,
     run: JoinHandle<Result<(), ServerError>>,
@@ -70,12 +73,33 @@ impl Running {
         listen: SocketAddr,
         secrets: Vec<(String, String)>,
     ) -> Self {
+        Self::start_for(state, dir, listen, secrets, Callers::Anybody)
+    }
+
+    /// One that asks who is there, over TLS.
+    pub fn start_closed(dir: Arc<TempDir>) -> Self {
+        let own = Callers::Known(Certificates::Own { names: Vec::new() });
+        Self::start_for(State::File, dir, "127.0.0.1:0".parse().unwrap(), Vec::new(), own)
+    }
+
+    fn start_for(
+        state: State,
+        dir: Arc<TempDir>,
+        listen: SocketAddr,
+        secrets: Vec<(String, String)>,
+        callers: Callers,
+    ) -> Self {
         let (data_dir, artefacts) = (dir.path().join("data"), Artefacts::Folder);
-        let server = Server::bind(Config { listen, data_dir, state, artefacts, secrets }).unwrap();
-        let address = server.address();
+        let server = Server::bind(Config { listen, callers, data_dir, state, artefacts, secrets }).unwrap();
+        let (address, url) = (server.address(), server.url());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));
-        Self { address, dir, stop, run }
+        Self { address, url, dir, stop, run }
+    }
+
+    /// The first token of one that asks who is there.
+    pub fn first_token(&self) -> Shown {
+        std::fs::read_to_string(self.data_dir().join("admin.token")).unwrap().parse().unwrap()
     }
 
     /// Stops it; what it leaves is in the directory.
@@ -192,7 +216,7 @@ impl Running {
             run,
             tree: Tree::of(Vec::new()).unwrap(),
         };
-        let remote = Remote::new(&format!("http://{}", self.address));
+        let remote = Remote::new(&self.url);
         let (id, text) = (manifest.id(), manifest.to_text());
         let outline = pack_outline(&Outlined::of(&text).top).unwrap();
         let part = pack::of(text.as_bytes()).unwrap();

@@ -224,7 +224,7 @@ mod tests {
                 assert!(verify(&changed).is_err(), "line {at}, byte {byte}");
             }
         }
-        let mut swapped = lines.clone();
+        let mut swapped = lines;
         swapped.swap(1, 2);
         assert_eq!(verify(&swapped), Err(Broken::Number { after: 1, number: 3 }));
     }

@@ -62,7 +62,7 @@ pub fn measure(baton: &Path, boot: &Path, folder: &Path, beneath: &Path) -> anyh
     };
     fleet.processes.push(quiet(
         Command::new(baton)
-            .args(["server", "--listen", &control.to_string(), "--data"])
+            .args(["server", "--dev", "--listen", &control.to_string(), "--data"])
             .arg(beneath.join("control")),
     )?);
     for number in 0..MEMBERS {

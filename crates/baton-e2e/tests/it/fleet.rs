@@ -133,7 +133,7 @@ impl Fleet {
         let name = if self.asked == 0 { "control".to_owned() } else { format!("control-{}", self.asked) };
         let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
         let child = Command::new(binary("baton"))
-            .args(["server", "--listen", &self.control().to_string(), "--data"])
+            .args(["server", "--dev", "--listen", &self.control().to_string(), "--data"])
             .arg(self.path(&name))
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())

@@ -10,6 +10,7 @@
 mod binary;
 mod boot;
 mod cgroup;
+mod closed;
 mod conformance;
 mod copies;
 mod demo;

@@ -94,7 +94,7 @@ impl Mirror {
         };
         let grant = Grant { packs: grant.packs.iter().map(here).collect() };
         // The store is there: nothing is tried twice here.
-        let frames = Reader { agent, base: &self.base, pace, pauses: &[] }.frames(&grant)?;
+        let frames = Reader { agent, here: None, base: &self.base, pace, pauses: &[] }.frames(&grant)?;
         frames.iter().try_for_each(|(frame, packed)| pack::unpack(frame, packed).map(drop))?;
         Ok(frames)
     }

@@ -14,7 +14,8 @@ use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::reading;
 use ureq::Agent;
 
-use super::{kind_of, kind_of_failure, wait};
+use super::{kind_of, kind_of_failure, shown, wait};
+use crate::control::Control;
 use crate::pace::Pace;
 use crate::parallel;
 use crate::store::{Kind, Retry, StoreError};
@@ -58,6 +59,8 @@ struct Piece<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Reader<'a> {
     pub(super) agent: &'a Agent,
+    /// Who asks the server itself, which is shown who asks. Nobody else is.
+    pub(super) here: Option<(&'a Agent, &'a Control)>,
     /// The server that an address without a host is one of.
     pub(super) base: &'a str,
     pub(super) pace: &'a Pace,
@@ -116,7 +119,7 @@ impl Reader<'_> {
         Piece { pack: GrantedPack { id, url, .. }, range, .. }: &Piece<'_>,
         content: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        let Self { agent, base, pace, .. } = self;
+        let Self { agent, here, base, pace, .. } = self;
         let start = range.start + content.len() as u64;
         let left = range.end - start;
         let host = host(base, url);
@@ -127,8 +130,11 @@ impl Reader<'_> {
             }
             cause => failure(*id, kind_of_failure(&cause)).because(cause),
         };
-        let mut response = agent
-            .get(if url.starts_with('/') { format!("{base}{url}") } else { url.clone() })
+        let request = match here.filter(|_| url.starts_with('/')) {
+            Some((asking, control)) => shown(asking.get(format!("{base}{url}")), control),
+            None => agent.get(url),
+        };
+        let mut response = request
             .header("Range", format!("bytes={start}-{}", range.end - 1))
             .config()
             .timeout_global(Some(ANSWER_TIMEOUT + Duration::from_secs(left / BYTES_PER_SECOND_MIN)))

@@ -52,7 +52,9 @@ impl Baton {
     pub fn start(places: &Places, folder: &Path) -> anyhow::Result<Self> {
         let address = free_address();
         let mut command = Command::new(&places.baton);
-        command.args(["server", "--listen", &address.to_string(), "--data"]).arg(folder.join("control"));
+        command
+            .args(["server", "--dev", "--listen", &address.to_string(), "--data"])
+            .arg(folder.join("control"));
         Ok(Self {
             program: places.baton.clone(),
             boot: places.boot.clone(),

@@ -20,7 +20,7 @@ impl Control {
     fn start() -> Self {
         let (folder, address) = (Folder::empty(), free_address());
         let child = Command::new(binary("baton"))
-            .args(["server", "--listen", &address.to_string(), "--data"])
+            .args(["server", "--dev", "--listen", &address.to_string(), "--data"])
             .arg(folder.path().join("data"))
             .stdout(Stdio::null())
             .spawn()

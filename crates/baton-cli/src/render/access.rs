@@ -1,0 +1,86 @@
+//! Tokens, and what the audit log says.
+
+use baton_wire::access::TokenView;
+
+use super::or_dash;
+use crate::commands::audit::RecordView;
+use crate::escape::escape;
+use crate::moment::{ago, stamp};
+use crate::table::{fit, table};
+
+/// Who has which tokens.
+pub fn tokens(tokens: &[TokenView], now_ms: u64, width: usize) -> String {
+    let row = |token: &TokenView| {
+        let services =
+            token.services.as_ref().map_or_else(|| "all".to_owned(), |services| services.join(","));
+        [
+            escape(&token.id),
+            escape(&token.holder),
+            if token.reusable { format!("{}, reusable", escape(&token.role)) } else { escape(&token.role) },
+            escape(&services),
+            ago(token.created_ms, now_ms),
+            token.expires_ms.map_or_else(|| "-".to_owned(), stamp),
+            or_dash(token.joined.as_deref().or(token.member.as_deref())),
+        ]
+    };
+    let rows: Vec<_> = tokens.iter().map(row).collect();
+    table(["TOKEN", "HOLDER", "ROLE", "SERVICES", "MADE", "ENDS", "MEMBER"], &rows, width)
+}
+
+/// A token that is none any more.
+pub fn revoked(token: &TokenView) -> String {
+    format!("token {} of {} is worth nothing any more\n", escape(&token.id), escape(&token.holder))
+}
+
+/// Records of the audit log, one on a line.
+pub fn records(records: &[RecordView], width: usize) -> String {
+    let line = |record: &RecordView| {
+        let RecordView { at_ms, who, from, what, outcome, detail } = record;
+        let line = format!("{}  {who}  {from}  {what}  {outcome}  {detail}", stamp(*at_ms));
+        format!("{}\n", fit(escape(&line).trim_end(), width))
+    };
+    records.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_a_table_without_secrets() {
+        let token = TokenView {
+            id: "0123456789ab".to_owned(),
+            holder: "ci".to_owned(),
+            role: "deployer".to_owned(),
+            services: Some(vec!["web".to_owned(), "api".to_owned()]),
+            created_ms: 0,
+            expires_ms: None,
+            member: None,
+            reusable: false,
+            joined: None,
+        };
+        let join = TokenView {
+            role: "join".to_owned(),
+            joined: Some("web/web-1".to_owned()),
+            services: None,
+            ..token.clone()
+        };
+        let text = tokens(&[token, join], 60_000, 80);
+        assert!(text.contains("0123456789ab  ci      deployer  web,api"), "{text}");
+        assert!(text.contains("web/web-1"), "{text}");
+    }
+
+    #[test]
+    fn p44_a_record_is_one_line() {
+        let record = RecordView {
+            at_ms: 0,
+            who: "ada/0123456789ab".to_owned(),
+            from: "127.0.0.1".to_owned(),
+            what: "POST /v1/x\x1b[2J".to_owned(),
+            outcome: "403 not-allowed".to_owned(),
+            detail: String::new(),
+        };
+        let text = records(&[record], 200);
+        assert!(text.lines().count() == 1 && text.contains("\\x1b[2J") && text.contains("403"), "{text}");
+    }
+}

@@ -1,0 +1,99 @@
+//! The commands against a server that asks who is there.
+
+use std::fs;
+use std::path::Path;
+
+use baton_control::Certificates;
+
+use crate::control::Control;
+use crate::program::{Ran, baton};
+use crate::story::sample_project;
+
+/// Runs a command that shows this.
+fn run(dir: &Path, control: &Control, token: &str, arguments: &[&str]) -> Ran {
+    baton(dir, &control.url, arguments).env("BATON_TOKEN", token).output().unwrap().into()
+}
+
+fn start(dir: &Path) -> (Control, String) {
+    let control = Control::start_closed(&dir.join("data"), Certificates::Own { names: Vec::new() });
+    assert!(control.url.starts_with("https://"), "{}", control.url);
+    (control, fs::read_to_string(dir.join("data/admin.token")).unwrap())
+}
+
+#[test]
+fn p37_commands_need_a_token_and_do_what_its_role_may() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    let (control, admin) = start(dir.path());
+    let json = ["--output", "json"];
+    let create = |name: &str, role: &str, more: &[&str]| {
+        let arguments = [&["token", "create", name, "--role", role], more].concat();
+        let ran = run(dir.path(), &control, &admin, &arguments);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.stdout.trim().to_owned()
+    };
+    let (viewer, ci) =
+        (create("eve", "viewer", &[]), create("ci", "deployer", &["--service", "web", "--ttl", "1h"]));
+
+    let nobody = run(dir.path(), &control, "", &["status"]);
+    assert_ne!(nobody.code, 0, "without a token it is not even known whom to believe: {nobody:?}");
+    let ca = dir.path().join("data/ca.pem");
+    let nobody = run(dir.path(), &control, "", &["status", "--ca", ca.to_str().unwrap()]);
+    assert!(nobody.code == 6 && nobody.stderr.contains("baton token create"), "{nobody:?}");
+    assert_eq!(run(dir.path(), &control, &viewer, &["releases"]).code, 0);
+    assert_eq!(run(dir.path(), &control, &viewer, &["push"]).code, 6);
+    let pushed = run(dir.path(), &control, &ci, &[&["deploy", "--detach"], &json[..]].concat());
+    assert_eq!(pushed.code, 0, "{pushed:?}");
+    assert_eq!(pushed.json()["actor"], "ci");
+    assert_eq!(run(dir.path(), &control, &ci, &["token", "list"]).code, 6);
+
+    let list = run(dir.path(), &control, &admin, &[&["token", "list"], &json[..]].concat()).json();
+    let ids: Vec<&str> = list.as_array().unwrap().iter().map(|token| token["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 3, "{list}");
+    let held = list.as_array().unwrap().iter().find(|token| token["holder"] == "ci").unwrap();
+    assert_eq!((&held["services"][0], held["expires_ms"].is_u64()), (&"web".into(), true));
+    let revoked = run(dir.path(), &control, &admin, &["token", "revoke", held["id"].as_str().unwrap()]);
+    assert!(revoked.code == 0 && revoked.stdout.contains("of ci"), "{revoked:?}");
+    assert_eq!(run(dir.path(), &control, &ci, &["status"]).code, 6);
+
+    // As programs give it: in a file, which a variable or a flag names.
+    let file = dir.path().join("viewer.token");
+    fs::write(&file, format!("{viewer}\n")).unwrap();
+    let from_file = run(dir.path(), &control, "", &["status", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(from_file.code, 0, "{from_file:?}");
+    let bad = run(dir.path(), &control, "hunter2", &["status"]);
+    assert!(bad.code == 2 && !bad.stderr.contains("hunter2"), "p43: {bad:?}");
+}
+
+#[test]
+fn p42_the_audit_log_is_shown_and_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    let (control, admin) = start(dir.path());
+    assert_eq!(run(dir.path(), &control, &admin, &["push"]).code, 0);
+    let head = run(dir.path(), &control, &admin, &["audit", "verify", "--output", "json"]).json();
+    let head = head["head"].as_str().unwrap().to_owned();
+    assert_eq!(run(dir.path(), &control, &admin, &["token", "join", "--service", "web"]).code, 0);
+    let whole = run(dir.path(), &control, &admin, &["audit", "verify", "--head", &head]);
+    assert!(whole.code == 0 && whole.stdout.contains("all as written"), "{whole:?}");
+    let shown = run(dir.path(), &control, &admin, &["audit", "--last", "1"]);
+    assert!(shown.stdout.contains("with role join for web"), "{shown:?}");
+    assert_eq!(shown.stdout.lines().count(), 1);
+
+    let missing = run(dir.path(), &control, &admin, &["audit", "verify", "--head", &"0".repeat(64)]);
+    assert!(missing.code == 1 && missing.stderr.contains("is gone"), "{missing:?}");
+    let copy = dir.path().join("copy.log");
+    let text = fs::read_to_string(dir.path().join("data/audit.log")).unwrap();
+    let verify = |text: &str| {
+        fs::write(&copy, text).unwrap();
+        run(
+            dir.path(),
+            &control,
+            "",
+            &["audit", "verify", "--file", copy.to_str().unwrap(), "--output", "json"],
+        )
+    };
+    assert_eq!(verify(&text).code, 0);
+    let forged = verify(&text.replacen("first-admin", "other-admin", 1));
+    assert_eq!((forged.code, forged.error_code()), (1, "tampered".to_owned()));
+}

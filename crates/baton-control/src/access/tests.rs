@@ -1,0 +1,174 @@
+//! Tokens and members, against a real file.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use baton_core::access::{Right, Scope};
+
+use super::*;
+
+fn open(dir: &tempfile::TempDir) -> Access {
+    Access::open(dir.path(), None).unwrap()
+}
+
+fn token(seed: u8, role: Role, services: &[&str]) -> Token {
+    let only = services.iter().map(|service| service.parse().unwrap()).collect();
+    Token {
+        hash: TokenHash::of(&[seed; TOKEN_BYTES]),
+        holder: "ada".parse().unwrap(),
+        role,
+        scope: if services.is_empty() { Scope::Every } else { Scope::Only(only) },
+        created: 1,
+        expires: None,
+        member: None,
+        reusable: false,
+    }
+}
+
+fn shown(seed: u8) -> String {
+    Shown::token(&[seed; TOKEN_BYTES], None).secret.reveal().to_owned()
+}
+
+fn web() -> (ServiceName, MemberId) {
+    ("web".parse().unwrap(), "web-1".parse().unwrap())
+}
+
+#[test]
+fn the_first_token_is_that_of_an_admin_and_only_its_hash_is_in_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let file = first_token(dir.path());
+    let first: Shown = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    let caller = access.caller(first.secret.reveal(), 0).unwrap();
+    assert!(caller.may(Right::Administer) && caller.covers_all());
+    for private in [file, dir.path().join("access.json")] {
+        let mode = std::fs::metadata(&private).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", private.display());
+    }
+    let list = std::fs::read_to_string(dir.path().join("access.json")).unwrap();
+    assert!(!list.contains(&first.secret.reveal()[6..]), "p43: {list}");
+    drop(access);
+    std::fs::remove_file(first_token(dir.path())).unwrap();
+    let again = open(&dir);
+    assert!(again.caller(first.secret.reveal(), 0).is_ok(), "after a restart");
+    assert!(!first_token(dir.path()).exists(), "there is no second one");
+}
+
+#[test]
+fn p37_only_what_was_given_out_and_not_taken_back_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let now = unix_ms();
+    let known = |access: &Access, seed| access.caller(&shown(seed), now).is_ok();
+    assert!(!known(&access, 1));
+    access.make(&token(1, Role::Viewer, &[])).unwrap();
+    let end = now + 60_000;
+    access.make(&Token { expires: Some(end), ..token(2, Role::Viewer, &[]) }).unwrap();
+    assert!(known(&access, 1) && known(&access, 2) && access.caller(&shown(2), end).is_err());
+    let id = token(1, Role::Viewer, &[]).id();
+    assert!(known(&open(&dir), 1), "after a restart");
+    access.revoke(id).unwrap();
+    assert!(!known(&access, 1) && !known(&open(&dir), 1));
+    assert_eq!(access.revoke(id).unwrap_err().status, StatusCode::NOT_FOUND);
+    for bad in ["", "Bearer", "Basic YTpi", "Bearer baton_x", "Bearer member_x", "bearer x"] {
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(bad))]);
+        assert_eq!(access.identify(&headers).unwrap_err().status, StatusCode::UNAUTHORIZED, "{bad}");
+    }
+    assert!(access.identify(&HeaderMap::new()).is_err());
+}
+
+#[test]
+fn p32_a_token_that_is_asked_for_again_is_the_same_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let first = access.make(&token(1, Role::Viewer, &[])).unwrap();
+    let again = access.make(&Token { created: 99, ..token(1, Role::Viewer, &[]) }).unwrap();
+    assert_eq!((first, access.tokens().len()), (again, 2));
+    let other = access.make(&token(1, Role::Admin, &[])).unwrap_err();
+    assert_eq!(other.code, "key-taken");
+}
+
+#[test]
+fn a_token_makes_one_member_once_and_the_same_one_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let join = access.make(&token(1, Role::Join, &["web"])).unwrap();
+    let (service, member) = web();
+    let joins = |access: &Access, service: &ServiceName, member: &MemberId, key: &str| {
+        access.join(&join, service, member, key).map_err(|refusal| refusal.code)
+    };
+    assert_eq!(joins(&access, &"api".parse().unwrap(), &member, "a"), Err("not-allowed"));
+    let credential = joins(&access, &service, &member, "a").unwrap();
+    // The answer was lost, and control was restarted.
+    let access = open(&dir);
+    assert!(joins(&access, &service, &member, "a").is_ok());
+    assert_eq!(joins(&access, &service, &member, "b"), Err("token-used"));
+    assert_eq!(joins(&access, &service, &"web-2".parse().unwrap(), "a"), Err("token-used"));
+    let caller = access.caller(credential.reveal(), unix_ms()).unwrap();
+    assert!(caller.is(&service, &member) && caller.may(Right::Attend));
+    assert!(!access.caller(&shown(1), 0).unwrap().may(Right::Attend), "the token itself is no member");
+}
+
+#[test]
+fn a_token_for_one_member_makes_no_other_and_a_reusable_one_makes_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let (service, member) = web();
+    let only = Token { member: Some(member.clone()), ..token(1, Role::Join, &["web"]) };
+    let only = access.make(&only).unwrap();
+    let other = "web-2".parse().unwrap();
+    assert_eq!(access.join(&only, &service, &other, "a").unwrap_err().code, "not-allowed");
+    assert!(access.join(&only, &service, &member, "a").is_ok());
+    let many = access.make(&Token { reusable: true, ..token(2, Role::Join, &["web"]) }).unwrap();
+    for (member, key) in [(&member, "a"), (&other, "b"), (&member, "c")] {
+        assert!(access.join(&many, &service, member, key).is_ok());
+    }
+}
+
+#[test]
+fn p39_what_a_member_has_ends_and_can_be_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let (service, member) = web();
+    let credential = access.credential(&service, &member);
+    let now = unix_ms();
+    let day = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
+    let caller = |access: &Access, now| access.caller(credential.reveal(), now);
+    assert!(matches!(caller(&access, now), Ok(Caller::Member(_))));
+    let late = caller(&access, now + 2 * day).unwrap();
+    assert!(late.may(Right::Renew) && !late.may(Right::Attend) && !late.may(Right::Fetch));
+    assert!(caller(&access, now + 9 * day).is_err());
+    let inside = caller(&access, now).unwrap();
+    assert!(access.still_knows(&inside, now) && !access.still_knows(&inside, now + 2 * day));
+
+    let join = access.make(&token(1, Role::Join, &["web"])).unwrap();
+    access.join(&join, &service, &member, "a").unwrap();
+    access.revoke_member(&service, &member).unwrap();
+    assert!(caller(&access, now).is_err() && !access.still_knows(&inside, now));
+    assert!(caller(&open(&dir), now).is_err(), "after a restart");
+    assert!(access.join(&join, &service, &member, "a").is_err(), "its token is gone too");
+    let other = access.credential(&service, &"web-2".parse().unwrap());
+    assert!(access.caller(other.reveal(), now).is_ok());
+}
+
+#[test]
+fn a_list_that_was_spoiled_is_named_and_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let _ = open(&dir);
+    let file = dir.path().join("access.json");
+    std::fs::write(&file, "{").unwrap();
+    let error = Access::open(dir.path(), None).err().unwrap();
+    assert!(error.to_string().contains("access.json"), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{");
+}
+
+#[test]
+fn what_cannot_be_written_is_not_true() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    let refusal = access.make(&token(1, Role::Viewer, &[])).unwrap_err();
+    assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(access.caller(&shown(1), 0).is_err());
+}

@@ -1,0 +1,232 @@
+//! The audit log: every call that changes something, and what came of it, in a file that only grows.
+//!
+//! One thread writes, many records at a time. A call that changes something is answered when its record is durable, and refused
+//! while none can be written; what has happened by then is kept in memory and written first.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use baton_core::access::{Broken, Chain, Head, Record};
+use baton_release::disk::{DiskError, failed};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+
+use crate::api::Refusal;
+use crate::chain::chain;
+
+/// Longest line that is read: twice the longest that is written.
+const LINE_BYTES_MAX: u64 = 16 << 10;
+/// Most records that wait for a disk that cannot be written: those of the requests at that moment, and no more, since further
+/// ones are refused.
+const WAITING_MAX: usize = 4096;
+
+/// The code of a refusal, beside the answer that has it in its body.
+#[derive(Debug, Clone)]
+pub(crate) struct Code(pub &'static str);
+
+/// What a handler has to say beyond its status.
+#[derive(Debug, Clone)]
+pub(crate) struct Note(pub String);
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// What is in the file is not what was written to it.
+    #[error(
+        "the audit log {} was changed by something else: look at it with `baton audit verify --file`, and move it away to begin a new one",
+        path.display()
+    )]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: Broken,
+    },
+}
+
+/// A record to be written, or only the question whether those before it are; and where the answer goes.
+type Asked = (Option<Record>, oneshot::Sender<Result<(), String>>);
+
+/// Where records go.
+#[derive(Clone)]
+pub(crate) struct Audit {
+    queue: mpsc::Sender<Asked>,
+    path: Arc<PathBuf>,
+    head: Arc<Mutex<Head>>,
+    /// Whether a call waits for the disk, and is refused when that fails.
+    strict: bool,
+}
+
+/// The file, and who writes it.
+pub(crate) struct Writer {
+    file: File,
+    path: Arc<PathBuf>,
+    chain: Chain,
+    head: Arc<Mutex<Head>>,
+    /// How long the file is, as far as it is whole.
+    length: u64,
+    /// Lines that are not in the file yet.
+    waiting: Vec<String>,
+    queue: mpsc::Receiver<Asked>,
+}
+
+impl Audit {
+    /// Opens the log in a data directory, and looks whether it is as it was written. Nothing is written before
+    /// [`Writer::run`]. Who is not `strict` goes on without a log that cannot be written.
+    ///
+    /// # Errors
+    /// The file cannot be used, or is not as it was written.
+    pub(crate) fn open(data_dir: &Path, strict: bool) -> Result<(Self, Writer), AuditError> {
+        let path = Arc::new(data_dir.join("audit.log"));
+        let options = OpenOptions::new().read(true).append(true).create(true).mode(0o600).clone();
+        let file = options.open(&*path).map_err(failed("open", &*path))?;
+        let (chain, length) = read(&file, &path)?;
+        // What was cut off when it was written was not answered to anybody.
+        if file.metadata().map_err(failed("read", &*path))?.len() > length {
+            file.set_len(length).map_err(failed("shorten", &*path))?;
+        }
+        let (sender, queue) = mpsc::channel(WAITING_MAX);
+        let head = Arc::new(Mutex::new(chain.head()));
+        let writer = Writer {
+            file,
+            path: Arc::clone(&path),
+            chain,
+            head: Arc::clone(&head),
+            length,
+            waiting: Vec::new(),
+            queue,
+        };
+        Ok((Self { queue: sender, path, head, strict }, writer))
+    }
+
+    /// Whether something may be changed: what was written down before is on the disk.
+    ///
+    /// # Errors
+    /// It is not, and cannot be.
+    pub(crate) async fn ready(&self) -> Result<(), Refusal> {
+        match self.send(None).await {
+            Err(why) if self.strict => {
+                Err(Refusal::unavailable(format!("nothing is changed that is not written down: {why}")))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Writes a record down, and waits until it is on the disk if `durable`. Where that fails, the next call hears of it.
+    pub(crate) async fn add(&self, record: Record, durable: bool) {
+        if durable && self.strict {
+            let _ = self.send(Some(record)).await;
+        } else {
+            let (reply, _) = oneshot::channel();
+            // A queue that is full is one that nobody can write down.
+            let _ = self.queue.try_send((Some(record), reply));
+        }
+    }
+
+    async fn send(&self, record: Option<Record>) -> Result<(), String> {
+        let (reply, written) = oneshot::channel();
+        let stopping = || "the server is stopping".to_owned();
+        self.queue.send((record, reply)).await.map_err(|_| stopping())?;
+        written.await.map_err(|_| stopping())?
+    }
+
+    /// Where the log ends.
+    pub(crate) fn head(&self) -> Head {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// At most `most` lines after the record with this number.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) async fn lines(&self, after: u64, most: usize) -> Result<Vec<String>, Refusal> {
+        let (path, head) = (Arc::clone(&self.path), self.head());
+        let read = move || lines(&path, after, most, head.number).map_err(failed("read", &*path));
+        let read = spawn_blocking(read).await.map_err(|_| Refusal::stopping())?;
+        read.map_err(|error: DiskError| Refusal::unavailable(chain(&error)))
+    }
+}
+
+impl Writer {
+    /// Writes what comes until nobody is left who could say anything. Blocks.
+    pub(crate) fn run(mut self) {
+        let mut batch = Vec::new();
+        while self.queue.blocking_recv_many(&mut batch, WAITING_MAX) > 0 {
+            let mut replies = Vec::new();
+            for (record, reply) in batch.drain(..) {
+                // Only refusals can be more than that, while nothing can be written.
+                if let Some(record) = record.filter(|_| self.waiting.len() < WAITING_MAX) {
+                    self.waiting.push(self.chain.add(&record));
+                }
+                replies.push(reply);
+            }
+            let written = self.write().map_err(|error| chain(&error));
+            for reply in replies {
+                // Whoever does not wait has gone.
+                let _ = reply.send(written.clone());
+            }
+        }
+    }
+
+    /// Writes what waits. After a failure the file ends where it ended before.
+    fn write(&mut self) -> Result<(), DiskError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut text = self.waiting.join("\n");
+        text.push('\n');
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // Where this fails too, the end of the file is no whole line, and is cut off at the next start.
+            let _ = self.file.set_len(self.length);
+            return Err(failed("write", &*self.path)(error));
+        }
+        self.length += text.len() as u64;
+        self.waiting.clear();
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
+        Ok(())
+    }
+}
+
+/// Reads a log from its beginning: where it ends, and how long it is as far as it is whole.
+fn read(file: &File, path: &Path) -> Result<(Chain, u64), AuditError> {
+    let mut from = BufReader::new(file);
+    from.rewind().map_err(failed("read", path))?;
+    let (mut chain, mut length, mut line) = (Chain::default(), 0, String::new());
+    loop {
+        line.clear();
+        let read = from.by_ref().take(LINE_BYTES_MAX).read_line(&mut line).map_err(failed("read", path))?;
+        let Some(text) = line.strip_suffix('\n') else { return Ok((chain, length)) };
+        chain.read(text).map_err(|source| AuditError::Broken { path: path.to_owned(), source })?;
+        length += read as u64;
+    }
+}
+
+/// Lines by their numbers, which they begin with.
+fn lines(path: &Path, after: u64, most: usize, last: u64) -> io::Result<Vec<String>> {
+    let number = |line: &str| line.split('\t').next().and_then(|number| number.parse::<u64>().ok());
+    let mut found = Vec::new();
+    for line in BufReader::new(File::open(path)?).lines() {
+        let line = line?;
+        match number(&line) {
+            // It is being written.
+            Some(number) if number > last => break,
+            Some(number) if number > after => found.push(line),
+            Some(_) | None => {}
+        }
+        if found.len() == most {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

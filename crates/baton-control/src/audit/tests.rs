@@ -1,0 +1,93 @@
+//! The log, in a real file.
+
+use std::fs;
+use std::thread::JoinHandle;
+
+use super::*;
+
+struct Log {
+    audit: Audit,
+    writer: JoinHandle<()>,
+}
+
+fn open(dir: &Path) -> Log {
+    let (audit, writer) = Audit::open(dir, true).unwrap();
+    let writer = std::thread::spawn(move || writer.run());
+    Log { audit, writer }
+}
+
+impl Log {
+    /// Ends, with everything written.
+    fn close(self) {
+        drop(self.audit);
+        self.writer.join().unwrap();
+    }
+}
+
+fn record(detail: &str) -> Record {
+    Record {
+        at: 1,
+        who: "ada".to_owned(),
+        from: "127.0.0.1".to_owned(),
+        what: "POST /v1/tokens".to_owned(),
+        outcome: "201".to_owned(),
+        detail: detail.to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn p42_what_was_written_is_there_after_a_restart_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    for start in 0..3 {
+        let log = open(dir.path());
+        assert_eq!(log.audit.head().number, 2 * start);
+        log.audit.add(record("waited for"), true).await;
+        log.audit.add(record("not waited for"), false).await;
+        log.close();
+    }
+    let log = open(dir.path());
+    let lines = log.audit.lines(0, 100).await.unwrap();
+    let mut chain = Chain::default();
+    lines.iter().for_each(|line| drop(chain.read(line).unwrap()));
+    assert_eq!((chain.head(), chain.head().number), (log.audit.head(), 6));
+    assert_eq!(log.audit.lines(2, 3).await.unwrap(), lines[2..5]);
+    log.close();
+}
+
+#[tokio::test]
+async fn p42_a_log_that_was_changed_is_not_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path());
+    log.audit.add(record("one"), true).await;
+    log.audit.add(record("two"), true).await;
+    log.close();
+    let file = dir.path().join("audit.log");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("ada", "eve", 1)).unwrap();
+    let error = Audit::open(dir.path(), true).err().unwrap();
+    assert!(matches!(error, AuditError::Broken { source: Broken::Hash { number: 1 }, .. }), "{error}");
+    // A line that was cut off by a crash was answered to nobody.
+    fs::write(&file, &text[..text.len() - 10]).unwrap();
+    let log = open(dir.path());
+    assert_eq!(log.audit.head().number, 1);
+    log.audit.add(record("three"), true).await;
+    assert_eq!(log.audit.head().number, 2);
+    log.close();
+}
+
+#[tokio::test]
+async fn p42_nothing_is_changed_that_cannot_be_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    // A disk that is full for ever.
+    std::os::unix::fs::symlink("/dev/full", dir.path().join("audit.log")).unwrap();
+    let log = open(dir.path());
+    assert!(log.audit.ready().await.is_ok(), "nothing has failed yet");
+    log.audit.add(record("done, and not written"), true).await;
+    let refusal = log.audit.ready().await.unwrap_err();
+    assert!(
+        refusal.message.contains("not written down") && refusal.message.contains("No space"),
+        "{refusal:?}"
+    );
+    assert_eq!(log.audit.head().number, 0);
+    log.close();
+}

@@ -1,0 +1,355 @@
+//! A server that asks who is there, over TLS, as those who have something to show meet it, and those who have not.
+
+use std::sync::Arc;
+
+use baton_core::access::{Chain, Fingerprint, Role, Shown, TOKEN_BYTES};
+use baton_core::ids::{MemberId, ReleaseId, ServiceName, TokenHash};
+use baton_core::report::Stamp;
+use baton_core::run::secrets::Secret;
+use baton_release::control::{Believed, Control, ControlError};
+use baton_release::remote::Remote;
+use baton_release::store::{ArtefactStore, Kind};
+use baton_wire::access::{AuditPage, Join, Joined, MakeToken, TokenView};
+use baton_wire::api::{EventView, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::session::{FromMember, Hello};
+use baton_wire::v1;
+use baton_wire::v1::members_client::MembersClient;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status, Streaming};
+use ureq::Agent;
+use ureq::http;
+
+use crate::running::{Answer, LIMIT, Running, rollout, wanted};
+
+/// Somebody who asks the server.
+#[derive(Clone)]
+struct Asker {
+    control: Arc<Control>,
+}
+
+impl Asker {
+    fn new(server: &Running, shown: Option<Shown>) -> Self {
+        let authority = server.data_dir().join("ca.pem");
+        Self { control: Arc::new(Control::new(&server.url, shown, Some(authority)).unwrap()) }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Answer {
+        let (control, url) = (Arc::clone(&self.control), format!("{}{path}", self.control.base()));
+        let request =
+            http::Request::builder().method(method).uri(url).header("content-type", "application/json");
+        let answer = move || {
+            let tls = control.believed().unwrap().tls();
+            let config = Agent::config_builder().http_status_as_error(false).proxy(None).tls_config(tls);
+            let agent = Agent::new_with_config(config.build());
+            let request = match control.bearer() {
+                Some(bearer) => request.header("authorization", bearer.reveal()),
+                None => request,
+            };
+            let mut answer = match body {
+                Some(body) => agent.run(request.body(body).unwrap()),
+                None => agent.run(request.body(()).unwrap()),
+            }
+            .unwrap();
+            Answer { status: answer.status().as_u16(), body: answer.body_mut().read_to_vec().unwrap() }
+        };
+        timeout(LIMIT, spawn_blocking(answer)).await.expect("an answer").unwrap()
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        let answer = self.call("GET", path, None).await;
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    }
+
+    async fn post<T: Serialize>(&self, path: &str, body: &T) -> Answer {
+        self.call("POST", path, Some(serde_json::to_vec(body).unwrap())).await
+    }
+
+    /// Makes a token, as the command does, and somebody who has it.
+    async fn give(&self, server: &Running, seed: u8, role: Role, services: &[&str]) -> Self {
+        let random = [seed; TOKEN_BYTES];
+        let services = Some(services).filter(|services| !services.is_empty());
+        let asked = MakeToken {
+            hash: TokenHash::of(&random).to_string(),
+            holder: format!("{role}-{seed}"),
+            role: role.to_string(),
+            services: services.map(|services| services.iter().map(|name| (*name).to_owned()).collect()),
+            ttl_ms: None,
+            member: None,
+            reusable: false,
+        };
+        let made = self.post("/v1/tokens", &asked).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        Self::new(server, Some(Shown::token(&random, None)))
+    }
+
+    /// Becomes a member by its token.
+    async fn join(&self, service: &str, member: &str, key: &str) -> Answer {
+        let asked = Join { service: service.to_owned(), member: member.to_owned(), key: key.to_owned() };
+        self.post("/v1/join", &asked).await
+    }
+
+    /// Who shows this instead.
+    fn showing(&self, server: &Running, secret: &str) -> Self {
+        let shown = Shown { secret: Secret::new(secret.to_owned()), fingerprint: None };
+        Self::new(server, Some(shown))
+    }
+
+    /// Pushes a release without files.
+    async fn push(&self, service: &str) -> Result<ReleaseId, baton_release::store::StoreError> {
+        use baton_core::release::outline::Outlined;
+        use baton_core::release::{Manifest, Provenance, Tree};
+        let manifest = Manifest {
+            service: service.parse().unwrap(),
+            provenance: Provenance { created: 1, builder: "test".into(), commit: None },
+            run: baton_core::run::RunSettings::for_command(vec!["true".into()]),
+            tree: Tree::of(Vec::new()).unwrap(),
+        };
+        let (id, text) = (manifest.id(), manifest.to_text());
+        let outline = baton_release::manifest::pack_outline(&Outlined::of(&text).top).unwrap();
+        let pack = baton_release::pack::of(text.as_bytes()).unwrap();
+        let remote = Remote::of(Arc::clone(&self.control));
+        spawn_blocking(move || remote.put(&pack).and_then(|()| remote.publish(id, &outline)).map(|()| id))
+            .await
+            .unwrap()
+    }
+
+    /// Opens a session as a member, and says hello.
+    async fn session(
+        &self,
+        service: &str,
+        member: &str,
+    ) -> (mpsc::Sender<v1::FromMember>, Result<Streaming<v1::ToMember>, Status>) {
+        let Believed::Only(pem) = self.control.believed().unwrap() else { panic!("an authority of its own") };
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
+        let endpoint =
+            Endpoint::from_shared(self.control.base().to_owned()).unwrap().tls_config(tls).unwrap();
+        let (out, outgoing) = mpsc::channel(16);
+        let hello = Hello {
+            member: member.parse().unwrap(),
+            service: service.parse().unwrap(),
+            version: "test".into(),
+            listens: Vec::new(),
+            life: 1,
+            peer: None,
+        };
+        out.send(FromMember::Hello(hello).to_wire()).await.unwrap();
+        let mut request = Request::new(ReceiverStream::new(outgoing));
+        if let Some(bearer) = self.control.bearer() {
+            request.metadata_mut().insert("authorization", bearer.reveal().parse().unwrap());
+        }
+        let channel = endpoint.connect().await.unwrap();
+        let orders = MembersClient::new(channel).session(request).await;
+        (out, orders.map(tonic::Response::into_inner))
+    }
+}
+
+fn start() -> Running {
+    Running::start_closed(Arc::new(TempDir::new().unwrap()))
+}
+
+/// How a session ends.
+async fn end(mut orders: Streaming<v1::ToMember>) -> Code {
+    let ended = async {
+        loop {
+            match orders.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Code::Ok,
+                Err(status) => return status.code(),
+            }
+        }
+    };
+    timeout(LIMIT, ended).await.expect("the session ends")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p37_over_tls_who_has_a_token_is_served_and_nobody_else() {
+    let server = start();
+    let nobody = Asker::new(&server, None);
+    assert_eq!(nobody.call("GET", "/healthz", None).await.status, 200);
+    for path in ["/v1/services", "/v1/tokens", "/metrics", "/v1/audit", "/nothing"] {
+        let refused: Refused = nobody.call("GET", path, None).await.json();
+        assert_eq!(refused.code, "no-credentials", "{path}");
+    }
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let _: Vec<ServiceStatus> = admin.get("/v1/services").await;
+    let tokens: Vec<TokenView> = admin.get("/v1/tokens").await;
+    assert_eq!(tokens.iter().map(|token| &*token.role).collect::<Vec<_>>(), ["admin"]);
+
+    // Without TLS nothing is answered at all.
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut said = Vec::new();
+    // A reset is no answer either.
+    let _ = timeout(LIMIT, stream.read_to_end(&mut said)).await.expect("it is closed");
+    assert!(!String::from_utf8_lossy(&said).contains("HTTP"), "{said:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fingerprint_in_a_token_tells_control_from_others() {
+    let server = start();
+    let first = server.first_token();
+    assert!(first.fingerprint.is_some());
+    let known = Control::new(&server.url, Some(first.clone()), None).unwrap();
+    let known = spawn_blocking(move || known.post("/v1/renew", b"")).await.unwrap().unwrap();
+    assert_eq!(known.0, 403, "it is an admin that is known there, and no member");
+
+    let other = Shown { fingerprint: Some(Fingerprint::of(b"another")), ..first.clone() };
+    let stranger = Control::new(&server.url, Some(other), None).unwrap();
+    let error = spawn_blocking(move || stranger.believed()).await.unwrap().unwrap_err();
+    assert!(matches!(error, ControlError::Stranger { .. }), "{error}");
+
+    // Nor is it believed by who believes others only.
+    let public = Control::new(&server.url, Some(Shown { fingerprint: None, ..first }), None).unwrap();
+    assert!(spawn_blocking(move || public.post("/v1/renew", b"")).await.unwrap().is_err());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f102_a_token_for_one_service_neither_sees_nor_changes_another() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let web = admin.give(&server, 1, Role::Deployer, &["web"]).await;
+    let release = web.push("web").await.unwrap();
+    let proposal = rollout(release, 0);
+    assert_eq!(web.post("/v1/services/web/deploys", &proposal).await.status, 201);
+    let denied = web.push("api").await.unwrap_err();
+    assert_eq!(denied.kind, Kind::Denied, "{denied}");
+
+    let api = admin.give(&server, 2, Role::Deployer, &["api"]).await;
+    assert_eq!(api.post("/v1/services/web/deploys", &proposal).await.status, 403);
+    assert_eq!(
+        api.post("/v1/services/api/deploys", &proposal).await.status,
+        404,
+        "a release that it cannot know"
+    );
+    assert_eq!(api.get::<Vec<ServiceStatus>>("/v1/services").await, []);
+    assert_eq!(api.get::<Vec<ReleaseView>>("/v1/releases").await, []);
+    assert_eq!(api.get::<Vec<EventView>>("/v1/events?service=api").await, []);
+    for path in ["/v1/events", "/v1/events?service=web", "/v1/services/web", "/metrics"] {
+        assert_eq!(api.call("GET", path, None).await.status, 403, "{path}");
+    }
+    for path in [format!("/v1/releases/{release}/outline"), format!("/v1/releases/{release}/approvals")] {
+        assert_eq!(api.call("GET", &path, None).await.status, 404, "{path}");
+        assert_eq!(web.call("GET", &path, None).await.status, 200, "{path}");
+    }
+    assert_eq!(api.call("GET", "/v1/manifests", None).await.text(), "");
+    assert_eq!(web.call("GET", "/v1/manifests", None).await.text(), format!("{release}\n"));
+    assert_eq!(web.get::<Vec<ServiceStatus>>("/v1/services").await.len(), 1);
+    let deploys: serde_json::Value = web.get("/v1/services/web/deploys").await;
+    assert_eq!(deploys[0]["actor"], "deployer-1", "who asks is who has the token, whatever the body says");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p40_a_token_of_a_build_server_pushes_and_no_other_role_deploys() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let deployer = admin.give(&server, 1, Role::Deployer, &[]).await;
+    let release = deployer.push("web").await.unwrap();
+    for (seed, role) in [(2, Role::Viewer), (3, Role::Approver)] {
+        let other = admin.give(&server, seed, role, &[]).await;
+        assert_eq!(other.post("/v1/services/web/deploys", &rollout(release, 0)).await.status, 403, "{role}");
+        assert_eq!(other.push("web").await.unwrap_err().kind, Kind::Denied, "{role}");
+    }
+    assert_eq!(admin.call("GET", "/v1/services/web", None).await.status, 404, "nothing was deployed");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p39_a_member_joins_once_and_is_that_member_and_nothing_more() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let join = admin.give(&server, 1, Role::Join, &["web"]).await;
+    assert_eq!(join.join("api", "api-1", "k").await.status, 403);
+    let joined: Joined = join.join("web", "web-1", "k").await.json();
+    assert_eq!(join.join("web", "web-1", "k").await.status, 200, "the answer was lost");
+    let refused: Refused = join.join("web", "web-2", "other").await.json();
+    assert_eq!(refused.code, "token-used");
+
+    let member = join.showing(&server, &joined.credential);
+    for (service, name) in [("web", "web-2"), ("api", "web-1")] {
+        let (_out, orders) = member.session(service, name).await;
+        assert_eq!(end(orders.unwrap()).await, Code::PermissionDenied, "{service}/{name}");
+    }
+    let release = ReleaseId::from_bytes([1; 32]);
+    for (method, path) in [
+        ("GET", "/v1/services".to_owned()),
+        ("POST", "/v1/services/web/deploys".to_owned()),
+        ("GET", format!("/v1/releases/{release}/peers?service=web&member=web-2")),
+        ("GET", format!("/v1/releases/{release}/peers?service=api&member=web-1")),
+        ("POST", "/v1/tokens".to_owned()),
+    ] {
+        assert_eq!(member.call(method, &path, None).await.status, 403, "{path}");
+    }
+    // The token that made it is no member, nor is who has none.
+    for stranger in [&join, &Asker::new(&server, None)] {
+        let (_out, orders) = stranger.session("web", "web-1").await;
+        let code = orders.err().map(|status| status.code());
+        assert!(matches!(code, Some(Code::PermissionDenied | Code::Unauthenticated)), "{code:?}");
+    }
+
+    let next: Joined = member.call("POST", "/v1/renew", None).await.json();
+    let member = member.showing(&server, &next.credential);
+    let (out, orders) = member.session("web", "web-1").await;
+    let orders = orders.unwrap();
+    let (service, name): (ServiceName, MemberId) = ("web".parse().unwrap(), "web-1".parse().unwrap());
+    let path = format!("/v1/services/{service}/members/{name}/credential");
+    assert_eq!(admin.call("DELETE", &path, None).await.status, 200);
+    let stamp = Stamp { life: 1, sequence: 1 };
+    out.send(FromMember::Heartbeat(stamp).to_wire()).await.unwrap();
+    assert_eq!(end(orders).await, Code::Unauthenticated, "also what was open already");
+    assert_eq!(member.call("POST", "/v1/renew", None).await.status, 401);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p42_what_was_changed_and_what_was_refused_is_in_the_log() {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let server = Running::start_closed(dir);
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let web = admin.give(&server, 1, Role::Deployer, &["web"]).await;
+    let release = web.push("web").await.unwrap();
+    assert_eq!(web.post("/v1/services/web/deploys", &rollout(release, 0)).await.status, 201);
+    assert_eq!(web.post("/v1/services/api/deploys", &wanted(Wanted::Halt)).await.status, 403);
+    let nobody = Asker::new(&server, None);
+    assert_eq!(nobody.post("/v1/tokens", &wanted(Wanted::Halt)).await.status, 401);
+    let _: Vec<ServiceStatus> = web.get("/v1/services").await;
+
+    let page: AuditPage = admin.get("/v1/audit").await;
+    let mut chain = Chain::default();
+    let records: Vec<_> = page.lines.iter().map(|line| chain.read(line).unwrap()).collect();
+    assert_eq!((chain.head().hash.to_string(), chain.head().number), (page.head, page.records));
+    let told = |what: &str, outcome: &str| {
+        let found = records.iter().find(|record| record.what.starts_with(what) && record.outcome == outcome);
+        found.unwrap_or_else(|| panic!("no {what} {outcome} in {records:#?}")).clone()
+    };
+    assert!(told("POST /v1/tokens", "201").who.starts_with("first-admin/"));
+    assert!(told("POST /v1/tokens", "201").detail.contains("of deployer-1 with role deployer for web"));
+    assert!(told("PUT /v1/packs/", "200").who.starts_with("deployer-1/"));
+    assert!(told("PUT /v1/releases/", "200").detail.contains(&release.to_string()));
+    assert!(told("POST /v1/services/web/deploys", "201").detail.contains("deploy 1 "));
+    assert!(told("POST /v1/services/api/deploys", "403 not-allowed").who.starts_with("deployer-1/"));
+    assert_eq!(told("POST /v1/tokens", "401 no-credentials").who, "nobody");
+    assert!(records.iter().all(|record| !record.what.starts_with("GET")));
+    let text = page.lines.join("\n");
+    let secrets = [server.first_token().secret, Shown::token(&[1; TOKEN_BYTES], None).secret];
+    assert!(secrets.iter().all(|secret| !text.contains(&secret.reveal()[6..])), "p43");
+
+    let dir = server.stop().await;
+    let server = Running::start_closed(dir);
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let again: AuditPage = admin.get(&format!("/v1/audit?after={}", page.records - 1)).await;
+    assert_eq!(again.lines, page.lines[page.lines.len() - 1..], "after a restart");
+    server.stop().await;
+}

@@ -1,0 +1,450 @@
+//! How a control server is reached: where it is, whom to believe that it is it, and who asks.
+//!
+//! Whom to believe is said by a file with certificates, or by a fingerprint in the token; else those are believed that browsers
+//! believe. By a fingerprint, the authority is looked for in what the server sends at the first handshake, in which nothing else
+//! is said, and kept in memory. Nothing is shown to a server on another machine without TLS.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use baton_core::access::{Fingerprint, Shown};
+use baton_core::run::secrets::Secret;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    version,
+};
+use ureq::Agent;
+use ureq::http::Uri;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+/// How long a connection, and each step of a handshake, may take.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest answer that is read here: a credential, or a sentence.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// Why a control server is not asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The address is none.
+    #[error(
+        "{0:?} is not the address of a server: write https://HOST:PORT, or http://HOST:PORT on this machine"
+    )]
+    Address(String),
+    /// What would be shown could be read by others on the way.
+    #[error("no token is sent to {0} without TLS: write https://, or ask on the machine itself")]
+    InPlain(String),
+    /// The file with certificates cannot be used.
+    #[error("cannot use the certificates in {}", path.display())]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The server cannot be reached.
+    #[error("{base} is not reached")]
+    Unreachable {
+        /// Its address.
+        base: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is another one than that of the token.
+    #[error("{base} is not the server that the token is for, or has another certificate authority by now")]
+    Stranger {
+        /// Its address.
+        base: String,
+        /// What it was.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl ControlError {
+    /// Whether it makes sense to try again.
+    pub const fn is_away(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Address(_) | Self::InPlain(_) | Self::Authority { .. } | Self::Stranger { .. } => false,
+        }
+    }
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Believed {
+    /// Those that browsers believe.
+    Public,
+    /// These, in PEM.
+    Only(String),
+}
+
+impl Believed {
+    /// As the client for HTTP wants it.
+    pub fn tls(&self) -> TlsConfig {
+        let roots = match self {
+            Self::Public => RootCerts::WebPki,
+            Self::Only(pem) => parse_pem(pem.as_bytes())
+                .filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    Ok(_) | Err(_) => None,
+                })
+                .into(),
+        };
+        TlsConfig::builder().root_certs(roots).build()
+    }
+}
+
+/// A control server.
+#[derive(Debug)]
+pub struct Control {
+    /// The servers, any of which will do; never none.
+    bases: Vec<String>,
+    /// Which of them is asked: the next one once it has failed.
+    asked: AtomicUsize,
+    /// A file with certificates to believe.
+    authority: Option<PathBuf>,
+    /// What is shown; it may be another one later.
+    shown: Mutex<Option<Shown>>,
+    believed: OnceLock<Believed>,
+}
+
+impl Control {
+    /// The server at this address, or several of them, separated by commas, to which nothing is shown.
+    pub fn open(base: &str) -> Self {
+        let bases: Vec<_> =
+            base.split(',').map(|base| base.trim().trim_end_matches('/').to_owned()).collect();
+        // Whoever asks the same servers does not begin with the same one.
+        let asked = AtomicUsize::new(RandomState::new().hash_one(base) as usize % bases.len().max(1));
+        Self { bases, asked, authority: None, shown: Mutex::default(), believed: OnceLock::new() }
+    }
+
+    /// The server at this address, or several of them, separated by commas, to which this is shown; `authority` is a file with certificates, of which one must vouch for
+    /// it. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The address is none, or what is shown could be read on the way there.
+    pub fn new(base: &str, shown: Option<Shown>, authority: Option<PathBuf>) -> Result<Self, ControlError> {
+        let control = Self { authority, shown: Mutex::new(shown), ..Self::open(base) };
+        for base in &control.bases {
+            let bad = || ControlError::Address(base.clone());
+            let uri: Uri = base.parse().map_err(|_| bad())?;
+            let in_plain = match uri.scheme_str() {
+                Some("https") => false,
+                Some("http") => !uri.host().is_some_and(is_here),
+                Some(_) | None => return Err(bad()),
+            };
+            if in_plain && control.bearer().is_some() {
+                return Err(ControlError::InPlain(base.clone()));
+            }
+        }
+        Ok(control)
+    }
+
+    /// The address of the one that is asked now, without a slash at the end.
+    pub fn base(&self) -> &str {
+        let asked = self.asked.load(Ordering::Relaxed) % self.bases.len().max(1);
+        self.bases.get(asked).map_or("", String::as_str)
+    }
+
+    /// The addresses of all.
+    pub fn bases(&self) -> &[String] {
+        &self.bases
+    }
+
+    /// The one that was asked has failed: another one may be better off.
+    pub fn go_on(&self) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// From now on this is shown. The server stays the one that it was.
+    pub fn show(&self, secret: Secret) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let fingerprint = shown.as_ref().and_then(|shown| shown.fingerprint);
+        *shown = Some(Shown { secret, fingerprint });
+    }
+
+    /// From now on this is shown, to the server that it is for.
+    pub fn show_token(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+    }
+
+    /// What is shown.
+    pub fn shown(&self) -> Option<Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The value of the `Authorization` header, where something is shown.
+    pub fn bearer(&self) -> Option<Secret> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.as_ref().map(|shown| Secret::new(format!("Bearer {}", shown.secret.reveal())))
+    }
+
+    /// Whose certificates are believed. Blocks, and may ask the server for its authority.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the server is not there, or is another one.
+    pub fn believed(&self) -> Result<Believed, ControlError> {
+        // The file may be replaced: it is read each time.
+        if let Some(path) = &self.authority {
+            let failed = |source| ControlError::Authority { path: path.clone(), source };
+            let pem = fs::read_to_string(path).map_err(failed)?;
+            let is_certificate = |item: &Result<_, _>| matches!(item, Ok(PemItem::Certificate(_)));
+            if !parse_pem(pem.as_bytes()).any(|item| is_certificate(&item)) {
+                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "there is none in PEM")));
+            }
+            return Ok(Believed::Only(pem));
+        }
+        if let Some(believed) = self.believed.get() {
+            return Ok(believed.clone());
+        }
+        let fingerprint = {
+            let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            shown.as_ref().and_then(|shown| shown.fingerprint)
+        };
+        let believed = match fingerprint.filter(|_| self.base().starts_with("https://")) {
+            Some(fingerprint) => Believed::Only(pem(&self.look_for(fingerprint)?)),
+            None => Believed::Public,
+        };
+        Ok(self.believed.get_or_init(|| believed).clone())
+    }
+
+    /// Sends a body in JSON and returns the status and the body of the answer, whatever they are. Blocks.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ControlError> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_global(Some(ANSWER_MAX))
+            .tls_config(self.believed()?.tls())
+            .build();
+        let mut request = Agent::new_with_config(config).post(format!("{}{path}", self.base()));
+        if let Some(bearer) = self.bearer() {
+            request = request.header("Authorization", bearer.reveal());
+        }
+        let answer = request.content_type("application/json").send(body).and_then(|mut answer| {
+            let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
+            Ok((answer.status().as_u16(), body))
+        });
+        let unreachable = |error| ControlError::Unreachable { base: self.base().to_owned(), source: error };
+        answer.map_err(|error| {
+            let error = unreachable(error.into_io());
+            self.go_on();
+            error
+        })
+    }
+
+    /// The authority with this fingerprint, from a server whose certificate it has signed.
+    fn look_for(&self, fingerprint: Fingerprint) -> Result<CertificateDer<'static>, ControlError> {
+        let base = || self.base().to_owned();
+        let uri: Uri = self.base().parse().map_err(|_| ControlError::Address(base()))?;
+        let host = uri.host().unwrap_or_default();
+        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let name: Result<ServerName<'static>, InvalidDnsNameError> = ServerName::try_from(bare.clone());
+        let name = name.map_err(|_| ControlError::Address(base()))?;
+        let unreachable = |source| ControlError::Unreachable { base: base(), source };
+        let mut stream = connect(&bare, uri.port_u16().unwrap_or(443)).map_err(unreachable)?;
+        let looking = Arc::new(Looking::new(fingerprint));
+        let stranger = |source| ControlError::Stranger { base: base(), source };
+        let mut connection = looking
+            .config()
+            .and_then(|config| ClientConnection::new(Arc::new(config), name))
+            .map_err(|error| stranger(io::Error::other(error)))?;
+        while connection.is_handshaking() {
+            if let Err(error) = connection.complete_io(&mut stream) {
+                // What TLS has to say against it is in an error of this kind.
+                return Err(match error.kind() {
+                    io::ErrorKind::InvalidData => stranger(error),
+                    _ => unreachable(error),
+                });
+            }
+        }
+        connection.send_close_notify();
+        // It knows already that it was not asked anything.
+        let _ = connection.complete_io(&mut stream);
+        looking.found().ok_or_else(|| stranger(io::ErrorKind::InvalidData.into()))
+    }
+}
+
+fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, HANDSHAKE_MAX) {
+            Ok(stream) => {
+                stream.set_read_timeout(Some(HANDSHAKE_MAX))?;
+                stream.set_write_timeout(Some(HANDSHAKE_MAX))?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Whether a host is this machine, as far as its name alone tells.
+fn is_here(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    let encoded = STANDARD.encode(certificate);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    // As RFC 7468 has it.
+    for line in encoded.as_bytes().chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
+}
+
+/// Believes the one authority with a fingerprint, once a server shows it with a certificate of it.
+#[derive(Debug)]
+struct Looking {
+    fingerprint: Fingerprint,
+    provider: Arc<CryptoProvider>,
+    found: Mutex<Option<CertificateDer<'static>>>,
+}
+
+impl Looking {
+    fn new(fingerprint: Fingerprint) -> Self {
+        Self { fingerprint, provider: Arc::new(ring::default_provider()), found: Mutex::default() }
+    }
+
+    fn config(self: &Arc<Self>) -> Result<ClientConfig, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&version::TLS13])?;
+        let verifier = Arc::clone(self) as Arc<dyn ServerCertVerifier>;
+        Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+    }
+
+    fn found(&self) -> Option<CertificateDer<'static>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ServerCertVerifier for Looking {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let mut sent = intermediates.iter();
+        let authority = sent.find(|sent| Fingerprint::of(sent) == self.fingerprint).ok_or(unknown.clone())?;
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone().into_owned())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&self.provider));
+        let verifier = verifier.build().map_err(|_| unknown)?;
+        let verified =
+            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let found = authority.clone().into_owned();
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use baton_core::access::TOKEN_BYTES;
+
+    fn token(fingerprint: Option<Fingerprint>) -> Option<Shown> {
+        Some(Shown::token(&[1; TOKEN_BYTES], fingerprint))
+    }
+
+    #[test]
+    fn f102_no_token_leaves_the_machine_without_tls() {
+        for here in ["http://127.0.0.1:7400", "http://localhost:1/", "http://[::1]:7400", "https://control"] {
+            assert!(Control::new(here, token(None), None).is_ok(), "{here}");
+        }
+        for away in ["http://control:7400", "http://10.0.0.1:7400", "http://localhost.example:1"] {
+            assert!(matches!(Control::new(away, token(None), None), Err(ControlError::InPlain(_))), "{away}");
+            assert!(Control::new(away, None, None).is_ok(), "nothing is shown to {away}");
+        }
+        for bad in ["control:7400", "ftp://control", "", "https://"] {
+            assert!(matches!(Control::new(bad, None, None), Err(ControlError::Address(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_may_change_and_the_server_does_not() {
+        let fingerprint = Some(Fingerprint::of(b"authority"));
+        let control = Control::new("https://control", token(fingerprint), None).unwrap();
+        control.show(Secret::new("member_x".to_owned()));
+        assert_eq!(control.bearer().unwrap().reveal(), "Bearer member_x");
+        assert_eq!(control.shown.lock().unwrap().as_ref().unwrap().fingerprint, fingerprint);
+        assert!(!format!("{control:?}").contains("member_x"), "p43");
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        for (text, says) in [(None, "No such file"), (Some("text"), "there is none")] {
+            if let Some(text) = text {
+                fs::write(&path, text).unwrap();
+            }
+            let control = Control::new("https://control", None, Some(path.clone())).unwrap();
+            let error = control.believed().unwrap_err();
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(error.to_string().contains("ca.pem") && source.contains(says), "{error}: {source}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_away_may_be_asked_again() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let control =
+            Control::new(&format!("https://{free}"), token(Some(Fingerprint::of(b""))), None).unwrap();
+        assert!(control.believed().unwrap_err().is_away());
+    }
+}
