@@ -1,6 +1,7 @@
 //! What was typed. What it means is each command's business.
 
 mod key;
+mod pending;
 mod releases;
 mod token;
 
@@ -12,6 +13,7 @@ use baton_core::units::{Millis, Share};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
+pub use pending::{Pending, PendingAction, PendingOne, PendingProtect};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
 
@@ -97,6 +99,8 @@ pub enum Command {
     /// Who may do what: tokens for people, programs and members
     #[command(subcommand)]
     Token(Token),
+    /// Deploys of protected services, which wait for a second person
+    Pending(Pending),
     /// What was changed, by whom, refused or not
     Audit(Audit),
     /// Roll a release out, and wait until every member runs it

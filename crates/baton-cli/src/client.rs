@@ -7,7 +7,7 @@ use std::time::Duration;
 use baton_core::access::Shown;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError};
-use baton_wire::access::{AuditPage, MadeToken, MakeToken, TokenView};
+use baton_wire::access::{AuditPage, MadeToken, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{
     DeployView, EventView, MemberStatus, Preview, Propose, Prune, Pruned, References, Refused, ReleaseView,
     ServiceStatus, Verified, Verify, Versions,
@@ -275,6 +275,36 @@ impl Client {
         let answer: Result<serde_json::Value, _> =
             self.answer(|agent| self.without_body(agent.delete(self.url(&path)), ANSWER_TIMEOUT));
         answer.map(drop)
+    }
+
+    /// The deploys that wait for a second person.
+    pub fn pending(&self) -> Result<Vec<PendingView>, ClientError> {
+        self.get("/v1/pending", Duration::ZERO)
+    }
+
+    /// Lets one of them begin.
+    pub fn approve(&self, pending: &PendingView) -> Result<DeployView, ClientError> {
+        let path = format!("/v1/services/{}/pending/{}", pending.service, pending.id);
+        self.answer(|agent| {
+            let request = self.shown(agent.post(self.url(&path)));
+            request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send_empty()
+        })
+    }
+
+    /// Lets one of them wait no more.
+    pub fn reject(&self, pending: &PendingView) -> Result<PendingView, ClientError> {
+        let path = format!("/v1/services/{}/pending/{}", pending.service, pending.id);
+        self.answer(|agent| self.without_body(agent.delete(self.url(&path)), ANSWER_TIMEOUT))
+    }
+
+    /// Lets deploys of a service wait for a second person, or no more.
+    pub fn protect(&self, service: &ServiceName, protection: Protection) -> Result<Protection, ClientError> {
+        let path = format!("/v1/services/{service}/protection");
+        let body = serde_json::to_vec(&protection).map_err(|source| self.not_understood(source))?;
+        self.answer(|agent| {
+            let request = self.shown(agent.put(self.url(&path))).content_type("application/json");
+            request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
+        })
     }
 
     /// Some of the audit log, after this record.

@@ -11,6 +11,7 @@ mod halt;
 mod init;
 mod key;
 mod members;
+mod pending;
 pub mod push;
 mod releases;
 mod resume;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Token(Token::Join(args)) => token::join(args, &context()?),
         Command::Token(Token::List(_)) => token::list(&context()?),
         Command::Token(Token::Revoke(args)) => token::revoke(args, &context()?),
+        Command::Pending(args) => pending::run(args, &context()?),
         Command::Audit(args) => audit::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),

@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use baton_core::access::{Credential, CredentialKey, Fingerprint, Role, Shown, Standing, TOKEN_BYTES, Token};
-use baton_core::ids::{HolderName, MemberId, ServiceName, TokenHash, TokenId};
+use baton_core::ids::{HolderName, MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::run::secrets::Secret;
 use baton_release::disk::{DiskError, replace_private};
 use baton_wire::access::{BadBook, StoredJoin};
 
 use self::book::Book;
-pub(crate) use self::book::Held;
+pub(crate) use self::book::{Held, Pending};
 pub(crate) use caller::Caller;
 
 use crate::api::Refusal;
@@ -30,6 +30,9 @@ use crate::clock::unix_ms;
 const FIRST_HOLDER: &str = "first-admin";
 /// Most tokens at once: far more than anybody can keep track of.
 const TOKENS_MAX: usize = 10_000;
+
+/// Most deploys that wait for a second person: each is a few kilobytes of a file that is written whole.
+const PENDING_MAX: usize = 100;
 
 /// Why nobody can be told apart.
 #[derive(Debug, thiserror::Error)]
@@ -235,6 +238,60 @@ impl Access {
             }
         })?;
         Ok(self.credential(service, member))
+    }
+
+    /// Whether deploys of a service wait for a second person.
+    pub(crate) fn is_protected(&self, service: &ServiceName) -> bool {
+        self.book().protected.contains(service)
+    }
+
+    /// Lets deploys of a service wait for a second person, or no more. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn protect(&self, service: ServiceName, protected: bool) -> Result<(), Refusal> {
+        self.change(|book| {
+            if protected {
+                book.protected.insert(service);
+            } else {
+                book.protected.remove(&service);
+            }
+            Ok(())
+        })
+    }
+
+    /// The deploys that wait for a second person.
+    pub(crate) fn pending(&self) -> Vec<(PendingId, Pending)> {
+        let now = unix_ms();
+        let pending = self.book().pending.clone();
+        pending.into_iter().filter(|(_, pending)| now < pending.ends).collect()
+    }
+
+    /// Lets a deploy wait for a second person. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// Too many wait, or the disk fails.
+    pub(crate) fn hold(&self, id: PendingId, pending: Pending) -> Result<(), Refusal> {
+        self.change(|book| {
+            if book.pending.len() >= PENDING_MAX {
+                let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
+                return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", text));
+            }
+            // Asked again, it is the one that waits already.
+            book.pending.entry(id).or_insert(pending);
+            Ok(())
+        })
+    }
+
+    /// Lets a deploy wait no more. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn settle(&self, id: PendingId) -> Result<(), Refusal> {
+        self.change(|book| {
+            book.pending.remove(&id);
+            Ok(())
+        })
     }
 
     /// A new credential of a member.

@@ -9,6 +9,7 @@ mod extract;
 mod joining;
 mod pass;
 mod peers;
+mod pending;
 mod prune;
 mod refusal;
 mod releases;
@@ -74,7 +75,8 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
     /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, \
-    /v1/services/{service}/members/{member}/credential, /healthz and /metrics";
+    /v1/services/{service}/members/{member}/credential, \
+    /v1/services/{service}/protection, /v1/services/{service}/pending/{id}, /v1/pending, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -218,7 +220,7 @@ fn session_path() -> String {
 /// What operators and members ask in JSON.
 fn api() -> Routes<Shared> {
     use Needs::{Limited, Nothing, OfAll, OfService};
-    use Right::{Administer, Attend, Deploy, Join, Keep, Look, Renew};
+    use Right::{Administer, Approve, Attend, Deploy, Join, Keep, Look, Renew};
     let routes = Routes::new()
         .get("/v1/services", Limited(Look), services::list)
         .get("/v1/services/{service}", OfService(Look), services::one)
@@ -226,6 +228,10 @@ fn api() -> Routes<Shared> {
         .delete("/v1/services/{service}/members/{member}/credential", OfService(Administer), joining::revoke)
         .get("/v1/services/{service}/deploys", OfService(Look), deploys::list)
         .post("/v1/services/{service}/deploys", OfService(Deploy), deploys::propose)
+        .put("/v1/services/{service}/protection", OfService(Administer), Leaves::Change, pending::protect)
+        .get("/v1/pending", Limited(Look), pending::list)
+        .post("/v1/services/{service}/pending/{id}", OfService(Approve), pending::approve)
+        .delete("/v1/services/{service}/pending/{id}", OfService(Approve), pending::reject)
         .get("/v1/releases", Limited(Look), releases::list)
         .ask("/v1/secrets/versions", Limited(Deploy), secrets::versions)
         .post("/v1/releases/prune", OfAll(Keep), prune::prune)

@@ -242,6 +242,26 @@ hex_id!(
     6
 );
 hex_id!(
+    /// A deploy that waits for a second person.
+    PendingId,
+    "pending deploy",
+    6
+);
+impl PendingId {
+    /// That of a request by this token: the same for the same key, and where there is none another one each millisecond.
+    pub fn of(service: &ServiceName, token: TokenId, key: Option<&str>, now: u64) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(token.as_bytes()).update(service.as_str().as_bytes());
+        match key {
+            Some(key) => hasher.update(b" key ").update(key.as_bytes()),
+            None => hasher.update(b" at ").update(&now.to_be_bytes()),
+        };
+        let mut id = [0; 6];
+        hasher.finalize_xof().fill(&mut id);
+        Self(id)
+    }
+}
+hex_id!(
     /// A record of the audit log, with all before it: their BLAKE3 hash.
     AuditHash,
     "hash of the audit log",

@@ -8,6 +8,10 @@
 //! | `POST /v1/join` | [`Join`] | [`Joined`]; sent again with the same key it is the same member |
 //! | `POST /v1/renew` | | [`Joined`] |
 //! | `DELETE /v1/services/{service}/members/{member}/credential` | | `200`: what the member has is worth nothing any more |
+//! | `PUT /v1/services/{service}/protection` | [`Protection`] | the same |
+//! | `GET /v1/pending` | | `[`[`PendingView`]`]`: deploys that wait for a second person |
+//! | `POST /v1/services/{service}/pending/{id}` | | `201` and the deploy: it has begun |
+//! | `DELETE /v1/services/{service}/pending/{id}` | | [`PendingView`] of the one that waits no more |
 //! | `GET /v1/audit?after=N` | | [`AuditPage`]: at most 1000 lines after that record |
 //!
 //! Secrets are never sent to control in a body, and never answered, but for the credential of a member.
@@ -17,6 +21,8 @@ mod stored;
 use baton_core::access::{Role, Scope, Token};
 use baton_core::ids::ServiceName;
 use serde::{Deserialize, Serialize};
+
+use crate::api::Propose;
 
 pub use stored::{BadBook, StoredBook, StoredJoin, StoredRevocation, StoredToken};
 
@@ -122,6 +128,30 @@ impl std::fmt::Debug for Joined {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Joined").field("renew_after_ms", &self.renew_after_ms).finish_non_exhaustive()
     }
+}
+
+/// Whether deploys of a service wait for a second person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Protection {
+    /// They do.
+    pub protected: bool,
+}
+
+/// A deploy that waits for a second person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingView {
+    /// What people call it by.
+    pub id: String,
+    /// Of which service.
+    pub service: String,
+    /// Whose token has asked for it.
+    pub asked_by: String,
+    /// When.
+    pub at_ms: u64,
+    /// Until when it waits.
+    pub ends_ms: u64,
+    /// What was asked for, with the deploy that was in force then.
+    pub asked: Propose,
 }
 
 /// A part of the audit log.

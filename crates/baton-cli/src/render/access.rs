@@ -1,8 +1,9 @@
 //! Tokens, and what the audit log says.
 
-use baton_wire::access::TokenView;
+use baton_wire::access::{PendingView, TokenView};
+use baton_wire::api::Wanted;
 
-use super::or_dash;
+use super::{id, or_dash};
 use crate::commands::audit::RecordView;
 use crate::escape::escape;
 use crate::moment::{ago, stamp};
@@ -30,6 +31,33 @@ pub fn tokens(tokens: &[TokenView], now_ms: u64, width: usize) -> String {
 /// A token that is none any more.
 pub fn revoked(token: &TokenView) -> String {
     format!("token {} of {} is worth nothing any more\n", escape(&token.id), escape(&token.holder))
+}
+
+/// The deploys that wait for a second person.
+pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
+    if pending.is_empty() {
+        return "nothing waits for a second person\n".to_owned();
+    }
+    let row = |pending: &PendingView| {
+        let asked = &pending.asked;
+        let what = match asked.wanted {
+            Wanted::Rollout => "rollout",
+            Wanted::Halt => "halt",
+            Wanted::Resume => "resume",
+            Wanted::Rollback => "rollback",
+        };
+        [
+            escape(&pending.id),
+            escape(&pending.service),
+            what.to_owned(),
+            asked.release.as_deref().map_or_else(|| "-".to_owned(), id),
+            escape(&pending.asked_by),
+            ago(pending.at_ms, now_ms),
+            escape(&asked.reason),
+        ]
+    };
+    let rows: Vec<_> = pending.iter().map(row).collect();
+    table(["ID", "SERVICE", "KIND", "RELEASE", "BY", "WHEN", "WHY"], &rows, width)
 }
 
 /// Records of the audit log, one on a line.

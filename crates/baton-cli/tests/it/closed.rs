@@ -66,6 +66,32 @@ fn p37_commands_need_a_token_and_do_what_its_role_may() {
 }
 
 #[test]
+fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    let (control, admin) = start(dir.path());
+    let create = |name: &str, role: &str| {
+        let ran = run(dir.path(), &control, &admin, &["token", "create", name, "--role", role]);
+        ran.stdout.trim().to_owned()
+    };
+    let (ci, ada) = (create("ci", "deployer"), create("ada", "approver"));
+    let protected = run(dir.path(), &control, &admin, &["pending", "protect", "--service", "web"]);
+    assert!(protected.code == 0 && protected.stdout.contains("wait for a second person"), "{protected:?}");
+    assert_eq!(run(dir.path(), &control, &ci, &["pending", "protect", "--service", "web", "--off"]).code, 6);
+
+    let held = run(dir.path(), &control, &ci, &["deploy", "--detach", "--output", "json"]);
+    assert_eq!((held.code, held.error_code()), (6, "needs-approval".to_owned()), "{held:?}");
+    let waits = run(dir.path(), &control, &ada, &["pending", "--output", "json"]).json();
+    let id = waits[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&waits[0]["asked_by"], waits.as_array().unwrap().len()), (&"ci".into(), 1));
+    assert_eq!(run(dir.path(), &control, &ci, &["pending", "approve", &id]).code, 6);
+    let begun = run(dir.path(), &control, &ada, &["pending", "approve", &id[..6], "--output", "json"]).json();
+    assert_eq!(begun["actor"], "ci, approved by ada");
+    let waits = run(dir.path(), &control, &ada, &["pending"]);
+    assert!(waits.stdout.contains("nothing waits"), "{waits:?}");
+}
+
+#[test]
 fn p42_the_audit_log_is_shown_and_checked() {
     let dir = tempfile::tempdir().unwrap();
     sample_project(dir.path());

@@ -1,15 +1,17 @@
 //! What is kept of tokens and members, and its file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use baton_core::access::{Credential, CredentialKey, Token};
-use baton_core::ids::{MemberId, ServiceName, TokenHash};
+use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash};
 use baton_release::disk::{DiskError, failed, replace_private};
-use baton_wire::access::{BadBook, StoredBook, StoredJoin, StoredRevocation, StoredToken};
+use baton_wire::access::{BadBook, PendingView, StoredBook, StoredJoin, StoredRevocation, StoredToken};
+
+use baton_wire::api::Propose;
 
 use super::AccessError;
 use crate::api::Refusal;
@@ -22,6 +24,25 @@ pub(crate) struct Book {
     pub tokens: BTreeMap<TokenHash, Held>,
     /// The members whose credentials from before a time are worth nothing.
     pub revoked: BTreeMap<(ServiceName, MemberId), u64>,
+    /// The services whose deploys wait for a second person.
+    pub protected: BTreeSet<ServiceName>,
+    /// The deploys that wait.
+    pub pending: BTreeMap<PendingId, Pending>,
+}
+
+/// A deploy that waits for a second person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Of which service.
+    pub service: ServiceName,
+    /// Whose token has asked for it.
+    pub asked_by: String,
+    /// When, in milliseconds since 1970.
+    pub at: u64,
+    /// Until when it waits.
+    pub ends: u64,
+    /// What was asked for.
+    pub asked: Propose,
 }
 
 /// A token, and what has become of it.
@@ -50,10 +71,20 @@ impl From<WriteError> for Refusal {
     }
 }
 
+impl Pending {
+    /// For people, and for the file.
+    pub(crate) fn view(&self, id: PendingId) -> PendingView {
+        let Self { service, asked_by, at, ends, asked } = self.clone();
+        let (id, service) = (id.to_string(), service.to_string());
+        PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, asked }
+    }
+}
+
 impl Book {
     /// Forgets what has ended by itself, so that the file does not grow for ever.
     pub(super) fn forget_ended(&mut self, now: u64) {
         self.tokens.retain(|_, held| held.token.is_valid(now));
+        self.pending.retain(|_, pending| now < pending.ends);
         // No credential from before then is worth anything by now.
         let longest = Credential::TTL_MS + Credential::RENEWABLE_MS;
         self.revoked.retain(|_, before| before.saturating_add(longest) > now);
@@ -83,6 +114,11 @@ fn known(stored: &StoredBook) -> Result<(Book, CredentialKey), BadBook> {
         let (whose, before) = revoked.read()?;
         book.revoked.insert(whose, before);
     }
+    book.protected = stored.protected.iter().map(|service| service.parse()).collect::<Result<_, _>>()?;
+    for PendingView { id, service, asked_by, at_ms, ends_ms, asked } in stored.pending.clone() {
+        let pending = Pending { service: service.parse()?, asked_by, at: at_ms, ends: ends_ms, asked };
+        book.pending.insert(id.parse()?, pending);
+    }
     Ok((book, key))
 }
 
@@ -97,5 +133,7 @@ pub(super) fn write(path: &Path, book: &Book, key: &CredentialKey) -> Result<(),
         before_ms: *before_ms,
     };
     stored.revoked = book.revoked.iter().map(revoked).collect();
+    stored.protected = book.protected.iter().map(ServiceName::to_string).collect();
+    stored.pending = book.pending.iter().map(|(id, pending)| pending.view(*id)).collect();
     Ok(replace_private(path, stored.to_text()?.as_bytes())?)
 }

@@ -15,7 +15,7 @@ use baton_wire::api::{DeployView, Propose, Wanted};
 use tokio::sync::oneshot;
 
 use super::extract::{Named, Sent};
-use super::{Refusal, Shared, releases};
+use super::{Refusal, Shared, pending, releases};
 use crate::access::Caller;
 use crate::audit::Note;
 use crate::clock::unix_ms;
@@ -49,6 +49,31 @@ pub(super) async fn propose(
 ) -> Result<Response, Refusal> {
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     asked.actor = caller.actor(asked.actor);
+    begin_or_wait(&shared, service, &caller, asked).await
+}
+
+/// Puts a deploy in force, unless a second person has to let it begin.
+async fn begin_or_wait(
+    shared: &Shared,
+    service: ServiceName,
+    caller: &Caller,
+    asked: Propose,
+) -> Result<Response, Refusal> {
+    if !asked.dry_run {
+        // What would be refused anyway waits for nobody.
+        proposal(shared, &service, caller, asked.clone()).await?;
+        pending::held_back(shared, &service, caller, &asked).await?;
+    }
+    begin(shared, service, caller, asked).await
+}
+
+/// Puts a deploy in force, or tells what it would do.
+pub(super) async fn begin(
+    shared: &Shared,
+    service: ServiceName,
+    caller: &Caller,
+    asked: Propose,
+) -> Result<Response, Refusal> {
     let dry_run = asked.dry_run;
     // From the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
     // back, waits for nothing: where that leads is known to be needed.
@@ -56,9 +81,9 @@ pub(super) async fn propose(
         Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
         None => None,
     };
-    let proposal = proposal(&shared, &service, &caller, asked).await?;
+    let proposal = proposal(shared, &service, caller, asked).await?;
     if dry_run {
-        return look_ahead(&shared, &service, proposal);
+        return look_ahead(shared, &service, proposal);
     }
     let (reply, answer) = oneshot::channel();
     let ask = Ask::Propose { service, proposal, reply };

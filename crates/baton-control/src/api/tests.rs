@@ -87,6 +87,7 @@ async fn ask(router: Router, door: &Door, shown: Option<&str>) -> StatusCode {
         .replace("{member}", "web-9")
         .replace("/packs/{id}", &format!("/packs/{}", "0".repeat(64)))
         .replace("/releases/{id}", &format!("/releases/{}", "0".repeat(64)))
+        .replace("/pending/{id}", &format!("/pending/{}", "0".repeat(12)))
         .replace("/tokens/{id}", &format!("/tokens/{}", "0".repeat(12)))
         .replace("{key}", &"0".repeat(64));
     assert!(!path.contains('{'), "a parameter that is not known here: {path}");

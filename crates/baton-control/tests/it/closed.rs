@@ -9,8 +9,8 @@ use baton_core::run::secrets::Secret;
 use baton_release::control::{Believed, Control, ControlError};
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
-use baton_wire::access::{AuditPage, Join, Joined, MakeToken, TokenView};
-use baton_wire::api::{EventView, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::access::{AuditPage, Join, Joined, MakeToken, PendingView, Protection, TokenView};
+use baton_wire::api::{DeployView, EventView, Refused, ReleaseView, ServiceStatus, Wanted};
 use baton_wire::session::{FromMember, Hello};
 use baton_wire::v1;
 use baton_wire::v1::members_client::MembersClient;
@@ -102,6 +102,11 @@ impl Asker {
     fn showing(&self, server: &Running, secret: &str) -> Self {
         let shown = Shown { secret: Secret::new(secret.to_owned()), fingerprint: None };
         Self::new(server, Some(shown))
+    }
+
+    /// The same one, before another life of the server.
+    fn again(&self, server: &Running) -> Self {
+        Self::new(server, self.control.shown())
     }
 
     /// Pushes a release without files.
@@ -263,6 +268,60 @@ async fn p40_a_token_of_a_build_server_pushes_and_no_other_role_deploys() {
         assert_eq!(other.push("web").await.unwrap_err().kind, Kind::Denied, "{role}");
     }
     assert_eq!(admin.call("GET", "/v1/services/web", None).await.status, 404, "nothing was deployed");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p40_what_waits_for_a_second_person_is_exactly_what_was_asked_for() {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let server = Running::start_closed(dir);
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let deployer = admin.give(&server, 1, Role::Deployer, &["web"]).await;
+    let approver = admin.give(&server, 2, Role::Approver, &["web"]).await;
+    let foreign = admin.give(&server, 3, Role::Approver, &["api"]).await;
+    let release = deployer.push("web").await.unwrap();
+    let protect = |protected| async move { Protection { protected } };
+    let path = "/v1/services/web/protection";
+    let body = |protection: &Protection| Some(serde_json::to_vec(protection).unwrap());
+    assert_eq!(deployer.call("PUT", path, body(&protect(false).await)).await.status, 403);
+    assert_eq!(admin.call("PUT", path, body(&protect(true).await)).await.status, 200);
+
+    let deploys = "/v1/services/web/deploys";
+    let mut asked = rollout(release, 0);
+    asked.idempotency_key = Some("build-1".to_owned());
+    for _ in 0..2 {
+        let held: Refused = deployer.post(deploys, &asked).await.json();
+        assert_eq!(held.code, "needs-approval", "{held:?}");
+    }
+    let own: Refused = admin.post(deploys, &rollout(release, 0)).await.json();
+    assert_eq!(own.code, "needs-approval", "an admin is no second person to itself");
+    let waits: Vec<PendingView> = approver.get("/v1/pending").await;
+    assert_eq!(waits.len(), 2, "what was asked twice with one key waits once: {waits:#?}");
+    assert_eq!(foreign.get::<Vec<PendingView>>("/v1/pending").await, []);
+    let of = |who: &str| waits.iter().find(|pending| pending.asked_by.starts_with(who)).unwrap();
+    let one = |pending: &PendingView| format!("/v1/services/web/pending/{}", pending.id);
+    let (by_deployer, by_admin) = (one(of("deployer")), one(of("first-admin")));
+
+    assert_eq!(foreign.call("POST", &by_deployer, None).await.status, 403);
+    assert_eq!(deployer.call("POST", &by_deployer, None).await.status, 403);
+    let second: Refused = admin.call("POST", &by_admin, None).await.json();
+    assert_eq!(second.code, "second-person");
+    let dir = server.stop().await;
+
+    // Control may be restarted meanwhile, and nothing has begun.
+    let server = Running::start_closed(dir);
+    let [admin, approver] = [&admin, &approver].map(|asker| asker.again(&server));
+    assert_eq!(admin.call("GET", "/v1/services/web", None).await.status, 404);
+    let begun = approver.call("POST", &by_deployer, None).await;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let deploy: DeployView = begun.json();
+    assert_eq!((&*deploy.actor, deploy.release), ("deployer-1, approved by approver-2", release.to_string()));
+    // The other one was asked for when nothing was in force: it is not what it was any more.
+    let late: Refused = approver.call("POST", &by_admin, None).await.json();
+    assert_eq!(late.code, "conflict", "{late:?}");
+    assert_eq!(approver.get::<Vec<PendingView>>("/v1/pending").await, []);
+    let halted = admin.post(deploys, &wanted(Wanted::Halt)).await;
+    assert_eq!(halted.status, 201, "a halt waits for nobody: {}", halted.text());
     server.stop().await;
 }
 

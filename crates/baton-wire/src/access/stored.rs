@@ -4,7 +4,7 @@ use baton_core::access::Token;
 use baton_core::ids::{InvalidId, MemberId, ServiceName, TokenHash};
 use serde::{Deserialize, Serialize};
 
-use super::{role, scope, services};
+use super::{PendingView, role, scope, services};
 
 /// The only version there is.
 const VERSION: u32 = 1;
@@ -21,6 +21,12 @@ pub struct StoredBook {
     pub tokens: Vec<StoredToken>,
     /// The members whose credentials from before a time are worth nothing.
     pub revoked: Vec<StoredRevocation>,
+    /// The services whose deploys wait for a second person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protected: Vec<String>,
+    /// The deploys that wait.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<PendingView>,
 }
 
 /// A token.
@@ -88,7 +94,8 @@ pub enum BadBook {
 impl StoredBook {
     /// One without tokens.
     pub fn new(key: String) -> Self {
-        Self { version: VERSION, key, tokens: Vec::new(), revoked: Vec::new() }
+        let (tokens, revoked, protected, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { version: VERSION, key, tokens, revoked, protected, pending }
     }
 
     /// Reads a file.

@@ -1,0 +1,53 @@
+//! `baton pending`: deploys that wait for a second person.
+
+use baton_wire::access::{PendingView, Protection};
+
+use crate::args::{Pending, PendingAction, PendingOne, PendingProtect};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::moment::now_ms;
+use crate::render::access;
+
+/// Shows what waits, or does something about it.
+pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
+    match args.action {
+        None => {
+            let pending = context.client.pending()?;
+            context.ui.result(&pending, |pending| access::pending(pending, now_ms(), context.ui.width))
+        }
+        Some(PendingAction::Approve(args)) => {
+            let pending = one(&args, context)?;
+            let deploy = context.client.approve(&pending)?;
+            context.ui.result(&deploy, |deploy| {
+                format!("deploy {} of {} has begun: see `baton status`\n", deploy.epoch, deploy.service)
+            })
+        }
+        Some(PendingAction::Reject(args)) => {
+            let rejected = context.client.reject(&one(&args, context)?)?;
+            context.ui.result(&rejected, |rejected| format!("{} waits no more\n", rejected.id))
+        }
+        Some(PendingAction::Protect(args)) => protect(args, context),
+    }
+}
+
+fn protect(args: PendingProtect, context: &Context) -> Result<(), Failure> {
+    let service = context.service(args.service)?;
+    let protection = context.client.protect(&service, Protection { protected: !args.off })?;
+    context.ui.result(&protection, |protection| match protection.protected {
+        true => format!("deploys of {service} wait for a second person\n"),
+        false => format!("deploys of {service} wait for nobody\n"),
+    })
+}
+
+/// The one whose id begins so.
+fn one(args: &PendingOne, context: &Context) -> Result<PendingView, Failure> {
+    let pending = context.client.pending()?;
+    let mut found = pending.into_iter().filter(|pending| pending.id.starts_with(&args.id));
+    match (found.next(), found.next()) {
+        (Some(pending), None) => Ok(pending),
+        (None, _) => Err(Failure::Usage(format!("nothing waits as {}: see `baton pending`", args.id))),
+        (Some(_), Some(_)) => {
+            Err(Failure::Usage(format!("several begin with {}: write more digits", args.id)))
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Deploys of protected services that wait for a second person.
+//!
+//! What is kept is the request as it was made, with the deploy that was in force then: who lets it begin lets exactly that begin,
+//! or nothing. Halting, and going back to the fallback, wait for nobody.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use baton_core::ids::{PendingId, ServiceName};
+use baton_wire::access::{PendingView, Protection};
+use baton_wire::api::{Propose, Wanted};
+
+use super::deploys;
+use super::extract::{Named, Sent};
+use super::{Refusal, Shared, blocking};
+use crate::access::{Access, Caller, Pending};
+use crate::audit::Note;
+use crate::clock::unix_ms;
+use crate::proposal::id_of_key;
+use crate::view;
+
+/// How long a deploy waits: a day, so that nobody finds it begun when it is long forgotten.
+const WAIT_MS: u64 = 24 * 60 * 60 * 1000;
+
+pub(super) async fn protect(
+    State(shared): State<Shared>,
+    Named(service): Named,
+    Sent(Protection { protected }): Sent<Protection>,
+) -> Result<Response, Refusal> {
+    let access = shared.access()?;
+    let note =
+        Note(format!("{service} is {}", if protected { "protected" } else { "not protected any more" }));
+    blocking(move || access.protect(service, protected)).await??;
+    Ok((Extension(note), Json(Protection { protected })).into_response())
+}
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<Vec<PendingView>>, Refusal> {
+    // Where nobody is asked who they are, nothing waits for a second person.
+    let Some(access) = &shared.access else { return Ok(Json(Vec::new())) };
+    let pending = access.pending().into_iter().filter(|(_, pending)| caller.covers(&pending.service));
+    Ok(Json(pending.map(|(id, pending)| pending.view(id)).collect()))
+}
+
+pub(super) async fn approve(
+    State(shared): State<Shared>,
+    Path((service, id)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Refusal> {
+    let found = match found(&shared, &service, &id) {
+        // Asked again, since the answer was lost.
+        Err(refusal) => return begun_before(&shared, &service, &id).ok_or(refusal),
+        Ok(found) => found,
+    };
+    let (access, id, pending) = found;
+    let Caller::Holder(token) = &caller else { return Err(Refusal::stopping()) };
+    if token.holder.as_str() == pending.asked_by {
+        let text = format!("{} has asked for it: somebody else has to let it begin", pending.asked_by);
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "second-person", text));
+    }
+    let actor = format!("{}, approved by {}", pending.asked_by, token.holder);
+    let begun = if pending.asked.parent.is_none() && in_force(&shared, &pending.service).is_some() {
+        let text = "nothing was in force when this was asked for, and something is now: ask for it again";
+        Err(Refusal::new(StatusCode::CONFLICT, "conflict", text))
+    } else {
+        deploys::begin(&shared, pending.service, &caller, Propose { actor, ..pending.asked }).await
+    };
+    // One that somebody was faster than would never begin.
+    if begun.as_ref().map_or_else(|refusal| refusal.status == StatusCode::CONFLICT, |_| true) {
+        blocking(move || access.settle(id)).await??;
+    }
+    begun
+}
+
+pub(super) async fn reject(
+    State(shared): State<Shared>,
+    Path((service, id)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    let (access, id, pending) = found(&shared, &service, &id)?;
+    blocking(move || access.settle(id)).await??;
+    let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));
+    Ok((Extension(note), Json(pending.view(id))).into_response())
+}
+
+/// Keeps a deploy of a protected service until a second person lets it begin; none where it needs nobody.
+pub(super) async fn held_back(
+    shared: &Shared,
+    service: &ServiceName,
+    caller: &Caller,
+    asked: &Propose,
+) -> Result<(), Refusal> {
+    let (Some(access), Caller::Holder(token)) = (&shared.access, caller) else { return Ok(()) };
+    if !needs_second(asked) || !access.is_protected(service) {
+        return Ok(());
+    }
+    let mut asked = asked.clone();
+    // What is in force now, so that nothing else begins later than what was seen.
+    asked.parent = asked.parent.or_else(|| in_force(shared, service));
+    let now = unix_ms();
+    let id = PendingId::of(service, token.id(), asked.idempotency_key.as_deref(), now);
+    // Said again, it is the same deploy.
+    asked.idempotency_key = Some(key(id));
+    let asked_by = token.holder.to_string();
+    let pending =
+        Pending { service: service.clone(), asked_by, at: now, ends: now.saturating_add(WAIT_MS), asked };
+    let access = Arc::clone(access);
+    blocking(move || access.hold(id, pending)).await??;
+    let text = format!(
+        "service {service} is protected: somebody else with the role approver has to let this begin within a day, \
+         with `baton pending approve {id}`"
+    );
+    Err(Refusal::new(StatusCode::FORBIDDEN, "needs-approval", text))
+}
+
+/// Whether a request exposes members to something: stopping that, and the way back, must never wait.
+fn needs_second(asked: &Propose) -> bool {
+    match asked.wanted {
+        Wanted::Rollout | Wanted::Resume => true,
+        Wanted::Rollback => asked.release.is_some(),
+        Wanted::Halt => false,
+    }
+}
+
+/// By which key a deploy that has waited is made once.
+fn key(id: PendingId) -> String {
+    format!("pending-{id}")
+}
+
+fn in_force(shared: &Shared, service: &ServiceName) -> Option<String> {
+    let board = shared.board();
+    board.services.get(service)?.service.history().in_force().map(|deploy| deploy.id.to_string())
+}
+
+/// The deploy that has waited as this, where it has begun.
+fn begun_before(shared: &Shared, service: &str, id: &str) -> Option<Response> {
+    let (service, id) = (service.parse::<ServiceName>().ok()?, id.parse::<PendingId>().ok()?);
+    let deploy = id_of_key(&service, &key(id));
+    let posted = shared.posted(&service).ok()?;
+    let past = posted.service.history().past().iter().find(|past| past.deploy.id == deploy)?;
+    Some((StatusCode::CREATED, Json(view::deploy(past))).into_response())
+}
+
+fn found(shared: &Shared, service: &str, id: &str) -> Result<(Arc<Access>, PendingId, Pending), Refusal> {
+    let (access, service, id) = (shared.access()?, service.parse::<ServiceName>()?, id.parse::<PendingId>()?);
+    let pending =
+        access.pending().into_iter().find(|(known, pending)| *known == id && pending.service == service);
+    match pending {
+        Some((_, pending)) => Ok((access, id, pending)),
+        None => Err(Refusal::not_found(format!("nothing waits as {id} for {service}: see `baton pending`"))),
+    }
+}
