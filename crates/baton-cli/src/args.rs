@@ -39,7 +39,7 @@ Example, in a directory with a baton.toml:
   baton rollback          take it back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 halted or rolled back, 4 timed out,
-5 conflict, 6 not allowed, 7 control unreachable, 130 Ctrl-C."
+5 conflict, 6 not allowed, 7 control unreachable, 8 a guard is off, 130 Ctrl-C."
 )]
 pub struct Cli {
     /// What every command takes.
@@ -101,6 +101,8 @@ pub enum Command {
     Token(Token),
     /// Deploys of protected services, which wait for a second person
     Pending(Pending),
+    /// What keeps mistakes and strangers away, and is switched off
+    Guards(Guards),
     /// What was changed, by whom, refused or not
     Audit(Audit),
     /// Roll a release out, and wait until every member runs it
@@ -520,6 +522,15 @@ pub struct Status {
     #[arg(short, long)]
     pub watch: bool,
 }
+
+/// `baton guards`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton guards || echo look at it
+
+Exit code 0 if none is switched off, 8 if one is.")]
+pub struct Guards {}
 
 /// `baton members`
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use baton_core::access::Shown;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError};
-use baton_wire::access::{AuditPage, MadeToken, MakeToken, PendingView, Protection, TokenView};
+use baton_wire::access::{AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{
     DeployView, EventView, MemberStatus, Preview, Propose, Prune, Pruned, References, Refused, ReleaseView,
     ServiceStatus, Verified, Verify, Versions,
@@ -305,6 +305,11 @@ impl Client {
             let request = self.shown(agent.put(self.url(&path))).content_type("application/json");
             request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
         })
+    }
+
+    /// The guards that are switched off.
+    pub fn guards(&self) -> Result<Vec<GuardView>, ClientError> {
+        self.get("/v1/guards", Duration::ZERO)
     }
 
     /// Some of the audit log, after this record.

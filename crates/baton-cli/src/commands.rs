@@ -7,6 +7,7 @@ mod deploy;
 mod deploys;
 mod doctor;
 mod events;
+mod guards;
 mod halt;
 mod init;
 mod key;
@@ -49,6 +50,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Token(Token::List(_)) => token::list(&context()?),
         Command::Token(Token::Revoke(args)) => token::revoke(args, &context()?),
         Command::Pending(args) => pending::run(args, &context()?),
+        Command::Guards(_) => guards::run(&context()?),
         Command::Audit(args) => audit::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),

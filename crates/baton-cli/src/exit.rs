@@ -10,6 +10,7 @@
 //! | 5 | conflict: somebody else was faster |
 //! | 6 | not allowed |
 //! | 7 | control is unreachable, or cannot work now |
+//! | 8 | a guard is switched off: only of `baton guards` |
 //! | 130 | interrupted by Ctrl-C; what was accepted goes on |
 
 /// How `baton` ends; the numbers are a promise to scripts.
@@ -31,6 +32,8 @@ pub enum Exit {
     NotAllowed = 6,
     /// Control cannot be reached, or cannot work now.
     Unreachable = 7,
+    /// A guard is switched off.
+    Unguarded = 8,
     /// Ctrl-C, as shells have it: 128 and the number of SIGINT.
     Interrupted = 130,
 }
@@ -69,7 +72,7 @@ mod tests {
                 .collect()
         };
         let here = rows(include_str!("exit.rs"));
-        assert_eq!(here.len(), 9);
+        assert_eq!(here.len(), 10);
         assert_eq!(rows(page), here, "docs/reference/exit-codes.md and exit.rs differ");
     }
 

@@ -103,6 +103,9 @@ pub enum Failure {
     /// Something that the server keeps is damaged. People have been told.
     #[error("{} things that the server keeps are damaged", .0)]
     Damaged(usize),
+    /// A guard is switched off. People have been told.
+    #[error("{} guards are switched off", .0)]
+    Unguarded(usize),
     /// The audit log is not as it was written.
     #[error("the audit log is not as it was written: {0}")]
     Tampered(String),
@@ -180,6 +183,7 @@ impl Failure {
                 Exit::NotAllowed
             }
             Self::Ended(end) => end.exit(),
+            Self::Unguarded(_) => Exit::Unguarded,
             // Whoever reads the output has seen enough.
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Demo(DemoError::Interrupted) | Self::Doctor(DoctorError::Interrupted) => Exit::Interrupted,
@@ -220,6 +224,7 @@ impl Failure {
                 Exit::Unreachable => "unreachable",
                 Exit::Conflict => "conflict",
                 Exit::NotAllowed => "not-allowed",
+                Exit::Unguarded => "unguarded",
                 Exit::Done | Exit::Failed | Exit::Halted | Exit::TimedOut | Exit::Interrupted => "failed",
             },
         }

@@ -6,6 +6,7 @@ mod builds;
 mod deploys;
 mod events;
 mod extract;
+mod guards;
 mod joining;
 mod pass;
 mod peers;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -41,9 +42,9 @@ use baton_store::state::StateStore;
 use baton_wire::v1::members_server;
 use tokio::sync::{Semaphore, watch};
 
-use crate::access::Access;
 use crate::access::doorman::{self, Doorman};
 use crate::access::doors::{Leaves, Needs, Routes};
+use crate::access::{Access, Caller};
 use crate::audit::Audit;
 use crate::board::{Board, Posted};
 use crate::clock::Clock;
@@ -74,7 +75,7 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
     /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/secrets/versions, \
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
-    /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, \
+    /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, /v1/guards, \
     /v1/services/{service}/members/{member}/credential, \
     /v1/services/{service}/protection, /v1/services/{service}/pending/{id}, /v1/pending, /healthz and /metrics";
 
@@ -97,6 +98,7 @@ pub(crate) struct Shared {
     secrets: Desk,
     /// None on a server that asks nobody who they are.
     access: Option<Arc<Access>>,
+    has_tls: bool,
     audit: Audit,
     publishing: Publishing,
     pruning: Pruning,
@@ -111,6 +113,8 @@ pub(crate) struct Kept {
     pub builds: Records,
     /// None on a server that asks nobody who they are.
     pub access: Option<Arc<Access>>,
+    /// Whether what is sent is encrypted here.
+    pub has_tls: bool,
     pub audit: Audit,
 }
 
@@ -118,7 +122,7 @@ impl Shared {
     pub(crate) fn new(
         inbox: Inbox,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, builds, access, audit }: Kept,
+        Kept { states, artefacts, builds, access, has_tls, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -140,6 +144,7 @@ impl Shared {
             releases,
             secrets,
             access,
+            has_tls,
             audit,
             publishing: Publishing::default(),
             pruning: Pruning::default(),
@@ -244,6 +249,7 @@ fn api() -> Routes<Shared> {
         .post("/v1/join", Limited(Join), joining::join)
         // The same member goes on: nothing is changed.
         .ask("/v1/renew", Limited(Renew), joining::renew)
+        .get("/v1/guards", Limited(Look), guards::list)
         .get("/v1/audit", OfAll(Administer), audit::list)
         .get("/healthz", Nothing, healthz)
         .get("/metrics", OfAll(Look), metrics);
@@ -326,8 +332,9 @@ async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Refusal> 
     }
 }
 
-async fn metrics(State(shared): State<Shared>) -> Response {
-    match metrics::text(&shared.board(), shared.clock.now(), shared.sent.load(Ordering::Relaxed)) {
+async fn metrics(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
+    let off = guards::off(&shared, &caller);
+    match metrics::text(&shared.board(), shared.clock.now(), shared.sent.load(Ordering::Relaxed), &off) {
         Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT)], text).into_response(),
         // A text that is written to memory.
         Err(_) => Refusal::unavailable("the metrics cannot be written").into_response(),

@@ -5,6 +5,7 @@ use std::fmt::Error;
 use baton_core::deploy::Kind;
 use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
+use baton_wire::access::GuardView;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -47,6 +48,12 @@ struct KindLabels {
     kind: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GuardLabels {
+    guard: String,
+    service: String,
+}
+
 /// The metrics of one moment.
 struct Metrics {
     members: Family<PresenceLabels, Gauge>,
@@ -56,13 +63,14 @@ struct Metrics {
     sessions: Family<ServiceLabel, Gauge>,
     seconds: Family<KindLabels, Histogram>,
     chunk_bytes: Counter,
+    guards_off: Family<GuardLabels, Gauge>,
 }
 
-/// All metrics as text. `chunk_bytes` were sent since this server began.
+/// All metrics as text. `chunk_bytes` were sent since this server began; these guards are switched off.
 ///
 /// # Errors
 /// None that is known: it is written to memory.
-pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64) -> Result<String, Error> {
+pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64, off: &[GuardView]) -> Result<String, Error> {
     let metrics = Metrics {
         members: Family::default(),
         releases: Family::default(),
@@ -71,7 +79,12 @@ pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64) -> Result<Strin
         sessions: Family::default(),
         seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
         chunk_bytes: Counter::default(),
+        guards_off: Family::default(),
     };
+    for GuardView { guard, service, .. } in off {
+        let service = service.clone().unwrap_or_default();
+        metrics.guards_off.get_or_create(&GuardLabels { guard: guard.clone(), service }).inc();
+    }
     metrics.chunk_bytes.inc_by(chunk_bytes);
     for (name, posted) in &board.services {
         metrics.add(name.as_str(), posted, now);
@@ -97,6 +110,11 @@ impl Metrics {
         );
         registry.register("deploys", "Deploys that were accepted", self.deploys.clone());
         registry.register("sessions", "Members that are connected", self.sessions.clone());
+        registry.register(
+            "guards_off",
+            "Guards that are switched off, of a service or of all",
+            self.guards_off.clone(),
+        );
         registry.register_with_unit(
             "chunks_sent",
             "Content of releases that this server has sent, compressed; what members read from a bucket is not in it",

@@ -218,7 +218,7 @@ impl Server {
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, post, peer_key)?;
-        let kept = api::Kept { states, artefacts, builds, access, audit };
+        let kept = api::Kept { states, artefacts, builds, access, has_tls: tls.is_some(), audit };
         let state = api::Shared::new(inbox.clone(), board, kept, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);

@@ -12,6 +12,7 @@
 //! | `GET /v1/pending` | | `[`[`PendingView`]`]`: deploys that wait for a second person |
 //! | `POST /v1/services/{service}/pending/{id}` | | `201` and the deploy: it has begun |
 //! | `DELETE /v1/services/{service}/pending/{id}` | | [`PendingView`] of the one that waits no more |
+//! | `GET /v1/guards` | | `[`[`GuardView`]`]`: what is switched off |
 //! | `GET /v1/audit?after=N` | | [`AuditPage`]: at most 1000 lines after that record |
 //!
 //! Secrets are never sent to control in a body, and never answered, but for the credential of a member.
@@ -152,6 +153,18 @@ pub struct PendingView {
     pub ends_ms: u64,
     /// What was asked for, with the deploy that was in force then.
     pub asked: Propose,
+}
+
+/// Something that keeps mistakes and strangers from the fleet, and is switched off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardView {
+    /// `credentials`, `tls`, `single-use` or `auto-rollback`.
+    pub guard: String,
+    /// Of which service; absent where it concerns all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What that means, in a sentence.
+    pub text: String,
 }
 
 /// A part of the audit log.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use baton_core::ids::ServiceName;
 
 use crate::args::Status;
+use crate::commands::guards;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::moment::now_ms;
@@ -20,12 +21,19 @@ const QUESTION: Duration = Duration::from_secs(25);
 
 /// Prints one service or all.
 pub fn run(args: Status, context: &Context) -> Result<(), Failure> {
-    let ui = &context.ui;
     let typed = args.service.or(args.named);
     if args.watch {
         return watch(&context.service(typed)?, context);
     }
-    if let Some(service) = &typed {
+    show(typed.as_ref(), context)?;
+    guards::remind(context);
+    Ok(())
+}
+
+/// Prints one service or all, as they are.
+fn show(typed: Option<&ServiceName>, context: &Context) -> Result<(), Failure> {
+    let ui = &context.ui;
+    if let Some(service) = typed {
         let status = context.client.service(service)?;
         return ui.result(&status, |status| detail(status, now_ms(), ui.width, ui.paint));
     }

@@ -1,6 +1,6 @@
 //! Tokens, and what the audit log says.
 
-use baton_wire::access::{PendingView, TokenView};
+use baton_wire::access::{GuardView, PendingView, TokenView};
 use baton_wire::api::Wanted;
 
 use super::{id, or_dash};
@@ -58,6 +58,22 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
     };
     let rows: Vec<_> = pending.iter().map(row).collect();
     table(["ID", "SERVICE", "KIND", "RELEASE", "BY", "WHEN", "WHY"], &rows, width)
+}
+
+/// Guards that are switched off.
+pub fn guards(off: &[GuardView], width: usize) -> String {
+    if off.is_empty() {
+        return "no guard is switched off\n".to_owned();
+    }
+    let row = |off: &GuardView| {
+        [
+            escape(&off.guard),
+            off.service.as_deref().map_or_else(|| "all".to_owned(), escape),
+            escape(&off.text),
+        ]
+    };
+    let rows: Vec<_> = off.iter().map(row).collect();
+    table(["GUARD", "SERVICE", "WHAT THAT MEANS"], &rows, width)
 }
 
 /// Records of the audit log, one on a line.

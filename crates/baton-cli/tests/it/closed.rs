@@ -92,6 +92,30 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
 }
 
 #[test]
+fn p47_a_guard_that_is_switched_off_is_told_and_is_an_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    let (control, admin) = start(dir.path());
+    let all = run(dir.path(), &control, &admin, &["guards"]);
+    assert!(all.code == 0 && all.stdout.contains("no guard is switched off"), "{all:?}");
+    let join = run(dir.path(), &control, &admin, &["token", "join", "--service", "web", "--reusable"]);
+    assert_eq!(join.code, 0, "{join:?}");
+    let off = run(dir.path(), &control, &admin, &["guards", "--output", "json"]);
+    assert_eq!(
+        (off.code, off.error_code(), &off.json()[0]["guard"]),
+        (8, "unguarded".to_owned(), &"single-use".into())
+    );
+    assert_eq!(run(dir.path(), &control, &admin, &["deploy", "--detach"]).code, 0);
+    let status = run(dir.path(), &control, &admin, &["status"]);
+    assert!(status.code == 0 && status.stderr.contains("switched off: single-use"), "{status:?}");
+    drop(control);
+
+    let open = Control::start(&dir.path().join("open"));
+    let off = run(dir.path(), &open, "", &["guards"]);
+    assert!(off.code == 8 && off.stdout.contains("credentials") && off.stdout.contains("tls"), "{off:?}");
+}
+
+#[test]
 fn p42_the_audit_log_is_shown_and_checked() {
     let dir = tempfile::tempdir().unwrap();
     sample_project(dir.path());

@@ -37,6 +37,7 @@ impl Bare {
             artefacts: Arc::new(FolderStore::open(&dir.path().join("artefacts")).unwrap()),
             builds: Records::open(&dir.path().join("builds")).unwrap(),
             access: Some(Arc::clone(&access)),
+            has_tls: true,
             audit,
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();

@@ -9,7 +9,7 @@ use baton_core::run::secrets::Secret;
 use baton_release::control::{Believed, Control, ControlError};
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
-use baton_wire::access::{AuditPage, Join, Joined, MakeToken, PendingView, Protection, TokenView};
+use baton_wire::access::{AuditPage, GuardView, Join, Joined, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{DeployView, EventView, Refused, ReleaseView, ServiceStatus, Wanted};
 use baton_wire::session::{FromMember, Hello};
 use baton_wire::v1;
@@ -322,6 +322,29 @@ async fn p40_what_waits_for_a_second_person_is_exactly_what_was_asked_for() {
     assert_eq!(approver.get::<Vec<PendingView>>("/v1/pending").await, []);
     let halted = admin.post(deploys, &wanted(Wanted::Halt)).await;
     assert_eq!(halted.status, 201, "a halt waits for nobody: {}", halted.text());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p47_a_guard_that_is_switched_off_is_in_the_metrics() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let release = admin.push("web").await.unwrap();
+    let off = |asker: Asker| async move {
+        let text = asker.call("GET", "/metrics", None).await.text();
+        text.lines()
+            .filter(|line| line.starts_with("baton_guards_off{"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(admin.post("/v1/services/web/deploys", &rollout(release, 0)).await.status, 201);
+    assert_eq!(off(admin.clone()).await, [""; 0]);
+    let mut unsafe_one = rollout(release, 0);
+    unsafe_one.policy.as_mut().unwrap().auto_rollback = false;
+    assert_eq!(admin.post("/v1/services/web/deploys", &unsafe_one).await.status, 201);
+    assert_eq!(off(admin.clone()).await, [r#"baton_guards_off{guard="auto-rollback",service="web"} 1"#]);
+    let api = admin.give(&server, 1, Role::Viewer, &["api"]).await;
+    assert_eq!(api.get::<Vec<GuardView>>("/v1/guards").await, [], "of another service");
     server.stop().await;
 }
 

@@ -36,7 +36,7 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         assert_eq!(types.get(name).map(String::as_str), Some(kind), "{text}");
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
     }
-    assert_eq!(types.len(), 7, "{types:?}");
+    assert_eq!(types.len(), 8, "{types:?}");
     for (sample, value) in [
         (r#"baton_members{service="web",presence="live"}"#, 2.0),
         (

@@ -1,0 +1,51 @@
+//! Guards that somebody has switched off, for people, programs and monitoring.
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use baton_core::ids::ServiceName;
+use baton_wire::access::GuardView;
+
+use super::Shared;
+use crate::access::Caller;
+use crate::clock::unix_ms;
+
+pub(super) async fn list(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<GuardView>> {
+    Json(off(&shared, &caller))
+}
+
+/// Those that are off, as far as they concern somebody.
+pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
+    let mut off = Vec::new();
+    let mut add = |guard: &str, service: Option<&ServiceName>, text: String| {
+        let service = service.map(ServiceName::to_string);
+        off.push(GuardView { guard: guard.to_owned(), service, text });
+    };
+    match &shared.access {
+        None => {
+            add("credentials", None, "anybody on the server's machine may do everything (--dev)".to_owned());
+        }
+        Some(access) => {
+            let now = unix_ms();
+            for held in access.tokens() {
+                let token = held.token;
+                if token.reusable && token.is_valid(now) && caller.covers_all() {
+                    let text = format!("token {} makes members as often as it is shown", token.id());
+                    add("single-use", None, text);
+                }
+            }
+        }
+    }
+    if !shared.has_tls {
+        add("tls", None, "control itself speaks no TLS (--dev or --plain)".to_owned());
+    }
+    for (service, posted) in shared.board().services.iter().filter(|(service, _)| caller.covers(service)) {
+        if posted.service.history().in_force().is_some_and(|deploy| !deploy.policy.auto_rollback) {
+            let text = format!("a release of {service} that fails is halted, and not taken back");
+            add("auto-rollback", Some(service), text);
+        }
+    }
+    off
+}
