@@ -198,7 +198,7 @@ fn p38_f67_whoever_writes_to_the_redis_of_control_does_not_choose_what_runs() {
     // Somebody else's control, over the same stores.
     let address = free_address();
     let mut server = Command::new(binary("baton"))
-        .args(["server", "--listen", &address.to_string(), "--data"])
+        .args(["server", "--dev", "--listen", &address.to_string(), "--data"])
         .arg(fleet.path("mallory"))
         .envs(variables)
         .stdout(Stdio::null())
