@@ -124,7 +124,9 @@ fn start_control(address: SocketAddr, folder: &TempDir) -> Result<Child, Failure
     let log = File::create(folder.path().join("control.log")).map_err(system("open a log"))?;
     let copy = log.try_clone().map_err(system("open a log"))?;
     let mut command = Command::new(this);
-    command.args(["server", "--dev", "--listen", &address.to_string(), "--data"]).arg(folder.path().join("control"));
+    command
+        .args(["server", "--dev", "--listen", &address.to_string(), "--data"])
+        .arg(folder.path().join("control"));
     // In a group of its own: Ctrl-C is for this program, which stops members first.
     command.stdin(Stdio::null()).stdout(log).stderr(copy).process_group(0);
     end_with_parent(&mut command).spawn().map_err(system("start control"))
