@@ -3,6 +3,7 @@
 mod supply;
 mod typed;
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use baton_core::access::{BadToken, Shown};
 use baton_core::ids::{InvalidId, MemberId, ServiceName};
 use baton_core::run::Address;
 use baton_core::signal::Signal;
+use baton_core::target::{InvalidLabel, LABELS_MAX, Label};
 use baton_core::units::Millis;
 
 pub use self::supply::{PeerSettings, SupplySettings};
@@ -81,6 +83,8 @@ Environment:
   BATON_CACHE_LIMIT how much it holds (default: 1GiB)
   BATON_KEEP_RELEASES  how many proven releases stay on disk beside what runs and
                     shall run (default: 3)
+  BATON_LABELS      what this member can be chosen by in a deploy, for example
+                    canary,zone=eu-1
   BATON_STATUS_SIGNAL  a signal, such as USR1, at which the status is written to
                     standard error, instead of passing it on
   BATON_STOP_LIMIT  how long the platform waits after TERM until it kills, for
@@ -141,6 +145,8 @@ pub struct Control {
     pub service: ServiceName,
     /// The member's name.
     pub member: MemberId,
+    /// What it can be chosen by: sorted, each once.
+    pub labels: Vec<Label>,
     /// Whose signatures the member believes, if it wants any.
     pub trusted_keys: Option<PathBuf>,
     /// From where releases come, and how fast.
@@ -186,6 +192,12 @@ pub enum ConfigError {
     /// `BATON_KEEP_RELEASES` cannot be read.
     #[error("BATON_KEEP_RELEASES is {0:?}; write a number, such as 3")]
     KeepReleases(String),
+    /// `BATON_LABELS` has one that is none.
+    #[error("BATON_LABELS is not understood; write for example canary,zone=eu-1")]
+    Labels(#[source] InvalidLabel),
+    /// `BATON_LABELS` has too many.
+    #[error("BATON_LABELS has {0} labels; write at most {LABELS_MAX}")]
+    TooManyLabels(usize),
     /// `BATON_PEERS` cannot be read.
     #[error("BATON_PEERS is {0:?}; write ADDRESS:PORT, at which other members reach this one, or off")]
     Peers(String),
@@ -327,6 +339,7 @@ fn control(variable: &impl Fn(&str) -> Option<String>, host: &str) -> Result<Opt
         authority: variable("BATON_CA").map(PathBuf::from),
         service: service.parse().map_err(ConfigError::id("BATON_SERVICE"))?,
         member: member.parse().map_err(ConfigError::id("BATON_MEMBER"))?,
+        labels: variable("BATON_LABELS").map_or(Ok(Vec::new()), |text| labels(&text))?,
         trusted_keys: variable("BATON_TRUSTED_KEYS").map(PathBuf::from),
         supply: SupplySettings::parse(variable)?,
     }))
@@ -339,6 +352,16 @@ fn token(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<TokenSourc
         Some(text) => Ok(Some(TokenSource::Text(text.parse()?))),
         None => Ok(file()),
     }
+}
+
+/// The labels in a list, sorted, each once.
+fn labels(text: &str) -> Result<Vec<Label>, ConfigError> {
+    let read = text.split(',').map(|label| label.trim().parse());
+    let labels: BTreeSet<Label> = read.collect::<Result<_, _>>().map_err(ConfigError::Labels)?;
+    if labels.len() > LABELS_MAX {
+        return Err(ConfigError::TooManyLabels(labels.len()));
+    }
+    Ok(labels.into_iter().collect())
 }
 
 fn stop_limit(text: String) -> Result<Millis, ConfigError> {
@@ -518,6 +541,22 @@ mod tests {
         assert_eq!(both, Some(TokenSource::Text(text.parse().unwrap())));
         let error = crate::log::chain(&with(&[("BATON_TOKEN", "hunter2")]).unwrap_err());
         assert!(error.contains("BATON_TOKEN is not valid") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn labels_are_sorted_and_each_is_there_once() {
+        let told = [("BATON_SERVER", "http://x:1"), ("BATON_SERVICE", "web")];
+        let labels = |text| {
+            let config = parse(&[], &[told[0], told[1], ("BATON_LABELS", text)])?;
+            let Request::Run(config) = config else { panic!("{config:?}") };
+            Ok::<_, ConfigError>(
+                config.control.unwrap().labels.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(labels("zone=eu-1, canary,canary").unwrap(), ["canary", "zone=eu-1"]);
+        assert!(matches!(labels("zone=").unwrap_err(), ConfigError::Labels(_)));
+        let many = (0..33).map(|n| format!("l{n}")).collect::<Vec<_>>().join(",");
+        assert!(matches!(labels(&many).unwrap_err(), ConfigError::TooManyLabels(33)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
-use baton_core::units::Millis;
+use baton_core::units::{Bytes, Millis};
 use baton_release::fetch::{FetchError, Fetched, Way};
 use baton_release::read::ReadError;
 use baton_release::releases::{self, Keep, ReleasesDir, VerifyError};
@@ -77,7 +77,7 @@ impl Controlled {
             None
         });
         let committed = committed.map(|committed| (committed.release, committed.epoch));
-        let member = Member::new(control.member.clone(), seen, committed);
+        let member = Member::new(control.member.clone(), seen, committed).labelled(control.labels.clone());
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
         let identity = Arc::new(Identity::open(control, releases.dir())?);
         let supply = Arc::new(Supply::open(control, identity.server(), releases.clone()));
@@ -191,8 +191,8 @@ impl Controlled {
         });
     }
 
-    /// Writes down what is proven; the report follows when it is on disk.
-    pub fn commit(&self, plan: &Plan, ticket: Ticket) {
+    /// Writes down what is proven, and has used so much memory; the report follows when it is on disk.
+    pub fn commit(&self, plan: &Plan, ticket: Ticket, used: Option<Bytes>) {
         let Running::Release(release) = plan.release else { return };
         let epoch = match (ticket, self.member.committed()) {
             (Ticket::Deploy { epoch, .. }, _) => epoch,
@@ -202,12 +202,18 @@ impl Controlled {
             // What runs without a slot is not what this member shall come back with, if it is not that already.
             (Ticket::Restore | Ticket::Replace | Ticket::Reload, _) => return,
         };
-        let writing = self.writing.clone();
+        let (writing, inputs) = (self.writing.clone(), self.inputs.clone());
         self.blocking(move |releases| {
             let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-            let newer = releases.committed().ok().flatten().is_some_and(|committed| committed.epoch > epoch);
-            if newer {
+            let before = releases.committed().ok().flatten();
+            if before.as_ref().is_some_and(|committed| committed.epoch > epoch) {
                 return None;
+            }
+            if let Some(used) = used {
+                let before = before.filter(|before| before.release != release);
+                let before = before.and_then(|before| releases.peak(before.release));
+                // The receiver lives as long as the member.
+                let _ = inputs.send(Input::Used(release, used, before));
             }
             Some(match releases.commit(release, epoch) {
                 Ok(()) => Input::Committed(release, epoch),

@@ -306,9 +306,9 @@ impl Driver {
             match command {
                 Command::Exit(exit) => code = Some(exit),
                 Command::Commit { generation, plan, ticket } => {
-                    self.world.learn(generation, ticket);
+                    let used = self.world.learn(generation, ticket);
                     if let Some(controlled) = &self.controlled {
-                        controlled.commit(&plan, ticket);
+                        controlled.commit(&plan, ticket, used);
                     }
                 }
                 command => self.world.perform(command),

@@ -1,6 +1,7 @@
 //! What was typed. What it means is each command's business.
 
 mod key;
+mod lock;
 mod pending;
 mod releases;
 mod token;
@@ -9,10 +10,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use baton_core::ids::ServiceName;
+use baton_core::target::{Amount, Label};
 use baton_core::units::{Millis, Share};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
+pub use lock::{Lock, Unlock};
 pub use pending::{Pending, PendingAction, PendingOne, PendingProtect};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
@@ -109,6 +112,12 @@ pub enum Command {
     Deploy(Deploy),
     /// Take the last deploy back
     Rollback(Rollback),
+    /// Take back the rollout that is under way
+    Abort(Abort),
+    /// Refuse new releases of a service until it is unlocked
+    Lock(Lock),
+    /// Let a service take new releases again
+    Unlock(Unlock),
     /// Stop a rollout where it is
     Halt(Halt),
     /// Go on with what was halted
@@ -373,6 +382,7 @@ Examples:
   baton deploy 9f3a2b --policy careful     roll out a release that was pushed
   baton deploy --target 10% -m \"try it\"    to a tenth of the members only
   baton deploy --dry-run                   push, then show what would happen
+  baton deploy ./api then ./web            web once api has switched
   baton deploy --key ada.key               sign the release and the deploy
 
 Waits until the rollout has switched every member (exit 0), was halted or
@@ -382,21 +392,30 @@ pub struct Deploy {
     /// The release: its id or the first 4 or more digits [default: push this directory]
     #[arg(value_name = "RELEASE")]
     pub release: Option<String>,
+    /// Several services in an order: directories or SERVICE=RELEASE with `then` in between
+    #[arg(value_name = "then NEXT", requires = "release")]
+    pub rest: Vec<String>,
     /// The service
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<ServiceName>,
     /// How careful to be [default: as baton.toml says, else safe]
     #[arg(long, value_enum, value_name = "POLICY")]
     pub policy: Option<PolicyName>,
-    /// The share of the members that shall run the release
-    #[arg(long, value_name = "PERCENT")]
-    pub target: Option<Share>,
+    /// How many members shall run the release: a share, or a number
+    #[arg(long, value_name = "AMOUNT")]
+    pub target: Option<Amount>,
+    /// Only members with this label (BATON_LABELS of the bootloader)
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<Label>,
     /// The greatest share of the members that may be unproven at once
     #[arg(long, value_name = "PERCENT")]
     pub max_unhealthy: Option<Share>,
     /// How long each member must stay healthy on the release
     #[arg(long, value_name = "DURATION")]
     pub bake: Option<Millis>,
+    /// Try it on every member at once, without phases
+    #[arg(long, conflicts_with_all = ["policy", "max_unhealthy"])]
+    pub all_at_once: bool,
     /// Roll out although the release was rolled back before
     #[arg(long)]
     pub again: bool,
@@ -423,12 +442,24 @@ pub struct Deploy {
 /// Whether to wait for the end of a rollout, and how long.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Wait {
+    /// What to wait for
+    #[arg(long = "wait", value_enum, value_name = "WHAT", default_value = "switched")]
+    pub until: Until,
     /// Return as soon as it is accepted
-    #[arg(long)]
+    #[arg(long, conflicts_with = "until")]
     pub detach: bool,
     /// How long to wait before giving up waiting
     #[arg(long, value_name = "DURATION", default_value = "15m")]
     pub timeout: Millis,
+}
+
+/// The two ends of a rollout that goes well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// Every member that shall have the release has proven it
+    Switched,
+    /// No old generation is left either
+    Drained,
 }
 
 /// Policies that have a name.
@@ -455,6 +486,29 @@ pub struct Rollback {
     /// The release to go back to [default: the last one that was fully rolled out]
     #[arg(long, value_name = "RELEASE")]
     pub to: Option<String>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub signing: Signing,
+    /// Why
+    #[arg(short, long = "message", value_name = "WHY", default_value = "")]
+    pub message: String,
+    /// Whether to wait, and how long.
+    #[command(flatten)]
+    pub wait: Wait,
+}
+
+/// `baton abort`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton abort -m \"wrong branch\"
+
+Like `baton rollback`, and only while a rollout is under way or halted: what is
+everywhere stays.")]
+pub struct Abort {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,

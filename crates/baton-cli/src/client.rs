@@ -9,8 +9,8 @@ use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError};
 use baton_wire::access::{AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{
-    DeployView, EventView, MemberStatus, Preview, Propose, Prune, Pruned, References, Refused, ReleaseView,
-    ServiceStatus, Verified, Verify, Versions,
+    DeployView, EventView, LockView, Locking, MemberStatus, Preview, Propose, Prune, Pruned, References,
+    Refused, ReleaseView, ServiceStatus, Verified, Verify, Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -218,6 +218,16 @@ impl Client {
     /// Puts a deploy in force. It is durable on return, and sent again with the same key it is made once.
     pub fn propose(&self, service: &ServiceName, proposal: &Propose) -> Result<DeployView, ClientError> {
         self.post(&format!("/v1/services/{service}/deploys"), proposal)
+    }
+
+    /// Locks a service. It is durable on return.
+    pub fn lock(&self, service: &ServiceName, why: &Locking) -> Result<LockView, ClientError> {
+        self.post(&format!("/v1/services/{service}/lock"), why)
+    }
+
+    /// Unlocks a service, and tells what the lock was.
+    pub fn unlock(&self, service: &ServiceName, why: &Locking) -> Result<Option<LockView>, ClientError> {
+        self.post(&format!("/v1/services/{service}/unlock"), why)
     }
 
     /// What a proposal with `dry_run` would do.

@@ -1,5 +1,6 @@
 //! What the commands mean: one file each.
 
+mod abort;
 pub mod audit;
 mod build;
 mod demo;
@@ -11,6 +12,7 @@ mod guards;
 mod halt;
 mod init;
 mod key;
+mod lock;
 mod members;
 mod pending;
 pub mod push;
@@ -54,6 +56,9 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Audit(args) => audit::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),
+        Command::Abort(args) => abort::run(args, &context()?),
+        Command::Lock(args) => lock::lock(args, &context()?),
+        Command::Unlock(args) => lock::unlock(args, &context()?),
         Command::Halt(args) => halt::run(args, &context()?),
         Command::Resume(args) => resume::run(args, &context()?),
         Command::Status(args) => status::run(args, &context()?),

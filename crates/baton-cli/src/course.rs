@@ -18,6 +18,8 @@ pub enum Stage {
     Rolling,
     /// It has reached its target.
     Switched,
+    /// The same, and no old generation is left.
+    Drained,
     /// Only members are left that refuse the release or cannot get it.
     Incomplete,
     /// It was stopped.
@@ -47,6 +49,7 @@ impl Course {
         let incomplete = status.state == "incomplete";
         if in_force.id == self.deploy {
             return match (ended, incomplete) {
+                (true, _) if status.state == "drained" => Stage::Drained,
                 (true, _) => Stage::Switched,
                 (false, true) => Stage::Incomplete,
                 (false, false) => Stage::Rolling,
@@ -102,7 +105,7 @@ mod tests {
             ("b", "rollout", None, 5, "rolling-out", Stage::Rolling),
             ("b", "rollout", None, 5, "idle", Stage::Rolling),
             ("b", "rollout", None, 5, "switched", Stage::Switched),
-            ("b", "rollout", None, 5, "drained", Stage::Switched),
+            ("b", "rollout", None, 5, "drained", Stage::Drained),
             ("b", "rollout", None, 5, "incomplete", Stage::Incomplete),
             ("c", "halt", Some("b"), 6, "halted", Stage::Halted),
             ("c", "rollback", Some("b"), 6, "rolling-back", Stage::RollingBack),

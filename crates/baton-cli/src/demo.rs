@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use baton_core::ids::ReleaseId;
-use baton_wire::api::{EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
+use baton_wire::api::{EventView, LimitsView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 
 use self::load::{Counts, Load};
 use self::stage::{Programs, Stage};
@@ -276,10 +276,16 @@ fn policy() -> PolicyView {
     let phase = |size_ppm| PhaseView { size_ppm, bake_ms: 4000 };
     PolicyView {
         target_ppm: 1_000_000,
+        target_members: None,
+        target_label: None,
         max_unhealthy_ppm: 500_000,
         phases: vec![phase(None), phase(Some(500_000))],
         failure_limit_ppm: 50_000,
         auto_rollback: true,
+        lock_after_rollback: false,
+        limits: LimitsView::default(),
+        gates: Vec::new(),
+        all_at_once: false,
     }
 }
 

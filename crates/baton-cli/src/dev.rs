@@ -14,7 +14,7 @@ use baton_wire::api::{Propose, Wanted};
 
 use self::fleet::Fleet;
 use self::saves::Saves;
-use crate::args::{Dev, Wait};
+use crate::args::{Dev, Until, Wait};
 use crate::client::Client;
 use crate::commands::push::Pushing;
 use crate::context::Context;
@@ -104,7 +104,7 @@ fn deploy(
         ..proposal(Wanted::Rollout, "baton dev".to_owned())?
     };
     let deploy = context.client.propose(&service, &proposal)?;
-    let wait = Wait { detach: false, timeout: args.timeout };
+    let wait = Wait { until: Until::Switched, detach: false, timeout: args.timeout };
     let followed = follow(context, &service, &deploy, &wait);
     context.interrupt.on_ctrl_c("stopped");
     followed

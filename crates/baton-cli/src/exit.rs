@@ -7,7 +7,7 @@
 //! | 2 | usage: what was typed, or what `baton.toml` says, makes no sense |
 //! | 3 | the rollout was halted or rolled back |
 //! | 4 | timed out waiting; the rollout goes on |
-//! | 5 | conflict: somebody else was faster |
+//! | 5 | conflict: somebody else was faster, or the service is locked |
 //! | 6 | not allowed |
 //! | 7 | control is unreachable, or cannot work now |
 //! | 8 | a guard is switched off: only of `baton guards` |
@@ -26,7 +26,7 @@ pub enum Exit {
     Halted = 3,
     /// It takes longer than `--timeout`.
     TimedOut = 4,
-    /// Somebody else was faster.
+    /// Somebody else was faster, or the service is locked.
     Conflict = 5,
     /// Control does not let the caller do this.
     NotAllowed = 6,
@@ -83,6 +83,7 @@ mod tests {
             (403, Exit::NotAllowed),
             (404, Exit::Failed),
             (409, Exit::Conflict),
+            (423, Exit::Conflict),
             (422, Exit::Failed),
             (500, Exit::Failed),
             (503, Exit::Unreachable),

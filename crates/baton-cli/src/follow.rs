@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use baton_core::ids::ServiceName;
 use baton_wire::api::{DeployView, FailureView, ServiceStatus};
 
-use crate::args::Wait;
+use crate::args::{Until, Wait};
 use crate::client::ClientError;
 use crate::context::Context;
 use crate::course::{Course, Stage};
@@ -45,16 +45,20 @@ pub fn follow(
     ));
     let (stage, status, took, cause) = watch(context, service, deploy, wait)?;
     ui.result(&status, |status| summary(deploy, stage, status, cause.as_ref(), took))?;
-    match end(stage) {
+    match end(stage, wait.until) {
         None => Ok(()),
         Some(end) => Err(Failure::Ended(end)),
     }
 }
 
 /// What a stage means to who waited; nothing when it is what was wanted.
-const fn end(stage: Stage) -> Option<End> {
+const fn end(stage: Stage, until: Until) -> Option<End> {
     match stage {
-        Stage::Switched => None,
+        Stage::Drained => None,
+        Stage::Switched => match until {
+            Until::Switched => None,
+            Until::Drained => Some(End::TimedOut),
+        },
         Stage::Incomplete => Some(End::Incomplete),
         Stage::Halted | Stage::RollbackStuck => Some(End::Halted),
         Stage::RolledBack => Some(End::RolledBack),
@@ -84,11 +88,20 @@ fn watch(
         }
         show.status(&context.ui, &status, start.elapsed())?;
         let left = limit.saturating_sub(start.elapsed());
-        let ended = !matches!(stage, Stage::Rolling | Stage::RollingBack);
+        let ended = match stage {
+            Stage::Rolling | Stage::RollingBack => false,
+            Stage::Switched => wait.until == Until::Switched,
+            Stage::Drained
+            | Stage::Incomplete
+            | Stage::Halted
+            | Stage::RolledBack
+            | Stage::RollbackStuck
+            | Stage::Superseded => true,
+        };
         if ended || left.is_zero() {
             let took = start.elapsed();
-            let stage =
-                if stage == Stage::Superseded { how_it_was(context, service, deploy)? } else { stage };
+            let may_have_ended = stage == Stage::Superseded && wait.until == Until::Switched;
+            let stage = if may_have_ended { how_it_was(context, service, deploy)? } else { stage };
             return Ok((stage, status, took, cause));
         }
         let longest = if context.ui.is_live() { TICK } else { QUESTION };
@@ -185,7 +198,15 @@ mod tests {
             (Stage::Rolling, Some(Exit::TimedOut)),
             (Stage::RollingBack, Some(Exit::TimedOut)),
         ] {
-            assert_eq!(end(stage).map(End::exit), exit, "{stage:?}");
+            assert_eq!(end(stage, Until::Switched).map(End::exit), exit, "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_the_last_old_generation_has_not_got_it_before() {
+        assert_eq!(end(Stage::Switched, Until::Drained), Some(End::TimedOut));
+        for until in [Until::Switched, Until::Drained] {
+            assert_eq!(end(Stage::Drained, until), None);
         }
     }
 

@@ -1,7 +1,9 @@
 //! The rollout policy that is meant: by name, by settings, and by single values.
 
 use baton_core::deploy::{InvalidPolicy, PhaseSize, Policy};
-use baton_wire::api::{PhaseView, PolicyView};
+use baton_core::target::Amount;
+use baton_core::units::Share;
+use baton_wire::api::{LimitsView, PhaseView, PolicyView};
 
 use crate::args::{Deploy, PolicyName};
 
@@ -14,10 +16,14 @@ pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, Invalid
     let named = typed.policy.map(named);
     // What limits the rollout is not lifted by how fast it shall be.
     policy.phases = named.map_or(policy.phases, |named| named.phases);
-    policy.target = typed.target.unwrap_or(policy.target);
+    policy.target.amount = typed.target.unwrap_or(policy.target.amount);
+    policy.target.label = typed.label.clone().or(policy.target.label);
     policy.max_unhealthy = typed.max_unhealthy.unwrap_or(policy.max_unhealthy);
     for phase in &mut policy.phases {
         phase.bake = typed.bake.unwrap_or(phase.bake);
+    }
+    if typed.all_at_once {
+        policy = policy.at_once();
     }
     policy.check()?;
     Ok(policy)
@@ -41,17 +47,35 @@ pub fn view(policy: &Policy) -> PolicyView {
     let phases =
         policy.phases.iter().map(|phase| PhaseView { size_ppm: size(phase.size), bake_ms: phase.bake.0 });
     PolicyView {
-        target_ppm: policy.target.ppm(),
+        target_ppm: match policy.target.amount {
+            Amount::Share(share) => share.ppm(),
+            Amount::Members(_) => Share::ALL.ppm(),
+        },
+        target_members: match policy.target.amount {
+            Amount::Share(_) => None,
+            Amount::Members(members) => Some(members),
+        },
+        target_label: policy.target.label.as_ref().map(ToString::to_string),
         max_unhealthy_ppm: policy.max_unhealthy.ppm(),
+        all_at_once: policy.all_at_once,
         phases: phases.collect(),
         failure_limit_ppm: policy.failure_limit.ppm(),
         auto_rollback: policy.auto_rollback,
+        lock_after_rollback: policy.lock_after_rollback,
+        gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
+        limits: LimitsView {
+            singleton: policy.limits.singleton,
+            never_more_than: policy.limits.never_more_than,
+            max_connections_budget: policy.limits.connections.map(|connections| connections.budget),
+            connections_each: policy.limits.connections.map(|connections| connections.each),
+            min_available: policy.limits.min_available,
+        },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use baton_core::units::{Millis, Share};
+    use baton_core::units::Millis;
     use clap::Parser;
 
     use super::*;
@@ -67,25 +91,31 @@ mod tests {
     #[test]
     fn what_is_typed_goes_over_the_settings_and_those_over_the_default() {
         let settings = Policy {
-            target: Share::from_percent(50),
+            target: Share::from_percent(50).into(),
             max_unhealthy: Share::from_percent(10),
             auto_rollback: false,
             ..Policy::fast()
         };
         assert_eq!(meant(None, &typed(&[])), Ok(Policy::safe()));
         assert_eq!(meant(Some(settings.clone()), &typed(&[])), Ok(settings.clone()));
-        let careful = Policy { phases: Policy::careful().phases, ..settings };
+        let careful = Policy { phases: Policy::careful().phases, ..settings.clone() };
         assert_eq!(meant(Some(settings.clone()), &typed(&["--policy", "careful"])), Ok(careful));
         let single =
             meant(Some(settings), &typed(&["--target", "10%", "--max-unhealthy", "5%", "--bake", "1m"]));
         let single = single.unwrap();
-        assert_eq!((single.target, single.max_unhealthy), (Share::from_percent(10), Share::from_percent(5)));
+        assert_eq!(
+            (single.target, single.max_unhealthy),
+            (Share::from_percent(10).into(), Share::from_percent(5))
+        );
         assert!(single.phases.iter().all(|phase| phase.bake == Millis::from_secs(60)));
     }
 
     #[test]
-    fn everything_at_once_is_refused() {
+    fn p11_everything_at_once_is_refused_unless_it_is_said_on_its_own() {
         assert_eq!(meant(None, &typed(&["--max-unhealthy", "100%"])), Err(InvalidPolicy::AllAtOnce));
+        let at_once = meant(Some(Policy::careful()), &typed(&["--all-at-once"])).unwrap();
+        assert_eq!(at_once, Policy::careful().at_once());
+        assert!(at_once.all_at_once && at_once.max_unhealthy == Share::ALL && at_once.phases.len() == 1);
     }
 
     #[test]
@@ -93,6 +123,16 @@ mod tests {
         let error = meant(None, &typed(&["--bake", "25h"])).unwrap_err();
         assert_eq!(error.to_string(), "the policy has a bake of 25 h: give at most 24 h");
         assert!(meant(None, &typed(&["--bake", "24h"])).is_ok());
+    }
+
+    #[test]
+    fn members_are_chosen_by_number_and_label() {
+        let policy = meant(None, &typed(&["--target", "3", "--label", "zone=eu-1"])).unwrap();
+        assert_eq!(policy.target.to_string(), "3 members of zone=eu-1");
+        assert_eq!(
+            meant(None, &typed(&["--label", "canary"])).unwrap().target.to_string(),
+            "100 % of canary"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Answers of the API that tests start from.
 
-use baton_wire::api::{CountsView, DeployView, PhaseView, PolicyView, ServiceStatus};
+use baton_wire::api::{CostsView, CountsView, DeployView, LimitsView, PhaseView, PolicyView, ServiceStatus};
 
 /// A release id.
 pub fn release() -> String {
@@ -20,6 +20,8 @@ pub fn deploy() -> DeployView {
         fallback: None,
         policy: PolicyView {
             target_ppm: 1_000_000,
+            target_members: None,
+            target_label: None,
             max_unhealthy_ppm: 250_000,
             phases: vec![
                 PhaseView { size_ppm: None, bake_ms: 10_000 },
@@ -28,6 +30,10 @@ pub fn deploy() -> DeployView {
             ],
             failure_limit_ppm: 50_000,
             auto_rollback: true,
+            lock_after_rollback: false,
+            limits: LimitsView::default(),
+            gates: Vec::new(),
+            all_at_once: false,
         },
         reason: String::new(),
         actor: "kim@laptop".to_owned(),
@@ -63,7 +69,11 @@ pub fn status(state: &str) -> ServiceStatus {
         slots: 15,
         counts,
         fetching: None,
+        costs: CostsView::default(),
         committed: None,
+        lock: None,
         failure: None,
+        laggards: Vec::new(),
+        laggards_count: 0,
     }
 }

@@ -8,6 +8,7 @@ mod events;
 mod extract;
 mod guards;
 mod joining;
+mod lock;
 mod pass;
 mod peers;
 mod pending;
@@ -233,6 +234,8 @@ fn api() -> Routes<Shared> {
         .delete("/v1/services/{service}/members/{member}/credential", OfService(Administer), joining::revoke)
         .get("/v1/services/{service}/deploys", OfService(Look), deploys::list)
         .post("/v1/services/{service}/deploys", OfService(Deploy), deploys::propose)
+        .post("/v1/services/{service}/lock", OfService(Deploy), lock::lock)
+        .post("/v1/services/{service}/unlock", OfService(Deploy), lock::unlock)
         .put("/v1/services/{service}/protection", OfService(Administer), Leaves::Change, pending::protect)
         .get("/v1/pending", Limited(Look), pending::list)
         .post("/v1/services/{service}/pending/{id}", OfService(Approve), pending::approve)

@@ -5,6 +5,7 @@
 
 mod member;
 
+use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::event::{Event, What};
 use baton_core::fleet::{Fleet, Silence};
@@ -66,6 +67,7 @@ pub(crate) fn between(
     member::steps(&mut story, before, after, |deploy| Some(deploy) != in_force);
     deploys(&mut story, before, after);
     story.deploy = in_force;
+    lock(&mut story, before, after);
     silence(&mut story, before.service.fleet().silence(before.now), after.service.fleet().silence(after.now));
     phase(&mut story, before, after);
     member::tell(&mut story, before, after, left);
@@ -94,9 +96,26 @@ fn deploys(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
             Kind::Rollback { .. } => (What::RolledBack, "goes back to"),
             Kind::Halt { .. } => (What::Halted, "halts"),
         };
+        let at_once = if deploy.policy.all_at_once && deploy.kind == Kind::Rollout {
+            " everywhere at once"
+        } else {
+            ""
+        };
         let (actor, release, epoch) = (&deploy.actor, deploy.release.short(), deploy.epoch);
         let why = if deploy.reason.is_empty() { String::new() } else { format!(": {}", deploy.reason) };
-        story.tell(what, format!("{actor} {done} release {release} (epoch {epoch}){why}"));
+        story.tell(what, format!("{actor} {done} release {release}{at_once} (epoch {epoch}){why}"));
+    }
+}
+
+fn lock(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
+    match (before.service.history().lock(), after.service.history().lock()) {
+        (before, Some(lock)) if before != Some(lock) => {
+            story.tell(What::Locked, format!("{} locks the service: {}", lock.actor, lock.reason));
+        }
+        (Some(lock), None) => {
+            story.tell(What::Unlocked, format!("unlocked; it was locked by {}: {}", lock.actor, lock.reason));
+        }
+        (Some(_), Some(_)) | (None, Some(_) | None) => {}
     }
 }
 
@@ -145,6 +164,14 @@ fn milestones(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
         let text =
             format!("release {release} is switched: proven on {} of {} members", counts.proven, counts.live);
         story.tell(What::Switched, text);
+        for cost in Cost::ALL {
+            if let Some((more, of)) = rollout.learnt().more(cost) {
+                let text = format!(
+                    "the {cost} of release {release} is at least 40 % more than before, on {more} of {of} members"
+                );
+                story.tell(What::CostsMore, text);
+            }
+        }
     }
     if old.drained.is_none() && new.drained.is_some() {
         story.tell(What::Drained, format!("release {release} is drained: no old generation is left"));

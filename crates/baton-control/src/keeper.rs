@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_core::event::Event;
 use baton_core::fleet::{Heard, Member};
-use baton_core::history::{Backing, Proposal, ProposeError, Wish};
+use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_core::verdict::HaltReason;
@@ -70,6 +70,15 @@ pub(crate) enum Ask {
         /// Told once it is durable and on the board.
         reply: oneshot::Sender<Answer>,
     },
+    /// An operator locks a service, or unlocks it with none.
+    Lock {
+        /// Which.
+        service: ServiceName,
+        /// Why, and who does it.
+        lock: Option<Lock>,
+        /// Told once it is durable and on the board.
+        reply: oneshot::Sender<Result<(), StateError>>,
+    },
     /// Something happened elsewhere in the server.
     Note(Event),
     /// Another server may have changed something.
@@ -104,7 +113,7 @@ struct Kept {
     blame: Option<Blame>,
 }
 
-/// What was taken in and is not answered yet.
+/// What was taken in and is not answered yet. Whoever asked may have given up; the answer stays the same when they ask again.
 #[derive(Default)]
 struct Round {
     /// Services to look at, and whether something is new there.
@@ -114,7 +123,7 @@ struct Round {
     events: Vec<Event>,
     /// Whether other servers may have told something.
     others: bool,
-    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
+    answers: Vec<Box<dyn FnOnce()>>,
     stop: bool,
 }
 
@@ -194,7 +203,12 @@ impl Keeper {
                 if answer.is_err() {
                     self.forget_if_empty(&service, round);
                 }
-                round.answers.push((reply, answer));
+                round.answers.push(Box::new(|| drop(reply.send(answer))));
+            }
+            Ask::Lock { service, lock, reply } => {
+                self.touch(service.clone(), round);
+                let answer = self.store.set_lock(&service, lock);
+                round.answers.push(Box::new(|| drop(reply.send(answer))));
             }
             Ask::Note(event) => round.events.push(event),
             Ask::LookAgain => self.look_again(round),
@@ -289,9 +303,8 @@ impl Keeper {
             board.trouble = trouble;
             any || !touched.is_empty()
         });
-        for (reply, answer) in round.answers.drain(..) {
-            // Whoever asked may have given up; the answer stays the same when they ask again.
-            let _ = reply.send(answer);
+        for answer in round.answers.drain(..) {
+            answer();
         }
     }
 

@@ -68,6 +68,7 @@ impl<'a> Orders<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_core::costs::Costs;
     use baton_core::deploy::Policy;
     use baton_core::fleet::LEASE;
     use baton_core::history::{Backing, Proposal, Wish as Wanted};
@@ -99,6 +100,8 @@ mod tests {
             standby: None,
             drained: true,
             bake_connections: 0,
+            costs: Costs::default(),
+            labels: Vec::new(),
         })
     }
 

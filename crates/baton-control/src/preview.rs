@@ -1,8 +1,10 @@
 //! What a deploy would do: the same functions that would do it.
 
-use baton_core::deploy::{Deploy, Kind, PhaseSize};
+use baton_core::costs::Learnt;
+use baton_core::deploy::{Deploy, Kind};
 use baton_core::fleet::{Fleet, Member, Presence, Tie};
-use baton_core::rollout::{Rollout, order, slots};
+use baton_core::forecast::forecast;
+use baton_core::rollout::{Rollout, order};
 use baton_core::units::Millis;
 use baton_wire::api::{Preview, PreviewPhase};
 
@@ -14,31 +16,37 @@ pub(crate) fn preview(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Preview {
     fleet.begin(deploy.clone(), now);
     let live = fleet.members().filter(|(_, member)| member.presence(now) == Presence::Live);
     let live = u32::try_from(live.count()).unwrap_or(u32::MAX);
+    let rollout = Rollout::of(&fleet, now).filter(|_| !matches!(deploy.kind, Kind::Halt { .. }));
+    let startup = startup(&fleet);
+    let phase = |(slots, bake): (u32, Millis)| PreviewPhase { slots, bake_ms: bake.0 };
     Preview {
         release: deploy.release.to_string(),
         members: live,
-        phases: phases(deploy, live),
+        phases: rollout.iter().flat_map(Rollout::phases).map(phase).collect(),
         deploy: Some(view::deploy_at(deploy, false)),
-        order: if matches!(deploy.kind, Kind::Halt { .. }) { Vec::new() } else { names(&fleet, deploy, now) },
+        startup_ms: startup.map(|startup| startup.0),
+        expected_ms: rollout.as_ref().zip(startup).and_then(expected).map(|expected| expected.0),
+        order: rollout.as_ref().map_or_else(Vec::new, |rollout| names(rollout, now)),
     }
 }
 
-fn phases(deploy: &Deploy, live: u32) -> Vec<PreviewPhase> {
-    let policy = &deploy.policy;
-    let phase =
-        |size, bake: Millis| PreviewPhase { slots: slots(size, policy.max_unhealthy, live), bake_ms: bake.0 };
-    match deploy.kind {
-        Kind::Rollout => policy.phases.iter().map(|next| phase(next.size, next.bake)).collect(),
-        // Its release went through the phases before.
-        Kind::Rollback { .. } => vec![phase(PhaseSize::Share(policy.max_unhealthy), Millis::ZERO)],
-        Kind::Halt { .. } => Vec::new(),
-    }
+/// How long what runs now takes to start, the middle one of all members.
+fn startup(fleet: &Fleet) -> Option<Millis> {
+    let reports = fleet.members().filter_map(|(_, member)| member.report());
+    Learnt::of(reports.map(|report| &report.costs)).startup.map(|startup| startup.median)
 }
 
-fn names(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Vec<String> {
-    let Some(rollout) = Rollout::of(fleet, now) else { return Vec::new() };
-    let waits = |member: &Member| member.presence(now) == Presence::Live && member.tie() != Tie::Found;
-    let members = fleet.members().filter(|(_, member)| waits(member));
+fn expected((rollout, startup): (&Rollout<'_>, Millis)) -> Option<Millis> {
+    forecast(&rollout.phases(), rollout.wanted(), startup)
+}
+
+fn names(rollout: &Rollout<'_>, now: Millis) -> Vec<String> {
+    let deploy = rollout.deploy();
+    let waits = |member: &Member| {
+        let may = member.report().is_some_and(|report| deploy.policy.target.means(&report.labels));
+        may && member.presence(now) == Presence::Live && member.tie() != Tie::Found
+    };
+    let members = rollout.fleet().members().filter(|(_, member)| waits(member));
     let mut names: Vec<_> = members.map(|(id, _)| id).collect();
     names.sort_by_key(|id| order(deploy.id, id));
     names.into_iter().take(rollout.wanted() as usize).map(ToString::to_string).collect()

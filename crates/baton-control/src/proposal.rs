@@ -27,6 +27,7 @@ pub(crate) fn id_of_stop(failing: DeployId, wish: &Wish) -> DeployId {
         Wish::Rollout { .. } => "rollout",
         Wish::Halt { .. } => "halt",
         Wish::Resume => "resume",
+        Wish::Abort => "abort",
         Wish::RollBack { .. } => "rollback",
     };
     hash(&["stop", &failing.to_string(), what])

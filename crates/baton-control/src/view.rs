@@ -3,12 +3,17 @@
 pub(crate) mod member;
 pub(crate) mod status;
 
+use std::collections::BTreeSet;
+
+use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
-use baton_core::history::Past;
+use baton_core::history::{Lock, Past};
+use baton_core::limits::{Connections, Limits};
+use baton_core::target::{Amount, InvalidLabel, Target};
 use baton_core::trust::Signed;
 use baton_core::units::{Millis, Share};
 use baton_store::state::Numbered;
-use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView};
+use baton_wire::api::{DeployView, EventView, LimitsView, LockView, PhaseView, PolicyView};
 
 /// Why a policy cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +26,15 @@ pub(crate) enum BadPolicy {
         /// What it says.
         ppm: u32,
     },
+    /// A budget of connections of which one half is missing.
+    #[error("policy.limits needs both max_connections_budget and connections_each, or neither")]
+    HalfABudget,
+    /// A gate that is not known.
+    #[error("policy.gates has {0:?}: write startup or memory")]
+    Gate(String),
+    /// The label is none.
+    #[error("policy.target_label is not valid")]
+    Label(#[from] InvalidLabel),
     /// It makes no sense.
     #[error("the policy is not usable")]
     Invalid(#[from] InvalidPolicy),
@@ -65,6 +79,11 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
     }
 }
 
+/// A lock.
+pub(crate) fn lock(lock: &Lock) -> LockView {
+    LockView { reason: lock.reason.clone(), actor: lock.actor.clone(), since_ms: lock.since }
+}
+
 /// A policy.
 pub(crate) fn policy(policy: &Policy) -> PolicyView {
     let phase = |phase: &Phase| PhaseView {
@@ -75,12 +94,52 @@ pub(crate) fn policy(policy: &Policy) -> PolicyView {
         bake_ms: phase.bake.0,
     };
     PolicyView {
-        target_ppm: policy.target.ppm(),
+        target_ppm: match policy.target.amount {
+            Amount::Share(share) => share.ppm(),
+            Amount::Members(_) => Share::ALL.ppm(),
+        },
+        target_members: match policy.target.amount {
+            Amount::Share(_) => None,
+            Amount::Members(members) => Some(members),
+        },
+        target_label: policy.target.label.as_ref().map(ToString::to_string),
         max_unhealthy_ppm: policy.max_unhealthy.ppm(),
+        all_at_once: policy.all_at_once,
         phases: policy.phases.iter().map(phase).collect(),
         failure_limit_ppm: policy.failure_limit.ppm(),
         auto_rollback: policy.auto_rollback,
+        lock_after_rollback: policy.lock_after_rollback,
+        limits: limits(&policy.limits),
+        gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
     }
+}
+
+/// The limits of a policy.
+pub(crate) fn limits(limits: &Limits) -> LimitsView {
+    LimitsView {
+        singleton: limits.singleton,
+        never_more_than: limits.never_more_than,
+        max_connections_budget: limits.connections.map(|connections| connections.budget),
+        connections_each: limits.connections.map(|connections| connections.each),
+        min_available: limits.min_available,
+    }
+}
+
+fn gates_of(gates: &[String]) -> Result<Vec<Cost>, BadPolicy> {
+    let gate = |code: &String| Cost::from_code(code).ok_or_else(|| BadPolicy::Gate(code.clone()));
+    // In their order, each once: so that the same gates are the same policy.
+    let gates: BTreeSet<Cost> = gates.iter().map(gate).collect::<Result<_, _>>()?;
+    Ok(gates.into_iter().collect())
+}
+
+fn limits_of(view: &LimitsView) -> Result<Limits, BadPolicy> {
+    let connections = match (view.max_connections_budget, view.connections_each) {
+        (Some(budget), Some(each)) => Some(Connections { budget, each }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => return Err(BadPolicy::HalfABudget),
+    };
+    let &LimitsView { singleton, never_more_than, min_available, .. } = view;
+    Ok(Limits { singleton, never_more_than, connections, min_available })
 }
 
 /// The policy that somebody has sent.
@@ -97,11 +156,21 @@ pub(crate) fn policy_of(view: &PolicyView) -> Result<Policy, BadPolicy> {
         Ok::<_, BadPolicy>(Phase { size, bake: Millis(phase.bake_ms) })
     };
     let policy = Policy {
-        target: share("target_ppm", view.target_ppm)?,
+        target: Target {
+            amount: match view.target_members {
+                Some(members) => Amount::Members(members),
+                None => Amount::Share(share("target_ppm", view.target_ppm)?),
+            },
+            label: view.target_label.as_deref().map(str::parse).transpose()?,
+        },
         max_unhealthy: share("max_unhealthy_ppm", view.max_unhealthy_ppm)?,
+        all_at_once: view.all_at_once,
         phases: view.phases.iter().map(phase).collect::<Result<_, _>>()?,
         failure_limit: share("failure_limit_ppm", view.failure_limit_ppm)?,
         auto_rollback: view.auto_rollback,
+        lock_after_rollback: view.lock_after_rollback,
+        limits: limits_of(&view.limits)?,
+        gates: gates_of(&view.gates)?,
     };
     policy.check()?;
     Ok(policy)
@@ -124,10 +193,23 @@ pub(crate) fn event(numbered: Numbered) -> EventView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_core::limits::InvalidLimits;
 
     #[test]
     fn policies_come_back_as_they_were_sent() {
-        for sent in [Policy::safe(), Policy::fast(), Policy::careful()] {
+        let limited = Policy {
+            target: Target { amount: Amount::Members(3), label: "zone=eu-1".parse().ok() },
+            limits: Limits {
+                singleton: true,
+                never_more_than: Some(9),
+                connections: Some(Connections { budget: 500, each: 20 }),
+                min_available: Some(2),
+            },
+            lock_after_rollback: true,
+            gates: vec![Cost::Startup, Cost::Memory],
+            ..Policy::safe()
+        };
+        for sent in [Policy::safe(), Policy::fast(), Policy::careful(), Policy::safe().at_once(), limited] {
             assert_eq!(policy_of(&policy(&sent)), Ok(sent));
         }
     }
@@ -152,6 +234,11 @@ mod tests {
             bad(|view| view.max_unhealthy_ppm = 1_000_000),
             BadPolicy::Invalid(InvalidPolicy::AllAtOnce)
         );
+        assert_eq!(bad(|view| view.target_members = Some(0)), BadPolicy::Invalid(InvalidPolicy::Nobody));
+        assert!(matches!(bad(|view| view.target_label = Some("a b".into())), BadPolicy::Label(_)));
+        assert_eq!(bad(|view| view.limits.connections_each = Some(1)), BadPolicy::HalfABudget);
+        let too_few = InvalidPolicy::Limits(InvalidLimits::NeverMoreThan(1));
+        assert_eq!(bad(|view| view.limits.never_more_than = Some(1)), BadPolicy::Invalid(too_few));
         assert_eq!(bad(|view| view.target_ppm = 0), BadPolicy::Invalid(InvalidPolicy::Nobody));
         assert_eq!(
             bad(|view| view.phases[0].bake_ms = u64::MAX),

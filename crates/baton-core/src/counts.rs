@@ -1,5 +1,6 @@
 //! Where every member stands in a rollout, and how many stand where.
 
+use crate::costs::{Cost, Costs};
 use crate::deploy::{Deploy, Kind};
 use crate::fleet::{Fleet, Member, Presence, Silence, Tie};
 use crate::report::Refusal;
@@ -16,17 +17,25 @@ pub struct Counts {
     pub gone: u32,
     /// Live, healthy, and on the release for the whole bake.
     pub proven: u32,
+    /// Of those, the ones that the deploy is for.
+    pub proven_meant: u32,
+    /// Members that the deploy is for and that are not gone.
+    pub meant: u32,
+    /// Of those, the live ones.
+    pub live_meant: u32,
+    /// Members that the deploy is for, and those gone of them that still hold something.
+    pub known_meant: u32,
     /// Proven with not one connection accepted during the bake.
     pub proven_without_traffic: u32,
     /// Members that take a slot.
     pub open: u32,
-    /// Members that have, may have or may yet get the release by what was granted.
+    /// Members that the deploy is for and that have, may have or may yet get the release by what was granted.
     pub held: u32,
     /// Members on trial whose end is not known.
     pub unsettled: u32,
     /// Members with a slot that refused.
     pub refused: u32,
-    /// Members without a slot that cannot stage the release.
+    /// Members without a slot that the deploy is for and that cannot stage the release.
     pub unstageable: u32,
     /// Members that tried the release.
     pub tries: u32,
@@ -34,6 +43,10 @@ pub struct Counts {
     pub failed: u32,
     /// Of those, the ones that still take a slot.
     pub failed_open: u32,
+    /// Generations that run, or may run, beside the one of each member: candidates, and old ones that stand by or drain.
+    pub beside: u32,
+    /// Live members that serve, healthy, and are not on trial.
+    pub available: u32,
     /// Live members with no old generation left.
     pub drained: u32,
     /// The latest phase in which a slot was given, counted from 0.
@@ -57,23 +70,31 @@ impl Counts {
         self.proven + self.refused
     }
 
-    pub(crate) fn add(&mut self, member: &Member, place: &Place<'_>, kind: Kind) {
+    pub(crate) fn add(&mut self, member: &Member, place: &Place<'_>, deploy: &Deploy) {
         let one = |condition: bool| u32::from(condition);
         let slot = matches!(member.tie, Tie::Slot(_));
         let found = member.tie == Tie::Found;
         let live = place.presence == Presence::Live;
+        let meant = member.is_meant(&deploy.policy.target);
+        self.known_meant += one(meant);
+        self.meant += one(meant && place.presence != Presence::Gone);
+        self.live_meant += one(meant && live);
+        self.proven_meant += one(meant && place.proven);
         self.live += one(live);
         self.silent += one(matches!(place.presence, Presence::Silent { .. }));
         self.gone += one(place.presence == Presence::Gone);
         self.proven += one(place.proven);
         self.open += one(place.open);
-        self.held += one(slot || found);
+        self.held += one(slot || (found && meant));
         self.refused += one(slot && place.refusal.is_some());
-        self.unstageable += one(!slot && place.refusal.is_some());
+        self.unstageable += one(!slot && meant && place.refusal.is_some());
         self.unsettled += one(place.open && place.refusal.is_none() && place.presence != Presence::Gone);
-        self.tries += one(slot || (found && kind == Kind::Rollout));
+        self.tries += one(slot || (found && deploy.kind == Kind::Rollout));
         self.failed += one(place.failure.is_some());
         self.failed_open += one(place.failure.is_some() && place.open);
+        let drains = member.report.as_ref().is_some_and(|report| !report.drained);
+        self.beside += one(place.open || (drains && place.presence != Presence::Gone));
+        self.available += one(live && !place.open && member.is_healthy());
         if let Tie::Slot(grant) = member.tie {
             self.phase = self.phase.max(grant.phase);
         }
@@ -95,6 +116,8 @@ pub(crate) enum Failure<'a> {
     Gone,
     /// It had proven it and then crashed or lost its health.
     Relapsed,
+    /// The release costs it too much.
+    Costly(Cost, &'a Costs),
 }
 
 /// Where one member stands in a rollout.
@@ -116,6 +139,14 @@ pub(crate) struct Moment<'a> {
 }
 
 impl<'a> Moment<'a> {
+    /// What the release costs the members that have told so in this deploy.
+    pub(crate) fn costs(&self) -> impl Iterator<Item = &'a Costs> + use<'a> {
+        let deploy = self.deploy;
+        let told = move |member: &&Member| member.standing(deploy).is_some();
+        let members = self.fleet.members().map(|(_, member)| member).filter(told);
+        members.filter_map(|member| member.report.as_ref()).map(|report| &report.costs)
+    }
+
     pub(crate) fn place(&self, member: &'a Member) -> Place<'a> {
         let presence = member.presence(self.now);
         let proven = presence == Presence::Live && member.proves(self.deploy);

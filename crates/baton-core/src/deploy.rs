@@ -3,7 +3,10 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::costs::Cost;
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
+use crate::limits::{InvalidLimits, Limits};
+use crate::target::Target;
 use crate::trust::{Signed, Warrant};
 use crate::units::{Millis, Share};
 
@@ -59,16 +62,24 @@ pub enum Kind {
 /// How a release is brought to the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// The share of the fleet that shall run the release.
-    pub target: Share,
+    /// Which members shall run the release.
+    pub target: Target,
     /// The greatest share of the fleet that may be unproven at once.
     pub max_unhealthy: Share,
+    /// Whether that may be all of it: never by mistake, so it is said on its own.
+    pub all_at_once: bool,
     /// The phases in order; never empty. The last one runs to the end.
     pub phases: Vec<Phase>,
     /// The share of tries that may fail before the rollout halts.
     pub failure_limit: Share,
     /// Whether a halt by verdict takes the release back by itself.
     pub auto_rollback: bool,
+    /// Whether a rollback locks the service, so that somebody looks before the next deploy.
+    pub lock_after_rollback: bool,
+    /// What it must keep to whatever the size of the fleet.
+    pub limits: Limits,
+    /// What a release must not cost remarkably more of than the one before it; in their order, each once.
+    pub gates: Vec<Cost>,
 }
 
 /// One phase of a rollout.
@@ -101,14 +112,19 @@ pub enum InvalidPolicy {
     #[error("the policy has no phases: give at least one")]
     NoPhases,
     /// The whole fleet could be on trial at once.
-    #[error("max_unhealthy is 100 %, which would try the release everywhere at once: choose less")]
+    #[error(
+        "max_unhealthy is 100 %, which would try the release everywhere at once: choose less, or say --all-at-once"
+    )]
     AllAtOnce,
     /// No member is meant.
-    #[error("target is 0 %, so no member would run the release: choose more, such as 10%")]
+    #[error("target is nobody, so no member would run the release: choose more, such as 10%")]
     Nobody,
     /// There are too many phases.
     #[error("the policy has {0} phases: give at most {PHASES_MAX}")]
     Phases(usize),
+    /// A limit leaves nobody a turn.
+    #[error(transparent)]
+    Limits(#[from] InvalidLimits),
     /// A bake is too long.
     #[error("the policy has a bake of {0}: give at most {BAKE_MAX}")]
     Bake(Millis),
@@ -126,12 +142,12 @@ impl Policy {
             Err(InvalidPolicy::Phases(self.phases.len()))
         } else if let Some(long) = self.phases.iter().find(|phase| phase.bake > BAKE_MAX) {
             Err(InvalidPolicy::Bake(long.bake))
-        } else if self.max_unhealthy == Share::ALL {
+        } else if self.max_unhealthy == Share::ALL && !self.all_at_once {
             Err(InvalidPolicy::AllAtOnce)
-        } else if self.target == Share::NONE {
+        } else if self.target.is_nobody() {
             Err(InvalidPolicy::Nobody)
         } else {
-            Ok(())
+            Ok(self.limits.check()?)
         }
     }
 
@@ -142,11 +158,15 @@ impl Policy {
 
     fn with_phases(phases: Vec<Phase>) -> Self {
         Self {
-            target: Share::ALL,
+            target: Target::ALL,
             max_unhealthy: Self::MAX_UNHEALTHY,
+            all_at_once: false,
             phases,
             failure_limit: Self::FAILURE_LIMIT,
             auto_rollback: true,
+            lock_after_rollback: false,
+            limits: Limits::default(),
+            gates: Vec::new(),
         }
     }
 
@@ -166,6 +186,14 @@ impl Policy {
             size: PhaseSize::Share(Share::from_percent(25)),
             bake: Millis::from_secs(1),
         }])
+    }
+
+    /// The whole fleet at once, with the bake of the last phase of this one: for what cannot wait.
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        let bake = self.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
+        let phases = alloc::vec![Phase { size: PhaseSize::Share(Share::ALL), bake }];
+        Self { max_unhealthy: Share::ALL, all_at_once: true, phases, ..self }
     }
 
     /// One member, then 1 %, 5 % and 10 % at a time, each with a bake of a minute.

@@ -56,10 +56,16 @@ happenings! {
     Resumed = "resumed",
     /// A rollback came into force.
     RolledBack = "rolled-back",
+    /// A service takes no new release for now.
+    Locked = "locked",
+    /// A service takes new releases again.
+    Unlocked = "unlocked",
     /// The next phase of a rollout began.
     PhaseBegan = "phase-began",
     /// A deploy reached its target.
     Switched = "switched",
+    /// A release that has reached its target costs members remarkably more than the one before it.
+    CostsMore = "costs-more",
     /// No old generation is left.
     Drained = "drained",
     /// Only members are left that refuse the release or cannot get it.

@@ -8,6 +8,7 @@ use crate::deploy::Deploy;
 use crate::ids::{Epoch, MemberId, ReleaseId};
 use crate::report::{Refusal, Report, Seen, Stamp, Standing};
 use crate::rollout;
+use crate::target::Target;
 use crate::units::Millis;
 
 /// A member that was not heard of for this long is silent. Three lost heartbeats in a row, not one.
@@ -168,6 +169,16 @@ impl Member {
         self.report.as_ref().is_none_or(|report| report.standing.on_trial())
     }
 
+    /// Whether a deploy to this target is for it. Nobody knows of one that has not reported.
+    pub(crate) fn is_meant(&self, target: &Target) -> bool {
+        target.means(self.report.as_ref().map_or(&[], |report| &report.labels))
+    }
+
+    /// Whether it last said that something serves there, healthy.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.report.as_ref().is_some_and(|report| report.healthy)
+    }
+
     /// Whether it last said that it runs the release of `deploy`, healthy and baked. What it says of its
     /// progress counts only together with the digest that it runs.
     pub(crate) fn proves(&self, deploy: &Deploy) -> bool {
@@ -247,11 +258,6 @@ impl Fleet {
     /// One member.
     pub fn member(&self, id: &MemberId) -> Option<&Member> {
         self.members.get(id)
-    }
-
-    /// How many entries there are: the members that are not gone, and those gone that still hold something.
-    pub(crate) fn size(&self) -> usize {
-        self.members.len()
     }
 
     /// The highest epoch that any member has ever reported here.

@@ -1,5 +1,6 @@
 //! The log of a service's deploys: what may be added to it, and what follows from it.
 
+mod lock;
 #[cfg(test)]
 mod tests;
 
@@ -9,14 +10,17 @@ use alloc::vec::Vec;
 
 use crate::deploy::{Deploy, InvalidPolicy, Kind, Policy};
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
+use crate::target::Target;
 use crate::trust::{Signed, Warrant};
-use crate::units::Share;
+
+pub use lock::Lock;
 
 /// All deploys of one service, oldest first. It only grows; the last one is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     service: ServiceName,
     past: Vec<Past>,
+    lock: Option<Lock>,
 }
 
 /// One deploy of the log and what became of it.
@@ -79,6 +83,8 @@ pub enum Wish {
     },
     /// Go on with what was halted.
     Resume,
+    /// Take back the rollout that is under way or halted.
+    Abort,
     /// Take back what is in force.
     RollBack {
         /// Where to; the fallback of the deploy in force when not given.
@@ -115,9 +121,23 @@ pub enum ProposeError {
         /// The release.
         release: ReleaseId,
     },
+    /// The service takes no new release for now.
+    #[error("the service is locked by {actor}: {reason}; when that is over, `baton unlock`")]
+    Locked {
+        /// Why.
+        reason: String,
+        /// By whom.
+        actor: String,
+    },
+    /// The service is not locked.
+    #[error("the service is not locked: there is nothing to unlock")]
+    NotLocked,
     /// Nothing is under way.
     #[error("no rollout is under way: there is nothing to halt")]
     NothingToHalt,
+    /// Nothing is under way that could be taken back.
+    #[error("no rollout is under way: take back what is everywhere with `baton rollback`")]
+    NothingToAbort,
     /// It is halted already.
     #[error(
         "it is halted already, by {by}: go on with `baton resume`, or take it back with `baton rollback`"
@@ -176,7 +196,7 @@ fn list(releases: &[ReleaseId]) -> String {
 impl History {
     /// The log with these deploys, oldest first.
     pub const fn new(service: ServiceName, past: Vec<Past>) -> Self {
-        Self { service, past }
+        Self { service, past, lock: None }
     }
 
     /// Whose they are.
@@ -200,8 +220,9 @@ impl History {
         self.past.iter().rev().map(|past| &past.deploy).find(|deploy| deploy.id == id)
     }
 
-    /// Adds a deploy that [`History::propose`] returned.
+    /// Adds a deploy that [`History::propose`] returned. A rollback may lock the service.
     pub fn add(&mut self, deploy: Deploy) {
+        self.lock = self.lock.take().or_else(|| Lock::left_by(&deploy));
         self.past.push(Past { deploy, switched: false });
     }
 
@@ -225,19 +246,21 @@ impl History {
     /// What a member that has just joined starts: the release of the last deploy that reached the whole
     /// fleet, never one that is still on trial, was meant for a part of the fleet only, or was rolled back.
     pub fn release_for_new_member(&self) -> Option<ReleaseId> {
-        self.reached_all().find(|&release| !self.is_marked(release))
+        self.reached_all().map(|deploy| deploy.release).find(|&release| !self.is_marked(release))
     }
 
-    /// Releases that reached the whole fleet, newest first.
-    fn reached_all(&self) -> impl Iterator<Item = ReleaseId> {
-        let whole = |past: &&Past| past.switched && past.deploy.policy.target == Share::ALL;
-        self.past.iter().rev().filter(whole).map(|past| past.deploy.release)
+    /// Deploys that reached the whole fleet, newest first.
+    fn reached_all(&self) -> impl Iterator<Item = &Deploy> {
+        let whole = |past: &&Past| past.switched && past.deploy.policy.target.is_all();
+        self.past.iter().rev().filter(whole).map(|past| &past.deploy)
     }
 
-    /// Where a rollback may go, newest first, each once; not to any of `except`.
-    fn ways_back(&self, except: &[ReleaseId]) -> Vec<ReleaseId> {
+    /// Where a rollback may go, newest first, each once; not to any of `except`. Under `singleton`, only to what was
+    /// deployed so: other releases may run beside what they replace.
+    fn ways_back(&self, except: &[ReleaseId], policy: &Policy) -> Vec<ReleaseId> {
         let mut ways = Vec::new();
-        for release in self.reached_all() {
+        let alone = |deploy: &&Deploy| deploy.policy.limits.singleton || !policy.limits.singleton;
+        for release in self.reached_all().filter(alone).map(|deploy| deploy.release) {
             if !except.contains(&release) && !ways.contains(&release) && !self.is_marked(release) {
                 ways.push(release);
             }
@@ -256,10 +279,12 @@ impl History {
         if proposal.parent != current.map(|deploy| deploy.id) {
             return Err(ProposeError::Conflict { in_force: current.map(|deploy| deploy.id) });
         }
+        self.check_lock(&proposal.wish)?;
         let Plan { kind, release, policy, taken_back } = match proposal.wish {
             Wish::Rollout { release, policy, again } => self.plan_rollout(release, policy, again)?,
             Wish::Halt { hand_back } => self.plan_halt(hand_back)?,
             Wish::Resume => self.plan_resume()?,
+            Wish::Abort => self.plan_abort()?,
             Wish::RollBack { to } => self.plan_rollback(to)?,
         };
         let highest = self.past.iter().map(|past| past.deploy.epoch).max().unwrap_or_default().max(seen);
@@ -270,7 +295,7 @@ impl History {
             kind,
             parent: proposal.parent,
             release,
-            fallback: self.ways_back(&[release, taken_back.unwrap_or(release)]).first().copied(),
+            fallback: self.ways_back(&[release, taken_back.unwrap_or(release)], &policy).first().copied(),
             policy,
             reason: proposal.reason,
             actor: proposal.actor,
@@ -337,13 +362,23 @@ impl History {
         Ok(Plan::like(halted, halted.kind))
     }
 
+    fn plan_abort(&self) -> Result<Plan, ProposeError> {
+        let under_way = self.past.last().filter(|past| !past.switched).map(|past| &past.deploy);
+        let stopped = match under_way.map(|deploy| deploy.kind) {
+            Some(Kind::Rollout) => under_way,
+            Some(Kind::Halt { of, .. }) => self.find(of).filter(|of| of.kind == Kind::Rollout),
+            Some(Kind::Rollback { .. }) | None => None,
+        };
+        if stopped.is_some() { self.plan_rollback(None) } else { Err(ProposeError::NothingToAbort) }
+    }
+
     fn plan_rollback(&self, to: Option<ReleaseId>) -> Result<Plan, ProposeError> {
         let current = self.in_force().ok_or(ProposeError::NothingToRollBack)?;
         let of = match current.kind {
             Kind::Halt { of, .. } => of,
             Kind::Rollout | Kind::Rollback { .. } => current.id,
         };
-        let choices = self.ways_back(&[current.release]);
+        let choices = self.ways_back(&[current.release], &current.policy);
         let release = match to.or(current.fallback) {
             None => return Err(ProposeError::NoFallback { choices }),
             Some(release) if self.is_marked(release) => return Err(ProposeError::Marked { release }),
@@ -352,7 +387,7 @@ impl History {
             }
             Some(release) => release,
         };
-        let policy = Policy { target: Share::ALL, ..current.policy.clone() };
+        let policy = Policy { target: Target::ALL, ..current.policy.clone() };
         Ok(Plan { kind: Kind::Rollback { of }, release, policy, taken_back: Some(current.release) })
     }
 }

@@ -9,12 +9,14 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use crate::costs::Costs;
 use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use crate::report::{Fetching, Refusal, Report, Seen, Stamp, Standing};
 use crate::supervisor::{Running, Status, Ticket, TrialState};
+use crate::target::Label;
 use crate::trust::FOLLOWING_EPOCHS_MAX;
-use crate::units::Millis;
+use crate::units::{Bytes, Millis};
 
 /// How long a member waits before it tries again what it refused.
 pub const RETRY: Millis = Millis::from_secs(60);
@@ -94,6 +96,8 @@ pub enum Input {
     Lost(ReleaseId),
     /// What the member shall run without a slot is on its disk, and lacks something for now that it is launched with.
     Delayed(ReleaseId),
+    /// A release was proven here, and has used so much memory until then; the one that was proven before it used so much.
+    Used(ReleaseId, Bytes, Option<Bytes>),
     /// The generations stand like this now. The detail of a refusal has the program's last lines.
     Stands(Status),
     /// The deadline has passed.
@@ -188,6 +192,9 @@ struct Slot {
 #[derive(Debug, Clone)]
 pub struct Member {
     id: MemberId,
+    labels: Vec<Label>,
+    /// Of the release of the wish.
+    costs: Costs,
     committed: Option<(ReleaseId, Epoch)>,
     seen: Option<Seen>,
     /// A wish whose epoch is being written down.
@@ -217,6 +224,8 @@ impl Member {
     pub fn new(id: MemberId, seen: Option<Seen>, committed: Option<(ReleaseId, Epoch)>) -> Self {
         Self {
             id,
+            labels: Vec::new(),
+            costs: Costs::default(),
             committed,
             seen,
             remembering: None,
@@ -234,6 +243,12 @@ impl Member {
             restoring: committed.map(|(release, _)| release),
             delayed: None,
         }
+    }
+
+    /// The same member, which can be chosen by these labels.
+    #[must_use]
+    pub fn labelled(self, labels: Vec<Label>) -> Self {
+        Self { labels, ..self }
     }
 
     /// Takes in what happened and answers with what to do.
@@ -266,6 +281,7 @@ impl Member {
                 self.restoring.take_if(|restoring| *restoring == release);
                 self.delayed = Some((release, now + RESTORE_RETRY));
             }
+            Input::Used(release, memory, before) => self.on_used(release, memory, before),
             Input::Stands(status) => self.on_status(now, status),
             Input::Woken => {}
         }
@@ -296,6 +312,8 @@ impl Member {
             standby: self.status.standby.and_then(Running::id),
             drained: self.status.draining == 0 && self.status.standby.is_none(),
             bake_connections: 0,
+            costs: self.costs,
+            labels: self.labels.clone(),
         }
     }
 
@@ -409,6 +427,7 @@ impl Member {
         self.refusal = None;
         (self.attempts, self.relapses) = (0, 0);
         if before.is_none_or(|before| before.release != wish.release) {
+            self.costs = Costs::default();
             self.staging = Staging::Wanted;
             self.committing = None;
         }
@@ -474,6 +493,8 @@ impl Member {
     fn on_staged(&mut self, now: Millis, release: ReleaseId, out: &mut Vec<Action>) {
         let Some(wish) = self.wish else { return };
         if wish.release == release {
+            self.costs.fetched =
+                self.staging.fetching().map(|fetching| fetching.total).or(self.costs.fetched);
             self.staging = Staging::Done;
             // Fetched anew after it could not be launched: the slot is still there to be used.
             let unused = self.slot.as_mut().filter(|slot| slot.again_at.is_none());
@@ -548,6 +569,7 @@ impl Member {
         let proven_here = self.committed.map(|(release, _)| Running::Release(release)) == wished;
         let lost = self.status.healthy && self.status.serving == wished && !status.healthy;
         self.relapses += u32::from(proven_here && wished.is_some() && lost && !is_on_trial(&status));
+        self.learn_startup(&status);
         let before = core::mem::replace(&mut self.status, status);
         if before.restoring && !self.status.restoring && !self.serves_what_it_restores() {
             self.restoring = None;
@@ -570,6 +592,24 @@ impl Member {
                 self.committing = baked.filter(|baked| committed != Some(*baked));
             }
             Some(_) | None => {}
+        }
+    }
+
+    /// How long the release of the wish took to start, and the one that it is to replace.
+    fn learn_startup(&mut self, status: &Status) {
+        let serves = self.wish.is_some_and(|wish| status.serving == Some(Running::Release(wish.release)));
+        if !serves {
+            return;
+        }
+        self.costs.startup = status.started_in;
+        if matches!(status.trial, Some((Ticket::Deploy { .. }, TrialState::Proving))) {
+            self.costs.startup_before = status.proven_in;
+        }
+    }
+
+    fn on_used(&mut self, release: ReleaseId, memory: Bytes, before: Option<Bytes>) {
+        if self.wish.is_some_and(|wish| wish.release == release) {
+            (self.costs.memory, self.costs.memory_before) = (Some(memory), before);
         }
     }
 

@@ -1,9 +1,12 @@
 //! What a member says of itself over its session.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
+use crate::costs::Costs;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
+use crate::target::Label;
 use crate::units::Bytes;
 
 /// One report. Each tells everything, so that a lost one does not matter once the next has come.
@@ -36,6 +39,10 @@ pub struct Report {
     pub drained: bool,
     /// Connections that the candidate accepted during its bake.
     pub bake_connections: u64,
+    /// What the release of the deploy it has seen costs here.
+    pub costs: Costs,
+    /// What it was told of itself, to be chosen by: sorted, each once.
+    pub labels: Vec<Label>,
 }
 
 /// The place of a report among those of its member; a greater one is newer.

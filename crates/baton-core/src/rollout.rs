@@ -8,10 +8,12 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use crate::costs::Learnt;
 use crate::counts::{Counts, Failure, Moment};
 use crate::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use crate::fleet::{Fleet, Grant, InForce, Member, Presence, Tie};
 use crate::ids::{DeployId, Epoch, MemberId};
+use crate::limits::Limit;
 use crate::report::{Refusal, Standing};
 use crate::turn::{Turn, Why};
 use crate::units::{Millis, Share};
@@ -67,15 +69,24 @@ impl Window {
     /// slot is held by one that failed. The slots to be settled are those of the fleet that the deploy began
     /// with, since a shrinking view of the fleet must not end a phase early.
     fn of(deploy: &Deploy, members_at_start: u32, counts: &Counts) -> Self {
-        let max_unhealthy = deploy.policy.max_unhealthy;
+        let Policy { max_unhealthy, limits, .. } = deploy.policy;
+        let slots = |size, n| if limits.singleton { 1 } else { slots(size, max_unhealthy, n) };
+        let most = limits.slots(deploy.kind, counts).map_or(u32::MAX, |(most, _)| most);
         // Of the fleet then and now the smaller counts, so that neither a loss nor a burst of members opens
         // slots. If nobody was there at the start, there was nobody to protect.
-        let n = if members_at_start == 0 { counts.live } else { members_at_start.min(counts.live) };
+        let n =
+            if members_at_start == 0 { counts.live_meant } else { members_at_start.min(counts.live_meant) };
+        // Where only some are meant, the phases are theirs.
+        let members_at_start = if deploy.policy.target.label.is_none() {
+            members_at_start
+        } else {
+            members_at_start.min(counts.known_meant)
+        };
         let mut window = Self { phase: 0, bake: Millis::ZERO, slots: 1 };
         let mut ends_at = 0;
         for (phase, Phase { size, bake }) in phases(deploy).into_iter().enumerate() {
-            ends_at += slots(size, max_unhealthy, members_at_start);
-            window = Self { phase, bake, slots: slots(size, max_unhealthy, n) };
+            ends_at += slots(size, members_at_start);
+            window = Self { phase, bake, slots: slots(size, n).min(most) };
             let settled = counts.settled() >= ends_at && counts.failed_open < window.slots;
             if phase >= counts.phase && !settled {
                 break;
@@ -94,6 +105,8 @@ pub struct Rollout<'a> {
     counts: Counts,
     window: Window,
     wanted: u32,
+    /// How many more may try by a limit, if there is one.
+    limit: Option<(u32, Limit)>,
     stop: Option<Why>,
     broken: Option<Rule>,
     go: BTreeSet<&'a MemberId>,
@@ -107,10 +120,10 @@ impl<'a> Rollout<'a> {
         let moment = Moment { fleet, deploy, now };
         let mut counts = Counts::default();
         for (_, member) in fleet.members() {
-            counts.add(member, &moment.place(member), deploy.kind);
+            counts.add(member, &moment.place(member), deploy);
         }
         // Who vanished with the release still counts, or others would get it instead.
-        let target = deploy.policy.target.ceil_of(fleet.size() as u32);
+        let target = deploy.policy.target.of(counts.known_meant);
         let window = Window::of(deploy, in_force.members_at_start, &counts);
         let mut rollout = Self {
             moment,
@@ -118,8 +131,9 @@ impl<'a> Rollout<'a> {
             counts,
             window,
             wanted: target.saturating_sub(counts.held),
+            limit: deploy.policy.limits.room(deploy.kind, &counts),
             stop: None,
-            broken: verdict::broken_rule(deploy, &counts, window.slots).filter(|_| !in_force.switched),
+            broken: verdict::broken_rule(&moment, &counts, window.slots).filter(|_| !in_force.switched),
             go: BTreeSet::new(),
         };
         rollout.stop = rollout.find_stop();
@@ -137,6 +151,11 @@ impl<'a> Rollout<'a> {
         self.moment.fleet
     }
 
+    /// When it is looked at.
+    pub const fn now(&self) -> Millis {
+        self.moment.now
+    }
+
     /// Whether it has reached its target once.
     pub const fn switched(&self) -> bool {
         self.in_force.switched
@@ -145,6 +164,11 @@ impl<'a> Rollout<'a> {
     /// How many members there are of each sort.
     pub const fn counts(&self) -> &Counts {
         &self.counts
+    }
+
+    /// What the release costs the members that have tried it.
+    pub fn learnt(&self) -> Learnt {
+        Learnt::of(self.moment.costs())
     }
 
     /// The phase that it is in, counted from 0.
@@ -160,6 +184,16 @@ impl<'a> Rollout<'a> {
     /// How many members may try at once in this phase.
     pub const fn slots(&self) -> u32 {
         self.window.slots
+    }
+
+    /// Each phase: how many members may try at once, as the fleet is now, and how long each bakes.
+    pub fn phases(&self) -> Vec<(u32, Millis)> {
+        let Policy { max_unhealthy, limits, .. } = &self.deploy().policy;
+        let most = limits.slots(self.deploy().kind, &self.counts).map_or(u32::MAX, |(most, _)| most);
+        let most = if limits.singleton { most.min(1) } else { most };
+        let n = self.counts.live_meant;
+        let phase = |Phase { size, bake }| (slots(size, *max_unhealthy, n).min(most), bake);
+        phases(self.deploy()).into_iter().map(phase).collect()
     }
 
     /// How many members are still to get a slot.
@@ -187,7 +221,12 @@ impl<'a> Rollout<'a> {
         if self.stop.is_some() || self.broken.is_some() {
             return 0;
         }
-        self.window.slots.saturating_sub(self.counts.open).min(self.wanted)
+        let by_limit = self.limit.map_or(u32::MAX, |(more, _)| more);
+        self.free_slots().min(self.wanted).min(by_limit)
+    }
+
+    const fn free_slots(&self) -> u32 {
+        self.window.slots.saturating_sub(self.counts.open)
     }
 
     fn find_stop(&self) -> Option<Why> {
@@ -214,6 +253,7 @@ impl<'a> Rollout<'a> {
         }
         let ready = |(_, member): &(&MemberId, &Member)| {
             member.tie == Tie::Nothing
+                && member.is_meant(&self.deploy().policy.target)
                 && member.presence(self.moment.now) == Presence::Live
                 && member.standing(self.deploy()) == Some(&Standing::Staged)
         };
@@ -257,15 +297,32 @@ impl<'a> Rollout<'a> {
             (Presence::Live, _) if place.open => {
                 Why::OnTrial { standing: standing.map_or("granted", Standing::word) }
             }
-            (Presence::Live, _) => match self.stop() {
-                Some(stop) => stop,
+            (Presence::Live, _) => match self.stop().or_else(|| self.not_meant(member)) {
+                Some(why) => why,
                 None if standing == Some(&Standing::Proven) => Why::Starting,
                 None if standing != Some(&Standing::Staged) => Why::NotStaged,
-                None if self.wanted <= self.window.slots.saturating_sub(self.counts.open) => {
-                    Why::TargetReached { target: self.deploy().policy.target }
-                }
-                None => self.slots_taken(),
+                None => self.why_no_room(),
             },
+        }
+    }
+
+    fn not_meant(&self, member: &Member) -> Option<Why> {
+        let target = &self.deploy().policy.target;
+        let label = target.label.clone().filter(|_| !member.is_meant(target));
+        label.map(|label| Why::NotMeant { label })
+    }
+
+    /// Why there is no room for another member.
+    fn why_no_room(&self) -> Why {
+        let free = self.free_slots().min(self.wanted);
+        match self.limit {
+            Some((more, limit)) if self.wanted > 0 && (more < free || self.window.slots == 0) => {
+                Why::Limited(limit)
+            }
+            Some(_) | None if self.wanted <= self.free_slots() => {
+                Why::TargetReached { target: self.deploy().policy.target.clone() }
+            }
+            Some(_) | None => self.slots_taken(),
         }
     }
 
@@ -295,7 +352,9 @@ impl<'a> Rollout<'a> {
         let mut asked = BTreeSet::new();
         for id in members {
             let free = |member: &Member| {
-                member.tie == Tie::Nothing && member.presence(self.moment.now) == Presence::Live
+                member.tie == Tie::Nothing
+                    && member.is_meant(&self.deploy().policy.target)
+                    && member.presence(self.moment.now) == Presence::Live
             };
             if !asked.insert(id) || !self.fleet().member(id).is_some_and(free) {
                 return Err(Inadmissible::Member { member: id.clone() });
@@ -328,18 +387,27 @@ impl<'a> Rollout<'a> {
         members.map(|(id, _)| id.clone()).collect()
     }
 
-    /// The first member that failed, in the order of their names.
-    pub(crate) fn first_failure(&self) -> Option<(&'a MemberId, Failure<'a>)> {
-        self.moment
-            .fleet
-            .members()
-            .find_map(|(id, member)| self.moment.place(member).failure.map(|failure| (id, failure)))
+    /// The first member, in the order of their names, that failed or that the release costs too much.
+    pub(crate) fn first_failure(&self, rule: Rule) -> Option<(&'a MemberId, Failure<'a>)> {
+        let failure = |member: &'a Member| match rule {
+            Rule::TooCostly { cost, .. } => {
+                let costs = &member.report.as_ref()?.costs;
+                (member.standing(self.deploy()).is_some() && costs.is_more(cost))
+                    .then_some(Failure::Costly(cost, costs))
+            }
+            Rule::FirstMember | Rule::WindowFailed { .. } | Rule::FailureLimit { .. } => {
+                self.moment.place(member).failure
+            }
+        };
+        self.moment.fleet.members().find_map(|(id, member)| Some((id, failure(member)?)))
     }
 
     /// Members that refuse the release, with or without a slot.
     pub fn refused(&self) -> impl Iterator<Item = (&'a MemberId, &'a Refusal)> {
         let deploy = &self.in_force.deploy;
-        let present = self.fleet().members().filter(|(_, member)| !member.gone);
+        let meant =
+            |member: &Member| matches!(member.tie, Tie::Slot(_)) || member.is_meant(&deploy.policy.target);
+        let present = self.fleet().members().filter(move |(_, member)| !member.gone && meant(member));
         present.filter_map(|(id, member)| member.refusal(deploy).map(|refusal| (id, refusal)))
     }
 }

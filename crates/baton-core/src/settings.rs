@@ -171,7 +171,7 @@ fn read_flavor(table: &mut Table<'_, '_>, base: Flavor) -> Flavor {
     let secrets = core::mem::take(&mut run.secrets);
     run.secrets = table.table("secrets", |table| secrets::read(table, secrets, &merged));
     run.env = merged.into_iter().collect();
-    let policy = table.table("rollout", |table| rollout::read(table, base.policy));
+    let policy = table.table("rollout", |table| rollout::read(table, base.policy, run.overlap));
     Flavor { run, policy }
 }
 

@@ -10,10 +10,12 @@ mod scenario;
 mod world;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 pub use observer::Broken;
 pub use scenario::{SMALL_FLEETS, Scenario, Trouble};
 
+use crate::rollout::slots;
 use crate::units::Millis;
 
 /// How often members give a sign of life: one may be lost within a lease.
@@ -70,6 +72,12 @@ pub fn run(seed: u64, scenario: &Scenario) -> Outcome {
             broken: None,
         },
     }
+}
+
+/// How many members each phase of a scenario lets try at once, and how long they bake.
+pub fn phases(scenario: &Scenario) -> Vec<(u32, Millis)> {
+    let size = |size| slots(size, scenario.policy.max_unhealthy, scenario.members);
+    scenario.policy.phases.iter().map(|phase| (size(phase.size), phase.bake)).collect()
 }
 
 /// Simulates one rollout and says what is wrong with it, if anything: an invariant that broke, or an end

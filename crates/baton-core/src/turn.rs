@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::ids::{DeployId, Epoch, MemberId};
+use crate::limits::Limit;
 use crate::report::Refusal;
-use crate::units::{Millis, Share};
+use crate::target::{Label, Target};
+use crate::units::Millis;
 use crate::verdict::Rule;
 
 /// Whether a member may try the new release now.
@@ -49,7 +51,12 @@ pub enum Why {
     /// As many members as shall have the release have it or are trying it.
     TargetReached {
         /// The share of the fleet that shall have it.
-        target: Share,
+        target: Target,
+    },
+    /// The deploy is for members with a label that it does not have.
+    NotMeant {
+        /// The label.
+        label: Label,
     },
     /// All slots are taken.
     SlotsTaken {
@@ -60,6 +67,8 @@ pub enum Why {
         /// The first few of them.
         by: Vec<MemberId>,
     },
+    /// A limit of the rollout leaves no room for another try.
+    Limited(Limit),
     /// The rollout is halted.
     Halted {
         /// The deploy that halted it.
@@ -102,7 +111,9 @@ impl Why {
             Self::Silent { .. } => "silent",
             Self::Gone => "gone",
             Self::TargetReached { .. } => "target-reached",
+            Self::NotMeant { .. } => "not-meant",
             Self::SlotsTaken { .. } => "slots-taken",
+            Self::Limited(_) => "limited",
             Self::Halted { .. } => "halted",
             Self::Failing(_) => "failing",
             Self::Frozen { .. } => "frozen",
@@ -130,6 +141,7 @@ impl fmt::Display for Why {
             Self::Silent { quiet } => write!(f, "it has been silent for {quiet}"),
             Self::Gone => f.write_str("it is gone"),
             Self::TargetReached { target } => write!(f, "the target of {target} is reached or being tried"),
+            Self::NotMeant { label } => write!(f, "the deploy is for members labelled {label}"),
             Self::SlotsTaken { slots, taken, by } => {
                 write!(
                     f,
@@ -138,6 +150,7 @@ impl fmt::Display for Why {
                 )?;
                 write_names(f, by, *taken)
             }
+            Self::Limited(limit) => write!(f, "{limit}"),
             Self::Halted { by, because } if because.is_empty() => {
                 write!(f, "halted by deploy {}", by.short())
             }

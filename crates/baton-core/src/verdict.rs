@@ -4,7 +4,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::counts::{Counts, Failure};
+use crate::costs::{COMPARED_MIN, Cost, Costs, Learnt};
+use crate::counts::{Counts, Failure, Moment};
 use crate::deploy::{Deploy, Kind};
 use crate::ids::MemberId;
 use crate::rollout::Rollout;
@@ -66,6 +67,15 @@ pub enum Rule {
         /// The greatest rate that is allowed.
         limit: Share,
     },
+    /// It costs most members remarkably more than the release before it.
+    TooCostly {
+        /// What of.
+        cost: Cost,
+        /// On how many members.
+        more: u32,
+        /// Of how many that know.
+        of: u32,
+    },
 }
 
 impl Rule {
@@ -75,6 +85,8 @@ impl Rule {
             Self::FirstMember => "first-member-failed",
             Self::WindowFailed { .. } => "window-failed",
             Self::FailureLimit { .. } => "failure-limit",
+            Self::TooCostly { cost: Cost::Startup, .. } => "starts-slower",
+            Self::TooCostly { cost: Cost::Memory, .. } => "uses-more-memory",
         }
     }
 }
@@ -85,6 +97,10 @@ impl fmt::Display for Rule {
             Self::FirstMember => f.write_str("the first member failed"),
             Self::WindowFailed { slots: 1 } => f.write_str("the member in the only slot failed"),
             Self::WindowFailed { slots } => write!(f, "the members in all {slots} slots failed"),
+            Self::TooCostly { cost, more, of } => write!(
+                f,
+                "its {cost} is at least 40 % more than that of the release before it, on {more} of {of} members"
+            ),
             Self::FailureLimit { failed, tries, at_least, limit } => write!(
                 f,
                 "{failed} of {tries} members failed, which is a rate of at least {at_least} where {limit} is allowed"
@@ -105,6 +121,13 @@ impl fmt::Display for Failure<'_> {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Silent => f.write_str("it fell silent while it tried the release"),
             Self::Gone => f.write_str("it vanished with the release"),
+            Self::Costly(Cost::Startup, Costs { startup: Some(now), startup_before: Some(was), .. }) => {
+                write!(f, "it took {now} to start, and {was} before")
+            }
+            Self::Costly(Cost::Memory, Costs { memory: Some(now), memory_before: Some(was), .. }) => {
+                write!(f, "it used {now} of memory, and {was} before")
+            }
+            Self::Costly(cost, _) => write!(f, "the {cost} is too much"),
             Self::Relapsed => f.write_str("it crashed or lost its health after it had proven the release"),
         }
     }
@@ -123,7 +146,7 @@ pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
     if rollout.is_held() {
         return Verdict::Continue;
     }
-    match rollout.broken().zip(rollout.first_failure()) {
+    match rollout.broken().and_then(|rule| Some((rule, rollout.first_failure(rule)?))) {
         Some((rule, (member, failure))) => {
             let reason = HaltReason { rule, member: member.clone(), failure: failure.to_string() };
             let deploy = rollout.deploy();
@@ -142,19 +165,37 @@ pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
 /// Silent members are there until they are gone, so at a target of everything they must come back or go.
 fn is_switched(rollout: &Rollout<'_>) -> bool {
     let counts = rollout.counts();
-    let target = rollout.deploy().policy.target.ceil_of(counts.present());
-    counts.present() > 0 && counts.unsettled == 0 && counts.proven >= target
+    let target = rollout.deploy().policy.target.of(counts.meant);
+    counts.meant > 0 && counts.unsettled == 0 && counts.proven_meant >= target
 }
 
 /// The rule by which a rollout with so many slots has failed, if it has.
-pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
+pub(crate) fn broken_rule(moment: &Moment<'_>, counts: &Counts, slots: u32) -> Option<Rule> {
+    failure_rule(moment.deploy, counts, slots).or_else(|| cost_rule(moment, counts))
+}
+
+/// The gate that a release does not pass: it costs remarkably more, on enough members to say so.
+fn cost_rule(moment: &Moment<'_>, counts: &Counts) -> Option<Rule> {
+    let deploy = moment.deploy;
+    if deploy.policy.gates.is_empty() || deploy.kind != Kind::Rollout {
+        return None;
+    }
+    let learnt = Learnt::of(moment.costs());
+    let enough = COMPARED_MIN.min(deploy.policy.target.of(counts.meant));
+    deploy.policy.gates.iter().copied().find_map(|cost| {
+        let (more, of) = learnt.more(cost).filter(|(_, of)| *of >= enough)?;
+        Some(Rule::TooCostly { cost, more, of })
+    })
+}
+
+fn failure_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
     let (failed, tries, limit) = (counts.failed, counts.tries, deploy.policy.failure_limit);
     let at_least = lower_bound(failed, tries);
     if failed == 0 {
         None
     } else if deploy.kind == Kind::Rollout && tries == 1 {
         Some(Rule::FirstMember)
-    } else if counts.failed_open >= slots {
+    } else if counts.failed_open >= slots.max(1) {
         Some(Rule::WindowFailed { slots })
     } else if failed >= FAILURES_MIN && at_least > limit {
         Some(Rule::FailureLimit { failed, tries, at_least, limit })
@@ -165,7 +206,7 @@ pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Optio
 
 fn only_refused_are_left(rollout: &Rollout<'_>) -> bool {
     let counts = rollout.counts();
-    let untouched = counts.present().saturating_sub(counts.proven + counts.refused + counts.unstageable);
+    let untouched = counts.meant.saturating_sub(counts.proven_meant + counts.refused + counts.unstageable);
     counts.refused + counts.unstageable > 0
         && counts.silent == 0
         && counts.unsettled == 0

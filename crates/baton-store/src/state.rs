@@ -18,7 +18,7 @@ use std::time::Duration;
 use baton_core::deploy::Deploy;
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::Proposal;
+use baton_core::history::{Lock, Proposal};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::report::{Report, Stamp};
 use baton_core::units::Millis;
@@ -81,6 +81,12 @@ pub trait StateStore: Send + Sync {
         milestone: Milestone,
         at: u64,
     ) -> Result<(), StateError>;
+
+    /// Locks a service, so that it takes no new release, or unlocks it with none.
+    ///
+    /// On return, that is durable. Locking it again in the same words changes nothing; another lock, and
+    /// unlocking what is not locked, is refused.
+    fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError>;
 
     /// Takes in what a member says, which renews its lease.
     ///

@@ -10,6 +10,8 @@
 //! | `GET /v1/services/{service}/members` | | `[`[`MemberStatus`]`]` |
 //! | `GET /v1/services/{service}/deploys` | | `[`[`DeployView`]`]`, newest first |
 //! | `POST /v1/services/{service}/deploys` | [`Propose`] | `201` [`DeployView`], or `200` [`Preview`] with `dry_run` |
+//! | `POST /v1/services/{service}/lock` | [`Locking`] | [`LockView`] |
+//! | `POST /v1/services/{service}/unlock` | [`Locking`] | the [`LockView`] that there was |
 //! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
 //! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
 //! | `POST /v1/releases/prune` | [`Prune`] | [`Pruned`] |
@@ -37,16 +39,54 @@ pub struct Versions {
 /// How a release is rolled out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyView {
-    /// The share of the fleet that shall run the release.
+    /// The share of the fleet that shall run the release; all of it, where `target_members` says how many.
     pub target_ppm: u32,
+    /// So many members instead of a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_members: Option<u32>,
+    /// Only members with this label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_label: Option<String>,
     /// The greatest share of the fleet that may be unproven at once.
     pub max_unhealthy_ppm: u32,
+    /// That may be all of it.
+    #[serde(default)]
+    pub all_at_once: bool,
     /// The phases in order.
     pub phases: Vec<PhaseView>,
     /// The share of tries that may fail.
     pub failure_limit_ppm: u32,
     /// Whether a failing release is taken back by itself.
     pub auto_rollback: bool,
+    /// Whether a rollback locks the service.
+    #[serde(default)]
+    pub lock_after_rollback: bool,
+    /// What it keeps to whatever the size of the fleet.
+    #[serde(default)]
+    pub limits: LimitsView,
+    /// What a release must not cost remarkably more of than the one before it: `startup`, `memory`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<String>,
+}
+
+/// Limits of a rollout that are numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitsView {
+    /// Two generations of a member never run side by side, and one member tries at a time.
+    #[serde(default)]
+    pub singleton: bool,
+    /// Most generations of the fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_more_than: Option<u32>,
+    /// How many connections there are for the whole fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections_budget: Option<u32>,
+    /// How many of them a generation may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_each: Option<u32>,
+    /// Fewest members that serve without being on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_available: Option<u32>,
 }
 
 /// One phase.
@@ -69,6 +109,8 @@ pub enum Wanted {
     Halt,
     /// Go on with what was halted.
     Resume,
+    /// Take back the rollout that is under way or halted.
+    Abort,
     /// Take back what is in force; to `release` if given.
     Rollback,
 }
@@ -110,6 +152,28 @@ pub struct Propose {
     pub unsigned: bool,
 }
 
+/// Lock a service, or unlock it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Locking {
+    /// Why. To lock it, required.
+    #[serde(default)]
+    pub reason: String,
+    /// Who asks.
+    #[serde(default)]
+    pub actor: String,
+}
+
+/// Why a service takes no new release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockView {
+    /// Why.
+    pub reason: String,
+    /// Who locked it.
+    pub actor: String,
+    /// Since when.
+    pub since_ms: u64,
+}
+
 /// What a proposal would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
@@ -121,6 +185,12 @@ pub struct Preview {
     pub phases: Vec<PreviewPhase>,
     /// Members in the order in which they would get a slot, if nothing fails.
     pub order: Vec<String>,
+    /// How long what runs now takes to start, as members have told: the middle one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_ms: Option<u64>,
+    /// How long it would take if nothing failed and the release started as fast; without fetching and draining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_ms: Option<u64>,
     /// The deploy as it would be, for who signs it. Its id is another one each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<DeployView>,
@@ -197,10 +267,59 @@ pub struct ServiceStatus {
     /// What is on its way to the disks of all members together, if anything is. It changes without a new version.
     #[serde(default)]
     pub fetching: Option<Fetching>,
+    /// What the release costs the members that have tried it.
+    #[serde(default)]
+    pub costs: CostsView,
     /// What a new member starts.
     pub committed: Option<String>,
+    /// Why it takes no new release, if it does not.
+    #[serde(default)]
+    pub lock: Option<LockView>,
     /// The first member that failed in this deploy, and how.
     pub failure: Option<FailureView>,
+    /// Who keeps the deploy from being switched, or drained, once nobody else is to get a slot: the first few.
+    #[serde(default)]
+    pub laggards: Vec<LaggardView>,
+    /// How many there are.
+    #[serde(default)]
+    pub laggards_count: u32,
+}
+
+/// What a release costs the members that have tried it in this deploy; what is not known is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CostsView {
+    /// How long after its launch it is healthy, the middle one.
+    #[serde(default)]
+    pub startup_ms: Option<u64>,
+    /// The same of the release before it, on the members that know both.
+    #[serde(default)]
+    pub startup_before_ms: Option<u64>,
+    /// It starts at least 40 % slower on most of them.
+    #[serde(default)]
+    pub slower: bool,
+    /// The most memory until it was proven, the middle one.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// The same of the release before it, on the members that know both.
+    #[serde(default)]
+    pub memory_before_bytes: Option<u64>,
+    /// It uses at least 40 % more on most of them.
+    #[serde(default)]
+    pub larger: bool,
+    /// What all members together have fetched of it, as files have it.
+    #[serde(default)]
+    pub fetched_bytes: u64,
+}
+
+/// A member that a deploy waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaggardView {
+    /// Which.
+    pub member: String,
+    /// What keeps it: one of the codes of `why_code`, or `drains`.
+    pub code: String,
+    /// The same in a sentence.
+    pub why: String,
 }
 
 /// How many members there are of each sort.
@@ -267,6 +386,9 @@ pub struct MemberStatus {
     pub refusal: Option<String>,
     /// No old generation is left.
     pub drained: bool,
+    /// What it can be chosen by.
+    #[serde(default)]
+    pub labels: Vec<String>,
     /// Where it listens.
     pub listens: Vec<String>,
     /// The bootloader's version.

@@ -6,9 +6,11 @@
 use core::fmt;
 use std::net::SocketAddr;
 
+use baton_core::costs::Costs;
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::run::secrets::{Reference, Secret};
+use baton_core::target::{InvalidLabel, LABELS_MAX, Label};
 use baton_core::units::{Bytes, Millis};
 use prost::Message as _;
 
@@ -28,6 +30,7 @@ pub struct InvalidMessage {
 
 /// What a member says.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it is sent or taken in at once, and is kept nowhere")]
 pub enum FromMember {
     /// First and once: who it is.
     Hello(Hello),
@@ -291,6 +294,8 @@ fn report_to_wire(report: &Report) -> v1::Report {
         standby: optional_to_wire(report.standby),
         drained: report.drained,
         bake_connections: report.bake_connections,
+        costs: (report.costs != Costs::default()).then(|| costs_to_wire(&report.costs)),
+        labels: report.labels.iter().map(ToString::to_string).collect(),
         fetching: report.fetching.map(|Fetching { fetched, total }| v1::Fetching {
             fetched_bytes: fetched.0,
             total_bytes: total.0,
@@ -320,7 +325,39 @@ fn report_from_wire(report: &v1::Report, member: &MemberId) -> Result<Report, In
         standby: optional_from_wire("Report", "standby", &report.standby)?,
         drained: report.drained,
         bake_connections: report.bake_connections,
+        costs: report.costs.as_ref().map(costs_from_wire).unwrap_or_default(),
+        labels: labels_from_wire(&report.labels)?,
     })
+}
+
+fn costs_to_wire(costs: &Costs) -> v1::Costs {
+    v1::Costs {
+        startup_ms: costs.startup.map(|startup| startup.0),
+        startup_before_ms: costs.startup_before.map(|startup| startup.0),
+        memory_bytes: costs.memory.map(|memory| memory.0),
+        memory_before_bytes: costs.memory_before.map(|memory| memory.0),
+        fetched_bytes: costs.fetched.map(|fetched| fetched.0),
+    }
+}
+
+fn costs_from_wire(costs: &v1::Costs) -> Costs {
+    Costs {
+        startup: costs.startup_ms.map(Millis),
+        startup_before: costs.startup_before_ms.map(Millis),
+        memory: costs.memory_bytes.map(Bytes),
+        memory_before: costs.memory_before_bytes.map(Bytes),
+        fetched: costs.fetched_bytes.map(Bytes),
+    }
+}
+
+fn labels_from_wire(labels: &[String]) -> Result<Vec<Label>, InvalidMessage> {
+    if labels.len() > LABELS_MAX {
+        return Err(invalid("Report", "labels", format!("there are {}", labels.len())));
+    }
+    let label = |text: &String| {
+        text.parse().map_err(|error: InvalidLabel| invalid("Report", "labels", error.to_string()))
+    };
+    labels.iter().map(label).collect()
 }
 
 fn standing_from_wire(report: &v1::Report) -> Result<Standing, InvalidMessage> {
@@ -416,6 +453,14 @@ mod tests {
             standby: Some(release),
             drained: true,
             bake_connections: 77,
+            costs: Costs {
+                startup: Some(Millis(5)),
+                startup_before: Some(Millis(4)),
+                memory: Some(Bytes(3)),
+                memory_before: Some(Bytes(2)),
+                fetched: Some(Bytes(1)),
+            },
+            labels: vec!["canary".parse().unwrap(), "zone=eu-1".parse().unwrap()],
         }
     }
 
@@ -500,6 +545,11 @@ mod tests {
         assert_eq!(said(|report| report.standing = 99), "Report.standing is not valid: it is not known");
         assert_eq!(said(|report| report.stamp = None), "Report.stamp is not valid: it is missing");
         assert_eq!(said(|report| report.running = vec![1]), "Report.running is not valid: it has 1 bytes");
+        assert!(said(|report| report.labels = vec!["a b".into()]).starts_with("Report.labels is not valid"));
+        assert_eq!(
+            said(|report| report.labels = vec!["a".into(); 33]),
+            "Report.labels is not valid: there are 33"
+        );
         assert_eq!(
             said(|report| report.standing = v1::Standing::Refused.into()),
             "Report.refusal is not valid: it is missing"

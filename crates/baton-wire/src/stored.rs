@@ -14,6 +14,7 @@ use std::error::Error;
 
 use baton_core::deploy::Deploy;
 use baton_core::fleet::Grant;
+use baton_core::history::Lock;
 use baton_core::ids::Epoch;
 use prost::Message;
 
@@ -26,7 +27,7 @@ mod v1 {
 
 /// The schema that these records have, raised with every addition: a store that was written with a greater
 /// one must not be opened, because what is not known here would be lost when it is written back.
-pub const SCHEMA: u64 = 2;
+pub const SCHEMA: u64 = 3;
 
 /// Something that a state store keeps.
 #[expect(private_bounds, reason = "the generated messages are nobody else's business")]
@@ -56,10 +57,12 @@ trait Encoded: Sized {
 }
 
 /// What is kept of a service beside its deploys and members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceRecord {
     /// The highest epoch that any of its members has reported.
     pub highest_epoch: Epoch,
+    /// Why it takes no new release, if it does not.
+    pub lock: Option<Lock>,
 }
 
 /// A deploy of the log and what became of it.
@@ -127,13 +130,26 @@ impl Encoded for ServiceRecord {
     type Message = v1::Service;
 
     fn to_message(&self) -> v1::Service {
-        v1::Service { highest_epoch: Some(self.highest_epoch.0) }
+        let lock = |lock: &Lock| v1::Lock {
+            reason: Some(lock.reason.clone()),
+            actor: Some(lock.actor.clone()),
+            since: Some(lock.since),
+        };
+        v1::Service { highest_epoch: Some(self.highest_epoch.0), lock: self.lock.as_ref().map(lock) }
     }
 
     fn from_message(message: v1::Service) -> Result<Self, BadRecord> {
         let highest_epoch = Epoch(field::present(message.highest_epoch, "highest_epoch")?);
-        Ok(Self { highest_epoch })
+        Ok(Self { highest_epoch, lock: message.lock.map(read_lock).transpose()? })
     }
+}
+
+fn read_lock(lock: v1::Lock) -> Result<Lock, BadRecord> {
+    Ok(Lock {
+        reason: field::present(lock.reason, "lock.reason")?,
+        actor: field::present(lock.actor, "lock.actor")?,
+        since: field::present(lock.since, "lock.since")?,
+    })
 }
 
 #[cfg(test)]

@@ -32,18 +32,17 @@ impl World {
         })
     }
 
-    /// A generation was proven: remembers what it has used until now. What the member runs anyway does not bake, and
+    /// A generation was proven: remembers what it has used until now, and answers it. What the member runs anyway does not bake, and
     /// shows less than it takes.
-    pub fn learn(&mut self, id: GenerationId, ticket: Ticket) {
+    pub fn learn(&mut self, id: GenerationId, ticket: Ticket) -> Option<Bytes> {
         let (found, releases) = (self.watching.of(id), self.place.releases());
-        let Some(run) = self.runs.get_mut(id) else { return };
+        let run = self.runs.get_mut(id)?;
         let known = std::mem::replace(&mut run.proven, true);
-        let (Some(found), Some(releases), Some(release)) = (found, releases, run.plan.release.id()) else {
-            return;
-        };
+        let (found, releases, release) = (found?, releases?, run.plan.release.id()?);
         if !known && !matches!(ticket, Ticket::Restore | Ticket::Replace) {
             spawn_blocking(move || remember(&releases, release, Bytes(found.memory_peak)));
         }
+        Some(Bytes(found.memory_peak))
     }
 }
 

@@ -1,5 +1,7 @@
 //! `baton deploy`: a release, onto the members of a service.
 
+mod ordered;
+
 use std::path::Path;
 
 use baton_core::deploy::Policy;
@@ -20,6 +22,9 @@ use crate::{policy, render};
 
 /// Pushes if no release was named, proposes the rollout, and waits for its end.
 pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
+    if !args.rest.is_empty() {
+        return ordered::run(&args, context);
+    }
     let meant = meant(&args, context)?;
     // Before anything is pushed: what cannot be rolled out or signed need not travel.
     let policy = policy::meant(meant.policy, &args)?;

@@ -44,6 +44,7 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
             Wanted::Rollout => "rollout",
             Wanted::Halt => "halt",
             Wanted::Resume => "resume",
+            Wanted::Abort => "abort",
             Wanted::Rollback => "rollback",
         };
         [

@@ -155,6 +155,7 @@ mod tests {
             why_code: Some("already-there".to_owned()),
             refusal: None,
             drained: true,
+            labels: Vec::new(),
             listens: Vec::new(),
             version: "0.1.0".to_owned(),
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use baton_core::units::Millis;
-use baton_wire::api::{DeployView, FailureView, Preview, ServiceStatus};
+use baton_wire::api::{CostsView, DeployView, FailureView, Preview, ServiceStatus};
 
-use super::{bar, count, id};
+use super::{bar, bytes, count, id};
 use crate::course::Stage;
 use crate::escape::{escape, lines};
 use crate::table::fit;
@@ -43,6 +43,14 @@ pub fn block(status: &ServiceStatus, elapsed: Duration, width: usize, paint: Pai
         text.push_str(&fit(&format!("waits: {}", escape(waits)), width));
         text.push('\n');
     }
+    if let Some(laggards) = laggards(status) {
+        text.push_str(&fit(&laggards, width));
+        text.push('\n');
+    }
+    if let Some(costs) = costs_more(&status.costs) {
+        text.push_str(&paint.colour(Colour::Yellow, &fit(&costs, width)));
+        text.push('\n');
+    }
     if let Some(failure) = &status.failure {
         text.push_str(&paint.colour(Colour::Red, &fit(&failure_line(failure), width)));
         text.push('\n');
@@ -59,7 +67,54 @@ pub fn change_line(status: &ServiceStatus) -> String {
     if let Some(waits) = &status.waits {
         text.push_str(&format!("; waits: {}", escape(waits)));
     }
+    if let Some(laggards) = laggards(status) {
+        text.push_str(&format!("; {laggards}"));
+    }
     text
+}
+
+/// That a release costs much more than the one before it, on one line.
+fn costs_more(costs: &CostsView) -> Option<String> {
+    let slower = costs.startup_ms.zip(costs.startup_before_ms).filter(|_| costs.slower);
+    let slower =
+        slower.map(|(now, was)| format!("it takes {} to start, and {} before", Millis(now), Millis(was)));
+    let larger = costs.memory_bytes.zip(costs.memory_before_bytes).filter(|_| costs.larger);
+    let larger =
+        larger.map(|(now, was)| format!("it uses {} of memory, and {} before", bytes(now), bytes(was)));
+    let said: Vec<String> = slower.into_iter().chain(larger).collect();
+    (!said.is_empty()).then(|| format!("costs more: {}", said.join("; ")))
+}
+
+/// What a release costs, as far as it is known.
+pub fn costs(costs: &CostsView) -> Option<String> {
+    let startup = costs.startup_ms.map(|startup| format!("starts in {}", Millis(startup)));
+    let memory = costs.memory_bytes.map(|memory| format!("uses {}", bytes(memory)));
+    let fetched = Some(costs.fetched_bytes).filter(|fetched| *fetched > 0);
+    let fetched = fetched.map(|fetched| format!("{} fetched by all", bytes(fetched)));
+    let said: Vec<String> = startup.into_iter().chain(memory).chain(fetched).collect();
+    match (said.is_empty(), costs_more(costs)) {
+        (true, more) => more,
+        (false, None) => Some(said.join(", ")),
+        (false, Some(more)) => Some(format!("{}; {more}", said.join(", "))),
+    }
+}
+
+/// How many laggards a line names.
+const LAGGARDS_NAMED: usize = 3;
+
+/// Who keeps the deploy from its end, on one line.
+pub fn laggards(status: &ServiceStatus) -> Option<String> {
+    let first = status.laggards.first()?;
+    if status.laggards_count == 1 {
+        return Some(format!("waits for {}: {}", escape(&first.member), escape(&first.why)));
+    }
+    let named = status.laggards.iter().take(LAGGARDS_NAMED);
+    let named = named.map(|one| format!("{} ({})", escape(&one.member), escape(&one.code)));
+    let named = named.collect::<Vec<_>>().join(", ");
+    Some(match (status.laggards_count as usize).saturating_sub(LAGGARDS_NAMED) {
+        0 => format!("waits for {named}"),
+        others => format!("waits for {named} and {others} others"),
+    })
 }
 
 /// Who failed first and how, on one line.
@@ -105,6 +160,9 @@ pub fn summary(
         Stage::Switched => {
             format!("{service} runs release {release} on {proven} of {total} members: switched in {took}\n")
         }
+        Stage::Drained => format!(
+            "{service} runs release {release} on {proven} of {total} members: switched and drained in {took}\n"
+        ),
         Stage::Incomplete => format!(
             "release {release} is proven on {proven} of {total} members; the others refuse it or cannot get it\n\
              they try again every minute: see `baton members --service {service}`\n"
@@ -129,8 +187,15 @@ pub fn summary(
             format!("not done after {took}; it goes on: see `baton status {service} --watch`\n")
         }
     };
-    if let (Stage::Switched | Stage::Incomplete, true) = (stage, status.counts.refused > 0) {
+    if let (Stage::Switched | Stage::Drained | Stage::Incomplete, true) = (stage, status.counts.refused > 0) {
         text.push_str(&format!("refused by {}\n", count(status.counts.refused.into(), "member")));
+    }
+    if let Some(costs) = costs_more(&status.costs) {
+        text.push_str(&format!("{costs}\n"));
+    }
+    let open = !matches!(stage, Stage::Drained | Stage::Superseded);
+    if let Some(laggards) = laggards(status).filter(|_| open) {
+        text.push_str(&format!("{laggards}\n"));
     }
     match (cause, now) {
         (Some(cause), _) => text.push_str(&failure(cause)),
@@ -156,6 +221,10 @@ pub fn preview(preview: &Preview, width: usize) -> String {
             phase.slots
         ));
     }
+    if let Some((expected, startup)) = preview.expected_ms.zip(preview.startup_ms) {
+        let (expected, startup) = (Millis(expected), Millis(startup));
+        text.push_str(&format!("about {expected}, if it starts as what runs now, in {startup}\n"));
+    }
     let named = preview.order.iter().take(ORDER_SHOWN).map(|member| escape(member));
     let mut order = named.collect::<Vec<_>>().join(", ");
     if preview.order.len() > ORDER_SHOWN {
@@ -178,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::sample;
+    use baton_wire::api::LaggardView;
 
     fn failed() -> FailureView {
         FailureView {
@@ -202,6 +272,42 @@ mod tests {
              failed on web-3 (startup): not ready within 3 s\n"
         );
         assert!(text.lines().all(|line| line.width() <= 80));
+    }
+
+    #[test]
+    fn what_a_release_costs_is_told_and_that_it_is_much_more() {
+        let mut view = CostsView::default();
+        assert_eq!(costs(&view), None);
+        (view.startup_ms, view.startup_before_ms) = (Some(8000), Some(5000));
+        (view.memory_bytes, view.memory_before_bytes) = (Some(300_000_000), Some(290_000_000));
+        assert_eq!(costs(&view).unwrap(), "starts in 8 s, uses 300.0 MB");
+        view.slower = true;
+        let more = "costs more: it takes 8 s to start, and 5 s before";
+        assert_eq!(costs(&view).unwrap(), format!("starts in 8 s, uses 300.0 MB; {more}"));
+        let status = ServiceStatus { costs: view, ..sample::status("switched") };
+        assert!(block(&status, ELAPSED, 80, Paint::Without).contains(more));
+        let told = summary(&sample::deploy(), Stage::Switched, &status, None, ELAPSED);
+        assert!(told.ends_with(&format!("{more}\n")), "{told}");
+    }
+
+    #[test]
+    fn p13_laggards_are_named() {
+        let mut status = sample::status("switched");
+        let one = |member: &str| LaggardView {
+            member: member.to_owned(),
+            code: "drains".to_owned(),
+            why: "an old generation is left there".to_owned(),
+        };
+        assert_eq!(laggards(&status), None);
+        (status.laggards, status.laggards_count) = (vec![one("web-\x07")], 1);
+        assert_eq!(laggards(&status).unwrap(), "waits for web-\\x07: an old generation is left there");
+        (status.laggards, status.laggards_count) = (["a", "b", "c", "d"].map(one).to_vec(), 30);
+        let line = "waits for a (drains), b (drains), c (drains) and 27 others";
+        assert_eq!(laggards(&status).unwrap(), line);
+        assert!(change_line(&status).ends_with(line));
+        let end = |stage| summary(&sample::deploy(), stage, &status, None, ELAPSED);
+        assert!(end(Stage::Switched).ends_with(&format!("switched in 12.3 s\n{line}\n")));
+        assert!(!end(Stage::Drained).contains("waits for"));
     }
 
     #[test]
@@ -260,14 +366,23 @@ mod tests {
         let slots = [1, 12, 60];
         let phases = slots.map(|slots| baton_wire::api::PreviewPhase { slots, bake_ms: 5000 }).to_vec();
         let order = (0..240).map(|n| format!("web-{n}")).collect();
-        let text =
-            preview(&Preview { release: sample::release(), members: 240, phases, order, deploy: None }, 80);
+        let text = Preview {
+            release: sample::release(),
+            members: 240,
+            phases,
+            order,
+            startup_ms: Some(1200),
+            expected_ms: Some(37_200),
+            deploy: None,
+        };
+        let text = preview(&text, 80);
         assert_eq!(
             text,
             "release 9f3a2b7c1d5e would go to 240 members:\n  \
                phase 1: 1 at once, each healthy for 5 s\n  \
                phase 2: 12 at once, each healthy for 5 s\n  \
                phase 3: 60 at once, each healthy for 5 s, to the end\n\
+             about 37.2 s, if it starts as what runs now, in 1.2 s\n\
              in this order: web-0, web-1, web-2, web-3, web-4, web-5, web-6, web-7, web-8, w…\n"
         );
     }

@@ -1,7 +1,7 @@
 //! How services stand.
 
 use baton_core::units::{Millis, Share};
-use baton_wire::api::{DeployView, ServiceStatus};
+use baton_wire::api::{DeployView, LimitsView, ServiceStatus};
 
 use super::{bar, count, id, lists, rollout};
 use crate::escape::escape;
@@ -51,10 +51,21 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
             ),
         ));
         lines.push(("policy", policy(deploy)));
+        lines.extend(limits(&deploy.policy.limits).map(|limits| ("limits", limits)));
         lines.push(("progress", progress(status)));
+    }
+    if let Some(lock) = &status.lock {
+        let (who, when) = (escape(&lock.actor), ago(lock.since_ms, now_ms));
+        lines.push(("locked", format!("by {who}, {when}: {}", escape(&lock.reason))));
+    }
+    if let Some(costs) = rollout::costs(&status.costs) {
+        lines.push(("costs", costs));
     }
     if let Some(waits) = &status.waits {
         lines.push(("waits", escape(waits)));
+    }
+    if let Some(laggards) = rollout::laggards(status) {
+        lines.push(("end", laggards));
     }
     if let Some(committed) = &status.committed {
         lines.push(("new members", format!("start release {}", id(committed))));
@@ -95,7 +106,26 @@ fn policy(DeployView { policy, kind, .. }: &DeployView) -> String {
     });
     let bakes = bakes.collect::<Vec<_>>().join(", ");
     let how = if kind == "rollback" { String::new() } else { format!(": {bakes}") };
-    format!("to {}, at most {} unproven{how}", share(policy.target_ppm), share(policy.max_unhealthy_ppm))
+    let target = match policy.target_members {
+        Some(members) => count(members.into(), "member"),
+        None => share(policy.target_ppm),
+    };
+    let label =
+        policy.target_label.as_deref().map_or_else(String::new, |label| format!(" of {}", escape(label)));
+    format!("to {target}{label}, at most {} unproven{how}", share(policy.max_unhealthy_ppm))
+}
+
+/// The limits that are numbers, where there are any.
+fn limits(limits: &LimitsView) -> Option<String> {
+    let connections = limits.max_connections_budget.zip(limits.connections_each);
+    let said = [
+        limits.singleton.then(|| "singleton".to_owned()),
+        limits.never_more_than.map(|most| format!("never more than {most}")),
+        connections.map(|(budget, each)| format!("{budget} connections, {each} each")),
+        limits.min_available.map(|least| format!("at least {least} available")),
+    ];
+    let said: Vec<String> = said.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| said.join(", "))
 }
 
 fn progress(status: &ServiceStatus) -> String {
@@ -108,7 +138,7 @@ mod tests {
 
     use super::*;
     use crate::sample;
-    use baton_wire::api::Fetching;
+    use baton_wire::api::{Fetching, LockView};
 
     const NOW: u64 = 1_795_209_567_000 + 300_000;
 
@@ -126,6 +156,12 @@ mod tests {
     fn a_service_is_told_in_full() {
         let mut status = sample::status("rolling-out");
         status.committed = Some("bb".repeat(32));
+        if let Some(deploy) = &mut status.deploy {
+            deploy.policy.limits.never_more_than = Some(300);
+            deploy.policy.limits.min_available = Some(200);
+        }
+        status.lock =
+            Some(LockView { reason: "freeze\n".to_owned(), actor: "kim".to_owned(), since_ms: NOW - 60_000 });
         status.fetching = Some(Fetching { fetched_bytes: 1_234_567, total_bytes: 82_000_000 });
         let text = detail(&status, NOW, 80, Paint::Without);
         assert_eq!(
@@ -134,7 +170,9 @@ mod tests {
              release      9f3a2b7c1d5e\n\
              deploy       7c1d5e9f3a2b (rollout, epoch 5) by kim@laptop, 5m ago\n\
              policy       to 100 %, at most 25 % unproven: 1 member for 10 s, 5 % for 5 s, 2…\n\
+             limits       never more than 300, at least 200 available\n\
              progress     phase 2 of 3, 15 slots\n\
+             locked       by kim, 1m ago: freeze\\n\n\
              waits        15 of 15 slots are taken by web-1, web-2, web-3 and 12 others\n\
              new members  start release bbbbbbbbbbbb\n\
              members      238 live, 2 silent, 200 drained\n\

@@ -33,7 +33,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
     let dir = tempfile::tempdir().unwrap();
     for (arguments, says) in [
         (&["deplyo"][..], "deploy"),
-        (&["deploy", "--target", "10"], "such as 25%"),
+        (&["deploy", "--target", "some"], "such as 3"),
         (&["deploy", "--timeout", "15"], "such as 250ms"),
         (&["deploy", "--policy", "reckless"], "careful"),
         (&["deploy", "9f3a", "--service", "a b"], "starting with a letter or digit"),

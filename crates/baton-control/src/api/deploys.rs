@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use baton_core::access::Right;
 use baton_core::deploy::Policy;
 use baton_core::fleet::Fleet;
 use baton_core::history::{Backing, History, Proposal, Wish};
@@ -27,9 +28,9 @@ use crate::view;
 /// Longest idempotency key.
 const KEY_CHARS_MAX: usize = 128;
 /// Longest reason in bytes: a paragraph.
-const REASON_BYTES_MAX: usize = 4096;
+pub(super) const REASON_BYTES_MAX: usize = 4096;
 /// Longest name of whoever asks, in bytes.
-const ACTOR_BYTES_MAX: usize = 256;
+pub(super) const ACTOR_BYTES_MAX: usize = 256;
 
 pub(super) async fn list(
     State(shared): State<Shared>,
@@ -49,6 +50,12 @@ pub(super) async fn propose(
 ) -> Result<Response, Refusal> {
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     asked.actor = caller.actor(asked.actor);
+    let at_once = asked.policy.as_ref().is_some_and(|policy| policy.all_at_once);
+    if at_once && !caller.may(Right::Keep) {
+        let text =
+            "a release goes everywhere at once only by an operator: leave out --all-at-once, or ask one";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
+    }
     begin_or_wait(&shared, service, &caller, asked).await
 }
 
@@ -153,12 +160,19 @@ async fn wish(
     match asked.wanted {
         Wanted::Rollout => {
             let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;
-            releases::must_be_of(shared, release, service).await?;
             let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), view::policy_of)?;
+            let run = releases::must_be_of(shared, release, service).await?;
+            if policy.limits.singleton && run.overlap {
+                return Err(Refusal::invalid(format!(
+                    "the policy says singleton, and release {} runs beside what it replaces: set run.overlap = false",
+                    release.short()
+                )));
+            }
             Ok(Wish::Rollout { release, policy, again: asked.again })
         }
         Wanted::Halt => Ok(Wish::Halt { hand_back: false }),
         Wanted::Resume => Ok(Wish::Resume),
+        Wanted::Abort => Ok(Wish::Abort),
         Wanted::Rollback => Ok(Wish::RollBack { to: release }),
     }
 }
@@ -171,7 +185,7 @@ fn check_key(key: &str) -> Result<(), Refusal> {
     }
 }
 
-fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
+pub(super) fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.len() <= max {
         Ok(())
     } else {

@@ -122,7 +122,7 @@ fn needs_second(asked: &Propose) -> bool {
     match asked.wanted {
         Wanted::Rollout | Wanted::Resume => true,
         Wanted::Rollback => asked.release.is_some(),
-        Wanted::Halt => false,
+        Wanted::Halt | Wanted::Abort => false,
     }
 }
 

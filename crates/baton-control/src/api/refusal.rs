@@ -53,7 +53,10 @@ impl Refusal {
             ProposeError::OtherWarrant { .. } => (StatusCode::CONFLICT, "other-warrant"),
             ProposeError::Unsigned => (StatusCode::UNPROCESSABLE_ENTITY, "unsigned"),
             ProposeError::Marked { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "marked"),
+            ProposeError::Locked { .. } => (StatusCode::LOCKED, "locked"),
             ProposeError::NothingToHalt
+            | ProposeError::NothingToAbort
+            | ProposeError::NotLocked
             | ProposeError::HaltedAlready { .. }
             | ProposeError::NothingToResume
             | ProposeError::NothingToRollBack => (StatusCode::UNPROCESSABLE_ENTITY, "nothing-to-do"),

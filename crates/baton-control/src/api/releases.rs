@@ -8,6 +8,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
+use baton_core::run::RunSettings;
 use baton_release::manifest::{self, Known, ManifestError};
 use baton_release::read::ReadError;
 use baton_release::store::{Custody, Kind, StoreError};
@@ -155,11 +156,15 @@ pub(super) async fn resolve(
     }
 }
 
-/// Makes sure that members can fetch a release, and that it was made for this service.
-pub(super) async fn must_be_of(shared: &Shared, id: ReleaseId, service: &ServiceName) -> Result<(), Refusal> {
+/// Makes sure that members can fetch a release, and that it was made for this service. Answers how it wants to be run.
+pub(super) async fn must_be_of(
+    shared: &Shared,
+    id: ReleaseId,
+    service: &ServiceName,
+) -> Result<RunSettings, Refusal> {
     let artefacts = Arc::clone(&shared.artefacts);
     match blocking(move || manifest::read(id, &*artefacts, Known::default())).await? {
-        Ok(manifest) if manifest.service == *service => Ok(()),
+        Ok(manifest) if manifest.service == *service => Ok(manifest.run),
         Ok(manifest) => Err(Refusal::invalid(format!(
             "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",
             id.short(),

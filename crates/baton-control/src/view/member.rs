@@ -52,6 +52,8 @@ fn one(
         why_code: why.map(|why| why.code().to_owned()),
         refusal: standing(posted.service.fleet(), member).and_then(refusal),
         drained: report.is_some_and(|report| report.drained),
+        labels: report
+            .map_or_else(Vec::new, |report| report.labels.iter().map(ToString::to_string).collect()),
         listens: hello.map(|hello| hello.listens.clone()).unwrap_or_default(),
         version: hello.map(|hello| hello.version.clone()).unwrap_or_default(),
     }

@@ -1,15 +1,17 @@
 //! How a service stands.
 
+use baton_core::costs::{Cost, Learnt};
 use baton_core::deploy::Kind;
 use baton_core::fleet::{Member, Presence};
-use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_core::ids::{DeployId, MemberId, ReleaseId, ServiceName};
+use baton_core::laggards::{Lag, laggards};
 use baton_core::report::{Refusal, Seen, Standing};
 use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
-use baton_core::verdict::{HaltReason, Verdict, verdict};
+use baton_core::verdict::{HaltReason, Rule, Verdict, verdict};
 use baton_store::state::Service;
-use baton_wire::api::{CountsView, FailureView, Fetching, ServiceStatus};
+use baton_wire::api::{CostsView, CountsView, FailureView, Fetching, LaggardView, ServiceStatus};
 
 use super::deploy_at;
 
@@ -33,10 +35,11 @@ impl Blame {
         let (code, detail) = match refused {
             Some(refusal) => (refusal.cause.code(), text(&refusal)),
             None => {
-                let code = match member.map(|member| member.presence(now)) {
-                    Some(Presence::Live) => "relapsed",
-                    Some(Presence::Silent { .. }) => "silent",
-                    Some(Presence::Gone) | None => "gone",
+                let code = match (reason.rule, member.map(|member| member.presence(now))) {
+                    (Rule::TooCostly { .. }, _) => reason.rule.code(),
+                    (_, Some(Presence::Live)) => "relapsed",
+                    (_, Some(Presence::Silent { .. })) => "silent",
+                    (_, Some(Presence::Gone) | None) => "gone",
                 };
                 (code, reason.failure.clone())
             }
@@ -45,6 +48,9 @@ impl Blame {
         Self { deploy, failure }
     }
 }
+
+/// How many members a status names that the deploy waits for: a screen full.
+const LAGGARDS_MAX: usize = 20;
 
 /// The status, with version 0.
 pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, now: Millis) -> ServiceStatus {
@@ -55,6 +61,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
     let deploy = rollout.deploy();
     let verdict = verdict(&rollout);
     let waits = waits(&rollout, &verdict);
+    let laggards = laggards(&rollout);
     let phases = match deploy.kind {
         Kind::Rollout | Kind::Halt { .. } => deploy.policy.phases.len(),
         Kind::Rollback { .. } => 1,
@@ -71,9 +78,30 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         slots: rollout.slots(),
         counts: counts(&rollout, now),
         fetching: fetching(service, now),
+        costs: costs(&rollout.learnt()),
         committed,
+        lock: service.history().lock().map(super::lock),
         failure: failure(&rollout, blame),
+        laggards: laggards.iter().take(LAGGARDS_MAX).map(laggard).collect(),
+        laggards_count: laggards.len() as u32,
     }
+}
+
+fn costs(learnt: &Learnt) -> CostsView {
+    let Learnt { startup, memory, fetched } = learnt;
+    CostsView {
+        startup_ms: startup.map(|startup| startup.median.0),
+        startup_before_ms: startup.and_then(|startup| startup.before).map(|before| before.0),
+        slower: learnt.more(Cost::Startup).is_some(),
+        memory_bytes: memory.map(|memory| memory.median.0),
+        memory_before_bytes: memory.and_then(|memory| memory.before).map(|before| before.0),
+        larger: learnt.more(Cost::Memory).is_some(),
+        fetched_bytes: fetched.0,
+    }
+}
+
+fn laggard((member, lag): &(&MemberId, Lag)) -> LaggardView {
+    LaggardView { member: member.to_string(), code: lag.code().to_owned(), why: lag.text() }
 }
 
 fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: Millis) -> ServiceStatus {
@@ -91,8 +119,12 @@ fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: M
         slots: 0,
         counts: CountsView { live, silent: silence.silent, ..CountsView::default() },
         fetching: fetching(service, now),
+        costs: CostsView::default(),
         committed,
+        lock: service.history().lock().map(super::lock),
         failure: None,
+        laggards: Vec::new(),
+        laggards_count: 0,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use baton_core::ids::ReleaseId;
-use baton_wire::api::{MemberStatus, Wanted};
+use baton_wire::api::{LockView, Locking, MemberStatus, Propose, Refused, Wanted};
 
 use crate::light::{Fleet, names};
 use crate::running::{Running, rollout, wanted};
@@ -120,5 +120,58 @@ async fn p7_p17_fifty_members_that_join_at_once_open_no_slots_and_start_what_is_
     assert_eq!(status.counts.proven, 54);
     assert_eq!(fleet.world.most_at_once(second), 1);
     assert_eq!(fleet.world.tries(first).len(), 4, "who joins later starts it without a slot");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_service_takes_no_release_until_it_is_unlocked_and_a_rollback_passes() {
+    let (server, _fleet, first) = settled(3).await;
+    let second = server.push(2).await;
+    server.deploy(&rollout(second, 0)).await;
+    server.wait_until_switched(second).await;
+    let why = |reason: &str| Locking { reason: reason.to_owned(), actor: "kim".to_owned() };
+    let nameless = server.post("/v1/services/web/lock", &why(" ")).await;
+    assert_eq!(nameless.status, 400, "{}", nameless.text());
+    let locked: LockView = server.post("/v1/services/web/lock", &why("freeze")).await.json();
+    assert_eq!((locked.reason.as_str(), locked.actor.as_str()), ("freeze", "kim"));
+
+    let refused = server.propose(&rollout(first, 0)).await;
+    assert_eq!((refused.status, refused.json::<Refused>().code.as_str()), (423, "locked"));
+    assert!(refused.json::<Refused>().message.contains("locked by kim: freeze"), "{}", refused.text());
+    let other = server.post("/v1/services/web/lock", &why("mine")).await;
+    assert_eq!(other.status, 423, "{}", other.text());
+    server.deploy(&wanted(Wanted::Rollback)).await;
+    let status = server.wait_until_switched(first).await;
+    assert_eq!(status.lock.map(|lock| lock.reason), Some("freeze".to_owned()));
+
+    let was: Option<LockView> = server.post("/v1/services/web/unlock", &why("")).await.json();
+    assert_eq!(was, Some(locked));
+    assert_eq!(server.post("/v1/services/web/unlock", &why("")).await.status, 422);
+    server.deploy(&Propose { again: true, ..rollout(second, 0) }).await;
+    server.wait_until_switched(second).await;
+    let events = server.events().await;
+    for kind in ["locked", "unlocked"] {
+        assert!(events.iter().any(|event| event.kind == kind && event.text.contains("freeze")), "{kind}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abort_takes_back_what_is_under_way_and_locks_where_the_policy_says_so() {
+    let (server, fleet, first) = settled(3).await;
+    let nothing = server.propose(&wanted(Wanted::Abort)).await;
+    assert_eq!((nothing.status, nothing.json::<Refused>().code.as_str()), (422, "nothing-to-do"));
+    let second = server.push(2).await;
+    fleet.world.allow_proofs(0);
+    let mut asked = rollout(second, 50);
+    asked.policy.as_mut().unwrap().lock_after_rollback = true;
+    let deploy = server.deploy(&asked).await;
+    server.wait_for("one is on trial", |status| status.counts.proving == 1).await;
+    let back = server.deploy(&wanted(Wanted::Abort)).await;
+    assert_eq!((back.kind.as_str(), back.of, back.release), ("rollback", Some(deploy.id), first.to_string()));
+    fleet.world.allow_proofs(usize::MAX);
+    let status = server.wait_until_switched(first).await;
+    assert_eq!(status.lock.map(|lock| lock.reason), Some("a release was rolled back".to_owned()));
+    assert_eq!(server.propose(&rollout(first, 0)).await.status, 423);
     server.stop().await;
 }

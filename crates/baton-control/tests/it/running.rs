@@ -14,7 +14,9 @@ use baton_release::manifest::pack_outline;
 use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, StoreError};
-use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
+use baton_wire::api::{
+    DeployView, EventView, LimitsView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -247,10 +249,16 @@ pub fn rollout(release: ReleaseId, bake_ms: u64) -> Propose {
     let phases = vec![PhaseView { size_ppm: None, bake_ms }, PhaseView { size_ppm: Some(400_000), bake_ms }];
     let policy = PolicyView {
         target_ppm: 1_000_000,
+        target_members: None,
+        target_label: None,
         max_unhealthy_ppm: 400_000,
         phases,
         failure_limit_ppm: 50_000,
         auto_rollback: true,
+        lock_after_rollback: false,
+        limits: LimitsView::default(),
+        gates: Vec::new(),
+        all_at_once: false,
     };
     Propose { release: Some(release.to_string()), policy: Some(policy), ..wanted(Wanted::Rollout) }
 }

@@ -1,7 +1,9 @@
 //! What may be proposed, and what follows.
 
 use super::*;
+use crate::limits::Limits;
 use crate::trust::Bounds;
+use crate::units::Share;
 use alloc::vec;
 
 const A: ReleaseId = ReleaseId::from_bytes([0xa; 32]);
@@ -79,7 +81,7 @@ fn a_rollback_goes_only_where_the_whole_fleet_has_been() {
     let mut history = history();
     assert_eq!(deploy(&mut history, Wish::RollBack { to: None }), Err(ProposeError::NothingToRollBack));
     switch(&mut history, rollout(A));
-    let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
+    let part = Policy { target: Share::from_percent(10).into(), ..Policy::safe() };
     switch(&mut history, Wish::Rollout { release: B, policy: part, again: false });
     deploy(&mut history, rollout(C)).unwrap();
     let refused = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
@@ -154,7 +156,7 @@ fn p17_a_new_member_starts_what_the_whole_fleet_last_reached() {
     switch(&mut history, rollout(A));
     deploy(&mut history, rollout(B)).unwrap();
     assert_eq!(history.release_for_new_member(), Some(A), "B is still on trial");
-    let part = Policy { target: Share::from_percent(10), ..Policy::safe() };
+    let part = Policy { target: Share::from_percent(10).into(), ..Policy::safe() };
     switch(&mut history, Wish::Rollout { release: C, policy: part, again: false });
     assert_eq!(history.release_for_new_member(), Some(A), "C is for a part of the fleet");
     switch(&mut history, rollout(C));
@@ -231,4 +233,93 @@ fn p11_no_policy_tries_the_whole_fleet_at_once() {
     let all = Policy { max_unhealthy: Share::ALL, ..Policy::fast() };
     let wish = Wish::Rollout { release: A, policy: all, again: false };
     assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce.into()));
+}
+
+fn locked(reason: &str) -> Lock {
+    Lock { reason: reason.into(), actor: "kim".into(), since: 7 }
+}
+
+#[test]
+fn a_lock_refuses_what_goes_forward_and_lets_the_way_back_pass() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    deploy(&mut history, rollout(B)).unwrap();
+    history.set_lock(Some(locked("freeze"))).unwrap();
+    let refused = ProposeError::Locked { reason: "freeze".into(), actor: "kim".into() };
+    assert_eq!(deploy(&mut history, rollout(C)), Err(refused.clone()));
+    deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    assert_eq!(deploy(&mut history, Wish::Resume), Err(refused.clone()), "it would go on with a rollout");
+    assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
+    deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    assert_eq!(deploy(&mut history, Wish::Resume).unwrap().release, A, "a rollback goes on");
+
+    assert_eq!(history.set_lock(Some(locked("another"))), Err(refused));
+    assert_eq!(history.set_lock(Some(locked("freeze"))), Ok(()), "the same call again");
+    history.set_lock(None).unwrap();
+    assert_eq!(history.set_lock(None), Err(ProposeError::NotLocked));
+    deploy(&mut history, rollout(C)).unwrap();
+}
+
+#[test]
+fn a_rollback_locks_the_service_where_the_policy_says_so() {
+    for (locks, wish) in [
+        (true, Wish::RollBack { to: None }),
+        (true, Wish::Abort),
+        (false, Wish::RollBack { to: None }),
+        (false, Wish::Abort),
+    ] {
+        let mut history = history();
+        switch(&mut history, rollout(A));
+        let policy = Policy { lock_after_rollback: locks, ..Policy::safe() };
+        deploy(&mut history, Wish::Rollout { release: B, policy, again: false }).unwrap();
+        assert_eq!(history.lock(), None);
+        deploy(&mut history, wish).unwrap();
+        let reason = history.lock().map(|lock| lock.reason.as_str());
+        assert_eq!(reason, locks.then_some("a release was rolled back"));
+        let next = deploy(&mut history, rollout(C)).map(|deploy| deploy.release);
+        assert_eq!(next.ok(), (!locks).then_some(C));
+    }
+}
+
+#[test]
+fn a_lock_by_hand_is_not_replaced_by_that_of_a_rollback() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    let policy = Policy { lock_after_rollback: true, ..Policy::safe() };
+    deploy(&mut history, Wish::Rollout { release: B, policy, again: false }).unwrap();
+    history.set_lock(Some(locked("freeze"))).unwrap();
+    deploy(&mut history, Wish::RollBack { to: None }).unwrap();
+    assert_eq!(history.lock(), Some(&locked("freeze")));
+}
+
+#[test]
+fn f112_an_abort_takes_back_what_is_under_way_and_nothing_else() {
+    let mut history = history();
+    assert_eq!(deploy(&mut history, Wish::Abort), Err(ProposeError::NothingToAbort));
+    deploy(&mut history, rollout(A)).unwrap();
+    assert_eq!(deploy(&mut history, Wish::Abort), Err(ProposeError::NoFallback { choices: vec![] }));
+    history.note_switched(history.in_force().unwrap().id);
+    assert_eq!(deploy(&mut history, Wish::Abort), Err(ProposeError::NothingToAbort), "it is everywhere");
+
+    let second = deploy(&mut history, rollout(B)).unwrap();
+    deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
+    let back = deploy(&mut history, Wish::Abort).unwrap();
+    assert_eq!((back.kind, back.release), (Kind::Rollback { of: second.id }, A));
+    assert_eq!(deploy(&mut history, Wish::Abort), Err(ProposeError::NothingToAbort), "it goes back already");
+    assert_eq!(deploy(&mut history, rollout(B)), Err(ProposeError::Marked { release: B }));
+    let again = Wish::Rollout { release: B, policy: Policy::safe(), again: true };
+    deploy(&mut history, again).unwrap();
+}
+
+#[test]
+fn under_singleton_a_rollback_goes_only_to_what_was_deployed_so() {
+    let alone = || Policy { limits: Limits { singleton: true, ..Limits::default() }, ..Policy::safe() };
+    let mut history = history();
+    switch(&mut history, Wish::Rollout { release: A, policy: alone(), again: false });
+    switch(&mut history, rollout(B));
+    let third = switch(&mut history, Wish::Rollout { release: C, policy: alone(), again: false });
+    assert_eq!(third.fallback, Some(A), "B may run beside what it replaces");
+    let refused = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
+    assert_eq!(refused, Err(ProposeError::NeverSwitched { release: B, choices: vec![A] }));
+    assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
 }

@@ -474,3 +474,44 @@ fn p38_a_halt_brings_nothing_back() {
     member.step(Millis(0), Input::Remembered(halt.seen));
     assert_eq!(member.step(Millis(0), Input::HandBack { deploy: halt.seen.deploy }), []);
 }
+
+#[test]
+fn what_a_release_costs_is_told_beside_what_the_one_before_it_did() {
+    let mut member = member();
+    let hear = |member: &mut Member, wish: Wish| {
+        member.step(Millis(0), Input::Wish(wish));
+        member.step(Millis(0), Input::Remembered(wish.seen));
+    };
+    hear(&mut member, wish(2, Purpose::Rollout, NEW));
+    let come = Fetching { fetched: Bytes(9), total: Bytes(9) };
+    member.step(Millis(0), Input::Fetching(NEW, come));
+    member.step(Millis(0), Input::Staged(NEW));
+    member.step(Millis(0), grant(2));
+    assert_eq!(member.report().costs, Costs { fetched: Some(Bytes(9)), ..Costs::default() });
+
+    let started = |release, took, proven| Status {
+        started_in: Some(Millis(took)),
+        proven_in: Some(Millis(proven)),
+        ..serving(release)
+    };
+    let old = with_trial(&started(OLD, 500, 500), 2, TrialState::Trying);
+    member.step(Millis(0), Input::Stands(old));
+    assert_eq!(member.report().costs.startup, None, "what serves is the old one");
+    member.step(Millis(0), Input::Stands(with_trial(&started(NEW, 900, 500), 2, TrialState::Proving)));
+    member.step(Millis(0), Input::Used(OLD, Bytes(1), None));
+    member.step(Millis(0), Input::Used(NEW, Bytes(70), Some(Bytes(40))));
+    member.step(Millis(0), Input::Stands(with_trial(&started(NEW, 900, 900), 2, TrialState::Proven)));
+    let costs = Costs {
+        startup: Some(Millis(900)),
+        startup_before: Some(Millis(500)),
+        memory: Some(Bytes(70)),
+        memory_before: Some(Bytes(40)),
+        fetched: Some(Bytes(9)),
+    };
+    assert_eq!(member.report().costs, costs);
+
+    hear(&mut member, wish(3, Purpose::Rollout, NEW));
+    assert_eq!(member.report().costs, costs, "the same release");
+    hear(&mut member, wish(4, Purpose::Rollout, OLD));
+    assert_eq!(member.report().costs, Costs::default());
+}

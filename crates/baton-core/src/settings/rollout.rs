@@ -1,6 +1,7 @@
 //! `[rollout]`: how releases are rolled out.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use toml::de::DeValue;
@@ -8,8 +9,16 @@ use toml::de::DeValue;
 use super::findings::Wrong;
 use super::table::Table;
 use super::value;
+use crate::costs::Cost;
 use crate::deploy::{Phase, PhaseSize, Policy};
+use crate::limits::{Connections, InvalidLimits, Limits};
+use crate::target::{Amount, Label};
 use crate::units::{Millis, Share};
+
+const GATES: [(&str, Cost); 2] = [(Cost::Startup.code(), Cost::Startup), (Cost::Memory.code(), Cost::Memory)];
+
+/// Most members that a number can mean: above every fleet.
+const MEMBERS_MAX: u32 = 10_000_000;
 
 type MakePolicy = fn() -> Policy;
 
@@ -17,14 +26,31 @@ const POLICIES: [(&str, MakePolicy); 3] =
     [("safe", Policy::safe), ("fast", Policy::fast), ("careful", Policy::careful)];
 
 /// Reads what the table says over `policy`. A policy that is named there stands for its phases.
-pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy) -> Policy {
+pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy, overlap: bool) -> Policy {
     if let Some(named) = table.read("policy", value::one_of(&POLICIES)) {
         policy.phases = named().phases;
     }
-    table.set("target", &mut policy.target, value::some_share);
+    table.set("target", &mut policy.target.amount, amount);
+    if let Some(label) = table.read("label", label) {
+        policy.target.label = Some(label);
+    }
     table.set("max_unhealthy", &mut policy.max_unhealthy, part);
     table.set("failure_limit", &mut policy.failure_limit, value::share);
     table.set("auto_rollback", &mut policy.auto_rollback, value::boolean);
+    table.set("lock_after_rollback", &mut policy.lock_after_rollback, value::boolean);
+    if let Some(mut gates) = table.any_list("gates", value::one_of(&GATES)) {
+        gates.sort();
+        gates.dedup();
+        policy.gates = gates;
+    }
+    policy.limits = limits(table, policy.limits);
+    if policy.limits.singleton && overlap {
+        table.wrong(
+            "singleton",
+            "is true, and two generations run side by side",
+            "set run.overlap = false, so that the old one is stopped first",
+        );
+    }
     if let Some(sizes) = table.list("phases", phase_size) {
         policy.phases = with_bakes_of(&policy.phases, &sizes);
     }
@@ -32,6 +58,49 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy) -> Policy {
         policy.phases.iter_mut().for_each(|phase| phase.bake = bake);
     }
     policy
+}
+
+/// Reads the limits that are numbers.
+fn limits(table: &mut Table<'_, '_>, mut limits: Limits) -> Limits {
+    table.set("singleton", &mut limits.singleton, value::boolean);
+    let read = |table: &mut Table<'_, '_>, key| table.read(key, value::whole(1..=MEMBERS_MAX));
+    limits.never_more_than = read(table, "never_more_than").or(limits.never_more_than);
+    limits.min_available = read(table, "min_available").or(limits.min_available);
+    let outside = limits.connections;
+    let budget = read(table, "max_connections_budget").or(outside.map(|outside| outside.budget));
+    let each = read(table, "connections_each").or(outside.map(|outside| outside.each));
+    limits.connections = budget.zip(each).map(|(budget, each)| Connections { budget, each });
+    if table.has("max_connections_budget") && !table.has("connections_each") && each.is_none() {
+        table.missing("connections_each", "say how many connections a generation takes, such as 20");
+    }
+    if table.has("connections_each") && !table.has("max_connections_budget") && budget.is_none() {
+        table.missing("max_connections_budget", "say how many connections there are for the whole fleet");
+    }
+    match limits.check() {
+        Err(error @ InvalidLimits::NeverMoreThan(_)) => {
+            table.wrong("never_more_than", "leaves nobody a turn", error.to_string());
+        }
+        Err(error @ (InvalidLimits::Budget { .. } | InvalidLimits::NoConnections)) => {
+            table.wrong("max_connections_budget", "leaves nobody a turn", error.to_string());
+        }
+        Ok(()) => {}
+    }
+    limits
+}
+
+/// How many members: a share, or a number.
+fn amount(value: &DeValue<'_>) -> Result<Amount, Wrong> {
+    if value.is_integer() {
+        return value::whole(1..=MEMBERS_MAX)(value).map(Amount::Members);
+    }
+    value::some_share(value).map(Amount::Share)
+}
+
+/// A label of members.
+fn label(value: &DeValue<'_>) -> Result<Label, Wrong> {
+    const FORM: &str = "write a label of members, such as \"canary\" or \"zone=eu-1\"";
+    let text = value::string(value, FORM)?;
+    text.parse().map_err(|_| Wrong::new(format!("is {text:?}"), FORM))
 }
 
 /// A share that is something, and not all.

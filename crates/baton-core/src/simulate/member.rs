@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::prng::Prng;
 use super::scenario::Trouble;
+use crate::costs::Costs;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use crate::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
 use crate::units::Millis;
@@ -91,6 +92,8 @@ pub(super) struct Glance {
     pub trial: Option<Release>,
     /// Not serving because of a try.
     pub down_for_trial: bool,
+    /// How many generations run: what serves, a candidate beside it, what stands by or drains.
+    pub generations: u32,
 }
 
 pub(super) struct Member {
@@ -163,7 +166,22 @@ impl Member {
             serving: self.serving,
             trial,
             down_for_trial: self.serving.is_none() && (trial.is_some() || returning),
+            generations: self.generations(),
         }
+    }
+
+    fn generations(&self) -> u32 {
+        let starting = match self.activity {
+            Activity::Trying(_) | Activity::Returning(_) | Activity::Relaunching { .. } => 1,
+            Activity::Idle
+            | Activity::Fetching
+            | Activity::Proving(_)
+            | Activity::Rebaking
+            | Activity::Draining
+            | Activity::Resting(..) => 0,
+        };
+        let draining = self.standby.is_none() && !self.drained;
+        u32::from(self.serving.is_some()) + starting + u32::from(self.standby.is_some()) + u32::from(draining)
     }
 
     fn trial(&self) -> Option<Trial> {
@@ -201,6 +219,8 @@ impl Member {
             standby: self.standby.map(Release::id),
             drained: self.drained,
             bake_connections: 1,
+            costs: Costs::default(),
+            labels: Vec::new(),
         }
     }
 

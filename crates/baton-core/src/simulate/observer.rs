@@ -38,6 +38,8 @@ pub(super) struct Observer {
     pub slots: u32,
     /// How many may have tried the new release before any has proven it.
     pub first_slots: u32,
+    /// How many generations may run at once.
+    pub generations_max: u32,
     /// Since when most of the fleet cannot be heard.
     pub mass_silence: Option<Millis>,
     pub touched: u32,
@@ -45,6 +47,7 @@ pub(super) struct Observer {
     members: Vec<Truth>,
     on_trial: u32,
     down: u32,
+    generations: u32,
     committed: [u32; 4],
 }
 
@@ -58,12 +61,14 @@ impl Observer {
             broken: None,
             slots,
             first_slots,
+            generations_max: u32::MAX,
             mass_silence: None,
             touched: 0,
             on_trial_most: 0,
             members: Vec::new(),
             on_trial: 0,
             down: 0,
+            generations: 0,
             committed: [0; 4],
         }
     }
@@ -72,6 +77,7 @@ impl Observer {
         let mut committed = [false; 4];
         committed[usize::from(release.0)] = true;
         self.committed[usize::from(release.0)] += 1;
+        self.generations += 1;
         let (granted, bake, switched_at) = (Epoch(0), Millis::ZERO, Millis::ZERO);
         self.members.push(Truth { granted, bake, switched_at, committed, touched: false });
     }
@@ -79,6 +85,7 @@ impl Observer {
     pub(super) fn left(&mut self, last: Glance) {
         self.on_trial -= u32::from(last.trial.is_some());
         self.down -= u32::from(last.down_for_trial);
+        self.generations -= last.generations;
     }
 
     fn expect(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
@@ -124,6 +131,11 @@ impl Observer {
         self.on_trial_most = self.on_trial_most.max(self.on_trial);
         self.down += u32::from(after.down_for_trial);
         self.down -= u32::from(before.down_for_trial);
+        self.generations = self.generations + after.generations - before.generations;
+        let (generations, most) = (self.generations, self.generations_max);
+        self.expect(generations <= most, "I16 no more generations run than may", || {
+            format!("{generations} generations run, {most} may; {}", member.describe())
+        });
         let (down, on_trial, slots) = (self.down, self.on_trial, self.slots);
         self.expect(down <= slots, "I1 capacity stays above its floor", || {
             format!("{down} members are down for a try, {slots} may be; {}", member.describe())

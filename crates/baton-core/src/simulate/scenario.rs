@@ -7,6 +7,7 @@ use core::fmt;
 use super::prng::Prng;
 use super::{End, Outcome};
 use crate::deploy::{PhaseSize, Policy};
+use crate::limits::{Connections, Limits};
 use crate::rollout::slots;
 use crate::units::{Millis, Share};
 
@@ -85,6 +86,22 @@ impl Trouble {
 /// Fleet sizes at which rounding matters.
 pub const SMALL_FLEETS: [u32; 6] = [1, 2, 3, 5, 8, 10];
 
+/// One of three rollouts has a limit that is a number. It leaves a fortieth of the fleet a turn at the least, and one member,
+/// or a rollout would take days.
+fn limits(prng: &mut Prng, members: u32, overlap: bool) -> Limits {
+    let more = (members / 40).max(1) + prng.below(u64::from(members / 4 + 1)) as u32;
+    let limits = Limits::default();
+    match prng.below(12) {
+        0 => Limits { never_more_than: Some(members + more), ..limits },
+        1 => {
+            Limits { connections: Some(Connections { budget: (members + more) * 7 + 6, each: 7 }), ..limits }
+        }
+        2 => Limits { min_available: Some(members - more.min(members)), ..limits },
+        3 => Limits { singleton: !overlap && members <= 40, ..limits },
+        _ => limits,
+    }
+}
+
 impl Scenario {
     /// The scenario of a seed for a fleet of this size. Neighbouring seeds differ in everything.
     pub fn drawn(seed: u64, members: u32) -> Self {
@@ -95,13 +112,38 @@ impl Scenario {
             1 | 2 => ("fast", Policy::fast()),
             _ => ("safe", Policy::safe()),
         };
-        Self { members, policy_name, policy, trouble, overlap: prng.below(4) > 0 }
+        let overlap = prng.below(4) > 0;
+        let policy = Policy { limits: limits(&mut prng, members, overlap), ..policy };
+        Self { members, policy_name, policy, trouble, overlap }.with(trouble)
+    }
+
+    /// The same with this trouble. While members come and go, nobody could keep to limits that are numbers.
+    #[must_use]
+    pub fn with(mut self, trouble: Trouble) -> Self {
+        if trouble == Trouble::JoinsAndLeaves {
+            self.policy.limits = Limits::default();
+        }
+        Self { trouble, ..self }
+    }
+
+    /// Whether a limit leaves so little room that single members stop a rollout.
+    fn is_limited(&self) -> bool {
+        self.policy.limits != Limits::default()
+    }
+
+    /// How many members may be on trial at once in a rollout, at the most.
+    pub(super) fn slots_max(&self) -> u32 {
+        let Policy { max_unhealthy, limits, .. } = &self.policy;
+        let by_size = slots(PhaseSize::Share(Share::ALL), *max_unhealthy, self.members);
+        let by_least = limits.min_available.map_or(u32::MAX, |least| self.members.saturating_sub(least));
+        let alone = if limits.singleton { 1 } else { u32::MAX };
+        by_size.min(by_least).min(alone)
     }
 
     /// How many members may try at once before any has proven the release.
     pub fn first_slots(&self) -> u32 {
         let first = self.policy.phases.first().map_or(PhaseSize::One, |phase| phase.size);
-        slots(first, self.policy.max_unhealthy, self.members)
+        slots(first, self.policy.max_unhealthy, self.members).min(self.slots_max())
     }
 
     /// Whether the rollout may end like that. The invariants hold in any case; this is about the goal.
@@ -113,7 +155,7 @@ impl Scenario {
         let ends: &[End] = match self.trouble {
             Trouble::None | Trouble::HaltAndResume | Trouble::Superseded => &[End::Switched],
             // Two failed starts in a row on one of a handful of members are a failing release.
-            Trouble::FlakyStart if big => &[End::Switched],
+            Trouble::FlakyStart if big && !self.is_limited() => &[End::Switched],
             Trouble::FlakyStart => &[End::Switched, End::RolledBack],
             Trouble::CrashAtStart => &[End::RolledBack],
             // What is through before the first crash shows is through.

@@ -16,6 +16,7 @@ use crate::deploy::{Kind, PhaseSize};
 use crate::fleet::Heard;
 use crate::history::Wish;
 use crate::ids::MemberId;
+use crate::limits::Limits;
 use crate::report::{Report, Seen};
 use crate::rollout::slots;
 use crate::units::{Millis, Share};
@@ -68,7 +69,7 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     pub(super) fn new(seed: u64, scenario: &'a Scenario, control: Control) -> Self {
         let size = scenario.members;
-        let most = slots(PhaseSize::Share(Share::ALL), scenario.policy.max_unhealthy, size);
+        let most = scenario.slots_max();
         let mut world = Self {
             scenario,
             seed,
@@ -82,6 +83,10 @@ impl<'a> World<'a> {
             batch: Millis(u64::from(size / 8)),
             effects: Vec::new(),
         };
+        let limits = &scenario.policy.limits;
+        let by_connections = limits.connections.map(|connections| connections.budget / connections.each);
+        let limit = [limits.never_more_than, by_connections].into_iter().flatten().min();
+        world.observer.generations_max = limit.unwrap_or(u32::MAX);
         let first = world.control.in_force().map(|deploy| Seen { epoch: deploy.epoch, deploy: deploy.id });
         for _ in 0..size {
             world.join(OLD, first);
@@ -372,7 +377,11 @@ impl<'a> World<'a> {
     fn begin(&mut self) {
         let start = self.control.fleet.in_force().map_or(0, |in_force| in_force.members_at_start);
         let most = slots(PhaseSize::Share(Share::ALL), self.scenario.policy.max_unhealthy, start);
-        self.observer.slots = self.observer.slots.max(most);
+        // Of members that join, and of a way back, which waits for nobody who serves.
+        let back = self.control.in_force().is_some_and(|deploy| matches!(deploy.kind, Kind::Rollback { .. }));
+        if back || self.scenario.policy.limits == Limits::default() {
+            self.observer.slots = self.observer.slots.max(most);
+        }
         if let Some(wish) = self.control.wish() {
             let known: Vec<MemberId> = self.control.fleet.members().map(|(id, _)| id.clone()).collect();
             for id in known {

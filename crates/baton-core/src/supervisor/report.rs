@@ -281,6 +281,8 @@ pub struct Status {
     pub said: Option<Words>,
     /// How long after its launch the serving generation was healthy for the first time.
     pub started_in: Option<Millis>,
+    /// The same of the last generation that was proven.
+    pub proven_in: Option<Millis>,
     /// Who stands by, to be handed back to.
     pub standby: Option<Running>,
     /// The trial under way that somebody asked for or, when none is, the last one. What the member launches by
@@ -304,6 +306,7 @@ impl Supervisor {
             standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
             said: serving.and_then(|g| g.said.clone()),
             started_in: serving.and_then(|g| g.started_in),
+            proven_in: self.proven.as_ref().and_then(|proven| proven.started_in),
             trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
             restoring: self.trial.as_ref().is_some_and(Trial::restores),
             draining: count(State::Draining) + count(State::Quiescing),

@@ -8,9 +8,9 @@ use super::report::{Fact, Reason, TrialState};
 use super::watchdog::Watchdog;
 use super::{Change, Command, Generation, Proven, Restart, State, Supervisor};
 use crate::backoff::{Backoff, Next};
+use crate::costs::is_slower;
 use crate::ids::GenerationId;
 use crate::run::OnExit;
-use crate::startup::is_slower;
 use crate::units::{Millis, Share};
 
 /// How often a plan is tried before it is refused. A failure after the switch is never repeated.

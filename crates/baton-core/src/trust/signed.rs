@@ -25,6 +25,7 @@ use crate::deploy::Policy;
 use crate::ids::{Epoch, KeyId, ReleaseId, ServiceName, SignatureBytes};
 use crate::release::lines::{Lines, VERSION};
 use crate::release::{Fault, Limits, Text, TextError};
+use crate::target::Amount;
 use crate::units::{Millis, Share};
 
 /// Most signatures under one text: as many people as ever answer for one thing, several times over.
@@ -75,7 +76,12 @@ impl Bounds {
     /// As careful as this policy.
     pub fn of(policy: &Policy) -> Self {
         let bake = policy.phases.iter().map(|phase| phase.bake).min().unwrap_or_default();
-        Self { bake, target: policy.target, max_unhealthy: policy.max_unhealthy }
+        // How many members there will be nobody knows: a number may be all of them.
+        let target = match policy.target.amount {
+            Amount::Share(share) => share,
+            Amount::Members(_) => Share::ALL,
+        };
+        Self { bake, target, max_unhealthy: policy.max_unhealthy }
     }
 
     /// Whether a rollout by this policy is as careful.
@@ -352,7 +358,11 @@ mod tests {
     fn a_policy_may_be_more_careful_than_what_was_signed_and_not_less() {
         let bounds = Bounds::of(&Policy::safe());
         let share = Share::from_percent;
-        assert!(bounds.allow(&Policy { target: share(10), max_unhealthy: share(1), ..Policy::safe() }));
+        assert!(bounds.allow(&Policy {
+            target: share(10).into(),
+            max_unhealthy: share(1),
+            ..Policy::safe()
+        }));
         assert!(bounds.allow(&Policy::careful()));
         assert!(!bounds.allow(&Policy::fast()), "a shorter bake");
         assert!(!bounds.allow(&Policy { max_unhealthy: share(26), ..Policy::safe() }));

@@ -2,10 +2,12 @@
 
 mod grants;
 mod information;
+mod limits;
 mod shared;
 mod verdicts;
 mod way_back;
 
+use baton_core::costs::Costs;
 use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::{Fleet, Heard};
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId};
@@ -62,6 +64,8 @@ fn report(index: usize, sequence: u64, deploy: &Deploy, standing: Standing) -> R
         attempts: 1,
         relapses: 0,
         bake_connections: 1,
+        costs: Costs::default(),
+        labels: Vec::new(),
     }
 }
 

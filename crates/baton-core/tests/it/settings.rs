@@ -235,7 +235,7 @@ fn every_setting_arrives_where_it_belongs() {
     };
     let bake = Millis::from_secs(60);
     let policy = Policy {
-        target: Share::from_percent(10),
+        target: Share::from_percent(10).into(),
         max_unhealthy: Share::from_ppm(5000).unwrap(),
         phases: vec![
             Phase { size: PhaseSize::One, bake },
@@ -243,6 +243,7 @@ fn every_setting_arrives_where_it_belongs() {
         ],
         failure_limit: Share::NONE,
         auto_rollback: false,
+        ..Policy::safe()
     };
     assert_eq!((&settings.run, &settings.policy), (&run, &policy));
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_core::event::What;
-use baton_core::history::{ProposeError, Wish};
+use baton_core::history::{Lock, ProposeError, Wish};
 use baton_core::ids::{DeployId, Epoch};
 
 use super::{EVENTS_MAX, Kind, Milestone, StateError, StateStore};
@@ -29,6 +29,7 @@ pub fn run<S: StateStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     p32_a_proposal_made_again_is_the_same_deploy(&make())?;
     p32_a_proposal_made_by_many_at_once_is_one_deploy(&make())?;
     the_first_time_of_a_milestone_counts(&make())?;
+    a_lock_refuses_deploys_until_it_is_gone(&make())?;
     events_are_numbered_and_read_from_a_number(&make())?;
     the_oldest_events_make_room(&make())?;
     whoever_waits_for_a_change_sees_it(&make())?;
@@ -155,6 +156,31 @@ fn the_first_time_of_a_milestone_counts(store: &dyn StateStore) -> Result<(), Fa
     let late = store.reach(&web, first, Milestone::Drained, 40);
     assert_eq!(late.err().map(|error| error.kind()), Some(Kind::Conflict), "it is not in force any more");
     assert_eq!(store.service(&web, NOW)?.milestones(first), reached);
+    Ok(())
+}
+
+fn a_lock_refuses_deploys_until_it_is_gone(store: &dyn StateStore) -> Result<(), Failure> {
+    let web = service("web")?;
+    let first = deploy(store, &web, 1)?;
+    let lock = Lock { reason: "freeze".to_owned(), actor: "kim".to_owned(), since: 7 };
+    store.set_lock(&web, Some(lock.clone()))?;
+    store.set_lock(&web, Some(lock.clone()))?;
+    assert_eq!(store.service(&web, NOW)?.history().lock(), Some(&lock));
+    let other = Lock { actor: "ada".to_owned(), ..lock };
+    for refused in
+        [store.set_lock(&web, Some(other)), store.propose(&web, rollout(2, Some(first.id)), NOW).map(drop)]
+    {
+        let locked = |error: &StateError| {
+            matches!(error, StateError::Refused { source: ProposeError::Locked { .. }, .. })
+        };
+        assert!(refused.as_ref().is_err_and(locked), "{refused:?}");
+    }
+    let again = store.propose(&web, rollout(1, None), NOW)?;
+    assert!(again.again, "what was accepted before it was locked stays accepted");
+    store.set_lock(&web, None)?;
+    assert!(store.set_lock(&web, None).is_err());
+    assert_eq!(store.service(&web, NOW)?.history().lock(), None);
+    deploy(store, &web, 2)?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use baton_release::store::Kind;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A proposal is refused.
-    #[error("cannot put a deploy of {service} in force")]
+    #[error("nothing has changed for {service}")]
     Refused {
         /// The service.
         service: ServiceName,

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::Proposal;
+use baton_core::history::{Lock, Proposal};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::units::Millis;
 
@@ -148,6 +148,10 @@ impl StateStore for RedisStore {
         at: u64,
     ) -> Result<(), StateError> {
         self.write(service, |next| next.reach(service, deploy, milestone, at))
+    }
+
+    fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
+        self.write(service, |next| next.set_lock(service, lock.clone()))
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {

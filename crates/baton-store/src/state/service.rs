@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::fleet::{Fleet, Grant, Heard, InForce, Member, Tie};
-use baton_core::history::{History, Past, Proposal, Wish};
+use baton_core::history::{History, Lock, Past, Proposal, Wish};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
@@ -63,7 +63,13 @@ impl Service {
     /// A service of which nothing is stored, in a store that was opened at the moment `opened`. Somebody may
     /// know more: the store may have been lost.
     pub(super) fn unknown(name: &ServiceName, opened: Millis) -> Self {
-        Self::stored(name, Vec::new(), Vec::new(), ServiceRecord { highest_epoch: Epoch(0) }, opened)
+        Self::stored(
+            name,
+            Vec::new(),
+            Vec::new(),
+            ServiceRecord { highest_epoch: Epoch(0), lock: None },
+            opened,
+        )
     }
 
     /// A service as it was stored, its deploys oldest first.
@@ -96,7 +102,9 @@ impl Service {
         let members = members.into_iter().map(|(id, record)| (id, tie(record)));
         let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened);
         Self {
-            history: Arc::new(History::new(name.clone(), log.into_iter().map(past).collect())),
+            history: Arc::new(
+                History::new(name.clone(), log.into_iter().map(past).collect()).with_lock(service.lock),
+            ),
             notes: Arc::new(notes),
             fleet: Arc::new(fleet),
             kept: Kept::Durable,
@@ -105,7 +113,7 @@ impl Service {
 
     /// What is to be stored of the service itself.
     pub(super) fn record(&self) -> ServiceRecord {
-        ServiceRecord { highest_epoch: self.fleet.highest_epoch() }
+        ServiceRecord { highest_epoch: self.fleet.highest_epoch(), lock: self.history.lock().cloned() }
     }
 
     /// What is to be stored of its deploys, oldest first. All but the last one never change.
@@ -233,6 +241,12 @@ impl Service {
         Ok(())
     }
 
+    pub(super) fn set_lock(&mut self, name: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
+        Arc::make_mut(&mut self.history)
+            .set_lock(lock)
+            .map_err(|source| StateError::Refused { service: name.clone(), source })
+    }
+
     pub(super) fn hear(&mut self, news: News, now: Millis) -> Heard {
         let fleet = Arc::make_mut(&mut self.fleet);
         match news {
@@ -255,10 +269,11 @@ fn grants_wish(deploy: &Deploy, wish: &Wish) -> bool {
         }
         (Wish::Halt { hand_back: wanted }, Kind::Halt { hand_back, .. }) => *wanted == hand_back,
         (Wish::Resume, Kind::Rollout | Kind::Rollback { .. }) => true,
+        (Wish::Abort, Kind::Rollback { .. }) => true,
         (Wish::RollBack { to }, Kind::Rollback { .. }) => to.is_none_or(|to| to == deploy.release),
         (Wish::Rollout { .. }, Kind::Halt { .. } | Kind::Rollback { .. })
         | (Wish::Halt { .. }, Kind::Rollout | Kind::Rollback { .. })
         | (Wish::Resume, Kind::Halt { .. })
-        | (Wish::RollBack { .. }, Kind::Rollout | Kind::Halt { .. }) => false,
+        | (Wish::Abort | Wish::RollBack { .. }, Kind::Rollout | Kind::Halt { .. }) => false,
     }
 }

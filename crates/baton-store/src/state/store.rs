@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::Proposal;
+use baton_core::history::{Lock, Proposal};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::units::Millis;
 
@@ -117,6 +117,10 @@ impl<M: Medium + Send> StateStore for Store<M> {
         at: u64,
     ) -> Result<(), StateError> {
         self.write(service, |next| next.reach(service, deploy, milestone, at))
+    }
+
+    fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
+        self.write(service, |next| next.set_lock(service, lock))
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {

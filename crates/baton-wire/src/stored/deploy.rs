@@ -1,9 +1,12 @@
 //! Deploys.
 
+use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::limits::{Connections, Limits};
+use baton_core::target::{Amount, Target};
 use baton_core::trust::{Signed, Warrant};
-use baton_core::units::Millis;
+use baton_core::units::{Millis, Share};
 
 use super::field::{id, invalid, optional_id, parsed, present, share};
 use super::v1::{self, kind, phase};
@@ -97,24 +100,80 @@ fn read_kind(message: kind::Is) -> Result<Kind, BadRecord> {
 
 fn policy_message(policy: &Policy) -> v1::Policy {
     v1::Policy {
-        target_ppm: Some(policy.target.ppm()),
+        target_ppm: Some(match policy.target.amount {
+            Amount::Share(share) => share.ppm(),
+            Amount::Members(_) => Share::ALL.ppm(),
+        }),
+        target_members: match policy.target.amount {
+            Amount::Share(_) => None,
+            Amount::Members(members) => Some(members),
+        },
+        target_label: policy.target.label.as_ref().map(ToString::to_string),
+        all_at_once: policy.all_at_once.then_some(true),
+        gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
+        limits: (policy.limits != Limits::default()).then(|| limits_message(&policy.limits)),
         max_unhealthy_ppm: Some(policy.max_unhealthy.ppm()),
         phases: policy.phases.iter().map(phase_message).collect(),
         failure_limit_ppm: Some(policy.failure_limit.ppm()),
         auto_rollback: Some(policy.auto_rollback),
+        lock_after_rollback: policy.lock_after_rollback.then_some(true),
     }
 }
 
 fn read_policy(message: v1::Policy) -> Result<Policy, BadRecord> {
     let policy = Policy {
-        target: share(message.target_ppm, "deploy.policy.target_ppm")?,
+        target: Target {
+            amount: match message.target_members {
+                Some(members) => Amount::Members(members),
+                None => Amount::Share(share(message.target_ppm, "deploy.policy.target_ppm")?),
+            },
+            label: message
+                .target_label
+                .map(|text| parsed(Some(text), "deploy.policy.target_label"))
+                .transpose()?,
+        },
         max_unhealthy: share(message.max_unhealthy_ppm, "deploy.policy.max_unhealthy_ppm")?,
         phases: message.phases.into_iter().map(read_phase).collect::<Result<_, _>>()?,
         failure_limit: share(message.failure_limit_ppm, "deploy.policy.failure_limit_ppm")?,
         auto_rollback: present(message.auto_rollback, "deploy.policy.auto_rollback")?,
+        lock_after_rollback: message.lock_after_rollback.unwrap_or(false),
+        all_at_once: message.all_at_once.unwrap_or(false),
+        gates: message.gates.iter().map(|code| read_gate(code)).collect::<Result<_, _>>()?,
+        limits: message.limits.map_or(Ok(Limits::default()), read_limits)?,
     };
     policy.check().map_err(|error| invalid("deploy.policy", error))?;
     Ok(policy)
+}
+
+fn read_gate(code: &str) -> Result<Cost, BadRecord> {
+    let unknown = || invalid("deploy.policy.gates", format!("{code:?} is not known"));
+    Cost::from_code(code).ok_or_else(unknown)
+}
+
+fn limits_message(limits: &Limits) -> v1::Limits {
+    v1::Limits {
+        singleton: limits.singleton.then_some(true),
+        never_more_than: limits.never_more_than,
+        min_available: limits.min_available,
+        connections_budget: limits.connections.map(|connections| connections.budget),
+        connections_each: limits.connections.map(|connections| connections.each),
+    }
+}
+
+fn read_limits(message: v1::Limits) -> Result<Limits, BadRecord> {
+    let connections = match (message.connections_budget, message.connections_each) {
+        (None, None) => None,
+        (budget, each) => Some(Connections {
+            budget: present(budget, "deploy.policy.limits.connections_budget")?,
+            each: present(each, "deploy.policy.limits.connections_each")?,
+        }),
+    };
+    Ok(Limits {
+        singleton: message.singleton.unwrap_or(false),
+        never_more_than: message.never_more_than,
+        min_available: message.min_available,
+        connections,
+    })
 }
 
 fn phase_message(phase: &Phase) -> v1::Phase {

@@ -1,6 +1,9 @@
+use baton_core::costs::Cost;
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::event::{Event, What};
 use baton_core::ids::{DeployId, KeyId, ReleaseId, SignatureBytes};
+use baton_core::limits::{Connections, Limits};
+use baton_core::target::{Amount, Target};
 use baton_core::trust::{Bounds, Signature, Signed, Warrant};
 use baton_core::units::{Millis, Share};
 use proptest::prelude::*;
@@ -40,6 +43,11 @@ fn warrant() -> Signed<Warrant> {
     signed
 }
 
+fn service() -> ServiceRecord {
+    let lock = Lock { reason: "freeze".into(), actor: "kim".into(), since: 1_700_000_000_000 };
+    ServiceRecord { highest_epoch: Epoch(u64::MAX), lock: Some(lock) }
+}
+
 fn event() -> Event {
     Event {
         at: 1_700_000_000_000,
@@ -70,7 +78,8 @@ fn comes_back<T: Record + PartialEq + std::fmt::Debug>(record: &T) {
 
 #[test]
 fn records_come_back_as_they_were() {
-    comes_back(&ServiceRecord { highest_epoch: Epoch(u64::MAX) });
+    comes_back(&service());
+    comes_back(&ServiceRecord { lock: None, ..service() });
     comes_back(&event());
     comes_back(&Event { deploy: None, member: None, text: String::new(), ..event() });
     for slot in [None, Some(Slot::Leftover), given().slot] {
@@ -82,7 +91,7 @@ fn records_come_back_as_they_were() {
         comes_back(&LoggedDeploy { deploy: Deploy { kind, ..logged.deploy }, ..logged });
     }
     let logged = deploy();
-    let policy = Policy { target: Share::from_percent(1), auto_rollback: false, ..Policy::careful() };
+    let policy = Policy { target: Share::from_percent(1).into(), auto_rollback: false, ..Policy::careful() };
     let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
     let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };
     comes_back(&LoggedDeploy { deploy: first, members_at_start: 0, milestones });
@@ -91,7 +100,10 @@ fn records_come_back_as_they_were() {
 /// Written by the first version, which must be readable for ever.
 #[test]
 fn what_the_first_version_has_written_can_be_read() {
-    read(include_str!("../../fixtures/stored/v1/service.hex"), &ServiceRecord { highest_epoch: Epoch(7) });
+    read(
+        include_str!("../../fixtures/stored/v1/service.hex"),
+        &ServiceRecord { highest_epoch: Epoch(7), lock: None },
+    );
     let logged = deploy();
     let unsigned = LoggedDeploy { deploy: Deploy { warrant: None, ..logged.deploy }, ..logged };
     read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &unsigned);
@@ -105,6 +117,31 @@ fn what_the_first_version_has_written_can_be_read() {
 #[test]
 fn what_the_second_version_has_written_can_be_read() {
     read(include_str!("../../fixtures/stored/v2/logged-deploy.hex"), &deploy());
+}
+
+/// A deploy with everything that the third version knows of.
+fn limited() -> LoggedDeploy {
+    let logged = deploy();
+    let policy = Policy {
+        target: Target { amount: Amount::Members(3), label: Some("zone=eu-1".parse().unwrap()) },
+        limits: Limits {
+            singleton: true,
+            never_more_than: Some(9),
+            connections: Some(Connections { budget: 500, each: 20 }),
+            min_available: Some(2),
+        },
+        gates: Cost::ALL.to_vec(),
+        lock_after_rollback: true,
+        ..Policy::safe().at_once()
+    };
+    LoggedDeploy { deploy: Deploy { policy, warrant: None, ..logged.deploy }, ..logged }
+}
+
+/// Written by the third, which knows of locks, limits, gates and members that are chosen.
+#[test]
+fn what_the_third_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v3/logged-deploy.hex"), &limited());
+    read(include_str!("../../fixtures/stored/v3/service.hex"), &service());
 }
 
 #[track_caller]
@@ -170,6 +207,9 @@ fn p36_other_records_with_bad_fields_are_errors() {
         &v1::Event { what: Some("sunspots".into()), ..event().to_message() }.encode_to_vec(),
     );
     assert_eq!(says(&error.unwrap_err()), "its field what is not valid: \"sunspots\" is not known");
+    let nameless = v1::Service { highest_epoch: Some(1), lock: Some(v1::Lock::default()) };
+    let error = ServiceRecord::from_bytes(&nameless.encode_to_vec()).unwrap_err();
+    assert_eq!(says(&error), "its field lock.reason is missing");
     let empty = v1::Member { slot: Some(v1::member::Slot::Grant(v1::Grant::default())) };
     let error = MemberRecord::from_bytes(&empty.encode_to_vec()).unwrap_err();
     assert_eq!(says(&error), "its field grant.phase is missing");
@@ -185,11 +225,21 @@ proptest! {
     fn every_policy_comes_back(
         phases in prop::collection::vec((size(), 0..=86_400_000_u64), 1..5),
         ppm in prop::array::uniform3(1..1_000_000u32),
-        auto_rollback: bool,
+        [auto_rollback, lock_after_rollback, singleton, all_at_once]: [bool; 4],
+        members in prop::option::of(1..u32::MAX),
+        label in prop::option::of("[a-z]{1,9}(=[a-z]{1,9})?"),
+        [never_more_than, min_available] in prop::array::uniform2(prop::option::of(2..u32::MAX)),
+        connections in prop::option::of((1..1000_u32, 2..1000_u32)),
+        gates in 0..3_usize,
     ) {
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
         let phases = phases.into_iter().map(|(size, bake)| Phase { size, bake: Millis(bake) }).collect();
-        let policy = Policy { target, max_unhealthy, phases, failure_limit, auto_rollback };
+        let amount = members.map_or(Amount::Share(target), Amount::Members);
+        let target = Target { amount, label: label.map(|label| label.parse().unwrap()) };
+        let connections = connections.map(|(each, times)| Connections { budget: each * times, each });
+        let limits = Limits { singleton, never_more_than, min_available, connections };
+        let gates = Cost::ALL[..gates].to_vec();
+        let policy = Policy { gates, all_at_once, target, max_unhealthy, phases, failure_limit, auto_rollback, lock_after_rollback, limits };
         let logged = deploy();
         comes_back(&LoggedDeploy { deploy: Deploy { policy, ..logged.deploy }, ..logged });
     }

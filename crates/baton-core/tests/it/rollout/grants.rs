@@ -83,15 +83,15 @@ fn a_phase_does_not_end_before_its_slots_are_settled() {
 
 #[test]
 fn a_target_of_nothing_selects_nobody() {
-    let mut scene = Scene::of(100, Policy { target: Share::NONE, ..Policy::fast() });
+    let mut scene = Scene::of(100, Policy { target: Share::NONE.into(), ..Policy::fast() });
     assert_eq!(scene.grant(), []);
-    let none = Turn::Wait(Why::TargetReached { target: Share::NONE });
+    let none = Turn::Wait(Why::TargetReached { target: Share::NONE.into() });
     assert!((0..100).all(|index| scene.rollout().turn(&id(index)) == none));
 }
 
 #[test]
 fn a_target_selects_its_share_rounded_up_and_no_more_when_members_fail_or_vanish() {
-    let mut scene = Scene::of(101, Policy { target: percent(10), ..Policy::fast() });
+    let mut scene = Scene::of(101, Policy { target: percent(10).into(), ..Policy::fast() });
     let first = scene.grant();
     assert_eq!(first.len(), 11);
     scene.stands(first[0], refused());
@@ -102,7 +102,7 @@ fn a_target_selects_its_share_rounded_up_and_no_more_when_members_fail_or_vanish
 
 #[test]
 fn who_is_gone_with_the_release_is_not_made_up_for_by_others_either() {
-    let mut scene = Scene::of(100, Policy { target: percent(10), ..Policy::fast() });
+    let mut scene = Scene::of(100, Policy { target: percent(10).into(), ..Policy::fast() });
     let granted = scene.grant();
     granted.iter().for_each(|&index| scene.stands(index, Standing::Proven));
     scene.now = scene.now + GONE_AFTER;

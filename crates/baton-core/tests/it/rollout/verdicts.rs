@@ -1,11 +1,13 @@
 //! When a rollout stops, goes back, or is done.
 
+use baton_core::costs::{Cost, Costs};
 use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::{GONE_AFTER, LEASE};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
+use baton_core::laggards::laggards;
 use baton_core::report::{Cause, Report, Standing};
 use baton_core::turn::Turn;
-use baton_core::units::{Millis, Share};
+use baton_core::units::{Bytes, Millis, Share};
 use baton_core::verdict::{HaltReason, Rule, Verdict};
 
 use super::{NEW, OLD, Scene, id, refused};
@@ -354,4 +356,126 @@ fn p15_who_was_down_before_a_deploy_does_not_count_against_it() {
             }
         }
     }
+}
+
+/// Who lags, and how.
+fn lagging(scene: &Scene) -> Vec<(String, &'static str)> {
+    let rollout = scene.rollout();
+    laggards(&rollout).into_iter().map(|(id, lag)| (id.to_string(), lag.code())).collect()
+}
+
+#[test]
+fn p13_who_keeps_a_deploy_from_its_end_is_named() {
+    let mut scene = Scene::of(4, Policy::fast());
+    assert_eq!(lagging(&scene), [], "all wait for their turn");
+    let mut tried = Vec::new();
+    while tried.len() < 3 {
+        let [one] = scene.grant()[..] else { panic!() };
+        scene.stands(one, Standing::Proven);
+        tried.push(one);
+    }
+    let [last] = scene.grant()[..] else { panic!() };
+    let name = |index: usize| id(index).to_string();
+    assert_eq!(lagging(&scene), [(name(last), "on-trial")]);
+    scene.stands(last, Standing::Proving);
+    assert_eq!(lagging(&scene), [(name(last), "on-trial")]);
+    scene.stands(last, Standing::Proven);
+    scene.says(tried[0], |report| {
+        *report =
+            super::report(tried[0], report.stamp.sequence, &super::deploy(Policy::fast()), Standing::Proven);
+        report.drained = false;
+    });
+    assert_eq!(scene.verdict(), Verdict::Done { drained: false });
+    assert_eq!(lagging(&scene), [(name(tried[0]), "drains")]);
+    scene.stands(tried[0], Standing::Proven);
+    assert_eq!(lagging(&scene), []);
+    scene.fleet.note_switched();
+    scene.now = scene.now + LEASE;
+    (0..4).filter(|index| *index != last).for_each(|index| scene.stands(index, Standing::Proven));
+    assert_eq!(lagging(&scene), [(name(last), "silent")], "nobody knows whether it has drained");
+}
+
+/// A rollout to ten members with these gates, of which the first `tried` have proven the release, each with these costs.
+fn costly(gates: &[Cost], tried: usize, costs: impl Fn(usize) -> Costs) -> Scene {
+    let mut scene = Scene::of(
+        10,
+        Policy { gates: gates.to_vec(), max_unhealthy: Share::from_percent(50), ..Policy::fast() },
+    );
+    let mut proven = 0;
+    while proven < tried {
+        for index in scene.grant() {
+            let deploy = scene.deploy.clone();
+            let costs = costs(proven);
+            scene.says(index, |report| {
+                let sequence = report.stamp.sequence;
+                *report = Report { costs, ..super::report(index, sequence, &deploy, Standing::Proven) };
+            });
+            proven += 1;
+        }
+    }
+    scene
+}
+
+fn starts_in(now: u64, before: u64) -> Costs {
+    Costs { startup: Some(Millis(now)), startup_before: Some(Millis(before)), ..Costs::default() }
+}
+
+#[test]
+fn a_release_that_starts_much_slower_is_told_and_taken_back_where_that_is_a_gate() {
+    let slow = |_| starts_in(7000, 5000);
+    let told = costly(&[], 4, slow);
+    assert_eq!(
+        (told.rollout().learnt().more(Cost::Startup), told.verdict()),
+        (Some((4, 4)), Verdict::Continue)
+    );
+    assert_eq!(rule(&costly(&[Cost::Memory], 4, slow).verdict()), None, "another gate");
+
+    let gated = costly(&[Cost::Startup], 4, slow);
+    let Verdict::RollBack(reason) = gated.verdict() else { panic!("{:?}", gated.verdict()) };
+    assert_eq!(reason.rule, Rule::TooCostly { cost: Cost::Startup, more: 4, of: 4 });
+    assert_eq!(
+        (reason.rule.code(), reason.failure.as_str()),
+        ("starts-slower", "it took 7 s to start, and 5 s before")
+    );
+    assert_eq!(gated.rollout().next_grants(), [], "what is about to be stopped gives no slots");
+}
+
+#[test]
+fn one_busy_member_closes_no_gate() {
+    let one = |number| starts_in(if number == 0 { 9000 } else { 5000 }, 5000);
+    assert_eq!(costly(&[Cost::Startup], 4, one).verdict(), Verdict::Continue);
+    let mut first = Scene::of(10, Policy { gates: vec![Cost::Startup], ..Policy::safe() });
+    let [index] = first.grant()[..] else { panic!() };
+    let deploy = first.deploy.clone();
+    first.says(index, |report| {
+        let sequence = report.stamp.sequence;
+        *report = Report {
+            costs: starts_in(9000, 5000),
+            ..super::report(index, sequence, &deploy, Standing::Proven)
+        };
+    });
+    assert_eq!(first.verdict(), Verdict::Continue, "one of one is not enough to say so");
+}
+
+#[test]
+fn memory_is_a_gate_of_its_own_and_a_rollback_has_none() {
+    let large = |_| Costs {
+        memory: Some(Bytes(150 << 20)),
+        memory_before: Some(Bytes(100 << 20)),
+        ..Costs::default()
+    };
+    let gated = costly(&[Cost::Memory], 4, large);
+    assert_eq!(rule(&gated.verdict()), Some(Rule::TooCostly { cost: Cost::Memory, more: 4, of: 4 }));
+    let mut scene = costly(&[Cost::Memory], 0, large);
+    let kind = Kind::Rollback { of: DeployId::from_bytes([1; 16]) };
+    let back = Deploy { kind, id: DeployId::from_bytes([9; 16]), epoch: Epoch(3), ..scene.deploy.clone() };
+    scene.deploy = back.clone();
+    scene.fleet.begin(back.clone(), scene.now);
+    for index in 0..5 {
+        scene.says(index, |report| {
+            let sequence = report.stamp.sequence;
+            *report = Report { costs: large(0), ..super::report(index, sequence, &back, Standing::Proven) };
+        });
+    }
+    assert_eq!(scene.verdict(), Verdict::Continue);
 }

@@ -135,7 +135,7 @@ fn a_resumed_rollout_counts_who_has_proven_the_release_and_starts_with_a_wide_wi
 #[test]
 fn a_reached_target_is_not_done_while_members_are_on_trial() {
     let mut scene = half_way();
-    scene.deploy.policy.target = Share::from_percent(10);
+    scene.deploy.policy.target = Share::from_percent(10).into();
     begin(&mut scene, Kind::Rollout, NEW);
     assert_eq!((scene.rollout().counts().proven, scene.verdict()), (20, Verdict::Continue));
     for index in who(&scene, Standing::on_trial) {

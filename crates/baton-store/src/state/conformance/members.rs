@@ -1,5 +1,6 @@
 //! Members and slots.
 
+use baton_core::costs::Costs;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{GONE_AFTER, Heard, Presence};
 use baton_core::ids::{Epoch, InvalidId, MemberId, ServiceName};
@@ -44,6 +45,8 @@ fn report(member: &MemberId, sequence: u64, standing: Standing) -> Report {
         standby: None,
         drained: true,
         bake_connections: 0,
+        costs: Costs::default(),
+        labels: Vec::new(),
     }
 }
 

@@ -55,7 +55,11 @@ pub(super) fn write_service(
     service: &Service,
 ) -> Result<(), redb::Error> {
     let record = service.record();
-    if saved.map(Service::record) != Some(record) {
+    if saved.map(Service::record).as_ref() != Some(&record) {
+        if record.lock.is_some() {
+            // As with deploys below: an older program would lose it.
+            transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+        }
         transaction.open_table(SERVICES)?.insert(name.as_str(), &*record.to_bytes())?;
     }
     let is_new = |logged: &LoggedDeploy| {

@@ -1,5 +1,6 @@
 //! A state store as a file: brought to another store it is the same, and what is not whole is not brought anywhere.
 
+use baton_core::costs::Costs;
 use baton_core::event::{Event, What};
 use baton_core::report::{Report, Stamp, Standing};
 use baton_store::state::{
@@ -27,6 +28,8 @@ fn fill(store: &dyn StateStore) {
         standby: None,
         drained: true,
         bake_connections: 0,
+        costs: Costs::default(),
+        labels: Vec::new(),
     };
     let _ = store.hear(&web(), News::Report(report), NOW).unwrap();
     store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap();

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use baton_core::event::{Event, What};
+use baton_core::history::Lock;
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
 use redb::{Database, ReadableTable, TableDefinition};
@@ -72,7 +73,7 @@ fn the_store_of_a_newer_version_is_refused_and_left_alone() {
     drop(database);
     let (kind, text) = refused(&path);
     assert_eq!(kind, Kind::Denied);
-    assert!(text.contains("a newer baton has written it (schema 7, this one knows 2)"), "{text}");
+    assert!(text.contains("a newer baton has written it (schema 7, this one knows 3)"), "{text}");
 }
 
 #[test]
@@ -96,7 +97,14 @@ fn the_store_of_an_older_version_is_read_and_raised_with_the_next_deploy() {
     assert_eq!(set_aside(store, || set(None)), Some(1));
     let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
     store.propose(&web(), rollout(3, in_force), NOW).unwrap();
-    assert_eq!(set_aside(store, || set(None)), Some(2));
+    assert_eq!(set_aside(store, || set(None)), Some(3));
+    set(Some(2));
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let lock = Lock { reason: "freeze".into(), actor: "kim".into(), since: 7 };
+    store.set_lock(&web(), Some(lock.clone())).unwrap();
+    assert_eq!(set_aside(store, || set(None)), Some(3), "an older version would lose the lock");
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    assert_eq!(store.service(&web(), NOW).unwrap().history().lock(), Some(&lock));
 }
 
 /// Closes a store, and looks at its file.

@@ -8,6 +8,7 @@ mod several;
 use std::cell::Cell;
 use std::time::Duration;
 
+use baton_core::costs::Costs;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{Heard, LEASE};
 use baton_core::ids::{DeployId, MemberId};
@@ -98,6 +99,8 @@ fn report(member: &MemberId, sequence: u64, deploy: Option<&Deploy>, standing: S
         standby: None,
         drained: true,
         bake_connections: 0,
+        costs: Costs::default(),
+        labels: Vec::new(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! What a server finds that starts again.
 
+use baton_core::costs::Costs;
 use baton_core::event::{Event, What};
 use baton_core::fleet::{Grant, Heard, LEASE, Tie};
 use baton_core::history::Wish;
@@ -32,6 +33,8 @@ pub fn report(number: usize, sequence: u64, seen: Option<Seen>, standing: Standi
         standby: None,
         drained: true,
         bake_connections: 0,
+        costs: Costs::default(),
+        labels: Vec::new(),
     })
 }
 

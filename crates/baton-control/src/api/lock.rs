@@ -1,0 +1,53 @@
+//! Locking a service, so that it takes no new release.
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use baton_core::history::Lock;
+use baton_core::ids::ServiceName;
+use baton_wire::api::{LockView, Locking};
+use tokio::sync::oneshot;
+
+use super::deploys::{ACTOR_BYTES_MAX, REASON_BYTES_MAX, check_text};
+use super::extract::{Named, Sent};
+use super::{Refusal, Shared};
+use crate::access::Caller;
+use crate::clock::unix_ms;
+use crate::keeper::Ask;
+use crate::view;
+
+pub(super) async fn lock(
+    State(shared): State<Shared>,
+    Named(service): Named,
+    Extension(caller): Extension<Caller>,
+    Sent(asked): Sent<Locking>,
+) -> Result<Json<LockView>, Refusal> {
+    check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
+    check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
+    if asked.reason.trim().is_empty() {
+        return Err(Refusal::invalid("reason is empty: say why, for whoever is refused by it"));
+    }
+    let lock = Lock { reason: asked.reason, actor: caller.actor(asked.actor), since: unix_ms() };
+    set(&shared, service, Some(lock.clone())).await?;
+    Ok(Json(view::lock(&lock)))
+}
+
+/// Answers the lock that was there.
+pub(super) async fn unlock(
+    State(shared): State<Shared>,
+    Named(service): Named,
+    Sent(asked): Sent<Locking>,
+) -> Result<Json<Option<LockView>>, Refusal> {
+    check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
+    check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
+    let before = shared.posted(&service)?.service.history().lock().map(view::lock);
+    set(&shared, service, None).await?;
+    Ok(Json(before))
+}
+
+async fn set(shared: &Shared, service: ServiceName, lock: Option<Lock>) -> Result<(), Refusal> {
+    shared.posted(&service)?;
+    let (reply, answer) = oneshot::channel();
+    let ask = Ask::Lock { service, lock, reply };
+    shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
+    Ok(answer.await.map_err(|_| Refusal::stopping())??)
+}
