@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
-use baton_core::report::{Cause, Refusal, Seen};
+use baton_core::report::{Cause, Fetching, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
 use baton_core::units::{Bytes, Millis};
 use baton_release::fetch::{FetchError, Fetched, Way};
@@ -261,6 +261,11 @@ impl Controlled {
                 let fetched = supply.fetch(release, tell);
                 let fetched = fetched.map_err(|error| refusal_of_fetch(&error))?;
                 say_fetched(release, fetched, start.elapsed());
+                // A small one comes before anything is told of it.
+                if fetched.bytes_fetched > 0 {
+                    let all = Bytes(fetched.bytes_fetched);
+                    tell(Fetching { fetched: all, total: all });
+                }
                 gate.keep(release, &papers)
             });
             Some(match staged {

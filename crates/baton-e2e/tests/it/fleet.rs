@@ -189,6 +189,14 @@ impl Fleet {
         self.members.push(self.member(&name, address));
     }
 
+    /// The same, and it is told more by variables than those before it.
+    pub fn add_member_told(&mut self, told: &[(&str, &str)]) {
+        let before = self.told.len();
+        self.told.extend(told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.add_member();
+        self.told.truncate(before);
+    }
+
     /// Kills a bootloader, and starts one again in its place.
     pub fn replace_member(&mut self, index: usize) {
         self.members[index].kill().unwrap();
@@ -248,8 +256,13 @@ impl Fleet {
 
     /// Runs a command that must end well, and returns its JSON.
     pub fn json(&self, arguments: &[&str]) -> Value {
+        self.json_in(self.folder.path(), arguments)
+    }
+
+    /// The same in a folder.
+    pub fn json_in(&self, directory: &Path, arguments: &[&str]) -> Value {
         let arguments = [arguments, &["--output", "json"]].concat();
-        let output = self.baton(&arguments);
+        let output = self.baton_in(directory, &arguments);
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }

@@ -39,6 +39,7 @@ mod queues;
 #[path = "../../../baton-store/tests/redis/server.rs"]
 mod redis_server;
 mod reload;
+mod rollouts;
 mod secrets;
 mod server;
 mod servers;
