@@ -32,8 +32,9 @@ fn never_more_than_counts_candidates_and_old_generations_until_they_have_drained
     let other = (0..20).find(|index| !first.contains(index)).unwrap();
     assert!(matches!(waits(&scene, other), Turn::Wait(Why::SlotsTaken { .. })), "{:?}", waits(&scene, other));
 
-    // Proven, and the old generations still finish what they have.
+    // Proven, and the old generations still finish what they have: beside the candidates of the others, and alone.
     for &index in &first {
+        assert_eq!(scene.grant(), []);
         scene.says(index, |report| {
             *report = super::report(index, report.stamp.sequence, &deploy(Policy::fast()), Standing::Proven);
             report.drained = false;
@@ -61,9 +62,9 @@ fn a_limit_that_leaves_no_room_is_told_with_its_numbers() {
 
 #[test]
 fn a_budget_of_connections_is_shared_by_all_generations() {
-    let connections = Some(Connections { budget: 250, each: 20 });
+    let connections = Some(Connections { budget: 239, each: 20 });
     let mut scene = Scene::of(10, limited(Limits { connections, ..Limits::default() }));
-    assert_eq!(scene.grant().len(), 2, "12 generations of 20 connections each");
+    assert_eq!(scene.grant().len(), 1, "11 generations of 20 connections each");
     assert_eq!(scene.grant(), []);
 }
 
@@ -167,6 +168,8 @@ fn canaries_prove(scene: &mut Scene) -> Vec<usize> {
 fn a_label_chooses_members_and_the_shares_are_of_them() {
     let mut scene = with_canaries(40, Amount::Share(Share::from_percent(50)));
     assert_eq!(scene.rollout().slots(), 2, "a quarter of 8 canaries");
+    let asked = |index| scene.rollout().admissible(scene.deploy.epoch, &[id(index)]);
+    assert_eq!((asked(5), asked(1)), (Ok(()), Err(Inadmissible::Member { member: id(1) })));
     let tried = canaries_prove(&mut scene);
     assert_eq!(tried.len(), 4, "half of 8");
     assert!(tried.iter().all(|index| index % 5 == 0), "{tried:?}");

@@ -403,7 +403,9 @@ fn costly(gates: &[Cost], tried: usize, costs: impl Fn(usize) -> Costs) -> Scene
     );
     let mut proven = 0;
     while proven < tried {
-        for index in scene.grant() {
+        let granted = scene.grant();
+        assert!(!granted.is_empty(), "stopped after {proven}: {:?}", scene.verdict());
+        for index in granted {
             let deploy = scene.deploy.clone();
             let costs = costs(proven);
             scene.says(index, |report| {
