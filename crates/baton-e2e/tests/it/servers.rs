@@ -193,6 +193,10 @@ fn f65_a_redis_that_is_gone_freezes_the_rollout_and_nothing_else() {
     // It comes back with nothing at all; the servers write back what they know.
     servers.redis.start_again();
     wait_for("the store to be whole", || (!servers.told("store-restored").is_empty()).then_some(()));
+    let log = servers.fleet.log("control");
+    // Refused, cut off, and once more each with the deploy.
+    let complaints = log.lines().filter(|line| line.contains("is not available")).count();
+    assert!((1..=4).contains(&complaints), "what is wrong is told, and not every second: {log}");
     servers.fleet.ask(1);
     assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
     assert_eq!(servers.fleet.status()["deploy"]["epoch"], 2);

@@ -125,12 +125,12 @@ impl Shared {
 
     /// How many nodes have what was written last.
     pub(super) fn copies(&mut self) -> Result<u32, StateError> {
-        self.link.copies(true).map_err(|error| self.failed("write", error))
+        self.link.copies(true).map_err(|error| self.failed(error))
     }
 
     pub(super) fn too_busy(&self) -> StateError {
         let source = "the other servers write all the time".into();
-        StateError::Unavailable { attempted: self.attempted("write"), source }
+        StateError::Unavailable { attempted: self.attempted(), source }
     }
 
     /// Takes in what a member says, for whoever is here; the others hear of it with the next look.
@@ -169,7 +169,7 @@ impl Shared {
     fn try_look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
         let survey = self.survey(also)?;
         self.exchange(&survey)?;
-        self.link.copies(false).map_err(|error| self.failed("read", error))?;
+        self.link.copies(false).map_err(|error| self.failed(error))?;
         self.read_events(survey.last_event)?;
         let mut looked = Looked::Known;
         for (name, glance) in &survey.glances {
@@ -193,7 +193,7 @@ impl Shared {
             names.sort();
             names.dedup();
             let servers: Vec<String> = self.theirs.keys().cloned().collect();
-            let answers = self.ask("read", &self.questions(&names, &servers))?;
+            let answers = self.ask(&self.questions(&names, &servers))?;
             let survey = self.read_survey(&names, &servers, &answers)?;
             let new = |name: &&ServiceName| !names.contains(*name);
             let unknown: Vec<_> = survey.services.iter().filter(new).cloned().collect();
@@ -294,7 +294,7 @@ impl Shared {
         }
         let says = self.ours.has_news();
         self.ours.write(&self.keys, *store_now, &mut commands);
-        let answers = self.ask("write", &commands)?;
+        let answers = self.ask(&commands)?;
         self.ours.note_written();
         let mut answers = answers.iter();
         let now = self.now();
@@ -348,7 +348,7 @@ impl Shared {
         for _ in 0..ATTEMPTS_MAX {
             let mut ask = pipe();
             rows::ask_rows(&self.keys, name, only, &mut ask);
-            let answers = self.ask("read", &ask)?;
+            let answers = self.ask(&ask)?;
             let known = self.stored.get(name).map(|stored| &stored.service).filter(|_| only.is_some());
             let read = rows::read_rows(name, &answers, known, self.now());
             match read.map_err(|error| self.wrong(self.keys.service(name), error))? {
@@ -440,7 +440,7 @@ impl Shared {
         if written && let Err(error) = self.link.copies(false) {
             // It is there, and does not count before it can be read with enough copies.
             self.stored.remove(name);
-            return Err(self.failed("write", error));
+            return Err(self.failed(error));
         }
         Ok(written)
     }
@@ -457,7 +457,7 @@ impl Shared {
         let version = Version::after(count, &self.ours.server, self.changes);
         let mut commands = pipe();
         rows::write(&self.keys, name, stored, service, &version, &mut commands);
-        let written = self.link.transact(&mut commands).map_err(|error| self.failed("write", error))?;
+        let written = self.link.transact(&mut commands).map_err(|error| self.failed(error))?;
         if written {
             self.stored.insert(name.clone(), Stored::new(version, service.clone()));
             self.link.hint(&self.keys.hints());
@@ -482,7 +482,7 @@ impl Shared {
     }
 
     fn watch_key(&mut self, key: &str) -> Result<(), StateError> {
-        self.link.watch(key).map_err(|error| self.failed("write", error))
+        self.link.watch(key).map_err(|error| self.failed(error))
     }
 
     fn now(&self) -> Millis {
@@ -490,19 +490,20 @@ impl Shared {
         Millis(at.0 + said::millis(opened.elapsed()))
     }
 
-    fn ask(&mut self, verb: &str, commands: &Pipeline) -> Result<Vec<Value>, StateError> {
-        self.link.all(commands).map_err(|error| self.failed(verb, error))
+    fn ask(&mut self, commands: &Pipeline) -> Result<Vec<Value>, StateError> {
+        self.link.all(commands).map_err(|error| self.failed(error))
     }
 
-    fn attempted(&self, verb: &str) -> String {
-        format!("{verb} {}", self.link.address())
+    /// The same words for whatever it is, so that one failure is told once.
+    fn attempted(&self) -> String {
+        format!("use {}", self.link.address())
     }
 
-    fn failed(&self, verb: &str, error: LinkError) -> StateError {
+    fn failed(&self, error: LinkError) -> StateError {
         if let Some(key) = error.wrong_key() {
             return self.wrong(key.to_owned(), error.to_string());
         }
-        StateError::Unavailable { attempted: self.attempted(verb), source: error.into() }
+        StateError::Unavailable { attempted: self.attempted(), source: error.into() }
     }
 
     fn wrong(&self, what: String, source: impl Into<Wrong>) -> StateError {

@@ -39,7 +39,7 @@ impl Shared {
             self.watch_key(&self.keys.events())?;
             let mut ask = pipe();
             log::ask_last(&self.keys, &mut ask);
-            let answers = self.ask("read", &ask)?;
+            let answers = self.ask(&ask)?;
             let last = self.read_last_event(&answers)?;
             if last < self.last_event() {
                 self.write_events_back(last)?;
@@ -66,7 +66,7 @@ impl Shared {
     fn write_events(&mut self, events: &[Numbered]) -> Result<bool, StateError> {
         let mut commands = pipe();
         log::write(&self.keys, &self.ours.server, events, &mut commands);
-        self.link.transact(&mut commands).map_err(|error| self.failed("write", error))
+        self.link.transact(&mut commands).map_err(|error| self.failed(error))
     }
 
     pub(super) fn last_event(&self) -> u64 {
@@ -79,7 +79,7 @@ impl Shared {
         while from < last {
             let mut ask = pipe();
             log::ask_after(&self.keys, from, &mut ask);
-            let answers = self.ask("read", &ask)?;
+            let answers = self.ask(&ask)?;
             let read = answers.first().map_or_else(|| Ok(Part::default()), log::read);
             let Part { last: end, events } = read.map_err(|error| self.wrong(self.keys.events(), error))?;
             // The rest was taken out by hand.
@@ -105,7 +105,7 @@ impl Shared {
             self.watch_key(&self.keys.events())?;
             let mut ask = pipe();
             log::ask_last(&self.keys, &mut ask);
-            let answers = self.ask("read", &ask)?;
+            let answers = self.ask(&ask)?;
             last = self.read_last_event(&answers)?;
             let lost = self.held.events().all().filter(|event| event.number > last);
             let lost: Vec<_> = lost.take(log::BATCH).cloned().collect();
