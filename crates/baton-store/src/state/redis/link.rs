@@ -42,10 +42,11 @@ struct Open {
 pub(super) enum LinkError {
     #[error("cannot use the address")]
     Address(#[from] Unusable),
-    #[error("Redis does not answer")]
-    Answer(#[source] RedisError),
+    // The library's errors tell their cause themselves.
+    #[error("Redis does not answer: {0}")]
+    Answer(RedisError),
     #[error("Redis refuses: {0}")]
-    Refused(#[source] RedisError),
+    Refused(RedisError),
     #[error("it is of another type")]
     WrongType { key: String },
     #[error("Redis answers otherwise than it should")]
