@@ -25,14 +25,14 @@ impl Watcher {
         Self { store }
     }
 
-    /// Begins. It ends when nobody else is left who could ask the keeper for anything.
+    /// Begins. It ends when the keeper has ended.
     pub(crate) fn start(self, inbox: WeakSender<Ask>) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("watcher".to_owned()).spawn(move || self.run(&inbox))
     }
 
     fn run(self, inbox: &WeakSender<Ask>) {
         let mut seen = 0;
-        while let Some(inbox) = inbox.upgrade() {
+        while let Some(inbox) = inbox.upgrade().filter(|inbox| !inbox.is_closed()) {
             match self.store.changed(seen, WAIT_MAX) {
                 Ok(version) if version == seen => {}
                 Ok(version) => {
