@@ -84,7 +84,8 @@ fn one_download_is_enough_for_all_members_of_a_host() {
         let fetches: Vec<_> = (0..8).map(|_| scope.spawn(|| host.fetch())).collect();
         fetches.into_iter().map(|fetch| fetch.join().unwrap()).collect()
     });
-    assert_eq!(given.iter().sum::<usize>(), once, "{given:?}");
+    // A release has its time in its manifest, which compresses to a few bytes more or less.
+    assert!(given.iter().sum::<usize>().abs_diff(once) < 16, "{given:?}");
 }
 
 #[test]

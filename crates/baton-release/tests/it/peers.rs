@@ -164,6 +164,8 @@ fn says(answer: Vec<u8>) -> SocketAddr {
             // Whoever asked may have heard enough.
             let _ = stream.write_all(&answer);
             let _ = stream.shutdown(Shutdown::Write);
+            // What is left unread of a question would cut the answer off.
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
     address
