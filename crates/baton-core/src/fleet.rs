@@ -17,6 +17,9 @@ pub const LEASE: Millis = Millis::from_secs(10);
 /// A silent member counts as gone after this long: enough for a container to be restarted in its place.
 pub const GONE_AFTER: Millis = Millis::from_secs(60);
 
+/// How far above the deploy in force an epoch may be that a member has seen: far more deploys than a store ever loses.
+const LEAP_MAX: u64 = 1_000_000;
+
 /// The members of one service and the deploy in force for them.
 ///
 /// All times are moments on one monotonic clock. What members report only ever adds knowledge: a report
@@ -237,7 +240,8 @@ impl Fleet {
         highest_epoch: Epoch,
         now: Millis,
     ) -> Self {
-        let mut fleet = Self { in_force, highest_epoch, ..Self::default() };
+        let mut fleet = Self { in_force, ..Self::default() };
+        fleet.raise(highest_epoch);
         for (id, tie) in members {
             fleet.entry(&id, now).tie = tie;
         }
@@ -314,8 +318,17 @@ impl Fleet {
         if let Some(in_force) = in_force {
             member.update_tie(&in_force.deploy);
         }
-        self.highest_epoch = self.highest_epoch.max(epoch);
+        self.raise(epoch);
         Heard::News
+    }
+
+    /// A member has seen this epoch. One that is further from the deploy in force than deploys ever come is nobody's: a single
+    /// member that makes it up must not leave the service without numbers.
+    fn raise(&mut self, epoch: Epoch) {
+        let known = self.in_force.as_ref().map_or(Epoch(0), |in_force| in_force.deploy.epoch);
+        if epoch.0.saturating_sub(known.0) <= LEAP_MAX {
+            self.highest_epoch = self.highest_epoch.max(epoch);
+        }
     }
 
     /// Takes in a sign of life of a member that has nothing new to say. It counts only from somebody whose
@@ -409,7 +422,7 @@ impl Fleet {
         let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.id);
         let same = deploy(self) == deploy(stored);
         self.in_force.clone_from(&stored.in_force);
-        self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
+        self.raise(stored.highest_epoch);
         // Another server may have let somebody go who is silent here, and does not know yet who has just come.
         let stays = |id: &MemberId, member: &Member| {
             stored.members.contains_key(id) || member.presence(now) == Presence::Live

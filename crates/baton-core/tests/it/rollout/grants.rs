@@ -188,6 +188,19 @@ fn p12_members_that_obey_a_newer_deploy_stop_a_server_that_is_behind() {
 }
 
 #[test]
+fn p39_an_epoch_that_no_service_ever_comes_to_stops_nobody() {
+    for made_up in [u64::MAX, 1 << 53, 2_000_000] {
+        let mut scene = Scene::of(10, Policy::fast());
+        scene.says(3, |report| {
+            report.seen = report.seen.map(|seen| baton_core::report::Seen { epoch: Epoch(made_up), ..seen });
+        });
+        assert!(scene.fleet.highest_epoch() < Epoch(10), "{made_up}");
+        assert!(!scene.grant().is_empty());
+    }
+    assert_eq!(Epoch(u64::MAX).next(), Epoch(u64::MAX), "and never panics");
+}
+
+#[test]
 fn p12_an_equal_epoch_of_another_deploy_is_not_ours() {
     let mut scene = Scene::of(1, Policy::fast());
     let other = DeployId::from_bytes([9; 16]);
