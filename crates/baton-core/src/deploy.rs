@@ -196,6 +196,13 @@ impl Policy {
         Self { max_unhealthy: Share::ALL, all_at_once: true, phases, ..self }
     }
 
+    /// The same, but not the whole fleet at once.
+    #[must_use]
+    pub fn in_turns(self) -> Self {
+        let max_unhealthy = if self.all_at_once { Self::MAX_UNHEALTHY } else { self.max_unhealthy };
+        Self { max_unhealthy, all_at_once: false, ..self }
+    }
+
     /// One member, then 1 %, 5 % and 10 % at a time, each with a bake of a minute.
     pub fn careful() -> Self {
         let bake = Millis::from_secs(60);

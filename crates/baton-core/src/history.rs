@@ -354,12 +354,16 @@ impl History {
     }
 
     fn plan_resume(&self) -> Result<Plan, ProposeError> {
-        let halted = match self.in_force().map(|deploy| deploy.kind) {
+        let halted = self.halted().ok_or(ProposeError::NothingToResume)?;
+        Ok(Plan::like(halted, halted.kind))
+    }
+
+    /// What goes on when somebody resumes.
+    pub fn halted(&self) -> Option<&Deploy> {
+        match self.in_force().map(|deploy| deploy.kind) {
             Some(Kind::Halt { of, .. }) => self.find(of),
             Some(Kind::Rollout | Kind::Rollback { .. }) | None => None,
-        };
-        let halted = halted.ok_or(ProposeError::NothingToResume)?;
-        Ok(Plan::like(halted, halted.kind))
+        }
     }
 
     fn plan_abort(&self) -> Result<Plan, ProposeError> {
@@ -387,7 +391,7 @@ impl History {
             }
             Some(release) => release,
         };
-        let policy = Policy { target: Target::ALL, ..current.policy.clone() };
+        let policy = Policy { target: Target::ALL, ..current.policy.clone().in_turns() };
         Ok(Plan { kind: Kind::Rollback { of }, release, policy, taken_back: Some(current.release) })
     }
 }

@@ -50,13 +50,23 @@ pub(super) async fn propose(
 ) -> Result<Response, Refusal> {
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     asked.actor = caller.actor(asked.actor);
-    let at_once = asked.policy.as_ref().is_some_and(|policy| policy.all_at_once);
-    if at_once && !caller.may(Right::Keep) {
+    if goes_everywhere_at_once(&shared, &service, &asked) && !caller.may(Right::AllAtOnce) {
         let text =
             "a release goes everywhere at once only by an operator: leave out --all-at-once, or ask one";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
     }
     begin_or_wait(&shared, service, &caller, asked).await
+}
+
+fn goes_everywhere_at_once(shared: &Shared, service: &ServiceName, asked: &Propose) -> bool {
+    match asked.wanted {
+        Wanted::Rollout => asked.policy.as_ref().is_some_and(|policy| policy.all_at_once),
+        // It goes on as it began.
+        Wanted::Resume => shared.posted(service).is_ok_and(|posted| {
+            posted.service.history().halted().is_some_and(|halted| halted.policy.all_at_once)
+        }),
+        Wanted::Halt | Wanted::Abort | Wanted::Rollback => false,
+    }
 }
 
 /// Puts a deploy in force, unless a second person has to let it begin.

@@ -10,7 +10,7 @@ use baton_release::control::{Believed, Control, ControlError};
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
 use baton_wire::access::{AuditPage, GuardView, Join, Joined, MakeToken, PendingView, Protection, TokenView};
-use baton_wire::api::{DeployView, EventView, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::api::{DeployView, EventView, PhaseView, Refused, ReleaseView, ServiceStatus, Wanted};
 use baton_wire::session::{FromMember, Hello};
 use baton_wire::v1;
 use baton_wire::v1::members_client::MembersClient;
@@ -268,6 +268,29 @@ async fn p40_a_token_of_a_build_server_pushes_and_no_other_role_deploys() {
         assert_eq!(other.push("web").await.unwrap_err().kind, Kind::Denied, "{role}");
     }
     assert_eq!(admin.call("GET", "/v1/services/web", None).await.status, 404, "nothing was deployed");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_only_an_operator_sends_a_release_everywhere_at_once() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let deployer = admin.give(&server, 1, Role::Deployer, &[]).await;
+    let operator = admin.give(&server, 2, Role::Operator, &[]).await;
+    let mut asked = rollout(deployer.push("web").await.unwrap(), 0);
+    let policy = asked.policy.as_mut().unwrap();
+    policy.all_at_once = true;
+    policy.max_unhealthy_ppm = 1_000_000;
+    policy.phases = vec![PhaseView { size_ppm: Some(1_000_000), bake_ms: 0 }];
+    let deploys = "/v1/services/web/deploys";
+    let refused = deployer.post(deploys, &asked).await;
+    assert_eq!((refused.status, refused.json::<Refused>().code.as_str()), (403, "not-allowed"));
+    let accepted = operator.post(deploys, &asked).await;
+    assert_eq!(accepted.status, 201, "{}", accepted.text());
+    // Nor by going on with one that was stopped.
+    assert_eq!(deployer.post(deploys, &wanted(Wanted::Halt)).await.status, 201);
+    assert_eq!(deployer.post(deploys, &wanted(Wanted::Resume)).await.status, 403);
+    assert_eq!(operator.post(deploys, &wanted(Wanted::Resume)).await.status, 201);
     server.stop().await;
 }
 

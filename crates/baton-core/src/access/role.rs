@@ -36,6 +36,8 @@ pub enum Right {
     Push,
     /// Put a deploy in force, halt, resume and go back.
     Deploy,
+    /// Put a deploy in force on every member at once.
+    AllAtOnce,
     /// Let somebody else's deploy begin.
     Approve,
     /// Check what the store has, and remove what nobody needs.
@@ -60,14 +62,14 @@ impl Role {
 
     /// Whether the role has the right. This is the whole table.
     pub const fn may(self, right: Right) -> bool {
-        use Right::{Administer, Approve, Attend, Deploy, Fetch, Join, Keep, Look, Push, Renew};
+        use Right::{Administer, AllAtOnce, Approve, Attend, Deploy, Fetch, Join, Keep, Look, Push, Renew};
         match self {
             Self::Viewer => matches!(right, Look),
             Self::Deployer => matches!(right, Look | Fetch | Push | Deploy),
             Self::Approver => matches!(right, Look | Approve),
-            Self::Operator => matches!(right, Look | Fetch | Push | Deploy | Keep),
+            Self::Operator => matches!(right, Look | Fetch | Push | Deploy | AllAtOnce | Keep),
             Self::Admin => {
-                matches!(right, Look | Fetch | Push | Deploy | Approve | Keep | Administer)
+                matches!(right, Look | Fetch | Push | Deploy | AllAtOnce | Approve | Keep | Administer)
             }
             Self::Join => matches!(right, Join),
             Self::Member => matches!(right, Fetch | Attend | Renew),
@@ -109,11 +111,12 @@ impl FromStr for Role {
 
 impl Right {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Look,
         Self::Fetch,
         Self::Push,
         Self::Deploy,
+        Self::AllAtOnce,
         Self::Approve,
         Self::Keep,
         Self::Administer,
@@ -129,6 +132,7 @@ impl Right {
             Self::Fetch => "fetch",
             Self::Push => "push",
             Self::Deploy => "deploy",
+            Self::AllAtOnce => "all-at-once",
             Self::Approve => "approve",
             Self::Keep => "keep",
             Self::Administer => "administer",
@@ -173,13 +177,13 @@ mod tests {
     fn p37_each_role_has_its_rights_and_no_others() {
         // One row for each role, one column for each of `Right::ALL`.
         let table = [
-            (Role::Viewer, "x........."),
-            (Role::Deployer, "xxxx......"),
-            (Role::Approver, "x...x....."),
-            (Role::Operator, "xxxx.x...."),
-            (Role::Admin, "xxxxxxx..."),
-            (Role::Join, ".......x.."),
-            (Role::Member, ".x......xx"),
+            (Role::Viewer, "x.........."),
+            (Role::Deployer, "xxxx......."),
+            (Role::Approver, "x....x....."),
+            (Role::Operator, "xxxxx.x...."),
+            (Role::Admin, "xxxxxxxx..."),
+            (Role::Join, "........x.."),
+            (Role::Member, ".x.......xx"),
         ];
         for (role, row) in table {
             for (right, mark) in Right::ALL.into_iter().zip(row.chars()) {

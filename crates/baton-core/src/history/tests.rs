@@ -235,6 +235,17 @@ fn p11_no_policy_tries_the_whole_fleet_at_once() {
     assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce.into()));
 }
 
+#[test]
+fn p11_a_release_that_went_everywhere_at_once_is_taken_back_in_turns() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    let wish = Wish::Rollout { release: B, policy: Policy::fast().at_once(), again: false };
+    deploy(&mut history, wish).unwrap();
+    let back = deploy(&mut history, Wish::RollBack { to: None }).unwrap().policy;
+    assert_eq!((back.all_at_once, back.max_unhealthy), (false, Policy::fast().max_unhealthy));
+    assert_eq!(back.check(), Ok(()));
+}
+
 fn locked(reason: &str) -> Lock {
     Lock { reason: reason.into(), actor: "kim".into(), since: 7 }
 }
