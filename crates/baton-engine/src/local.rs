@@ -207,7 +207,7 @@ fn command(spec: &Spec, stdout: File, stderr: File) -> Command {
     for name in NOT_INHERITED {
         command.env_remove(name);
     }
-    command
+    for_itself(&mut command)
         .env("BATON_SERVER", &spec.server)
         .env("BATON_SERVICE", spec.service.as_str())
         .env("BATON_MEMBER", spec.member.as_str())
@@ -220,6 +220,17 @@ fn command(spec: &Spec, stdout: File, stderr: File) -> Command {
         .stdout(stdout)
         .stderr(stderr)
         .process_group(0);
+    command
+}
+
+/// Takes the settings of Baton away that the starter was given for itself: which server it asks with which token, and where a
+/// server of its own would keep its state.
+pub fn for_itself(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"BATON_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ReleaseId, ServiceName};
-use baton_engine::local::{LocalMember, Spec};
+use baton_engine::local::{LocalMember, Spec, for_itself};
 use baton_release::push::{Source, push};
 use baton_release::remote::Remote;
 use baton_wire::api::{EventView, Propose, ServiceStatus};
@@ -96,7 +96,7 @@ impl Stage {
         let log = self.folder.path().join("control.log");
         let log = File::options().create(true).append(true).open(log).map_err(DemoError::io("open a log"))?;
         let copy = log.try_clone().map_err(DemoError::io("open a log"))?;
-        let server = Command::new(&self.programs.baton)
+        let server = for_itself(&mut Command::new(&self.programs.baton))
             .args(["server", "--dev", "--listen", &self.address.to_string(), "--data"])
             .arg(self.folder.path().join("control"))
             .stdin(Stdio::null())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::ids::ServiceName;
 use baton_core::run::Listen;
-use baton_engine::local::{LocalMember, Spec};
+use baton_engine::local::{LocalMember, Spec, for_itself};
 use baton_sys::parent::end_with_parent;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -124,6 +124,7 @@ fn start_control(address: SocketAddr, folder: &TempDir) -> Result<Child, Failure
     let log = File::create(folder.path().join("control.log")).map_err(system("open a log"))?;
     let copy = log.try_clone().map_err(system("open a log"))?;
     let mut command = Command::new(this);
+    for_itself(&mut command);
     command
         .args(["server", "--dev", "--listen", &address.to_string(), "--data"])
         .arg(folder.path().join("control"));
