@@ -1,7 +1,7 @@
 //! Tokens, and what the audit log says.
 
 use baton_wire::access::{GuardView, PendingView, TokenView};
-use baton_wire::api::Wanted;
+use baton_wire::api::{Propose, Wanted};
 
 use super::{id, or_dash};
 use crate::commands::audit::RecordView;
@@ -50,7 +50,7 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
         [
             escape(&pending.id),
             escape(&pending.service),
-            what.to_owned(),
+            format!("{what}{}", risks(asked)),
             asked.release.as_deref().map_or_else(|| "-".to_owned(), id),
             escape(&pending.asked_by),
             ago(pending.at_ms, now_ms),
@@ -59,6 +59,17 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
     };
     let rows: Vec<_> = pending.iter().map(row).collect();
     table(["ID", "SERVICE", "KIND", "RELEASE", "BY", "WHEN", "WHY"], &rows, width)
+}
+
+/// What whoever lets it begin should know.
+fn risks(asked: &Propose) -> String {
+    let policy = asked.policy.as_ref();
+    let risks = [
+        (policy.is_some_and(|policy| policy.all_at_once), ", all at once"),
+        (policy.is_some_and(|policy| !policy.auto_rollback), ", stays if it fails"),
+        (asked.again, ", taken back before"),
+    ];
+    risks.into_iter().filter(|(is, _)| *is).map(|(_, text)| text).collect()
 }
 
 /// Guards that are switched off.
