@@ -70,6 +70,11 @@ fn unknown(why: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "no-credentials", text)
 }
 
+/// What a member shows is worth nothing any more.
+fn ended() -> Refusal {
+    unknown("this member's credential has ended: it needs a new token, from `baton token join`")
+}
+
 impl Access {
     /// Reads the tokens in a data directory. Where there is no list of them yet, there is one afterwards, and beside it a file
     /// with the first token, that of an admin.
@@ -115,9 +120,7 @@ impl Access {
         match credential.standing(now) {
             Standing::Valid if !self.is_revoked(&credential) => Ok(Caller::Member(credential)),
             Standing::Renewable if !self.is_revoked(&credential) => Ok(Caller::Late(credential)),
-            Standing::Valid | Standing::Renewable | Standing::Ended => Err(unknown(
-                "this member's credential has ended: it needs a new token, from `baton token join`",
-            )),
+            Standing::Valid | Standing::Renewable | Standing::Ended => Err(ended()),
         }
     }
 
@@ -137,9 +140,10 @@ impl Access {
         self.book().revoked.get(&whose).is_some_and(|before| credential.issued < *before)
     }
 
-    /// All tokens, with the members that they have made.
+    /// All tokens that have not ended, with the members that they have made.
     pub(crate) fn tokens(&self) -> Vec<Held> {
-        self.book().tokens.values().cloned().collect()
+        let now = unix_ms();
+        self.book().tokens.values().filter(|held| held.token.is_valid(now)).cloned().collect()
     }
 
     /// Keeps a token. Blocks; it is durable on return.
@@ -222,22 +226,35 @@ impl Access {
         let joined = StoredJoin { service: service.to_string(), member: member.to_string(), key };
         self.change(|book| {
             let held = book.tokens.get_mut(&token.hash);
-            let held = held.ok_or_else(|| unknown("this token was revoked"))?;
+            let held = held.ok_or_else(|| unknown("this token was revoked, or has ended"))?;
             match held.joined.as_ref().filter(|_| !token.reusable) {
-                Some(known) if *known != joined => Err(Refusal::new(
-                    StatusCode::FORBIDDEN,
-                    "token-used",
-                    "this token was used already, by another process: make a new one with `baton token join`",
-                )),
-                Some(_) => Ok(()),
-                None if token.reusable => Ok(()),
-                None => {
-                    held.joined = Some(joined.clone());
-                    Ok(())
+                Some(known) if *known != joined => {
+                    return Err(Refusal::new(
+                        StatusCode::FORBIDDEN,
+                        "token-used",
+                        "this token was used already, by another process: make a new one with `baton token join`",
+                    ));
                 }
+                Some(_) => {}
+                None if token.reusable => {}
+                None => held.joined = Some(joined.clone()),
             }
-        })?;
-        Ok(self.credential(service, member))
+            // Before anybody can revoke it: a later revocation is of this one too.
+            Ok(self.credential(service, member))
+        })
+    }
+
+    /// The next credential of a member. Blocks while somebody else changes the book.
+    ///
+    /// # Errors
+    /// What it has was revoked since it was let in.
+    pub(crate) fn renew(&self, credential: &Credential) -> Result<Secret, Refusal> {
+        // A revocation is either seen here, or comes later and is of the next one too.
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_revoked(credential) {
+            return Err(ended());
+        }
+        Ok(self.credential(&credential.service, &credential.member))
     }
 
     /// Whether deploys of a service wait for a second person.
@@ -273,12 +290,15 @@ impl Access {
     /// Too many wait, or the disk fails.
     pub(crate) fn hold(&self, id: PendingId, pending: Pending) -> Result<(), Refusal> {
         self.change(|book| {
+            // Asked again, it is the one that waits already.
+            if book.pending.contains_key(&id) {
+                return Ok(());
+            }
             if book.pending.len() >= PENDING_MAX {
                 let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", text));
             }
-            // Asked again, it is the one that waits already.
-            book.pending.entry(id).or_insert(pending);
+            book.pending.insert(id, pending);
             Ok(())
         })
     }
@@ -294,7 +314,7 @@ impl Access {
         })
     }
 
-    /// A new credential of a member.
+    /// A new credential of a member. Who gives it out holds `changing`, so that no revocation is overtaken.
     pub(crate) fn credential(&self, service: &ServiceName, member: &MemberId) -> Secret {
         let (service, member) = (service.clone(), member.clone());
         self.key.seal(&Credential { service, member, issued: unix_ms() })
@@ -309,9 +329,10 @@ impl Access {
         let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.book();
         let mut book = (*before).clone();
+        // First, so that what has ended takes nobody's room.
+        book.forget_ended(unix_ms());
         let done = change(&mut book)?;
         if book != *before {
-            book.forget_ended(unix_ms());
             book::write(&self.path, &book, &self.key)?;
             *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
         }

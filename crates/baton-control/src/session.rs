@@ -13,7 +13,7 @@ use baton_wire::v1;
 use baton_wire::v1::members_server::{Members, MembersServer};
 use tokio::sync::mpsc::{self, WeakSender};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -30,6 +30,10 @@ const ORDERS_MAX: usize = 16;
 /// How long a stream may be without a message before it is given up: three leases, so that the lease decides
 /// about the member long before, and a dead connection does not stay for ever.
 const QUIET_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is asked, where nothing is said, whether who has a stream may have it still: to people, who was revoked is
+/// gone at once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// For how many releases a member may wait for secrets: the one that it tries, and the one that it goes back to.
 const SECRETS_WANTED_MAX: usize = 2;
@@ -191,18 +195,11 @@ impl Reader {
     /// The next message of a kind that is known; none at the end.
     async fn next(&mut self, hello: Option<&Hello>) -> Result<Option<FromMember>, Status> {
         loop {
-            let message = timeout(QUIET_MAX, self.from.message())
-                .await
-                .map_err(|_| Status::deadline_exceeded("nothing was said for too long"))??;
-            let Some(message) = message else { return Ok(None) };
+            let Some(message) = self.hear().await? else { return Ok(None) };
             if !self.bucket.take(MESSAGES, self.clock.now()) {
                 return Err(Status::resource_exhausted("this member says too much"));
             }
-            if self.access.as_ref().is_some_and(|access| !access.still_knows(&self.caller, unix_ms())) {
-                return Err(Status::unauthenticated(
-                    "this credential has ended: come again with the next one",
-                ));
-            }
+            self.check_known()?;
             let invalid = |error: InvalidMessage| Status::invalid_argument(error.to_string());
             let message =
                 FromMember::from_wire(message, hello.map(|hello| &hello.member)).map_err(invalid)?;
@@ -210,6 +207,27 @@ impl Reader {
                 return Ok(message);
             }
         }
+    }
+
+    /// What is said next; nothing at the end. Who may not say anything any more is not waited for.
+    async fn hear(&mut self) -> Result<Option<v1::FromMember>, Status> {
+        let quiet_until = Instant::now() + QUIET_MAX;
+        while Instant::now() < quiet_until {
+            // What has come of a message stays in the stream for the next look.
+            if let Ok(message) = timeout(LOOK_EVERY, self.from.message()).await {
+                return message;
+            }
+            self.check_known()?;
+        }
+        Err(Status::deadline_exceeded("nothing was said for too long"))
+    }
+
+    /// Whether who speaks would still be let in.
+    fn check_known(&self) -> Result<(), Status> {
+        if self.access.as_ref().is_some_and(|access| !access.still_knows(&self.caller, unix_ms())) {
+            return Err(Status::unauthenticated("this credential has ended: come again with the next one"));
+        }
+        Ok(())
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Status> {

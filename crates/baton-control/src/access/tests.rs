@@ -153,6 +153,69 @@ fn p39_what_a_member_has_ends_and_can_be_taken_back() {
 }
 
 #[test]
+fn p39_who_was_let_in_before_a_revocation_renews_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let (service, member) = web();
+    let first = access.credential(&service, &member);
+    let inside = access.key.open(first.reveal()).unwrap();
+    let next = access.renew(&inside).unwrap();
+    assert!(access.caller(next.reveal(), unix_ms()).is_ok());
+    access.revoke_member(&service, &member).unwrap();
+    assert_eq!(access.renew(&inside).unwrap_err().status, StatusCode::UNAUTHORIZED);
+    assert!(access.caller(next.reveal(), unix_ms()).is_err(), "what it has got before is worth nothing too");
+}
+
+fn waiting(number: usize) -> PendingId {
+    PendingId::of(&web().0, TokenId::from_bytes([0; 6]), None, number as u64)
+}
+
+fn pending(ends: u64) -> Pending {
+    let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
+    Pending { service: web().0, asked_by: "ada".to_owned(), at: 1, ends, asked }
+}
+
+#[test]
+fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let later = unix_ms() + 60_000;
+    let fill = |ends| {
+        let mut book = (*access.book()).clone();
+        book.pending = (0..PENDING_MAX).map(|number| (waiting(number), pending(ends))).collect();
+        *access.book.write().unwrap() = Arc::new(book);
+    };
+    fill(later);
+    assert_eq!(access.hold(waiting(PENDING_MAX), pending(later)).unwrap_err().code, "too-many");
+    assert!(access.hold(waiting(0), pending(later)).is_ok(), "it waits already");
+    fill(1);
+    assert!(access.hold(waiting(0), pending(later)).is_ok());
+    let known: Vec<PendingId> = open(&dir).pending().into_iter().map(|(id, _)| id).collect();
+    assert_eq!(known, [waiting(0)]);
+}
+
+#[test]
+fn tokens_that_have_ended_take_no_room_and_are_not_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let fill = |expires| {
+        let mut book = (*access.book()).clone();
+        for number in 0..TOKENS_MAX {
+            let hash = TokenHash::of(&number.to_le_bytes());
+            let token = Arc::new(Token { hash, expires, ..token(0, Role::Viewer, &[]) });
+            book.tokens.insert(hash, Held { token, joined: None });
+        }
+        *access.book.write().unwrap() = Arc::new(book);
+    };
+    fill(None);
+    assert_eq!(access.make(&token(1, Role::Viewer, &[])).unwrap_err().code, "too-many");
+    fill(Some(1));
+    assert_eq!(access.tokens().len(), 1, "the first one");
+    assert!(access.make(&token(1, Role::Viewer, &[])).is_ok());
+    assert_eq!(access.book().tokens.len(), 2);
+}
+
+#[test]
 fn a_list_that_was_spoiled_is_named_and_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let _ = open(&dir);

@@ -47,7 +47,8 @@ pub(super) async fn renew(
     match caller {
         Caller::Member(credential) | Caller::Late(credential) => {
             let access = shared.access()?;
-            Ok(Json(joined(&access.credential(&credential.service, &credential.member))))
+            let renewed = blocking(move || access.renew(&credential)).await??;
+            Ok(Json(joined(&renewed)))
         }
         Caller::Anybody | Caller::Holder(_) => Err(Refusal::invalid("only members renew what they have")),
     }

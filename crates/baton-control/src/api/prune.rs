@@ -11,7 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use baton_core::collection::{self, Fate, Pack, Rules, Stored, Why};
 use baton_core::event::{Event, What};
-use baton_core::ids::{PackId, ReleaseId, ServiceName};
+use baton_core::ids::{PackId, PendingId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 use baton_release::collect::{self, Needed};
 use baton_release::store::{Custody, Kind, StoreError};
@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, RwLock};
 use super::extract::Sent;
 use super::releases::{Cache, refused};
 use super::{Records, Refusal, Shared, blocking};
+use crate::access::Pending;
 use crate::board::Board;
 use crate::chain::chain;
 use crate::clock::unix_ms;
@@ -49,9 +50,11 @@ struct Repacked {
     bytes: u64,
 }
 
-/// What the services of a board say about releases.
+/// What the services of a board, and the deploys that wait for a second person, say about releases.
 struct References {
     named: Vec<(ReleaseId, Why)>,
+    /// What deploys that wait call their release, its id or the beginning of it, and of which service they are.
+    waiting: Vec<(String, ServiceName)>,
     /// When each was last deployed, in milliseconds since 1970.
     deployed: BTreeMap<ReleaseId, u64>,
 }
@@ -105,15 +108,19 @@ fn not_repacked(error: &StoreError) -> Refusal {
 }
 
 async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Refusal> {
-    let references = References::of(&shared.board());
+    // Before the board: a deploy that waits no more has begun, and is there.
+    let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
+    let references = References::of(&shared.board(), pending);
     let (artefacts, records) = (Arc::clone(&shared.artefacts), shared.builds.clone());
     let cache = shared.releases.clone();
     blocking(move || Look::at(&*artefacts, &records, &cache, &references, rules, needed)).await?
 }
 
 impl References {
-    fn of(board: &Board) -> Self {
-        let mut references = Self { named: Vec::new(), deployed: BTreeMap::new() };
+    fn of(board: &Board, pending: Vec<(PendingId, Pending)>) -> Self {
+        let waits = |(_, pending): (PendingId, Pending)| Some((pending.asked.release?, pending.service));
+        let waiting = pending.into_iter().filter_map(waits).collect();
+        let mut references = Self { named: Vec::new(), waiting, deployed: BTreeMap::new() };
         for posted in board.services.values() {
             let history = posted.service.history();
             references.named.extend(collection::named(history, posted.service.fleet()));
@@ -123,6 +130,17 @@ impl References {
             }
         }
         references
+    }
+
+    /// The releases that deploys which wait may mean, as where their service may go.
+    fn waited_for(&self, stored: &[Stored]) -> Vec<(ReleaseId, Why)> {
+        let mut named = Vec::new();
+        for release in stored.iter().map(|stored| stored.release) {
+            let id = release.to_string();
+            let waits = self.waiting.iter().filter(|(text, _)| id.starts_with(text.as_str()));
+            named.extend(waits.map(|(_, service)| (release, Why::WayBack(service.clone()))));
+        }
+        named
     }
 }
 
@@ -148,7 +166,9 @@ impl Look {
                 idle: deployed.map_or(pushed, |deployed| deployed.min(pushed)),
             });
         }
-        let mut why = collection::releases(&stored, &references.named, rules);
+        let waited_for = references.waited_for(&stored);
+        let named: Vec<(ReleaseId, Why)> = references.named.iter().cloned().chain(waited_for).collect();
+        let mut why = collection::releases(&stored, &named, rules);
         let releases: Vec<(Stored, Option<Why>)> = stored
             .into_iter()
             .map(|stored| (why.remove(&stored.release).flatten(), stored))
@@ -240,4 +260,33 @@ fn repacked_bytes(pack: &Pack, fate: &Fate) -> u64 {
 
 fn length(pack: &Pack) -> u64 {
     pack.index.to_text().len() as u64 + pack.index.packed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn release(number: u8) -> ReleaseId {
+        ReleaseId::from_bytes([number; 32])
+    }
+
+    fn waits(release: Option<&str>) -> (PendingId, Pending) {
+        let asked = serde_json::json!({ "wanted": "rollout", "release": release });
+        let asked = serde_json::from_value(asked).unwrap();
+        let service = "web".parse().unwrap();
+        let pending = Pending { service, asked_by: "ada".to_owned(), at: 1, ends: 2, asked };
+        (PendingId::from_bytes([0; 6]), pending)
+    }
+
+    #[test]
+    fn what_a_deploy_that_waits_names_stays_by_its_id_or_the_beginning_of_it() {
+        let pending = vec![waits(Some(&release(1).to_string())), waits(Some("0202")), waits(None)];
+        let references = References::of(&Board::default(), pending);
+        let stored =
+            [1, 2, 3].map(|number| Stored { release: release(number), service: None, idle: Millis(1) });
+        let named = references.waited_for(&stored);
+        let why = collection::releases(&stored, &named, Rules { keep: 0, grace: Millis(0) });
+        let stays = |number| why.get(&release(number)).is_some_and(Option::is_some);
+        assert!(stays(1) && stays(2) && !stays(3), "{why:?}");
+    }
 }
