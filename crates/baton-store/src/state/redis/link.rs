@@ -35,6 +35,8 @@ pub(super) struct Link {
 
 struct Open {
     connection: Connection,
+    /// Whether a key is watched on it. It goes with the connection, as the watch does.
+    watches: bool,
 }
 
 /// Why Redis has not done what was asked.
@@ -110,12 +112,22 @@ impl Link {
         Ok(self.all(&pipeline)?.pop().unwrap_or(Value::Nil))
     }
 
-    /// Carries out commands all at once, or none of them if a key that was watched has changed.
+    /// Carries out commands all at once, or none of them if the key that was watched has changed, or may have: the connection
+    /// on which it was watched is lost.
     pub(super) fn transact(&mut self, commands: &mut Pipeline) -> Result<bool, LinkError> {
+        // `EXEC` on a new connection, which watches nothing, would write over what others have written.
+        if !self.open.as_ref().is_some_and(|open| open.watches) {
+            return Ok(false);
+        }
         let commands = commands.atomic();
         // `MULTI`, and `EXEC`.
         let answers = commands.len() + 2;
-        match self.with(|open| send(&mut open.connection, commands, answers))?.pop() {
+        let answered = self.with(|open| {
+            // `EXEC` ends the watch, whatever comes of it.
+            open.watches = false;
+            send(&mut open.connection, commands, answers)
+        });
+        match answered?.pop() {
             Some(Value::Nil) => Ok(false),
             Some(Value::Array(done)) => {
                 let failed = |value| match value {
@@ -135,12 +147,19 @@ impl Link {
     pub(super) fn watch(&mut self, key: &str) -> Result<(), LinkError> {
         let mut commands = redis::pipe();
         commands.cmd("UNWATCH").cmd("WATCH").arg(key);
-        self.all(&commands).map(drop)
+        self.with(|open| {
+            send(&mut open.connection, &commands, commands.len())?;
+            open.watches = true;
+            Ok(())
+        })
     }
 
     pub(super) fn unwatch(&mut self) {
         // When it fails, the connection goes, and what was watched with it.
         let _ = self.one(&cmd("UNWATCH"));
+        if let Some(open) = &mut self.open {
+            open.watches = false;
+        }
     }
 
     /// Tells everybody to look again. Whoever does not hear it looks a little later.
@@ -235,7 +254,7 @@ impl Link {
             let node = run_id(&ask(&mut connection, cmd("INFO").arg("server"))?)?;
             self.is_other |= self.node.as_ref().is_some_and(|before| *before != node);
             self.node = Some(node);
-            return Ok(Open { connection });
+            return Ok(Open { connection, watches: false });
         }
         Err(LinkError::NoPrimary("the nodes of the cluster name each other in a circle".to_owned()))
     }

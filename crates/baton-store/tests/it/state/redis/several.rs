@@ -1,5 +1,7 @@
 //! Several servers over one Redis.
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -284,6 +286,56 @@ fn p32_f68_connections_that_are_cut_at_any_moment_make_no_deploy_twice_and_lose_
         lost::wait_until_ready(server);
         assert_eq!(service(server, NOW).history(), known.history());
     }
+}
+
+/// The port of a way to a node, on which the first hint does not arrive: `before` is done, and the connection is cut.
+fn cut_at_hint(redis: &Redis, before: impl FnOnce() + Send + 'static) -> u16 {
+    let (to, listener) = (redis.port(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    let mut before = Some(before);
+    // A store asks on one connection at a time.
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let mut node = TcpStream::connect(("127.0.0.1", to)).unwrap();
+            let (mut answers, mut back) = (node.try_clone().unwrap(), client.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut answers, &mut back));
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = client.read(&mut bytes) {
+                let asked = &bytes[..length];
+                if asked.windows(7).any(|word| word == b"PUBLISH")
+                    && let Some(before) = before.take()
+                {
+                    before();
+                    break;
+                }
+                if node.write_all(asked).is_err() {
+                    break;
+                }
+            }
+            // Either may have ended it already.
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = node.shutdown(Shutdown::Both);
+        }
+    });
+    port
+}
+
+#[test]
+fn p16_f68_a_connection_that_is_lost_between_the_look_and_the_write_takes_no_deploy_away() {
+    let redis = Redis::start();
+    let other = open(&redis.address());
+    let port = cut_at_hint(&redis, move || {
+        deploy(&other, 1).unwrap();
+    });
+    let store = open(&format!("redis://127.0.0.1:{port}"));
+    // The look before the write tells it to the others, with a hint.
+    hear(&store, report(&member(1), 1, None, Standing::Behind), NOW);
+    let late = deploy(&store, 2);
+    assert_eq!(late.err().map(|error| error.kind()), Some(Kind::Conflict), "the other one was faster");
+    let fresh = open(&redis.address());
+    assert_eq!(service(&fresh, NOW).history().past().len(), 1);
+    assert_eq!(in_force(&store), in_force(&fresh));
 }
 
 /// Proposes under one id until it is accepted, as somebody does who gets no answer or comes too late.
