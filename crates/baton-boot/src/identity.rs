@@ -176,7 +176,8 @@ impl Identity {
         let (service, member) = (self.service.to_string(), self.member.to_string());
         let body = serde_json::to_vec(&Join { service, member, key });
         let body = body.map_err(|error| IdentityError::NotUnderstood(Some(error)))?;
-        self.server.show_token(token);
+        // It may be there only now: that it is safe on its way was not checked at the start.
+        self.server.show_token(token)?;
         let joined = self.ask("/v1/join", &body)?;
         self.keep(&joined)?;
         log::say(format_args!("control knows this member now"));
@@ -202,7 +203,7 @@ impl Identity {
         // Members that joined together do not renew together.
         let after = Duration::from_millis(joined.renew_after_ms).mul_f64(1.0 - fastrand::f64() / 4.0);
         let due = SystemTime::now() + after;
-        self.server.show(Secret::new(joined.credential.clone()));
+        self.server.show(Secret::new(joined.credential.clone()))?;
         *self.lock() = Some(due);
         let since = due.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let Some(shown) = self.server.shown() else { return Ok(()) };

@@ -141,18 +141,12 @@ impl Control {
     /// # Errors
     /// The address is none, or what is shown could be read on the way there.
     pub fn new(base: &str, shown: Option<Shown>, authority: Option<PathBuf>) -> Result<Self, ControlError> {
-        let control = Self { authority, shown: Mutex::new(shown), ..Self::open(base) };
+        let control = Self { authority, ..Self::open(base) };
         for base in &control.bases {
-            let bad = || ControlError::Address(base.clone());
-            let uri: Uri = base.parse().map_err(|_| bad())?;
-            let in_plain = match uri.scheme_str() {
-                Some("https") => false,
-                Some("http") => !uri.host().is_some_and(is_here),
-                Some(_) | None => return Err(bad()),
-            };
-            if in_plain && control.bearer().is_some() {
-                return Err(ControlError::InPlain(base.clone()));
-            }
+            is_in_plain(base)?;
+        }
+        if let Some(shown) = shown {
+            control.show_token(shown)?;
         }
         Ok(control)
     }
@@ -174,15 +168,35 @@ impl Control {
     }
 
     /// From now on this is shown. The server stays the one that it was.
-    pub fn show(&self, secret: Secret) {
+    ///
+    /// # Errors
+    /// It could be read on the way there: what was shown before still is.
+    pub fn show(&self, secret: Secret) -> Result<(), ControlError> {
+        self.check_way()?;
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let fingerprint = shown.as_ref().and_then(|shown| shown.fingerprint);
         *shown = Some(Shown { secret, fingerprint });
+        Ok(())
     }
 
     /// From now on this is shown, to the server that it is for.
-    pub fn show_token(&self, shown: Shown) {
+    ///
+    /// # Errors
+    /// It could be read on the way there: what was shown before still is.
+    pub fn show_token(&self, shown: Shown) -> Result<(), ControlError> {
+        self.check_way()?;
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(shown);
+        Ok(())
+    }
+
+    /// Whether something may be shown: nobody can read it on the way to any of the servers.
+    fn check_way(&self) -> Result<(), ControlError> {
+        for base in &self.bases {
+            if is_in_plain(base)? {
+                return Err(ControlError::InPlain(base.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// What is shown.
@@ -301,6 +315,17 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(last)
 }
 
+/// Whether what is sent to this address could be read on the way there.
+fn is_in_plain(base: &str) -> Result<bool, ControlError> {
+    let bad = || ControlError::Address(base.to_owned());
+    let uri: Uri = base.parse().map_err(|_| bad())?;
+    match uri.scheme_str() {
+        Some("https") => Ok(false),
+        Some("http") => Ok(!uri.host().is_some_and(is_here)),
+        Some(_) | None => Err(bad()),
+    }
+}
+
 /// Whether a host is this machine, as far as its name alone tells.
 fn is_here(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -416,10 +441,27 @@ mod tests {
     }
 
     #[test]
+    fn f102_a_token_that_comes_later_does_not_leave_the_machine_without_tls_either() {
+        let secret = || Secret::new("member_x".to_owned());
+        for away in ["http://control:7400", "https://control,http://10.0.0.1:7400"] {
+            for control in [Control::new(away, None, None).unwrap(), Control::open(away)] {
+                let shown = control.show_token(token(None).unwrap());
+                assert!(matches!(shown, Err(ControlError::InPlain(_))), "{away}");
+                assert!(matches!(control.show(secret()), Err(ControlError::InPlain(_))), "{away}");
+                assert!(control.bearer().is_none(), "nothing is shown to {away}");
+            }
+        }
+        let here = Control::new("http://127.0.0.1:7400", None, None).unwrap();
+        here.show_token(token(None).unwrap()).unwrap();
+        here.show(secret()).unwrap();
+        assert_eq!(here.bearer().unwrap().reveal(), "Bearer member_x");
+    }
+
+    #[test]
     fn what_is_shown_may_change_and_the_server_does_not() {
         let fingerprint = Some(Fingerprint::of(b"authority"));
         let control = Control::new("https://control", token(fingerprint), None).unwrap();
-        control.show(Secret::new("member_x".to_owned()));
+        control.show(Secret::new("member_x".to_owned())).unwrap();
         assert_eq!(control.bearer().unwrap().reveal(), "Bearer member_x");
         assert_eq!(control.shown.lock().unwrap().as_ref().unwrap().fingerprint, fingerprint);
         assert!(!format!("{control:?}").contains("member_x"), "p43");
