@@ -4,6 +4,7 @@ mod key;
 mod lock;
 mod pending;
 mod releases;
+mod simulate;
 mod token;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use lock::{Lock, Unlock};
 pub use pending::{Pending, PendingAction, PendingOne, PendingProtect};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
+pub use simulate::Simulate;
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
 
 /// Where control is, unless something else is said.
@@ -86,6 +88,8 @@ pub enum Command {
     Demo(Demo),
     /// Run a directory on this machine as a fleet would, and deploy it whenever a file is saved
     Dev(Dev),
+    /// Tell what a rollout would do: how long it takes, and what a bad release would touch
+    Simulate(Simulate),
     /// Write a baton.toml for a program, from what it does when it is run
     Init(Init),
     /// Run the program as Baton does, and tell what it does and what to set

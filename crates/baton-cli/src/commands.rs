@@ -20,6 +20,7 @@ mod releases;
 mod resume;
 mod rollback;
 mod server;
+mod simulate;
 mod status;
 mod token;
 
@@ -37,6 +38,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(_) => demo::run(&ui),
         Command::Dev(args) => crate::dev::run(&args, ui),
+        Command::Simulate(args) => simulate::run(&args, &ui),
         Command::Init(args) => init::run(&args, &ui),
         Command::Doctor(args) => doctor::run(&args, &ui),
         Command::Server(args) => server::run(args, &ui),

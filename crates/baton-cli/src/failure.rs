@@ -121,6 +121,9 @@ pub enum Failure {
     /// What was to be written does not work. People have been told.
     #[error("nothing was written, since the program does not start with it")]
     NotWritten,
+    /// A simulated rollout broke what must hold.
+    #[error("{0}")]
+    Simulated(String),
     /// Nobody tells when files of a directory change.
     #[error("cannot watch {} for changes; go on without --watch", path.display())]
     Watch {
@@ -198,6 +201,7 @@ impl Failure {
             | Self::NotWritten
             | Self::Write { .. }
             | Self::Watch { .. }
+            | Self::Simulated(_)
             | Self::Backup { .. }
             | Self::Read { .. }
             | Self::Unread(_)

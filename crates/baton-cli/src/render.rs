@@ -9,6 +9,7 @@ pub mod pruned;
 pub mod repaired;
 pub mod rollout;
 pub mod service;
+pub mod simulated;
 pub mod verified;
 
 use crate::escape::escape;

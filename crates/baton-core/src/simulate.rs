@@ -13,7 +13,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use observer::Broken;
-pub use scenario::{SMALL_FLEETS, Scenario, Trouble};
+pub use scenario::{Program, SMALL_FLEETS, Scenario, Trouble};
 
 use crate::rollout::slots;
 use crate::units::Millis;
@@ -38,8 +38,21 @@ pub struct Outcome {
     pub on_trial_most: u32,
     /// How many things happened.
     pub events: u64,
+    /// How it went, at every look of control at which that had changed.
+    pub timeline: Vec<Moment>,
     /// The first invariant that did not hold.
     pub broken: Option<Broken>,
+}
+
+/// How far a simulated rollout is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub at: Millis,
+    /// How many members serve with the new release.
+    pub exposed: u32,
+    /// How many members try a release, or bake one.
+    pub on_trial: u32,
 }
 
 /// How a simulated rollout ends.
@@ -69,6 +82,7 @@ pub fn run(seed: u64, scenario: &Scenario) -> Outcome {
             touched: 0,
             on_trial_most: 0,
             events: 0,
+            timeline: Vec::new(),
             broken: None,
         },
     }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::prng::Prng;
-use super::scenario::Trouble;
+use super::scenario::Program;
 use crate::costs::Costs;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use crate::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
@@ -78,8 +78,25 @@ struct Trial {
 /// What chance and trouble a member meets.
 pub(super) struct Fate<'a> {
     pub prng: &'a mut Prng,
-    pub trouble: Trouble,
+    pub program: Program,
     pub overlap: bool,
+}
+
+impl Fate<'_> {
+    fn fetch(&mut self) -> Millis {
+        let (least, most) = self.program.fetch;
+        self.prng.between(least, most)
+    }
+
+    fn start(&mut self) -> Millis {
+        let (least, most) = self.program.start;
+        self.prng.between(least, most)
+    }
+
+    fn relaunch(&mut self) -> Millis {
+        let (least, most) = self.program.relaunch;
+        self.prng.between(least, most)
+    }
 }
 
 /// What the observer compares before and after every event.
@@ -94,6 +111,13 @@ pub(super) struct Glance {
     pub down_for_trial: bool,
     /// How many generations run: what serves, a candidate beside it, what stands by or drains.
     pub generations: u32,
+}
+
+impl Glance {
+    /// One where the new release serves.
+    pub(super) fn exposed(&self) -> u32 {
+        u32::from(self.serving == Some(NEW))
+    }
 }
 
 pub(super) struct Member {
@@ -261,7 +285,7 @@ impl Member {
     fn serve(&mut self, release: Option<Release>, fate: &Fate<'_>, effects: &mut Vec<Effect>) {
         self.serving = release;
         self.launch += 1;
-        if let Some(after) = fate.trouble.crashes_after().filter(|_| release == Some(NEW)) {
+        if let Some(after) = fate.program.crashes_after.filter(|_| release == Some(NEW)) {
             effects.push(Effect::Crash { after, launch: self.launch });
         }
     }
@@ -321,7 +345,7 @@ impl Member {
         if self.on_disk[usize::from(self.goal.0)] {
             self.rest(effects);
         } else {
-            let takes = fate.prng.between(Millis(50), Millis::from_secs(3));
+            let takes = fate.fetch();
             self.start(Activity::Fetching, takes, effects);
         }
     }
@@ -331,7 +355,7 @@ impl Member {
         if !fate.overlap {
             self.serve(None, fate, effects);
         }
-        let takes = fate.prng.between(Millis(300), Millis::from_secs(3));
+        let takes = fate.start();
         self.start(Activity::Trying(trial), takes, effects);
         effects.push(Effect::Report);
     }
@@ -345,7 +369,7 @@ impl Member {
             self.drained = true;
         }
         if self.serving.is_none() {
-            let takes = fate.prng.between(Millis(300), Millis::from_secs(2));
+            let takes = fate.relaunch();
             self.start(Activity::Returning(failed), takes, effects);
             effects.push(Effect::Report);
         } else {
@@ -435,7 +459,7 @@ impl Member {
     }
 
     fn crashes_at_start(&self, trial: Trial, fate: &mut Fate<'_>) -> bool {
-        trial.release == NEW && (self.curse == 1 || fate.prng.chance(fate.trouble.start_crashes()))
+        trial.release == NEW && (self.curse == 1 || fate.prng.chance(fate.program.start_crashes))
     }
 
     /// The serving generation crashes.
@@ -463,7 +487,7 @@ impl Member {
 
     fn relaunch(&mut self, baking: Option<Millis>, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
         self.serve(None, fate, effects);
-        let takes = fate.prng.between(Millis(300), Millis::from_secs(2));
+        let takes = fate.relaunch();
         self.start(Activity::Relaunching { baking }, takes, effects);
         effects.push(Effect::Report);
     }

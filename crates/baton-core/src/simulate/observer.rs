@@ -43,6 +43,8 @@ pub(super) struct Observer {
     /// Since when most of the fleet cannot be heard.
     pub mass_silence: Option<Millis>,
     pub touched: u32,
+    /// How many members serve with the new release.
+    pub exposed: u32,
     pub on_trial_most: u32,
     members: Vec<Truth>,
     on_trial: u32,
@@ -64,6 +66,7 @@ impl Observer {
             generations_max: u32::MAX,
             mass_silence: None,
             touched: 0,
+            exposed: 0,
             on_trial_most: 0,
             members: Vec::new(),
             on_trial: 0,
@@ -86,6 +89,7 @@ impl Observer {
         self.on_trial -= u32::from(last.trial.is_some());
         self.down -= u32::from(last.down_for_trial);
         self.generations -= last.generations;
+        self.exposed -= last.exposed();
     }
 
     fn expect(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
@@ -129,6 +133,7 @@ impl Observer {
         self.on_trial += u32::from(after.trial.is_some());
         self.on_trial -= u32::from(before.trial.is_some());
         self.on_trial_most = self.on_trial_most.max(self.on_trial);
+        self.exposed = self.exposed + after.exposed() - before.exposed();
         self.down += u32::from(after.down_for_trial);
         self.down -= u32::from(before.down_for_trial);
         self.generations = self.generations + after.generations - before.generations;

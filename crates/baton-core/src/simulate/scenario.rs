@@ -24,6 +24,49 @@ pub struct Scenario {
     pub trouble: Trouble,
     /// Whether a candidate runs beside the old generation, which then stands by through the bake.
     pub overlap: bool,
+    /// How the release starts and crashes, where somebody asks about one; else it follows from the trouble, and control may
+    /// be restarted in the middle.
+    pub program: Option<Program>,
+}
+
+/// How a program behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// How long a member fetches the release, at the least and at the most.
+    pub fetch: (Millis, Millis),
+    /// How long a start takes.
+    pub start: (Millis, Millis),
+    /// How long it takes to launch again what ran before.
+    pub relaunch: (Millis, Millis),
+    /// How many starts of the new release crash.
+    pub start_crashes: Share,
+    /// How long after the switch the new release crashes, if it does.
+    pub crashes_after: Option<Millis>,
+}
+
+impl Program {
+    /// One that does what this trouble says.
+    pub(super) fn of(trouble: Trouble) -> Self {
+        Self {
+            fetch: (Millis(50), Millis::from_secs(3)),
+            start: (Millis(300), Millis::from_secs(3)),
+            relaunch: (Millis(300), Millis::from_secs(2)),
+            start_crashes: trouble.start_crashes(),
+            crashes_after: trouble.crashes_after(),
+        }
+    }
+
+    /// One whose starts take about so long, a fifth more or less, and fetches at most so long.
+    pub fn starting_in(start: Millis, fetch: Millis) -> Self {
+        let about = (Millis(start.0 - start.0 / 5), Millis(start.0.saturating_add(start.0 / 5)));
+        Self {
+            fetch: (Millis::ZERO, fetch),
+            start: about,
+            relaunch: about,
+            start_crashes: Share::NONE,
+            crashes_after: None,
+        }
+    }
 }
 
 /// What goes wrong.
@@ -63,7 +106,7 @@ impl Trouble {
         Self::Superseded,
     ];
 
-    pub(super) const fn start_crashes(self) -> Share {
+    const fn start_crashes(self) -> Share {
         match self {
             Self::CrashAtStart => Share::ALL,
             Self::FlakyStart => Share::from_percent(1),
@@ -78,7 +121,7 @@ impl Trouble {
     }
 
     /// How long after the switch the release crashes, if it does.
-    pub(super) fn crashes_after(self) -> Option<Millis> {
+    fn crashes_after(self) -> Option<Millis> {
         (self == Self::CrashAfterHalfAMinute).then_some(Millis::from_secs(30))
     }
 }
@@ -114,7 +157,7 @@ impl Scenario {
         };
         let overlap = prng.below(4) > 0;
         let policy = Policy { limits: limits(&mut prng, members, overlap), ..policy };
-        Self { members, policy_name, policy, trouble, overlap }.with(trouble)
+        Self { members, policy_name, policy, trouble, overlap, program: None }.with(trouble)
     }
 
     /// The same with this trouble. While members come and go, nobody could keep to limits that are numbers.

@@ -10,8 +10,8 @@ use super::member::{Effect, Fate, Member, NEW, OLD, OTHER, Order, Release};
 use super::observer::Observer;
 use super::prng::Prng;
 use super::queue::Queue;
-use super::scenario::{Scenario, Trouble};
-use super::{DELAY_MAX, End, HEARTBEAT, Outcome};
+use super::scenario::{Program, Scenario, Trouble};
+use super::{DELAY_MAX, End, HEARTBEAT, Moment, Outcome};
 use crate::deploy::{Kind, PhaseSize};
 use crate::fleet::Heard;
 use crate::history::Wish;
@@ -53,6 +53,8 @@ enum Outside {
 pub(super) struct World<'a> {
     scenario: &'a Scenario,
     seed: u64,
+    program: Program,
+    timeline: Vec<Moment>,
     prng: Prng,
     queue: Queue<Event>,
     /// Events from outside that are still to come: nothing ends before them.
@@ -73,6 +75,8 @@ impl<'a> World<'a> {
         let mut world = Self {
             scenario,
             seed,
+            program: scenario.program.unwrap_or_else(|| Program::of(scenario.trouble)),
+            timeline: Vec::new(),
             prng: Prng::new(seed),
             queue: Queue::new(),
             to_come: 0,
@@ -139,7 +143,7 @@ impl<'a> World<'a> {
             | Trouble::CrashAfterHalfAMinute
             | Trouble::RefusedMembers => {}
         }
-        if prng.chance(Share::from_percent(30)) {
+        if prng.chance(Share::from_percent(30)) && self.scenario.program.is_none() {
             let at = later(prng, 2, 60);
             plan.push((at, Outside::ControlDies));
             plan.push((at + later(prng, 1, 20), Outside::ControlStarts));
@@ -188,6 +192,7 @@ impl<'a> World<'a> {
             touched: self.observer.touched,
             on_trial_most: self.observer.on_trial_most,
             events: self.queue.pushed(),
+            timeline: self.timeline,
             broken: self.observer.broken,
         }
     }
@@ -220,17 +225,27 @@ impl<'a> World<'a> {
             }
             Event::Decide => {
                 self.deciding = false;
+                self.note();
                 return self.decide();
             }
         }
         None
     }
 
+    /// Keeps how far it is, if that has changed.
+    fn note(&mut self) {
+        let (exposed, on_trial) = (self.observer.exposed, self.observer.on_trial());
+        let known = self.timeline.last().map(|last| (last.exposed, last.on_trial));
+        if known != Some((exposed, on_trial)) {
+            self.timeline.push(Moment { at: self.now(), exposed, on_trial });
+        }
+    }
+
     /// Lets a member act, and the observer see it.
     fn act(&mut self, index: u32, action: impl FnOnce(&mut Member, &mut Fate<'_>, &mut Vec<Effect>)) {
         let Some(member) = self.members.get_mut(index as usize) else { return };
-        let (trouble, overlap) = (self.scenario.trouble, self.scenario.overlap);
-        let mut fate = Fate { prng: &mut self.prng, trouble, overlap };
+        let (program, overlap) = (self.program, self.scenario.overlap);
+        let mut fate = Fate { prng: &mut self.prng, program, overlap };
         let mut effects = core::mem::take(&mut self.effects);
         let before = member.glance();
         action(member, &mut fate, &mut effects);

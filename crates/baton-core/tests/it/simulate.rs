@@ -4,7 +4,8 @@ use std::num::NonZero;
 use std::thread;
 
 use baton_core::limits::Limits;
-use baton_core::simulate::{self, End, Outcome, SMALL_FLEETS, Scenario, Trouble};
+use baton_core::simulate::{self, End, Outcome, Program, SMALL_FLEETS, Scenario, Trouble};
+use baton_core::units::{Millis, Share};
 
 /// Simulates so many seeds on all cores. Fails with the seeds and scenarios that went wrong.
 fn simulate(seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) -> Vec<(Scenario, Outcome)> {
@@ -123,4 +124,37 @@ fn a_seed_gives_the_same_rollout_every_time() {
         let scenario = Scenario::drawn(seed, 50);
         assert_eq!(simulate::run(seed, &scenario), simulate::run(seed, &scenario));
     }
+}
+
+#[test]
+fn what_somebody_asks_about_is_simulated_as_asked() {
+    let policy = baton_core::deploy::Policy::safe();
+    let program = Program::starting_in(Millis::from_secs(8), Millis::from_secs(2));
+    let asked = |program| Scenario {
+        members: 4000,
+        policy_name: "safe",
+        policy: policy.clone(),
+        trouble: Trouble::None,
+        overlap: true,
+        program: Some(program),
+    };
+    let good = simulate::check(1, &asked(program)).unwrap();
+    assert_eq!((good.end, good.touched), (End::Switched, 4000));
+    // One member, then two phases with the rest: no faster than their starts and bakes one after the other.
+    assert!(
+        good.took > Millis::from_secs(3 * (8 + 5)) && good.took < Millis::from_secs(600),
+        "{}",
+        good.took
+    );
+    let last = good.timeline.last().unwrap();
+    assert_eq!((last.exposed, last.on_trial), (4000, 0));
+    assert!(good.timeline.is_sorted_by_key(|moment| moment.at));
+
+    let crashing = Program { start_crashes: Share::ALL, ..program };
+    let bad = simulate::run(1, &asked(crashing));
+    assert_eq!((bad.end, bad.touched, &bad.broken), (End::RolledBack, 1, &None));
+    assert!(bad.timeline.iter().all(|moment| moment.exposed == 0));
+    let late = Program { crashes_after: Some(Millis::from_secs(3)), ..program };
+    let late = simulate::run(1, &asked(late));
+    assert_eq!((late.end, late.touched), (End::RolledBack, 1), "the bake is longer");
 }
