@@ -156,6 +156,13 @@ impl Fleet {
         server.wait().unwrap();
     }
 
+    /// Asks it to stop, and says how it has ended.
+    pub fn stop_control(&mut self) -> Option<i32> {
+        self.signal_control(Signal::TERM);
+        let mut server = self.servers[self.asked].1.take().unwrap();
+        wait_for("control to stop", || server.try_wait().unwrap()).code()
+    }
+
     /// It does nothing from now on, and is still there.
     pub fn freeze_control(&self) {
         self.signal_control(Signal::STOP);

@@ -96,6 +96,16 @@ fn p30_p31_f49_a_server_that_is_killed_in_mid_rollout_is_taken_over_by_the_other
 }
 
 #[test]
+fn a_server_stops_when_it_is_asked_to_whether_or_not_redis_is_there() {
+    let mut servers = Servers::start(2, 1);
+    wait_for("the member", || (servers.live() == 1).then_some(()));
+    assert_eq!(servers.fleet.stop_control(), Some(0));
+    servers.fleet.ask(1);
+    servers.redis.kill();
+    assert_eq!(servers.fleet.stop_control(), Some(0));
+}
+
+#[test]
 fn p12_f51_a_server_that_wakes_up_late_undoes_nothing() {
     let mut servers = Servers::start(2, 4);
     let folder = Folder::with_example("python");
