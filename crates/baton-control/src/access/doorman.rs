@@ -82,17 +82,19 @@ pub(crate) async fn check(State(doorman): State<Doorman>, mut request: Request, 
         Ok(caller) => {
             let who = caller.to_string();
             request.extensions_mut().insert(caller);
-            (who, next.run(request).await)
+            (Some(who), next.run(request).await)
         }
         Err((caller, refusal)) => {
-            let who = caller.map_or_else(|| "nobody".to_owned(), |caller| caller.to_string());
-            (who, refused(door.as_ref(), refusal, &request))
+            (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal, &request))
         }
     };
-    // Who is refused for asking too often would fill the disk by it.
-    if leaves != Leaves::Nothing && response.status() != StatusCode::TOO_MANY_REQUESTS {
-        let record = record(who, from, what, &response);
-        doorman.audit.add(record, leaves == Leaves::Change).await;
+    // Who is refused for asking too often would fill the disk by it, and so would who is refused without being known.
+    let too_often = response.status() == StatusCode::TOO_MANY_REQUESTS;
+    let asked = leaves != Leaves::Nothing && !too_often;
+    if asked && (who.is_some() || doorman.limits.writes_stranger(doorman.clock.now())) {
+        let waits = leaves == Leaves::Change && who.is_some();
+        let record = record(who.unwrap_or_else(|| "nobody".to_owned()), from, what, &response);
+        doorman.audit.add(record, waits).await;
     }
     response
 }

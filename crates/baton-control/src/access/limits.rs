@@ -15,6 +15,9 @@ const CALLER: Rate = Rate { per_second: 500, burst: 1000 };
 /// What may be asked from one address without credentials that are known: enough for whoever looks whether the server lives, and
 /// for a fleet that shows what was revoked; too little to guess anything.
 const STRANGER: Rate = Rate { per_second: 20, burst: 100 };
+/// How many refusals of those whom nobody knows are written down, from wherever they come: what tells that somebody tries, and
+/// at the most some tens of megabytes a day.
+const WRITTEN: Rate = Rate { per_second: 1, burst: 100 };
 /// How many are remembered before those are forgotten that have not asked for a while: some megabytes.
 const REMEMBERED_MAX: usize = 50_000;
 
@@ -24,6 +27,8 @@ enum Who {
     Token(TokenHash),
     Member(ServiceName, MemberId),
     Address(IpAddr),
+    /// All whom nobody knows, together.
+    Strangers,
 }
 
 /// How much everybody has left.
@@ -48,10 +53,19 @@ impl Limits {
         self.take(Who::Address(address), STRANGER, now)
     }
 
+    /// Whether one more refusal of somebody unknown is written down.
+    pub(super) fn writes_stranger(&self, now: Millis) -> bool {
+        self.take(Who::Strangers, WRITTEN, now)
+    }
+
     fn take(&self, who: Who, rate: Rate, now: Millis) -> bool {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= REMEMBERED_MAX && !buckets.contains_key(&who) {
-            let rate = |who: &Who| if matches!(who, Who::Address(_)) { STRANGER } else { CALLER };
+            let rate = |who: &Who| match who {
+                Who::Token(_) | Who::Member(..) => CALLER,
+                Who::Address(_) => STRANGER,
+                Who::Strangers => WRITTEN,
+            };
             buckets.retain(|who, bucket| !bucket.is_full(rate(who), now));
             if buckets.len() >= REMEMBERED_MAX {
                 return false;
@@ -73,6 +87,13 @@ mod tests {
         assert_eq!(admitted, STRANGER.burst as usize);
         assert!(limits.admit_stranger(address(2), Millis(0)));
         assert!(limits.admit_stranger(address(1), Millis(1000)));
+    }
+
+    #[test]
+    fn f105_strangers_do_not_fill_the_disk_with_their_refusals() {
+        let limits = Limits::default();
+        let written = |at| (0..10_000).filter(|_| limits.writes_stranger(Millis(at))).count();
+        assert_eq!((written(0), written(1000), written(1000)), (WRITTEN.burst as usize, 1, 0));
     }
 
     #[test]
