@@ -68,13 +68,13 @@ pub fn text(simulated: &Simulated, width: usize) -> String {
     let [least, median, most] = took_ms.map(Millis);
     format!(
         "{}, {policy}, starts in {}\n{} after {median} ({least} to {most})\n\
-         tried by {} at the most; {} served with it at once, {} were on trial at once\n\n{}",
+         tried by {} at the most; at once at the most: {} on trial, {} serving with it\n\n{}",
         count(u64::from(*members), "member"),
         Millis(*startup_ms),
         ends.join(", "),
         count(u64::from(simulated.touched_most), "member"),
-        simulated.exposed_most,
         simulated.on_trial_most,
+        simulated.exposed_most,
         picture(simulated, width.min(COLUMNS_MAX).saturating_sub(MARGIN + 1).max(10))
     )
 }
@@ -173,7 +173,7 @@ mod tests {
     fn figures_come_with_a_picture_of_one_run() {
         let text = text(&simulated(), 18);
         let expected = "8 members, fast, starts in 1 s\nswitched in 2 runs after 4 s (3 s to 5 s)\n\
-            tried by 8 members at the most; 8 served with it at once, 2 were on trial at once\n\n\
+            tried by 8 members at the most; at once at the most: 2 on trial, 8 serving with it\n\n\
             100 % │         █\n";
         assert!(text.starts_with(expected), "{text}");
         assert!(text.contains(" 50 % │    ██████\n") && text.ends_with("       0      4 s\n"), "{text}");

@@ -12,6 +12,7 @@ mod push;
 mod reader;
 mod releases;
 mod serve;
+mod simulate;
 mod story;
 mod usage;
 mod wait;

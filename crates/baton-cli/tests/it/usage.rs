@@ -10,9 +10,10 @@ use crate::program::run;
 /// An address where nobody is: port 1 is for root, and for a service that nobody runs.
 const NOBODY: &str = "http://127.0.0.1:1";
 
-const COMMANDS: [&str; 18] = [
-    "demo", "init", "doctor", "server", "push", "deploy", "rollback", "halt", "resume", "status", "members",
-    "deploys", "releases", "events", "token", "audit", "pending", "guards",
+const COMMANDS: [&str; 23] = [
+    "demo", "dev", "simulate", "abort", "lock", "unlock", "init", "doctor", "server", "push", "deploy",
+    "rollback", "halt", "resume", "status", "members", "deploys", "releases", "events", "token", "audit",
+    "pending", "guards",
 ];
 
 #[test]
