@@ -37,6 +37,8 @@ struct Open {
     connection: Connection,
     /// Whether a key is watched on it. It goes with the connection, as the watch does.
     watches: bool,
+    /// Whether something was written on it. `WAIT` counts the copies of that, and of nothing that was written before.
+    wrote: bool,
 }
 
 /// Why Redis has not done what was asked.
@@ -106,6 +108,15 @@ impl Link {
         self.with(|open| send(&mut open.connection, commands, commands.len()))
     }
 
+    /// The same for commands that write something.
+    pub(super) fn write(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        self.with(|open| {
+            let answers = send(&mut open.connection, commands, commands.len())?;
+            open.wrote = true;
+            Ok(answers)
+        })
+    }
+
     pub(super) fn one(&mut self, command: &Cmd) -> Result<Value, LinkError> {
         let mut pipeline = redis::pipe();
         pipeline.add_command(command.clone());
@@ -135,7 +146,12 @@ impl Link {
                     _ => None,
                 };
                 match done.into_iter().find_map(failed) {
-                    None => Ok(true),
+                    None => {
+                        if let Some(open) = &mut self.open {
+                            open.wrote = true;
+                        }
+                        Ok(true)
+                    }
                     Some(error) => Err(self.fail(error)),
                 }
             }
@@ -175,9 +191,12 @@ impl Link {
     }
 
     /// Waits until what was written here last has reached at least as many nodes as the address asks for, and where
-    /// `all`, all that there are. Returns how many have it, the primary among them.
+    /// `all`, all that there are. Returns how many are known to have it, the primary among them.
     pub(super) fn copies(&mut self, all: bool) -> Result<u32, LinkError> {
         let wanted = self.address.copies;
+        if !self.open.as_ref().is_some_and(|open| open.wrote) {
+            return if wanted > 1 { Err(LinkError::Copies { have: 1, wanted }) } else { Ok(1) };
+        }
         let mut others = wanted - 1;
         if all {
             let role = self.one(&cmd("ROLE"))?;
@@ -254,7 +273,7 @@ impl Link {
             let node = run_id(&ask(&mut connection, cmd("INFO").arg("server"))?)?;
             self.is_other |= self.node.as_ref().is_some_and(|before| *before != node);
             self.node = Some(node);
-            return Ok(Open { connection, watches: false });
+            return Ok(Open { connection, watches: false, wrote: false });
         }
         Err(LinkError::NoPrimary("the nodes of the cluster name each other in a circle".to_owned()))
     }

@@ -294,7 +294,7 @@ impl Shared {
         }
         let says = self.ours.has_news();
         self.ours.write(&self.keys, *store_now, &mut commands);
-        let answers = self.ask(&commands)?;
+        let answers = self.link.write(&commands).map_err(|error| self.failed(error))?;
         self.ours.note_written();
         let mut answers = answers.iter();
         let now = self.now();

@@ -11,7 +11,7 @@ use super::lost::{stop, tales, wait_until_ready};
 use super::*;
 
 /// A replica of a node.
-fn replica_of(primary: &Redis) -> Redis {
+pub fn replica_of(primary: &Redis) -> Redis {
     let port = primary.port().to_string();
     let replica = Redis::start_with(&["--port", "PORT", "--replicaof", "127.0.0.1", &port], &[]);
     wait("the replica to be connected", || {

@@ -9,8 +9,9 @@ use std::thread;
 use baton_core::event::{Event, What};
 use baton_core::fleet::Presence;
 use baton_core::rollout::Rollout;
-use baton_store::state::{Kind, Milestone};
+use baton_store::state::{Kept, Kind, Milestone};
 
+use super::nodes::replica_of;
 use super::*;
 
 const SERVERS: usize = 3;
@@ -336,6 +337,23 @@ fn p16_f68_a_connection_that_is_lost_between_the_look_and_the_write_takes_no_dep
     let fresh = open(&redis.address());
     assert_eq!(service(&fresh, NOW).history().past().len(), 1);
     assert_eq!(in_force(&store), in_force(&fresh));
+}
+
+#[test]
+fn p31_f68_a_connection_that_is_lost_behind_the_write_tells_of_no_copies() {
+    let redis = Redis::start();
+    let _replica = replica_of(&redis);
+    let accept = |store: &RedisStore, number| {
+        store.propose(&web(), rollout(number, in_force(store)), NOW).map(|accepted| accepted.kept)
+    };
+    // The write itself is the first that is hinted at.
+    let store = open(&format!("redis://127.0.0.1:{}", cut_at_hint(&redis, || ())));
+    assert_eq!(accept(&store, 1).unwrap(), Kept::Copies(1), "nobody knows of another one");
+    assert_eq!(accept(&store, 2).unwrap(), Kept::Copies(2));
+    let store = open(&format!("redis://127.0.0.1:{}?copies=2", cut_at_hint(&redis, || ())));
+    assert_eq!(accept(&store, 3).unwrap_err().kind(), Kind::Unavailable);
+    // Asked again, it is the same deploy, and there are two.
+    assert_eq!(accept(&store, 3).unwrap(), Kept::Copies(2));
 }
 
 /// Proposes under one id until it is accepted, as somebody does who gets no answer or comes too late.
