@@ -57,6 +57,7 @@ use crate::session::SessionService;
 pub(crate) use artefacts::Line;
 pub(crate) use builds::Records;
 use pass::Passes;
+use pending::Deciding;
 use prune::{Pruning, Publishing};
 pub(crate) use refusal::Refusal;
 
@@ -103,6 +104,7 @@ pub(crate) struct Shared {
     audit: Audit,
     publishing: Publishing,
     pruning: Pruning,
+    deciding: Deciding,
     /// How many bytes of chunks have been sent from here.
     sent: Arc<AtomicU64>,
 }
@@ -149,6 +151,7 @@ impl Shared {
             audit,
             publishing: Publishing::default(),
             pruning: Pruning::default(),
+            deciding: Deciding::default(),
             sent: Arc::default(),
         })
     }

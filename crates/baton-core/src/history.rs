@@ -92,6 +92,17 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    /// The release that it names.
+    pub const fn release(&self) -> Option<ReleaseId> {
+        match self {
+            Self::Rollout { release, .. } => Some(*release),
+            Self::RollBack { to } => *to,
+            Self::Halt { .. } | Self::Resume | Self::Abort => None,
+        }
+    }
+}
+
 /// Why a proposal is refused. Nothing has changed then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {

@@ -13,7 +13,7 @@ use baton_core::history::{Backing, History, Proposal, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, Propose, Wanted};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared, pending, releases};
@@ -77,11 +77,23 @@ async fn begin_or_wait(
     asked: Propose,
 ) -> Result<Response, Refusal> {
     if !asked.dry_run {
-        // What would be refused anyway waits for nobody.
-        proposal(shared, &service, caller, asked.clone()).await?;
-        pending::held_back(shared, &service, caller, &asked).await?;
+        // Until it waits, nothing that it names is removed.
+        let _held = publishing(shared, &asked).await;
+        // What would be refused anyway waits for nobody; and what waits is what was named, whatever else that may mean later.
+        let release = proposal(shared, &service, caller, asked.clone()).await?.wish.release();
+        let exact = Propose { release: release.map(|id| id.to_string()), ..asked.clone() };
+        pending::held_back(shared, &service, caller, &exact).await?;
     }
     begin(shared, service, caller, asked).await
+}
+
+/// Held from the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
+/// back, waits for nothing: where that leads is known to be needed.
+async fn publishing(shared: &Shared, asked: &Propose) -> Option<OwnedRwLockReadGuard<()>> {
+    match asked.release {
+        Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
+        None => None,
+    }
 }
 
 /// Puts a deploy in force, or tells what it would do.
@@ -92,12 +104,7 @@ pub(super) async fn begin(
     asked: Propose,
 ) -> Result<Response, Refusal> {
     let dry_run = asked.dry_run;
-    // From the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
-    // back, waits for nothing: where that leads is known to be needed.
-    let held = match asked.release {
-        Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
-        None => None,
-    };
+    let held = publishing(shared, &asked).await;
     let proposal = proposal(shared, &service, caller, asked).await?;
     if dry_run {
         return look_ahead(shared, &service, proposal);

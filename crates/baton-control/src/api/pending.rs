@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use baton_core::ids::{PendingId, ServiceName};
 use baton_wire::access::{PendingView, Protection};
 use baton_wire::api::{Propose, Wanted};
+use tokio::sync::Mutex;
 
 use super::deploys;
 use super::extract::{Named, Sent};
@@ -21,6 +22,9 @@ use crate::audit::Note;
 use crate::clock::unix_ms;
 use crate::proposal::id_of_key;
 use crate::view;
+
+/// Held by who lets a deploy begin, or rejects it: either comes first.
+pub(super) type Deciding = Arc<Mutex<()>>;
 
 /// How long a deploy waits: a day, so that nobody finds it begun when it is long forgotten.
 const WAIT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -52,6 +56,7 @@ pub(super) async fn approve(
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Response, Refusal> {
+    let _alone = shared.deciding.lock().await;
     let found = match found(&shared, &service, &id) {
         // Asked again, since the answer was lost.
         Err(refusal) => return begun_before(&shared, &service, &id).ok_or(refusal),
@@ -81,6 +86,7 @@ pub(super) async fn reject(
     State(shared): State<Shared>,
     Path((service, id)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
+    let _alone = shared.deciding.lock().await;
     let (access, id, pending) = found(&shared, &service, &id)?;
     blocking(move || access.settle(id)).await??;
     let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));

@@ -312,6 +312,8 @@ async fn p40_what_waits_for_a_second_person_is_exactly_what_was_asked_for() {
     let deploys = "/v1/services/web/deploys";
     let mut asked = rollout(release, 0);
     asked.idempotency_key = Some("build-1".to_owned());
+    // What its beginning means later is another matter.
+    asked.release = Some(release.to_string()[..8].to_owned());
     for _ in 0..2 {
         let held: Refused = deployer.post(deploys, &asked).await.json();
         assert_eq!(held.code, "needs-approval", "{held:?}");
@@ -322,6 +324,7 @@ async fn p40_what_waits_for_a_second_person_is_exactly_what_was_asked_for() {
     assert_eq!(waits.len(), 2, "what was asked twice with one key waits once: {waits:#?}");
     assert_eq!(foreign.get::<Vec<PendingView>>("/v1/pending").await, []);
     let of = |who: &str| waits.iter().find(|pending| pending.asked_by.starts_with(who)).unwrap();
+    assert_eq!(of("deployer").asked.release, Some(release.to_string()));
     let one = |pending: &PendingView| format!("/v1/services/web/pending/{}", pending.id);
     let (by_deployer, by_admin) = (one(of("deployer")), one(of("first-admin")));
 
