@@ -50,7 +50,7 @@ pub enum Why {
     Gone,
     /// As many members as shall have the release have it or are trying it.
     TargetReached {
-        /// The share of the fleet that shall have it.
+        /// Who shall have it.
         target: Target,
     },
     /// The deploy is for members with a label that it does not have.

@@ -4,7 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::costs::{COMPARED_MIN, Cost, Costs, Learnt};
+use crate::costs::{COMPARED_MIN, Cost, Costs, Learnt, MORE_BY_PERCENT};
 use crate::counts::{Counts, Failure, Moment};
 use crate::deploy::{Deploy, Kind};
 use crate::ids::MemberId;
@@ -99,7 +99,7 @@ impl fmt::Display for Rule {
             Self::WindowFailed { slots } => write!(f, "the members in all {slots} slots failed"),
             Self::TooCostly { cost, more, of } => write!(
                 f,
-                "its {cost} is at least 40 % more than that of the release before it, on {more} of {of} members"
+                "its {cost} is at least {MORE_BY_PERCENT} % more than that of the release before it, on {more} of {of} members"
             ),
             Self::FailureLimit { failed, tries, at_least, limit } => write!(
                 f,
