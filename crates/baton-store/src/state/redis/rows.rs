@@ -109,17 +109,38 @@ impl Stored {
     }
 }
 
-/// Asks for all that is stored of a service: of its log only the deploy in force where `glance` shows it and the rest is
-/// known. The version comes twice, so that what is in between is known to be of one state.
-pub(super) fn ask_rows(keys: &Keys, name: &ServiceName, only: Option<&Glance>, ask: &mut Pipeline) {
+/// The part of a log that is asked for, where the rest is known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since<'a> {
+    /// The service, as far as it is known.
+    known: &'a Service,
+    /// The deploy that is in force by now.
+    epoch: u64,
+}
+
+impl<'a> Since<'a> {
+    /// What has come after this, as a glance shows it.
+    pub(super) const fn new(known: &'a Service, glance: &Glance) -> Self {
+        Self { known, epoch: glance.epoch }
+    }
+
+    /// The number of the last deploy that is known: how far it got may have been written before the next one came.
+    fn last(self) -> u64 {
+        self.known.history().in_force().map_or(self.epoch, |deploy| deploy.epoch.0)
+    }
+}
+
+/// Asks for all that is stored of a service, or of its log for what is new only. The version comes twice, so that what is in
+/// between is known to be of one state.
+pub(super) fn ask_rows(keys: &Keys, name: &ServiceName, since: Option<Since<'_>>, ask: &mut Pipeline) {
     let head = keys.service(name);
-    ask.cmd("HMGET").arg(&head).arg(&[VERSION, RECORD]);
-    match only {
-        Some(glance) => ask.cmd("HMGET").arg(keys.deploys(name)).arg(glance.epoch),
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD]);
+    match since {
+        Some(since) => ask.cmd("HMGET").arg(keys.deploys(name)).arg(since.last()).arg(since.epoch),
         None => ask.cmd("HGETALL").arg(keys.deploys(name)),
     };
     ask.cmd("HGETALL").arg(keys.members(name));
-    ask.cmd("HMGET").arg(&head).arg(&[VERSION, RECORD]);
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD]);
 }
 
 /// What came of it.
@@ -134,24 +155,26 @@ pub(super) enum Read {
     OtherLog,
 }
 
-/// Reads the answers to [`ask_rows`]; `known` is the log without the deploy that was asked for alone.
+/// Reads the answers to [`ask_rows`].
 pub(super) fn read_rows(
     name: &ServiceName,
     answers: &[Value],
-    known: Option<&Service>,
+    since: Option<Since<'_>>,
     now: Millis,
 ) -> Result<Read, Wrong> {
     let [head, deploys, members, again] = answers else { return Err("it is incomplete".into()) };
     if head != again {
         return Ok(Read::Changing);
     }
-    let [version, record] = list(head)? else { return Err("it has no version".into()) };
+    let [version, epoch, record] = list(head)? else { return Err("it has no version".into()) };
     let Some(version) = optional(version)? else { return Ok(Read::Nothing) };
     let version = Version::parse(&String::from_utf8_lossy(version))?;
     let record = ServiceRecord::from_bytes(bytes(record)?)?;
-    let log = match known {
+    let log = match since {
         None => read_log(name, deploys)?,
-        Some(known) => match follow(name, deploys, known)? {
+        // Another deploy is in force than at the glance.
+        Some(since) if number(epoch)? != since.epoch => return Ok(Read::Changing),
+        Some(since) => match follow(name, deploys, since.known)? {
             Some(log) => log,
             None => return Ok(Read::OtherLog),
         },
@@ -174,19 +197,23 @@ fn read_log(name: &ServiceName, deploys: &Value) -> Result<Vec<LoggedDeploy>, Wr
     Ok(log)
 }
 
-/// The known log with the deploy in force, if that is its last one or the one after.
+/// The known log with its last deploy as far as that got, and with the one in force if that comes right after it.
 fn follow(name: &ServiceName, deploys: &Value, known: &Service) -> Result<Option<Vec<LoggedDeploy>>, Wrong> {
-    let [row] = list(deploys)? else { return Err("the deploy in force is not one".into()) };
-    let Some(row) = optional(row)? else { return Ok(None) };
-    let logged = LoggedDeploy::from_bytes(row)?;
+    let [last, in_force] = list(deploys)? else { return Err("two deploys are not two".into()) };
+    let (Some(last), Some(in_force)) = (optional(last)?, optional(in_force)?) else { return Ok(None) };
     let mut log: Vec<_> = known.log().collect();
-    if log.last().is_some_and(|last| last.deploy == logged.deploy) {
-        log.pop();
-    }
-    if check_link(log.last(), &logged, name.as_str(), logged.deploy.epoch.0).is_err() {
+    let before = log.pop();
+    let (last, in_force) = (LoggedDeploy::from_bytes(last)?, LoggedDeploy::from_bytes(in_force)?);
+    if before.is_some_and(|before| before.deploy != last.deploy) {
         return Ok(None);
     }
-    log.push(logged);
+    let next = (in_force.deploy != last.deploy).then_some(in_force);
+    for logged in [Some(last), next].into_iter().flatten() {
+        if check_link(log.last(), &logged, name.as_str(), logged.deploy.epoch.0).is_err() {
+            return Ok(None);
+        }
+        log.push(logged);
+    }
     Ok(Some(log))
 }
 

@@ -19,7 +19,7 @@ use super::answer::{list, milliseconds, number, text};
 use super::keys::Keys;
 use super::link::{Link, LinkError};
 use super::log::{self, Told};
-use super::rows::{self, Glance, Read, Stored, Version, Wrong};
+use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
 use super::said::{self, Changed, Ours, Theirs};
 use super::settle::{Settled, settle};
 use crate::state::events::EventLog;
@@ -346,11 +346,12 @@ impl Shared {
         mut only: Option<&Glance>,
     ) -> Result<Option<Stored>, StateError> {
         for _ in 0..ATTEMPTS_MAX {
+            let known = self.stored.get(name).map(|stored| stored.service.clone());
+            let since = known.as_ref().zip(only).map(|(known, glance)| Since::new(known, glance));
             let mut ask = pipe();
-            rows::ask_rows(&self.keys, name, only, &mut ask);
+            rows::ask_rows(&self.keys, name, since, &mut ask);
             let answers = self.ask(&ask)?;
-            let known = self.stored.get(name).map(|stored| &stored.service).filter(|_| only.is_some());
-            let read = rows::read_rows(name, &answers, known, self.now());
+            let read = rows::read_rows(name, &answers, since, self.now());
             match read.map_err(|error| self.wrong(self.keys.service(name), error))? {
                 Read::Rows(stored) => return Ok(Some(stored)),
                 Read::Nothing => return Ok(None),

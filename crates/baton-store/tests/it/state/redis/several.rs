@@ -8,6 +8,7 @@ use std::thread;
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Presence;
+use baton_core::history::{Proposal, Wish};
 use baton_core::rollout::Rollout;
 use baton_store::state::{Kept, Kind, Milestone};
 
@@ -152,6 +153,21 @@ fn p12_slots_end_with_their_deploy_at_every_server_and_milestones_count_once() {
     for server in &servers {
         assert_eq!(service(server, NOW).milestones(second.id).switched, Some(10));
     }
+}
+
+#[test]
+fn p9_p30_how_far_a_deploy_got_is_known_to_who_looks_only_when_the_next_one_is_in_force() {
+    let redis = Redis::start();
+    let (a, b) = (open(&redis.address()), open(&redis.address()));
+    let first = deploy(&a, 1).unwrap();
+    look(&b);
+    a.reach(&web(), first.id, Milestone::Switched, 10).unwrap();
+    let second = deploy(&a, 2).unwrap();
+    look(&b);
+    assert_eq!(service(&b, NOW).milestones(first.id).switched, Some(10));
+    // The one who knew of it dies, and the second release is a bad one.
+    let back = Proposal { wish: Wish::RollBack { to: None }, ..rollout(3, Some(second.id)) };
+    assert_eq!(b.propose(&web(), back, NOW).unwrap().deploy.release, first.release);
 }
 
 #[test]
