@@ -159,9 +159,16 @@ impl StateStore for RedisStore {
     }
 
     fn append(&self, events: Vec<Event>) -> Result<(), StateError> {
-        let services = self.shared().append(events)?;
-        // Who the members are is saved along, as after every other durable write.
-        services.iter().try_for_each(|service| self.write(service, |_| Ok(())))
+        let services = {
+            let mut shared = self.shared();
+            // Where there would be too few copies nothing is told: it would be told again and again.
+            shared.look(None)?;
+            shared.append(events)?
+        };
+        // Who the members are is saved along, as after every other durable write. What was told is told, so where that fails
+        // it is left to the next one.
+        let _ = services.iter().try_for_each(|service| self.write(service, |_| Ok(())));
+        Ok(())
     }
 
     fn events(

@@ -430,17 +430,21 @@ impl Shared {
 
     /// Writes a service that was changed, unless another server was faster. On return it is in the store.
     pub(super) fn commit(&mut self, name: &ServiceName, next: &Service) -> Result<bool, StateError> {
-        let stored = self.stored.get(name);
-        if !rows::differs(stored.map(|stored| &stored.service), next) {
+        let before = self.stored.get(name).cloned();
+        let stored = before.as_ref().map(|stored| &stored.service);
+        if !rows::differs(stored, next) {
             self.unwatch();
             return Ok(true);
         }
-        let count = stored.map_or(0, |stored| stored.version.count);
-        let before = stored.map(|stored| stored.service.clone());
-        let written = self.put(name, before.as_ref(), next, count)?;
+        let count = before.as_ref().map_or(0, |stored| stored.version.count);
+        let written = self.put(name, stored, next, count)?;
         if written && let Err(error) = self.link.copies(false) {
-            // It is there, and does not count before it can be read with enough copies.
-            self.stored.remove(name);
+            // It is there, and does not count before it can be read with enough copies. What was known before still does:
+            // should the store lose that, it is written back.
+            match before {
+                Some(before) => self.stored.insert(name.clone(), before),
+                None => self.stored.remove(name),
+            };
             return Err(self.failed(error));
         }
         Ok(written)

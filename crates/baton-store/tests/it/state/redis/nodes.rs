@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::Instant;
 
-use baton_core::event::What;
+use baton_core::event::{Event, What};
 use baton_core::turn::Why;
 use baton_store::state::{Kept, Kind};
 
@@ -48,6 +48,50 @@ fn p31_how_many_copies_there_are_of_what_was_accepted_is_told_and_too_few_are_no
     replica.start_again();
     wait_until_ready(&store);
     assert_eq!(accept(&store, 3).unwrap(), Kept::Copies(2));
+}
+
+#[test]
+fn p31_f63_what_was_accepted_is_written_back_also_after_something_else_was_not() {
+    let mut redis = Redis::start();
+    let mut replica = replica_of(&redis);
+    let store = open(&format!("{}?copies=2", redis.address()));
+    deploy(&store, 1).unwrap();
+    redis.cli(&["SAVE"]);
+    let second = deploy(&store, 2).unwrap();
+    replica.kill();
+    deploy(&store, 3).unwrap_err();
+    // It comes back as it was before the second, and its replica follows it.
+    redis.kill();
+    redis.start_again();
+    replica.start_again();
+    wait_until_ready(&store);
+    assert_eq!(in_force(&store), Some(second.id), "never silently older");
+    assert_eq!(tales(&store), [What::StoreRestored]);
+    assert_eq!(in_force(&open(&redis.address())), Some(second.id), "it is written back");
+}
+
+#[test]
+fn what_is_told_while_there_are_too_few_copies_is_there_once() {
+    let redis = Redis::start();
+    let mut replica = replica_of(&redis);
+    let store = open(&format!("{}?copies=2", redis.address()));
+    deploy(&store, 1).unwrap();
+    let told = Event {
+        at: 7,
+        service: web(),
+        deploy: None,
+        member: None,
+        what: What::Switched,
+        text: "it happened".to_owned(),
+    };
+    replica.kill();
+    for _ in 0..3 {
+        assert_eq!(store.append(vec![told.clone()]).unwrap_err().kind(), Kind::Unavailable);
+    }
+    replica.start_again();
+    wait_until_ready(&store);
+    store.append(vec![told]).unwrap();
+    assert_eq!(store.events(None, 0, usize::MAX).unwrap().len(), 1);
 }
 
 #[test]
