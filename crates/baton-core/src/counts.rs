@@ -49,6 +49,8 @@ pub struct Counts {
     pub available: u32,
     /// Live members with no old generation left.
     pub drained: u32,
+    /// Live members that obey a later deploy.
+    pub ahead: u32,
     /// The latest phase in which a slot was given, counted from 0.
     pub phase: usize,
 }
@@ -94,6 +96,7 @@ impl Counts {
         self.failed_open += one(place.failure.is_some() && place.open);
         let drains = member.report.as_ref().is_some_and(|report| !report.drained);
         self.beside += one(place.open || (drains && place.presence != Presence::Gone));
+        self.ahead += one(live && member.ahead(deploy).is_some());
         self.available += one(live && !place.open && member.is_healthy());
         if let Tie::Slot(grant) = member.tie {
             self.phase = self.phase.max(grant.phase);
@@ -167,8 +170,7 @@ impl<'a> Moment<'a> {
         proven: bool,
         refusal: Option<&'a Refusal>,
     ) -> Option<Failure<'a>> {
-        let relapses = member.report.as_ref().map_or(0, |report| report.relapses);
-        let relapsed = || relapses > 0 && member.standing(self.deploy).is_some();
+        let relapsed = || member.has_relapsed(self.deploy);
         match (member.tie, self.deploy.kind) {
             (Tie::Slot(_), _) if relapsed() => Some(Failure::Relapsed),
             (Tie::Slot(grant), _) => match (presence, refusal) {

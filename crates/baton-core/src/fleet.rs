@@ -17,8 +17,12 @@ pub const LEASE: Millis = Millis::from_secs(10);
 /// A silent member counts as gone after this long: enough for a container to be restarted in its place.
 pub const GONE_AFTER: Millis = Millis::from_secs(60);
 
-/// How far above the deploy in force an epoch may be that a member has seen: far more deploys than a store ever loses.
-const LEAP_MAX: u64 = 1_000_000;
+/// How far above the deploy in force an epoch may be that one member alone has seen: more deploys than a store loses of which
+/// nobody else has heard, and so few that made-up ones do not use up the numbers that may follow a signed deploy
+/// ([`crate::trust::FOLLOWING_EPOCHS_MAX`]).
+const LEAP_MAX: u64 = 1_000;
+/// No epoch is above this, whoever says so: there is always a next one.
+const EPOCH_MAX: u64 = 1 << 62;
 
 /// The members of one service and the deploy in force for them.
 ///
@@ -166,6 +170,17 @@ impl Member {
         if let Some(Standing::Refused(refusal)) = self.standing(deploy) { Some(refusal) } else { None }
     }
 
+    /// Whether the release of `deploy` crashed or lost its health there after it was proven.
+    pub(crate) fn has_relapsed(&self, deploy: &Deploy) -> bool {
+        self.standing(deploy).is_some() && self.report.as_ref().is_some_and(|report| report.relapses > 0)
+    }
+
+    /// The epoch that it obeys, if that is later than the one of `deploy`.
+    pub(crate) fn ahead(&self, deploy: &Deploy) -> Option<Epoch> {
+        let seen = self.report.as_ref().and_then(|report| report.seen)?;
+        Some(seen.epoch).filter(|epoch| *epoch > deploy.epoch)
+    }
+
     /// Whether it may be trying an unproven release, for whichever deploy: it last said so, or this server
     /// knows it from the state store only.
     pub(crate) fn may_be_on_trial(&self) -> bool {
@@ -241,7 +256,7 @@ impl Fleet {
         now: Millis,
     ) -> Self {
         let mut fleet = Self { in_force, ..Self::default() };
-        fleet.raise(highest_epoch);
+        fleet.highest_epoch = highest_epoch.min(Epoch(EPOCH_MAX));
         for (id, tie) in members {
             fleet.entry(&id, now).tie = tie;
         }
@@ -322,13 +337,27 @@ impl Fleet {
         Heard::News
     }
 
-    /// A member has seen this epoch. One that is further from the deploy in force than deploys ever come is nobody's: a single
-    /// member that makes it up must not leave the service without numbers.
+    /// A member has seen this epoch, so that the next deploy is numbered above it. Where it is far from the deploy in force it
+    /// counts only with most of the members: one that makes it up must not leave the service without numbers, and a store
+    /// that has lost everything is told how far they were.
     fn raise(&mut self, epoch: Epoch) {
+        if epoch <= self.highest_epoch || epoch.0 > EPOCH_MAX {
+            return;
+        }
         let known = self.in_force.as_ref().map_or(Epoch(0), |in_force| in_force.deploy.epoch);
-        if epoch.0.saturating_sub(known.0) <= LEAP_MAX {
+        let is_near = epoch.0.saturating_sub(known.0) <= LEAP_MAX;
+        if let Some(epoch) = if is_near { Some(epoch) } else { self.common(epoch) } {
             self.highest_epoch = self.highest_epoch.max(epoch);
         }
+    }
+
+    /// How far members have come, if most of them are about as far as this epoch.
+    fn common(&self, epoch: Epoch) -> Option<Epoch> {
+        let seen = |member: &Member| Some(member.report.as_ref()?.seen?.epoch);
+        let is_about = |seen: &Epoch| seen.0.abs_diff(epoch.0) <= LEAP_MAX;
+        let about = || self.members.values().filter_map(seen).filter(is_about);
+        let is_most = 2 * about().count() > self.members.len();
+        if is_most { about().max() } else { None }
     }
 
     /// Takes in a sign of life of a member that has nothing new to say. It counts only from somebody whose
@@ -422,7 +451,7 @@ impl Fleet {
         let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.id);
         let same = deploy(self) == deploy(stored);
         self.in_force.clone_from(&stored.in_force);
-        self.raise(stored.highest_epoch);
+        self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
         // Another server may have let somebody go who is silent here, and does not know yet who has just come.
         let stays = |id: &MemberId, member: &Member| {
             stored.members.contains_key(id) || member.presence(now) == Presence::Live

@@ -54,6 +54,7 @@ pub fn laggards<'a>(rollout: &Rollout<'a>) -> Vec<(&'a MemberId, Lag)> {
             | Why::NotStaged
             | Why::Starting
             | Why::Unheard
+            | Why::Ahead { .. }
             | Why::Silent { .. } => Some(Lag::Waits(why)),
             Why::AlreadyThere
             | Why::Gone

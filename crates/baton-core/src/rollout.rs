@@ -234,7 +234,8 @@ impl<'a> Rollout<'a> {
         let silence = self.counts.silence();
         if let Kind::Halt { .. } = deploy.kind {
             Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
-        } else if self.fleet().highest_epoch() > deploy.epoch {
+        } else if 2 * u64::from(self.counts.ahead) > u64::from(self.counts.live) {
+            // Everybody who is there hears of a deploy at once; what a few say alone may be made up.
             Some(Why::Outranked { epoch: self.fleet().highest_epoch() })
         } else if let Some(unheard) = self.fleet().awaited(self.moment.now) {
             Some(Why::Listening { unheard })
@@ -297,7 +298,7 @@ impl<'a> Rollout<'a> {
             (Presence::Live, _) if place.open => {
                 Why::OnTrial { standing: standing.map_or("granted", Standing::word) }
             }
-            (Presence::Live, _) => match self.stop().or_else(|| self.not_meant(member)) {
+            (Presence::Live, _) => match self.stop().or_else(|| self.apart(member)) {
                 Some(why) => why,
                 None if standing == Some(&Standing::Proven) => Why::Starting,
                 None if standing != Some(&Standing::Staged) => Why::NotStaged,
@@ -306,7 +307,11 @@ impl<'a> Rollout<'a> {
         }
     }
 
-    fn not_meant(&self, member: &Member) -> Option<Why> {
+    /// Why it is not for this member though others go: the deploy is not meant for it, or it obeys another one.
+    fn apart(&self, member: &Member) -> Option<Why> {
+        if let Some(epoch) = member.ahead(self.deploy()) {
+            return Some(Why::Ahead { epoch });
+        }
         let target = &self.deploy().policy.target;
         let label = target.label.clone().filter(|_| !member.is_meant(target));
         label.map(|label| Why::NotMeant { label })

@@ -90,7 +90,12 @@ pub enum Why {
         /// How many known members have not reported.
         unheard: u32,
     },
-    /// Members obey a newer deploy than the one in force here: this server is behind.
+    /// It obeys a newer deploy than the one in force here, and most of the others do not.
+    Ahead {
+        /// The epoch that it obeys.
+        epoch: Epoch,
+    },
+    /// Most members obey a newer deploy than the one in force here: this server is behind.
     Outranked {
         /// The epoch that they obey.
         epoch: Epoch,
@@ -118,6 +123,7 @@ impl Why {
             Self::Failing(_) => "failing",
             Self::Frozen { .. } => "frozen",
             Self::Listening { .. } => "listening",
+            Self::Ahead { .. } => "ahead",
             Self::Outranked { .. } => "outranked",
         }
     }
@@ -170,9 +176,14 @@ impl fmt::Display for Why {
             Self::Listening { unheard } => {
                 write!(f, "this server has just started and waits for {unheard} members to report")
             }
+            Self::Ahead { epoch } => write!(
+                f,
+                "it obeys epoch {epoch}, which is newer than the deploy in force and which no other member knows: \
+                 deploy again, and it follows"
+            ),
             Self::Outranked { epoch } => write!(
                 f,
-                "members obey epoch {epoch}, which is newer than the deploy in force here: \
+                "most members obey epoch {epoch}, which is newer than the deploy in force here: \
                  this server's store is behind, deploy again to go on"
             ),
         }

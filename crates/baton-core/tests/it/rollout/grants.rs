@@ -176,28 +176,67 @@ fn a_member_that_left_in_good_order_makes_room() {
 }
 
 #[test]
-fn p12_members_that_obey_a_newer_deploy_stop_a_server_that_is_behind() {
-    let mut scene = Scene::of(10, Policy::fast());
-    scene.says(3, |report| {
-        report.seen = report.seen.map(|seen| baton_core::report::Seen { epoch: Epoch(7), ..seen });
+fn p9_a_member_on_which_the_release_failed_after_its_proof_is_remembered_when_it_leaves() {
+    let mut scene = Scene::of(40, Policy::fast());
+    let granted = scene.grant();
+    assert_eq!(granted.len(), 10);
+    for index in &granted {
+        scene.stands(*index, Standing::Proven);
+    }
+    for index in &granted[..5] {
+        let said = report(*index, 0, &scene.deploy, Standing::Proven);
+        scene.says(*index, |report| {
+            let stamp = report.stamp;
+            *report = Report { stamp, relapses: 1, healthy: false, ..said };
+        });
+        // The platform replaces what has crashed, in good order.
+        scene.fleet.leave(&id(*index));
+    }
+    assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "{:?}", scene.rollout().counts());
+}
+
+/// A member says that it obeys this epoch.
+fn obeys(scene: &mut Scene, index: usize, epoch: u64) {
+    scene.says(index, |report| {
+        report.seen = report.seen.map(|seen| baton_core::report::Seen { epoch: Epoch(epoch), ..seen });
     });
+}
+
+#[test]
+fn p12_a_server_that_is_behind_most_of_its_members_does_nothing() {
+    let mut scene = Scene::of(10, Policy::fast());
+    (0..6).for_each(|index| obeys(&mut scene, index, 7));
     assert_eq!(scene.grant(), []);
-    assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(Why::Outranked { epoch: Epoch(7) }));
+    assert_eq!(scene.rollout().turn(&id(8)), Turn::Wait(Why::Outranked { epoch: Epoch(7) }));
     assert_eq!(scene.fleet.highest_epoch(), Epoch(7));
     assert_eq!(scene.verdict(), Verdict::Continue);
 }
 
 #[test]
-fn p39_an_epoch_that_no_service_ever_comes_to_stops_nobody() {
-    for made_up in [u64::MAX, 1 << 53, 2_000_000] {
+fn p39_an_epoch_that_one_member_makes_up_stops_nobody_and_uses_up_no_numbers() {
+    for made_up in [3, 1_000, 1_000_000, 2_000_000, 1 << 53, u64::MAX] {
         let mut scene = Scene::of(10, Policy::fast());
-        scene.says(3, |report| {
-            report.seen = report.seen.map(|seen| baton_core::report::Seen { epoch: Epoch(made_up), ..seen });
-        });
-        assert!(scene.fleet.highest_epoch() < Epoch(10), "{made_up}");
-        assert!(!scene.grant().is_empty());
+        obeys(&mut scene, 3, made_up);
+        assert!(scene.fleet.highest_epoch() <= Epoch(1_002), "{made_up}");
+        assert_eq!(scene.rollout().turn(&id(3)), Turn::Wait(Why::Ahead { epoch: Epoch(made_up) }));
+        let granted = scene.grant();
+        assert!(!granted.is_empty() && !granted.contains(&3), "{made_up}: {granted:?}");
+        // Nor does it keep a bad release where it is.
+        granted.iter().for_each(|index| scene.stands(*index, refused()));
+        assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "{made_up}");
     }
     assert_eq!(Epoch(u64::MAX).next(), Epoch(u64::MAX), "and never panics");
+}
+
+#[test]
+fn p12_f64_what_most_members_obey_is_believed_however_far_it_is() {
+    let mut scene = Scene::of(5, Policy::fast());
+    for (index, epoch) in [5_001, 5_000, 4_999].into_iter().enumerate() {
+        assert_eq!(scene.fleet.highest_epoch(), Epoch(2));
+        obeys(&mut scene, index, epoch);
+    }
+    assert_eq!(scene.fleet.highest_epoch(), Epoch(5_001), "the next deploy is above all of them");
+    assert!(matches!(scene.rollout().stop(), Some(Why::Outranked { .. })));
 }
 
 #[test]
