@@ -374,12 +374,18 @@ impl Fleet {
         }
     }
 
-    /// A member said goodbye, or a person says that it will not come back. If it was in the middle of a try
-    /// its slot stays taken, since a failing release may be why it left.
+    /// A member said goodbye, or a person says that it will not come back. If it was in the middle of a try, or the release had
+    /// failed on it after its proof, that is remembered: a failing release may be why it left.
     pub fn leave(&mut self, id: &MemberId) {
         let Some(member) = self.members.get_mut(id) else { return };
+        let deploy = self.in_force.as_ref().map(|in_force| &in_force.deploy);
         match member.tie {
             Tie::Slot(Grant { proven: false, .. }) => member.gone = true,
+            Tie::Slot(Grant { proven: true, .. }) | Tie::Found
+                if deploy.is_some_and(|deploy| member.has_relapsed(deploy)) =>
+            {
+                member.gone = true;
+            }
             Tie::Slot(Grant { proven: true, .. }) | Tie::Leftover | Tie::Found | Tie::Nothing => {
                 self.members.remove(id);
             }

@@ -3,14 +3,14 @@
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::fleet::GONE_AFTER;
 use baton_core::ids::{DeployId, Epoch};
-use baton_core::report::Standing;
+use baton_core::report::{Report, Standing};
 use baton_core::rollout::{Inadmissible, order, slots};
 use baton_core::turn::{Turn, Why};
 use baton_core::units::{Millis, Share};
 use baton_core::verdict::Verdict;
 use proptest::prelude::*;
 
-use super::{Scene, deploy, id, refused};
+use super::{Scene, deploy, id, refused, report};
 
 fn percent(percent: u32) -> Share {
     Share::from_percent(percent)
