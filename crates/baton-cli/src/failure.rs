@@ -285,7 +285,7 @@ mod tests {
             (refused(403, "not-allowed"), Exit::NotAllowed, "not-allowed"),
             (refused(404, "not-found"), Exit::Failed, "not-found"),
             (Failure::Usage(String::new()), Exit::Usage, "usage"),
-            (Failure::Policy(InvalidPolicy::AllAtOnce), Exit::Usage, "usage"),
+            (Failure::Policy(InvalidPolicy::AllAtOnce(baton_core::units::Share::ALL)), Exit::Usage, "usage"),
             (Failure::Ended(End::Halted), Exit::Halted, "halted"),
             (Failure::Ended(End::RolledBack), Exit::Halted, "rolled-back"),
             (Failure::Ended(End::TimedOut), Exit::TimedOut, "timed-out"),

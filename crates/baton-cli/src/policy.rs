@@ -112,7 +112,10 @@ mod tests {
 
     #[test]
     fn p11_everything_at_once_is_refused_unless_it_is_said_on_its_own() {
-        assert_eq!(meant(None, &typed(&["--max-unhealthy", "100%"])), Err(InvalidPolicy::AllAtOnce));
+        assert_eq!(
+            meant(None, &typed(&["--max-unhealthy", "100%"])),
+            Err(InvalidPolicy::AllAtOnce(Share::ALL))
+        );
         let at_once = meant(Some(Policy::careful()), &typed(&["--all-at-once"])).unwrap();
         assert_eq!(at_once, Policy::careful().at_once());
         assert!(at_once.all_at_once && at_once.max_unhealthy == Share::ALL && at_once.phases.len() == 1);

@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(bad(|view| view.phases.clear()), BadPolicy::Invalid(InvalidPolicy::NoPhases));
         assert_eq!(
             bad(|view| view.max_unhealthy_ppm = 1_000_000),
-            BadPolicy::Invalid(InvalidPolicy::AllAtOnce)
+            BadPolicy::Invalid(InvalidPolicy::AllAtOnce(Share::ALL))
         );
         assert_eq!(bad(|view| view.target_members = Some(0)), BadPolicy::Invalid(InvalidPolicy::Nobody));
         assert!(matches!(bad(|view| view.target_label = Some("a b".into())), BadPolicy::Label(_)));

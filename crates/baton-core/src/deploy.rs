@@ -105,17 +105,22 @@ const PHASES_MAX: usize = 100;
 /// Longest bake: a day. Longer ones would outlive every patience, and every restart for other reasons.
 const BAKE_MAX: Millis = Millis::from_secs(24 * 60 * 60);
 
+/// The greatest share of a fleet that may be unproven at once where `all_at_once` is not said: with more of it a bad release is
+/// on most of the fleet before anything is known, which is what phases are there to prevent.
+pub const MOST_UNHEALTHY: Share = Share::from_percent(50);
+
 /// Why a policy cannot be rolled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// There is no phase.
     #[error("the policy has no phases: give at least one")]
     NoPhases,
-    /// The whole fleet could be on trial at once.
+    /// Most of the fleet could be on trial at once.
     #[error(
-        "max_unhealthy is 100 %, which would try the release everywhere at once: choose less, or say --all-at-once"
+        "max_unhealthy is {0}, which would try the release on most of the fleet at once: choose {MOST_UNHEALTHY} at the most, \
+         or say --all-at-once"
     )]
-    AllAtOnce,
+    AllAtOnce(Share),
     /// No member is meant.
     #[error("target is nobody, so no member would run the release: choose more, such as 10%")]
     Nobody,
@@ -142,8 +147,8 @@ impl Policy {
             Err(InvalidPolicy::Phases(self.phases.len()))
         } else if let Some(long) = self.phases.iter().find(|phase| phase.bake > BAKE_MAX) {
             Err(InvalidPolicy::Bake(long.bake))
-        } else if self.max_unhealthy == Share::ALL && !self.all_at_once {
-            Err(InvalidPolicy::AllAtOnce)
+        } else if self.max_unhealthy > MOST_UNHEALTHY && !self.all_at_once {
+            Err(InvalidPolicy::AllAtOnce(self.max_unhealthy))
         } else if self.target.is_nobody() {
             Err(InvalidPolicy::Nobody)
         } else {

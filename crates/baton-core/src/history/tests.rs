@@ -232,7 +232,7 @@ fn p38_a_warrant_is_for_one_deploy_and_no_other() {
 fn p11_no_policy_tries_the_whole_fleet_at_once() {
     let all = Policy { max_unhealthy: Share::ALL, ..Policy::fast() };
     let wish = Wish::Rollout { release: A, policy: all, again: false };
-    assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce.into()));
+    assert_eq!(deploy(&mut history(), wish), Err(InvalidPolicy::AllAtOnce(Share::ALL).into()));
 }
 
 #[test]

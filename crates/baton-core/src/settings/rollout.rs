@@ -10,7 +10,7 @@ use super::findings::Wrong;
 use super::table::Table;
 use super::value;
 use crate::costs::Cost;
-use crate::deploy::{Phase, PhaseSize, Policy};
+use crate::deploy::{MOST_UNHEALTHY, Phase, PhaseSize, Policy};
 use crate::limits::{Connections, InvalidLimits, Limits};
 use crate::target::{Amount, Label};
 use crate::units::{Millis, Share};
@@ -34,7 +34,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy, overlap: bool)
     if let Some(label) = table.read("label", label) {
         policy.target.label = Some(label);
     }
-    table.set("max_unhealthy", &mut policy.max_unhealthy, part);
+    table.set("max_unhealthy", &mut policy.max_unhealthy, unhealthy);
     table.set("failure_limit", &mut policy.failure_limit, value::share);
     table.set("auto_rollback", &mut policy.auto_rollback, value::boolean);
     table.set("lock_after_rollback", &mut policy.lock_after_rollback, value::boolean);
@@ -103,11 +103,14 @@ fn label(value: &DeValue<'_>) -> Result<Label, Wrong> {
     text.parse().map_err(|_| Wrong::new(format!("is {text:?}"), FORM))
 }
 
-/// A share that is something, and not all.
-fn part(value: &DeValue<'_>) -> Result<Share, Wrong> {
+/// The greatest share of a fleet that may be unproven at once.
+fn unhealthy(value: &DeValue<'_>) -> Result<Share, Wrong> {
     match value::some_share(value)? {
-        Share::ALL => {
-            Err(Wrong::new("is everybody", "write less than 100%: a release is not tried everywhere at once"))
+        share if share > MOST_UNHEALTHY => {
+            let form = format!(
+                "write {MOST_UNHEALTHY} at the most: a release is not tried on most of the fleet at once"
+            );
+            Err(Wrong::new(format!("is {share}"), form))
         }
         share => Ok(share),
     }

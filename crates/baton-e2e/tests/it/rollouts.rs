@@ -139,7 +139,7 @@ fn limits_that_are_numbers_hold_in_a_fleet_and_say_so() {
     let fleet = Fleet::start("web", 3);
     let folder = Folder::with_example("python");
     folder.write("baton.toml", &(folder.read("baton.toml") + "\n[rollout]\nnever_more_than = 4\n"));
-    let all_at_once = ["--policy", "fast", "--max-unhealthy", "99%", "--bake", "100ms"];
+    let all_at_once = ["--all-at-once", "--bake", "100ms"];
     assert_eq!(fleet.deploy(&folder, &all_at_once), Some(0));
     folder.write("VERSION", "2");
     assert_eq!(fleet.deploy(&folder, &all_at_once), Some(0));

@@ -1,6 +1,6 @@
 //! Limits that are numbers, and members that are chosen.
 
-use baton_core::deploy::{InvalidPolicy, Kind, Policy};
+use baton_core::deploy::{InvalidPolicy, Kind, MOST_UNHEALTHY, Phase, PhaseSize, Policy};
 use baton_core::fleet::LEASE;
 use baton_core::ids::DeployId;
 use baton_core::limits::{Connections, Limit, Limits};
@@ -8,7 +8,7 @@ use baton_core::report::Standing;
 use baton_core::rollout::Inadmissible;
 use baton_core::target::{Amount, Target};
 use baton_core::turn::{Turn, Why};
-use baton_core::units::Share;
+use baton_core::units::{Millis, Share};
 use baton_core::verdict::{Rule, Verdict};
 
 use super::{OLD, Scene, deploy, id, refused};
@@ -226,15 +226,18 @@ fn who_is_not_meant_and_cannot_stage_is_not_left_over() {
 
 #[test]
 fn p11_the_whole_fleet_tries_at_once_only_where_that_is_said_on_its_own() {
-    let by_mistake = Policy { max_unhealthy: Share::ALL, ..Policy::fast() };
-    assert_eq!(by_mistake.check(), Err(InvalidPolicy::AllAtOnce));
+    for ppm in [500_001, 999_999, 1_000_000] {
+        let share = Share::from_ppm(ppm).unwrap();
+        let by_mistake = Policy { max_unhealthy: share, ..Policy::fast() };
+        assert_eq!(by_mistake.check(), Err(InvalidPolicy::AllAtOnce(share)));
+    }
     let policy = Policy::safe().at_once();
     assert_eq!(policy.check(), Ok(()));
     let mut scene = Scene::of(40, policy);
     assert_eq!(scene.grant().len(), 40);
-    for policy in [Policy::safe(), Policy::fast(), Policy::careful()] {
-        let most = Policy { max_unhealthy: Share::from_ppm(999_999).unwrap(), ..policy };
-        let rounds = Scene::of(40, most).run();
-        assert!(rounds.iter().all(|round| round.len() <= 10), "{rounds:?}");
-    }
+    let everybody = vec![Phase { size: PhaseSize::Share(Share::ALL), bake: Millis::ZERO }];
+    let most = Policy { max_unhealthy: MOST_UNHEALTHY, phases: everybody, ..Policy::fast() };
+    assert_eq!(most.check(), Ok(()));
+    let rounds = Scene::of(40, most).run();
+    assert!(rounds.iter().all(|round| round.len() <= 20), "{rounds:?}");
 }
