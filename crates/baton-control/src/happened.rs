@@ -5,7 +5,7 @@
 
 mod member;
 
-use baton_core::costs::Cost;
+use baton_core::costs::{Cost, MORE_BY_PERCENT};
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::event::{Event, What};
 use baton_core::fleet::{Fleet, Silence};
@@ -167,7 +167,7 @@ fn milestones(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
         for cost in Cost::ALL {
             if let Some((more, of)) = rollout.learnt().more(cost) {
                 let text = format!(
-                    "the {cost} of release {release} is at least 40 % more than before, on {more} of {of} members"
+                    "the {cost} of release {release} is at least {MORE_BY_PERCENT} % more than before, on {more} of {of} members"
                 );
                 story.tell(What::CostsMore, text);
             }

@@ -6,7 +6,7 @@ use core::fmt;
 use crate::units::{Bytes, Millis};
 
 /// What costs this much more than with the last proven release is remarkable, in percent.
-pub(crate) const MORE_BY_PERCENT: u64 = 40;
+pub const MORE_BY_PERCENT: u64 = 40;
 /// A smaller difference of starts says nothing: the first probes are 100 ms apart, and a busy machine adds as much.
 const SLOWER_BY_MIN: Millis = Millis(250);
 /// A smaller difference of memory says nothing: an allocator keeps as much.
