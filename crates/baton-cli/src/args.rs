@@ -10,7 +10,7 @@ mod token;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use baton_core::ids::ServiceName;
+use baton_core::ids::{MemberId, ServiceName};
 use baton_core::target::{Amount, Label};
 use baton_core::units::{Millis, Share};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -599,6 +599,31 @@ pub struct Members {
     /// The service
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<ServiceName>,
+}
+
+/// What to do with members.
+#[derive(Debug, Subcommand)]
+pub enum MembersAction {
+    /// Let members go that will not come back: nobody waits for them any more
+    Forget(MembersForget),
+}
+
+/// `baton members forget`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton members forget web-7 web-9         their machines are gone
+  baton members forget --silent            all that cannot be heard
+
+While more than half of a fleet is silent nothing is decided, since that is
+rather a fault of the network. A person may know better.")]
+pub struct MembersForget {
+    /// Their names
+    #[arg(value_name = "MEMBER", required_unless_present = "silent")]
+    pub members: Vec<MemberId>,
+    /// All that cannot be heard
+    #[arg(long, conflicts_with = "members")]
+    pub silent: bool,
 }
 
 /// `baton deploys`

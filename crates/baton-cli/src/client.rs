@@ -9,8 +9,8 @@ use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError};
 use baton_wire::access::{AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{
-    DeployView, EventView, LockView, Locking, MemberStatus, Preview, Propose, Prune, Pruned, References,
-    Refused, ReleaseView, ServiceStatus, Verified, Verify, Versions,
+    DeployView, EventView, Forget, Forgotten, LockView, Locking, MemberStatus, Preview, Propose, Prune,
+    Pruned, References, Refused, ReleaseView, ServiceStatus, Verified, Verify, Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -181,6 +181,11 @@ impl Client {
     /// The members of a service.
     pub fn members(&self, service: &ServiceName) -> Result<Vec<MemberStatus>, ClientError> {
         self.get(&format!("/v1/services/{service}/members"), Duration::ZERO)
+    }
+
+    /// Lets members go that will not come back, and tells which.
+    pub fn forget(&self, service: &ServiceName, asked: &Forget) -> Result<Forgotten, ClientError> {
+        self.post(&format!("/v1/services/{service}/members/forget"), asked)
     }
 
     /// The deploys of a service, newest first.

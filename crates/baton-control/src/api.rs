@@ -6,6 +6,7 @@ mod builds;
 mod deploys;
 mod events;
 mod extract;
+mod forget;
 mod guards;
 mod joining;
 mod lock;
@@ -78,7 +79,7 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
     /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, /v1/guards, \
-    /v1/services/{service}/members/{member}/credential, \
+    /v1/services/{service}/members/forget, /v1/services/{service}/members/{member}/credential, \
     /v1/services/{service}/protection, /v1/services/{service}/pending/{id}, /v1/pending, /healthz and /metrics";
 
 /// What all handlers share.
@@ -234,6 +235,7 @@ fn api() -> Routes<Shared> {
         .get("/v1/services", Limited(Look), services::list)
         .get("/v1/services/{service}", OfService(Look), services::one)
         .get("/v1/services/{service}/members", OfService(Look), services::members)
+        .post("/v1/services/{service}/members/forget", OfService(Keep), forget::forget)
         .delete("/v1/services/{service}/members/{member}/credential", OfService(Administer), joining::revoke)
         .get("/v1/services/{service}/deploys", OfService(Look), deploys::list)
         .post("/v1/services/{service}/deploys", OfService(Deploy), deploys::propose)

@@ -13,6 +13,7 @@
 //! | `POST /v1/services/{service}/lock` | [`Locking`] | [`LockView`] |
 //! | `POST /v1/services/{service}/unlock` | [`Locking`] | the [`LockView`] that there was |
 //! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
+//! | `POST /v1/services/{service}/members/forget` | [`Forget`] | [`Forgotten`] |
 //! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
 //! | `POST /v1/releases/prune` | [`Prune`] | [`Pruned`] |
 //! | `POST /v1/releases/verify` | [`Verify`] | [`Verified`]: a part of the store, and where to go on |
@@ -172,6 +173,24 @@ pub struct LockView {
     pub actor: String,
     /// Since when.
     pub since_ms: u64,
+}
+
+/// Members that will not come back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// Which.
+    #[serde(default)]
+    pub members: Vec<String>,
+    /// Instead of names: all that cannot be heard.
+    #[serde(default)]
+    pub silent: bool,
+}
+
+/// Members that do not count any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Which.
+    pub members: Vec<String>,
 }
 
 /// What a proposal would do.

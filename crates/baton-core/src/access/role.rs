@@ -40,7 +40,7 @@ pub enum Right {
     AllAtOnce,
     /// Let somebody else's deploy begin.
     Approve,
-    /// Check what the store has, and remove what nobody needs.
+    /// Check what the store has, remove what nobody needs, and let members go that will not come back.
     Keep,
     /// Make and revoke tokens, protect services, read the audit log.
     Administer,

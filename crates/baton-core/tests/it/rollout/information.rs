@@ -132,6 +132,25 @@ fn p14_a_mass_silence_freezes_and_nothing_is_done_until_it_is_over() {
 }
 
 #[test]
+fn p14_a_person_who_knows_that_the_silent_will_not_come_back_ends_the_silence() {
+    let mut scene = Scene::of(5, Policy::fast());
+    let first = scene.grant()[0];
+    let others: Vec<usize> = (0..5).filter(|&index| index != first).collect();
+    scene.now = NOW + Millis::from_secs(3600);
+    for index in [first, others[0]] {
+        scene.says(index, |report| {
+            if index == first {
+                report.standing = super::refused()
+            }
+        });
+    }
+    scene.fleet.sweep(scene.now);
+    assert_eq!((scene.grant(), scene.verdict()), (vec![], Verdict::Continue));
+    others[1..].iter().for_each(|&index| scene.fleet.leave(&id(index)));
+    assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "it is found at once that the first one failed");
+}
+
+#[test]
 fn p14_half_of_the_fleet_is_not_most_of_it() {
     for (members, silent, frozen) in
         [(1, 1, true), (2, 1, false), (3, 2, true), (4, 2, false), (100, 51, true)]

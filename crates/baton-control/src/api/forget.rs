@@ -1,0 +1,106 @@
+//! Members that will not come back: a person says so, where the server cannot know.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use baton_core::fleet::{Fleet, Presence};
+use baton_core::ids::MemberId;
+use baton_core::units::Millis;
+use baton_store::state::News;
+use baton_wire::api::{Forget, Forgotten};
+
+use super::extract::{Named, Sent};
+use super::{Refusal, Shared};
+use crate::audit::Note;
+use crate::keeper::Ask;
+
+/// Most names in one question: more than a fleet of which most are silent.
+const NAMED_MAX: usize = 100_000;
+
+/// How many of them a record names: it is a line.
+const NOTED_MAX: usize = 20;
+
+/// They count from now on as those that said goodbye. One of them that comes back all the same is a new member.
+pub(super) async fn forget(
+    State(shared): State<Shared>,
+    Named(service): Named,
+    Sent(asked): Sent<Forget>,
+) -> Result<(Extension<Note>, Json<Forgotten>), Refusal> {
+    let posted = shared.posted(&service)?;
+    let members = chosen(&asked, posted.service.fleet(), shared.clock.now())?;
+    for member in &members {
+        let news = News::Left(member.clone());
+        let ask = Ask::News { service: service.clone(), news };
+        shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
+    }
+    let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+    let first: Vec<&str> = members.iter().take(NOTED_MAX).map(String::as_str).collect();
+    let note = Note(format!("forgot {} members of {service}, the first {}", members.len(), first.join(", ")));
+    Ok((Extension(note), Json(Forgotten { members })))
+}
+
+/// Those who are meant, if none of them can be heard.
+fn chosen(asked: &Forget, fleet: &Fleet, now: Millis) -> Result<Vec<MemberId>, Refusal> {
+    if asked.silent == !asked.members.is_empty() {
+        return Err(Refusal::invalid(
+            "name members, or set silent for all that cannot be heard: not both, and not neither",
+        ));
+    }
+    if asked.members.len() > NAMED_MAX {
+        return Err(Refusal::invalid(format!("more than {NAMED_MAX} members in one question")));
+    }
+    let is_silent = |presence: Presence| matches!(presence, Presence::Silent { .. });
+    if asked.silent {
+        let silent = fleet.members().filter(|(_, member)| is_silent(member.presence(now)));
+        return Ok(silent.map(|(id, _)| id.clone()).collect());
+    }
+    let one = |name: &String| {
+        let id: MemberId = name.parse()?;
+        match fleet.member(&id).map(|member| member.presence(now)) {
+            None => Err(Refusal::not_found(format!("there is no member {id} here"))),
+            Some(Presence::Live) => {
+                let text = format!("member {id} is there: stop it first, or it comes back at once");
+                Err(Refusal::new(StatusCode::CONFLICT, "conflict", text))
+            }
+            Some(Presence::Silent { .. } | Presence::Gone) => Ok(id),
+        }
+    };
+    asked.members.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::fleet::{LEASE, Tie};
+    use baton_core::ids::Epoch;
+
+    use super::*;
+
+    fn fleet() -> Fleet {
+        let id = |name: &str| name.parse::<MemberId>().unwrap();
+        Fleet::restore([(id("a"), Tie::Nothing), (id("b"), Tie::Nothing)], None, Epoch(0), Millis::ZERO)
+    }
+
+    #[test]
+    fn only_those_who_cannot_be_heard_are_forgotten() {
+        let asked = |members: &[&str], silent| Forget {
+            members: members.iter().map(|&name| name.to_owned()).collect(),
+            silent,
+        };
+        let at = |asked: &Forget, now| {
+            let chosen = chosen(asked, &fleet(), now).map_err(|refusal| refusal.status.as_u16());
+            chosen.map(|members| members.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        for (asked, now, expected) in [
+            (asked(&["b"], false), LEASE, Ok(vec!["b".to_owned()])),
+            (asked(&[], true), LEASE, Ok(vec!["a".to_owned(), "b".to_owned()])),
+            (asked(&[], true), Millis::ZERO, Ok(vec![])),
+            (asked(&["b"], false), Millis::ZERO, Err(409)),
+            (asked(&["c"], false), LEASE, Err(404)),
+            (asked(&["a b"], false), LEASE, Err(400)),
+            (asked(&[], false), LEASE, Err(400)),
+            (asked(&["a"], true), LEASE, Err(400)),
+        ] {
+            assert_eq!(at(&asked, now), expected, "{asked:?} at {now}");
+        }
+    }
+}
