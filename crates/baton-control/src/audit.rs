@@ -72,6 +72,8 @@ pub(crate) struct Writer {
     head: Arc<Mutex<Head>>,
     /// How long the file is, as far as it is whole.
     length: u64,
+    /// Whether part of a line may be behind that.
+    torn: bool,
     /// Lines that are not in the file yet.
     waiting: Vec<String>,
     queue: mpsc::Receiver<Asked>,
@@ -100,6 +102,7 @@ impl Audit {
             chain,
             head: Arc::clone(&head),
             length,
+            torn: false,
             waiting: Vec::new(),
             queue,
         };
@@ -119,15 +122,22 @@ impl Audit {
         }
     }
 
-    /// Writes a record down, and waits until it is on the disk if `durable`. Where that fails, the next call hears of it.
-    pub(crate) async fn add(&self, record: Record, durable: bool) {
-        if durable && self.strict {
-            let _ = self.send(Some(record)).await;
-        } else {
+    /// Writes a record down, and waits until it is on the disk if `durable`.
+    ///
+    /// # Errors
+    /// It is not, for now: it is kept in memory, written before anything else, and until then nothing more is changed.
+    pub(crate) async fn add(&self, record: Record, durable: bool) -> Result<(), Refusal> {
+        if !(durable && self.strict) {
             let (reply, _) = oneshot::channel();
             // A queue that is full is one that nobody can write down.
             let _ = self.queue.try_send((Some(record), reply));
+            return Ok(());
         }
+        let outcome = record.outcome.clone();
+        self.send(Some(record)).await.map_err(|why| {
+            let text = format!("what was asked was done ({outcome}), and is not written down yet: {why}");
+            Refusal::unavailable(text)
+        })
     }
 
     async fn send(&self, record: Option<Record>) -> Result<(), String> {
@@ -182,15 +192,28 @@ impl Writer {
         }
         let mut text = self.waiting.join("\n");
         text.push('\n');
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        let written = self.mend().and_then(|()| {
+            self.torn = true;
+            self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data())
+        });
         if let Err(error) = written {
-            // Where this fails too, the end of the file is no whole line, and is cut off at the next start.
-            let _ = self.file.set_len(self.length);
+            // Where this fails too, it is done before the next write.
+            let _ = self.mend();
             return Err(failed("write", &*self.path)(error));
         }
+        self.torn = false;
         self.length += text.len() as u64;
         self.waiting.clear();
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
+        Ok(())
+    }
+
+    /// Takes away what was written of a line that is not whole.
+    fn mend(&mut self) -> io::Result<()> {
+        if self.torn && self.file.metadata()?.len() > self.length {
+            self.file.set_len(self.length)?;
+        }
+        self.torn = false;
         Ok(())
     }
 }

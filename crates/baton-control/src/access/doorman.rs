@@ -62,9 +62,18 @@ impl Doorman {
 }
 
 /// Lets through who may pass, and writes down what changes something, passed or not.
-pub(crate) async fn check(State(doorman): State<Doorman>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn check(State(doorman): State<Doorman>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>();
     let door = matched.and_then(|path| doorman.doors.find(request.method(), path.as_str())).cloned();
+    if door.as_ref().is_none_or(|door| door.leaves != Leaves::Change) {
+        return pass(doorman, door, request, next).await;
+    }
+    // Who hangs up does not take along the record of what was changed.
+    let passed = tokio::spawn(pass(doorman, door, request, next)).await;
+    passed.unwrap_or_else(|_| Refusal::stopping().into_response())
+}
+
+async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: Next) -> Response {
     let from = request.extensions().get::<ConnectInfo<CallerAddress>>();
     let from =
         from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(CallerAddress(address))| address.ip());
@@ -94,7 +103,13 @@ pub(crate) async fn check(State(doorman): State<Doorman>, mut request: Request, 
     if asked && (who.is_some() || doorman.limits.writes_stranger(doorman.clock.now())) {
         let waits = leaves == Leaves::Change && who.is_some();
         let record = record(who.unwrap_or_else(|| "nobody".to_owned()), from, what, &response);
-        doorman.audit.add(record, waits).await;
+        let refused = response.status().is_client_error() || response.status().is_server_error();
+        // What was refused has not been done, written down or not.
+        if let Err(refusal) = doorman.audit.add(record, waits).await
+            && !refused
+        {
+            return refusal.into_response();
+        }
     }
     response
 }

@@ -41,8 +41,8 @@ async fn p42_what_was_written_is_there_after_a_restart_and_goes_on() {
     for start in 0..3 {
         let log = open(dir.path());
         assert_eq!(log.audit.head().number, 2 * start);
-        log.audit.add(record("waited for"), true).await;
-        log.audit.add(record("not waited for"), false).await;
+        log.audit.add(record("waited for"), true).await.unwrap();
+        log.audit.add(record("not waited for"), false).await.unwrap();
         log.close();
     }
     let log = open(dir.path());
@@ -58,8 +58,8 @@ async fn p42_what_was_written_is_there_after_a_restart_and_goes_on() {
 async fn p42_a_log_that_was_changed_is_not_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    log.audit.add(record("one"), true).await;
-    log.audit.add(record("two"), true).await;
+    log.audit.add(record("one"), true).await.unwrap();
+    log.audit.add(record("two"), true).await.unwrap();
     log.close();
     let file = dir.path().join("audit.log");
     let text = fs::read_to_string(&file).unwrap();
@@ -70,7 +70,7 @@ async fn p42_a_log_that_was_changed_is_not_gone_on_with() {
     fs::write(&file, &text[..text.len() - 10]).unwrap();
     let log = open(dir.path());
     assert_eq!(log.audit.head().number, 1);
-    log.audit.add(record("three"), true).await;
+    log.audit.add(record("three"), true).await.unwrap();
     assert_eq!(log.audit.head().number, 2);
     log.close();
 }
@@ -82,7 +82,7 @@ async fn p42_nothing_is_changed_that_cannot_be_written_down() {
     std::os::unix::fs::symlink("/dev/full", dir.path().join("audit.log")).unwrap();
     let log = open(dir.path());
     assert!(log.audit.ready().await.is_ok(), "nothing has failed yet");
-    log.audit.add(record("done, and not written"), true).await;
+    log.audit.add(record("done, and not written"), true).await.unwrap_err();
     let refusal = log.audit.ready().await.unwrap_err();
     assert!(
         refusal.message.contains("not written down") && refusal.message.contains("No space"),

@@ -422,6 +422,36 @@ async fn p39_a_member_joins_once_and_is_that_member_and_nothing_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p42_who_hangs_up_does_not_take_along_the_record_of_what_was_changed() {
+    let server = Running::start();
+    let release = server.push(1).await;
+    server.deploy(&rollout(release, 0)).await;
+    let body = r#"{"reason":"because"}"#;
+    for turn in 0..100 {
+        let what = if turn % 2 == 0 { "lock" } else { "unlock" };
+        let request = format!(
+            "POST /v1/services/web/{what} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            server.address,
+            body.len()
+        );
+        let mut client = TcpStream::connect(server.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        // Some are gone before the request is read, others while it is carried out.
+        tokio::time::sleep(std::time::Duration::from_micros(turn * 40)).await;
+    }
+    assert_eq!(
+        server.post("/v1/services/web/lock", &serde_json::json!({ "reason": "last" })).await.status,
+        200
+    );
+    let events: Vec<EventView> = server.get("/v1/events?service=web").await;
+    let changes = events.iter().filter(|event| event.kind.ends_with("locked")).count();
+    let dir = server.stop().await;
+    let log = std::fs::read_to_string(dir.path().join("data/audit.log")).unwrap();
+    let records = log.lines().filter(|line| line.contains("lock\t200")).count();
+    assert!(changes > 1 && records >= changes, "{changes} changes, {records} records");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p42_what_was_changed_and_what_was_refused_is_in_the_log() {
     let dir = Arc::new(TempDir::new().unwrap());
     let server = Running::start_closed(dir);
