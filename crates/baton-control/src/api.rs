@@ -42,7 +42,7 @@ use baton_release::store::Custody;
 use baton_store::secrets::SecretSource;
 use baton_store::state::StateStore;
 use baton_wire::v1::members_server;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use crate::access::doorman::{self, Doorman};
 use crate::access::doors::{Leaves, Needs, Routes};
@@ -61,6 +61,7 @@ use pass::Passes;
 use pending::Deciding;
 use prune::{Pruning, Publishing};
 pub(crate) use refusal::Refusal;
+use turn::Room;
 
 /// Largest proposal in bytes: a policy with all its phases takes a tenth of it.
 const PROPOSAL_BYTES_MAX: usize = 64 << 10;
@@ -68,8 +69,6 @@ const PROPOSAL_BYTES_MAX: usize = 64 << 10;
 const MISSING_BYTES_MAX: usize = MISSING_IDS_MAX * 65;
 /// Largest question for chunks.
 const WANTED_BYTES_MAX: usize = PACK_CHUNKS_MAX * 65;
-/// Requests for artefacts at once: each holds a pack or two in memory, and a thread while it uses the disk.
-const ARTEFACT_REQUESTS_MAX: usize = 32;
 /// Longest long poll. Proxies give up after a minute or less.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -94,7 +93,7 @@ pub(crate) struct Shared {
     artefacts_doubtful: Arc<AtomicBool>,
     clock: Clock,
     /// Room for requests for artefacts.
-    room: Arc<Semaphore>,
+    room: Room,
     /// The right to read packs here.
     passes: Arc<Passes>,
     releases: releases::Cache,
@@ -130,7 +129,6 @@ impl Shared {
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
-        let room = Arc::new(Semaphore::new(ARTEFACT_REQUESTS_MAX));
         let passes = Arc::new(Passes::new(clock)?);
         let artefacts_doubtful = Arc::default();
         let releases = releases::Cache::default();
@@ -143,7 +141,7 @@ impl Shared {
             builds,
             artefacts_doubtful,
             clock,
-            room,
+            room: Room::default(),
             passes,
             releases,
             secrets,

@@ -1,8 +1,10 @@
 //! Room for requests for artefacts, each of which holds a pack or two in memory: so many at once, and none for longer than it
 //! needs.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
@@ -11,19 +13,68 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
 use super::artefacts::Line;
+use crate::access::Caller;
 
 /// How long a request may take until its answer begins: as long as its client waits for a release to be published.
 const REQUEST_MAX: Duration = Duration::from_secs(600);
-/// How long a client may take for [`PART_BYTES`] of an answer: five times as long as one that fetches lets them take.
+/// How many requests there may be at once: each holds a pack or two in memory, and a thread while it uses the disk.
+const REQUESTS_MAX: usize = 32;
+/// How many of them one caller may have at once: half of the connections that a member fetches by.
+const OF_ONE_MAX: usize = 8;
+/// How long a client may take for any part of its question, and for [`PART_BYTES`] of an answer: five times as long as one that fetches lets them take.
 const PART_MAX: Duration = Duration::from_secs(10);
 /// What is given to a connection at once. Less than a connection takes without anybody reading it.
 const PART_BYTES: usize = 64 << 10;
+
+/// Room for requests.
+#[derive(Clone)]
+pub(crate) struct Room {
+    all: Arc<Semaphore>,
+    /// What each caller may have of it, for as long as it has something.
+    each: Arc<Mutex<BTreeMap<String, Weak<Semaphore>>>>,
+}
+
+/// A place in it, until this is dropped.
+struct Place {
+    _own: Option<OwnedSemaphorePermit>,
+    _of_all: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(REQUESTS_MAX)), each: Arc::default() }
+    }
+}
+
+impl Room {
+    /// Waits for a place. Who may be told from others gets only a part of the room, so that nobody alone fills it.
+    async fn enter(&self, caller: &Caller) -> Place {
+        // Nothing here is ever closed, so there is always a permit.
+        let own = match caller {
+            Caller::Anybody => None,
+            known => self.part_of(known.to_string()).acquire_owned().await.ok(),
+        };
+        Place { _own: own, _of_all: Arc::clone(&self.all).acquire_owned().await.ok() }
+    }
+
+    fn part_of(&self, caller: String) -> Arc<Semaphore> {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = each.get(&caller).and_then(Weak::upgrade) {
+            return part;
+        }
+        each.retain(|_, part| part.strong_count() > 0);
+        let part = Arc::new(Semaphore::new(OF_ONE_MAX));
+        each.insert(caller, Arc::downgrade(&part));
+        part
+    }
+}
 
 /// Lets a request in when there is room for what it holds. Whoever stalls, asking or reading the answer, gives its room back.
 pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next: Next) -> Response {
@@ -31,13 +82,22 @@ pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next
     if request.method() == Method::PUT {
         drop(shared.publishing.read().await);
     }
-    // The room is never closed, so there is always a permit.
-    let permit = Arc::clone(&shared.room).acquire_owned().await.ok();
-    match timeout(REQUEST_MAX, next.run(request)).await {
-        Ok(response) => sent_in_time(response, permit),
+    let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Anybody);
+    let place = shared.room.enter(&caller).await;
+    match timeout(REQUEST_MAX, next.run(request.map(in_time))).await {
+        Ok(response) => sent_in_time(response, place),
         Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned(), "too-slow")
             .into_response(),
     }
+}
+
+/// The same body, which fails when its client sends nothing for a while.
+fn in_time(body: Body) -> Body {
+    let parts = body.into_data_stream().timeout(PART_MAX).map(|part| match part {
+        Ok(part) => part.map_err(io::Error::other),
+        Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+    });
+    Body::from_stream(parts)
 }
 
 /// The same answer, cut off when its client does not read it. `permit` is held until it is sent.
