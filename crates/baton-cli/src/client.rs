@@ -254,7 +254,7 @@ impl Client {
     pub fn keep_outputs(&self, key: BuildKey, record: &str) -> Result<bool, ClientError> {
         let path = format!("/v1/builds/{key}");
         let send = |agent: &Agent| {
-            let request = self.shown(agent.put(self.url(&path)));
+            let request = self.control.bear(agent.put(self.url(&path)));
             request.config().timeout_global(Some(LONG_TIMEOUT)).build().send(record)
         };
         match self.body(send)? {
@@ -301,7 +301,7 @@ impl Client {
     pub fn approve(&self, pending: &PendingView) -> Result<DeployView, ClientError> {
         let path = format!("/v1/services/{}/pending/{}", pending.service, pending.id);
         self.answer(|agent| {
-            let request = self.shown(agent.post(self.url(&path)));
+            let request = self.control.bear(agent.post(self.url(&path)));
             request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send_empty()
         })
     }
@@ -317,7 +317,7 @@ impl Client {
         let path = format!("/v1/services/{service}/protection");
         let body = serde_json::to_vec(&protection).map_err(|source| self.not_understood(source))?;
         self.answer(|agent| {
-            let request = self.shown(agent.put(self.url(&path))).content_type("application/json");
+            let request = self.control.bear(agent.put(self.url(&path))).content_type("application/json");
             request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
         })
     }
@@ -341,15 +341,7 @@ impl Client {
         request: RequestBuilder<WithoutBody>,
         limit: Duration,
     ) -> Result<Response<Body>, ureq::Error> {
-        self.shown(request).config().timeout_global(Some(limit)).build().call()
-    }
-
-    /// A request that shows the token.
-    fn shown<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
-        match self.control.bearer() {
-            Some(bearer) => request.header("Authorization", bearer.reveal()),
-            None => request,
-        }
+        self.control.bear(request).config().timeout_global(Some(limit)).build().call()
     }
 
     /// Who asks.
@@ -357,14 +349,7 @@ impl Client {
         if let Some(asking) = self.asking.get() {
             return Ok(asking);
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .tls_config(self.control.believed()?.tls())
-            .build();
+        let config = self.control.asking()?.timeout_connect(Some(CONNECT_TIMEOUT)).build();
         Ok(self.asking.get_or_init(|| Agent::new_with_config(config)))
     }
 
@@ -385,7 +370,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
         self.answer(|agent| {
-            let request = self.shown(agent.post(self.url(path))).content_type("application/json");
+            let request = self.control.bear(agent.post(self.url(path))).content_type("application/json");
             request.config().timeout_global(Some(limit)).build().send(&body)
         })
     }

@@ -4,33 +4,27 @@
 //! believe. By a fingerprint, the authority is looked for in what the server sends at the first handshake, in which nothing else
 //! is said, and kept in memory. Nothing is shown to a server on another machine without TLS.
 
+mod authority;
+
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{IpAddr, TcpStream, ToSocketAddrs};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use baton_core::access::{Fingerprint, Shown};
+use baton_core::access::Shown;
 use baton_core::run::secrets::Secret;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    version,
-};
-use ureq::Agent;
+use ureq::config::ConfigBuilder;
 use ureq::http::Uri;
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{PemItem, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, RequestBuilder};
 
-/// How long a connection, and each step of a handshake, may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+pub use self::authority::Believed;
+
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// Longest answer that is read here: a credential, or a sentence.
@@ -83,31 +77,6 @@ impl ControlError {
             Self::Unreachable { .. } => true,
             Self::Address(_) | Self::InPlain(_) | Self::Authority { .. } | Self::Stranger { .. } => false,
         }
-    }
-}
-
-/// Whose certificates are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Believed {
-    /// Those that browsers believe.
-    Public,
-    /// These, in PEM.
-    Only(String),
-}
-
-impl Believed {
-    /// As the client for HTTP wants it.
-    pub fn tls(&self) -> TlsConfig {
-        let roots = match self {
-            Self::Public => RootCerts::WebPki,
-            Self::Only(pem) => parse_pem(pem.as_bytes())
-                .filter_map(|item| match item {
-                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                    Ok(_) | Err(_) => None,
-                })
-                .into(),
-        };
-        TlsConfig::builder().root_certs(roots).build()
     }
 }
 
@@ -233,10 +202,26 @@ impl Control {
             shown.as_ref().and_then(|shown| shown.fingerprint)
         };
         let believed = match fingerprint.filter(|_| self.base().starts_with("https://")) {
-            Some(fingerprint) => Believed::Only(pem(&self.look_for(fingerprint)?)),
+            Some(fingerprint) => Believed::Only(authority::find(self.base(), fingerprint)?),
             None => Believed::Public,
         };
         Ok(self.believed.get_or_init(|| believed).clone())
+    }
+
+    /// A request that shows what is to be shown.
+    pub fn bear<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match self.bearer() {
+            Some(bearer) => request.header("Authorization", bearer.reveal()),
+            None => request,
+        }
+    }
+
+    /// How whoever asks it begins. Blocks, and may ask the server for its authority.
+    ///
+    /// # Errors
+    /// As for [`Control::believed`].
+    pub fn asking(&self) -> Result<ConfigBuilder<AgentScope>, ControlError> {
+        Ok(direct(self.believed()?.tls()))
     }
 
     /// Sends a body in JSON and returns the status and the body of the answer, whatever they are. Blocks.
@@ -244,18 +229,8 @@ impl Control {
     /// # Errors
     /// There is no answer.
     pub fn post(&self, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ControlError> {
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .proxy(None)
-            .timeout_global(Some(ANSWER_MAX))
-            .tls_config(self.believed()?.tls())
-            .build();
-        let mut request = Agent::new_with_config(config).post(format!("{}{path}", self.base()));
-        if let Some(bearer) = self.bearer() {
-            request = request.header("Authorization", bearer.reveal());
-        }
+        let asking = self.asking()?.timeout_global(Some(ANSWER_MAX)).build();
+        let request = self.bear(Agent::new_with_config(asking).post(format!("{}{path}", self.base())));
         let answer = request.content_type("application/json").send(body).and_then(|mut answer| {
             let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec()?;
             Ok((answer.status().as_u16(), body))
@@ -267,52 +242,17 @@ impl Control {
             error
         })
     }
-
-    /// The authority with this fingerprint, from a server whose certificate it has signed.
-    fn look_for(&self, fingerprint: Fingerprint) -> Result<CertificateDer<'static>, ControlError> {
-        let base = || self.base().to_owned();
-        let uri: Uri = self.base().parse().map_err(|_| ControlError::Address(base()))?;
-        let host = uri.host().unwrap_or_default();
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name: Result<ServerName<'static>, InvalidDnsNameError> = ServerName::try_from(bare.clone());
-        let name = name.map_err(|_| ControlError::Address(base()))?;
-        let unreachable = |source| ControlError::Unreachable { base: base(), source };
-        let mut stream = connect(&bare, uri.port_u16().unwrap_or(443)).map_err(unreachable)?;
-        let looking = Arc::new(Looking::new(fingerprint));
-        let stranger = |source| ControlError::Stranger { base: base(), source };
-        let mut connection = looking
-            .config()
-            .and_then(|config| ClientConnection::new(Arc::new(config), name))
-            .map_err(|error| stranger(io::Error::other(error)))?;
-        while connection.is_handshaking() {
-            if let Err(error) = connection.complete_io(&mut stream) {
-                // What TLS has to say against it is in an error of this kind.
-                return Err(match error.kind() {
-                    io::ErrorKind::InvalidData => stranger(error),
-                    _ => unreachable(error),
-                });
-            }
-        }
-        connection.send_close_notify();
-        // It knows already that it was not asked anything.
-        let _ = connection.complete_io(&mut stream);
-        looking.found().ok_or_else(|| stranger(io::ErrorKind::InvalidData.into()))
-    }
 }
 
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, HANDSHAKE_MAX) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(HANDSHAKE_MAX))?;
-                stream.set_write_timeout(Some(HANDSHAKE_MAX))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// How whoever asks a server itself begins: every status is an answer, no redirect is followed, and no proxy of the environment
+/// is used.
+pub fn direct(tls: TlsConfig) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .proxy(None)
+        .tls_config(tls)
 }
 
 /// Whether what is sent to this address could be read on the way there.
@@ -332,95 +272,10 @@ fn is_here(host: &str) -> bool {
     bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-fn pem(certificate: &CertificateDer<'_>) -> String {
-    let encoded = STANDARD.encode(certificate);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    // As RFC 7468 has it.
-    for line in encoded.as_bytes().chunks(64) {
-        text.push_str(&String::from_utf8_lossy(line));
-        text.push('\n');
-    }
-    text.push_str("-----END CERTIFICATE-----\n");
-    text
-}
-
-/// Believes the one authority with a fingerprint, once a server shows it with a certificate of it.
-#[derive(Debug)]
-struct Looking {
-    fingerprint: Fingerprint,
-    provider: Arc<CryptoProvider>,
-    found: Mutex<Option<CertificateDer<'static>>>,
-}
-
-impl Looking {
-    fn new(fingerprint: Fingerprint) -> Self {
-        Self { fingerprint, provider: Arc::new(ring::default_provider()), found: Mutex::default() }
-    }
-
-    fn config(self: &Arc<Self>) -> Result<ClientConfig, rustls::Error> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&version::TLS13])?;
-        let verifier = Arc::clone(self) as Arc<dyn ServerCertVerifier>;
-        Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
-    }
-
-    fn found(&self) -> Option<CertificateDer<'static>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl ServerCertVerifier for Looking {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let mut sent = intermediates.iter();
-        let authority = sent.find(|sent| Fingerprint::of(sent) == self.fingerprint).ok_or(unknown.clone())?;
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.clone().into_owned())?;
-        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&self.provider));
-        let verifier = verifier.build().map_err(|_| unknown)?;
-        let verified =
-            verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        let found = authority.clone().into_owned();
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-        Ok(verified)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::access::TOKEN_BYTES;
+    use baton_core::access::{Fingerprint, TOKEN_BYTES};
 
     fn token(fingerprint: Option<Fingerprint>) -> Option<Shown> {
         Some(Shown::token(&[1; TOKEN_BYTES], fingerprint))

@@ -36,13 +36,15 @@ use baton_core::peers::NAMED_MAX;
 use baton_core::release::grant::{GRANT_BYTES_MAX, Grant};
 use baton_core::release::pack::{PACK_BYTES_MAX, PACK_CHUNKS_MAX};
 use baton_core::trust;
+use ureq::config::ConfigBuilder;
 use ureq::http::Response;
 use ureq::tls::TlsConfig;
-use ureq::{Agent, Body, RequestBuilder};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body};
 
 use self::mirrors::Mirrors;
 use self::ranges::Reader;
-use crate::control::{Control, ControlError};
+use crate::control::{Control, ControlError, direct};
 use crate::manifest::OUTLINE_PACKED_MAX;
 use crate::pace::Pace;
 use crate::pack;
@@ -162,7 +164,7 @@ impl Remote {
         Self {
             control,
             asking: OnceLock::new(),
-            agent: agent(TlsConfig::default()),
+            agent: agent(direct(TlsConfig::default())),
             pace: Arc::new(Pace::unlimited()),
             mirrors: Mirrors::default(),
             detour: Mutex::default(),
@@ -233,8 +235,8 @@ impl Remote {
         if let Some(asking) = self.asking.get() {
             return Ok(asking);
         }
-        let believed = self.control.believed()?;
-        Ok(self.asking.get_or_init(|| agent(believed.tls())))
+        let begun = self.control.asking()?;
+        Ok(self.asking.get_or_init(|| agent(begun)))
     }
 
     fn send(&self, asking: &Agent, call: &Call<'_>) -> Result<Response<Body>, ureq::Error> {
@@ -245,15 +247,15 @@ impl Remote {
         let begin = timeout.filter(|_| several).map(|timeout| timeout.min(BEGIN_TIMEOUT));
         match call.send {
             Method::Get => {
-                let request = shown(asking.get(url), &self.control).config().timeout_global(timeout);
+                let request = self.control.bear(asking.get(url)).config().timeout_global(timeout);
                 request.timeout_recv_response(begin).build().call()
             }
             Method::Post(body) => {
-                let request = shown(asking.post(url), &self.control).config().timeout_global(timeout);
+                let request = self.control.bear(asking.post(url)).config().timeout_global(timeout);
                 request.timeout_recv_response(begin).build().send(body)
             }
             Method::Put(body) => {
-                let request = shown(asking.put(url), &self.control).config().timeout_global(timeout);
+                let request = self.control.bear(asking.put(url)).config().timeout_global(timeout);
                 request.build().send(body)
             }
         }
@@ -346,25 +348,10 @@ impl Remote {
 }
 
 /// A client that believes these certificates.
-fn agent(tls: TlsConfig) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .timeout_connect(Some(CONNECT_TIMEOUT))
-        .max_idle_connections_per_host(IDLE_CONNECTIONS)
-        .tls_config(tls)
-        .build();
+fn agent(begun: ConfigBuilder<AgentScope>) -> Agent {
+    let config =
+        begun.timeout_connect(Some(CONNECT_TIMEOUT)).max_idle_connections_per_host(IDLE_CONNECTIONS).build();
     Agent::new_with_config(config)
-}
-
-/// A request that shows what this program is to show to control.
-fn shown<B>(request: RequestBuilder<B>, control: &Control) -> RequestBuilder<B> {
-    match control.bearer() {
-        Some(bearer) => request.header("Authorization", bearer.reveal()),
-        None => request,
-    }
 }
 
 /// The ids of a question for chunks, one on a line.

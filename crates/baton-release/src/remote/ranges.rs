@@ -14,7 +14,7 @@ use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::reading;
 use ureq::Agent;
 
-use super::{kind_of, kind_of_failure, shown, wait};
+use super::{kind_of, kind_of_failure, wait};
 use crate::control::Control;
 use crate::pace::Pace;
 use crate::parallel;
@@ -131,7 +131,7 @@ impl Reader<'_> {
             cause => failure(*id, kind_of_failure(&cause)).because(cause),
         };
         let request = match here.filter(|_| url.starts_with('/')) {
-            Some((asking, control)) => shown(asking.get(format!("{base}{url}")), control),
+            Some((asking, control)) => control.bear(asking.get(format!("{base}{url}"))),
             None => agent.get(url),
         };
         let mut response = request
