@@ -142,9 +142,12 @@ impl Identity {
         self.due().is_some_and(|due| due <= SystemTime::now())
     }
 
-    /// Control has refused what was shown: the next one is asked for before it is shown again.
+    /// Control has refused what was shown: the next one is asked for before it is shown again, or, where it was asked for
+    /// just now, in a while.
     pub fn doubt(&self) {
-        if let Some(due) = &mut *self.lock() {
+        if let Some(due) = &mut *self.lock()
+            && *due > SystemTime::now() + AGAIN
+        {
             *due = UNIX_EPOCH;
         }
     }
@@ -176,12 +179,20 @@ impl Identity {
         let (service, member) = (self.service.to_string(), self.member.to_string());
         let body = serde_json::to_vec(&Join { service, member, key });
         let body = body.map_err(|error| IdentityError::NotUnderstood(Some(error)))?;
+        let before = self.server.shown();
         // It may be there only now: that it is safe on its way was not checked at the start.
         self.server.show_token(token)?;
-        let joined = self.ask("/v1/join", &body)?;
+        let joined = self.ask("/v1/join", &body).inspect_err(|_| self.show_again(before))?;
         self.keep(&joined)?;
         log::say(format_args!("control knows this member now"));
         Ok(())
+    }
+
+    /// A token that gives nothing is no reason to forget what this member had: control may take that again.
+    fn show_again(&self, before: Option<Shown>) {
+        if let Some(Err(error)) = before.map(|before| self.server.show_token(before)) {
+            log::say(format_args!("what this member had is not shown any more: {error}"));
+        }
     }
 
     fn ask(&self, path: &str, body: &[u8]) -> Result<Joined, IdentityError> {
@@ -246,4 +257,82 @@ fn read(path: &Path, service: &ServiceName, member: &MemberId) -> Option<Kept> {
     }
     let since: u64 = lines.next()?.parse().ok()?;
     Some(Kept { shown, due: UNIX_EPOCH + Duration::from_secs(since) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{self, Receiver};
+    use std::thread;
+
+    use super::*;
+    use crate::config::SupplySettings;
+
+    /// Refuses whatever it is asked, and tells what was shown to it.
+    fn refuser() -> (String, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut asked = Vec::new();
+                while !String::from_utf8_lossy(&asked).contains("\r\n\r\n") {
+                    let mut some = [0; 4096];
+                    let read = stream.read(&mut some).unwrap();
+                    asked.extend_from_slice(&some[..read]);
+                }
+                let body = r#"{"code":"not-allowed","message":"you are not known"}"#;
+                let head = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n", body.len());
+                write!(stream, "{head}connection: close\r\n\r\n{body}").unwrap();
+                let asked = String::from_utf8_lossy(&asked).into_owned();
+                let shown = asked.lines().find(|line| line.to_ascii_lowercase().starts_with("authorization"));
+                let path = asked.split(' ').nth(1).unwrap();
+                // Nobody may be listening any more.
+                let _ = tell.send(format!("{path} {}", shown.unwrap().rsplit(' ').next().unwrap()));
+            }
+        });
+        (address, told)
+    }
+
+    fn control(server: String) -> Control {
+        Control {
+            server,
+            token: Some(TokenSource::Text("baton_once".parse().unwrap())),
+            authority: None,
+            service: "web".parse().unwrap(),
+            member: "web-1".parse().unwrap(),
+            labels: Vec::new(),
+            trusted_keys: None,
+            supply: SupplySettings::default(),
+        }
+    }
+
+    #[test]
+    fn a_token_that_was_used_up_does_not_take_the_place_of_the_credential() {
+        let (address, told) = refuser();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(CREDENTIAL), "member_mine\nweb\nweb-1\n0\n").unwrap();
+        let identity = Identity::open(&control(address), dir.path()).unwrap();
+        assert!(identity.is_due());
+        identity.ready().unwrap();
+        assert_eq!(told.recv().unwrap(), "/v1/renew member_mine");
+        assert_eq!(told.recv().unwrap(), "/v1/join baton_once");
+        assert_eq!(identity.bearer().unwrap(), "Bearer member_mine");
+        // It was asked for just now.
+        identity.doubt();
+        assert!(!identity.is_due());
+    }
+
+    #[test]
+    fn a_credential_that_control_refuses_is_renewed_before_it_is_shown_again() {
+        let (address, _told) = refuser();
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(CREDENTIAL), "member_mine\nweb\nweb-1\n99999999999\n").unwrap();
+        let identity = Identity::open(&control(address), dir.path()).unwrap();
+        assert!(!identity.is_due());
+        identity.doubt();
+        assert!(identity.is_due());
+    }
 }
