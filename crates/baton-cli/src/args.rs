@@ -61,8 +61,8 @@ pub struct Global {
     /// Address of control
     #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL", default_value = SERVER)]
     pub server: String,
-    /// The file with the token that is shown to control [default: the text in BATON_TOKEN]
-    #[arg(long, global = true, env = "BATON_TOKEN_FILE", value_name = "FILE")]
+    /// The file with the token that is shown to control [default: the text in BATON_TOKEN, else the file in BATON_TOKEN_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// Certificates in PEM, of which one must vouch for control [default: the authority that the token names]
     #[arg(long, global = true, env = "BATON_CA", value_name = "FILE")]

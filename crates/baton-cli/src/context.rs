@@ -32,8 +32,8 @@ impl Context {
     pub fn new(global: &Global, ui: Ui) -> Result<Self, Failure> {
         let interrupt =
             Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
-        let (token, authority) = (token(global)?, global.ca.clone());
-        Ok(Self { client: Client::of(address(&global.server), token, authority)?, ui, interrupt })
+        let token = token(global.token_file.as_deref(), |name| std::env::var(name).ok())?;
+        Ok(Self { client: Client::of(address(&global.server), token, global.ca.clone())?, ui, interrupt })
     }
 
     /// The service that is meant: the one that was typed, else that of the settings in this directory, else the
@@ -52,16 +52,23 @@ impl Context {
     }
 }
 
-/// What is shown to control: the text of a variable, which nobody sees among the arguments, or else a file.
-fn token(global: &Global) -> Result<Option<Shown>, Failure> {
-    if let Some(text) = std::env::var("BATON_TOKEN").ok().filter(|text| !text.is_empty()) {
-        return text.parse().map(Some).map_err(|error| Failure::Usage(format!("BATON_TOKEN: {error}")));
-    }
-    let Some(path) = global.token_file.as_ref().filter(|path| !path.as_os_str().is_empty()) else {
-        return Ok(None);
+/// What is shown to control: what is in the file that was typed, else the text of `BATON_TOKEN`, which nobody sees among the
+/// arguments, else what is in the file that `BATON_TOKEN_FILE` names. A variable that is empty is not set.
+fn token(typed: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Shown>, Failure> {
+    let usage = |name: &str, error| Failure::Usage(format!("{name}: {error}"));
+    let file = |path: &Path| {
+        let text =
+            fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+        text.parse().map_err(|error| usage(&path.display().to_string(), error))
     };
-    let text = fs::read_to_string(path).map_err(|source| Failure::Read { path: path.clone(), source })?;
-    text.parse().map(Some).map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))
+    let set = |name: &str| variable(name).filter(|text| !text.is_empty());
+    if let Some(path) = typed {
+        return file(path).map(Some);
+    }
+    if let Some(text) = set("BATON_TOKEN") {
+        return text.parse().map(Some).map_err(|error| usage("BATON_TOKEN", error));
+    }
+    set("BATON_TOKEN_FILE").map(|path| file(Path::new(&path))).transpose()
 }
 
 /// Where control is: a variable that is set to nothing is not set, as for members.
@@ -88,6 +95,33 @@ mod tests {
     #[test]
     fn an_address_that_is_empty_is_none() {
         assert_eq!((address(""), address("http://control:1")), (SERVER, "http://control:1"));
+    }
+
+    #[test]
+    fn a_token_file_that_was_typed_counts_more_than_variables_and_the_text_more_than_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["typed", "file"] {
+            fs::write(path(name), format!("baton_{name}\n")).unwrap();
+        }
+        let file = path("file").display().to_string();
+        let shown = |typed: Option<&Path>, text: &str, file: &str| {
+            let variable = |name: &str| match name {
+                "BATON_TOKEN" => Some(text.to_owned()),
+                _ => Some(file.to_owned()),
+            };
+            token(typed, variable).map(|shown| shown.map(|shown| shown.secret.reveal().to_owned()))
+        };
+        let is = |found: Result<Option<String>, Failure>, what: Option<&str>| {
+            assert_eq!(found.unwrap().as_deref(), what);
+        };
+        is(shown(Some(&path("typed")), "baton_text", &file), Some("baton_typed"));
+        is(shown(None, "baton_text", &file), Some("baton_text"));
+        is(shown(None, "", &file), Some("baton_file"));
+        is(shown(None, "", ""), None);
+        assert!(matches!(shown(Some(&path("none")), "baton_text", ""), Err(Failure::Read { .. })));
+        let failure = shown(None, "no token", "").unwrap_err();
+        assert!(failure.message().starts_with("BATON_TOKEN: "), "{}", failure.message());
     }
 
     #[test]
