@@ -596,8 +596,11 @@ pub struct Guards {}
 Example:
   baton members --service web --output json")]
 pub struct Members {
+    /// What to do with them; list them when nothing is said
+    #[command(subcommand)]
+    pub action: Option<MembersAction>,
     /// The service
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", global = true)]
     pub service: Option<ServiceName>,
 }
 

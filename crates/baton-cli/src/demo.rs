@@ -7,7 +7,6 @@ mod table;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -19,6 +18,7 @@ use self::load::{Counts, Load};
 use self::stage::{Programs, Stage};
 use self::table::Row;
 use crate::client::ClientError;
+use crate::local::LocalError;
 
 /// How many members the demo has.
 const MEMBERS: usize = 8;
@@ -28,9 +28,9 @@ const KILLED: &str = "demo-3";
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A program is not there.
-    #[error("there is no {}; run `make demo`, which builds it", .0.display())]
-    Missing(PathBuf),
+    /// Something does not run on this machine.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// Something took longer than it may.
     #[error("gave up waiting for {0}")]
     Late(String),

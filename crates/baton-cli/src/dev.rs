@@ -4,8 +4,8 @@ mod fleet;
 mod output;
 mod saves;
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::Tree;
@@ -21,10 +21,16 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::follow;
 use crate::interrupt::Interrupt;
+use crate::local::LocalError;
 use crate::project::Project;
 use crate::proposal::proposal;
 use crate::ui::Ui;
 use crate::{build, policy};
+
+/// How long control and members may take to come.
+const LIMIT: Duration = Duration::from_secs(30);
+/// How long to wait between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What was pushed last, but for when and by whom.
 type Content = (RunSettings, Tree);
@@ -39,21 +45,72 @@ pub fn run(args: &Dev, ui: Ui) -> Result<(), Failure> {
     let ui = ui.plain();
     let interrupt =
         Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
-    let fleet = Fleet::start(&project, args.members, &ui)?;
-    let context = Context { client: Client::new(&fleet.control())?, ui, interrupt };
-    fleet.wait_for_members(&context.client)?;
-    ui.text(&fleet.told())?;
-    let fleet = Arc::new(Mutex::new(Some(fleet)));
-    let to_stop = Arc::clone(&fleet);
-    context.interrupt.before_leaving(Some(Box::new(move || stop(&to_stop))));
-    let done = deploy_and_watch(args, &project, &context);
-    stop(&fleet);
+    // Before anything is there that would be left over.
+    let stage = Arc::new(Mutex::new(Stage::Open));
+    let to_close = Arc::clone(&stage);
+    let leaving = interrupt.before_leaving(move || close(&to_close));
+    let done = start(args, &project, &stage, &ui)
+        .and_then(|client| deploy_and_watch(args, &project, &Context { client, ui, interrupt }));
+    close(&stage);
+    drop(leaving);
     done
 }
 
-/// Stops all members and control; who comes second waits until that is done.
-fn stop(fleet: &Mutex<Option<Fleet>>) {
-    drop(fleet.lock().unwrap_or_else(PoisonError::into_inner).take());
+/// Where the fleet is, for this thread and for that of Ctrl-C.
+enum Stage {
+    /// Nothing is there yet.
+    Open,
+    /// It is there.
+    Running(Fleet),
+    /// It is gone, and with it the reason for this program.
+    Closed,
+}
+
+fn on(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+    stage.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stops all members and control. Whoever comes second waits for the first one to end this program.
+fn close(stage: &Mutex<Stage>) {
+    let mut stage = on(stage);
+    if matches!(*stage, Stage::Closed) {
+        drop(stage);
+        wait_for_the_end();
+    }
+    *stage = Stage::Closed;
+}
+
+fn wait_for_the_end() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts the fleet and waits until all of it is in touch.
+fn start(args: &Dev, project: &Project, stage: &Mutex<Stage>, ui: &Ui) -> Result<Client, Failure> {
+    let (client, service, size) = {
+        let mut stage = on(stage);
+        if matches!(*stage, Stage::Open) {
+            *stage = Stage::Running(Fleet::open(project)?);
+        }
+        let Stage::Running(fleet) = &mut *stage else { wait_for_the_end() };
+        fleet.start(project, args.members, ui)?;
+        (Client::new(&fleet.control())?, fleet.service().clone(), fleet.size())
+    };
+    let begun = Instant::now();
+    loop {
+        let live = client.service(&service).map(|status| status.counts.live as usize);
+        let Stage::Running(fleet) = &mut *on(stage) else { wait_for_the_end() };
+        if live.is_ok_and(|live| live == size) {
+            ui.text(&fleet.told())?;
+            return Ok(client);
+        }
+        fleet.check()?;
+        if begun.elapsed() > LIMIT {
+            return Err(LocalError::Unreported(LIMIT.as_secs()).into());
+        }
+        std::thread::park_timeout(LOOK_EVERY);
+    }
 }
 
 fn deploy_and_watch(args: &Dev, project: &Project, context: &Context) -> Result<(), Failure> {
@@ -64,9 +121,7 @@ fn deploy_and_watch(args: &Dev, project: &Project, context: &Context) -> Result<
     let Some(saves) = saves else {
         first?;
         context.ui.text("Ctrl-C stops all of it\n")?;
-        loop {
-            std::thread::park();
-        }
+        wait_for_the_end();
     };
     tell(first, &context.ui);
     loop {
@@ -127,24 +182,4 @@ fn push(
     pushing.end(false, &[])?;
     *last = Some(content);
     Ok(Some(id))
-}
-
-/// A folder for what lives as long as this program.
-fn folder() -> Result<tempfile::TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("baton-dev-").tempdir();
-    made.map_err(|source| Failure::System { what: "make a temporary folder", source })
-}
-
-/// A program that lies beside this one.
-fn beside(name: &str) -> Result<std::path::PathBuf, Failure> {
-    let this = std::env::current_exe();
-    let this = this.map_err(|source| Failure::System { what: "find this program", source })?;
-    let path = this.with_file_name(name);
-    match path.is_file() {
-        true => Ok(path),
-        false => Err(Failure::Usage(format!(
-            "there is no {name} in {}: install it beside `baton`",
-            this.parent().unwrap_or(Path::new("/")).display()
-        ))),
-    }
 }

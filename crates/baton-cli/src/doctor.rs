@@ -12,7 +12,6 @@ mod trial;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -26,9 +25,6 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// Why a program could not be tried out. What a program does wrong is no error, but a finding.
 #[derive(Debug, thiserror::Error)]
 pub enum DoctorError {
-    /// The bootloader is not beside this program.
-    #[error("there is no {}: build it with `make build`, or put it beside this program", .0.display())]
-    Missing(PathBuf),
     /// Somebody else listens where the program shall.
     #[error(
         "somebody listens on {0} already: stop that first, since the program is tried where its clients will be"
@@ -97,14 +93,4 @@ fn wait_for<T>(
         }
         std::thread::park_timeout(GLANCE);
     }
-}
-
-/// The bootloader that lies beside this program.
-///
-/// # Errors
-/// There is none.
-pub fn bootloader() -> Result<PathBuf, DoctorError> {
-    let path =
-        std::env::current_exe().map_err(DoctorError::io("find this program"))?.with_file_name("baton-boot");
-    if path.is_file() { Ok(path) } else { Err(DoctorError::Missing(path)) }
 }

@@ -21,6 +21,7 @@ use crate::end::End;
 use crate::escape;
 use crate::exit::Exit;
 use crate::keys::KeyFault;
+use crate::local::LocalError;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +95,9 @@ pub enum Failure {
     /// The demo did not end as it should.
     #[error("the demo failed")]
     Demo(#[from] DemoError),
+    /// Something does not run on this machine.
+    #[error(transparent)]
+    Local(#[from] LocalError),
     /// The program could not be tried out.
     #[error("the program was not tried out")]
     Doctor(#[from] DoctorError),
@@ -191,6 +195,7 @@ impl Failure {
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Demo(DemoError::Interrupted) | Self::Doctor(DoctorError::Interrupted) => Exit::Interrupted,
             Self::Demo(_)
+            | Self::Local(_)
             | Self::Doctor(_)
             | Self::Build(_)
             | Self::Unfit(_)

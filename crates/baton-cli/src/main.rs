@@ -18,6 +18,7 @@ mod failure;
 mod follow;
 mod interrupt;
 mod keys;
+mod local;
 mod locked;
 mod moment;
 mod patience;

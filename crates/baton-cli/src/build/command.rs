@@ -39,13 +39,13 @@ pub fn run(step: &Step, dir: &Path, aside: Aside, interrupt: &Interrupt) -> Resu
     let group = Pid::from_child(&child);
     let outputs = Arc::new(Mutex::new(Some(aside)));
     let theirs = Arc::clone(&outputs);
-    interrupt.before_leaving(Some(Box::new(move || {
+    let leaving = interrupt.before_leaving(move || {
         let held = theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
         end(group);
         drop(held);
-    })));
+    });
     let status = child.wait();
-    interrupt.before_leaving(None);
+    drop(leaving);
     let Some(aside) = outputs.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         // Ctrl-C has them, and ends this program in a moment.
         loop {

@@ -6,8 +6,9 @@ use std::path::Path;
 use baton_core::doctor::{Verdict, findings};
 
 use crate::args::Doctor;
-use crate::doctor::{Subject, bootloader, catch_interrupts, examine};
+use crate::doctor::{Subject, catch_interrupts, examine};
 use crate::failure::Failure;
+use crate::local::beside;
 use crate::project::{FILE, Project};
 use crate::render;
 use crate::render::doctor::Diagnosis;
@@ -21,7 +22,7 @@ pub fn run(args: &Doctor, ui: &Ui) -> Result<(), Failure> {
     let dir = directory(&args.dir)?;
     let project = Project::required(&args.dir)?;
     catch_interrupts()?;
-    let boot = bootloader()?;
+    let boot = beside("baton-boot")?;
     let file = dir.join(FILE);
     let subject = Subject {
         boot: &boot,

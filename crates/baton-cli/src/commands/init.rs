@@ -11,9 +11,10 @@ use baton_core::settings;
 
 use super::doctor::directory;
 use crate::args::Init;
-use crate::doctor::{Bare, Examined, Order, Subject, bootloader, catch_interrupts, examine, run_bare};
+use crate::doctor::{Bare, Examined, Order, Subject, catch_interrupts, examine, run_bare};
 use crate::escape::escape;
 use crate::failure::Failure;
+use crate::local::beside;
 use crate::project::FILE;
 use crate::proposed::{Proposed, proposed};
 use crate::render;
@@ -39,7 +40,7 @@ pub fn run(args: &Init, ui: &Ui) -> Result<(), Failure> {
     }
     let command = if args.command.is_empty() { proposed(&dir)? } else { Proposed::typed(&args.command) };
     catch_interrupts()?;
-    let boot = bootloader()?;
+    let boot = beside("baton-boot")?;
     ui.remark(&format!("runs {} to see what it does", shown(&command.words)));
     let order = Order {
         command: &command.words,

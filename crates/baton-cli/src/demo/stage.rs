@@ -1,13 +1,11 @@
 //! Everything that the demo starts, and takes away again.
 
-use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ReleaseId, ServiceName};
-use baton_engine::local::{LocalMember, Spec, for_itself};
+use baton_engine::local::{LocalMember, Spec};
 use baton_release::push::{Source, push};
 use baton_release::remote::Remote;
 use baton_wire::api::{EventView, Propose, ServiceStatus};
@@ -15,6 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{DemoError, releases};
 use crate::client::Client;
+use crate::local::{LocalControl, LocalError, beside, free_address};
 
 /// How long anything in the demo may take before it counts as failed.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -24,8 +23,6 @@ const NEWS: Duration = Duration::from_millis(500);
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// This program.
-    pub baton: PathBuf,
     /// The bootloader.
     pub boot: PathBuf,
     /// The load generator.
@@ -34,13 +31,8 @@ pub struct Programs {
 
 impl Programs {
     /// Those that lie beside this program.
-    pub fn find() -> Result<Self, DemoError> {
-        let baton = std::env::current_exe().map_err(DemoError::io("find this program"))?;
-        let beside = |name: &str| {
-            let path = baton.with_file_name(name);
-            if path.is_file() { Ok(path) } else { Err(DemoError::Missing(path)) }
-        };
-        Ok(Self { boot: beside("baton-boot")?, load: beside("baton-load")?, baton })
+    pub fn find() -> Result<Self, LocalError> {
+        Ok(Self { boot: beside("baton-boot")?, load: beside("baton-load")? })
     }
 }
 
@@ -48,7 +40,7 @@ impl Programs {
 pub struct Stage {
     programs: Programs,
     service: ServiceName,
-    server: Option<Child>,
+    server: Option<LocalControl>,
     address: SocketAddr,
     members: Vec<LocalMember>,
     addresses: Vec<SocketAddr>,
@@ -93,26 +85,13 @@ impl Stage {
 
     /// Starts control, or starts it again with what it has kept, and waits until it answers.
     pub fn start_control(&mut self) -> Result<(), DemoError> {
-        let log = self.folder.path().join("control.log");
-        let log = File::options().create(true).append(true).open(log).map_err(DemoError::io("open a log"))?;
-        let copy = log.try_clone().map_err(DemoError::io("open a log"))?;
-        let server = for_itself(&mut Command::new(&self.programs.baton))
-            .args(["server", "--dev", "--listen", &self.address.to_string(), "--data"])
-            .arg(self.folder.path().join("control"))
-            .stdin(Stdio::null())
-            .stdout(log)
-            .stderr(copy)
-            .spawn();
-        self.server = Some(server.map_err(DemoError::io("start control"))?);
+        self.server = Some(LocalControl::start(self.address, self.folder.path())?);
         wait_for("control to answer", || Ok(self.client.services().ok().map(drop)))
     }
 
     /// Kills control, as a crash would.
     pub fn kill_control(&mut self) -> Result<(), DemoError> {
-        if let Some(mut server) = self.server.take() {
-            server.kill().and_then(|()| server.wait()).map_err(DemoError::io("kill control"))?;
-        }
-        Ok(())
+        Ok(self.server.take().map_or(Ok(()), LocalControl::kill)?)
     }
 
     /// Starts this many members.
@@ -264,12 +243,6 @@ fn read_settings(folder: &Path) -> Result<baton_core::settings::Settings, DemoEr
     let text = std::fs::read_to_string(&path).map_err(DemoError::io(format!("read {}", path.display())))?;
     baton_core::settings::parse("baton.toml", &text)
         .map_err(|mistakes| DemoError::Unexpected(mistakes.to_string()))
-}
-
-fn free_address() -> Result<SocketAddr, DemoError> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|free| free.local_addr())
-        .map_err(DemoError::io("find a free port"))
 }
 
 /// The process that answers there now.

@@ -122,3 +122,18 @@ fn a_directory_that_cannot_be_run_is_refused_with_a_reason_and_nothing_is_left()
     assert!(folder.read("output").contains("SyntaxError"));
     assert_nothing_left(&folder);
 }
+
+#[test]
+fn ctrl_c_while_it_starts_leaves_nothing() {
+    let folder = Folder::empty();
+    write_app(&folder, SERVER, free_address());
+    let mut dev = start(&folder, &["--members", "3"]);
+    // That is the first thing that is there.
+    wait_for("its folder", || {
+        std::fs::read_dir(folder.path().join("tmp")).unwrap().next().is_some().then_some(())
+    });
+    kill_process(Pid::from_child(&dev), Signal::INT).unwrap();
+    let status = wait_for("dev to end", || dev.try_wait().unwrap());
+    assert_eq!(status.code(), Some(130), "{}", folder.read("output"));
+    assert_nothing_left(&folder);
+}
