@@ -1,5 +1,6 @@
 //! The artefact store in a folder, by itself and behind HTTP.
 
+mod azure;
 mod bucket;
 mod by_hand;
 mod crash;

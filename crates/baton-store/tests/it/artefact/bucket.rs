@@ -16,6 +16,7 @@ use baton_release::store::{ArtefactStore, Custody, Kind};
 use baton_store::artefact::{BucketStore, conformance};
 use tempfile::TempDir;
 
+use super::azure;
 use super::front::{Act, Front};
 use super::http::Server;
 use super::s3::{self, Checking};
@@ -33,6 +34,31 @@ fn a_bucket_of_moto_conforms() -> Result<(), conformance::Failure> {
 fn a_bucket_that_checks_signatures_conforms() -> Result<(), conformance::Failure> {
     let server = Checking::start();
     conformance::run_custody(|| s3::store(server.address))
+}
+
+#[test]
+fn a_bucket_of_azurite_conforms() -> Result<(), conformance::Failure> {
+    conformance::run_custody(azure::store)
+}
+
+#[test]
+fn a_member_without_credentials_reads_from_azures_bucket() {
+    let store = Arc::new(azure::store());
+    let dir = tempfile::tempdir().unwrap();
+    let release = push_dir(&dir.path().join("source"), 1, &*store).unwrap().id;
+    let control = Front::of(Server::start(store).address());
+    let releases = ReleasesDir::open(&dir.path().join("state")).unwrap();
+    fetch(release, &remote(control.address), &releases, &|_| {}).unwrap();
+    releases.verify_full(release).unwrap();
+    let asked = control.asked();
+    assert!(asked.iter().any(|line| line.contains("/v1/chunks/grant")), "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("/v1/chunks/pack")), "{asked:?}");
+}
+
+#[test]
+fn f70_azure_refuses_the_key_of_somebody_else() {
+    let stranger = azure::open("some/prefix", "c29tZWJvZHkgZWxzZQ==");
+    assert_eq!(stranger.put(&pack::of(b"content").unwrap()).unwrap_err().kind, Kind::Denied);
 }
 
 #[test]
