@@ -33,6 +33,7 @@ mod init;
 mod load;
 mod moto;
 mod output;
+mod page;
 mod program;
 mod queues;
 #[expect(dead_code, reason = "the tests of the store need more of it")]

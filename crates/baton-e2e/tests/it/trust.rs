@@ -1,5 +1,7 @@
 //! Members that trust keys: what is not signed does not run, whoever says so.
 
+mod page;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

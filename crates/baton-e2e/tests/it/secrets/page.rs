@@ -1,21 +1,15 @@
 //! What the page on secrets shows, done as it stands there.
 
 use std::fs;
-use std::path::Path;
 
 use baton_core::run::secrets::{Place, Reference};
 use serde_json::{Map, Value, json};
 
 use super::{Aws, given, with_secrets};
 use crate::fleet::Fleet;
+use crate::page::blocks;
 
-/// The blocks of a page in this language.
-fn blocks(language: &str) -> Vec<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/how-to/secrets.md");
-    let page = fs::read_to_string(page).unwrap();
-    let begin = format!("```{language}\n");
-    page.split(&begin).skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
+const PAGE: &str = "how-to/secrets.md";
 
 /// Puts a value where a reference of the page is.
 fn put(aws: &mut Aws, reference: &str) {
@@ -60,7 +54,7 @@ fn aws_command(aws: &mut Aws, line: &str) {
 fn what_the_page_on_secrets_shows_is_so() {
     let mut aws = Aws::start();
     let fleet = Fleet::start_with("web", 2, aws.moto.variables());
-    let [settings] = &blocks("toml")[..] else { panic!("the page has one list of references") };
+    let [settings] = &blocks(PAGE, "toml")[..] else { panic!("the page has one list of references") };
     settings.split('"').for_each(|text| put(&mut aws, text));
     // What only a machine of the page's has.
     let folder = with_secrets("");
@@ -80,7 +74,7 @@ fn what_the_page_on_secrets_shows_is_so() {
     }
 
     let mut commands = 0;
-    for line in blocks("sh").iter().flat_map(|block| block.lines()) {
+    for line in blocks(PAGE, "sh").iter().flat_map(|block| block.lines()) {
         commands += 1;
         match line.split_once(' ').unwrap() {
             ("aws", _) => aws_command(&mut aws, line),
@@ -97,7 +91,7 @@ fn what_the_page_on_secrets_shows_is_so() {
     fs::remove_file(&key).unwrap();
     let failed = fleet.baton_in(folder.path(), &["deploy", "--secrets"]);
     let said = String::from_utf8_lossy(&[failed.stdout, failed.stderr].concat()).into_owned();
-    let [shown] = &blocks("text")[..] else { panic!("the page shows one failure") };
+    let [shown] = &blocks(PAGE, "text")[..] else { panic!("the page shows one failure") };
     let (shown, said) = (here(shown.trim()), said.replace("web-0", "web-1"));
     assert!(said.contains(&shown), "{said}\n{shown}");
 }
