@@ -31,8 +31,11 @@ impl Sample {
 }
 
 impl fmt::Display for Sample {
-    /// `12.3 (11.0 to 15.2, n = 20)`.
+    /// `12.3 (11.0 to 15.2, n = 20)`, and `–` where there was nothing to measure.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.count() == 0 {
+            return f.write_str("–");
+        }
         let (least, most) = self.range();
         write!(f, "{:.2} ({least:.2} to {most:.2}, n = {})", self.median(), self.count())
     }
@@ -50,5 +53,6 @@ mod tests {
         }
         assert_eq!(sample.to_string(), "2.00 (1.00 to 3.00, n = 3)");
         assert!(Sample::default().median().is_nan());
+        assert_eq!(Sample::default().to_string(), "–");
     }
 }
