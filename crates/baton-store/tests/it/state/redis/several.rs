@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
+use std::time::Instant;
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Presence;
@@ -35,7 +36,13 @@ fn all_at_once<T: Send>(servers: &[RedisStore], act: impl Fn(usize, &RedisStore)
 }
 
 fn servers(redis: &Redis) -> Vec<RedisStore> {
-    (0..SERVERS).map(|_| open(&redis.address())).collect()
+    let servers = (0..SERVERS).map(|_| open(&redis.address())).collect();
+    // What is heard elsewhere in the milliseconds in which the clock of a server begins is a lease old at `NOW`.
+    let opened = Instant::now();
+    while opened.elapsed() < Duration::from_millis(20) {
+        thread::yield_now();
+    }
+    servers
 }
 
 /// Lets every server say what it has heard, and hear what the others say.
