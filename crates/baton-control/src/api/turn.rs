@@ -123,3 +123,46 @@ fn sent_in_time(response: Response, permit: impl Send + 'static) -> Response {
     });
     Response::from_parts(head, Body::from_stream(ReceiverStream::new(to_send)))
 }
+
+#[cfg(test)]
+mod tests {
+    use baton_core::access::Credential;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn member(name: &str) -> Caller {
+        let (service, member) = ("web".parse().unwrap(), name.parse().unwrap());
+        Caller::Member(Credential { service, member, issued: 0 })
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_stalls_leaves_room_for_the_others() {
+        let room = Room::default();
+        let now = async |caller: &Caller| timeout(Duration::ZERO, room.enter(caller)).await.ok();
+        let mut held = Vec::new();
+        while let Some(place) = now(&member("web-1")).await {
+            held.push(place);
+        }
+        assert_eq!(held.len(), OF_ONE_MAX);
+        let other = now(&member("web-2")).await;
+        assert!(other.is_some());
+        held.pop();
+        assert!(now(&member("web-1")).await.is_some(), "what was given back is there again");
+        // Who has nothing is not remembered.
+        drop((held, other));
+        assert!(now(&member("web-3")).await.is_some());
+        assert_eq!(room.each.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn there_is_no_more_room_than_there_is_whoever_asks() {
+        let room = Room::default();
+        let mut held = Vec::new();
+        while let Ok(place) = timeout(Duration::ZERO, room.enter(&Caller::Anybody)).await {
+            held.push(place);
+        }
+        assert_eq!(held.len(), REQUESTS_MAX);
+        assert!(timeout(Duration::ZERO, room.enter(&member("web-1"))).await.is_err());
+    }
+}
