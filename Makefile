@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot bench-format bench-release crash-points endurance conformance guides deployments fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet crash-points endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -44,6 +44,11 @@ BENCH_DIR = /var/tmp
 bench-release: build
 	@scripts/setup bench-release
 	cargo xtask bench release $(BENCH_DIR) $(BENCH_GROUPS)
+
+## bench-fleet: thousands of members with real sessions: notice, deploys, what control takes up, and how they come back; BENCH_PARTS=file is a part
+bench-fleet: build
+	@scripts/setup bench-fleet
+	cargo xtask bench fleet $(BENCH_PARTS)
 
 ## crash-points: killed, failed and without power at every call by which a member changes its disk; half an hour
 crash-points: setup

@@ -2,6 +2,7 @@
 //! are what counts.
 
 pub mod deploy;
+pub mod fleet;
 pub mod goal;
 pub mod handover;
 pub mod json_file;

@@ -1,8 +1,9 @@
-//! Measures what `docs/benchmarks.md` records: `make bench`, `make bench-boot` and `make bench-release`.
+//! Measures what `docs/benchmarks.md` records: `make bench`, `make bench-boot`, `make bench-release` and `make bench-fleet`.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use baton_e2e::bench::fleet::{self, Setup, growth};
 use baton_e2e::bench::goal::{self, Goal};
 use baton_e2e::bench::release::tree::Group;
 use baton_e2e::bench::supervised::Places;
@@ -12,7 +13,14 @@ use baton_e2e::bench::{
 use baton_e2e::process::Footprint;
 use tempfile::{TempDir, tempdir};
 
-const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]]]";
+const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]] | fleet [PART ...]]";
+
+/// What is measured of a fleet: its parts by name.
+const FLEET_PARTS: [&str; 3] = ["file", "redis", "growth"];
+/// The sizes of the fleets that show how figures grow.
+const GROWTH: [usize; 4] = [250, 1000, 4000, 16_000];
+/// Where the picture of that is written.
+const GROWTH_SVG: &str = "target/fleet-growth.svg";
 
 /// What is measured of the bootloader: each part with its name, under which it can be measured alone.
 const PARTS: [(&str, Part); 5] = [
@@ -37,8 +45,9 @@ fn main() -> anyhow::Result<()> {
     let started = moments::now();
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => fleet(),
+        [] => handovers(),
         ["boot", ref named @ ..] => boot(named),
+        ["fleet", ref named @ ..] => fleets(named),
         ["release"] => releases(&std::env::temp_dir(), &[]),
         ["release", folder, ref named @ ..] => releases(Path::new(folder), named),
         // The programs that are measured.
@@ -51,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-fn fleet() -> anyhow::Result<()> {
+fn handovers() -> anyhow::Result<()> {
     let (baton, boot) = (program("baton")?, program("baton-boot")?);
     let folder = temporary()?;
     let example = copy_example(folder.path())?;
@@ -89,6 +98,52 @@ fn releases(beneath: &Path, named: &[&str]) -> anyhow::Result<()> {
         let figures = release::measure(&places, group)?;
         println!("{}", figures.table());
         goals.extend(figures.goals());
+    }
+    println!("### Goals\n\n{}", goal::table(&goals));
+    Ok(())
+}
+
+/// Thousands of members at real servers: all parts, or those that are named.
+fn fleets(named: &[&str]) -> anyhow::Result<()> {
+    for name in named {
+        ensure!(
+            FLEET_PARTS.contains(name),
+            "there is no part {name}, but {}\n{USAGE}",
+            FLEET_PARTS.join(", ")
+        );
+    }
+    baton_sys::descriptors::raise().context("cannot have enough descriptors")?;
+    let is_wanted = |name| named.is_empty() || named.contains(&name);
+    let baton = program("baton")?;
+    let measure = |members, servers| {
+        let folder = temporary()?;
+        let figures = fleet::measure(&baton, folder.path(), Setup { members, servers })?;
+        println!("{}", figures.table());
+        Ok::<_, anyhow::Error>(figures)
+    };
+    let mut goals = Vec::new();
+    println!("### A fleet\n");
+    if is_wanted("file") {
+        goals.extend(measure(fleet::MEMBERS, 1)?.goals());
+    }
+    if is_wanted("redis") {
+        goals.extend(measure(fleet::MEMBERS, 3)?.goals());
+    }
+    if is_wanted("growth") {
+        let mut decisions = Vec::new();
+        for members in GROWTH {
+            let nanoseconds = fleet::report::measure(members)?;
+            println!("the decision about a report, {members} members: {nanoseconds} ns");
+            decisions.push((members, nanoseconds.median()));
+        }
+        println!();
+        let all = GROWTH.into_iter().map(|members| measure(members, 1)).collect::<Result<Vec<_>, _>>()?;
+        println!("### Growth\n\n{}", growth::table(&all, &decisions));
+        std::fs::write(GROWTH_SVG, growth::svg(&all, &decisions))?;
+        println!("the picture of it is {GROWTH_SVG}\n");
+        let grows =
+            decisions.last().zip(decisions.first()).map_or(f64::NAN, |((_, most), (_, least))| most / least);
+        goals.push(Goal::at_most("the decision about a report, 16,000 members beside 250", 3.0, "", grows));
     }
     println!("### Goals\n\n{}", goal::table(&goals));
     Ok(())
