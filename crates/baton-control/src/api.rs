@@ -50,6 +50,7 @@ use crate::access::{Access, Caller};
 use crate::audit::Audit;
 use crate::board::{Board, Posted};
 use crate::clock::Clock;
+use crate::heartbeats::Heartbeats;
 use crate::keeper::Inbox;
 use crate::metrics;
 use crate::secrets::Desk;
@@ -85,6 +86,7 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
 #[derive(Clone)]
 pub(crate) struct Shared {
     inbox: Inbox,
+    heartbeats: Heartbeats,
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
     artefacts: Arc<dyn Custody>,
@@ -124,6 +126,7 @@ pub(crate) struct Kept {
 impl Shared {
     pub(crate) fn new(
         inbox: Inbox,
+        heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
         Kept { states, artefacts, builds, access, has_tls, audit }: Kept,
         clock: Clock,
@@ -135,6 +138,7 @@ impl Shared {
         let secrets = Desk::new(secrets, board.clone(), Arc::clone(&artefacts));
         Ok(Self {
             inbox,
+            heartbeats,
             board,
             states,
             artefacts,
@@ -200,6 +204,7 @@ pub(crate) fn router(shared: Shared) -> Router {
     let Routes { router, doors } = routes(&shared);
     let service = SessionService::new(
         shared.inbox.clone(),
+        shared.heartbeats.clone(),
         shared.secrets.clone(),
         shared.access.clone(),
         shared.clock,

@@ -1,13 +1,15 @@
 //! What the keeper knows, for everybody to read: a snapshot that never changes and is replaced by the next.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use baton_core::ids::ServiceName;
+use baton_core::units::Millis;
 use baton_store::state::Service;
 use baton_wire::api::ServiceStatus;
 
 use crate::sessions::Hellos;
+use crate::view::status::{self, Blame};
 
 /// Everything.
 #[derive(Debug, Clone, Default)]
@@ -23,12 +25,32 @@ pub(crate) struct Board {
 /// One service.
 #[derive(Debug)]
 pub(crate) struct Posted {
-    /// How it stands.
-    pub status: ServiceStatus,
+    /// Grows with every change that somebody may wait for.
+    pub version: u64,
     /// All that is known of it.
     pub service: Service,
+    /// When that was so.
+    pub seen_at: Millis,
+    /// Why a deploy was stopped, if one was.
+    pub blame: Option<Blame>,
     /// What its members said of themselves when they connected.
     pub hellos: Hellos,
     /// How many of them are connected.
     pub sessions: usize,
+    /// Put together when somebody asks: it takes a look at every member.
+    pub status: OnceLock<ServiceStatus>,
+}
+
+impl Posted {
+    /// How it stands.
+    pub(crate) fn status(&self, name: &ServiceName) -> &ServiceStatus {
+        self.status.get_or_init(|| {
+            let mut status = status::of(name, &self.service, self.blame.as_ref(), self.seen_at);
+            status.version = self.version;
+            if let Some(deploy) = &mut status.deploy {
+                deploy.accepted = self.service.kept().to_string();
+            }
+            status
+        })
+    }
 }

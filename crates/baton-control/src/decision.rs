@@ -39,7 +39,7 @@ pub(crate) fn decide(service: &Service, now: Millis) -> Option<Decision> {
         Verdict::Continue => {}
         Verdict::Halt(reason) => stop = Some((Wish::Halt { hand_back: true }, reason)),
         Verdict::RollBack(reason) => stop = Some((Wish::RollBack { to: None }, reason)),
-        Verdict::Incomplete { .. } => {
+        Verdict::Incomplete => {
             reached.extend(noted.incomplete.is_none().then_some(Milestone::Incomplete));
         }
         Verdict::Done { drained } => {

@@ -5,6 +5,8 @@
 
 mod member;
 
+use std::collections::BTreeSet;
+
 use baton_core::costs::{Cost, MORE_BY_PERCENT};
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::event::{Event, What};
@@ -62,19 +64,27 @@ pub(crate) fn between(
     at: u64,
 ) -> Vec<Event> {
     let mut story = Story { service: name, deploy: None, at, events: Vec::new() };
+    let members = changed(before, after);
     // What members did for a deploy that is past comes first: it may be why there is a new one.
     let in_force = after.service.history().in_force().map(|deploy| deploy.id);
-    member::steps(&mut story, before, after, |deploy| Some(deploy) != in_force);
+    member::steps(&mut story, &members, before, after, |deploy| Some(deploy) != in_force);
     deploys(&mut story, before, after);
     story.deploy = in_force;
     lock(&mut story, before, after);
     silence(&mut story, before.service.fleet().silence(before.now), after.service.fleet().silence(after.now));
     phase(&mut story, before, after);
-    member::tell(&mut story, before, after, left);
-    member::steps(&mut story, before, after, |deploy| Some(deploy) == in_force);
+    member::tell(&mut story, &members, before, after, left);
+    member::steps(&mut story, &members, before, after, |deploy| Some(deploy) == in_force);
     story.deploy = in_force;
     milestones(&mut story, before, after);
     story.events
+}
+
+/// The members of whom there may be something to tell.
+pub(crate) fn changed<'a>(before: &Look<'a>, after: &Look<'a>) -> BTreeSet<&'a MemberId> {
+    let (old, new) = (before.service.fleet(), after.service.fleet());
+    let everybody = || old.members().chain(new.members()).map(|(id, _)| id).collect();
+    new.changed_since(old).unwrap_or_else(everybody)
 }
 
 fn deploys(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
@@ -165,7 +175,7 @@ fn milestones(story: &mut Story<'_>, before: &Look<'_>, after: &Look<'_>) {
             format!("release {release} is switched: proven on {} of {} members", counts.proven, counts.live);
         story.tell(What::Switched, text);
         for cost in Cost::ALL {
-            if let Some((more, of)) = rollout.learnt().more(cost) {
+            if let Some((more, of)) = rollout.costs_more(cost) {
                 let text = format!(
                     "the {cost} of release {release} is at least {MORE_BY_PERCENT} % more than before, on {more} of {of} members"
                 );

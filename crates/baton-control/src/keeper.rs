@@ -4,13 +4,15 @@
 //! knows. So nothing that was lost, doubled or late matters for longer than one tick.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::iter;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use baton_core::event::Event;
-use baton_core::fleet::{Heard, Member};
+use baton_core::fleet;
 use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
 use baton_core::ids::{MemberId, ServiceName};
+use baton_core::report::Stamp;
 use baton_core::units::Millis;
 use baton_core::verdict::HaltReason;
 use baton_store::state::{Accepted, EVENTS_MAX, Kind, News, Service, StateError, StateStore};
@@ -24,10 +26,11 @@ use crate::chain::chain;
 use crate::clock::{Clock, unix_ms};
 use crate::decision::{Decision, decide};
 use crate::happened::{self, Look};
+use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
 use crate::proposal::id_of_stop;
 use crate::sessions::{AllSessions, Outgoing, PeerKey};
-use crate::view::status::{self, Blame};
+use crate::view::status::{self, Blame, Face};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
 const TICK: Duration = Duration::from_secs(1);
@@ -92,6 +95,7 @@ pub(crate) struct Keeper {
     store: Arc<dyn StateStore>,
     clock: Clock,
     inbox: mpsc::Receiver<Ask>,
+    heartbeats: Heartbeats,
     board: watch::Sender<Arc<Board>>,
     sessions: AllSessions,
     peer_key: PeerKey,
@@ -110,6 +114,8 @@ struct Kept {
     seen: Service,
     seen_at: Millis,
     changes: u64,
+    /// How it looked when it was put on the board last.
+    face: Option<Face>,
     blame: Option<Blame>,
 }
 
@@ -118,6 +124,10 @@ struct Kept {
 struct Round {
     /// Services to look at, and whether something is new there.
     touched: BTreeSet<ServiceName>,
+    /// Everybody is looked at: what was lost or has run out is noticed.
+    ticked: bool,
+    /// Members that have connected.
+    came: BTreeMap<ServiceName, Vec<MemberId>>,
     /// Members that said goodbye.
     left: BTreeSet<(ServiceName, MemberId)>,
     events: Vec<Event>,
@@ -136,6 +146,7 @@ impl Keeper {
         store: Arc<dyn StateStore>,
         clock: Clock,
         inbox: mpsc::Receiver<Ask>,
+        heartbeats: Heartbeats,
         board: watch::Sender<Arc<Board>>,
         peer_key: PeerKey,
     ) -> Result<Self, StateError> {
@@ -143,6 +154,7 @@ impl Keeper {
             store,
             clock,
             inbox,
+            heartbeats,
             board,
             sessions: AllSessions::default(),
             peer_key,
@@ -153,7 +165,7 @@ impl Keeper {
         };
         for service in keeper.store.services()? {
             keeper.remember(&service)?;
-            keeper.post(&service, true);
+            keeper.post(&service, true, true);
         }
         Ok(keeper)
     }
@@ -174,14 +186,21 @@ impl Keeper {
                 return;
             }
             let mut round = Round::default();
-            if tick <= Instant::now() {
+            let ticks = tick <= Instant::now();
+            let heartbeats = if ticks { self.heartbeats.take() } else { Heard::new() };
+            if ticks {
                 tick = Instant::now() + TICK;
                 self.sessions.sweep();
+                round.ticked = true;
                 round.touched = self.kept.keys().cloned().collect();
+                // What a member has said before it was heard again comes before that.
+                let waiting = iter::from_fn(|| self.inbox.try_recv().ok());
+                asks.extend(waiting.take(INBOX_MAX));
             }
             for ask in asks {
                 self.take_in(ask, &mut round);
             }
+            self.take_in_heartbeats(heartbeats);
             if round.stop {
                 return;
             }
@@ -193,6 +212,7 @@ impl Keeper {
         match ask {
             Ask::Hello { hello, out } => {
                 let service = hello.service.clone();
+                round.came.entry(service.clone()).or_default().push(hello.member.clone());
                 self.sessions.of(&service).open(hello, out, &self.peer_key);
                 self.touch(service, round);
             }
@@ -216,6 +236,32 @@ impl Keeper {
         }
     }
 
+    fn take_in_heartbeats(&mut self, heard: Heard) {
+        for (service, members) in heard {
+            for (member, (stamp, at)) in members {
+                let news = News::Heartbeat { member: member.clone(), stamp };
+                match self.store.hear(&service, news, at) {
+                    Ok(fleet::Heard::News) => {}
+                    // What it has reported since was taken in before.
+                    Ok(fleet::Heard::Stale) => {
+                        let known = self.stamp(&service, &member);
+                        // What it has reported since was taken in before.
+                        if known.is_none_or(|known| known.life != stamp.life || known < stamp) {
+                            self.turn_away(&service, Some((member, stamp.life)));
+                        }
+                    }
+                    Err(error) => self.complain(&error),
+                }
+            }
+        }
+    }
+
+    /// The stamp of what a member has said last.
+    fn stamp(&self, service: &ServiceName, member: &MemberId) -> Option<Stamp> {
+        let known = self.store.service(service, self.clock.now()).ok()?;
+        known.fleet().member(member)?.report().map(|report| report.stamp)
+    }
+
     /// All that is known is looked at, and what was not known before.
     fn look_again(&mut self, round: &mut Round) {
         round.others = true;
@@ -226,22 +272,18 @@ impl Keeper {
     }
 
     fn hear(&mut self, service: &ServiceName, news: News, round: &mut Round) {
-        // Nothing follows from most heartbeats; what they renew is seen at the next tick.
-        let quiet = matches!(news, News::Heartbeat { .. });
         if let News::Left(member) = &news {
             round.left.insert((service.clone(), member.clone()));
         }
-        if !quiet {
-            self.touch(service.clone(), round);
-        }
+        self.touch(service.clone(), round);
         let from = match &news {
             News::Report(report) => Some((report.member.clone(), report.stamp.life)),
             News::Heartbeat { member, stamp } => Some((member.clone(), stamp.life)),
             News::Left(_) => None,
         };
         match self.store.hear(service, news, self.clock.now()) {
-            Ok(Heard::News) => {}
-            Ok(Heard::Stale) => self.turn_away(service, from),
+            Ok(fleet::Heard::News) => {}
+            Ok(fleet::Heard::Stale) => self.turn_away(service, from),
             Err(error) => self.complain(&error),
         }
     }
@@ -249,9 +291,7 @@ impl Keeper {
     /// Whoever says what does not count would say it for ever.
     fn turn_away(&mut self, service: &ServiceName, from: Option<(MemberId, u64)>) {
         let Some((member, life)) = from else { return };
-        let known = self.store.service(service, self.clock.now()).ok();
-        let known = known.as_ref().and_then(|known| known.fleet().member(&member)).and_then(Member::report);
-        let later = known.is_some_and(|report| report.stamp.life > life);
+        let later = self.stamp(service, &member).is_some_and(|stamp| stamp.life > life);
         self.sessions.of(service).end(&member, life, later);
     }
 
@@ -280,7 +320,7 @@ impl Keeper {
         if !self.kept.contains_key(service) {
             let seen_at = self.clock.now();
             let seen = self.store.service(service, seen_at)?;
-            self.kept.insert(service.clone(), Kept { seen, seen_at, changes: 0, blame: None });
+            self.kept.insert(service.clone(), Kept { seen, seen_at, changes: 0, face: None, blame: None });
         }
         Ok(())
     }
@@ -331,18 +371,25 @@ impl Keeper {
         let decided = self.decide(name);
         let now = self.clock.now();
         let service = self.store.service(name, now)?;
-        if let Some(orders) = Orders::of(&service, now) {
-            self.sessions.of(name).tell(now, |member| orders.of_member(member));
-        }
         let Some(kept) = self.kept.get_mut(name) else { return decided };
-        let left = |member: &MemberId| round.left.contains(&(name.clone(), member.clone()));
         let before = Look { service: &kept.seen, now: kept.seen_at };
         let after = Look { service: &service, now };
+        if let Some(orders) = Orders::of(&service, now) {
+            let sessions = self.sessions.of(name);
+            let order = |member: &MemberId| orders.of_member(member);
+            if round.ticked || orders.differ_for_all(&before) {
+                sessions.tell(now, order);
+            } else {
+                let came = round.came.get(name).into_iter().flatten();
+                sessions.tell_some(happened::changed(&before, &after).into_iter().chain(came), now, order);
+            }
+        }
+        let left = |member: &MemberId| round.left.contains(&(name.clone(), member.clone()));
         let events = happened::between(name, &before, &after, left, unix_ms());
         (kept.seen, kept.seen_at) = (service, now);
         let changed = !events.is_empty();
         round.events.extend(events);
-        self.post(name, changed);
+        self.post(name, changed, round.ticked);
         decided
     }
 
@@ -415,31 +462,29 @@ impl Keeper {
         }
     }
 
-    /// Puts what is kept of a service on the board. Nobody is woken before the whole round is done.
-    fn post(&mut self, name: &ServiceName, changed: bool) {
+    /// Puts what is kept of a service on the board: `changed`, something was told of it; `ticked`, and everything is looked
+    /// at. Nobody is woken before the whole round is done.
+    fn post(&mut self, name: &ServiceName, changed: bool, ticked: bool) {
         let Some(kept) = self.kept.get_mut(name) else { return };
         let sessions = self.sessions.of(name);
-        let fleet = kept.seen.fleet();
-        sessions.keep_hellos(|member| fleet.member(member).is_some());
-        let mut status = status::of(name, &kept.seen, kept.blame.as_ref(), kept.seen_at);
-        if let Some(deploy) = &mut status.deploy {
-            deploy.accepted = kept.seen.kept().to_string();
+        if ticked {
+            let fleet = kept.seen.fleet();
+            sessions.keep_hellos(|member| fleet.member(member).is_some());
         }
-        let (started, changes) = (self.started, &mut kept.changes);
-        let (service, hellos, count) = (kept.seen.clone(), sessions.hellos(), sessions.count());
+        let face = Some(status::face(&kept.seen, kept.blame.as_ref(), kept.seen_at));
+        kept.changes += u64::from(changed || face != kept.face);
+        kept.face = face;
+        let posted = Posted {
+            version: self.started + kept.changes,
+            service: kept.seen.clone(),
+            seen_at: kept.seen_at,
+            blame: kept.blame.clone(),
+            hellos: sessions.hellos(),
+            sessions: sessions.count(),
+            status: OnceLock::new(),
+        };
         self.board.send_if_modified(|board| {
-            let board = Arc::make_mut(board);
-            let before = board.services.get(name);
-            status.version = before.map_or(0, |before| before.status.version);
-            // How much has come changes all the time, and nobody waits for it.
-            let fetching =
-                std::mem::replace(&mut status.fetching, before.and_then(|before| before.status.fetching));
-            let same = before.is_some_and(|before| before.status == status);
-            status.fetching = fetching;
-            *changes += u64::from(changed || !same);
-            status.version = started + *changes;
-            let posted = Posted { status, service, hellos, sessions: count };
-            board.services.insert(name.clone(), Arc::new(posted));
+            Arc::make_mut(board).services.insert(name.clone(), Arc::new(posted));
             false
         });
     }

@@ -15,6 +15,7 @@ mod clock;
 mod decision;
 mod guard;
 mod happened;
+mod heartbeats;
 mod keeper;
 mod listen;
 mod metrics;

@@ -1,8 +1,6 @@
 //! What a member is to be told, as its last report shows it: pure. What was lost is simply found missing again.
 
-use std::collections::BTreeSet;
-
-use baton_core::fleet::Tie;
+use baton_core::fleet::{Fleet, Tie};
 use baton_core::ids::{MemberId, ReleaseId};
 use baton_core::report::{Seen, Standing};
 use baton_core::rollout::Rollout;
@@ -11,19 +9,30 @@ use baton_core::units::Millis;
 use baton_store::state::Service;
 use baton_wire::session::{ToMember, Wish};
 
+use crate::happened::Look;
+
 /// The orders of one service at one moment.
 pub(crate) struct Orders<'a> {
     rollout: Rollout<'a>,
     base: Option<ReleaseId>,
-    hand_backs: BTreeSet<MemberId>,
 }
 
 impl<'a> Orders<'a> {
     /// The orders that follow from the deploy in force; none when nothing is.
     pub(crate) fn of(service: &'a Service, now: Millis) -> Option<Self> {
         let rollout = Rollout::of(service.fleet(), now)?;
-        let hand_backs = rollout.hand_backs().into_iter().collect();
-        Some(Self { rollout, base: service.history().release_for_new_member(), hand_backs })
+        Some(Self { rollout, base: service.history().release_for_new_member() })
+    }
+
+    /// Whether since that look something has changed for which everybody may have to be told something else, though nobody
+    /// has said anything.
+    pub(crate) fn differ_for_all(&self, before: &Look<'_>) -> bool {
+        let (old, new) = (before.service.fleet(), self.rollout.fleet());
+        let deploy = |fleet: &Fleet| fleet.in_force().map(|in_force| in_force.deploy.id);
+        let is_mass = |fleet: &Fleet, now| fleet.silence(now).is_mass();
+        deploy(old) != deploy(new)
+            || old.highest_epoch() != new.highest_epoch()
+            || is_mass(old, before.now) != is_mass(new, self.rollout.now())
     }
 
     /// What to tell a member now, if anything.
@@ -39,7 +48,7 @@ impl<'a> Orders<'a> {
             Some(seen) if seen.epoch >= in_force.epoch => return None,
             Some(_) | None => return Some(self.wish(in_force)),
         }
-        if self.hand_backs.contains(id) {
+        if self.rollout.hands_back(member) {
             return Some(ToMember::HandBack { deploy: deploy.id });
         }
         match &report.standing {

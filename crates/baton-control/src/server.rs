@@ -25,6 +25,7 @@ use crate::audit::{Audit, AuditError, Writer};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::guard;
+use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
 use crate::listen::{CallerAddress, Incoming};
 use crate::sessions::PeerKey;
@@ -217,9 +218,10 @@ impl Server {
         let (inbox, asked) = mpsc::channel(INBOX_MAX);
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
-        let keeper = Keeper::new(Arc::clone(&states), clock, asked, post, peer_key)?;
+        let heartbeats = Heartbeats::default();
+        let keeper = Keeper::new(Arc::clone(&states), clock, asked, heartbeats.clone(), post, peer_key)?;
         let kept = api::Kept { states, artefacts, builds, access, has_tls: tls.is_some(), audit };
-        let state = api::Shared::new(inbox.clone(), board, kept, clock, secrets)
+        let state = api::Shared::new(inbox.clone(), heartbeats, board, kept, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);
         Ok(Self { address, listener, keeper, watcher, inbox, state, tls, open, audit: writer, data_dir })

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Access, Caller};
 use crate::clock::{Clock, unix_ms};
+use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
 use crate::secrets::Desk;
 use crate::sessions::{Order, Outgoing, end};
@@ -45,6 +46,7 @@ const MESSAGES: Rate = Rate { per_second: 50, burst: 500 };
 /// The gRPC service.
 pub(crate) struct SessionService {
     inbox: Inbox,
+    heartbeats: Heartbeats,
     secrets: Desk,
     /// None on a server that asks nobody who they are.
     access: Option<Arc<Access>>,
@@ -54,11 +56,12 @@ pub(crate) struct SessionService {
 impl SessionService {
     pub(crate) fn new(
         inbox: Inbox,
+        heartbeats: Heartbeats,
         secrets: Desk,
         access: Option<Arc<Access>>,
         clock: Clock,
     ) -> MembersServer<Self> {
-        let service = Self { inbox, secrets, access, clock };
+        let service = Self { inbox, heartbeats, secrets, access, clock };
         MembersServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 }
@@ -73,6 +76,7 @@ impl Members for SessionService {
         let caller = request.extensions().get::<Caller>().cloned();
         let reader = Reader {
             inbox: self.inbox.clone(),
+            heartbeats: self.heartbeats.clone(),
             secrets: self.secrets.clone(),
             telling: JoinSet::new(),
             caller: caller.ok_or_else(|| Status::unauthenticated("nobody has said who this is"))?,
@@ -109,6 +113,7 @@ impl Drop for Orders {
 /// Reads what a member says.
 struct Reader {
     inbox: Inbox,
+    heartbeats: Heartbeats,
     secrets: Desk,
     /// Who gets secrets for this member. They end with the session.
     telling: JoinSet<()>,
@@ -163,7 +168,10 @@ impl Reader {
             let news = match message {
                 FromMember::Hello(_) => return Err(Status::invalid_argument("a session has one hello")),
                 FromMember::Report(report) => News::Report(report),
-                FromMember::Heartbeat(stamp) => News::Heartbeat { member: hello.member.clone(), stamp },
+                FromMember::Heartbeat(stamp) => {
+                    self.heartbeats.add(&hello.service, &hello.member, stamp, self.clock.now());
+                    continue;
+                }
                 FromMember::Goodbye => News::Left(hello.member.clone()),
                 FromMember::SecretsWanted(release) => {
                     self.tell_secrets(&hello, release, weak.clone());

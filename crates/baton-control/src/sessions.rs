@@ -8,6 +8,7 @@ use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_wire::session::{Hello, ToMember};
 use baton_wire::v1;
+use rpds::RedBlackTreeMapSync;
 use tokio::sync::mpsc::Sender;
 use tonic::Status;
 
@@ -38,8 +39,8 @@ impl PeerKey {
     }
 }
 
-/// Who said hello, by name.
-pub(crate) type Hellos = Arc<BTreeMap<MemberId, Arc<Hello>>>;
+/// Who said hello, by name. A copy costs nothing.
+pub(crate) type Hellos = RedBlackTreeMapSync<MemberId, Arc<Hello>>;
 
 /// The connected members of one service.
 #[derive(Debug, Default)]
@@ -54,6 +55,20 @@ struct Session {
     life: u64,
     out: Outgoing,
     told: Option<(ToMember, Millis)>,
+}
+
+impl Session {
+    fn tell(&mut self, now: Millis, order: Option<ToMember>) {
+        let Some(order) = order else { return };
+        let just_said = |(told, at): &(ToMember, Millis)| *told == order && now.since(*at) < REPEAT;
+        if self.told.as_ref().is_some_and(just_said) {
+            return;
+        }
+        // A full queue is a member that does not listen; it is told again later.
+        if self.out.try_send(Ok(order.to_wire())).is_ok() {
+            self.told = Some((order, now));
+        }
+    }
 }
 
 impl Sessions {
@@ -73,7 +88,7 @@ impl Sessions {
             // Nothing was said yet: there is room.
             let _ = out.try_send(Ok(ToMember::PeerKey(key.of(&hello.service)).to_wire()));
         }
-        Arc::make_mut(&mut self.hellos).insert(member.clone(), Arc::new(hello));
+        self.hellos.insert_mut(member.clone(), Arc::new(hello));
         self.open.insert(member, Session { life, out, told: None });
     }
 
@@ -96,24 +111,29 @@ impl Sessions {
 
     /// Forgets what members said of themselves that the fleet does not know any more.
     pub(crate) fn keep_hellos(&mut self, known: impl Fn(&MemberId) -> bool) {
-        let stale = |id: &MemberId| !self.open.contains_key(id) && !known(id);
-        if self.hellos.keys().any(stale) {
-            let open = &self.open;
-            Arc::make_mut(&mut self.hellos).retain(|id, _| open.contains_key(id) || known(id));
+        let stale = |id: &&MemberId| !self.open.contains_key(id) && !known(id);
+        for id in self.hellos.keys().filter(stale).cloned().collect::<Vec<_>>() {
+            self.hellos.remove_mut(&id);
         }
     }
 
     /// Tells everybody what there is to tell, unless it was just said.
     pub(crate) fn tell(&mut self, now: Millis, order: impl Fn(&MemberId) -> Option<ToMember>) {
         for (id, session) in &mut self.open {
-            let Some(order) = order(id) else { continue };
-            let just_said = |(told, at): &(ToMember, Millis)| *told == order && now.since(*at) < REPEAT;
-            if session.told.as_ref().is_some_and(just_said) {
-                continue;
-            }
-            // A full queue is a member that does not listen; it is told again later.
-            if session.out.try_send(Ok(order.to_wire())).is_ok() {
-                session.told = Some((order, now));
+            session.tell(now, order(id));
+        }
+    }
+
+    /// Tells these what there is to tell them.
+    pub(crate) fn tell_some<'a>(
+        &mut self,
+        whom: impl IntoIterator<Item = &'a MemberId>,
+        now: Millis,
+        order: impl Fn(&MemberId) -> Option<ToMember>,
+    ) {
+        for id in whom {
+            if let Some(session) = self.open.get_mut(id) {
+                session.tell(now, order(id));
             }
         }
     }
@@ -123,7 +143,7 @@ impl Sessions {
     }
 
     pub(crate) fn hellos(&self) -> Hellos {
-        Arc::clone(&self.hellos)
+        self.hellos.clone()
     }
 }
 

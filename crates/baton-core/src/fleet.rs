@@ -1,13 +1,15 @@
 //! What is known of a service's members: what they said last, when, and what they were granted.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::counts::{Counts, Scene};
 use crate::deploy::Deploy;
 use crate::ids::{Epoch, MemberId, ReleaseId};
 use crate::report::{Refusal, Report, Seen, Stamp, Standing};
 use crate::rollout;
+use crate::roster::Roster;
 use crate::target::Target;
 use crate::units::Millis;
 
@@ -28,9 +30,11 @@ const EPOCH_MAX: u64 = 1 << 62;
 ///
 /// All times are moments on one monotonic clock. What members report only ever adds knowledge: a report
 /// that is older than what is known is ignored, and what is not known makes a rollout slower.
+///
+/// A copy costs next to nothing, and what a report changes costs the same in a fleet of any size.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fleet {
-    members: BTreeMap<MemberId, Member>,
+    roster: Roster,
     in_force: Option<InForce>,
     highest_epoch: Epoch,
     restored: Option<Restored>,
@@ -212,18 +216,18 @@ impl Member {
             && report.committed.is_some_and(|(release, _)| is_release(release))
     }
 
-    /// Brings the tie up to date with the last report.
-    fn update_tie(&mut self, deploy: &Deploy) {
+    /// What becomes of a tie by the last report.
+    fn tied_by(&self, tie: Tie, deploy: &Deploy) -> Tie {
         let proves = self.proves(deploy);
         let runs_other = self.report.as_ref().and_then(|report| report.running) != Some(deploy.release);
-        self.tie = match self.tie {
+        match tie {
             Tie::Slot(grant) => Tie::Slot(Grant { proven: grant.proven || proves, ..grant }),
             Tie::Leftover if self.standing(deploy).is_none() => Tie::Leftover,
             Tie::Leftover | Tie::Nothing if proves => Tie::Found,
             Tie::Leftover | Tie::Nothing => Tie::Nothing,
             Tie::Found if runs_other && self.standing(deploy).is_some() => Tie::Nothing,
             Tie::Found => Tie::Found,
-        };
+        }
     }
 
     /// The tie that is left of it when another deploy takes the place of `deploy`.
@@ -258,9 +262,10 @@ impl Fleet {
         let mut fleet = Self { in_force, ..Self::default() };
         fleet.highest_epoch = highest_epoch.min(Epoch(EPOCH_MAX));
         for (id, tie) in members {
-            fleet.entry(&id, now).tie = tie;
+            let member = Member { tie, ..stranger(fleet.in_force.as_ref(), &id, now) };
+            fleet.roster.insert(&id, member, scene(fleet.in_force.as_ref(), Millis::ZERO, now));
         }
-        fleet.restored = Some(Restored { at: now, blind: fleet.members.is_empty() });
+        fleet.restored = Some(Restored { at: now, blind: fleet.roster.is_empty() });
         fleet
     }
 
@@ -271,12 +276,34 @@ impl Fleet {
 
     /// Everybody who is known, in the order of their names.
     pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
-        self.members.iter()
+        self.roster.members()
     }
 
     /// One member.
     pub fn member(&self, id: &MemberId) -> Option<&Member> {
-        self.members.get(id)
+        self.roster.get(id)
+    }
+
+    /// Who was changed since `before`, an earlier state of this fleet, or is not known any more, in the order of their
+    /// names; none when it cannot be told, and everybody may have been. That somebody was heard again who was heard anyway
+    /// is no change.
+    pub fn changed_since(&self, before: &Self) -> Option<BTreeSet<&MemberId>> {
+        self.roster.changed_since(&before.roster)
+    }
+
+    /// Members that wait for a slot with the release on their disk, first those whose turn is first. Some may be silent.
+    pub(crate) fn staged(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.roster.staged()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// How many members there are of each sort.
+    pub(crate) fn counts(&self, now: Millis) -> Counts {
+        self.roster.counts(self.scene(now))
     }
 
     /// The highest epoch that any member has ever reported here.
@@ -284,9 +311,14 @@ impl Fleet {
         self.highest_epoch
     }
 
+    /// The last moment at which most of the fleet was silent.
+    pub(crate) const fn mass_silence_at(&self) -> Millis {
+        self.mass_silence_at
+    }
+
     /// The slots given in the deploy in force: what a state store keeps.
     pub fn grants(&self) -> impl Iterator<Item = (&MemberId, Grant)> {
-        self.members.iter().filter_map(|(id, member)| match member.tie {
+        self.members().filter_map(|(id, member)| match member.tie {
             Tie::Slot(grant) => Some((id, grant)),
             Tie::Nothing | Tie::Leftover | Tie::Found => None,
         })
@@ -295,15 +327,16 @@ impl Fleet {
     /// Puts a deploy in force. Members that run the release already, proven, count from the start. Those
     /// who may be in the middle of a try for the deploy before take a slot until they have said otherwise.
     pub fn begin(&mut self, deploy: Deploy, now: Millis) {
-        self.members.retain(|_, member| !member.gone);
+        let before = self.in_force.take();
         let mut live = 0;
-        for (id, member) in &mut self.members {
+        let scene = Scene { deploy: Some(&deploy), mass_silence_at: self.mass_silence_at, now };
+        self.roster.change_all(scene, |id, member| {
             live += u32::from(member.presence(now) == Presence::Live);
             member.rank = rollout::order(deploy.id, id);
-            member.tie =
-                self.in_force.as_ref().map_or(Tie::Nothing, |before| member.leave_behind(&before.deploy));
-            member.update_tie(&deploy);
-        }
+            let left = before.as_ref().map_or(Tie::Nothing, |before| member.leave_behind(&before.deploy));
+            member.tie = member.tied_by(left, &deploy);
+            !member.gone
+        });
         self.in_force = Some(InForce { deploy, members_at_start: live, switched: false });
     }
 
@@ -316,23 +349,25 @@ impl Fleet {
 
     /// Takes in a report that has just arrived.
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
-        let in_force = self.in_force.as_ref();
-        let heard =
-            self.members.get(&report.member).is_some_and(|known| known.presence(now) == Presence::Live);
-        let member = match self.members.get_mut(&report.member) {
-            Some(known) if known.report.as_ref().is_some_and(|last| is_stale(&report, last, heard)) => {
-                return Heard::Stale;
-            }
-            Some(known) => known,
-            None => entry(&mut self.members, in_force, &report.member, now),
-        };
-        let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
-        member.report = Some(report);
-        member.heard_at = now;
-        member.gone = false;
-        if let Some(in_force) = in_force {
-            member.update_tie(&in_force.deploy);
+        let id = report.member.clone();
+        let known = self.member(&id);
+        let heard = known.is_some_and(|known| known.presence(now) == Presence::Live);
+        let last = known.and_then(Member::report);
+        if last.is_some_and(|last| is_stale(&report, last, heard)) {
+            return Heard::Stale;
         }
+        let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
+        let in_force = self.in_force.as_ref();
+        let scene = scene(in_force, self.mass_silence_at, now.max(self.roster.placed_at()));
+        if !self.roster.contains(&id) {
+            self.roster.insert(&id, stranger(in_force, &id, now), scene);
+        }
+        self.roster.change(&id, scene, |member| {
+            member.report = Some(report);
+            member.heard_at = now;
+            member.gone = false;
+            member.tie = scene.deploy.map_or(member.tie, |deploy| member.tied_by(member.tie, deploy));
+        });
         self.raise(epoch);
         Heard::News
     }
@@ -355,133 +390,149 @@ impl Fleet {
     fn common(&self, epoch: Epoch) -> Option<Epoch> {
         let seen = |member: &Member| Some(member.report.as_ref()?.seen?.epoch);
         let is_about = |seen: &Epoch| seen.0.abs_diff(epoch.0) <= LEAP_MAX;
-        let about = || self.members.values().filter_map(seen).filter(is_about);
-        let is_most = 2 * about().count() > self.members.len();
+        let about = || self.members().filter_map(|(_, member)| seen(member)).filter(is_about);
+        let is_most = 2 * about().count() > self.members().count();
         if is_most { about().max() } else { None }
     }
 
     /// Takes in a sign of life of a member that has nothing new to say. It counts only from somebody whose
     /// report is known.
     pub fn heartbeat(&mut self, id: &MemberId, stamp: Stamp, now: Millis) -> Heard {
-        let Some(member) = self.members.get_mut(id) else { return Heard::Stale };
-        match &mut member.report {
-            Some(last) if !member.gone && stamp > last.stamp => {
+        let Some(member) = self.member(id) else { return Heard::Stale };
+        let counts = |last: &Report| !member.gone && stamp > last.stamp;
+        if !member.report().is_some_and(counts) {
+            return Heard::Stale;
+        }
+        self.hear_again(id, now, |member| {
+            if let Some(last) = &mut member.report {
                 last.stamp = stamp;
-                member.heard_at = now;
-                Heard::News
             }
-            Some(_) | None => Heard::Stale,
+            member.heard_at = now;
+        });
+        Heard::News
+    }
+
+    /// Notes that somebody was heard. Where that is what was to be expected, nothing follows from it.
+    fn hear_again(&mut self, id: &MemberId, at: Millis, note: impl FnOnce(&mut Member)) {
+        let at = at.max(self.roster.placed_at());
+        if self.member(id).is_some_and(|member| member.presence(at) == Presence::Live) {
+            self.roster.renew(id, note);
+        } else {
+            self.roster.change(id, scene(self.in_force.as_ref(), self.mass_silence_at, at), note);
         }
     }
 
     /// A member said goodbye, or a person says that it will not come back. If it was in the middle of a try, or the release had
     /// failed on it after its proof, that is remembered: a failing release may be why it left.
     pub fn leave(&mut self, id: &MemberId) {
-        let Some(member) = self.members.get_mut(id) else { return };
+        let Some(member) = self.member(id) else { return };
         let deploy = self.in_force.as_ref().map(|in_force| &in_force.deploy);
-        match member.tie {
-            Tie::Slot(Grant { proven: false, .. }) => member.gone = true,
-            Tie::Slot(Grant { proven: true, .. }) | Tie::Found
-                if deploy.is_some_and(|deploy| member.has_relapsed(deploy)) =>
-            {
-                member.gone = true;
-            }
-            Tie::Slot(Grant { proven: true, .. }) | Tie::Leftover | Tie::Found | Tie::Nothing => {
-                self.members.remove(id);
-            }
+        let has_failed = deploy.is_some_and(|deploy| member.has_relapsed(deploy));
+        let remembered = match member.tie {
+            Tie::Slot(Grant { proven: false, .. }) => true,
+            Tie::Slot(Grant { proven: true, .. }) | Tie::Found => has_failed,
+            Tie::Leftover | Tie::Nothing => false,
+        };
+        if remembered {
+            let scene = scene(self.in_force.as_ref(), self.mass_silence_at, self.roster.placed_at());
+            self.roster.change(id, scene, |member| member.gone = true);
+        } else {
+            self.roster.remove(id);
         }
     }
 
     /// Finds out who is gone by now and returns their names. Nobody is while most of the fleet is silent:
     /// then it is probably us. To be called before every decision.
     pub fn sweep(&mut self, now: Millis) -> Vec<MemberId> {
-        if self.silence(now).is_mass() {
+        let now = now.max(self.roster.placed_at());
+        let lost = self.roster.settle(scene(self.in_force.as_ref(), self.mass_silence_at, now));
+        let counts = self.counts(now);
+        if counts.silence().is_mass() {
             self.mass_silence_at = now;
+            if counts.overdue > 0 {
+                // Whoever was blamed for silence is not any more.
+                self.roster.change_all(scene(self.in_force.as_ref(), now, now), |_, _| true);
+            }
             return Vec::new();
         }
-        let mut gone = Vec::new();
-        let since = self.mass_silence_at;
-        self.members.retain(|id, member| {
-            let lost = !member.gone && now.since(member.heard_at.max(since)) >= GONE_AFTER;
-            if lost {
-                gone.push(id.clone());
-                member.gone = true;
-            }
+        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
+        for id in &lost {
+            let tie = self.roster.get(id).map(|member| member.tie);
             // Who may have the release is remembered, so that nobody else gets it instead.
-            !lost || matches!(member.tie, Tie::Slot(_) | Tie::Found)
-        });
-        gone
-    }
-
-    /// Whether a member has been silent long enough to be blamed for it. A fleet that falls silent at once
-    /// takes up to a lease to look so, and as long to come back, which must not look like single failures.
-    pub(crate) fn is_overdue(&self, member: &Member, now: Millis) -> bool {
-        now.since(member.heard_at.max(self.mass_silence_at)) >= LEASE + LEASE
+            if let Some(Tie::Slot(_) | Tie::Found) = tie {
+                self.roster.change(id, scene, |member| member.gone = true);
+            } else {
+                self.roster.remove(id);
+            }
+        }
+        lost.into_iter().collect()
     }
 
     /// How much of the fleet is silent.
     pub fn silence(&self, now: Millis) -> Silence {
-        self.members.values().fold(Silence::default(), |mut silence, member| {
-            match member.presence(now) {
-                Presence::Live => silence.of += 1,
-                Presence::Silent { .. } => {
-                    silence.of += 1;
-                    silence.silent += 1;
-                }
-                Presence::Gone => {}
-            }
-            silence
-        })
+        self.counts(now).silence()
     }
 
-    /// How many known members have not reported to this server yet, as long as it must wait for them.
-    pub(crate) fn awaited(&self, now: Millis) -> Option<u32> {
-        let restored = self.restored.filter(|restored| now.since(restored.at) < LEASE)?;
-        let unheard = self.members.values().filter(|member| member.report.is_none()).count() as u32;
-        (restored.blind || unheard > 0).then_some(unheard)
+    /// Whether this server must wait for known members to report, of whom so many are `unheard`.
+    pub(crate) fn listens(&self, unheard: u32, now: Millis) -> bool {
+        let restored = self.restored.filter(|restored| now.since(restored.at) < LEASE);
+        restored.is_some_and(|restored| restored.blind || unheard > 0)
     }
 
     /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]), all with
     /// this grant (see [`crate::rollout::Rollout::grant`]).
     pub fn grant(&mut self, members: &[MemberId], grant: Grant) {
+        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, self.roster.placed_at());
         for id in members {
-            if let Some(member) = self.members.get_mut(id) {
-                member.tie = Tie::Slot(grant);
-            }
+            self.roster.change(id, scene, |member| member.tie = Tie::Slot(grant));
         }
     }
 
     /// Takes over from `stored` what a state store keeps that several servers write to: the deploy in force and who has
     /// slots. What members have said here stays, and counts for it.
     pub fn adopt(&mut self, stored: &Self, now: Millis) {
-        let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.id);
-        let same = deploy(self) == deploy(stored);
+        let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.clone());
+        let (ours, theirs) = (deploy(self), deploy(stored));
+        let same = ours.as_ref().map(|deploy| deploy.id) == theirs.as_ref().map(|deploy| deploy.id);
         self.in_force.clone_from(&stored.in_force);
         self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
-        // Another server may have let somebody go who is silent here, and does not know yet who has just come.
-        let stays = |id: &MemberId, member: &Member| {
-            stored.members.contains_key(id) || member.presence(now) == Presence::Live
-        };
-        self.members.retain(|id, member| stays(id, member));
-        for id in stored.members.keys() {
-            self.entry(id, now);
+        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
+        let strangers = stored.members().map(|(id, _)| id).filter(|id| !self.roster.contains(id));
+        for id in strangers.collect::<Vec<_>>() {
+            self.roster.insert(id, stranger(self.in_force.as_ref(), id, now), scene);
         }
-        for (id, member) in &mut self.members {
-            let theirs = stored.members.get(id).map_or(Tie::Nothing, |member| member.tie);
-            member.tie = if same { theirs.known_here_as(member.tie) } else { theirs };
-            if let Some(in_force) = &self.in_force {
-                member.rank = rollout::order(in_force.deploy.id, id);
-                member.update_tie(&in_force.deploy);
+        let tie = |id: &MemberId, member: &Member| {
+            let theirs = stored.member(id);
+            // Another server may have let somebody go who is silent here, and does not know yet who has just come.
+            let stays = theirs.is_some() || member.presence(now) == Presence::Live;
+            let theirs = theirs.map_or(Tie::Nothing, |theirs| theirs.tie);
+            let tie = if same { theirs.known_here_as(member.tie) } else { theirs };
+            stays.then(|| scene.deploy.map_or(tie, |deploy| member.tied_by(tie, deploy)))
+        };
+        if ours == theirs {
+            // Few have changed where somebody else has given slots.
+            let moved = self.roster.members().map(|(id, member)| (id, tie(id, member), member.tie));
+            let moved = moved.filter(|(_, next, tie)| *next != Some(*tie));
+            for (id, next) in moved.map(|(id, next, _)| (id.clone(), next)).collect::<Vec<_>>() {
+                match next {
+                    Some(tie) => drop(self.roster.change(&id, scene, |member| member.tie = tie)),
+                    None => self.roster.remove(&id),
+                }
             }
+        } else {
+            self.roster.change_all(scene, |id, member| {
+                let next = tie(id, member);
+                member.tie = next.unwrap_or(member.tie);
+                member.rank = scene.deploy.map_or(member.rank, |deploy| rollout::order(deploy.id, id));
+                next.is_some()
+            });
         }
     }
 
     /// Somebody else has heard a member at this moment, of whom a report is known here.
     pub fn renew(&mut self, id: &MemberId, at: Millis) {
-        if let Some(member) =
-            self.members.get_mut(id).filter(|member| member.report.is_some() && !member.gone)
-        {
-            member.heard_at = member.heard_at.max(at);
+        if self.member(id).is_some_and(|member| member.report.is_some() && !member.gone) {
+            self.hear_again(id, at, |member| member.heard_at = member.heard_at.max(at));
         }
     }
 
@@ -491,22 +542,19 @@ impl Fleet {
         self.restored = Some(Restored { at: now, blind: true });
     }
 
-    fn entry(&mut self, id: &MemberId, now: Millis) -> &mut Member {
-        entry(&mut self.members, self.in_force.as_ref(), id, now)
+    pub(crate) fn scene(&self, now: Millis) -> Scene<'_> {
+        scene(self.in_force.as_ref(), self.mass_silence_at, now)
     }
 }
 
-/// The entry of a member, made when there is none.
-fn entry<'a>(
-    members: &'a mut BTreeMap<MemberId, Member>,
-    in_force: Option<&InForce>,
-    id: &MemberId,
-    now: Millis,
-) -> &'a mut Member {
-    members.entry(id.clone()).or_insert_with(|| Member {
-        rank: in_force.map_or(0, |in_force| rollout::order(in_force.deploy.id, id)),
-        ..Member::new(now)
-    })
+fn scene(in_force: Option<&InForce>, mass_silence_at: Millis, now: Millis) -> Scene<'_> {
+    Scene { deploy: in_force.map(|in_force| &in_force.deploy), mass_silence_at, now }
+}
+
+/// Somebody of whom nothing is known.
+fn stranger(in_force: Option<&InForce>, id: &MemberId, now: Millis) -> Member {
+    let rank = in_force.map_or(0, |in_force| rollout::order(in_force.deploy.id, id));
+    Member { rank, ..Member::new(now) }
 }
 
 /// Whether a report tells nothing new after `last`. Within one life of a bootloader the epoch it has seen

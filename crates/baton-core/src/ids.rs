@@ -1,6 +1,7 @@
 //! Names of things: one type each, so that two of them cannot be swapped, parsed once at the border.
 
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use core::fmt;
 use core::str::FromStr;
 
@@ -46,7 +47,7 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// The name as text.
@@ -58,7 +59,7 @@ macro_rules! name {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 if valid_name(text) {
-                    Ok(Self(text.to_string()))
+                    Ok(Self(text.into()))
                 } else {
                     Err(InvalidId::Name { kind: $kind, text: text.to_string(), max: NAME_BYTES_MAX })
                 }

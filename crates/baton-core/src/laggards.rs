@@ -42,7 +42,7 @@ impl Lag {
 pub fn laggards<'a>(rollout: &Rollout<'a>) -> Vec<(&'a MemberId, Lag)> {
     let ends = rollout.switched()
         || rollout.wanted() == 0
-        || matches!(verdict(rollout), Verdict::Incomplete { .. } | Verdict::Done { .. });
+        || matches!(verdict(rollout), Verdict::Incomplete | Verdict::Done { .. });
     if !ends {
         return Vec::new();
     }

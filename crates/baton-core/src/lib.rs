@@ -39,6 +39,7 @@ pub mod release;
 pub mod report;
 pub mod retention;
 pub mod rollout;
+mod roster;
 pub mod run;
 pub mod seating;
 pub mod service_manager;

@@ -7,8 +7,9 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
-use crate::costs::Learnt;
+use crate::costs::{Cost, Learnt};
 use crate::counts::{Counts, Failure, Moment};
 use crate::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use crate::fleet::{Fleet, Grant, InForce, Member, Presence, Tie};
@@ -96,10 +97,11 @@ impl Window {
     }
 }
 
-/// The deploy in force and its progress at one moment: one pass over the fleet, from which every decision
+/// The deploy in force and its progress at one moment: the sums over the fleet, from which every decision
 /// and every explanation follows.
 #[derive(Debug)]
 pub struct Rollout<'a> {
+    fleet: &'a Fleet,
     moment: Moment<'a>,
     in_force: &'a InForce,
     counts: Counts,
@@ -110,6 +112,8 @@ pub struct Rollout<'a> {
     stop: Option<Why>,
     broken: Option<Rule>,
     go: BTreeSet<&'a MemberId>,
+    /// The first few holders of slots, once somebody has asked.
+    holders: OnceCell<Vec<MemberId>>,
 }
 
 impl<'a> Rollout<'a> {
@@ -117,15 +121,13 @@ impl<'a> Rollout<'a> {
     pub fn of(fleet: &'a Fleet, now: Millis) -> Option<Self> {
         let in_force = fleet.in_force()?;
         let deploy = &in_force.deploy;
-        let moment = Moment { fleet, deploy, now };
-        let mut counts = Counts::default();
-        for (_, member) in fleet.members() {
-            counts.add(member, &moment.place(member), deploy);
-        }
+        let moment = Moment { deploy, mass_silence_at: fleet.mass_silence_at(), now };
+        let counts = fleet.counts(now);
         // Who vanished with the release still counts, or others would get it instead.
         let target = deploy.policy.target.of(counts.known_meant);
         let window = Window::of(deploy, in_force.members_at_start, &counts);
         let mut rollout = Self {
+            fleet,
             moment,
             in_force,
             counts,
@@ -133,8 +135,9 @@ impl<'a> Rollout<'a> {
             wanted: target.saturating_sub(counts.held),
             limit: deploy.policy.limits.room(deploy.kind, &counts),
             stop: None,
-            broken: verdict::broken_rule(&moment, &counts, window.slots).filter(|_| !in_force.switched),
+            broken: verdict::broken_rule(deploy, &counts, window.slots).filter(|_| !in_force.switched),
             go: BTreeSet::new(),
+            holders: OnceCell::new(),
         };
         rollout.stop = rollout.find_stop();
         rollout.go = rollout.choose();
@@ -148,7 +151,7 @@ impl<'a> Rollout<'a> {
 
     /// The fleet.
     pub const fn fleet(&self) -> &'a Fleet {
-        self.moment.fleet
+        self.fleet
     }
 
     /// When it is looked at.
@@ -166,9 +169,16 @@ impl<'a> Rollout<'a> {
         &self.counts
     }
 
-    /// What the release costs the members that have tried it.
+    /// What the release costs the members that have told so in this deploy.
     pub fn learnt(&self) -> Learnt {
-        Learnt::of(self.moment.costs())
+        let told = self.fleet.members().filter(|(_, member)| member.standing(self.deploy()).is_some());
+        let costs = told.filter_map(|(_, member)| member.report()).map(|report| &report.costs);
+        Learnt::of(costs)
+    }
+
+    /// Whether a cost is remarkably more than before on most of the members that know, and on how many of how many.
+    pub const fn costs_more(&self, cost: Cost) -> Option<(u32, u32)> {
+        self.counts.more(cost)
     }
 
     /// The phase that it is in, counted from 0.
@@ -236,9 +246,9 @@ impl<'a> Rollout<'a> {
             Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
         } else if 2 * u64::from(self.counts.ahead) > u64::from(self.counts.live) {
             // Everybody who is there hears of a deploy at once; what a few say alone may be made up.
-            Some(Why::Outranked { epoch: self.fleet().highest_epoch() })
-        } else if let Some(unheard) = self.fleet().awaited(self.moment.now) {
-            Some(Why::Listening { unheard })
+            Some(Why::Outranked { epoch: self.fleet.highest_epoch() })
+        } else if self.fleet.listens(self.counts.unheard, self.moment.now) {
+            Some(Why::Listening { unheard: self.counts.unheard })
         } else if silence.is_mass() {
             Some(Why::Frozen { silent: silence.silent, of: silence.of })
         } else {
@@ -252,18 +262,8 @@ impl<'a> Rollout<'a> {
         if room == 0 {
             return BTreeSet::new();
         }
-        let ready = |(_, member): &(&MemberId, &Member)| {
-            member.tie == Tie::Nothing
-                && member.is_meant(&self.deploy().policy.target)
-                && member.presence(self.moment.now) == Presence::Live
-                && member.standing(self.deploy()) == Some(&Standing::Staged)
-        };
-        let ready = self.fleet().members().filter(ready);
-        let mut ready: Vec<_> = ready.map(|(id, member)| (member.rank, id)).collect();
-        if room < ready.len() {
-            ready.select_nth_unstable(room);
-        }
-        ready.into_iter().take(room).map(|(_, id)| id).collect()
+        let live = |(_, member): &(&MemberId, &Member)| member.presence(self.moment.now) == Presence::Live;
+        self.fleet.staged().filter(live).take(room).map(|(id, _)| id).collect()
     }
 
     /// Who gets a slot now. Ask the state store for it (see [`Rollout::admissible`]), then note it with
@@ -277,7 +277,7 @@ impl<'a> Rollout<'a> {
         if self.go.contains(id) {
             return Turn::Go;
         }
-        let why = match self.fleet().member(id) {
+        let why = match self.fleet.member(id) {
             None => Why::Gone,
             Some(member) => self.why(member),
         };
@@ -335,8 +335,11 @@ impl<'a> Rollout<'a> {
         let takes = |(id, member): (&MemberId, &Member)| self.moment.place(member).open.then(|| id.clone());
         let taken = self.counts.open + self.go.len() as u32;
         let next = self.go.iter().map(|&id| id.clone());
-        let by = self.fleet().members().filter_map(takes).chain(next).take(NAMED_MAX).collect();
-        Why::SlotsTaken { slots: self.window.slots, taken, by }
+        // Thousands may wait for the same ones.
+        let by = self
+            .holders
+            .get_or_init(|| self.fleet.members().filter_map(takes).chain(next).take(NAMED_MAX).collect());
+        Why::SlotsTaken { slots: self.window.slots, taken, by: by.clone() }
     }
 
     /// The check that a state store makes before it accepts slots, with what it knows itself: whoever asks
@@ -361,7 +364,7 @@ impl<'a> Rollout<'a> {
                     && member.is_meant(&self.deploy().policy.target)
                     && member.presence(self.moment.now) == Presence::Live
             };
-            if !asked.insert(id) || !self.fleet().member(id).is_some_and(free) {
+            if !asked.insert(id) || !self.fleet.member(id).is_some_and(free) {
                 return Err(Inadmissible::Member { member: id.clone() });
             }
         }
@@ -372,24 +375,26 @@ impl<'a> Rollout<'a> {
     /// needed. In a rollback the members whose standby is the release, or who still try another one beside
     /// it; in the halt of a failing release all that are on trial.
     pub fn hand_backs(&self) -> Vec<MemberId> {
+        let back = self.fleet.members().filter(|(_, member)| self.hands_back(member));
+        back.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether a member shall go back at once, see [`Rollout::hand_backs`].
+    pub fn hands_back(&self, member: &Member) -> bool {
         let deploy = self.deploy();
-        if self.counts.silence().is_mass() || self.fleet().highest_epoch() > deploy.epoch {
-            return Vec::new();
+        if self.counts.silence().is_mass() || self.fleet.highest_epoch() > deploy.epoch {
+            return false;
         }
-        let back = |member: &Member| {
-            let Some(report) = &member.report else { return false };
-            match deploy.kind {
-                Kind::Rollback { .. } if report.running == Some(deploy.release) => {
-                    report.standing.on_trial() && member.standing(deploy).is_none()
-                }
-                Kind::Rollback { .. } => report.standby == Some(deploy.release),
-                Kind::Halt { hand_back, .. } => hand_back && report.standing.on_trial(),
-                Kind::Rollout => false,
+        let Some(report) = &member.report else { return false };
+        let back = match deploy.kind {
+            Kind::Rollback { .. } if report.running == Some(deploy.release) => {
+                report.standing.on_trial() && member.standing(deploy).is_none()
             }
+            Kind::Rollback { .. } => report.standby == Some(deploy.release),
+            Kind::Halt { hand_back, .. } => hand_back && report.standing.on_trial(),
+            Kind::Rollout => false,
         };
-        let live = |member: &Member| member.presence(self.moment.now) == Presence::Live;
-        let members = self.fleet().members().filter(|(_, member)| live(member) && back(member));
-        members.map(|(id, _)| id.clone()).collect()
+        back && member.presence(self.moment.now) == Presence::Live
     }
 
     /// The first member, in the order of their names, that failed or that the release costs too much.
@@ -404,7 +409,7 @@ impl<'a> Rollout<'a> {
                 self.moment.place(member).failure
             }
         };
-        self.moment.fleet.members().find_map(|(id, member)| Some((id, failure(member)?)))
+        self.fleet.members().find_map(|(id, member)| Some((id, failure(member)?)))
     }
 
     /// Members that refuse the release, with or without a slot.
@@ -412,7 +417,7 @@ impl<'a> Rollout<'a> {
         let deploy = &self.in_force.deploy;
         let meant =
             |member: &Member| matches!(member.tie, Tie::Slot(_)) || member.is_meant(&deploy.policy.target);
-        let present = self.fleet().members().filter(move |(_, member)| !member.gone && meant(member));
+        let present = self.fleet.members().filter(move |(_, member)| !member.gone && meant(member));
         present.filter_map(|(id, member)| member.refusal(deploy).map(|refusal| (id, refusal)))
     }
 }

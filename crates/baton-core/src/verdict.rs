@@ -1,11 +1,10 @@
 //! Whether a rollout goes on, stops, goes back, or is done.
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::fmt;
 
-use crate::costs::{COMPARED_MIN, Cost, Costs, Learnt, MORE_BY_PERCENT};
-use crate::counts::{Counts, Failure, Moment};
+use crate::costs::{COMPARED_MIN, Cost, Costs, MORE_BY_PERCENT};
+use crate::counts::{Counts, Failure};
 use crate::deploy::{Deploy, Kind};
 use crate::ids::MemberId;
 use crate::rollout::Rollout;
@@ -22,11 +21,8 @@ pub enum Verdict {
     /// Propose a rollback.
     RollBack(HaltReason),
     /// Only members are left that refuse the release or cannot get it. Who waits is told so; the members
-    /// go on trying, and their success ends it well.
-    Incomplete {
-        /// Who is left.
-        left: Vec<MemberId>,
-    },
+    /// go on trying, and their success ends it well. [`Rollout::refused`] says who they are.
+    Incomplete,
     /// *Switched*: enough members have proven the digest that they run, and nobody is on trial. To be noted
     /// with [`crate::fleet::Fleet::note_switched`].
     Done {
@@ -155,9 +151,7 @@ pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
                 deploy.kind == Kind::Rollout && deploy.policy.auto_rollback && deploy.fallback.is_some();
             if back { Verdict::RollBack(reason) } else { Verdict::Halt(reason) }
         }
-        None if only_refused_are_left(rollout) => {
-            Verdict::Incomplete { left: rollout.refused().map(|(id, _)| id.clone()).collect() }
-        }
+        None if only_refused_are_left(rollout) => Verdict::Incomplete,
         None => Verdict::Continue,
     }
 }
@@ -170,20 +164,18 @@ fn is_switched(rollout: &Rollout<'_>) -> bool {
 }
 
 /// The rule by which a rollout with so many slots has failed, if it has.
-pub(crate) fn broken_rule(moment: &Moment<'_>, counts: &Counts, slots: u32) -> Option<Rule> {
-    failure_rule(moment.deploy, counts, slots).or_else(|| cost_rule(moment, counts))
+pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
+    failure_rule(deploy, counts, slots).or_else(|| cost_rule(deploy, counts))
 }
 
 /// The gate that a release does not pass: it costs remarkably more, on enough members to say so.
-fn cost_rule(moment: &Moment<'_>, counts: &Counts) -> Option<Rule> {
-    let deploy = moment.deploy;
+fn cost_rule(deploy: &Deploy, counts: &Counts) -> Option<Rule> {
     if deploy.policy.gates.is_empty() || deploy.kind != Kind::Rollout {
         return None;
     }
-    let learnt = Learnt::of(moment.costs());
     let enough = COMPARED_MIN.min(deploy.policy.target.of(counts.meant));
     deploy.policy.gates.iter().copied().find_map(|cost| {
-        let (more, of) = learnt.more(cost).filter(|(_, of)| *of >= enough)?;
+        let (more, of) = counts.more(cost).filter(|(_, of)| *of >= enough)?;
         Some(Rule::TooCostly { cost, more, of })
     })
 }

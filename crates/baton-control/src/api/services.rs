@@ -26,7 +26,7 @@ pub(super) async fn list(
 ) -> Json<Vec<ServiceStatus>> {
     let board = shared.board();
     let seen = board.services.iter().filter(|(service, _)| caller.covers(service));
-    Json(seen.map(|(_, posted)| posted.status.clone()).collect())
+    Json(seen.map(|(service, posted)| posted.status(service).clone()).collect())
 }
 
 pub(super) async fn one(
@@ -36,12 +36,11 @@ pub(super) async fn one(
 ) -> Result<Json<ServiceStatus>, Refusal> {
     shared.posted(&service)?;
     if let Some(after) = asked.after {
-        let is_due = |board: &Arc<Board>| {
-            board.services.get(&service).is_none_or(|posted| posted.status.version > after)
-        };
+        let is_due =
+            |board: &Arc<Board>| board.services.get(&service).is_none_or(|posted| posted.version > after);
         shared.wait(asked.wait_ms, is_due).await;
     }
-    Ok(Json(shared.posted(&service)?.status.clone()))
+    Ok(Json(shared.posted(&service)?.status(&service).clone()))
 }
 
 pub(super) async fn members(

@@ -41,7 +41,7 @@ impl Bare {
             audit,
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();
-        let shared = Shared::new(inbox, board, kept, Clock::start(), secrets).unwrap();
+        let shared = Shared::new(inbox, Heartbeats::default(), board, kept, Clock::start(), secrets).unwrap();
         Self { shared, access, _asked: asked, _dir: dir }
     }
 

@@ -1,5 +1,7 @@
 //! What happened to single members.
 
+use std::collections::BTreeSet;
+
 use baton_core::event::What;
 use baton_core::fleet::{Member, Presence, Tie};
 use baton_core::ids::{DeployId, MemberId, ReleaseId};
@@ -21,12 +23,13 @@ struct Change<'a> {
 /// Who came, went, and got a slot.
 pub(super) fn tell(
     story: &mut Story<'_>,
+    changed: &BTreeSet<&MemberId>,
     before: &Look<'_>,
     after: &Look<'_>,
     left: impl Fn(&MemberId) -> bool,
 ) {
     let (old, new) = (before.service.fleet(), after.service.fleet());
-    for (id, member) in old.members() {
+    for (id, member) in changed.iter().filter_map(|&id| Some((id, old.member(id)?))) {
         let gone = new.member(id).is_none_or(|member| member.presence(after.now) == Presence::Gone);
         if gone && member.presence(before.now) != Presence::Gone {
             if left(id) {
@@ -42,7 +45,7 @@ pub(super) fn tell(
     }
     let deploy = new.in_force().map(|in_force| &in_force.deploy);
     let same_deploy = deploy.map(|deploy| deploy.id) == old.in_force().map(|in_force| in_force.deploy.id);
-    for (id, member) in new.members() {
+    for (id, member) in changed.iter().filter_map(|&id| Some((id, new.member(id)?))) {
         let earlier = old.member(id);
         let present_before = earlier.map(|member| member.presence(before.now));
         presence(story, id, present_before, member.presence(after.now));
@@ -65,11 +68,13 @@ pub(super) fn tell(
 /// What members did for the deploys that are asked for.
 pub(super) fn steps(
     story: &mut Story<'_>,
+    changed: &BTreeSet<&MemberId>,
     before: &Look<'_>,
     after: &Look<'_>,
     is_asked_for: impl Fn(DeployId) -> bool,
 ) {
-    for (id, member) in after.service.fleet().members() {
+    let fleet = after.service.fleet();
+    for (id, member) in changed.iter().filter_map(|&id| Some((id, fleet.member(id)?))) {
         let earlier = before.service.fleet().member(id).and_then(Member::report);
         let Some(report) = member.report().filter(|report| Some(*report) != earlier) else { continue };
         let Some(seen) = report.seen.filter(|seen| is_asked_for(seen.deploy)) else { continue };

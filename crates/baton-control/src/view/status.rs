@@ -1,16 +1,18 @@
 //! How a service stands.
 
 use baton_core::costs::{Cost, Learnt};
+use baton_core::counts::Counts;
 use baton_core::deploy::Kind;
-use baton_core::fleet::{Member, Presence};
+use baton_core::fleet::{Presence, Silence};
+use baton_core::history::Lock;
 use baton_core::ids::{DeployId, MemberId, ReleaseId, ServiceName};
 use baton_core::laggards::{Lag, laggards};
-use baton_core::report::{Refusal, Seen, Standing};
+use baton_core::report::Refusal;
 use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
 use baton_core::verdict::{HaltReason, Rule, Verdict, verdict};
-use baton_store::state::Service;
+use baton_store::state::{Kept, Service};
 use baton_wire::api::{CostsView, CountsView, FailureView, Fetching, LaggardView, ServiceStatus};
 
 use super::deploy_at;
@@ -49,6 +51,45 @@ impl Blame {
     }
 }
 
+/// All of a status that does not take a look at every member: while it stays the same, nobody who waits is woken.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Face {
+    silence: Silence,
+    lock: Option<Lock>,
+    blame: Option<Blame>,
+    kept: Kept,
+    rollout: Option<Progress>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Progress {
+    deploy: DeployId,
+    state: &'static str,
+    phase: usize,
+    slots: u32,
+    counts: Counts,
+    stop: Option<Why>,
+}
+
+/// How a service looks.
+pub(crate) fn face(service: &Service, blame: Option<&Blame>, now: Millis) -> Face {
+    let progress = |rollout: Rollout<'_>| Progress {
+        deploy: rollout.deploy().id,
+        state: state(&rollout, &verdict(&rollout), service),
+        phase: rollout.phase(),
+        slots: rollout.slots(),
+        counts: *rollout.counts(),
+        stop: rollout.stop(),
+    };
+    Face {
+        silence: service.fleet().silence(now),
+        lock: service.history().lock().cloned(),
+        blame: blame.cloned(),
+        kept: service.kept(),
+        rollout: Rollout::of(service.fleet(), now).map(progress),
+    }
+}
+
 /// How many members a status names that the deploy waits for: a screen full.
 const LAGGARDS_MAX: usize = 20;
 
@@ -76,7 +117,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         phase: rollout.phase() as u32 + 1,
         phases: phases as u32,
         slots: rollout.slots(),
-        counts: counts(&rollout, now),
+        counts: counts(&rollout),
         fetching: fetching(service, now),
         costs: costs(&rollout.learnt()),
         committed,
@@ -134,7 +175,7 @@ fn state(rollout: &Rollout<'_>, verdict: &Verdict, service: &Service) -> &'stati
         (_, Kind::Halt { .. }) => "halted",
         (Verdict::Done { .. }, _) if reached.drained.is_some() => "drained",
         (Verdict::Done { .. }, _) => "switched",
-        (Verdict::Incomplete { .. }, _) => "incomplete",
+        (Verdict::Incomplete, _) => "incomplete",
         (_, Kind::Rollout) => "rolling-out",
         (_, Kind::Rollback { .. }) => "rolling-back",
     }
@@ -162,37 +203,11 @@ fn waits(rollout: &Rollout<'_>, verdict: &Verdict) -> Option<(String, &'static s
 }
 
 /// Each member once: by how far it is, or as silent.
-fn counts(rollout: &Rollout<'_>, now: Millis) -> CountsView {
-    let counts = rollout.counts();
-    let deploy = rollout.deploy();
-    let in_force = Seen { epoch: deploy.epoch, deploy: deploy.id };
-    let standing = |member: &Member| {
-        let report = member.report().filter(|report| report.seen == Some(in_force))?;
-        Some(report.standing.clone())
-    };
-    let (mut staged, mut trying, mut proving, mut refused) = (0, 0, 0, 0);
-    let live = |member: &Member| member.presence(now) == Presence::Live;
-    for (_, member) in rollout.fleet().members().filter(|(_, member)| live(member)) {
-        match standing(member) {
-            Some(Standing::Staged) => staged += 1,
-            Some(Standing::Granted | Standing::Trying) => trying += 1,
-            Some(Standing::Proving) => proving += 1,
-            Some(Standing::Refused(_)) => refused += 1,
-            Some(Standing::Behind | Standing::Proven) | None => {}
-        }
-    }
-    let placed = staged + trying + proving + refused + counts.proven;
-    CountsView {
-        live: counts.live,
-        silent: counts.silent,
-        behind: counts.live.saturating_sub(placed),
-        staged,
-        trying,
-        proving,
-        proven: counts.proven,
-        refused,
-        drained: counts.drained,
-    }
+const fn counts(rollout: &Rollout<'_>) -> CountsView {
+    let &Counts { live, silent, staged, trying, proving, proven, refusing, drained, .. } = rollout.counts();
+    let placed = staged + trying + proving + refusing + proven;
+    let behind = live.saturating_sub(placed);
+    CountsView { live, silent, behind, staged, trying, proving, proven, refused: refusing, drained }
 }
 
 /// What is on its way to all members that are heard of.

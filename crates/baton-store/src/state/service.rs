@@ -133,16 +133,19 @@ impl Service {
 
     /// What is to be stored of the members.
     pub(super) fn member_records(&self) -> BTreeMap<&MemberId, MemberRecord> {
-        let record = |(id, member): (_, &Member)| {
-            let slot = match member.tie() {
-                Tie::Slot(grant) => Some(Slot::Given(grant)),
-                Tie::Leftover => Some(Slot::Leftover),
-                // What was found is found again with the first report.
-                Tie::Found | Tie::Nothing => None,
-            };
-            (id, MemberRecord { slot })
+        self.fleet.members().map(|(id, member)| (id, record_of(member))).collect()
+    }
+
+    /// What is to be stored of members that may have changed since an earlier state of this service: none of whoever is not
+    /// known any more.
+    pub(super) fn changed_records(&self, since: &Self) -> Vec<(MemberId, Option<MemberRecord>)> {
+        let of = |service: &Self, id: &MemberId| service.fleet.member(id).map(record_of);
+        let differs = |id: &&MemberId| of(self, id) != of(since, id);
+        let changed = match self.fleet.changed_since(&since.fleet) {
+            Some(changed) => changed,
+            None => self.fleet.members().chain(since.fleet.members()).map(|(id, _)| id).collect(),
         };
-        self.fleet.members().map(record).collect()
+        changed.into_iter().filter(differs).map(|id| (id.clone(), of(self, id))).collect()
     }
 
     /// Lets those go who were silent for too long.
@@ -259,6 +262,16 @@ impl Service {
             News::Left(_) => Heard::Stale,
         }
     }
+}
+
+fn record_of(member: &Member) -> MemberRecord {
+    let slot = match member.tie() {
+        Tie::Slot(grant) => Some(Slot::Given(grant)),
+        Tie::Leftover => Some(Slot::Leftover),
+        // What was found is found again with the first report.
+        Tie::Found | Tie::Nothing => None,
+    };
+    MemberRecord { slot }
 }
 
 /// Whether a deploy is what such a wish leads to: a call is repeated with the wish of the first one.

@@ -73,13 +73,16 @@ pub(super) fn write_service(
         transaction.open_table(DEPLOYS)?.insert(key, &*logged.to_bytes())?;
     }
     let mut table = transaction.open_table(MEMBERS)?;
-    let before = saved.map(Service::member_records).unwrap_or_default();
-    let after = service.member_records();
-    for (member, record) in after.iter().filter(|(member, record)| before.get(*member) != Some(record)) {
-        table.insert((name.as_str(), member.as_str()), &*record.to_bytes())?;
-    }
-    for member in before.keys().filter(|member| !after.contains_key(*member)) {
-        table.remove((name.as_str(), member.as_str()))?;
+    let records = match saved {
+        Some(saved) => service.changed_records(saved),
+        None => service.member_records().into_iter().map(|(id, record)| (id.clone(), Some(record))).collect(),
+    };
+    for (member, record) in records {
+        let key = (name.as_str(), member.as_str());
+        match record {
+            Some(record) => table.insert(key, &*record.to_bytes())?,
+            None => table.remove(key)?,
+        };
     }
     Ok(())
 }
