@@ -434,6 +434,9 @@ fn invalid(message: &'static str, field: &'static str, why: impl Into<String>) -
 }
 
 #[cfg(test)]
+mod recorded;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
