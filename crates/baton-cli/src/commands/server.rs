@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use baton_control::{
     Artefacts, Backup, Callers, Certificates, Config, InvalidAddress, Server, ServerError, State, backup,
 };
+use baton_sys::descriptors;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +45,8 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         (false, false, ..) => Callers::Known(Certificates::Own { names: args.names }),
     };
     let system = |what| move |source| Failure::System { what, source };
+    // Each member has a connection. Where the kernel refuses, there may be as many as before.
+    let _ = descriptors::raise();
     let runtime = Runtime::new().map_err(system("start threads"))?;
     runtime.block_on(async {
         let shutdown = asked_to_stop().map_err(system("listen for signals"))?;
