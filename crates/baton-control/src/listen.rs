@@ -1,5 +1,8 @@
 //! Where connections come in: one port, with TLS or without.
 
+mod doorstep;
+mod visitor;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,40 +11,51 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
+
+use self::doorstep::Doorstep;
+pub(crate) use self::visitor::Visit;
+use self::visitor::{Visitor, prepare};
 
 /// How long a client may take to agree on a key.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// How many may be about to. Others wait in the kernel's queue, so that who connects and says nothing takes no memory.
+/// How many may be about to, of whom one address may have a part only.
 const HANDSHAKES_MAX: usize = 512;
 /// Connections that are agreed upon and not taken yet.
 const AGREED_MAX: usize = 16;
 
 /// Where a request comes from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CallerAddress(pub SocketAddr);
+#[derive(Debug, Clone)]
+pub(crate) struct CallerAddress {
+    /// The other end.
+    pub address: SocketAddr,
+    /// The connection.
+    pub visit: Arc<Visit>,
+}
 
 impl Connected<IncomingStream<'_, Incoming>> for CallerAddress {
     fn connect_info(stream: IncomingStream<'_, Incoming>) -> Self {
-        Self(*stream.remote_addr())
+        Self { address: *stream.remote_addr(), visit: stream.io().visit() }
     }
 }
-
-type Agreed = (TlsStream<TcpStream>, SocketAddr);
 
 /// Connections.
 pub(crate) enum Incoming {
     /// As they are.
-    Plain(TcpListener),
+    Plain {
+        /// Where they come in.
+        listener: TcpListener,
+        /// Who is not known yet.
+        doorstep: Arc<Doorstep>,
+    },
     /// Once a key was agreed upon.
     Tls {
         /// Those.
-        agreed: mpsc::Receiver<Agreed>,
+        agreed: mpsc::Receiver<(Visitor, SocketAddr)>,
         /// Where.
         address: SocketAddr,
     },
@@ -50,27 +64,30 @@ pub(crate) enum Incoming {
 impl Incoming {
     /// The connections of this listener. With TLS a task takes them from now on, until nobody wants them any more.
     pub(crate) fn new(listener: TcpListener, tls: Option<Arc<ServerConfig>>) -> io::Result<Self> {
-        let Some(tls) = tls else { return Ok(Self::Plain(listener)) };
+        let doorstep = Arc::default();
+        let Some(tls) = tls else { return Ok(Self::Plain { listener, doorstep }) };
         let address = listener.local_addr()?;
         let (sender, agreed) = mpsc::channel(AGREED_MAX);
-        tokio::spawn(agree(listener, TlsAcceptor::from(tls), sender));
+        tokio::spawn(agree(listener, TlsAcceptor::from(tls), doorstep, sender));
         Ok(Self::Tls { agreed, address })
     }
 }
 
 impl Listener for Incoming {
-    type Io = Either<TcpStream, TlsStream<TcpStream>>;
+    type Io = Visitor;
     type Addr = SocketAddr;
 
-    async fn accept(&mut self) -> (Self::Io, SocketAddr) {
+    async fn accept(&mut self) -> (Visitor, SocketAddr) {
         match self {
-            Self::Plain(listener) => {
+            Self::Plain { listener, doorstep } => loop {
                 let (stream, address) = Listener::accept(listener).await;
-                at_once(&stream);
-                (Either::Left(stream), address)
-            }
+                if let Some(place) = doorstep.enter(address.ip()) {
+                    prepare(&stream);
+                    return (Visitor::new(Either::Left(stream), place), address);
+                }
+            },
             Self::Tls { agreed, .. } => match agreed.recv().await {
-                Some((stream, address)) => (Either::Right(stream), address),
+                Some(visitor) => visitor,
                 // The task that takes connections ends after this.
                 None => std::future::pending().await,
             },
@@ -79,36 +96,41 @@ impl Listener for Incoming {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
-            Self::Plain(listener) => listener.local_addr(),
+            Self::Plain { listener, .. } => listener.local_addr(),
             Self::Tls { address, .. } => Ok(*address),
         }
     }
 }
 
-/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody.
-async fn agree(mut listener: TcpListener, acceptor: TlsAcceptor, agreed: mpsc::Sender<Agreed>) {
+/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody, and those of one address hold up
+/// nobody elsewhere.
+async fn agree(
+    mut listener: TcpListener,
+    acceptor: TlsAcceptor,
+    doorstep: Arc<Doorstep>,
+    agreed: mpsc::Sender<(Visitor, SocketAddr)>,
+) {
     let room = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
-        // The room is never closed, so there is always a permit.
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         let (stream, address) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = agreed.closed() => return,
         };
-        at_once(&stream);
-        let (handshake, agreed) = (acceptor.accept(stream), agreed.clone());
+        let Some(place) = doorstep.enter(address.ip()) else { continue };
+        prepare(&stream);
+        let (acceptor, agreed, room) = (acceptor.clone(), agreed.clone(), Arc::clone(&room));
         tokio::spawn(async move {
-            // Who speaks no TLS, or does not trust this server, has been told so.
-            if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, handshake).await {
-                drop(permit);
-                let _ = agreed.send((stream, address)).await;
+            let handshake = async {
+                // Neither is ever closed, so there is always a permit.
+                let _of_address = place.turn().await?;
+                let _of_all = room.acquire().await.ok()?;
+                // Who speaks no TLS, or does not trust this server, has been told so.
+                timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await.ok()?.ok()
+            };
+            let handshake = handshake.await;
+            if let Some(stream) = handshake {
+                let _ = agreed.send((Visitor::new(Either::Right(stream), place), address)).await;
             }
         });
     }
-}
-
-/// Orders are a few bytes, and must not wait for more of them.
-fn at_once(stream: &TcpStream) {
-    // A connection that cannot do that is one all the same.
-    drop(stream.set_nodelay(true));
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
 use baton_core::access::{Bucket, Rate};
 use baton_core::ids::ReleaseId;
 use baton_store::state::News;
@@ -21,6 +22,7 @@ use crate::access::{Access, Caller};
 use crate::clock::{Clock, unix_ms};
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
+use crate::listen::CallerAddress;
 use crate::secrets::Desk;
 use crate::sessions::{Order, Outgoing, end};
 
@@ -72,6 +74,9 @@ impl Members for SessionService {
 
     async fn session(&self, request: Request<Streaming<v1::FromMember>>) -> Result<Response<Orders>, Status> {
         let (out, orders) = mpsc::channel(ORDERS_MAX);
+        if let Some(ConnectInfo(from)) = request.extensions().get::<ConnectInfo<CallerAddress>>() {
+            from.visit.is_session();
+        }
         // Whoever looks at every request has put it there.
         let caller = request.extensions().get::<Caller>().cloned();
         let reader = Reader {

@@ -74,12 +74,17 @@ pub(crate) async fn check(State(doorman): State<Doorman>, request: Request, next
 }
 
 async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: Next) -> Response {
-    let from = request.extensions().get::<ConnectInfo<CallerAddress>>();
-    let from =
-        from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(CallerAddress(address))| address.ip());
+    let from = request.extensions().get::<ConnectInfo<CallerAddress>>().map(|ConnectInfo(from)| from.clone());
+    let visit = from.as_ref().map(|from| Arc::clone(&from.visit));
+    let from = from.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |from| from.address.ip());
     let what = format!("{} {}", request.method(), request.uri().path());
     let leaves = door.as_ref().map_or(Leaves::Nothing, |door| door.leaves);
     let judged = doorman.judge(door.as_ref(), &request, from);
+    if let (Ok(caller), Some(visit)) = (&judged, &visit)
+        && (doorman.access.is_none() || !matches!(caller, Caller::Anybody))
+    {
+        visit.is_known();
+    }
     let judged = match judged {
         Ok(caller) if leaves == Leaves::Change => match doorman.audit.ready().await {
             Ok(()) => Ok(caller),

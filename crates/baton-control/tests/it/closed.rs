@@ -32,17 +32,17 @@ use crate::running::{Answer, LIMIT, Running, rollout, wanted};
 
 /// Somebody who asks the server.
 #[derive(Clone)]
-struct Asker {
+pub struct Asker {
     control: Arc<Control>,
 }
 
 impl Asker {
-    fn new(server: &Running, shown: Option<Shown>) -> Self {
+    pub fn new(server: &Running, shown: Option<Shown>) -> Self {
         let authority = server.data_dir().join("ca.pem");
         Self { control: Arc::new(Control::new(&server.url, shown, Some(authority)).unwrap()) }
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Answer {
+    pub async fn call(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Answer {
         let (control, url) = (Arc::clone(&self.control), format!("{}{path}", self.control.base()));
         let request =
             http::Request::builder().method(method).uri(url).header("content-type", "application/json");

@@ -9,6 +9,7 @@
 
 mod api;
 mod closed;
+mod floods;
 mod full_disk;
 mod guard;
 mod light;
