@@ -80,7 +80,7 @@ fn what_the_page_on_signing_shows_is_so() {
 
 /// Pushes as the page has it, and returns the id.
 fn release(fleet: &Fleet, folder: &Folder, command: &str) -> String {
-    let words: Vec<&str> = command.split(' ').skip(1).chain(["--output", "json"]).collect();
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
     let pushed = fleet.json_in(folder.path(), &words);
     pushed["id"].as_str().unwrap().to_owned()
 }
