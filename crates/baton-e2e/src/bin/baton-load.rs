@@ -18,7 +18,7 @@ const SAID_MAX: usize = 64;
 /// them at the end. Ends after --duration, on SIGINT, SIGTERM, or when told `stop`; with 1 if anything was lost.
 ///
 /// Hears lines on standard input: forbid RELEASE, committed TARGET RELEASE, open TARGET, window TARGET begin,
-/// window TARGET end, window TARGET FROM_MS TO_MS, handover begin, handover end, stop.
+/// window TARGET end, window TARGET FROM_MS TO_MS, away TARGET begin, away TARGET end, handover begin, handover end, stop.
 #[derive(Debug, Parser)]
 #[command(name = "baton-load")]
 struct Args {

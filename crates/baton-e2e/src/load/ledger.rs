@@ -162,6 +162,9 @@ pub struct Ledger {
     losses: BTreeMap<Loss, Losses>,
     cuts: Vec<Cut>,
     windows: Vec<Window>,
+    /// Times in which a whole member was away.
+    away: Vec<Window>,
+    found_nobody: u64,
     idle_closes: u64,
     not_sent: u64,
     habits: BTreeMap<Habit, Requests>,
@@ -207,6 +210,14 @@ struct Window {
     to: Option<Millis>,
 }
 
+/// Closes the one that is open on this target.
+fn end(windows: &mut [Window], target: &Target, at: Millis) {
+    let open = |window: &&mut Window| window.target == *target && window.to.is_none();
+    if let Some(window) = windows.iter_mut().find(open) {
+        window.to = Some(at);
+    }
+}
+
 /// The answers of one release.
 #[derive(Debug)]
 struct Answers {
@@ -227,6 +238,8 @@ impl Ledger {
             losses: BTreeMap::new(),
             cuts: Vec::new(),
             windows: Vec::new(),
+            away: Vec::new(),
+            found_nobody: 0,
             idle_closes: 0,
             not_sent: 0,
             habits: BTreeMap::new(),
@@ -274,12 +287,9 @@ impl Ledger {
             Said::HandoverBegins => self.handover = Some((at, None)),
             Said::HandoverEnds => self.handover = self.handover.map(|(from, _)| (from, Some(at))),
             Said::WindowBegins { target } => self.windows.push(Window { target, from: at, to: None }),
-            Said::WindowEnds { target } => {
-                let open = |window: &&mut Window| window.target == target && window.to.is_none();
-                if let Some(window) = self.windows.iter_mut().find(open) {
-                    window.to = Some(at);
-                }
-            }
+            Said::WindowEnds { target } => end(&mut self.windows, &target, at),
+            Said::AwayBegins { target } => self.away.push(Window { target, from: at, to: None }),
+            Said::AwayEnds { target } => end(&mut self.away, &target, at),
             Said::Window { target, from, to } => self.mark_died(target, from, to),
             // It ends the clients, not the account.
             Said::Stop => {}
@@ -299,6 +309,9 @@ impl Ledger {
             return self.lose(Loss::Duplicated, attempt.example(at, detail));
         }
         match end {
+            End::Refused { .. } | End::TimedOut { connected: false } if self.is_away(&attempt, at) => {
+                self.found_nobody += 1;
+            }
             End::Answered { release, pid } => {
                 self.measure(&attempt, at, took);
                 self.answered(&attempt, at, release, pid);
@@ -372,6 +385,16 @@ impl Ledger {
         losses.example.get_or_insert(example);
     }
 
+    /// Whether the whole member was away at some time of the attempt to reach it.
+    fn is_away(&self, attempt: &Attempt, at: Millis) -> bool {
+        let meets = |away: &Window| {
+            away.target == attempt.target
+                && away.from <= at
+                && away.to.is_none_or(|to| attempt.connecting <= to)
+        };
+        self.away.iter().any(meets)
+    }
+
     /// Whether a cut was the end of the program: one on this target died at that moment, the connection had been
     /// begun before it was dead, and the process that had it, if known, answered nothing that was sent later.
     fn died(&self, cut: &Cut) -> bool {
@@ -424,6 +447,7 @@ impl Ledger {
             losses,
             died_with_program: died.len() as u64,
             died_maybe_queued: died.iter().filter(maybe_queued).count() as u64,
+            found_nobody: self.found_nobody,
             idle_closes: self.idle_closes,
             not_sent: self.not_sent,
             connections: self.habits.values().map(|requests| requests.connections).sum(),

@@ -28,8 +28,8 @@ pub enum Line {
 
 /// The account of every request so far. Times are milliseconds since the Unix epoch.
 ///
-/// Every request that was sent has exactly one end: answered, lost, died with its program, not sent, or still
-/// unfinished. `wrong_release`, and `duplicated` for an answer that came on top of the right one, are counted beside
+/// Every request that was sent has exactly one end: answered, lost, died with its program, found nobody, not sent, or
+/// still unfinished. `wrong_release`, and `duplicated` for an answer that came on top of the right one, are counted beside
 /// `answered`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -52,6 +52,9 @@ pub struct Report {
     /// Those of `died_with_program` that a reset connection without an earlier answer ended. From outside, one that
     /// still waited in the accept queue, and should have survived, looks the same.
     pub died_maybe_queued: u64,
+    /// Requests for which no connection could be made, since the whole member was away, as the driver said.
+    #[serde(default)]
+    pub found_nobody: u64,
     /// Reused connections that were closed before the answer's first byte. Their requests were tried again.
     pub idle_closes: u64,
     /// Requests that the generator itself could not send, for want of ports or descriptors.
@@ -121,6 +124,12 @@ impl Report {
     /// How many were lost in this way.
     pub fn count(&self, loss: Loss) -> u64 {
         self.losses.get(&loss).map_or(0, |losses| losses.count)
+    }
+
+    /// Requests that were lost and not answered: a wrong release has answered, and what came twice came once as well.
+    pub fn losses_beside_answers(&self) -> u64 {
+        let beside = |loss: &&Loss| !matches!(loss, Loss::WrongRelease | Loss::Duplicated);
+        Loss::ALL.iter().filter(beside).map(|loss| self.count(*loss)).sum()
     }
 
     /// Whether every request was sent, has an end, and none was lost.

@@ -43,6 +43,16 @@ pub enum Said {
         /// The first moment when it was known to be dead.
         to: Millis,
     },
+    /// `away TARGET begin`: the whole member is about to be killed, and nobody will be there. To be heard before the kill.
+    AwayBegins {
+        /// The member's address.
+        target: Target,
+    },
+    /// `away TARGET end`: its program serves again.
+    AwayEnds {
+        /// The member's address.
+        target: Target,
+    },
     /// `handover begin`: latencies are those during a handover from now on.
     HandoverBegins,
     /// `handover end`: latencies are those between handovers again.
@@ -57,8 +67,8 @@ pub enum Misheard {
     /// The words make no sense.
     #[error(
         "not understood: say 'forbid RELEASE', 'committed TARGET RELEASE', 'open TARGET', \
-         'window TARGET begin', 'window TARGET end', 'window TARGET FROM_MS TO_MS', 'handover begin', \
-         'handover end' or 'stop'"
+         'window TARGET begin', 'window TARGET end', 'window TARGET FROM_MS TO_MS', 'away TARGET begin', \
+         'away TARGET end', 'handover begin', 'handover end' or 'stop'"
     )]
     Words,
     /// The target gets no load, so what is said about it can never matter.
@@ -92,6 +102,8 @@ impl Said {
             ["window", target, from, to] => {
                 Self::Window { target: known(target)?, from: moment(from)?, to: moment(to)? }
             }
+            ["away", target, "begin"] => Self::AwayBegins { target: known(target)? },
+            ["away", target, "end"] => Self::AwayEnds { target: known(target)? },
             ["handover", "begin"] => Self::HandoverBegins,
             ["handover", "end"] => Self::HandoverEnds,
             ["stop"] => Self::Stop,
@@ -117,6 +129,8 @@ mod tests {
             ("open 127.0.0.1:8080", Said::Open { target: target.clone() }),
             ("window 127.0.0.1:8080 begin", Said::WindowBegins { target: target.clone() }),
             ("window 127.0.0.1:8080 end", Said::WindowEnds { target: target.clone() }),
+            ("away 127.0.0.1:8080 begin", Said::AwayBegins { target: target.clone() }),
+            ("away 127.0.0.1:8080 end", Said::AwayEnds { target: target.clone() }),
             ("window 127.0.0.1:8080 10 20", Said::Window { target, from: Millis(10), to: Millis(20) }),
             ("handover begin", Said::HandoverBegins),
             ("handover end", Said::HandoverEnds),

@@ -351,3 +351,38 @@ fn latencies_are_those_of_plain_requests_by_whether_a_handover_was_under_way() {
     assert!((10_000..10_020).contains(&slowest), "{slowest}");
     assert_eq!(report.habits[&Habit::New].answered, [(Kind::Plain, 4), (Kind::Slow, 1)].into());
 }
+
+#[test]
+fn who_finds_nobody_where_the_whole_member_is_away_is_not_lost() {
+    let refused = || End::Refused { why: "x".into() };
+    // Begun before, within, and after the time in which the member is away; and at another one.
+    for (connecting, at, away) in [(10, 30, true), (10, 15, false), (30, 31, true), (60, 61, false)] {
+        for end in [refused(), End::TimedOut { connected: false }] {
+            let mut ledger = Ledger::new(Millis(0));
+            let attempt = attempt(1, connecting);
+            ledger.fold(Event::Begun { seq: 1 });
+            if at < 20 {
+                ended(&mut ledger, attempt.clone(), at, end.clone());
+            }
+            say(&mut ledger, &format!("away {A} begin"), 20);
+            if (20..40).contains(&at) {
+                ended(&mut ledger, attempt.clone(), at, end.clone());
+            }
+            say(&mut ledger, &format!("away {A} end"), 40);
+            if at >= 40 {
+                ended(&mut ledger, attempt, at, end.clone());
+            }
+            let report = report(&ledger);
+            assert_eq!(
+                (report.found_nobody, report.lost),
+                if away { (1, 0) } else { (0, 1) },
+                "{connecting} {at}"
+            );
+        }
+    }
+    let mut ledger = Ledger::new(Millis(0));
+    say(&mut ledger, &format!("away {B} begin"), 0);
+    ledger.fold(Event::Begun { seq: 1 });
+    ended(&mut ledger, attempt(1, 10), 11, refused());
+    assert_eq!((report(&ledger).found_nobody, report(&ledger).lost), (0, 1), "another member was away");
+}
