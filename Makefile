@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet crash-points endurance conformance guides deployments fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet chaos crash-points endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -58,6 +58,12 @@ crash-points: setup
 endurance: build
 	@scripts/setup endurance
 	target/release/baton-endurance
+
+## chaos: a small fleet in which everything breaks while it deploys, for half an hour; MINUTES=2 and SEED=7 for others; as root
+MINUTES = 30
+chaos: build
+	@scripts/setup chaos
+	target/release/baton-chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --record docs/chaos.md
 
 ## conformance: PID 1 as it should be, baton-boot beside its peers; INIT="tini --" for any other init alone
 conformance: build

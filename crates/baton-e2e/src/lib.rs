@@ -1,6 +1,7 @@
 //! Whole stories over real processes under real load.
 
 pub mod bench;
+pub mod chaos;
 pub mod conformance;
 pub mod docker;
 pub mod endurance;

@@ -1,7 +1,8 @@
 //! A web server that speaks HTTP/1.1, HTTP/2, gRPC and WebSocket on one port, and answers as the load generator wants:
-//! who answers, and what was asked. Its release is its generation, so that two of them are told apart.
+//! who answers, and what was asked. Its release is its generation, so that two of them are told apart, or what the variable
+//! named by `$ANSWERS_BY` says. It may be [ill](baton_e2e::chaos::ill).
 //!
-//! It binds `$PORT`, or with `--stdin` takes the socket that is its standard input. On SIGTERM it finishes what it has and
+//! It binds `$PORT` of `$HOST`, which is loopback if nothing is said, or with `--stdin` takes the socket that is its standard input. On SIGTERM it finishes what it has and
 //! ends. With `$MOMENTS` it tells there when it was asked for its health first.
 
 use std::os::fd::AsFd;
@@ -13,12 +14,13 @@ use anyhow::Context;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Query, Request, State};
-use axum::http::HeaderMap;
+use axum::extract::{FromRef, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use axum::serve::ListenerExt;
 use baton_e2e::bench::moments;
+use baton_e2e::chaos::ill::Patient;
 use baton_e2e::load::echo;
 use prost::Message as _;
 use serde::Deserialize;
@@ -37,6 +39,25 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Becomes true when the server is to end. It has ended when the last receiver is gone.
 type Stop = watch::Receiver<bool>;
 
+/// What handlers know.
+#[derive(Clone)]
+struct Known {
+    stop: Stop,
+    patient: Patient,
+}
+
+impl FromRef<Known> for Stop {
+    fn from_ref(known: &Known) -> Self {
+        known.stop.clone()
+    }
+}
+
+impl FromRef<Known> for Patient {
+    fn from_ref(known: &Known) -> Self {
+        known.patient
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 struct Work {
@@ -51,6 +72,7 @@ impl Work {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
+    let patient = Patient::begin()?;
     let mut term = signal(SignalKind::terminate())?;
     let (stop, stopped) = watch::channel(false);
     let app = Router::new()
@@ -59,7 +81,7 @@ async fn main() -> anyhow::Result<()> {
         .route(echo::SOCKET, any(open_socket))
         .route(echo::METHOD, any(call))
         .fallback(answer)
-        .with_state(stopped);
+        .with_state(Known { stop: stopped, patient });
     let begin = {
         let stop = stop.clone();
         async move {
@@ -82,13 +104,17 @@ async fn listener() -> anyhow::Result<TcpListener> {
         return Ok(TcpListener::from_std(socket)?);
     }
     let port = std::env::var("PORT").context("there is no $PORT")?;
-    Ok(TcpListener::bind(format!("127.0.0.1:{port}")).await?)
+    let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".into());
+    Ok(TcpListener::bind(format!("{host}:{port}")).await?)
 }
 
 /// Who answers, and what was asked.
 fn identity(conn: Option<&str>, seq: Option<&str>, bytes: usize) -> Value {
     static RELEASE: OnceLock<String> = OnceLock::new();
-    let release = RELEASE.get_or_init(|| std::env::var("BATON_GENERATION").unwrap_or_else(|_| "none".into()));
+    let release = RELEASE.get_or_init(|| {
+        let name = std::env::var("ANSWERS_BY").unwrap_or_else(|_| "BATON_GENERATION".into());
+        std::env::var(name).unwrap_or_else(|_| "none".into())
+    });
     json!({ "release": release, "pid": std::process::id(), "conn": conn, "seq": seq, "bytes": bytes })
 }
 
@@ -107,7 +133,7 @@ async fn answer(Query(work): Query<Work>, headers: HeaderMap, body: Bytes) -> St
     of_headers(&headers, body.len())
 }
 
-async fn health() -> &'static str {
+async fn health(State(patient): State<Patient>) -> (StatusCode, &'static str) {
     static TOLD: OnceLock<()> = OnceLock::new();
     TOLD.get_or_init(|| {
         if let Some(path) = std::env::var_os("MOMENTS") {
@@ -115,7 +141,7 @@ async fn health() -> &'static str {
             let _ = moments::tell(Path::new(&path), moments::now(), "healthy");
         }
     });
-    "healthy"
+    if patient.is_healthy() { (StatusCode::OK, "healthy") } else { (StatusCode::SERVICE_UNAVAILABLE, "ill") }
 }
 
 async fn stream(Query(work): Query<Work>, headers: HeaderMap) -> Body {
