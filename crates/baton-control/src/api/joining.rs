@@ -8,12 +8,14 @@ use baton_core::access::Credential;
 use baton_core::fleet::Presence;
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::run::secrets::Secret;
+use baton_store::state::News;
 use baton_wire::access::{Join, Joined};
 
 use super::extract::Sent;
 use super::{Refusal, Shared, blocking};
 use crate::access::Caller;
 use crate::audit::Note;
+use crate::keeper::Ask;
 
 /// Longest key of a member that joins.
 const KEY_CHARS_MAX: usize = 128;
@@ -61,7 +63,13 @@ pub(super) async fn revoke(
     let (access, service, member) =
         (shared.access()?, service.parse::<ServiceName>()?, member.parse::<MemberId>()?);
     let note = Note(format!("what member {service}/{member} has"));
-    blocking(move || access.revoke_member(&service, &member)).await??;
+    let (of, who) = (service.clone(), member.clone());
+    blocking(move || access.revoke_member(&of, &who)).await??;
+    // It is nobody any more, so that nobody waits for it either.
+    if shared.posted(&service).is_ok() {
+        let ask = Ask::News { service, news: News::Left(member) };
+        shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
+    }
     Ok((Extension(note), Json(serde_json::json!({}))).into_response())
 }
 
