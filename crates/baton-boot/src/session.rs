@@ -47,6 +47,26 @@ pub enum Saying {
     Goodbye,
 }
 
+/// The waits between attempts.
+struct Waits {
+    limit: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { limit: WAIT_MIN }
+    }
+}
+
+impl Waits {
+    /// The next one, by a number drawn from 0 to 1.
+    fn next(&mut self, drawn: f64) -> Duration {
+        let wait = self.limit.mul_f64(drawn);
+        self.limit = (self.limit * 2).min(WAIT_MAX);
+        wait
+    }
+}
+
 /// One member's session.
 pub struct Session {
     hello: Hello,
@@ -133,7 +153,7 @@ impl Session {
 
     /// Keeps the session up until the member says goodbye.
     pub async fn run(mut self) {
-        let mut limit = WAIT_MIN;
+        let mut waits = Waits::default();
         // A long outage is told once, not at every attempt.
         let mut told = false;
         loop {
@@ -150,15 +170,13 @@ impl Session {
             self.tell(Some(Input::Parted));
             // One that control closes at once, as for a second member of this name, is no success.
             if begun.elapsed() >= CALM {
-                (limit, told) = (WAIT_MIN, false);
+                (waits, told) = (Waits::default(), false);
             }
             if !told {
                 log::say(format_args!("without control: {}", log::chain(&ended)));
                 told = true;
             }
-            let wait = limit.mul_f64(fastrand::f64());
-            limit = (limit * 2).min(WAIT_MAX);
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(waits.next(fastrand::f64())).await;
         }
     }
 
@@ -312,5 +330,23 @@ fn tls(believed: &Believed) -> ClientTlsConfig {
     match believed {
         Believed::Public => config.with_webpki_roots(),
         Believed::Only(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After an outage of any length the members of a fleet come evenly over the whole wait, and each within it.
+    #[test]
+    fn p34_f57_waits_are_drawn_from_nothing_to_a_limit_that_doubles_up_to_5_s() {
+        let limit = |attempt: u32| (WAIT_MIN * 2_u32.pow(attempt)).min(WAIT_MAX);
+        for drawn in [0.0, 0.25, 0.5, 1.0] {
+            let mut waits = Waits::default();
+            for attempt in 0..10 {
+                assert_eq!(waits.next(drawn), limit(attempt).mul_f64(drawn), "{drawn}, attempt {attempt}");
+            }
+        }
+        assert_eq!(limit(9), WAIT_MAX);
     }
 }
