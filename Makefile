@@ -1,6 +1,6 @@
 # Every target sets up what it needs, on a fresh Debian machine with a Rust toolchain.
 
-.PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet chaos crash-points endurance conformance guides deployments fuzz sanitize simulate setup
+.PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet bench-swarm chaos crash-points endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
 
 ## demo: the whole product in a minute and a half, on this machine
@@ -49,6 +49,12 @@ bench-release: build
 bench-fleet: build
 	@scripts/setup bench-fleet
 	cargo xtask bench fleet $(BENCH_PARTS)
+
+## bench-swarm: 20 and 60 containers updated by Docker Swarm and by baton deploy, under load; CONTAINERS=20 for others; as root
+CONTAINERS = 20 60
+bench-swarm: build
+	@scripts/setup bench-swarm
+	cargo xtask bench swarm $(CONTAINERS)
 
 ## crash-points: killed, failed and without power at every call by which a member changes its disk; half an hour
 crash-points: setup

@@ -14,6 +14,7 @@ pub mod resident;
 pub mod sample;
 pub mod supervised;
 pub mod supervision;
+pub mod swarm;
 pub mod switching;
 
 use std::path::PathBuf;

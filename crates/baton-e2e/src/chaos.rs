@@ -12,7 +12,6 @@ pub mod oracle;
 mod record;
 mod redis;
 mod releases;
-pub mod sandbox;
 pub mod schedule;
 mod watch;
 
@@ -37,6 +36,7 @@ use self::oracle::Evidence;
 use self::schedule::{Schedule, Size};
 use self::watch::{Load, Notes, Watch, lock, say};
 use crate::load::{Driven, Plan};
+use crate::sandbox;
 
 /// How long the fleet may take until it runs what is wanted, once nothing is broken any more: members try again what they have
 /// refused after a minute, and count as gone after one.

@@ -10,3 +10,4 @@ pub mod member;
 pub mod nasty;
 pub mod ports;
 pub mod process;
+pub mod sandbox;

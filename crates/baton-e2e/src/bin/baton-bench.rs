@@ -1,4 +1,5 @@
-//! Measures what `docs/benchmarks.md` records: `make bench`, `make bench-boot`, `make bench-release` and `make bench-fleet`.
+//! Measures what `docs/benchmarks.md` records: `make bench`, `make bench-boot`, `make bench-release`, `make bench-fleet`
+//! and `make bench-swarm`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +9,14 @@ use baton_e2e::bench::goal::{self, Goal};
 use baton_e2e::bench::release::tree::Group;
 use baton_e2e::bench::supervised::Places;
 use baton_e2e::bench::{
-    deploy, handover, loaded, moments, output, program, release, resident, supervision, switching,
+    deploy, handover, loaded, moments, output, program, release, resident, supervision, swarm, switching,
 };
 use baton_e2e::process::Footprint;
+use baton_e2e::sandbox;
 use tempfile::{TempDir, tempdir};
 
-const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]] | fleet [PART ...]]";
+const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]] | fleet [PART ...] | \
+                     swarm [CONTAINERS ...]]";
 
 /// What is measured of a fleet: its parts by name.
 const FLEET_PARTS: [&str; 3] = ["file", "redis", "growth"];
@@ -50,6 +53,9 @@ fn main() -> anyhow::Result<()> {
         ["fleet", ref named @ ..] => fleets(named),
         ["release"] => releases(&std::env::temp_dir(), &[]),
         ["release", folder, ref named @ ..] => releases(Path::new(folder), named),
+        // An engine leaves bridges and rules of its firewall behind.
+        ["swarm", ..] => Err(sandbox::enter(&["ip", "dockerd", "docker"])),
+        [sandbox::INSIDE, "swarm", ref containers @ ..] => swarm(containers),
         // The programs that are measured.
         ["tell", path] => moments::program(Path::new(path), started),
         ["write", bytes] => output::write(bytes.parse()?),
@@ -146,6 +152,22 @@ fn fleets(named: &[&str]) -> anyhow::Result<()> {
         goals.push(Goal::at_most("the decision about a report, 16,000 members beside 250", 3.0, "", grows));
     }
     println!("### Goals\n\n{}", goal::table(&goals));
+    Ok(())
+}
+
+/// Docker Swarm beside `baton deploy`, with so many containers each; 20 and 60 if nothing is said.
+fn swarm(containers: &[&str]) -> anyhow::Result<()> {
+    let sizes =
+        containers.iter().map(|count| count.parse()).collect::<Result<Vec<usize>, _>>().context(USAGE)?;
+    let sizes = if sizes.is_empty() { vec![20, 60] } else { sizes };
+    let places =
+        swarm::Places { baton: program("baton")?, boot: program("baton-boot")?, web: program("baton-web")? };
+    sandbox::begin()?;
+    let folder = temporary()?;
+    println!("### Containers updated by Docker Swarm and by Baton\n");
+    let figures = swarm::measure(&places, folder.path(), &sizes)?;
+    println!("{}", figures.table());
+    println!("### Goals\n\n{}", goal::table(&figures.goals()));
     Ok(())
 }
 

@@ -7,11 +7,11 @@ use anyhow::Context;
 use baton_core::units::Millis;
 use baton_e2e::bench::program;
 use baton_e2e::chaos::schedule::Size;
-use baton_e2e::chaos::{Places, run, sandbox};
+use baton_e2e::chaos::{Places, run};
+use baton_e2e::sandbox;
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
 
-/// Where everything is written: in memory, and seen by nobody outside, so that nothing is left of it.
+/// Where everything is written: in memory.
 const FOLDER: &str = "/run/chaos";
 
 /// Breaks servers, stores, networks and members of a small fleet, while a release is deployed every ten seconds and every
@@ -39,9 +39,9 @@ struct Args {
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if !args.inside {
-        return Err(sandbox::enter());
+        return Err(sandbox::enter(&["nsenter", "ip", "iptables", "tc", "redis-server", "redis-cli"]));
     }
-    end_when_told()?;
+    sandbox::begin()?;
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let places = Places {
         baton: program("baton")?,
@@ -66,29 +66,6 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("VIOLATION: {violation}");
     }
     Ok(ExitCode::from(u8::from(!violations.is_empty())))
-}
-
-/// The first process of a namespace hears only what it waits for. When it ends, everything there does.
-fn end_when_told() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let heard = {
-        let _inside = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal)
-    };
-    let [int, term, hup] = heard;
-    let (mut int, mut term, mut hup) = (int?, term?, hup?);
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = int.recv() => {}
-                _ = term.recv() => {}
-                _ = hup.recv() => {}
-            }
-        });
-        eprintln!("interrupted");
-        std::process::exit(130);
-    });
-    Ok(())
 }
 
 /// What everybody wrote goes with the namespaces; a copy is for who looks for a cause.

@@ -1,9 +1,10 @@
 //! The network of a chaotic fleet: a namespace for each host, joined by a bridge, and what is broken between them.
 //!
-//! All of it is in a network namespace that ends with the process ([`super::sandbox`]), so nothing is to be put back on
+//! All of it is in a network namespace that ends with the process ([`crate::sandbox`]), so nothing is to be put back on
 //! the machine.
 
 use std::fmt;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -86,9 +87,7 @@ fn port(server: usize) -> u16 {
 /// # Errors
 /// If anything is missing for it.
 pub fn build(hosts: &[Host], servers: usize) -> anyhow::Result<()> {
-    // Names of namespaces are files there, and nobody else is to see them.
-    run(Command::new("mount").args(["-t", "tmpfs", "tmpfs", "/run"]))?;
-    let mut batch = "link set lo up\nlink add bridge type bridge\naddr add 10.99.0.1/16 dev bridge\n\
+    let mut batch = "link add bridge type bridge\naddr add 10.99.0.1/16 dev bridge\n\
                      link set bridge up\n"
         .to_owned();
     for host in hosts {
@@ -130,7 +129,6 @@ fn answer_at_loopback(port: u16) -> String {
 }
 
 fn ip(arguments: &[&str], batch: &str) -> anyhow::Result<()> {
-    use std::io::Write;
     let mut child = Command::new("ip")
         .args(arguments)
         .args(["-batch", "-"])
