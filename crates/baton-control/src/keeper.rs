@@ -8,6 +8,7 @@ use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baton_core::decision::{Decision, id_of_stop};
 use baton_core::event::Event;
 use baton_core::fleet;
 use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
@@ -24,11 +25,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::board::{Board, Posted};
 use crate::chain::chain;
 use crate::clock::{Clock, unix_ms};
-use crate::decision::{Decision, decide};
+use crate::decision::decide;
 use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
-use crate::proposal::id_of_stop;
 use crate::sessions::{AllSessions, Outgoing, PeerKey};
 use crate::view::status::{self, Blame, Face};
 

@@ -1,8 +1,9 @@
-//! What a member is to be told, as its last report shows it: pure. What was lost is simply found missing again.
+//! What the members of a service are to be told.
 
-use baton_core::fleet::{Fleet, Tie};
+use baton_core::decision::Order;
+use baton_core::fleet::Fleet;
 use baton_core::ids::{MemberId, ReleaseId};
-use baton_core::report::{Seen, Standing};
+use baton_core::report::Seen;
 use baton_core::rollout::Rollout;
 use baton_core::trust::Signed;
 use baton_core::units::Millis;
@@ -38,32 +39,13 @@ impl<'a> Orders<'a> {
     /// What to tell a member now, if anything.
     pub(crate) fn of_member(&self, id: &MemberId) -> Option<ToMember> {
         let deploy = self.rollout.deploy();
-        let in_force = Seen { epoch: deploy.epoch, deploy: deploy.id };
         let member = self.rollout.fleet().member(id);
-        let report = member.and_then(|member| member.report());
-        let (Some(member), Some(report)) = (member, report) else { return Some(self.wish(in_force)) };
-        match report.seen {
-            Some(seen) if seen == in_force => {}
-            // It obeys a newer deploy, or another one with the same number: it would not listen.
-            Some(seen) if seen.epoch >= in_force.epoch => return None,
-            Some(_) | None => return Some(self.wish(in_force)),
-        }
-        if self.rollout.hands_back(member) {
-            return Some(ToMember::HandBack { deploy: deploy.id });
-        }
-        match &report.standing {
-            // A bootloader that was restarted has heard of the deploy and does not know it any more.
-            Standing::Behind => Some(self.wish(in_force)),
-            Standing::Staged => match member.tie() {
-                Tie::Slot(grant) => Some(ToMember::Grant { deploy: deploy.id, bake: grant.bake }),
-                Tie::Nothing | Tie::Leftover | Tie::Found => None,
-            },
-            Standing::Granted
-            | Standing::Trying
-            | Standing::Proving
-            | Standing::Proven
-            | Standing::Refused(_) => None,
-        }
+        let back = member.is_some_and(|member| self.rollout.hands_back(member));
+        Some(match Order::of(deploy, member, back)? {
+            Order::Wish => self.wish(Seen { epoch: deploy.epoch, deploy: deploy.id }),
+            Order::Grant { deploy, bake } => ToMember::Grant { deploy, bake },
+            Order::HandBack { deploy } => ToMember::HandBack { deploy },
+        })
     }
 
     fn wish(&self, seen: Seen) -> ToMember {
@@ -82,7 +64,7 @@ mod tests {
     use baton_core::fleet::LEASE;
     use baton_core::history::{Backing, Proposal, Wish as Wanted};
     use baton_core::ids::{DeployId, Epoch};
-    use baton_core::report::{Report, Stamp};
+    use baton_core::report::{Report, Stamp, Standing};
     use baton_store::state::{MemoryStore, News, StateStore};
 
     use crate::decision::decide;

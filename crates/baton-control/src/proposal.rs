@@ -1,6 +1,5 @@
 //! The ids of deploys: what makes a proposal the same proposal.
 
-use baton_core::history::Wish;
 use baton_core::ids::{DeployId, ServiceName};
 
 /// Why no id could be drawn.
@@ -18,19 +17,6 @@ pub(crate) fn random_id() -> Result<DeployId, NoRandomness> {
 /// The id of the deploy that an idempotency key stands for.
 pub(crate) fn id_of_key(service: &ServiceName, key: &str) -> DeployId {
     hash(&["idempotency-key", service.as_str(), key])
-}
-
-/// The id of the deploy by which a server stops a failing one. It is the same after a lost answer, and on
-/// every server.
-pub(crate) fn id_of_stop(failing: DeployId, wish: &Wish) -> DeployId {
-    let what = match wish {
-        Wish::Rollout { .. } => "rollout",
-        Wish::Halt { .. } => "halt",
-        Wish::Resume => "resume",
-        Wish::Abort => "abort",
-        Wish::RollBack { .. } => "rollback",
-    };
-    hash(&["stop", &failing.to_string(), what])
 }
 
 fn hash(parts: &[&str]) -> DeployId {

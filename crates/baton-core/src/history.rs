@@ -1,6 +1,7 @@
 //! The log of a service's deploys: what may be added to it, and what follows from it.
 
 mod lock;
+mod settle;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use crate::target::Target;
 use crate::trust::{Signed, Warrant};
 
 pub use lock::Lock;
+pub use settle::{Settled, settle};
 
 /// All deploys of one service, oldest first. It only grows; the last one is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +101,23 @@ impl Wish {
             Self::Rollout { release, .. } => Some(*release),
             Self::RollBack { to } => *to,
             Self::Halt { .. } | Self::Resume | Self::Abort => None,
+        }
+    }
+
+    /// Whether a deploy is what this led to: a call is repeated with the wish of the first one.
+    pub fn led_to(&self, deploy: &Deploy) -> bool {
+        match (self, deploy.kind) {
+            (Self::Rollout { release, policy, again: _ }, Kind::Rollout) => {
+                deploy.release == *release && deploy.policy == *policy
+            }
+            (Self::Halt { hand_back: wanted }, Kind::Halt { hand_back, .. }) => *wanted == hand_back,
+            (Self::Resume, Kind::Rollout | Kind::Rollback { .. }) => true,
+            (Self::Abort, Kind::Rollback { .. }) => true,
+            (Self::RollBack { to }, Kind::Rollback { .. }) => to.is_none_or(|to| to == deploy.release),
+            (Self::Rollout { .. }, Kind::Halt { .. } | Kind::Rollback { .. })
+            | (Self::Halt { .. }, Kind::Rollout | Kind::Rollback { .. })
+            | (Self::Resume, Kind::Halt { .. })
+            | (Self::Abort | Self::RollBack { .. }, Kind::Rollout | Kind::Halt { .. }) => false,
         }
     }
 }

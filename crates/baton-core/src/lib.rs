@@ -17,6 +17,7 @@ pub mod chorus;
 pub mod collection;
 pub mod costs;
 pub mod counts;
+pub mod decision;
 pub mod deploy;
 pub mod doctor;
 pub mod event;

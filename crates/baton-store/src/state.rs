@@ -24,6 +24,7 @@ use baton_core::report::{Report, Stamp};
 use baton_core::units::Millis;
 
 pub use backup::{Backup, BackupError};
+pub use baton_core::decision::Milestone;
 pub use baton_release::store::Kind;
 pub use embedded::EmbeddedStore;
 pub use error::StateError;
@@ -145,17 +146,6 @@ impl fmt::Display for Kept {
             Self::Copies(copies) => write!(f, "{copies} copies"),
         }
     }
-}
-
-/// Somewhere that a deploy can get.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Milestone {
-    /// Its target is reached.
-    Switched,
-    /// Only members are left that refuse the release or cannot get it.
-    Incomplete,
-    /// No old generation is left.
-    Drained,
 }
 
 /// What a member says.

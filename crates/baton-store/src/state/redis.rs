@@ -16,7 +16,6 @@ mod link;
 mod log;
 mod rows;
 mod said;
-mod settle;
 mod shared;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

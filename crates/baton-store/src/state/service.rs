@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use baton_core::deploy::{Deploy, Kind};
+use baton_core::deploy::Deploy;
 use baton_core::fleet::{Fleet, Grant, Heard, InForce, Member, Tie};
-use baton_core::history::{History, Lock, Past, Proposal, Wish};
+use baton_core::history::{History, Lock, Past, Proposal};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
@@ -176,7 +176,7 @@ impl Service {
         now: Millis,
     ) -> Result<Accepted, StateError> {
         if let Some(known) = self.history.find(proposal.id) {
-            return if grants_wish(known, &proposal.wish) {
+            return if proposal.wish.led_to(known) {
                 Ok(Accepted { deploy: known.clone(), again: true, kept: self.kept })
             } else {
                 Err(StateError::IdTaken { service: name.clone(), id: proposal.id })
@@ -272,21 +272,4 @@ fn record_of(member: &Member) -> MemberRecord {
         Tie::Found | Tie::Nothing => None,
     };
     MemberRecord { slot }
-}
-
-/// Whether a deploy is what such a wish leads to: a call is repeated with the wish of the first one.
-fn grants_wish(deploy: &Deploy, wish: &Wish) -> bool {
-    match (wish, deploy.kind) {
-        (Wish::Rollout { release, policy, again: _ }, Kind::Rollout) => {
-            deploy.release == *release && deploy.policy == *policy
-        }
-        (Wish::Halt { hand_back: wanted }, Kind::Halt { hand_back, .. }) => *wanted == hand_back,
-        (Wish::Resume, Kind::Rollout | Kind::Rollback { .. }) => true,
-        (Wish::Abort, Kind::Rollback { .. }) => true,
-        (Wish::RollBack { to }, Kind::Rollback { .. }) => to.is_none_or(|to| to == deploy.release),
-        (Wish::Rollout { .. }, Kind::Halt { .. } | Kind::Rollback { .. })
-        | (Wish::Halt { .. }, Kind::Rollout | Kind::Rollback { .. })
-        | (Wish::Resume, Kind::Halt { .. })
-        | (Wish::Abort | Wish::RollBack { .. }, Kind::Rollout | Kind::Halt { .. }) => false,
-    }
 }

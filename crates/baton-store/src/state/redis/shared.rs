@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Heard;
+use baton_core::history::{Settled, settle};
 use baton_core::ids::ServiceName;
 use baton_core::report::Report;
 use baton_core::units::Millis;
@@ -21,7 +22,6 @@ use super::link::{Link, LinkError};
 use super::log::{self, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
 use super::said::{self, Changed, Ours, Theirs};
-use super::settle::{Settled, settle};
 use crate::state::events::EventLog;
 use crate::state::held::Held;
 use crate::state::{Kept, News, Service, StateError};

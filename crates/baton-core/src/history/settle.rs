@@ -1,22 +1,22 @@
-//! Which log of deploys goes on, where the store has another one than a server remembers: pure.
+//! Which log of deploys goes on, where the store has another one than a server remembers.
 //!
 //! A store that loses what it has accepted (a failover, a flush, an old backup) has an older log, or, where others went on
 //! from there, another one. Two logs are never mixed: one of them goes on, and what is only in the other one is told.
 
-use baton_core::history::History;
-use baton_core::ids::Epoch;
+use super::History;
+use crate::ids::Epoch;
 
 /// What follows from two logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Settled {
+pub enum Settled {
     /// What this server remembers is written back.
     WriteBack,
     /// What the store has is taken over.
     TakeOver,
 }
 
-/// Judges the log that is remembered here, and the one that the store has.
-pub(super) fn settle(here: &History, stored: &History) -> Settled {
+/// Judges the log that a server remembers, and the one that its store has.
+pub fn settle(here: &History, stored: &History) -> Settled {
     let common = here.past().iter().zip(stored.past()).take_while(|(a, b)| a.deploy == b.deploy).count();
     let last = |log: &History| log.in_force().map_or(Epoch(0), |deploy| deploy.epoch);
     match (common == here.past().len(), common == stored.past().len()) {
@@ -30,10 +30,13 @@ pub(super) fn settle(here: &History, stored: &History) -> Settled {
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::String;
+    use alloc::vec::Vec;
+
     use super::*;
-    use baton_core::deploy::Policy;
-    use baton_core::history::{Backing, Proposal, Wish};
-    use baton_core::ids::{DeployId, ReleaseId};
+    use crate::deploy::Policy;
+    use crate::history::{Backing, Proposal, Wish};
+    use crate::ids::{DeployId, ReleaseId};
 
     /// A log of deploys with these ids and epochs.
     fn log(deploys: &[(u8, u64)]) -> History {
@@ -45,7 +48,7 @@ mod tests {
                 parent: log.in_force().map(|deploy| deploy.id),
                 wish: Wish::Rollout { release, policy: Policy::safe(), again: false },
                 reason: String::new(),
-                actor: "ada".to_owned(),
+                actor: "ada".into(),
                 created: 0,
                 backing: Backing::Nobody,
             };
