@@ -395,9 +395,12 @@ impl Keeper {
 
     fn decide(&mut self, name: &ServiceName) -> Result<(), StateError> {
         for _ in 0..STEPS_MAX {
-            let now = self.clock.now();
-            let service = self.store.service(name, now)?;
-            let decision = decide(&service, now).filter(|decision| !decision.is_empty());
+            let (mut now, mut service, mut decision) = self.look(name)?;
+            // What cannot be taken back is not decided by what was known before the store was out of reach.
+            if decision.as_ref().is_some_and(Decision::is_final) {
+                self.store.ready()?;
+                (now, service, decision) = self.look(name)?;
+            }
             let Some(decision) = decision else { return Ok(()) };
             match self.carry_out(name, &service, &decision, now) {
                 // Somebody was faster: look again.
@@ -406,6 +409,14 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// What there is to write for a service, as the store knows it now.
+    fn look(&self, name: &ServiceName) -> Result<(Millis, Service, Option<Decision>), StateError> {
+        let now = self.clock.now();
+        let service = self.store.service(name, now)?;
+        let decision = decide(&service, now).filter(|decision| !decision.is_empty());
+        Ok((now, service, decision))
     }
 
     /// Writes what was decided; the members are told once it is durable.
