@@ -85,11 +85,13 @@ pub enum Tie {
 }
 
 impl Tie {
-    /// This tie, as a state store has it, with what reports have added to it here.
+    /// This tie, as a state store has it, with what reports have added to it here. A proof that was not seen here says nothing:
+    /// a report from before it would look like a relapse.
     const fn known_here_as(self, here: Self) -> Self {
         match (self, here) {
-            (Self::Slot(stored), Self::Slot(here)) => {
-                Self::Slot(Grant { proven: stored.proven || here.proven, ..stored })
+            (Self::Slot(stored), Self::Slot(here)) => Self::Slot(Grant { proven: here.proven, ..stored }),
+            (Self::Slot(stored), Self::Nothing | Self::Leftover | Self::Found) => {
+                Self::Slot(Grant { proven: false, ..stored })
             }
             // Nobody stores it: it is found again with a report, unless something has happened since.
             (Self::Nothing, Self::Found) => Self::Found,
@@ -364,7 +366,8 @@ impl Fleet {
         }
         self.roster.change(&id, scene, |member| {
             member.report = Some(report);
-            member.heard_at = now;
+            // What another server has heard long ago makes nobody gone whom this one knows since it has started.
+            member.heard_at = member.heard_at.max(now);
             member.gone = false;
             member.tie = scene.deploy.map_or(member.tie, |deploy| member.tied_by(member.tie, deploy));
         });

@@ -91,7 +91,8 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FirstMember => f.write_str("the first member failed"),
-            Self::WindowFailed { slots: 1 } => f.write_str("the member in the only slot failed"),
+            // A limit may have closed it meanwhile.
+            Self::WindowFailed { slots: 0 | 1 } => f.write_str("the member in the only slot failed"),
             Self::WindowFailed { slots } => write!(f, "the members in all {slots} slots failed"),
             Self::TooCostly { cost, more, of } => write!(
                 f,

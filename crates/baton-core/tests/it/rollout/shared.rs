@@ -1,11 +1,12 @@
 //! What a server takes over that another one has written to the store they share.
 
 use baton_core::deploy::Policy;
-use baton_core::fleet::{Fleet, InForce, LEASE, Presence, Tie};
+use baton_core::fleet::{Fleet, GONE_AFTER, InForce, LEASE, Presence, Tie};
 use baton_core::ids::{DeployId, Epoch};
 use baton_core::report::Standing;
 use baton_core::turn::Why;
 use baton_core::units::Millis;
+use baton_core::verdict::Verdict;
 
 use super::{NOW, Scene, id};
 
@@ -77,6 +78,42 @@ fn a_lease_that_another_server_renews_is_renewed_here_and_never_shortened() {
     assert_eq!((presence(0), presence(1)), (Presence::Live, Presence::Silent { since: NOW }));
     scene.fleet.renew(&id(9), later);
     assert!(scene.fleet.member(&id(9)).is_none(), "of whom nothing is known");
+}
+
+#[test]
+fn p10_a_proof_that_another_server_has_seen_makes_no_relapse_of_what_was_said_before_it() {
+    let mut scene = Scene::of(5, Policy::fast());
+    let granted = scene.grant();
+    let mut here = Scene::of(5, Policy::fast());
+    here.fleet.adopt(&stored(&scene), NOW);
+    here.sequence = 1000;
+    granted.iter().for_each(|&index| here.stands(index, Standing::Trying));
+    // The other server hears of the proof first, and writes it to the store.
+    granted.iter().for_each(|&index| scene.stands(index, Standing::Proven));
+    here.fleet.adopt(&stored(&scene), NOW);
+    assert_eq!(here.rollout().counts().failed, 0);
+    assert_eq!(here.verdict(), Verdict::Continue);
+    // What was seen here is a relapse.
+    granted.iter().for_each(|&index| here.stands(index, Standing::Proven));
+    granted.iter().for_each(|&index| here.says(index, |report| report.healthy = false));
+    assert_eq!(here.rollout().counts().failed as usize, granted.len());
+}
+
+#[test]
+fn p10_what_was_heard_elsewhere_long_ago_makes_nobody_gone_at_a_server_that_has_just_started() {
+    let mut scene = Scene::of(5, Policy::fast());
+    scene.grant();
+    let start = NOW + Millis::from_secs(3600);
+    let members = (0..5).map(|index| (id(index), scene.fleet.member(&id(index)).unwrap().tie()));
+    let mut fleet = Fleet::restore(members, scene.fleet.in_force().cloned(), Epoch(2), start);
+    // A server that has ended had heard them all, two of them an hour ago.
+    for index in 0..5 {
+        let report = scene.fleet.member(&id(index)).unwrap().report().unwrap().clone();
+        let _ = fleet.apply(report, if index < 2 { NOW } else { start });
+    }
+    assert!(fleet.sweep(start).is_empty());
+    assert_eq!(fleet.member(&id(0)).unwrap().presence(start), Presence::Live);
+    assert_eq!(fleet.sweep(start + GONE_AFTER).len(), 0, "all of them are silent by now");
 }
 
 #[test]
