@@ -98,9 +98,10 @@ deployments: build
 	@scripts/setup deployments
 	cargo test --package baton-e2e --features deployments --test it --locked deployments:: -- --nocapture --test-threads 1
 
-## simulate: 10,000 rollouts of 4,000 members
+## simulate: 10,000 rollouts of 4,000 members; SEEDS=1000 for fewer
+SEEDS = 10000
 simulate:
-	cargo run --release --quiet --package xtask -- simulate 10000
+	cargo run --release --quiet --package xtask -- simulate $(SEEDS)
 
 setup:
 	@scripts/setup

@@ -2,7 +2,7 @@
 
 use baton_core::deploy::{InvalidPolicy, PhaseSize, Policy};
 use baton_core::target::Amount;
-use baton_core::units::Share;
+use baton_core::units::{Millis, Share};
 use baton_wire::api::{LimitsView, PhaseView, PolicyView};
 
 use crate::args::{Deploy, PolicyName};
@@ -12,21 +12,32 @@ use crate::args::{Deploy, PolicyName};
 /// # Errors
 /// The result cannot be rolled out.
 pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, InvalidPolicy> {
-    let mut policy = settings.unwrap_or_else(Policy::safe);
-    let named = typed.policy.map(named);
-    // What limits the rollout is not lifted by how fast it shall be.
-    policy.phases = named.map_or(policy.phases, |named| named.phases);
+    let mut policy = paced(settings, typed.policy, typed.max_unhealthy, typed.bake);
     policy.target.amount = typed.target.unwrap_or(policy.target.amount);
     policy.target.label = typed.label.clone().or(policy.target.label);
-    policy.max_unhealthy = typed.max_unhealthy.unwrap_or(policy.max_unhealthy);
-    for phase in &mut policy.phases {
-        phase.bake = typed.bake.unwrap_or(phase.bake);
-    }
     if typed.all_at_once {
         policy = policy.at_once();
     }
     policy.check()?;
     Ok(policy)
+}
+
+/// The policy of the settings, else the default, with the pace that was typed: its name, how many may try at once, and how
+/// long each bakes.
+pub fn paced(
+    settings: Option<Policy>,
+    name: Option<PolicyName>,
+    max_unhealthy: Option<Share>,
+    bake: Option<Millis>,
+) -> Policy {
+    let mut policy = settings.unwrap_or_else(Policy::safe);
+    // What limits the rollout is not lifted by how fast it shall be.
+    policy.phases = name.map(named).map_or(policy.phases, |named| named.phases);
+    policy.max_unhealthy = max_unhealthy.unwrap_or(policy.max_unhealthy);
+    for phase in &mut policy.phases {
+        phase.bake = bake.unwrap_or(phase.bake);
+    }
+    policy
 }
 
 /// The policy of this name.
@@ -75,7 +86,6 @@ pub fn view(policy: &Policy) -> PolicyView {
 
 #[cfg(test)]
 mod tests {
-    use baton_core::units::Millis;
     use clap::Parser;
 
     use super::*;

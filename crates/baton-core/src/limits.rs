@@ -103,6 +103,16 @@ impl Limits {
         }
     }
 
+    /// The limit that leaves nobody of so many healthy members a turn, if there is one.
+    pub fn that_blocks(&self, members: u32) -> Option<Limit> {
+        self.of_healthy(members).filter(|(more, _)| *more == 0).map(|(_, limit)| limit)
+    }
+
+    /// How many of so many healthy members may be on trial at once, and the limit that says so.
+    pub(crate) fn of_healthy(&self, members: u32) -> Option<(u32, Limit)> {
+        self.tightest(Kind::Rollout, members, members)
+    }
+
     /// How many members may be on trial at once if all others were healthy and drained, and the limit that says so.
     pub(crate) fn slots(&self, kind: Kind, counts: &Counts) -> Option<(u32, Limit)> {
         self.tightest(kind, counts.present(), counts.live)
@@ -166,6 +176,20 @@ mod tests {
         ] {
             assert_eq!(limits.check(), expected, "{limits:?}");
         }
+    }
+
+    #[test]
+    fn a_limit_below_the_fleet_is_told() {
+        let never = Limits { never_more_than: Some(10), ..Limits::default() };
+        assert_eq!(never.that_blocks(9), None);
+        assert_eq!(never.that_blocks(10), Some(Limit::NeverMoreThan { most: 10, run: 10 }));
+        assert_eq!(Limits { singleton: true, ..never }.that_blocks(10), None);
+        let budget = Limits { connections: Some(Connections { budget: 79, each: 8 }), ..Limits::default() };
+        assert_eq!(budget.that_blocks(8), None);
+        assert_eq!(budget.that_blocks(9), Some(Limit::Connections { budget: 79, taken: 72 }));
+        let least = Limits { min_available: Some(3), ..Limits::default() };
+        assert_eq!(least.that_blocks(4), None);
+        assert_eq!(least.that_blocks(3), Some(Limit::MinAvailable { least: 3, available: 3 }));
     }
 
     #[test]

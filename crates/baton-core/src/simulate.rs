@@ -1,27 +1,35 @@
-//! Whole rollouts in virtual time: members, a server and a bad network around the pure functions, from a
+//! Whole rollouts in virtual time: members, servers, a store and a bad network around the pure functions, from a
 //! seed. What a seed shows once it shows for ever.
 
-mod control;
 mod member;
+mod network;
 mod observer;
+mod play;
 mod prng;
 mod queue;
+mod release;
 mod scenario;
+mod script;
+mod server;
+mod shrink;
+mod store;
 mod world;
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use observer::Broken;
-pub use scenario::{Program, SMALL_FLEETS, Scenario, Trouble};
+pub use play::Played;
+pub use release::{Flaws, Program, Release};
+pub use scenario::{SMALL_FLEETS, Scenario, Trouble};
+pub use script::{Script, ScriptError};
+pub use shrink::smallest;
 
 use crate::rollout::slots;
 use crate::units::Millis;
 
 /// How often members give a sign of life: one may be lost within a lease.
 const HEARTBEAT: Millis = Millis::from_secs(4);
-/// The longest that a message takes.
-const DELAY_MAX: Millis = Millis::from_secs(2);
 
 /// What came out of a simulated rollout.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +57,7 @@ pub struct Outcome {
 pub struct Moment {
     /// When.
     pub at: Millis,
-    /// How many members serve with the new release.
+    /// How many members serve with something new.
     pub exposed: u32,
     /// How many members try a release, or bake one.
     pub on_trial: u32,
@@ -66,26 +74,15 @@ pub enum End {
     Halted,
     /// Only members are left that refuse.
     Incomplete,
+    /// It has not come to an end: it was not awaited, or nothing happens any more by itself.
+    Waiting,
     /// An invariant did not hold.
     Broken,
 }
 
 /// Simulates one rollout.
 pub fn run(seed: u64, scenario: &Scenario) -> Outcome {
-    match control::Control::new(scenario.policy.clone()) {
-        Some(control) => world::World::new(seed, scenario, control).run(),
-        // The first deploy of a service is refused only for its policy.
-        None => Outcome {
-            seed,
-            end: End::Broken,
-            took: Millis::ZERO,
-            touched: 0,
-            on_trial_most: 0,
-            events: 0,
-            timeline: Vec::new(),
-            broken: None,
-        },
-    }
+    scenario.script(seed).run()
 }
 
 /// How many members each phase of a scenario lets try at once, and how long they bake.

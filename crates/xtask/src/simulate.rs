@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::thread;
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
-use baton_core::simulate::{self, End, Outcome, SMALL_FLEETS, Scenario};
+use baton_core::simulate::{self, End, Outcome, SMALL_FLEETS, Scenario, Trouble};
 use baton_core::units::Millis;
 
 /// The size of the fleets that are not small.
@@ -40,27 +41,46 @@ pub fn run(seeds: u64) -> anyhow::Result<()> {
         return Ok(());
     }
     // More than a few tell nothing new, and each is found again by its seed.
-    let shown: Vec<_> = wrong.iter().take(20).map(String::as_str).collect();
+    let shown: Vec<_> = wrong.iter().take(20).map(|wrong| wrong.what.as_str()).collect();
+    if let Some(script) = wrong.iter().find_map(|wrong| simulate::smallest(wrong.seed, &wrong.scenario)) {
+        println!(
+            "\nThe smallest script that breaks the same invariant; `baton simulate --script FILE` plays it:\n"
+        );
+        println!("{}", script.play().transcript);
+    }
     anyhow::bail!("{} rollouts went wrong:\n{}", wrong.len(), shown.join("\n"))
 }
 
-type Checked = Result<(Scenario, Outcome), String>;
+/// A rollout that went wrong.
+struct Wrong {
+    seed: u64,
+    scenario: Scenario,
+    what: String,
+}
+
+type Checked = Result<(Scenario, Outcome), Box<Wrong>>;
 
 fn check_all(seeds: u64) -> Vec<Checked> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let check = |seed, members| {
         let scenario = Scenario::drawn(seed, members);
-        simulate::check(seed, &scenario).map(|outcome| (scenario, outcome))
+        match simulate::check(seed, &scenario) {
+            Ok(outcome) => Ok((scenario, outcome)),
+            Err(what) => Err(Box::new(Wrong { seed, scenario, what })),
+        }
     };
     let every_nth = |first: usize| {
         let seeds = (first as u64..seeds).step_by(cores);
-        let small = |seed: u64| SMALL_FLEETS[(seed / 9) as usize % SMALL_FLEETS.len()];
+        let small =
+            |seed: u64| SMALL_FLEETS[(seed / Trouble::ALL.len() as u64) as usize % SMALL_FLEETS.len()];
         seeds.flat_map(|seed| [check(seed, MEMBERS), check(seed, small(seed))]).collect::<Vec<_>>()
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|first| scope.spawn(move || every_nth(first))).collect();
-        let died = || vec![Err("a worker died of a panic, which is printed above".to_owned())];
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|_| died())).collect()
+        // A panic was printed when it happened, and goes on from here.
+        let join =
+            |worker: ScopedJoinHandle<'_, _>| worker.join().unwrap_or_else(|panic| resume_unwind(panic));
+        workers.into_iter().flat_map(join).collect()
     })
 }
 

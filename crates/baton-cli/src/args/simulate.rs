@@ -15,10 +15,11 @@ Examples:
   baton simulate --members 4000 --startup 8s --crash-rate 100%    what a bad release touches
   baton simulate --startup 8s --crash-after 30s --bake 5s         what a bake is for
   baton simulate --policy careful --svg rollout.svg
+  baton simulate --script rollout.txt                             what is written there
 
 Nothing is deployed and no server is asked: the very functions that control decides with
 run in virtual time, over a network that delays, loses and reorders. The policy is that
-of the baton.toml of this directory, if there is one, unless another is named.")]
+of the baton.toml of this directory, if there is one, and all simulated members are meant.")]
 pub struct Simulate {
     /// How many members there are
     #[arg(long, value_name = "NUMBER", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -53,6 +54,9 @@ pub struct Simulate {
     /// Which chances the first run has: the same number gives the same runs
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
+    /// Play a script instead: what is in this file happens, and is told below each line
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub script: Option<PathBuf>,
     /// Draw the first run into this file
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,

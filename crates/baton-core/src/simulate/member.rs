@@ -1,32 +1,18 @@
 //! A simulated member: it stages, tries, bakes, commits and hands back as a bootloader does.
 
+mod course;
+
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::prng::Prng;
-use super::scenario::Program;
+use super::release::{Flaws, Program, RELEASES, Release};
 use crate::costs::Costs;
-use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
+use crate::ids::{DeployId, Epoch, MemberId};
 use crate::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
+use crate::target::Label;
 use crate::units::Millis;
-
-/// A release of the simulation. The trouble, if any, is in [`NEW`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Release(pub u8);
-
-pub(super) const OLD: Release = Release(1);
-pub(super) const NEW: Release = Release(2);
-pub(super) const OTHER: Release = Release(3);
-
-impl Release {
-    pub(super) const fn id(self) -> ReleaseId {
-        ReleaseId::from_bytes([self.0; 32])
-    }
-    pub(super) const fn of(id: ReleaseId) -> Self {
-        Self(id.as_bytes()[0])
-    }
-}
 
 /// What control tells a member.
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +65,7 @@ struct Trial {
 pub(super) struct Fate<'a> {
     pub prng: &'a mut Prng,
     pub program: Program,
+    pub flaws: &'a [Flaws; RELEASES],
     pub overlap: bool,
 }
 
@@ -88,15 +75,25 @@ impl Fate<'_> {
         self.prng.between(least, most)
     }
 
-    fn start(&mut self) -> Millis {
+    fn start(&mut self, release: Release) -> Millis {
         let (least, most) = self.program.start;
-        self.prng.between(least, most)
+        let takes = self.prng.between(least, most);
+        more_by(takes.0, self.flaws(release).slower).map_or(takes, Millis)
+    }
+
+    fn flaws(&self, release: Release) -> Flaws {
+        self.flaws[release.index()]
     }
 
     fn relaunch(&mut self) -> Millis {
         let (least, most) = self.program.relaunch;
         self.prng.between(least, most)
     }
+}
+
+/// So much more, in percent; nothing when that is none.
+fn more_by(what: u64, percent: u32) -> Option<u64> {
+    (percent > 0).then(|| what.saturating_add(what.saturating_mul(u64::from(percent)) / 100))
 }
 
 /// What the observer compares before and after every event.
@@ -111,23 +108,42 @@ pub(super) struct Glance {
     pub down_for_trial: bool,
     /// How many generations run: what serves, a candidate beside it, what stands by or drains.
     pub generations: u32,
+    /// Whether something is under way that ends by itself.
+    pub busy: bool,
 }
 
 impl Glance {
-    /// One where the new release serves.
+    /// One where something new serves.
     pub(super) fn exposed(&self) -> u32 {
-        u32::from(self.serving == Some(NEW))
+        u32::from(self.serving.is_some_and(|release| release != Release::OLD))
     }
+}
+
+/// What never works on a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Curse {
+    None,
+    /// This release does not start.
+    NeverStarts(Release),
+    /// This release cannot be fetched.
+    CannotFetch(Release),
 }
 
 pub(super) struct Member {
     pub id: MemberId,
     pub alive: bool,
-    pub reachable: bool,
-    /// Whether control has what it last said.
-    pub heard: bool,
-    /// 0 when all goes well here, 1 when the new release never starts, 2 when it cannot be fetched.
-    pub curse: u8,
+    /// The server that it has a session with, counted from 0.
+    pub session: usize,
+    /// How many signs of life were not answered.
+    pub missed: u32,
+    /// The servers, one bit each, that do not hear it.
+    pub mute: u8,
+    /// The servers that it does not hear.
+    pub deaf: u8,
+    /// Since when the server of its session has what it last said.
+    pub heard: Option<Millis>,
+    pub curse: Curse,
+    pub labels: Vec<Label>,
     stamp: Stamp,
     reported: Stamp,
     seen: Option<Seen>,
@@ -136,7 +152,9 @@ pub(super) struct Member {
     serving: Option<Release>,
     standby: Option<Release>,
     activity: Activity,
-    on_disk: [bool; 4],
+    /// The releases on its disk, one bit each.
+    on_disk: u16,
+    costs: Costs,
     attempts: u32,
     relapses: u32,
     drained: bool,
@@ -144,20 +162,19 @@ pub(super) struct Member {
     launch: u32,
 }
 
-/// How long a bootloader waits before it tries again what it refused.
-const RETRY: Millis = Millis::from_secs(60);
-
 impl Member {
     /// A member that serves `release` and has not heard of any deploy.
     pub(super) fn new(id: MemberId, release: Release, life: u64) -> Self {
-        let mut on_disk = [false; 4];
-        on_disk[usize::from(release.0)] = true;
         Self {
             id,
             alive: true,
-            reachable: true,
-            heard: false,
-            curse: 0,
+            session: 0,
+            missed: 0,
+            mute: 0,
+            deaf: 0,
+            heard: None,
+            curse: Curse::None,
+            labels: Vec::new(),
             stamp: Stamp { life, sequence: 0 },
             reported: Stamp { life, sequence: 0 },
             seen: None,
@@ -166,7 +183,8 @@ impl Member {
             serving: Some(release),
             standby: None,
             activity: Activity::Idle,
-            on_disk,
+            on_disk: release.bit(),
+            costs: Costs::default(),
             attempts: 0,
             relapses: 0,
             drained: true,
@@ -191,7 +209,22 @@ impl Member {
             trial,
             down_for_trial: self.serving.is_none() && (trial.is_some() || returning),
             generations: self.generations(),
+            busy: self.activity != Activity::Idle,
         }
+    }
+
+    /// Whether a server can hear it.
+    pub(super) const fn reaches(&self, server: usize) -> bool {
+        self.alive && self.mute >> server & 1 == 0
+    }
+
+    /// Whether it can hear a server.
+    pub(super) const fn hears(&self, server: usize) -> bool {
+        self.alive && self.deaf >> server & 1 == 0
+    }
+
+    fn has(&self, release: Release) -> bool {
+        self.on_disk & release.bit() != 0
     }
 
     fn generations(&self) -> u32 {
@@ -243,8 +276,8 @@ impl Member {
             standby: self.standby.map(Release::id),
             drained: self.drained,
             bake_connections: 1,
-            costs: Costs::default(),
-            labels: Vec::new(),
+            costs: self.costs,
+            labels: self.labels.clone(),
         }
     }
 
@@ -261,7 +294,7 @@ impl Member {
             | Activity::Relaunching { baking: None } => {
                 if self.committed.0 == self.goal {
                     Standing::Proven
-                } else if self.on_disk[usize::from(self.goal.0)] {
+                } else if self.has(self.goal) {
                     Standing::Staged
                 } else {
                     Standing::Behind
@@ -270,230 +303,10 @@ impl Member {
         }
     }
 
-    fn start(&mut self, activity: Activity, takes: Millis, effects: &mut Vec<Effect>) {
-        self.activity = activity;
-        self.token += 1;
-        effects.push(Effect::Wake { after: takes, token: self.token });
-    }
-
-    fn rest(&mut self, effects: &mut Vec<Effect>) {
-        self.activity = Activity::Idle;
-        self.token += 1;
-        effects.push(Effect::Report);
-    }
-
-    fn serve(&mut self, release: Option<Release>, fate: &Fate<'_>, effects: &mut Vec<Effect>) {
-        self.serving = release;
-        self.launch += 1;
-        if let Some(after) = fate.program.crashes_after.filter(|_| release == Some(NEW)) {
-            effects.push(Effect::Crash { after, launch: self.launch });
-        }
-    }
-
-    /// Obeys control, or does not: a lower epoch, or an equal one under another id, is none of ours.
-    pub(super) fn obey(&mut self, order: Order, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        match order {
-            Order::Wish { seen, release } => {
-                let before = self.seen.map_or(Epoch(0), |seen| seen.epoch);
-                if seen.epoch > before {
-                    self.take_up(seen, release, fate, effects);
-                } else {
-                    effects.push(Effect::Report);
-                }
-            }
-            Order::Grant { deploy, bake } => {
-                if self.obeys(deploy)
-                    && self.activity == Activity::Idle
-                    && self.standing() == Standing::Staged
-                {
-                    let trial = Trial { release: self.goal, bake, again: true };
-                    self.try_out(trial, fate, effects);
-                }
-            }
-            Order::HandBack { deploy } => {
-                if self.obeys(deploy) && matches!(self.activity, Activity::Trying(_) | Activity::Proving(_)) {
-                    self.give_up(None, fate, effects);
-                }
-            }
-        }
-    }
-
-    fn obeys(&self, deploy: DeployId) -> bool {
-        self.seen.is_some_and(|seen| seen.deploy == deploy)
-    }
-
-    fn take_up(&mut self, seen: Seen, release: Release, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        self.seen = Some(seen);
-        self.goal = release;
-        (self.attempts, self.relapses) = (0, 0);
-        effects.push(Effect::Report);
-        match self.activity {
-            // A candidate that nobody is switched to is dropped for another release.
-            Activity::Trying(trial) if trial.release != release => self.give_up(None, fate, effects),
-            Activity::Returning(_) => self.activity = Activity::Returning(None),
-            Activity::Trying(_) | Activity::Proving(_) => {}
-            Activity::Relaunching { .. } | Activity::Rebaking => {}
-            Activity::Idle | Activity::Fetching | Activity::Draining | Activity::Resting(..) => {
-                self.drained = true;
-                self.stage(fate, effects);
-            }
-        }
-    }
-
-    /// Fetches what it lacks.
-    fn stage(&mut self, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        if self.on_disk[usize::from(self.goal.0)] {
-            self.rest(effects);
-        } else {
-            let takes = fate.fetch();
-            self.start(Activity::Fetching, takes, effects);
-        }
-    }
-
-    fn try_out(&mut self, trial: Trial, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        self.attempts += 1;
-        if !fate.overlap {
-            self.serve(None, fate, effects);
-        }
-        let takes = fate.start();
-        self.start(Activity::Trying(trial), takes, effects);
-        effects.push(Effect::Report);
-    }
-
-    /// Ends a try: back to the generation that serves or stands by, or to a new one of the old release.
-    fn give_up(&mut self, cause: Option<Cause>, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        let failed = cause.zip(self.trial());
-        if let Activity::Proving(_) = self.activity {
-            let standby = self.standby.take();
-            self.serve(standby, fate, effects);
-            self.drained = true;
-        }
-        if self.serving.is_none() {
-            let takes = fate.relaunch();
-            self.start(Activity::Returning(failed), takes, effects);
-            effects.push(Effect::Report);
-        } else {
-            self.returned(failed, fate, effects);
-        }
-    }
-
-    fn returned(&mut self, failed: Option<(Cause, Trial)>, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        match failed {
-            Some((cause, trial)) => {
-                self.start(Activity::Resting(cause, Some(trial)), RETRY, effects);
-                effects.push(Effect::Report);
-            }
-            None => self.stage(fate, effects),
-        }
-    }
-
-    /// Time has come for what it was busy with.
-    pub(super) fn wake(&mut self, token: u32, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        if token != self.token || !self.alive {
-            return;
-        }
-        match self.activity {
-            Activity::Idle => {}
-            Activity::Fetching if self.curse == 2 && self.goal == NEW => {
-                self.start(Activity::Resting(Cause::Disk, None), RETRY, effects);
-                effects.push(Effect::Report);
-            }
-            Activity::Fetching => {
-                self.on_disk[usize::from(self.goal.0)] = true;
-                self.rest(effects);
-            }
-            Activity::Trying(trial) if self.crashes_at_start(trial, fate) => {
-                if trial.again {
-                    self.try_out(Trial { again: false, ..trial }, fate, effects);
-                } else {
-                    self.give_up(Some(Cause::Exit), fate, effects);
-                }
-            }
-            Activity::Trying(trial) => {
-                self.standby = self.serving;
-                self.drained = false;
-                self.serve(Some(trial.release), fate, effects);
-                self.start(Activity::Proving(trial), trial.bake, effects);
-                effects.push(Effect::Report);
-            }
-            Activity::Proving(trial) => {
-                let epoch = self.seen.map_or(Epoch(0), |seen| seen.epoch);
-                self.committed = (trial.release, epoch);
-                if self.committed.0 == self.goal {
-                    self.standby = None;
-                    let takes = fate.prng.between(Millis(100), Millis::from_secs(5));
-                    self.start(Activity::Draining, takes, effects);
-                    effects.push(Effect::Report);
-                } else {
-                    self.standby = None;
-                    self.drained = true;
-                    self.stage(fate, effects);
-                }
-            }
-            Activity::Returning(failed) => {
-                self.serve(Some(self.committed.0), fate, effects);
-                self.drained = true;
-                self.returned(failed, fate, effects);
-            }
-            Activity::Relaunching { baking } => {
-                self.serve(Some(self.committed.0), fate, effects);
-                match baking {
-                    Some(bake) => self.start(Activity::Rebaking, bake, effects),
-                    None => self.stage(fate, effects),
-                }
-                effects.push(Effect::Report);
-            }
-            Activity::Rebaking => self.stage(fate, effects),
-            Activity::Draining => {
-                self.drained = true;
-                self.rest(effects);
-            }
-            Activity::Resting(_, Some(trial)) => {
-                self.try_out(Trial { again: true, ..trial }, fate, effects);
-            }
-            Activity::Resting(_, None) => {
-                self.activity = Activity::Idle;
-                self.stage(fate, effects);
-            }
-        }
-    }
-
-    fn crashes_at_start(&self, trial: Trial, fate: &mut Fate<'_>) -> bool {
-        trial.release == NEW && (self.curse == 1 || fate.prng.chance(fate.program.start_crashes))
-    }
-
-    /// The serving generation crashes.
-    pub(super) fn crash(&mut self, launch: u32, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        if launch != self.launch || !self.alive {
-            return;
-        }
-        if let Activity::Proving(_) = self.activity {
-            self.give_up(Some(Cause::Unhealthy), fate, effects);
-            return;
-        }
-        let baking = (self.committed.0 == self.goal).then_some(Millis::from_secs(5));
-        self.relapses += u32::from(baking.is_some());
-        self.drained = true;
-        self.relaunch(baking, fate, effects);
-    }
-
-    /// The bootloader is restarted: what it tried is lost, what it wrote down is not.
-    pub(super) fn restart(&mut self, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        self.stamp = Stamp { life: self.stamp.life + 1, sequence: 0 };
-        self.standby = None;
-        self.drained = true;
-        self.relaunch(None, fate, effects);
-    }
-
-    fn relaunch(&mut self, baking: Option<Millis>, fate: &mut Fate<'_>, effects: &mut Vec<Effect>) {
-        self.serve(None, fate, effects);
-        let takes = fate.relaunch();
-        self.start(Activity::Relaunching { baking }, takes, effects);
-        effects.push(Effect::Report);
-    }
-
     /// What it does, for messages about broken invariants.
     pub(super) fn describe(&self) -> String {
-        format!("{}: {:?}, serves {:?}, committed {:?}", self.id, self.activity, self.serving, self.committed)
+        let serves = self.serving.map_or("nothing".into(), |release| format!("{release}"));
+        let (committed, epoch) = self.committed;
+        format!("{}: {:?}, serves {serves}, committed {committed} in epoch {epoch}", self.id, self.activity)
     }
 }

@@ -4,7 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::member::{Glance, Member, Release};
+use super::HEARTBEAT;
+use super::member::{Glance, Member};
+use super::network::DELAY_MAX;
+use super::release::{RELEASES, Release};
 use crate::fleet::LEASE;
 use crate::ids::Epoch;
 use crate::units::Millis;
@@ -26,8 +29,10 @@ struct Truth {
     granted: Epoch,
     bake: Millis,
     switched_at: Millis,
-    committed: [bool; 4],
-    touched: bool,
+    /// The releases that it has ever committed, one bit each.
+    committed: u16,
+    /// Those that it has ever tried.
+    tried: u16,
 }
 
 /// Checks every step against the invariants, in time that does not depend on the size of the fleet.
@@ -36,63 +41,77 @@ pub(super) struct Observer {
     pub broken: Option<Broken>,
     /// How many members may be on trial, or down because of it, at once.
     pub slots: u32,
-    /// How many may have tried the new release before any has proven it.
-    pub first_slots: u32,
     /// How many generations may run at once.
     pub generations_max: u32,
     /// Since when most of the fleet cannot be heard.
     pub mass_silence: Option<Millis>,
-    pub touched: u32,
-    /// How many members serve with the new release.
+    /// How many members serve with something new.
     pub exposed: u32,
     pub on_trial_most: u32,
+    /// When a member has changed for the last time.
+    pub changed_at: Millis,
     members: Vec<Truth>,
+    /// How many may have tried a release before any has proven it.
+    first: [u32; RELEASES],
+    tried: [u32; RELEASES],
+    committed: [u32; RELEASES],
+    serving: [u32; RELEASES],
     on_trial: u32,
     down: u32,
     generations: u32,
-    committed: [u32; 4],
+    busy: u32,
 }
 
 /// By then every member that cannot be heard has run out of its lease, and all that it said before has come.
-const SILENCE_SHOWS: Millis = Millis(LEASE.0 + super::HEARTBEAT.0 + super::DELAY_MAX.0);
+const SILENCE_SHOWS: Millis = Millis(LEASE.0 + HEARTBEAT.0 + DELAY_MAX.0);
 
 impl Observer {
-    pub(super) const fn new(slots: u32, first_slots: u32) -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             now: Millis::ZERO,
             broken: None,
-            slots,
-            first_slots,
+            slots: 0,
             generations_max: u32::MAX,
             mass_silence: None,
-            touched: 0,
             exposed: 0,
             on_trial_most: 0,
+            changed_at: Millis::ZERO,
             members: Vec::new(),
+            first: [0; RELEASES],
+            tried: [0; RELEASES],
+            committed: [0; RELEASES],
+            serving: [0; RELEASES],
             on_trial: 0,
             down: 0,
             generations: 0,
-            committed: [0; 4],
+            busy: 0,
         }
     }
 
     pub(super) fn joined(&mut self, release: Release) {
-        let mut committed = [false; 4];
-        committed[usize::from(release.0)] = true;
-        self.committed[usize::from(release.0)] += 1;
+        self.committed[release.index()] += 1;
+        self.serving[release.index()] += 1;
+        self.exposed += u32::from(release != Release::OLD);
         self.generations += 1;
+        self.changed_at = self.now;
         let (granted, bake, switched_at) = (Epoch(0), Millis::ZERO, Millis::ZERO);
-        self.members.push(Truth { granted, bake, switched_at, committed, touched: false });
+        self.members.push(Truth { granted, bake, switched_at, committed: release.bit(), tried: 0 });
     }
 
     pub(super) fn left(&mut self, last: Glance) {
         self.on_trial -= u32::from(last.trial.is_some());
         self.down -= u32::from(last.down_for_trial);
+        self.busy -= u32::from(last.busy);
         self.generations -= last.generations;
         self.exposed -= last.exposed();
+        if let Some(release) = last.serving {
+            self.serving[release.index()] -= 1;
+        }
+        self.changed_at = self.now;
     }
 
-    fn expect(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
+    /// Something that must hold.
+    pub(super) fn must(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
         if !holds && self.broken.is_none() {
             self.broken = Some(Broken { invariant, at: self.now, what: what() });
         }
@@ -103,30 +122,41 @@ impl Observer {
         if before == after {
             return;
         }
-        let Some(truth) = self.members.get_mut(index) else { return };
-        let mut truth = *truth_of(truth, after, before, self.now);
-        self.expect(after.seen >= before.seen, "I4 epochs never decrease on a member", || member.describe());
-        if after.trial.is_some() && before.trial.is_none() {
-            self.expect(truth.granted == after.seen, "I5 nobody tries a release without a slot", || {
+        self.changed_at = self.now;
+        let Some(&truth) = self.members.get(index) else { return };
+        let mut truth = truth;
+        if after.trial.is_some() && after.serving == after.trial && before.serving != after.serving {
+            truth.switched_at = self.now;
+        }
+        self.must(after.seen >= before.seen, "I4 epochs never decrease on a member", || member.describe());
+        if let Some(release) = after.trial.filter(|_| before.trial.is_none()) {
+            self.must(truth.granted == after.seen, "I5 nobody tries a release without a slot", || {
                 format!("{}; granted in {}, seen {}", member.describe(), truth.granted, after.seen)
             });
-            if after.trial == Some(super::member::NEW) && !truth.touched {
-                truth.touched = true;
-                self.touched += 1;
-            }
+            self.tried[release.index()] += u32::from(truth.tried & release.bit() == 0);
+            truth.tried |= release.bit();
+            self.check_first(release);
         }
         let known = [None, Some(after.committed), after.trial].contains(&after.serving);
-        self.expect(known, "I5 what runs is committed or on trial", || member.describe());
+        self.must(known, "I5 what runs is committed or on trial", || member.describe());
         if after.committed != before.committed {
             let baked = self.now.since(truth.switched_at) >= truth.bake;
             let first = before.trial == Some(after.committed);
-            self.expect(first && baked, "I3 nothing is committed that has not baked", || member.describe());
-            let release = usize::from(after.committed.0);
-            self.committed[release] += u32::from(!truth.committed[release]);
-            truth.committed[release] = true;
+            self.must(first && baked, "I3 nothing is committed that has not baked", || member.describe());
+            let release = after.committed;
+            self.committed[release.index()] += u32::from(truth.committed & release.bit() == 0);
+            truth.committed |= release.bit();
         }
         self.members[index] = truth;
         self.count(before, after, member);
+    }
+
+    fn check_first(&mut self, release: Release) {
+        let (tried, first) = (self.tried[release.index()], self.first[release.index()]);
+        let proof = self.committed[release.index()] > 0;
+        self.must(proof || tried <= first, "I2 before the first proof only the first slots try", || {
+            format!("{tried} members tried {release}, {first} may have")
+        });
     }
 
     fn count(&mut self, before: Glance, after: Glance, member: &Member) {
@@ -134,25 +164,34 @@ impl Observer {
         self.on_trial -= u32::from(before.trial.is_some());
         self.on_trial_most = self.on_trial_most.max(self.on_trial);
         self.exposed = self.exposed + after.exposed() - before.exposed();
+        self.busy = self.busy + u32::from(after.busy) - u32::from(before.busy);
+        for (serving, more) in [(after.serving, true), (before.serving, false)] {
+            let Some(count) = serving.map(|release| &mut self.serving[release.index()]) else { continue };
+            *count = if more { *count + 1 } else { *count - 1 };
+        }
         self.down += u32::from(after.down_for_trial);
         self.down -= u32::from(before.down_for_trial);
         self.generations = self.generations + after.generations - before.generations;
         let (generations, most) = (self.generations, self.generations_max);
-        self.expect(generations <= most, "I16 no more generations run than may", || {
+        let more = after.generations > before.generations;
+        self.must(!more || generations <= most, "I16 no more generations run than may", || {
             format!("{generations} generations run, {most} may; {}", member.describe())
         });
         let (down, on_trial, slots) = (self.down, self.on_trial, self.slots);
-        self.expect(down <= slots, "I1 capacity stays above its floor", || {
+        self.must(down <= slots, "I1 capacity stays above its floor", || {
             format!("{down} members are down for a try, {slots} may be; {}", member.describe())
         });
-        self.expect(on_trial <= slots, "I10 what is not known lets nobody more try", || {
+        self.must(on_trial <= slots, "I10 what is not known lets nobody more try", || {
             format!("{on_trial} members are on trial, {slots} may be; {}", member.describe())
         });
-        let proof = self.committed[usize::from(super::member::NEW.0)] > 0;
-        let (touched, first) = (self.touched, self.first_slots);
-        self.expect(proof || touched <= first, "I2 before the first proof only the first slots try", || {
-            format!("{touched} members tried it, {first} may have")
-        });
+    }
+
+    /// A deploy has begun, by which so many may try a release at once, and so many before any has proven it.
+    pub(super) fn begun(&mut self, release: Release, slots: u32, first: u32) {
+        self.slots = self.slots.max(slots);
+        let tried = self.tried[release.index()];
+        let before = &mut self.first[release.index()];
+        *before = tried.max(*before) + first;
     }
 
     /// Control gave a slot.
@@ -166,37 +205,43 @@ impl Observer {
     pub(super) fn acted(&mut self, what: &str) {
         let (now, since) = (self.now, self.mass_silence);
         let blind = since.is_some_and(|since| now.since(since) > SILENCE_SHOWS);
-        self.expect(!blind, "I9 nothing is done in a mass silence", || format!("control did: {what}"));
+        self.must(!blind, "I9 nothing is done in a mass silence", || format!("control did: {what}"));
     }
 
-    /// Control has decided while this was in force.
-    pub(super) fn decided(&mut self, halted: bool, granted: usize, proven: u32, release: Release) {
-        self.expect(!halted || granted == 0, "I7 a halt is sticky", || format!("{granted} slots were given"));
-        let committed = self.committed[usize::from(release.0)];
-        self.expect(proven <= committed, "I3 nobody counts as proven who is not", || {
+    /// A server counts so many members as proven.
+    pub(super) fn counted(&mut self, proven: u32, release: Release) {
+        let committed = self.committed[release.index()];
+        self.must(proven <= committed, "I3 nobody counts as proven who is not", || {
             format!("{proven} members count as proven, {committed} are")
         });
     }
 
     /// Whether a member has ever committed a release.
     pub(super) fn has_committed(&self, index: usize, release: Release) -> bool {
-        self.members.get(index).is_some_and(|truth| truth.committed[usize::from(release.0)])
+        self.members.get(index).is_some_and(|truth| truth.committed & release.bit() != 0)
     }
 
-    /// Something else that must hold.
-    pub(super) fn must(&mut self, holds: bool, invariant: &'static str, what: impl FnOnce() -> String) {
-        self.expect(holds, invariant, what);
+    /// How many members have ever tried a release.
+    pub(super) fn tried(&self, release: Release) -> u32 {
+        self.tried[release.index()]
     }
 
     pub(super) const fn on_trial(&self) -> u32 {
         self.on_trial
     }
-}
 
-/// Notes when a release on trial was switched to.
-fn truth_of(truth: &mut Truth, after: Glance, before: Glance, now: Millis) -> &mut Truth {
-    if after.trial.is_some() && after.serving == after.trial && before.serving != after.serving {
-        truth.switched_at = now;
+    /// How many generations run now.
+    pub(super) const fn generations(&self) -> u32 {
+        self.generations
     }
-    truth
+
+    /// How many members have something under way that ends by itself.
+    pub(super) const fn busy(&self) -> u32 {
+        self.busy
+    }
+
+    /// How many members serve which release.
+    pub(super) const fn serving(&self) -> &[u32; RELEASES] {
+        &self.serving
+    }
 }

@@ -31,6 +31,11 @@ impl<E> Queue<E> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }
 
+    /// When the next event is due.
+    pub(super) fn next_at(&self) -> Option<Millis> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
     /// How many events there ever were.
     pub(super) const fn pushed(&self) -> u64 {
         self.pushed

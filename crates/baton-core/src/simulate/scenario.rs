@@ -2,13 +2,19 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
+use super::network::Network;
 use super::prng::Prng;
+use super::release::{Flaws, Program, Release};
+use super::script::{Cut, Flaw, NamedPolicy, Script, Setup, Step, StoreFault, Until, Way};
 use super::{End, Outcome};
 use crate::deploy::{PhaseSize, Policy};
+use crate::fleet::LEASE;
 use crate::limits::{Connections, Limits};
 use crate::rollout::slots;
+use crate::target::Amount;
 use crate::units::{Millis, Share};
 
 /// A rollout to simulate: over which fleet, how, and what goes wrong.
@@ -17,56 +23,19 @@ pub struct Scenario {
     /// How many members there are at the start.
     pub members: u32,
     /// The name of the policy, for people.
-    pub policy_name: &'static str,
+    pub policy_name: String,
     /// How the release is rolled out.
     pub policy: Policy,
     /// What goes wrong, beside lost, late, doubled and reordered messages and a restart of control.
     pub trouble: Trouble,
     /// Whether a candidate runs beside the old generation, which then stands by through the bake.
     pub overlap: bool,
-    /// How the release starts and crashes, where somebody asks about one; else it follows from the trouble, and control may
-    /// be restarted in the middle.
-    pub program: Option<Program>,
-}
-
-/// How a program behaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Program {
-    /// How long a member fetches the release, at the least and at the most.
-    pub fetch: (Millis, Millis),
-    /// How long a start takes.
-    pub start: (Millis, Millis),
-    /// How long it takes to launch again what ran before.
-    pub relaunch: (Millis, Millis),
-    /// How many starts of the new release crash.
-    pub start_crashes: Share,
-    /// How long after the switch the new release crashes, if it does.
-    pub crashes_after: Option<Millis>,
-}
-
-impl Program {
-    /// One that does what this trouble says.
-    pub(super) fn of(trouble: Trouble) -> Self {
-        Self {
-            fetch: (Millis(50), Millis::from_secs(3)),
-            start: (Millis(300), Millis::from_secs(3)),
-            relaunch: (Millis(300), Millis::from_secs(2)),
-            start_crashes: trouble.start_crashes(),
-            crashes_after: trouble.crashes_after(),
-        }
-    }
-
-    /// One whose starts take about so long, a fifth more or less, and fetches at most so long.
-    pub fn starting_in(start: Millis, fetch: Millis) -> Self {
-        let about = (Millis(start.0 - start.0 / 5), Millis(start.0.saturating_add(start.0 / 5)));
-        Self {
-            fetch: (Millis::ZERO, fetch),
-            start: about,
-            relaunch: about,
-            start_crashes: Share::NONE,
-            crashes_after: None,
-        }
-    }
+    /// How the program behaves.
+    pub program: Program,
+    /// What is wrong with the release.
+    pub flaws: Flaws,
+    /// Whether control may be restarted in the middle.
+    pub restarts: bool,
 }
 
 /// What goes wrong.
@@ -90,11 +59,17 @@ pub enum Trouble {
     HaltAndResume,
     /// A person deploys something else in the middle.
     Superseded,
+    /// Several servers share a store, and some of them end and start.
+    ServersRestart,
+    /// Several servers share a store, and it ends, loses its newest writes, or all of them.
+    StoreForgets,
+    /// Several servers share a store, and members or servers are cut off from others, both ways or one.
+    Partitions,
 }
 
 impl Trouble {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::None,
         Self::FlakyStart,
         Self::CrashAtStart,
@@ -104,30 +79,53 @@ impl Trouble {
         Self::MassSilence,
         Self::HaltAndResume,
         Self::Superseded,
+        Self::ServersRestart,
+        Self::StoreForgets,
+        Self::Partitions,
     ];
 
-    const fn start_crashes(self) -> Share {
+    const fn flaws(self) -> Flaws {
         match self {
-            Self::CrashAtStart => Share::ALL,
-            Self::FlakyStart => Share::from_percent(1),
+            Self::CrashAtStart => Flaws { crashes: Share::ALL, ..Flaws::NONE },
+            Self::FlakyStart => Flaws { crashes: Share::from_percent(1), ..Flaws::NONE },
+            Self::CrashAfterHalfAMinute => {
+                Flaws { crashes_after: Some(Millis::from_secs(30)), ..Flaws::NONE }
+            }
             Self::None
+            | Self::JoinsAndLeaves
+            | Self::RefusedMembers
+            | Self::MassSilence
+            | Self::HaltAndResume
+            | Self::Superseded
+            | Self::ServersRestart
+            | Self::StoreForgets
+            | Self::Partitions => Flaws::NONE,
+        }
+    }
+
+    /// Whether it takes several servers.
+    const fn is_of_servers(self) -> bool {
+        match self {
+            Self::ServersRestart | Self::StoreForgets | Self::Partitions => true,
+            Self::None
+            | Self::FlakyStart
+            | Self::CrashAtStart
             | Self::CrashAfterHalfAMinute
             | Self::JoinsAndLeaves
             | Self::RefusedMembers
             | Self::MassSilence
             | Self::HaltAndResume
-            | Self::Superseded => Share::NONE,
+            | Self::Superseded => false,
         }
-    }
-
-    /// How long after the switch the release crashes, if it does.
-    fn crashes_after(self) -> Option<Millis> {
-        (self == Self::CrashAfterHalfAMinute).then_some(Millis::from_secs(30))
     }
 }
 
 /// Fleet sizes at which rounding matters.
 pub const SMALL_FLEETS: [u32; 6] = [1, 2, 3, 5, 8, 10];
+
+/// What sets the chances of a scenario off from those of its course.
+const SCENARIO: u64 = 0x5ce9_a210;
+const PLAN: u64 = 0x91a4_0c3f;
 
 /// One of three rollouts has a limit that is a number. It leaves a fortieth of the fleet a turn at the least, and one member,
 /// or a rollout would take days.
@@ -149,7 +147,7 @@ impl Scenario {
     /// The scenario of a seed for a fleet of this size. Neighbouring seeds differ in everything.
     pub fn drawn(seed: u64, members: u32) -> Self {
         let trouble = Trouble::ALL[(seed % Trouble::ALL.len() as u64) as usize];
-        let mut prng = Prng::new(seed ^ 0x5ce9_a210);
+        let mut prng = Prng::new(seed ^ SCENARIO);
         let (policy_name, policy) = match prng.below(8) {
             0 => ("careful", Policy::careful()),
             1 | 2 => ("fast", Policy::fast()),
@@ -157,7 +155,17 @@ impl Scenario {
         };
         let overlap = prng.below(4) > 0;
         let policy = Policy { limits: limits(&mut prng, members, overlap), ..policy };
-        Self { members, policy_name, policy, trouble, overlap, program: None }.with(trouble)
+        let scenario = Self {
+            members,
+            policy_name: policy_name.into(),
+            policy,
+            trouble,
+            overlap,
+            program: Program::QUICK,
+            flaws: Flaws::NONE,
+            restarts: true,
+        };
+        scenario.with(trouble)
     }
 
     /// The same with this trouble. While members come and go, nobody could keep to limits that are numbers.
@@ -166,7 +174,86 @@ impl Scenario {
         if trouble == Trouble::JoinsAndLeaves {
             self.policy.limits = Limits::default();
         }
-        Self { trouble, ..self }
+        Self { trouble, flaws: trouble.flaws(), ..self }
+    }
+
+    /// What happens in it, drawn from a seed.
+    pub fn script(&self, seed: u64) -> Script {
+        let mut prng = Prng::new(seed ^ PLAN);
+        let servers = if self.trouble.is_of_servers() { 2 + prng.below(2) as usize } else { 1 };
+        let (members, program, overlap) = (self.members, self.program, self.overlap);
+        let network = Network::Bad;
+        let setup = Setup { seed, members, servers, network, labels: Vec::new(), program, overlap };
+        let mut steps = alloc::vec![Step::Policy(NamedPolicy::like(&self.policy_name, self.policy.clone()))];
+        steps.extend(Flaw::all_of(&self.flaws).map(|flaw| Step::Flaw(Release::NEW, flaw)));
+        if self.trouble == Trouble::RefusedMembers {
+            let rate = Share::from_percent(if members >= 100 { 1 } else { 20 });
+            let cursed = (0..members).filter(|_| prng.chance(rate)).count() as u32;
+            let unfetchable = prng.below(u64::from(cursed) + 1) as u32;
+            let refuse = Step::Refuse(Release::NEW, Amount::Members(cursed - unfetchable));
+            let fetch = Step::Unfetchable(Release::NEW, Amount::Members(unfetchable));
+            steps.extend((cursed > unfetchable).then_some(refuse));
+            steps.extend((unfetchable > 0).then_some(fetch));
+        }
+        let mut plan = self.plan(&mut prng, servers);
+        plan.sort_by_key(|(at, _)| *at);
+        let mut now = Millis::ZERO;
+        for (at, step) in plan {
+            if at > now {
+                steps.push(Step::Run(Until::After(at - now)));
+                now = at;
+            }
+            steps.push(step);
+        }
+        steps.push(Step::Run(Until::Quiet));
+        Script::new(setup, steps)
+    }
+
+    /// What happens when.
+    fn plan(&self, prng: &mut Prng, servers: usize) -> Vec<(Millis, Step)> {
+        let deploy = |release| Step::Deploy { release, again: true };
+        let mut plan = alloc::vec![(Millis::from_secs(1), deploy(Release::NEW))];
+        let at = later(prng, 2, 60);
+        match self.trouble {
+            Trouble::MassSilence => {
+                let many = (self.members * 3).div_ceil(5).max(self.members / 2 + 1);
+                let cut = Cut { members: Amount::Members(many), server: None, way: Way::Both };
+                plan.push((at, Step::Cut(cut)));
+                plan.push((at + later(prng, 20, 150), Step::Heal));
+            }
+            Trouble::HaltAndResume => {
+                plan.push((at, Step::Halt));
+                plan.push((at + later(prng, 1, 60), Step::Resume));
+            }
+            Trouble::Superseded => plan.push((at, deploy(Release::OTHER))),
+            Trouble::JoinsAndLeaves => self.plan_joins(prng, &mut plan),
+            Trouble::ServersRestart => plan_restarts(prng, servers, &mut plan),
+            Trouble::StoreForgets => plan_losses(prng, &mut plan),
+            Trouble::Partitions => plan_partitions(prng, servers, &mut plan),
+            Trouble::None
+            | Trouble::FlakyStart
+            | Trouble::CrashAtStart
+            | Trouble::CrashAfterHalfAMinute
+            | Trouble::RefusedMembers => {}
+        }
+        if self.restarts && !self.trouble.is_of_servers() && prng.chance(Share::from_percent(30)) {
+            let at = later(prng, 2, 60);
+            plan.push((at, Step::Server { number: 0, up: false }));
+            plan.push((at + later(prng, 1, 20), Step::Server { number: 0, up: true }));
+        }
+        plan
+    }
+
+    fn plan_joins(&self, prng: &mut Prng, plan: &mut Vec<(Millis, Step)>) {
+        let one = Amount::Members(1);
+        for _ in 0..=self.members / 40 {
+            plan.push((later(prng, 0, 120), Step::Join(1)));
+            let goodbye = prng.chance(Share::from_percent(80));
+            plan.push((later(prng, 0, 120), Step::Leave { members: one, goodbye }));
+        }
+        for _ in 0..self.members / 100 {
+            plan.push((later(prng, 0, 120), Step::Restart(one)));
+        }
     }
 
     /// Whether a limit leaves so little room that single members stop a rollout.
@@ -175,7 +262,7 @@ impl Scenario {
     }
 
     /// How many members may be on trial at once in a rollout, at the most.
-    pub(super) fn slots_max(&self) -> u32 {
+    fn slots_max(&self) -> u32 {
         let Policy { max_unhealthy, limits, .. } = &self.policy;
         let by_size = slots(PhaseSize::Share(Share::ALL), *max_unhealthy, self.members);
         let by_least = limits.min_available.map_or(u32::MAX, |least| self.members.saturating_sub(least));
@@ -206,6 +293,10 @@ impl Scenario {
             Trouble::CrashAfterHalfAMinute => &[End::Switched, End::RolledBack],
             // Who leaves or falls silent in the middle of a try may have been killed by it.
             Trouble::JoinsAndLeaves | Trouble::MassSilence => &[End::Switched, End::RolledBack],
+            // Who falls silent on the way back as well leaves it to people.
+            Trouble::ServersRestart | Trouble::StoreForgets | Trouble::Partitions => {
+                &[End::Switched, End::RolledBack, End::Halted]
+            }
             Trouble::RefusedMembers => &[End::Switched, End::Incomplete, End::RolledBack],
         };
         if !ends.contains(&outcome.end) {
@@ -215,6 +306,65 @@ impl Scenario {
             return Err(format!("it touched {} members, not {}", outcome.touched, self.first_slots()));
         }
         Ok(())
+    }
+}
+
+/// A moment within so many seconds.
+fn later(prng: &mut Prng, least: u64, most: u64) -> Millis {
+    prng.between(Millis::from_secs(least), Millis::from_secs(most))
+}
+
+/// Servers end and start again, now and then all of them at once.
+fn plan_restarts(prng: &mut Prng, servers: usize, plan: &mut Vec<(Millis, Step)>) {
+    for number in 0..servers {
+        for _ in 0..=prng.below(2) {
+            let at = later(prng, 0, 90);
+            plan.push((at, Step::Server { number, up: false }));
+            plan.push((at + later(prng, 1, 30), Step::Server { number, up: true }));
+        }
+    }
+}
+
+/// The store ends and starts, or another process takes over that has less. Between two losses there is time to mend one.
+fn plan_losses(prng: &mut Prng, plan: &mut Vec<(Millis, Step)>) {
+    let mut at = later(prng, 0, 20);
+    for _ in 0..=prng.below(3) {
+        let fault = match prng.below(4) {
+            0 => StoreFault::Empties,
+            1 => StoreFault::Dies,
+            _ => StoreFault::Loses(1 + prng.below(4) as u32),
+        };
+        plan.push((at, Step::Store(fault)));
+        if fault == StoreFault::Dies {
+            at = at + later(prng, 1, 30);
+            plan.push((at, Step::Store(StoreFault::Starts)));
+        }
+        at = at + LEASE + later(prng, 10, 40);
+    }
+}
+
+/// A part of the members and a server do not hear each other, or a server does not reach the store; then all is well again.
+fn plan_partitions(prng: &mut Prng, servers: usize, plan: &mut Vec<(Millis, Step)>) {
+    let mut at = later(prng, 0, 20);
+    for _ in 0..=prng.below(3) {
+        let server = prng.below(servers as u64) as usize;
+        let members = Amount::Share(Share::from_percent(10 + prng.below(81) as u32));
+        let way = [Way::Both, Way::Deaf, Way::Mute][prng.below(3) as usize];
+        plan.push((
+            at,
+            match prng.below(3) {
+                0 => Step::Isolate(server),
+                1 => Step::Cut(Cut { members, server: Some(server), way }),
+                _ => Step::Cut(Cut {
+                    members: Amount::Share(Share::from_percent(50)),
+                    server: Some(server),
+                    way,
+                }),
+            },
+        ));
+        at = at + later(prng, 1, 60);
+        plan.push((at, Step::Heal));
+        at = at + later(prng, 1, 30);
     }
 }
 

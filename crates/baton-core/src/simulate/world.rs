@@ -1,200 +1,298 @@
-//! The simulated world: virtual time, a network that loses, doubles, delays and reorders, and what befalls
-//! the actors from outside.
+//! The simulated world: virtual time, and the actors in it.
+
+mod befall;
+mod decided;
+mod sessions;
+mod tell;
 
 use alloc::boxed::Box;
-use alloc::format;
+use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::control::Control;
-use super::member::{Effect, Fate, Member, NEW, OLD, OTHER, Order, Release};
+use super::member::{Effect, Fate, Member, Order};
 use super::observer::Observer;
 use super::prng::Prng;
 use super::queue::Queue;
-use super::scenario::{Program, Scenario, Trouble};
-use super::{DELAY_MAX, End, HEARTBEAT, Moment, Outcome};
-use crate::deploy::{Kind, PhaseSize};
-use crate::fleet::Heard;
+use super::release::{Flaws, RELEASES, Release};
+use super::script::{NO_FLAWS, Script, Setup, Step, Until};
+use super::server::{Change, Look, Server};
+use super::store::{Store, Version};
+use super::{End, HEARTBEAT, Moment, Outcome};
+use crate::deploy::{PhaseSize, Policy};
 use crate::history::Wish;
-use crate::ids::MemberId;
-use crate::limits::Limits;
+use crate::ids::{DeployId, MemberId, ServiceName};
 use crate::report::{Report, Seen};
 use crate::rollout::slots;
+use crate::target::{Amount, Target};
 use crate::units::{Millis, Share};
 
-/// By this time every rollout must have come to an end, whatever happens to it.
-const QUIET_BY: Millis = Millis::from_secs(3 * 3600);
+/// How often servers that share a store look at it, told or not.
+const LOOK_EVERY: Millis = Millis::from_secs(1);
+/// Where nobody does anything and nothing has changed for this long, nothing will: longer than whatever repeats itself.
+const STILL: Millis = Millis::from_secs(300);
 
 enum Event {
-    Wake { member: u32, token: u32 },
-    Crash { member: u32, launch: u32 },
-    ToMember { member: u32, order: Order },
-    ToControl { member: u32, report: Box<Report> },
-    Goodbye { member: u32 },
-    Decide,
+    Wake { member: usize, token: u32 },
+    Crash { member: usize, launch: u32 },
+    ToMember { member: usize, server: usize, order: Order },
+    ToServer { member: usize, server: usize, report: Box<Report> },
+    Goodbye { member: usize, server: usize },
+    Report { member: usize },
+    Decide { server: usize },
+    Look { server: usize },
+    Ticks,
     Heartbeats,
-    Outside(Outside),
+    Commit(Box<Commit>),
+    Ask(Ask),
+    Start { server: usize },
 }
 
-/// What befalls the actors.
-#[derive(Debug, Clone, Copy)]
-enum Outside {
-    Deploy(Release),
-    Halt { resume_after: Millis },
-    Resume,
-    Join,
-    Leave { goodbye: bool },
-    RestartMember,
-    SilenceBegins,
-    SilenceEnds,
-    ControlDies,
-    ControlStarts,
+/// A change on its way to the store.
+struct Commit {
+    server: usize,
+    life: u32,
+    /// What the server has seen last: nothing else may have been written since.
+    version: Version,
+    change: Change,
+    ask: Option<Ask>,
 }
 
-pub(super) struct World<'a> {
-    scenario: &'a Scenario,
-    seed: u64,
-    program: Program,
-    timeline: Vec<Moment>,
+/// What a person wants, and asks until there is an answer.
+#[derive(Debug, Clone)]
+struct Ask {
+    id: DeployId,
+    what: Asked,
+    server: usize,
+    tries: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Asked {
+    Wish(Wish),
+    Lock(Option<crate::history::Lock>),
+}
+
+pub(super) struct World {
+    setup: Setup,
+    /// How the next release is rolled out.
+    policy: Policy,
+    flaws: [Flaws; RELEASES],
     prng: Prng,
     queue: Queue<Event>,
-    /// Events from outside that are still to come: nothing ends before them.
+    /// What people wait for: nothing ends before.
     to_come: u32,
+    /// What people want once what they wait for is there.
+    waiting: VecDeque<Ask>,
     members: Vec<Member>,
-    control: Control,
-    observer: Observer,
-    deciding: bool,
-    /// How long control collects reports before it decides.
+    servers: Vec<Server>,
+    /// Where there are several servers; a single one has a store of its own.
+    store: Option<Store>,
+    /// The servers, one bit each, that do not reach the store.
+    isolated: u8,
+    /// When all of them reached it again.
+    healed_at: Millis,
+    /// Whether the store has ever lost anything.
+    lossy: bool,
+    /// The deploys that were accepted, in order.
+    accepted: Vec<DeployId>,
+    /// The one of them that was noted as switched last.
+    switched: Option<DeployId>,
+    /// Which server has decided last.
+    looked_by: usize,
+    /// How many members the first server that is up counts as proven.
+    proven: u32,
+    pub observer: Observer,
+    timeline: Vec<Moment>,
+    /// How long a server collects reports before it decides.
     batch: Millis,
     effects: Vec<Effect>,
+    wishes: u8,
+    /// By this time what is under way must have come to its end.
+    quiet_by: Millis,
+    /// What happened and was not told yet; nothing is noted unless somebody reads it.
+    log: Option<Vec<String>>,
+    look: Option<Look>,
 }
 
-impl<'a> World<'a> {
-    pub(super) fn new(seed: u64, scenario: &'a Scenario, control: Control) -> Self {
-        let size = scenario.members;
-        let most = scenario.slots_max();
+impl World {
+    /// The world before anything happens. `told` says whether somebody reads what happens.
+    pub(super) fn new(script: &Script, told: bool) -> Self {
+        let setup = script.setup.clone();
+        let named = script.steps().find_map(|step| match step {
+            Step::Policy(named) => Some(named.policy.clone()),
+            _ => None,
+        });
+        let policy = named.unwrap_or_else(Policy::safe);
         let mut world = Self {
-            scenario,
-            seed,
-            program: scenario.program.unwrap_or_else(|| Program::of(scenario.trouble)),
-            timeline: Vec::new(),
-            prng: Prng::new(seed),
+            flaws: NO_FLAWS,
+            prng: Prng::new(setup.seed),
             queue: Queue::new(),
             to_come: 0,
+            waiting: VecDeque::new(),
             members: Vec::new(),
-            control,
-            observer: Observer::new(most, scenario.first_slots()),
-            deciding: false,
-            batch: Millis(u64::from(size / 8)),
+            servers: Vec::new(),
+            store: (setup.servers > 1).then(|| Store::new(setup.servers)),
+            isolated: 0,
+            healed_at: Millis::ZERO,
+            lossy: false,
+            accepted: Vec::new(),
+            switched: None,
+            looked_by: 0,
+            proven: 0,
+            observer: Observer::new(),
+            timeline: Vec::new(),
+            batch: Millis(u64::from(setup.members / 8)),
             effects: Vec::new(),
+            wishes: 1,
+            quiet_by: Millis::ZERO,
+            log: told.then(Vec::new),
+            look: None,
+            policy,
+            setup,
         };
-        let limits = &scenario.policy.limits;
-        let by_connections = limits.connections.map(|connections| connections.budget / connections.each);
-        let limit = [limits.never_more_than, by_connections].into_iter().flatten().min();
-        world.observer.generations_max = limit.unwrap_or(u32::MAX);
-        let first = world.control.in_force().map(|deploy| Seen { epoch: deploy.epoch, deploy: deploy.id });
-        for _ in 0..size {
-            world.join(OLD, first);
+        world.open_servers();
+        let first = world.servers.first().and_then(Server::in_force);
+        let first = first.map(|deploy| Seen { epoch: deploy.epoch, deploy: deploy.id });
+        for _ in 0..world.setup.members {
+            world.join(Release::OLD, first);
         }
+        world.give_labels();
+        world.introduce();
         world.push(HEARTBEAT, Event::Heartbeats);
-        world.plan();
+        if world.store.is_some() {
+            world.push(LOOK_EVERY, Event::Ticks);
+        }
         world
     }
 
-    fn now(&self) -> Millis {
+    fn open_servers(&mut self) {
+        // The service runs what it runs since long ago.
+        let policy = Policy { target: Target::ALL, ..self.policy.clone() };
+        let Ok(service) = "web".parse() else { return };
+        for number in 0..self.setup.servers {
+            let mut server = Server::new(number, ServiceName::clone(&service));
+            // Nobody deploys a policy that is not checked.
+            if number == 0 && server.begin_with(policy.clone()).is_err() {
+                let _ = server.begin_with(Policy::safe());
+            }
+            if let Some(store) = &mut self.store {
+                if number == 0 {
+                    store.put(&server);
+                } else {
+                    store.start(&mut server, Millis::ZERO);
+                }
+            }
+            self.accepted.extend(server.in_force().map(|deploy| deploy.id).filter(|_| number == 0));
+            self.servers.push(server);
+        }
+    }
+
+    /// The servers know the members since long ago.
+    fn introduce(&mut self) {
+        self.queue = Queue::new();
+        for index in 0..self.members.len() {
+            let report = self.members[index].report();
+            self.hear(self.members[index].session, index, report);
+        }
+        (0..self.servers.len()).for_each(|server| self.look(server));
+        (0..self.servers.len()).for_each(|server| self.look(server));
+    }
+
+    fn give_labels(&mut self) {
+        for (label, amount) in self.setup.labels.clone() {
+            for index in self.draw(amount) {
+                self.members[index].labels.push(label.clone());
+                self.members[index].labels.sort();
+            }
+        }
+    }
+
+    pub(super) const fn now(&self) -> Millis {
         self.observer.now
     }
 
     fn push(&mut self, after: Millis, event: Event) {
-        self.to_come += u32::from(matches!(event, Event::Outside(_)));
         self.queue.push(self.now() + after, event);
     }
 
-    /// Draws what will befall the actors.
-    fn plan(&mut self) {
-        let secs = Millis::from_secs;
-        let mut plan = Vec::new();
-        let later = |prng: &mut Prng, least, most| prng.between(secs(least), secs(most));
-        plan.push((secs(1), Outside::Deploy(NEW)));
-        let at = later(&mut self.prng, 2, 60);
-        let prng = &mut self.prng;
-        match self.scenario.trouble {
-            Trouble::MassSilence => {
-                plan.push((at, Outside::SilenceBegins));
-                plan.push((at + later(prng, 20, 150), Outside::SilenceEnds));
-            }
-            Trouble::HaltAndResume => {
-                let resume_after = later(prng, 1, 60);
-                plan.push((at, Outside::Halt { resume_after }));
-            }
-            Trouble::Superseded => plan.push((at, Outside::Deploy(OTHER))),
-            Trouble::JoinsAndLeaves => {
-                for _ in 0..=self.scenario.members / 40 {
-                    plan.push((later(prng, 0, 120), Outside::Join));
-                    let goodbye = prng.chance(Share::from_percent(80));
-                    plan.push((later(prng, 0, 120), Outside::Leave { goodbye }));
-                }
-                for _ in 0..self.scenario.members / 100 {
-                    plan.push((later(prng, 0, 120), Outside::RestartMember));
-                }
-            }
-            Trouble::None
-            | Trouble::FlakyStart
-            | Trouble::CrashAtStart
-            | Trouble::CrashAfterHalfAMinute
-            | Trouble::RefusedMembers => {}
-        }
-        if prng.chance(Share::from_percent(30)) && self.scenario.program.is_none() {
-            let at = later(prng, 2, 60);
-            plan.push((at, Outside::ControlDies));
-            plan.push((at + later(prng, 1, 20), Outside::ControlStarts));
-        }
-        for (after, outside) in plan {
-            self.push(after, Event::Outside(outside));
-        }
+    /// Members by chance: so many of those that are there.
+    fn draw(&mut self, amount: Amount) -> Vec<usize> {
+        let alive = self.members.iter().filter(|member| member.alive).count() as u32;
+        let many = Target { amount, label: None }.of(alive) as usize;
+        let first = self.prng.below(self.members.len() as u64) as usize;
+        let from = (first..self.members.len()).chain(0..first);
+        from.filter(|index| self.members[*index].alive).take(many).collect()
     }
 
+    /// A member that serves `release` and knows of this deploy is there from now on.
     fn join(&mut self, release: Release, seen: Option<Seen>) {
-        let index = self.members.len() as u32;
-        // The digits make the name valid, whatever they are.
-        let Ok(id) = format!("m-{index:05}").parse() else { return };
+        let index = self.members.len();
+        let Some(id) = name_of(index) else { return };
         let mut member = Member::new(id, release, 1);
         if let Some(seen) = seen {
             member = member.knowing(seen);
         }
-        if self.scenario.trouble == Trouble::RefusedMembers {
-            let rate = if self.scenario.members >= 100 { 1 } else { 20 };
-            let cursed = self.prng.chance(Share::from_percent(rate));
-            member.curse = if cursed { 1 + self.prng.below(2) as u8 } else { 0 };
-        }
-        let report = member.report();
+        member.session = index % self.servers.len().max(1);
         self.members.push(member);
         self.observer.joined(release);
-        self.push(Millis::ZERO, Event::ToControl { member: index, report: Box::new(report) });
+        self.report(index, Millis::ZERO);
     }
 
-    /// Runs until the rollout has come to an end or an invariant is broken.
-    pub(super) fn run(mut self) -> Outcome {
+    /// Goes on until then. Returns how the rollout has ended, where it is awaited.
+    pub(super) fn run(&mut self, until: Until) -> Option<End> {
+        let from = self.now();
+        self.quiet_by = from + self.patience();
         let mut end = None;
-        while end.is_none() && self.observer.broken.is_none() {
+        while self.observer.broken.is_none() {
+            let Some(at) = self.queue.next_at() else { break };
+            match until {
+                Until::After(time) if at > from + time => {
+                    self.observer.now = from + time;
+                    return None;
+                }
+                Until::After(_) => {}
+                Until::Quiet | Until::Proven(_) if end.is_some() || self.is_still() => break,
+                Until::Proven(members) if self.proven >= members => break,
+                Until::Quiet | Until::Proven(_) => {
+                    let (by, server) = (self.quiet_by, self.servers.iter().find(|server| server.up));
+                    let what = || server.map_or("no server is up".into(), |server| server.describe(at));
+                    self.observer.must(at < by, "I13 every rollout comes to an end", what);
+                }
+            }
             let Some((at, event)) = self.queue.pop() else { break };
             self.observer.now = at;
-            let control = &self.control;
-            self.observer.must(at < QUIET_BY, "I13 every rollout comes to an end", || control.describe(at));
             end = self.happen(event);
         }
         if let Some(end) = end {
             self.check_end(end);
         }
-        Outcome {
-            seed: self.seed,
-            end: end.unwrap_or(End::Broken),
-            took: self.now(),
-            touched: self.observer.touched,
-            on_trial_most: self.observer.on_trial_most,
-            events: self.queue.pushed(),
-            timeline: self.timeline,
-            broken: self.observer.broken,
-        }
+        end
+    }
+
+    /// Whether nothing happens any more unless somebody does something.
+    fn is_still(&self) -> bool {
+        self.to_come == 0 && self.observer.busy() == 0 && self.now().since(self.observer.changed_at) > STILL
+    }
+
+    /// How long a rollout may take, whatever happens to it: some hours, and several times what its tries and bakes take one
+    /// after the other, on the way there and on the way back.
+    fn patience(&self) -> Millis {
+        const ANY: Millis = Millis::from_secs(3 * 3600);
+        let program = &self.setup.program;
+        let slower = self.flaws.iter().map(|flaws| flaws.slower).max().unwrap_or(0);
+        let start = Millis(program.start.1.0.saturating_mul(100 + u64::from(slower)) / 100);
+        let phases = || self.policy.phases.iter();
+        let bake = phases().map(|phase| phase.bake).max().unwrap_or(Millis::ZERO);
+        let last = phases().next_back().map_or(PhaseSize::One, |phase| phase.size);
+        let members = self.members.len() as u32;
+        let limits = &self.policy.limits;
+        let by_limits = limits.of_healthy(members).map_or(u32::MAX, |(slots, _)| slots);
+        let alone = if limits.singleton { 1 } else { u32::MAX };
+        let slots = slots(last, self.policy.max_unhealthy, members).min(by_limits).min(alone).max(1);
+        let rounds = u64::from(members.div_ceil(slots)) + phases().count() as u64;
+        let try_out = Millis(2 * (start + program.relaunch.1).0) + bake + program.fetch.1;
+        ANY + Millis((try_out + Millis::from_secs(30)).0.saturating_mul(4 * rounds))
     }
 
     fn happen(&mut self, event: Event) -> Option<End> {
@@ -205,35 +303,33 @@ impl<'a> World<'a> {
             Event::Crash { member, launch } => {
                 self.act(member, |m, fate, effects| m.crash(launch, fate, effects));
             }
-            Event::ToMember { member, order } => {
-                let hears = self.members.get(member as usize).is_some_and(|m| m.alive && m.reachable);
-                if hears {
+            Event::ToMember { member, server, order } => {
+                if self.members.get(member).is_some_and(|m| m.hears(server) && m.session == server) {
                     self.act(member, |m, fate, effects| m.obey(order, fate, effects));
                 }
             }
-            Event::ToControl { member, report } => self.hear(member, *report),
-            Event::Goodbye { member } => {
-                if let Some(member) = self.members.get(member as usize).filter(|_| self.control.up) {
-                    self.control.fleet.leave(&member.id);
-                    self.decide_soon();
-                }
-            }
+            Event::ToServer { member, server, report } => self.hear(server, member, *report),
+            Event::Report { member } => self.report(member, Millis::ZERO),
+            Event::Goodbye { member, server } => self.hear_goodbye(server, member),
             Event::Heartbeats => self.heartbeats(),
-            Event::Outside(outside) => {
-                self.to_come -= 1;
-                self.befall(outside);
+            Event::Ticks => {
+                self.push(LOOK_EVERY, Event::Ticks);
+                (0..self.servers.len()).for_each(|server| self.look(server));
             }
-            Event::Decide => {
-                self.deciding = false;
-                self.note();
-                return self.decide();
+            Event::Look { server } => self.look(server),
+            Event::Commit(commit) => self.commit(*commit),
+            Event::Ask(ask) => self.ask(ask),
+            Event::Start { server } => self.start_server(server),
+            Event::Decide { server } => {
+                self.note_moment();
+                return self.decide(server);
             }
         }
         None
     }
 
     /// Keeps how far it is, if that has changed.
-    fn note(&mut self) {
+    fn note_moment(&mut self) {
         let (exposed, on_trial) = (self.observer.exposed, self.observer.on_trial());
         let known = self.timeline.last().map(|last| (last.exposed, last.on_trial));
         if known != Some((exposed, on_trial)) {
@@ -242,14 +338,14 @@ impl<'a> World<'a> {
     }
 
     /// Lets a member act, and the observer see it.
-    fn act(&mut self, index: u32, action: impl FnOnce(&mut Member, &mut Fate<'_>, &mut Vec<Effect>)) {
-        let Some(member) = self.members.get_mut(index as usize) else { return };
-        let (program, overlap) = (self.program, self.scenario.overlap);
-        let mut fate = Fate { prng: &mut self.prng, program, overlap };
+    fn act(&mut self, index: usize, action: impl FnOnce(&mut Member, &mut Fate<'_>, &mut Vec<Effect>)) {
+        let Some(member) = self.members.get_mut(index) else { return };
+        let (program, overlap) = (self.setup.program, self.setup.overlap);
+        let mut fate = Fate { prng: &mut self.prng, program, flaws: &self.flaws, overlap };
         let mut effects = core::mem::take(&mut self.effects);
         let before = member.glance();
         action(member, &mut fate, &mut effects);
-        self.observer.changed(index as usize, before, member.glance(), member);
+        self.observer.changed(index, before, member.glance(), member);
         let mut reports = false;
         for effect in effects.drain(..) {
             match effect {
@@ -264,261 +360,33 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A member tells everything, after a while.
-    fn report(&mut self, index: u32, after: Millis) {
-        let Some(member) = self.members.get_mut(index as usize) else { return };
-        let report = Box::new(member.report());
-        member.heard = false;
-        if !member.alive || !member.reachable {
-            return;
+    /// What came out.
+    pub(super) fn outcome(self, end: Option<End>) -> Outcome {
+        let broken = self.observer.broken.is_some();
+        Outcome {
+            seed: self.setup.seed,
+            end: if broken { End::Broken } else { end.unwrap_or(End::Waiting) },
+            took: self.now(),
+            touched: self.observer.tried(Release::NEW),
+            on_trial_most: self.observer.on_trial_most,
+            events: self.queue.pushed(),
+            timeline: self.timeline,
+            broken: self.observer.broken,
         }
-        if self.prng.chance(Share::from_percent(2)) {
-            let delay = after + self.delay();
-            self.push(delay, Event::ToControl { member: index, report: report.clone() });
-        }
-        if !self.prng.chance(Share::from_percent(1)) {
-            let delay = after + self.delay();
-            self.push(delay, Event::ToControl { member: index, report });
-        }
-    }
-
-    fn order(&mut self, id: &MemberId, order: Order) {
-        let Some(member) = index_of(id) else { return };
-        if self.prng.chance(Share::from_percent(2)) {
-            let delay = self.delay();
-            self.push(delay, Event::ToMember { member, order });
-        }
-        if !self.prng.chance(Share::from_percent(1)) {
-            let delay = self.delay();
-            self.push(delay, Event::ToMember { member, order });
-        }
-    }
-
-    /// Mostly quick, sometimes very slow: so messages overtake each other.
-    fn delay(&mut self) -> Millis {
-        if self.prng.chance(Share::from_percent(1)) {
-            self.prng.between(Millis(50), DELAY_MAX)
-        } else {
-            self.prng.between(Millis(1), Millis(50))
-        }
-    }
-
-    fn hear(&mut self, index: u32, report: Report) {
-        if !self.control.up {
-            return;
-        }
-        if let Some(member) = self.members.get_mut(index as usize) {
-            member.heard |= member.is_latest(report.stamp);
-        }
-        let id = report.member.clone();
-        if let Some(order) = self.control.hear(report, self.observer.now) {
-            self.order(&id, order);
-        }
-        self.decide_soon();
-    }
-
-    fn decide_soon(&mut self) {
-        if !self.deciding {
-            self.deciding = true;
-            self.push(self.batch, Event::Decide);
-        }
-    }
-
-    /// Everybody who can be heard gives a sign of life; who was not understood says it all again.
-    fn heartbeats(&mut self) {
-        self.push(HEARTBEAT, Event::Heartbeats);
-        if !self.control.up {
-            return;
-        }
-        for index in 0..self.members.len() {
-            let lost = self.prng.chance(Share::from_percent(1));
-            let now = self.now();
-            let member = &mut self.members[index];
-            if lost || !member.alive || !member.reachable {
-                continue;
-            }
-            let stamp = member.next_stamp();
-            let heard = member.heard && self.control.fleet.heartbeat(&member.id, stamp, now) == Heard::News;
-            if !heard {
-                // Spread out, as sessions that were lost come back with jitter.
-                let after = self.prng.between(Millis::ZERO, Millis::from_secs(2));
-                self.report(index as u32, after);
-            }
-        }
-        for (id, order) in self.control.reminders(self.now()) {
-            self.order(&id, order);
-        }
-        self.decide_soon();
-    }
-
-    fn decide(&mut self) -> Option<End> {
-        if !self.control.up {
-            return None;
-        }
-        let decision = self.control.decide(self.now());
-        let (epoch, release, deploy, halted) = {
-            let deploy = self.control.in_force()?;
-            let halted = matches!(deploy.kind, Kind::Halt { .. });
-            (deploy.epoch, Release::of(deploy.release), deploy.id, halted)
-        };
-        if !decision.begun {
-            self.observer.decided(halted, decision.granted.len(), decision.proven, release);
-        }
-        if let Some(objection) = &decision.objection {
-            self.observer.must(false, "P16 the store agrees with a fresh view", || objection.clone());
-        }
-        if decision.begun {
-            self.observer.acted("a deploy of its own");
-            self.begin();
-        }
-        if decision.switched {
-            self.check_switched(release);
-        }
-        for id in &decision.granted {
-            self.observer.acted("slots");
-            if let Some(index) = index_of(id) {
-                self.observer.granted(index as usize, epoch, decision.bake);
-            }
-            self.order(id, Order::Grant { deploy, bake: decision.bake });
-        }
-        for id in &decision.hand_backs {
-            self.observer.acted("hand backs");
-            self.order(id, Order::HandBack { deploy });
-        }
-        decision.end.filter(|_| self.to_come == 0 && self.observer.on_trial() == 0)
-    }
-
-    /// A new deploy is in force: everybody is told.
-    fn begin(&mut self) {
-        let start = self.control.fleet.in_force().map_or(0, |in_force| in_force.members_at_start);
-        let most = slots(PhaseSize::Share(Share::ALL), self.scenario.policy.max_unhealthy, start);
-        // Of members that join, and of a way back, which waits for nobody who serves.
-        let back = self.control.in_force().is_some_and(|deploy| matches!(deploy.kind, Kind::Rollback { .. }));
-        if back || self.scenario.policy.limits == Limits::default() {
-            self.observer.slots = self.observer.slots.max(most);
-        }
-        if let Some(wish) = self.control.wish() {
-            let known: Vec<MemberId> = self.control.fleet.members().map(|(id, _)| id.clone()).collect();
-            for id in known {
-                self.order(&id, wish);
-            }
-        }
-        self.decide_soon();
-    }
-
-    fn propose(&mut self, wish: Wish) {
-        // A person whose wish is refused, since nothing is under way any more, leaves it at that.
-        if self.control.up && self.control.propose(wish, "as wished", self.observer.now).is_ok() {
-            self.begin();
-        }
-    }
-
-    fn befall(&mut self, outside: Outside) {
-        let size = self.members.len() as u64;
-        match outside {
-            Outside::Deploy(_) | Outside::Halt { .. } | Outside::Resume if !self.control.up => {
-                self.push(Millis::from_secs(1), Event::Outside(outside));
-            }
-            Outside::Deploy(release) => {
-                let policy = self.scenario.policy.clone();
-                self.propose(Wish::Rollout { release: release.id(), policy, again: true });
-            }
-            Outside::Halt { resume_after } => {
-                self.propose(Wish::Halt { hand_back: false });
-                self.push(resume_after, Event::Outside(Outside::Resume));
-            }
-            Outside::Resume => self.propose(Wish::Resume),
-            Outside::Join => {
-                let release = self.control.history.release_for_new_member().map_or(OLD, Release::of);
-                self.observer.must(
-                    self.has_switched(release),
-                    "P17 new members start what is committed",
-                    || format!("it started {release:?}"),
-                );
-                self.join(release, None);
-            }
-            Outside::Leave { goodbye } => self.leave(goodbye),
-            Outside::RestartMember => {
-                let index = self.prng.below(size) as u32;
-                if self.members[index as usize].alive {
-                    self.act(index, Member::restart);
-                }
-            }
-            Outside::SilenceBegins => self.silence(),
-            Outside::SilenceEnds => {
-                self.members.iter_mut().for_each(|member| member.reachable = true);
-                self.observer.mass_silence = None;
-            }
-            Outside::ControlDies => self.control.up = false,
-            Outside::ControlStarts => {
-                self.control.restart(self.observer.now);
-                self.members.iter_mut().for_each(|member| member.heard = false);
-            }
-        }
-    }
-
-    fn has_switched(&self, release: Release) -> bool {
-        self.control.past().iter().any(|past| past.switched && Release::of(past.deploy.release) == release)
-    }
-
-    /// Somebody leaves, but never the last.
-    fn leave(&mut self, goodbye: bool) {
-        let index = self.prng.below(self.members.len() as u64) as usize;
-        let alive = self.members.iter().filter(|member| member.alive).count();
-        if alive < 2 || !self.members[index].alive {
-            return;
-        }
-        self.members[index].alive = false;
-        self.observer.left(self.members[index].glance());
-        if goodbye {
-            let delay = self.delay();
-            self.push(delay, Event::Goodbye { member: index as u32 });
-        }
-    }
-
-    /// Three of five members, and always more than half, cannot be heard any more.
-    fn silence(&mut self) {
-        let first = self.prng.below(self.members.len() as u64) as usize;
-        let many = (self.members.len() * 3).div_ceil(5).max(self.members.len() / 2 + 1);
-        for i in 0..many {
-            let index = (first + i) % self.members.len();
-            self.members[index].reachable = false;
-        }
-        self.observer.mass_silence = Some(self.now());
-    }
-
-    /// `complete` means: every member that control can know of has proven the release.
-    fn check_switched(&mut self, release: Release) {
-        for (index, member) in self.members.iter().enumerate() {
-            let counts = member.alive && member.reachable && member.heard;
-            let proven = !counts || self.observer.has_committed(index, release);
-            if !proven {
-                let what = member.describe();
-                self.observer.must(false, "I11 complete means all live members have proven it", || what);
-                return;
-            }
-        }
-    }
-
-    /// At the end, when nobody is on trial any more, everybody runs what the end says.
-    fn check_end(&mut self, end: End) {
-        let expected = match end {
-            End::Switched => self.control.in_force().map(|deploy| Release::of(deploy.release)),
-            End::RolledBack => Some(OLD),
-            End::Halted | End::Incomplete | End::Broken => None,
-        };
-        let stray = expected.and_then(|release| {
-            let known = |member: &&Member| member.alive && member.heard;
-            self.members.iter().filter(known).find(|member| member.glance().committed != release)
-        });
-        let stray = stray.map(Member::describe);
-        self.observer.must(stray.is_none(), "P9 everybody is where the end says", || {
-            format!("{end:?}, but {}", stray.unwrap_or_default())
-        });
     }
 }
 
+/// The name of the member at this place.
+pub(super) fn name_of(index: usize) -> Option<MemberId> {
+    alloc::format!("m-{}", index + 1).parse().ok()
+}
+
 /// The place of a member in the list: its name says it.
-fn index_of(id: &MemberId) -> Option<u32> {
-    id.as_str().strip_prefix("m-")?.parse().ok()
+pub(super) fn index_of(id: &MemberId) -> Option<usize> {
+    id.as_str().strip_prefix("m-")?.parse::<usize>().ok()?.checked_sub(1)
+}
+
+/// The most of so many that may be on trial at once.
+fn most(max_unhealthy: Share, n: u32) -> u32 {
+    slots(PhaseSize::Share(Share::ALL), max_unhealthy, n)
 }

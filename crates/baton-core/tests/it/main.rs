@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod rollout;
 #[cfg(test)]
+mod scripts;
+#[cfg(test)]
 mod settings;
 #[cfg(test)]
 mod simulate;

@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::thread;
 
 use baton_core::limits::Limits;
-use baton_core::simulate::{self, End, Outcome, Program, SMALL_FLEETS, Scenario, Trouble};
+use baton_core::simulate::{self, End, Flaws, Outcome, Program, SMALL_FLEETS, Scenario, Trouble};
 use baton_core::units::{Millis, Share};
 
 /// Simulates so many seeds on all cores. Fails with the seeds and scenarios that went wrong.
@@ -87,7 +87,7 @@ fn p8_a_release_that_crashes_within_the_bake_touches_no_more_than_one_that_crash
     let careful = |seed| Scenario {
         trouble: Trouble::CrashAfterHalfAMinute,
         policy: baton_core::deploy::Policy::careful(),
-        policy_name: "careful",
+        policy_name: "careful".into(),
         ..Scenario::drawn(seed, 200)
     };
     for (scenario, outcome) in simulate(50, careful) {
@@ -130,15 +130,17 @@ fn a_seed_gives_the_same_rollout_every_time() {
 fn what_somebody_asks_about_is_simulated_as_asked() {
     let policy = baton_core::deploy::Policy::safe();
     let program = Program::starting_in(Millis::from_secs(8), Millis::from_secs(2));
-    let asked = |program| Scenario {
+    let asked = |flaws| Scenario {
         members: 4000,
-        policy_name: "safe",
+        policy_name: "safe".into(),
         policy: policy.clone(),
         trouble: Trouble::None,
         overlap: true,
-        program: Some(program),
+        program,
+        flaws,
+        restarts: false,
     };
-    let good = simulate::check(1, &asked(program)).unwrap();
+    let good = simulate::check(1, &asked(Flaws::NONE)).unwrap();
     assert_eq!((good.end, good.touched), (End::Switched, 4000));
     // One member, then two phases with the rest: no faster than their starts and bakes one after the other.
     assert!(
@@ -150,11 +152,11 @@ fn what_somebody_asks_about_is_simulated_as_asked() {
     assert_eq!((last.exposed, last.on_trial), (4000, 0));
     assert!(good.timeline.is_sorted_by_key(|moment| moment.at));
 
-    let crashing = Program { start_crashes: Share::ALL, ..program };
+    let crashing = Flaws { crashes: Share::ALL, ..Flaws::NONE };
     let bad = simulate::run(1, &asked(crashing));
     assert_eq!((bad.end, bad.touched, &bad.broken), (End::RolledBack, 1, &None));
     assert!(bad.timeline.iter().all(|moment| moment.exposed == 0));
-    let late = Program { crashes_after: Some(Millis::from_secs(3)), ..program };
+    let late = Flaws { crashes_after: Some(Millis::from_secs(3)), ..Flaws::NONE };
     let late = simulate::run(1, &asked(late));
     assert_eq!((late.end, late.touched), (End::RolledBack, 1), "the bake is longer");
 }

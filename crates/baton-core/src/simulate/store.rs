@@ -1,0 +1,367 @@
+//! The simulated state store that several servers share, and which may forget.
+
+use alloc::collections::VecDeque;
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use super::server::Server;
+use super::world::name_of;
+use crate::fleet::{Fleet, Member, Tie};
+use crate::history::{History, Lock, Past, Settled, settle};
+use crate::ids::{Epoch, MemberId};
+use crate::report::Report;
+use crate::units::Millis;
+
+/// How many of the newest writes a store can lose.
+const REMEMBERED: usize = 64;
+
+/// Which write it was: a number that grows, and one that no other write has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Version {
+    count: u64,
+    write: u64,
+}
+
+/// What a store keeps of the service.
+struct Stored {
+    version: Version,
+    past: Vec<Past>,
+    lock: Option<Lock>,
+    /// The deploy in force, and what ties each member that is known to it.
+    fleet: Fleet,
+}
+
+/// What a member said to a server, as others may read it.
+#[derive(Clone)]
+struct Said {
+    /// Its report; none when it said goodbye in this life.
+    report: Option<Rc<Report>>,
+    life: u64,
+    heard_at: Millis,
+    /// Which write of all it was.
+    count: u64,
+}
+
+/// What all servers write to and read.
+pub(super) struct Store {
+    pub up: bool,
+    /// Which process answers.
+    process: u32,
+    stored: Option<Rc<Stored>>,
+    before: VecDeque<Option<Rc<Stored>>>,
+    writes: u64,
+    /// What each server has heard.
+    said: Vec<Vec<Option<Said>>>,
+    links: Vec<Link>,
+}
+
+/// What one server knows of the store.
+#[derive(Clone, Default)]
+struct Link {
+    process: u32,
+    version: Version,
+    /// What its members have said, by their number.
+    heard: Vec<Option<Said>>,
+    /// Those of them that the store does not have.
+    unwritten: Vec<u32>,
+    written: u64,
+    /// How much of each other server was read.
+    read: Vec<u64>,
+}
+
+/// What a look at the store has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// Nothing, or members that were heard elsewhere.
+    Known,
+    /// Another server has changed something, which was taken over.
+    TakenOver,
+    /// The store had lost something, which was written back.
+    WrittenBack,
+    /// The store had lost something, and others have gone on from there.
+    GivenUp,
+}
+
+impl Store {
+    /// An empty store for so many servers.
+    pub(super) fn new(servers: usize) -> Self {
+        let link = Link { read: alloc::vec![0; servers], ..Link::default() };
+        Self {
+            up: true,
+            process: 0,
+            stored: None,
+            before: VecDeque::new(),
+            writes: 0,
+            said: alloc::vec![Vec::new(); servers],
+            links: alloc::vec![link; servers],
+        }
+    }
+
+    /// Another process answers, without the newest writes: so many, or all.
+    pub(super) fn lose(&mut self, writes: Option<u32>) {
+        self.process += 1;
+        match writes {
+            None => {
+                self.stored = None;
+                self.before.clear();
+                self.said.iter_mut().for_each(Vec::clear);
+            }
+            Some(writes) => {
+                for _ in 0..writes {
+                    if let Some(before) = self.before.pop_back() {
+                        self.stored = before;
+                    }
+                }
+                // What was said since then is gone as well.
+                let last = self.version().write;
+                let lost = |said: &mut Option<Said>| said.as_ref().is_some_and(|said| said.count > last);
+                self.said
+                    .iter_mut()
+                    .flatten()
+                    .filter_map(|said| lost(said).then_some(said))
+                    .for_each(|said| *said = None);
+            }
+        }
+    }
+
+    /// Which write a server has seen last.
+    pub(super) fn seen_by(&self, server: usize) -> Version {
+        self.links[server].version
+    }
+
+    /// A server has got no answer to its write: for all it knows, this one is the last.
+    pub(super) fn forget(&mut self, server: usize, version: Version) {
+        self.links[server].version = version;
+    }
+
+    /// Which write was the last.
+    pub(super) fn version(&self) -> Version {
+        self.stored.as_ref().map_or(Version::default(), |stored| stored.version)
+    }
+
+    /// Writes what a server has.
+    pub(super) fn put(&mut self, server: &Server) {
+        let count = self.version().count.max(self.links[server.number].version.count) + 1;
+        self.writes += 1;
+        let version = Version { count, write: self.writes };
+        let stored = Stored {
+            version,
+            past: server.past().to_vec(),
+            lock: server.history.lock().cloned(),
+            fleet: stored(&server.fleet),
+        };
+        self.before.push_back(self.stored.replace(Rc::new(stored)));
+        if self.before.len() > REMEMBERED {
+            self.before.pop_front();
+        }
+        self.links[server.number].version = version;
+    }
+
+    /// A server starts with what is here.
+    pub(super) fn start(&mut self, server: &mut Server, now: Millis) {
+        let read = alloc::vec![0; self.links.len()];
+        let written = self.last_said(server.number);
+        let link = Link { process: self.process, version: self.version(), read, written, ..Link::default() };
+        self.links[server.number] = link;
+        let service = server.history.service().clone();
+        let (fleet, history) = match &self.stored {
+            Some(stored) => (stored.started(now), stored.history(&server.history)),
+            None => (Fleet::restore([], None, Epoch(0), now), History::new(service, Vec::new())),
+        };
+        server.start(fleet, history, now);
+        // What its last life has heard is there as well.
+        self.hear_all(server.number, 0, server, now);
+    }
+
+    /// A member has said something to a server, that the others are to hear of.
+    pub(super) fn note(
+        &mut self,
+        server: usize,
+        member: usize,
+        report: Option<Report>,
+        life: u64,
+        now: Millis,
+    ) {
+        let Some(link) = self.links.get_mut(server) else { return };
+        let said = Said { report: report.map(Rc::new), life, heard_at: now, count: 0 };
+        place(&mut link.heard, member, said);
+        link.unwritten.push(member as u32);
+    }
+
+    /// A member has given a sign of life to a server.
+    pub(super) fn note_alive(&mut self, server: usize, member: usize, now: Millis) {
+        let Some(link) = self.links.get_mut(server) else { return };
+        if let Some(Some(said)) = link.heard.get_mut(member) {
+            said.heard_at = now;
+            link.unwritten.push(member as u32);
+        }
+    }
+
+    /// A server looks: it tells what it has heard, hears what others have, and takes over what they have changed.
+    pub(super) fn look(&mut self, server: &mut Server, now: Millis) -> Looked {
+        self.tell(server.number);
+        self.listen(server, now);
+        let looked = self.compare(server, now);
+        let link = &mut self.links[server.number];
+        if link.process != self.process {
+            link.process = self.process;
+            doubt(link, server, now);
+        }
+        looked
+    }
+
+    fn tell(&mut self, server: usize) {
+        let last = self.last_said(server);
+        let link = &mut self.links[server];
+        let said = &mut self.said[server];
+        // When the store has not got what was written last, something was lost there.
+        if last != link.written {
+            link.repeat();
+        }
+        for member in link.unwritten.drain(..) {
+            let Some(Some(heard)) = link.heard.get(member as usize) else { continue };
+            self.writes += 1;
+            link.written = self.writes;
+            place(said, member as usize, Said { count: link.written, ..heard.clone() });
+        }
+    }
+
+    /// Which write was the last by which a server told what it has heard.
+    fn last_said(&self, server: usize) -> u64 {
+        self.said[server].iter().flatten().map(|said| said.count).max().unwrap_or(0)
+    }
+
+    fn listen(&mut self, server: &mut Server, now: Millis) {
+        let here = server.number;
+        for there in (0..self.said.len()).filter(|there| *there != here) {
+            let read = self.links[here].read[there];
+            self.links[here].read[there] = self.hear_all(there, read, server, now);
+        }
+    }
+
+    /// A server hears what another one has written after this write. Returns which was the last.
+    fn hear_all(&self, there: usize, read: u64, server: &mut Server, now: Millis) -> u64 {
+        let mut last = 0;
+        for (member, said) in self.said[there].iter().enumerate() {
+            let Some(said) = said else { continue };
+            last = last.max(said.count);
+            if said.count > read
+                && let Some(id) = name_of(member)
+            {
+                hear(server, &id, said, now);
+            }
+        }
+        last
+    }
+
+    fn compare(&mut self, server: &mut Server, now: Millis) -> Looked {
+        let known = self.links[server.number].version;
+        let found = self.stored.clone();
+        let version = self.version();
+        if version == known {
+            return Looked::Known;
+        }
+        let in_force = server.history.in_force();
+        match found {
+            Some(found) if version.count > known.count && found.continues(in_force) => {
+                self.take_over(server, &found, now);
+                Looked::TakenOver
+            }
+            found => {
+                doubt(&mut self.links[server.number], server, now);
+                let gone_on = found.filter(|found| {
+                    settle(&server.history, &found.history(&server.history)) == Settled::TakeOver
+                });
+                match gone_on {
+                    Some(found) => {
+                        self.take_over(server, &found, now);
+                        Looked::GivenUp
+                    }
+                    None => {
+                        self.put(server);
+                        Looked::WrittenBack
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_over(&mut self, server: &mut Server, found: &Stored, now: Millis) {
+        let before = server.history.in_force().map(|deploy| deploy.id);
+        server.fleet.adopt(&found.fleet, now);
+        server.history = found.history(&server.history);
+        self.links[server.number].version = found.version;
+        if server.history.in_force().map(|deploy| deploy.id) != before {
+            server.note_other_deploy(now);
+        }
+    }
+}
+
+impl Link {
+    /// Nobody may have heard anything of it: everything is said again.
+    fn repeat(&mut self) {
+        let heard = self.heard.iter().enumerate().filter(|(_, said)| said.is_some());
+        self.unwritten = heard.map(|(member, _)| member as u32).collect();
+    }
+}
+
+/// What is stored of a fleet.
+fn stored(fleet: &Fleet) -> Fleet {
+    let tie = |member: &Member| match member.tie() {
+        // What was found is found again with the first report.
+        Tie::Found | Tie::Nothing => Tie::Nothing,
+        tie => tie,
+    };
+    let members = fleet.members().map(|(id, member)| (id.clone(), tie(member)));
+    Fleet::restore(members, fleet.in_force().cloned(), fleet.highest_epoch(), Millis::ZERO)
+}
+
+impl Stored {
+    /// The fleet, for a server that starts.
+    fn started(&self, now: Millis) -> Fleet {
+        let members = self.fleet.members().map(|(id, member)| (id.clone(), member.tie()));
+        Fleet::restore(members, self.fleet.in_force().cloned(), self.fleet.highest_epoch(), now)
+    }
+
+    /// The log that is stored, of the same service as this one.
+    fn history(&self, of: &History) -> History {
+        History::new(of.service().clone(), self.past.clone()).with_lock(self.lock.clone())
+    }
+
+    /// Whether all that a server knows of, up to the deploy in force there, is stored.
+    fn continues(&self, in_force: Option<&crate::deploy::Deploy>) -> bool {
+        in_force.is_none_or(|known| self.past.iter().any(|past| past.deploy == *known))
+    }
+}
+
+/// What was granted may be lost, and what was said here as well.
+fn doubt(link: &mut Link, server: &mut Server, now: Millis) {
+    server.fleet.listen_anew(now);
+    link.repeat();
+}
+
+/// Takes in what another server has heard of a member.
+fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
+    let known = server.fleet.member(id).and_then(|member| member.report());
+    match &said.report {
+        Some(report) => {
+            if known.is_none_or(|known| report.stamp > known.stamp) {
+                let _ = server.fleet.apply(Report::clone(report), said.heard_at.min(now));
+            }
+        }
+        None => {
+            if known.is_some_and(|known| known.stamp.life <= said.life) {
+                server.fleet.leave(id);
+            }
+            return;
+        }
+    }
+    server.fleet.renew(id, said.heard_at);
+}
+
+fn place(list: &mut Vec<Option<Said>>, index: usize, said: Said) {
+    if list.len() <= index {
+        list.resize(index + 1, None);
+    }
+    list[index] = Some(said);
+}
