@@ -55,7 +55,7 @@ pub struct Simulate {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
     /// Play a script instead: what is in this file happens, and is told below each line
-    #[arg(long, value_name = "FILE", exclusive = true)]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["members", "startup", "fetch", "crash_rate", "crash_after", "no_overlap", "policy", "max_unhealthy", "bake", "runs", "seed", "svg"])]
     pub script: Option<PathBuf>,
     /// Draw the first run into this file
     #[arg(long, value_name = "FILE")]
