@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 pub use observer::Broken;
 pub use play::Played;
 pub use release::{Flaws, Program, Release};
-pub use scenario::{SMALL_FLEETS, Scenario, Trouble};
+pub use scenario::{SEEDS, SMALL_FLEETS, Scenario, Trouble};
 pub use script::{Script, ScriptError};
 pub use shrink::smallest;
 

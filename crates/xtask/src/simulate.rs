@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 
-use baton_core::simulate::{self, End, Outcome, SMALL_FLEETS, Scenario, Trouble};
+use baton_core::simulate::{self, End, Outcome, SEEDS, SMALL_FLEETS, Scenario};
 use baton_core::units::Millis;
 
 /// The size of the fleets that are not small.
@@ -71,8 +71,7 @@ fn check_all(seeds: u64) -> Vec<Checked> {
     };
     let every_nth = |first: usize| {
         let seeds = (first as u64..seeds).step_by(cores);
-        let small =
-            |seed: u64| SMALL_FLEETS[(seed / Trouble::ALL.len() as u64) as usize % SMALL_FLEETS.len()];
+        let small = |seed: u64| SMALL_FLEETS[(seed / SEEDS) as usize % SMALL_FLEETS.len()];
         seeds.flat_map(|seed| [check(seed, MEMBERS), check(seed, small(seed))]).collect::<Vec<_>>()
     };
     thread::scope(|scope| {

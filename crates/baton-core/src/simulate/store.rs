@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use super::server::Server;
-use super::world::name_of;
+use super::world::index_of;
 use crate::fleet::{Fleet, Member, Tie};
 use crate::history::{History, Lock, Past, Settled, settle};
 use crate::ids::{Epoch, MemberId};
@@ -34,8 +34,10 @@ struct Stored {
 /// What a member said to a server, as others may read it.
 #[derive(Clone)]
 struct Said {
-    /// Its report; none when it said goodbye in this life.
+    member: MemberId,
+    /// Its report; none when it said goodbye.
     report: Option<Rc<Report>>,
+    /// In which life it said goodbye.
     life: u64,
     heard_at: Millis,
     /// Which write of all it was.
@@ -173,19 +175,15 @@ impl Store {
         self.hear_all(server.number, 0, server, now);
     }
 
-    /// A member has said something to a server, that the others are to hear of.
-    pub(super) fn note(
-        &mut self,
-        server: usize,
-        member: usize,
-        report: Option<Report>,
-        life: u64,
-        now: Millis,
-    ) {
-        let Some(link) = self.links.get_mut(server) else { return };
-        let said = Said { report: report.map(Rc::new), life, heard_at: now, count: 0 };
-        place(&mut link.heard, member, said);
-        link.unwritten.push(member as u32);
+    /// A member has said something to a server, that the others are to hear of: a report, or goodbye in this life.
+    pub(super) fn note(&mut self, server: usize, member: MemberId, said: Result<Report, u64>, now: Millis) {
+        let (Some(link), Some(index)) = (self.links.get_mut(server), index_of(&member)) else { return };
+        let (report, life) = match said {
+            Ok(report) => (Some(Rc::new(report)), 0),
+            Err(life) => (None, life),
+        };
+        place(&mut link.heard, index, Said { member, report, life, heard_at: now, count: 0 });
+        link.unwritten.push(index as u32);
     }
 
     /// A member has given a sign of life to a server.
@@ -242,13 +240,10 @@ impl Store {
     /// A server hears what another one has written after this write. Returns which was the last.
     fn hear_all(&self, there: usize, read: u64, server: &mut Server, now: Millis) -> u64 {
         let mut last = 0;
-        for (member, said) in self.said[there].iter().enumerate() {
-            let Some(said) = said else { continue };
+        for said in self.said[there].iter().flatten() {
             last = last.max(said.count);
-            if said.count > read
-                && let Some(id) = name_of(member)
-            {
-                hear(server, &id, said, now);
+            if said.count > read {
+                hear(server, &said.member, said, now);
             }
         }
         last

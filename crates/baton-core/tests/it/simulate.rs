@@ -13,7 +13,8 @@ fn simulate(seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) -> Vec<(Scena
     let every_nth = |first: usize| {
         let checked = (first as u64..seeds).step_by(cores).map(|seed| {
             let scenario = scenario(seed);
-            simulate::check(seed, &scenario).map(|outcome| (scenario, outcome))
+            let checked = simulate::check(seed, &scenario);
+            (seed, scenario, checked)
         });
         checked.collect::<Vec<_>>()
     };
@@ -21,9 +22,12 @@ fn simulate(seeds: u64, scenario: impl Fn(u64) -> Scenario + Sync) -> Vec<(Scena
         let workers: Vec<_> = (0..cores).map(|first| scope.spawn(move || every_nth(first))).collect();
         workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
     });
-    let wrong: Vec<_> = checked.iter().filter_map(|checked| checked.as_ref().err().cloned()).collect();
-    assert!(wrong.is_empty(), "{} of {seeds} went wrong, such as\n{}", wrong.len(), wrong[0]);
-    checked.into_iter().flatten().collect()
+    let wrong = checked.iter().filter(|(_, _, checked)| checked.is_err()).count();
+    if let Some((seed, scenario, Err(what))) = checked.iter().find(|(_, _, checked)| checked.is_err()) {
+        let script = simulate::smallest(*seed, scenario).unwrap_or_else(|| scenario.script(*seed));
+        panic!("{wrong} of {seeds} went wrong, such as\n{what}\n\n{}", script.play().transcript);
+    }
+    checked.into_iter().map(|(_, scenario, outcome)| (scenario, outcome.unwrap())).collect()
 }
 
 /// Ten thousand rollouts over small fleets with one trouble.
@@ -84,11 +88,10 @@ fn p8_p9_a_release_that_crashes_at_start_touches_one_member_of_a_small_fleet_and
 
 #[test]
 fn p8_a_release_that_crashes_within_the_bake_touches_no_more_than_one_that_crashes_at_start() {
-    let careful = |seed| Scenario {
-        trouble: Trouble::CrashAfterHalfAMinute,
-        policy: baton_core::deploy::Policy::careful(),
-        policy_name: "careful".into(),
-        ..Scenario::drawn(seed, 200)
+    let careful = |seed| {
+        let (policy, policy_name) = (baton_core::deploy::Policy::careful(), "careful".into());
+        let scenario = Scenario { policy, policy_name, ..Scenario::drawn(seed, 200) };
+        scenario.with(Trouble::CrashAfterHalfAMinute)
     };
     for (scenario, outcome) in simulate(50, careful) {
         assert_eq!((outcome.end, outcome.touched), (End::RolledBack, 1), "{scenario}");
@@ -109,6 +112,21 @@ fn p16_small_fleets_are_superseded_and_halted_and_resumed() {
 #[test]
 fn p17_members_join_and_leave_small_fleets() {
     small(Trouble::JoinsAndLeaves);
+}
+
+#[test]
+fn p12_p16_several_servers_that_end_and_start_keep_every_invariant() {
+    small(Trouble::ServersRestart);
+}
+
+#[test]
+fn p10_p31_f64_a_store_that_forgets_opens_no_slots_and_what_was_accepted_goes_on() {
+    small(Trouble::StoreForgets);
+}
+
+#[test]
+fn p10_p13_a_partition_lets_nobody_more_try_and_nothing_count_as_done() {
+    small(Trouble::Partitions);
 }
 
 #[test]

@@ -151,15 +151,15 @@ impl World {
             self.decide_soon(number);
             return self.ask_again(ask);
         }
-        let before = self.store.is_some().then(|| (server.fleet.clone(), server.history.clone()));
+        let lost = self.store.is_some() && self.setup.network.loses(&mut self.prng);
+        let before = lost.then(|| (server.fleet.clone(), server.history.clone()));
         match server.apply(&change, now) {
             Ok(changed) => {
                 self.observe(number, &changed);
-                let lost = before.filter(|_| self.setup.network.loses(&mut self.prng));
                 if let Some(store) = &mut self.store {
                     store.put(&self.servers[number]);
                 }
-                match lost {
+                match before {
                     // It is written, and the server does not know: it finds out when it looks.
                     Some((fleet, history)) => {
                         let server = &mut self.servers[number];

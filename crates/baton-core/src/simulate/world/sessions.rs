@@ -49,7 +49,7 @@ impl World {
     pub(super) fn hear(&mut self, number: usize, index: usize, report: Report) {
         let now = self.now();
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
-        let (id, life) = (report.member.clone(), report.stamp.life);
+        let id = report.member.clone();
         let kept = self.store.is_some().then(|| report.clone());
         if let Some(member) = self.members.get_mut(index).filter(|member| member.session == number)
             && member.is_latest(report.stamp)
@@ -57,8 +57,8 @@ impl World {
             member.heard.get_or_insert(now);
         }
         let (heard, order) = server.hear(report, now);
-        if let (Heard::News, Some(store)) = (heard, &mut self.store) {
-            store.note(number, index, kept, life, now);
+        if let (Heard::News, Some(store), Some(report)) = (heard, &mut self.store, kept) {
+            store.note(number, id.clone(), Ok(report), now);
         }
         if let Some(order) = order {
             self.order(number, &id, order);
@@ -72,7 +72,7 @@ impl World {
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
         server.fleet.leave(&member.id);
         if let Some(store) = &mut self.store {
-            store.note(number, index, None, member.next_stamp().life, now);
+            store.note(number, member.id.clone(), Err(member.next_stamp().life), now);
         }
         self.decide_soon(number);
     }
