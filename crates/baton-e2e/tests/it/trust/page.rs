@@ -1,7 +1,6 @@
 //! What the page on signing shows, done as it stands there, one command after the other.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use super::all_answer;
