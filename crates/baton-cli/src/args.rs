@@ -287,6 +287,12 @@ pub struct Server {
     /// the other data]
     #[arg(long, env = "BATON_STATE", hide_env_values = true, value_name = "URL", global = true)]
     pub state: Option<String>,
+    /// The file with the key that seals who may do what where several servers share it in --state
+    #[arg(long, env = "BATON_SEAL_KEY_FILE", value_name = "FILE")]
+    pub seal_key_file: Option<PathBuf>,
+    /// A Prometheus server, for rollouts that wait for a metric
+    #[arg(long, env = "BATON_PROMETHEUS", value_name = "URL")]
+    pub prometheus: Option<String>,
     /// A bucket to keep releases in: s3://BUCKET/PREFIX, gs://… or az://… [default: a folder with the other data]
     #[arg(long, env = "BATON_STORE", value_name = "URL")]
     pub store: Option<String>,

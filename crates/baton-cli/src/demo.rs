@@ -285,6 +285,7 @@ fn policy() -> PolicyView {
         lock_after_rollback: false,
         limits: LimitsView::default(),
         gates: Vec::new(),
+        metric: None,
         all_at_once: false,
     }
 }

@@ -3,7 +3,7 @@
 use baton_core::deploy::{InvalidPolicy, PhaseSize, Policy};
 use baton_core::target::Amount;
 use baton_core::units::{Millis, Share};
-use baton_wire::api::{LimitsView, PhaseView, PolicyView};
+use baton_wire::api::{LimitsView, MetricView, PhaseView, PolicyView};
 
 use crate::args::{Deploy, PolicyName};
 
@@ -74,6 +74,7 @@ pub fn view(policy: &Policy) -> PolicyView {
         auto_rollback: policy.auto_rollback,
         lock_after_rollback: policy.lock_after_rollback,
         gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
+        metric: policy.metric.as_ref().map(MetricView::of),
         limits: LimitsView {
             singleton: policy.limits.singleton,
             never_more_than: policy.limits.never_more_than,

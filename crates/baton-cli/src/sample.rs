@@ -33,6 +33,7 @@ pub fn deploy() -> DeployView {
             lock_after_rollback: false,
             limits: LimitsView::default(),
             gates: Vec::new(),
+            metric: None,
             all_at_once: false,
         },
         reason: String::new(),

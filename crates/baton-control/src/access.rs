@@ -1,4 +1,4 @@
-//! Who may do what here: the tokens that were given out, the credentials of members, and the file in which that is kept.
+//! Who may do what here: the tokens that were given out, the credentials of members, and the book in which that is kept.
 //!
 //! Everything that is asked passes one place, [`doorman::check`], which looks at one table, that of the [`doors`].
 
@@ -6,10 +6,13 @@ mod book;
 mod caller;
 pub(crate) mod doorman;
 pub(crate) mod doors;
+mod ledger;
 mod limits;
+mod merge;
+mod seal;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -19,12 +22,19 @@ use baton_core::run::secrets::Secret;
 use baton_release::disk::{DiskError, replace_private};
 use baton_wire::access::{BadBook, StoredJoin};
 
-use self::book::Book;
+use self::book::{Book, Protected};
 pub(crate) use self::book::{Held, Pending};
+use self::ledger::Ledger;
+pub use self::ledger::LedgerError;
+pub(crate) use self::ledger::Place;
+pub use self::seal::SealError;
+pub(crate) use self::seal::SealKey;
 pub(crate) use caller::Caller;
 
 use crate::api::Refusal;
+use crate::chain::chain;
 use crate::clock::unix_ms;
+use crate::tls::{Authority, TlsError};
 
 /// Whose the first token is.
 const FIRST_HOLDER: &str = "first-admin";
@@ -49,19 +59,39 @@ pub enum AccessError {
         #[source]
         source: BadBook,
     },
+    /// A server that has a list for itself is to share another one.
+    #[error(
+        "there is a list of tokens in {}, and another one in the state store: move the file away to use the one that servers          share, members of this server need new tokens then",
+        path.display()
+    )]
+    Apart {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The list that servers share cannot be used.
+    #[error("cannot share the list of tokens")]
+    Kept(#[source] LedgerError),
+    /// There is no authority.
+    #[error("cannot make an authority")]
+    Authority(#[from] TlsError),
     /// There are no random numbers to be had.
     #[error("the system has no random numbers")]
     Randomness(#[source] getrandom::Error),
 }
 
+impl From<LedgerError> for AccessError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Disk(error) => Self::Disk(error),
+            error => Self::Kept(error),
+        }
+    }
+}
+
 /// Who may do what.
 pub(crate) struct Access {
-    path: PathBuf,
-    key: CredentialKey,
-    fingerprint: Option<Fingerprint>,
-    book: RwLock<Arc<Book>>,
-    /// Held by who changes the book, from the look at it until it is on disk.
-    changing: Mutex<()>,
+    ledger: Ledger,
+    authority: Option<Authority>,
 }
 
 /// What a caller shows is worth nothing.
@@ -76,24 +106,45 @@ fn ended() -> Refusal {
 }
 
 impl Access {
-    /// Reads the tokens in a data directory. Where there is no list of them yet, there is one afterwards, and beside it a file
-    /// with the first token, that of an admin.
+    /// Opens the list of tokens of a server with this data directory, which has an authority of its own if `own`. Where there
+    /// is no list yet, there is one afterwards, and in the data directory a file with the first token, that of an admin.
     ///
     /// # Errors
-    /// The list cannot be read, or a new one not be written.
-    pub(crate) fn open(data_dir: &Path, fingerprint: Option<Fingerprint>) -> Result<Self, AccessError> {
-        let path = data_dir.join("access.json");
-        let (book, key) = match book::read(&path)? {
-            Some(known) => known,
-            None => begin(data_dir, &path, fingerprint)?,
+    /// The list cannot be read, or a new one not be kept.
+    pub(crate) fn open(data_dir: &Path, place: Place, own: bool) -> Result<Self, AccessError> {
+        let shared = matches!(place, Place::Store { .. });
+        let authority = match own && !shared {
+            true => Some(Authority::in_folder(data_dir)?),
+            false => None,
         };
-        let book = RwLock::new(Arc::new(book));
-        Ok(Self { path, key, fingerprint, book, changing: Mutex::default() })
+        let begin = || match own && shared {
+            true => begin(data_dir, Some(&Authority::make()?), true),
+            false => begin(data_dir, authority.as_ref(), false),
+        };
+        let ledger = Ledger::open(data_dir, place, begin)?;
+        let authority = match own && shared {
+            true => Some(shared_authority(&ledger, data_dir)?),
+            false => authority,
+        };
+        Ok(Self { ledger, authority })
     }
 
-    /// The fingerprint of the authority that vouches for this server, where that is its own.
-    pub(crate) const fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint
+    /// The authority that vouches for this server, where that is its own.
+    pub(crate) const fn authority(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// Its fingerprint.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.authority.as_ref().map(Authority::fingerprint)
+    }
+
+    /// Takes in what other servers have changed. Blocks.
+    ///
+    /// # Errors
+    /// Why that is not known, in words. What was known counts meanwhile.
+    pub(crate) fn refresh(&self) -> Result<(), String> {
+        self.ledger.refresh().map_err(|error| chain(&error))
     }
 
     /// Who sends this.
@@ -116,7 +167,7 @@ impl Access {
                 .ok_or_else(|| unknown("this token is not known, or has ended"));
         }
         let credential =
-            self.key.open(shown).map_err(|_| unknown("what was sent is no token of this server"))?;
+            self.book().key.open(shown).map_err(|_| unknown("what was sent is no token of this server"))?;
         match credential.standing(now) {
             Standing::Valid if !self.is_revoked(&credential) => Ok(Caller::Member(credential)),
             Standing::Renewable if !self.is_revoked(&credential) => Ok(Caller::Late(credential)),
@@ -151,7 +202,7 @@ impl Access {
     /// # Errors
     /// Another one has its hash, there are too many, or the disk fails.
     pub(crate) fn make(&self, token: &Token) -> Result<Token, Refusal> {
-        self.change(|book| {
+        self.ledger.change(|book| {
             if let Some(known) = book.tokens.get(&token.hash) {
                 // Asked again, since the answer was lost: the same token, as it was made then.
                 let same = Token { created: token.created, expires: token.expires, ..(*known.token).clone() };
@@ -178,9 +229,9 @@ impl Access {
     /// # Errors
     /// There is none with this id, or the disk fails.
     pub(crate) fn revoke(&self, id: TokenId) -> Result<Held, Refusal> {
-        self.change(|book| {
+        self.ledger.change(|book| {
             let hash = book.tokens.keys().find(|hash| hash.id() == id).copied();
-            let gone = hash.and_then(|hash| book.tokens.remove(&hash));
+            let gone = hash.and_then(|hash| book.end_token(hash, unix_ms()));
             gone.ok_or_else(|| Refusal::not_found(format!("there is no token {id}: see `baton token list`")))
         })
     }
@@ -190,16 +241,18 @@ impl Access {
     /// # Errors
     /// The disk fails.
     pub(crate) fn revoke_member(&self, service: &ServiceName, member: &MemberId) -> Result<(), Refusal> {
-        self.change(|book| {
+        self.ledger.change(|book| {
             let joined = |held: &Held| {
                 held.joined.as_ref().is_some_and(|joined| {
                     joined.service == service.as_str() && joined.member == member.as_str()
                 })
             };
             // Who has the key of its join could come back with it.
-            book.tokens.retain(|_, held| !joined(held));
-            // Anything issued in this millisecond too.
-            book.revoked.insert((service.clone(), member.clone()), unix_ms() + 1);
+            let used = book.tokens.iter().filter(|(_, held)| joined(held)).map(|(hash, _)| *hash);
+            for hash in used.collect::<Vec<_>>() {
+                book.end_token(hash, unix_ms());
+            }
+            book.revoke(service.clone(), member.clone(), unix_ms());
             Ok(())
         })
     }
@@ -223,12 +276,14 @@ impl Access {
             return Err(refused(format!("this token makes another member than {member}")));
         }
         let key = TokenHash::of(key.as_bytes()).to_string();
-        let joined = StoredJoin { service: service.to_string(), member: member.to_string(), key };
-        self.change(|book| {
+        let (service_name, member_name) = (service.to_string(), member.to_string());
+        let joined = StoredJoin { service: service_name, member: member_name, key, at_ms: unix_ms() };
+        let same = |known: &StoredJoin| StoredJoin { at_ms: known.at_ms, ..joined.clone() } == *known;
+        self.ledger.change(|book| {
             let held = book.tokens.get_mut(&token.hash);
             let held = held.ok_or_else(|| unknown("this token was revoked, or has ended"))?;
             match held.joined.as_ref().filter(|_| !token.reusable) {
-                Some(known) if *known != joined => {
+                Some(known) if !same(known) => {
                     return Err(Refusal::new(
                         StatusCode::FORBIDDEN,
                         "token-used",
@@ -240,7 +295,7 @@ impl Access {
                 None => held.joined = Some(joined.clone()),
             }
             // Before anybody can revoke it: a later revocation is of this one too.
-            Ok(self.credential(service, member))
+            Ok(credential_of(book, service, member))
         })
     }
 
@@ -250,28 +305,29 @@ impl Access {
     /// What it has was revoked since it was let in.
     pub(crate) fn renew(&self, credential: &Credential) -> Result<Secret, Refusal> {
         // A revocation is either seen here, or comes later and is of the next one too.
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.ledger.alone();
         if self.is_revoked(credential) {
             return Err(ended());
         }
-        Ok(self.credential(&credential.service, &credential.member))
+        Ok(credential_of(&self.book(), &credential.service, &credential.member))
     }
 
     /// Whether deploys of a service wait for a second person.
     pub(crate) fn is_protected(&self, service: &ServiceName) -> bool {
-        self.book().protected.contains(service)
+        self.book().protection.get(service).is_some_and(|protected| protected.on)
     }
 
     /// Lets deploys of a service wait for a second person, or no more. Blocks; it is durable on return.
     ///
     /// # Errors
-    /// The disk fails.
-    pub(crate) fn protect(&self, service: ServiceName, protected: bool) -> Result<(), Refusal> {
-        self.change(|book| {
-            if protected {
-                book.protected.insert(service);
-            } else {
-                book.protected.remove(&service);
+    /// The disk or the store fails.
+    pub(crate) fn protect(&self, service: &ServiceName, protected: bool) -> Result<(), Refusal> {
+        self.ledger.change(|book| {
+            let known = book.protection.get(service);
+            // Later than what was said before, also by a server whose clock is ahead.
+            let at = known.map_or_else(unix_ms, |known| unix_ms().max(known.at.saturating_add(1)));
+            if known.is_some_and(|known| known.on) != protected {
+                book.protection.insert(service.clone(), Protected { at, on: protected });
             }
             Ok(())
         })
@@ -289,7 +345,7 @@ impl Access {
     /// # Errors
     /// Too many wait, or the disk fails.
     pub(crate) fn hold(&self, id: PendingId, pending: Pending) -> Result<(), Refusal> {
-        self.change(|book| {
+        self.ledger.change(|book| {
             // Asked again, it is the one that waits already.
             if book.pending.contains_key(&id) {
                 return Ok(());
@@ -298,82 +354,121 @@ impl Access {
                 let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", text));
             }
-            book.pending.insert(id, pending);
+            if book.settled.contains_key(&id) {
+                let text = "this was asked for before, and waits no more: ask with another idempotency key";
+                return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
+            }
+            book.pending.insert(id, pending.clone());
             Ok(())
         })
     }
 
-    /// Lets a deploy wait no more. Blocks; it is durable on return.
+    /// Lets a deploy begin that waits, as far as this list is asked: nobody rejects it any more. Blocks; it is durable on
+    /// return.
     ///
     /// # Errors
-    /// The disk fails.
+    /// It does not wait any more, or the disk or the store fails.
+    pub(crate) fn approve(&self, id: PendingId, by: &str) -> Result<Pending, Refusal> {
+        self.ledger.change(|book| {
+            let pending = book.pending.get_mut(&id).ok_or_else(|| waits_no_more(id))?;
+            pending.approved_by.get_or_insert_with(|| by.to_owned());
+            Ok(pending.clone())
+        })
+    }
+
+    /// Lets a deploy wait no more that was let begin. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// The disk or the store fails.
     pub(crate) fn settle(&self, id: PendingId) -> Result<(), Refusal> {
-        self.change(|book| {
-            book.pending.remove(&id);
+        self.ledger.change(|book| {
+            book.settle(id);
             Ok(())
         })
     }
 
-    /// A new credential of a member. Who gives it out holds `changing`, so that no revocation is overtaken.
+    /// Lets a deploy wait no more that nobody has let begin. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// Somebody has, or it does not wait any more, or the disk or the store fails.
+    pub(crate) fn reject(&self, id: PendingId) -> Result<Pending, Refusal> {
+        self.ledger.change(|book| {
+            let approved = book.pending.get(&id).and_then(|pending| pending.approved_by.as_ref());
+            if let Some(by) = approved {
+                let text =
+                    format!("{by} has let {id} begin: look at it with `baton status`, and halt it there");
+                return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
+            }
+            book.settle(id).ok_or_else(|| waits_no_more(id))
+        })
+    }
+
+    /// A new credential of a member. Who gives it out changes the book, or holds it, so that no revocation is overtaken.
+    #[cfg(test)]
     pub(crate) fn credential(&self, service: &ServiceName, member: &MemberId) -> Secret {
-        let (service, member) = (service.clone(), member.clone());
-        self.key.seal(&Credential { service, member, issued: unix_ms() })
+        credential_of(&self.book(), service, member)
     }
 
     fn book(&self) -> Arc<Book> {
-        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Changes the book: on disk first, then for all who look.
-    fn change<T>(&self, change: impl FnOnce(&mut Book) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.book();
-        let mut book = (*before).clone();
-        // First, so that what has ended takes nobody's room.
-        book.forget_ended(unix_ms());
-        let done = change(&mut book)?;
-        if book != *before {
-            book::write(&self.path, &book, &self.key)?;
-            *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
-        }
-        Ok(done)
+        self.ledger.book()
     }
 }
 
+/// A new credential of a member.
+fn credential_of(book: &Book, service: &ServiceName, member: &MemberId) -> Secret {
+    let whose = (service.clone(), member.clone());
+    // After a revocation, whatever the clock of who has revoked it says.
+    let issued = book.revoked.get(&whose).map_or_else(unix_ms, |before| unix_ms().max(*before));
+    let (service, member) = whose;
+    book.key.seal(&Credential { service, member, issued })
+}
+
+fn waits_no_more(id: PendingId) -> Refusal {
+    Refusal::not_found(format!("nothing waits as {id}: see `baton pending`"))
+}
+
+/// The authority of all servers that share a list, which has one from then on.
+fn shared_authority(ledger: &Ledger, data_dir: &Path) -> Result<Authority, AccessError> {
+    let known = ledger.book().authority.clone();
+    let authority = match known {
+        Some(authority) => authority,
+        None => {
+            let made = Authority::make()?;
+            ledger.change(|book| {
+                let known = book.authority.get_or_insert_with(|| made.clone());
+                Ok::<_, LedgerError>(known.clone())
+            })?
+        }
+    };
+    authority.publish(data_dir)?;
+    Ok(authority)
+}
+
 /// The first list of tokens, with one in it, which is also in a file that its owner alone may read.
-fn begin(
-    data_dir: &Path,
-    path: &Path,
-    fingerprint: Option<Fingerprint>,
-) -> Result<(Book, CredentialKey), AccessError> {
+fn begin(data_dir: &Path, authority: Option<&Authority>, is_shared: bool) -> Result<Book, AccessError> {
     let (mut key, mut random) = ([0; 32], [0; TOKEN_BYTES]);
     getrandom::fill(&mut key).and_then(|()| getrandom::fill(&mut random)).map_err(AccessError::Randomness)?;
-    let shown = Shown::token(&random, fingerprint);
+    let shown = Shown::token(&random, authority.map(Authority::fingerprint));
     // First, so that there never is a list without anybody who may change it.
     let text = format!("{}\n", shown.to_secret().reveal());
     replace_private(&first_token(data_dir), text.as_bytes())?;
-    let mut book = Book::default();
+    let now = unix_ms();
+    let mut book = Book::new(now, CredentialKey::new(key));
     if let Ok(holder) = FIRST_HOLDER.parse::<HolderName>() {
         let token = Token {
             hash: TokenHash::of(&random),
             holder,
             role: Role::Admin,
             scope: baton_core::access::Scope::Every,
-            created: unix_ms(),
+            created: now,
             expires: None,
             member: None,
             reusable: false,
         };
         book.tokens.insert(token.hash, Held { token: Arc::new(token), joined: None });
     }
-    let key = CredentialKey::new(key);
-    book::write(path, &book, &key).map_err(|error| match error {
-        book::WriteError::Disk(error) => AccessError::Disk(error),
-        book::WriteError::Text(source) => {
-            AccessError::Book { path: path.to_owned(), source: BadBook::Json(source) }
-        }
-    })?;
-    Ok((book, key))
+    book.authority = authority.filter(|_| is_shared).cloned();
+    Ok(book)
 }
 
 /// Where the first token is.

@@ -103,6 +103,8 @@ pub(crate) struct Shared {
     /// None on a server that asks nobody who they are.
     access: Option<Arc<Access>>,
     has_tls: bool,
+    /// Whether it knows who measures what rollouts may wait for.
+    measures: bool,
     audit: Audit,
     publishing: Publishing,
     pruning: Pruning,
@@ -120,6 +122,8 @@ pub(crate) struct Kept {
     pub access: Option<Arc<Access>>,
     /// Whether what is sent is encrypted here.
     pub has_tls: bool,
+    /// Whether it knows who measures what rollouts may wait for.
+    pub measures: bool,
     pub audit: Audit,
 }
 
@@ -128,7 +132,7 @@ impl Shared {
         inbox: Inbox,
         heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, builds, access, has_tls, audit }: Kept,
+        Kept { states, artefacts, builds, access, has_tls, measures, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -151,6 +155,7 @@ impl Shared {
             secrets,
             access,
             has_tls,
+            measures,
             audit,
             publishing: Publishing::default(),
             pruning: Pruning::default(),
@@ -163,6 +168,16 @@ impl Shared {
     pub(crate) fn doubting_artefacts(self, doubtful: bool) -> Self {
         self.artefacts_doubtful.store(doubtful, Ordering::Relaxed);
         self
+    }
+
+    /// What is known, as it changes.
+    pub(crate) fn board_receiver(&self) -> watch::Receiver<Arc<Board>> {
+        self.board.clone()
+    }
+
+    /// The clock of this server.
+    pub(crate) const fn clock(&self) -> Clock {
+        self.clock
     }
 
     fn board(&self) -> Arc<Board> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use baton_core::ids::ServiceName;
+use baton_core::metric::Unsure;
 use baton_core::units::Millis;
 use baton_store::state::Service;
 use baton_wire::api::ServiceStatus;
@@ -33,6 +34,8 @@ pub(crate) struct Posted {
     pub seen_at: Millis,
     /// Why a deploy was stopped, if one was.
     pub blame: Option<Blame>,
+    /// Why the rollout waits for its metric, if it does.
+    pub unsure: Option<Unsure>,
     /// What its members said of themselves when they connected.
     pub hellos: Hellos,
     /// How many of them are connected.
@@ -46,6 +49,9 @@ impl Posted {
     pub(crate) fn status(&self, name: &ServiceName) -> &ServiceStatus {
         self.status.get_or_init(|| {
             let mut status = status::of(name, &self.service, self.blame.as_ref(), self.seen_at);
+            if let Some(unsure) = &self.unsure {
+                status::wait_for_metric(&mut status, unsure);
+            }
             status.version = self.version;
             if let Some(deploy) = &mut status.deploy {
                 deploy.accepted = self.service.kept().to_string();

@@ -8,14 +8,14 @@ use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use baton_core::decision::{Decision, id_of_stop};
+use baton_core::decision::id_of_stop;
 use baton_core::event::Event;
 use baton_core::fleet;
 use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
-use baton_core::ids::{MemberId, ServiceName};
+use baton_core::ids::{DeployId, MemberId, ServiceName};
+use baton_core::metric::{Measured, Sample, Unsure};
 use baton_core::report::Stamp;
 use baton_core::units::Millis;
-use baton_core::verdict::HaltReason;
 use baton_store::state::{Accepted, EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use baton_wire::session::Hello;
 use tokio::runtime::Handle;
@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::board::{Board, Posted};
 use crate::chain::chain;
 use crate::clock::{Clock, unix_ms};
-use crate::decision::decide;
+use crate::decision::{self, Decision, Fault, decide};
 use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
@@ -82,6 +82,15 @@ pub(crate) enum Ask {
         /// Told once it is durable and on the board.
         reply: oneshot::Sender<Result<(), StateError>>,
     },
+    /// What was answered to a query of a metric.
+    Measured {
+        /// For which service.
+        service: ServiceName,
+        /// For which deploy.
+        deploy: DeployId,
+        /// What.
+        sample: Sample,
+    },
     /// Something happened elsewhere in the server.
     Note(Event),
     /// Another server may have changed something.
@@ -117,6 +126,22 @@ struct Kept {
     /// How it looked when it was put on the board last.
     face: Option<Face>,
     blame: Option<Blame>,
+    /// What is known of the metric of the deploy in force.
+    measured: (Option<DeployId>, Measured),
+    /// Why the rollout waits for it, as that was put on the board last.
+    unsure: Option<Unsure>,
+}
+
+impl Kept {
+    /// What is known of the metric of a service as it is now: nothing yet of a deploy that is new.
+    fn measured(&mut self, service: &Service, now: Millis) -> &mut Measured {
+        let deploy = service.history().in_force().map(|deploy| deploy.id);
+        if self.measured.0 != deploy {
+            self.measured = (deploy, Measured::default());
+        }
+        decision::see(service, &mut self.measured.1, now);
+        &mut self.measured.1
+    }
 }
 
 /// What was taken in and is not answered yet. Whoever asked may have given up; the answer stays the same when they ask again.
@@ -230,6 +255,7 @@ impl Keeper {
                 let answer = self.store.set_lock(&service, lock);
                 round.answers.push(Box::new(|| drop(reply.send(answer))));
             }
+            Ask::Measured { service, deploy, sample } => self.take_in_sample(service, deploy, sample, round),
             Ask::Note(event) => round.events.push(event),
             Ask::LookAgain => self.look_again(round),
             Ask::Stop => round.stop = true,
@@ -260,6 +286,21 @@ impl Keeper {
     fn stamp(&self, service: &ServiceName, member: &MemberId) -> Option<Stamp> {
         let known = self.store.service(service, self.clock.now()).ok()?;
         known.fleet().member(member)?.report().map(|report| report.stamp)
+    }
+
+    /// What was measured of a deploy that is not in force any more is of no use.
+    fn take_in_sample(&mut self, service: ServiceName, deploy: DeployId, sample: Sample, round: &mut Round) {
+        let gate = self.kept.get_mut(&service).and_then(|kept| {
+            let in_force = kept.seen.history().in_force().filter(|in_force| in_force.id == deploy)?;
+            let gate = in_force.policy.metric.clone()?;
+            if kept.measured.0 == Some(deploy) {
+                kept.measured.1.add(&gate, sample);
+            }
+            Some(gate)
+        });
+        if gate.is_some() {
+            self.touch(service, round);
+        }
     }
 
     /// All that is known is looked at, and what was not known before.
@@ -320,7 +361,16 @@ impl Keeper {
         if !self.kept.contains_key(service) {
             let seen_at = self.clock.now();
             let seen = self.store.service(service, seen_at)?;
-            self.kept.insert(service.clone(), Kept { seen, seen_at, changes: 0, face: None, blame: None });
+            let kept = Kept {
+                seen,
+                seen_at,
+                changes: 0,
+                face: None,
+                blame: None,
+                measured: Default::default(),
+                unsure: None,
+            };
+            self.kept.insert(service.clone(), kept);
         }
         Ok(())
     }
@@ -412,11 +462,12 @@ impl Keeper {
     }
 
     /// What there is to write for a service, as the store knows it now.
-    fn look(&self, name: &ServiceName) -> Result<(Millis, Service, Option<Decision>), StateError> {
+    fn look(&mut self, name: &ServiceName) -> Result<(Millis, Service, Option<Decision>), StateError> {
         let now = self.clock.now();
         let service = self.store.service(name, now)?;
-        let decision = decide(&service, now).filter(|decision| !decision.is_empty());
-        Ok((now, service, decision))
+        let decision =
+            self.kept.get_mut(name).and_then(|kept| decide(&service, kept.measured(&service, now), now));
+        Ok((now, service, decision.filter(|decision| !decision.is_empty())))
     }
 
     /// Writes what was decided; the members are told once it is durable.
@@ -429,7 +480,10 @@ impl Keeper {
     ) -> Result<(), StateError> {
         if let Some((wish, reason)) = &decision.stop {
             if let Some(kept) = self.kept.get_mut(name) {
-                kept.blame = Some(Blame::of(service, decision.deploy.id, reason, now));
+                kept.blame = Some(match reason {
+                    Fault::Members(reason) => Blame::of(service, decision.deploy.id, reason, now),
+                    Fault::Metric(outside) => Blame::of_metric(decision.deploy.id, outside),
+                });
             }
             return self.stop(name, decision, wish, reason);
         }
@@ -448,7 +502,7 @@ impl Keeper {
         name: &ServiceName,
         decision: &Decision,
         wish: &Wish,
-        reason: &HaltReason,
+        reason: &Fault,
     ) -> Result<(), StateError> {
         let propose = |wish: &Wish| {
             let proposal = Proposal {
@@ -483,13 +537,15 @@ impl Keeper {
             sessions.keep_hellos(|member| fleet.member(member).is_some());
         }
         let face = Some(status::face(&kept.seen, kept.blame.as_ref(), kept.seen_at));
-        kept.changes += u64::from(changed || face != kept.face);
-        kept.face = face;
+        let unsure = decision::unsure(&kept.seen, &kept.measured.1, kept.seen_at);
+        kept.changes += u64::from(changed || face != kept.face || unsure != kept.unsure);
+        (kept.face, kept.unsure) = (face, unsure);
         let posted = Posted {
             version: self.started + kept.changes,
             service: kept.seen.clone(),
             seen_at: kept.seen_at,
             blame: kept.blame.clone(),
+            unsure: kept.unsure.clone(),
             hellos: sessions.hellos(),
             sessions: sessions.count(),
             status: OnceLock::new(),

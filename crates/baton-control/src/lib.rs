@@ -13,6 +13,7 @@ mod board;
 mod chain;
 mod clock;
 mod decision;
+mod gauge;
 mod guard;
 mod happened;
 mod heartbeats;
@@ -30,8 +31,9 @@ mod tls;
 mod view;
 mod watcher;
 
-pub use access::AccessError;
+pub use access::{AccessError, LedgerError, SealError};
 pub use audit::AuditError;
 pub use baton_store::state::{Backup, BackupError, InvalidAddress, RedisAddress, StateError};
+pub use gauge::InvalidPrometheus;
 pub use server::{Artefacts, Callers, Config, Server, ServerError, State};
 pub use tls::{Certificates, TlsError};

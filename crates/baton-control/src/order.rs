@@ -64,6 +64,7 @@ mod tests {
     use baton_core::fleet::LEASE;
     use baton_core::history::{Backing, Proposal, Wish as Wanted};
     use baton_core::ids::{DeployId, Epoch};
+    use baton_core::metric::Measured;
     use baton_core::report::{Report, Stamp, Standing};
     use baton_store::state::{MemoryStore, News, StateStore};
 
@@ -106,7 +107,7 @@ mod tests {
             Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0, backing: Backing::InForce };
         store.propose(&web, proposal, NOW).unwrap();
         let _ = store.hear(&web, report(2, seen, standing), NOW).unwrap();
-        let decision = decide(&store.service(&web, NOW).unwrap(), NOW).unwrap();
+        let decision = decide(&store.service(&web, NOW).unwrap(), &Measured::default(), NOW).unwrap();
         if !decision.grants.is_empty() {
             store.grant(&web, decision.deploy.epoch, &decision.grants, NOW).unwrap();
         }

@@ -4,7 +4,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -19,11 +19,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::access::{self, Access, AccessError};
+use crate::access::{self, Access, AccessError, Place, SealError, SealKey};
 use crate::api;
 use crate::audit::{Audit, AuditError, Writer};
 use crate::board::Board;
 use crate::clock::Clock;
+use crate::gauge::{self, InvalidPrometheus, Prometheus};
 use crate::guard;
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
@@ -52,6 +53,11 @@ pub struct Config {
     pub state: State,
     /// Where it keeps the releases.
     pub artefacts: Artefacts,
+    /// The file with the key that seals who may do what, where that is kept with the deploys, for several servers. None keeps
+    /// it in a file of the data directory.
+    pub seal_key: Option<PathBuf>,
+    /// The address of a Prometheus server, for rollouts that wait for a metric.
+    pub prometheus: Option<String>,
     /// The variables that say with which credentials it reads secrets: those that begin with `AWS_`.
     pub secrets: Vec<(String, String)>,
 }
@@ -124,6 +130,24 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Several servers would each have a list of tokens for itself.
+    #[error(
+        "servers that share a Redis share who may do what, sealed with a key that Redis has not: make one with \
+         `head -c 32 /dev/urandom | base64 > seal.key`, and give it to every server with --seal-key-file"
+    )]
+    NoSealKey,
+    /// The address is none.
+    #[error(transparent)]
+    Prometheus(#[from] InvalidPrometheus),
+    /// The key cannot be used.
+    #[error("cannot use the key in {}", path.display())]
+    SealKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SealError,
+    },
     /// There is no TLS.
     #[error("cannot speak TLS")]
     Tls(#[from] TlsError),
@@ -168,6 +192,8 @@ pub struct Server {
     tls: Option<Tls>,
     /// Whether it asks nobody who they are.
     open: bool,
+    has_authority: bool,
+    prometheus: Option<Prometheus>,
     audit: Writer,
     data_dir: PathBuf,
 }
@@ -179,11 +205,15 @@ impl Server {
     /// When the address is not on this machine though it must be, or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, callers, data_dir, state, artefacts, secrets } = config;
+        let Config { listen, callers, data_dir, state, artefacts, seal_key, prometheus, secrets } = config;
         let open = callers == Callers::Anybody;
         if !listen.ip().is_loopback() && !matches!(callers, Callers::Known(_)) {
             return Err(ServerError::NotLoopback { address: listen, open });
         }
+        if state != State::File && !open && seal_key.is_none() {
+            return Err(ServerError::NoSealKey);
+        }
+        let prometheus = prometheus.as_deref().map(Prometheus::at).transpose()?;
         let failed = |source| ServerError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
@@ -199,13 +229,18 @@ impl Server {
             State::File => Arc::new(EmbeddedStore::open(&data_dir.join(STATE_FILE), clock.now())?),
             State::Redis(address) => Arc::new(RedisStore::open(address, clock.now())?),
         };
-        let watcher = shared.then(|| Watcher::new(Arc::clone(&states)));
+        let access = match open {
+            true => None,
+            false => Some(Arc::new(open_access(&callers, &data_dir, seal_key, &states)?)),
+        };
         let tls = match &callers {
             Callers::Anybody | Callers::KnownInPlain => None,
-            Callers::Known(certificates) => Some(Tls::new(certificates, address, &data_dir)?),
+            Callers::Known(certificates) => {
+                let authority = access.as_ref().and_then(|access| access.authority());
+                Some(Tls::new(certificates, address, authority)?)
+            }
         };
-        let fingerprint = tls.as_ref().and_then(|tls| tls.fingerprint);
-        let access = if open { None } else { Some(Arc::new(Access::open(&data_dir, fingerprint)?)) };
+        let watcher = shared.then(|| Watcher::new(Arc::clone(&states), access.clone()));
         let (audit, writer) = Audit::open(&data_dir, !open)?;
         // Nobody has asked the bucket anything yet.
         let doubtful = artefacts != Artefacts::Folder;
@@ -220,11 +255,33 @@ impl Server {
         let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
         let heartbeats = Heartbeats::default();
         let keeper = Keeper::new(Arc::clone(&states), clock, asked, heartbeats.clone(), post, peer_key)?;
-        let kept = api::Kept { states, artefacts, builds, access, has_tls: tls.is_some(), audit };
+        let has_authority = access.as_ref().is_some_and(|access| access.authority().is_some());
+        let kept = api::Kept {
+            states,
+            artefacts,
+            builds,
+            access,
+            has_tls: tls.is_some(),
+            measures: prometheus.is_some(),
+            audit,
+        };
         let state = api::Shared::new(inbox.clone(), heartbeats, board, kept, clock, secrets)
             .map_err(ServerError::Randomness)?
             .doubting_artefacts(doubtful);
-        Ok(Self { address, listener, keeper, watcher, inbox, state, tls, open, audit: writer, data_dir })
+        Ok(Self {
+            address,
+            listener,
+            keeper,
+            watcher,
+            inbox,
+            state,
+            tls,
+            open,
+            has_authority,
+            prometheus,
+            audit: writer,
+            data_dir,
+        })
     }
 
     /// Where it listens.
@@ -246,8 +303,7 @@ impl Server {
 
     /// The certificate of the server's own authority, where it has one, for clients that are to trust it.
     pub fn authority(&self) -> Option<PathBuf> {
-        let own = self.tls.as_ref().is_some_and(|tls| tls.fingerprint.is_some());
-        own.then(|| tls::authority_file(&self.data_dir))
+        self.has_authority.then(|| tls::authority_file(&self.data_dir))
     }
 
     /// Serves until `shutdown` comes to an end. When this returns, the data directory is free again.
@@ -255,10 +311,12 @@ impl Server {
     /// # Errors
     /// When it cannot go on.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
-        let Self { address, listener, keeper, watcher, inbox, state, tls, open, audit, data_dir: _ } = self;
+        let Self { address, listener, keeper, watcher, inbox, state, tls, open, prometheus, audit, .. } =
+            self;
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
         let listener = Incoming::new(listener, tls.map(|tls| tls.config)).map_err(listen)?;
+        let gauge = gauge::run(prometheus, state.board_receiver(), inbox.clone(), state.clock());
         let mut app = api::router(state);
         if open {
             app = app.layer(middleware::from_fn_with_state(address.port(), guard::check));
@@ -284,6 +342,8 @@ impl Server {
             .transpose()
             .map_err(|error| ServerError::Keeper(Some(error)))?;
 
+        // It ends with the keeper.
+        tokio::spawn(gauge);
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = axum::serve(listener, app).with_graceful_shutdown(async {
             // An error means that `stop` is gone, which means the same.
@@ -315,4 +375,22 @@ impl Server {
             Ok(Err(_)) | Err(_) => Err(ServerError::Keeper(None)),
         }
     }
+}
+
+/// The list of who may do what, where this server keeps it.
+fn open_access(
+    callers: &Callers,
+    data_dir: &Path,
+    seal_key: Option<PathBuf>,
+    states: &Arc<dyn StateStore>,
+) -> Result<Access, ServerError> {
+    let place = match seal_key {
+        None => Place::File,
+        Some(path) => {
+            let key = SealKey::read(&path).map_err(|source| ServerError::SealKey { path, source })?;
+            Place::Store { store: Arc::clone(states), key }
+        }
+    };
+    let own = matches!(callers, Callers::Known(Certificates::Own { .. }));
+    Ok(Access::open(data_dir, place, own)?)
 }

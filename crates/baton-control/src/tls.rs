@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use baton_core::access::Fingerprint;
+use baton_core::run::secrets::Secret;
 use baton_release::disk::{DiskError, failed, replace, replace_private};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::crypto::{CryptoProvider, ring};
@@ -59,6 +60,9 @@ pub enum TlsError {
         /// What is looked for.
         what: &'static str,
     },
+    /// There is no certificate in what is kept of an authority.
+    #[error("there is no certificate in what is kept of the authority")]
+    NoAuthority,
     /// A name is none.
     #[error("--name {0:?} is neither a name nor an address")]
     Name(String),
@@ -70,48 +74,128 @@ pub enum TlsError {
     Use(#[from] rustls::Error),
 }
 
-/// What the server speaks, and the authority behind it where that is its own.
+/// An authority that vouches for servers, in PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Authority {
+    /// Its certificate.
+    pub(crate) certificate: String,
+    /// Its private key.
+    pub(crate) key: Secret,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// None that is known, but for a system without random numbers.
+    pub(crate) fn make() -> Result<Self, TlsError> {
+        let key = KeyPair::generate()?;
+        let certificate = authority(SystemTime::now())?.self_signed(&key)?;
+        Ok(Self { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+    }
+
+    /// That of a data directory, which is made where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or a new one not be written.
+    pub(crate) fn in_folder(data_dir: &Path) -> Result<Self, TlsError> {
+        if let Some(known) = Self::known_in(data_dir)? {
+            return Ok(known);
+        }
+        let made = Self::make()?;
+        // The key last: who finds it finds the certificate too.
+        made.publish(data_dir)?;
+        replace_private(&key_file(data_dir), made.key.reveal().as_bytes())?;
+        Ok(made)
+    }
+
+    /// That of a data directory, if there is one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn known_in(data_dir: &Path) -> Result<Option<Self>, TlsError> {
+        let (path, key_path) = (authority_file(data_dir), key_file(data_dir));
+        let key = match fs::read_to_string(&key_path) {
+            Ok(text) => Secret::new(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("read", &key_path)(error).into()),
+        };
+        let certificate = fs::read_to_string(&path).map_err(failed("read", &path))?;
+        let known = Self { certificate, key };
+        known.der().ok_or(TlsError::Pem { path, what: "certificate" })?;
+        Ok(Some(known))
+    }
+
+    /// Writes the certificate where clients find it that trust it by its file.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub(crate) fn publish(&self, data_dir: &Path) -> Result<(), TlsError> {
+        Ok(replace(&authority_file(data_dir), self.certificate.as_bytes())?)
+    }
+
+    /// What clients know it by.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        // What is no certificate was refused where it was read.
+        Fingerprint::of(&self.der().unwrap_or_else(|| CertificateDer::from(Vec::new())))
+    }
+
+    fn der(&self) -> Option<CertificateDer<'static>> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).ok()
+    }
+}
+
+/// What the server speaks.
 pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
-    pub(crate) fingerprint: Option<Fingerprint>,
 }
 
 impl Tls {
-    /// As `certificates` says, for a server at `listen`; an authority of its own is in `data_dir`.
+    /// As `certificates` says, for a server at `listen`, and with this authority where it is one of its own.
     ///
     /// # Errors
     /// A file or a name is not what it should be.
     pub(crate) fn new(
         certificates: &Certificates,
         listen: SocketAddr,
-        data_dir: &Path,
+        authority: Option<&Authority>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             // Everybody who speaks with control comes with it.
             .with_protocol_versions(&[&version::TLS13])?
             .with_no_client_auth();
-        let (mut config, fingerprint) = match certificates {
-            Certificates::Given { chain, key } => {
-                (builder.with_single_cert(read_chain(chain)?, read_key(key)?)?, None)
+        let mut config = match (certificates, authority) {
+            (Certificates::Given { chain, key }, _) => {
+                builder.with_single_cert(read_chain(chain)?, read_key(key)?)?
             }
-            Certificates::Own { names } => {
+            (Certificates::Own { names }, authority) => {
                 if let Some(bad) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
                     return Err(TlsError::Name(bad.clone()));
                 }
-                let own = Own::open(data_dir, all_names(names, listen.ip()), provider)?;
-                let fingerprint = Fingerprint::of(&own.authority);
-                (builder.with_cert_resolver(Arc::new(own)), Some(fingerprint))
+                let authority = authority.ok_or(TlsError::NoAuthority)?;
+                let own = Own::new(authority, all_names(names, listen.ip()), provider)?;
+                builder.with_cert_resolver(Arc::new(own))
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config), fingerprint })
+        Ok(Self { config: Arc::new(config) })
     }
 }
 
 /// Where the authority's certificate is, for clients that trust it by its file.
 pub(crate) fn authority_file(data_dir: &Path) -> PathBuf {
     data_dir.join("ca.pem")
+}
+
+fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("ca.key")
 }
 
 /// An authority of the server's own, and the certificate that it has made last.
@@ -130,33 +214,18 @@ impl std::fmt::Debug for Own {
 }
 
 impl Own {
-    /// The authority in a data directory, which is made where there is none.
-    fn open(data_dir: &Path, names: Vec<String>, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        let (path, key_path) = (authority_file(data_dir), data_dir.join("ca.key"));
-        let known = match fs::read_to_string(&key_path) {
-            Ok(text) => Some(KeyPair::from_pem(&text)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed("read", &key_path)(error).into()),
-        };
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let key = KeyPair::generate()?;
-                let certificate = authority(SystemTime::now())?.self_signed(&key)?;
-                // The key last: who finds it finds the certificate too.
-                replace(&path, certificate.pem().as_bytes())?;
-                replace_private(&key_path, key.serialize_pem().as_bytes())?;
-                key
-            }
-        };
-        let authority_pem = CertificateDer::from_pem_file(&path);
-        let authority_der =
-            authority_pem.map_err(|_| TlsError::Pem { path: path.clone(), what: "certificate" })?;
+    fn new(
+        authority: &Authority,
+        names: Vec<String>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, TlsError> {
+        let der = authority.der().ok_or(TlsError::NoAuthority)?;
         // Who is named in what it signs is the same, whenever it was made.
-        let issuer = Issuer::new(authority(SystemTime::now())?, key);
-        let current = certificate(&issuer, &authority_der, &names, &provider)?;
+        let key = KeyPair::from_pem(authority.key.reveal())?;
+        let issuer = Issuer::new(self::authority(SystemTime::now())?, key);
+        let current = certificate(&issuer, &der, &names, &provider)?;
         let current = RwLock::new((current, SystemTime::now()));
-        Ok(Self { authority: authority_der, issuer, names, provider, current })
+        Ok(Self { authority: der, issuer, names, provider, current })
     }
 
     /// The certificate that is used now; one that is used for long is replaced.
@@ -240,8 +309,8 @@ mod tests {
     use super::*;
 
     fn own(dir: &Path) -> Own {
-        Own::open(dir, all_names(&[], "127.0.0.1".parse().unwrap()), Arc::new(ring::default_provider()))
-            .unwrap()
+        let names = all_names(&[], "127.0.0.1".parse().unwrap());
+        Own::new(&Authority::in_folder(dir).unwrap(), names, Arc::new(ring::default_provider())).unwrap()
     }
 
     #[test]
@@ -276,7 +345,7 @@ mod tests {
         fs::write(&key, "nothing").unwrap();
         let tls = |chain: &Path, key: &Path| {
             let given = Certificates::Given { chain: chain.to_owned(), key: key.to_owned() };
-            Tls::new(&given, "127.0.0.1:0".parse().unwrap(), dir.path()).err().unwrap().to_string()
+            Tls::new(&given, "127.0.0.1:0".parse().unwrap(), None).err().unwrap().to_string()
         };
         assert!(tls(&chain, &key).contains("chain.pem has no certificate"));
         let _ = own(dir.path());
@@ -287,7 +356,7 @@ mod tests {
         fs::write(&other, KeyPair::generate().unwrap().serialize_pem()).unwrap();
         assert!(tls(&authority, &other).contains("cannot use the certificate"));
         let names = Certificates::Own { names: vec!["two words".to_owned()] };
-        let bad = Tls::new(&names, "127.0.0.1:0".parse().unwrap(), dir.path()).err().unwrap();
+        let bad = Tls::new(&names, "127.0.0.1:0".parse().unwrap(), None).err().unwrap();
         assert!(matches!(bad, TlsError::Name(_)), "{bad}");
     }
 }

@@ -9,11 +9,12 @@ use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
 use baton_core::history::{Lock, Past};
 use baton_core::limits::{Connections, Limits};
+use baton_core::metric::NoNumber;
 use baton_core::target::{Amount, InvalidLabel, Target};
 use baton_core::trust::Signed;
 use baton_core::units::{Millis, Share};
 use baton_store::state::Numbered;
-use baton_wire::api::{DeployView, EventView, LimitsView, LockView, PhaseView, PolicyView};
+use baton_wire::api::{DeployView, EventView, LimitsView, LockView, MetricView, PhaseView, PolicyView};
 
 /// Why a policy cannot be taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +33,9 @@ pub(crate) enum BadPolicy {
     /// A gate that is not known.
     #[error("policy.gates has {0:?}: write startup or memory")]
     Gate(String),
+    /// A bound of the metric is none.
+    #[error("policy.metric has a bound that is not valid")]
+    Metric(#[from] NoNumber),
     /// The label is none.
     #[error("policy.target_label is not valid")]
     Label(#[from] InvalidLabel),
@@ -111,6 +115,7 @@ pub(crate) fn policy(policy: &Policy) -> PolicyView {
         lock_after_rollback: policy.lock_after_rollback,
         limits: limits(&policy.limits),
         gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
+        metric: policy.metric.as_ref().map(MetricView::of),
     }
 }
 
@@ -171,6 +176,7 @@ pub(crate) fn policy_of(view: &PolicyView) -> Result<Policy, BadPolicy> {
         lock_after_rollback: view.lock_after_rollback,
         limits: limits_of(&view.limits)?,
         gates: gates_of(&view.gates)?,
+        metric: view.metric.as_ref().map(MetricView::gate).transpose()?,
     };
     policy.check()?;
     Ok(policy)

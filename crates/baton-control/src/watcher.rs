@@ -8,6 +8,7 @@ use std::time::Duration;
 use baton_store::state::StateStore;
 use tokio::sync::mpsc::WeakSender;
 
+use crate::access::Access;
 use crate::keeper::Ask;
 
 /// How long one wait takes at most: after it, it is seen whether the server has stopped.
@@ -18,11 +19,13 @@ const RETRY: Duration = Duration::from_millis(500);
 /// A watch that has not begun.
 pub(crate) struct Watcher {
     store: Arc<dyn StateStore>,
+    /// Who may do what, where that is in the store too.
+    access: Option<Arc<Access>>,
 }
 
 impl Watcher {
-    pub(crate) const fn new(store: Arc<dyn StateStore>) -> Self {
-        Self { store }
+    pub(crate) const fn new(store: Arc<dyn StateStore>, access: Option<Arc<Access>>) -> Self {
+        Self { store, access }
     }
 
     /// Begins. It ends when the keeper has ended.
@@ -31,9 +34,14 @@ impl Watcher {
     }
 
     fn run(self, inbox: &WeakSender<Ask>) {
-        let mut seen = 0;
+        let (mut seen, mut complaint) = (0, None);
         while let Some(inbox) = inbox.upgrade().filter(|inbox| !inbox.is_closed()) {
-            match self.store.changed(seen, WAIT_MAX) {
+            let changed = self.store.changed(seen, WAIT_MAX);
+            // Also where nothing is told to have changed: what is known here may not be there any more.
+            if changed.is_ok() {
+                self.refresh(&mut complaint);
+            }
+            match changed {
                 Ok(version) if version == seen => {}
                 Ok(version) => {
                     seen = version;
@@ -43,6 +51,19 @@ impl Watcher {
                 }
                 Err(_) => thread::park_timeout(RETRY),
             }
+        }
+    }
+
+    /// Takes in who may do what. Each trouble is told once.
+    fn refresh(&self, complaint: &mut Option<String>) {
+        let Some(access) = &self.access else { return };
+        let found = access.refresh().err();
+        if *complaint != found {
+            match &found {
+                Some(why) => eprintln!("baton server: {why}; what was known of tokens counts meanwhile"),
+                None => eprintln!("baton server: the list of tokens can be used again"),
+            }
+            *complaint = found;
         }
     }
 }

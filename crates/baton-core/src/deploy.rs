@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use crate::costs::Cost;
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
 use crate::limits::{InvalidLimits, Limits};
+use crate::metric::{InvalidGate, MetricGate};
 use crate::target::Target;
 use crate::trust::{Signed, Warrant};
 use crate::units::{Millis, Share};
@@ -80,6 +81,8 @@ pub struct Policy {
     pub limits: Limits,
     /// What a release must not cost remarkably more of than the one before it; in their order, each once.
     pub gates: Vec<Cost>,
+    /// What must stay within bounds meanwhile, where something is measured.
+    pub metric: Option<MetricGate>,
 }
 
 /// One phase of a rollout.
@@ -130,6 +133,9 @@ pub enum InvalidPolicy {
     /// A limit leaves nobody a turn.
     #[error(transparent)]
     Limits(#[from] InvalidLimits),
+    /// The metric cannot be.
+    #[error(transparent)]
+    Metric(#[from] InvalidGate),
     /// A bake is too long.
     #[error("the policy has a bake of {0}: give at most {BAKE_MAX}")]
     Bake(Millis),
@@ -152,6 +158,7 @@ impl Policy {
         } else if self.target.is_nobody() {
             Err(InvalidPolicy::Nobody)
         } else {
+            self.metric.as_ref().map_or(Ok(()), MetricGate::check)?;
             Ok(self.limits.check()?)
         }
     }
@@ -172,6 +179,7 @@ impl Policy {
             lock_after_rollback: false,
             limits: Limits::default(),
             gates: Vec::new(),
+            metric: None,
         }
     }
 

@@ -30,6 +30,7 @@ pub mod ids;
 pub mod laggards;
 pub mod limits;
 pub mod member;
+pub mod metric;
 pub mod notice;
 pub mod openings;
 pub mod output;

@@ -111,6 +111,15 @@ pub trait StateStore: Send + Sync {
         max: usize,
     ) -> Result<Vec<Numbered>, StateError>;
 
+    /// Who may do what, as bytes that only control can read; none where nobody has written any.
+    fn access(&self) -> Result<Option<Vec<u8>>, StateError>;
+
+    /// Puts other bytes in the place of those that were `seen`.
+    ///
+    /// On return they are durable and every server reads them; or, where it returns `false`, something else is
+    /// there than was seen, and nothing has changed. A second call is such a one.
+    fn set_access(&self, seen: Option<&[u8]>, next: &[u8]) -> Result<bool, StateError>;
+
     /// Waits until something has changed after the version `since`, at most for `limit`, and returns the
     /// version that the store has now. 0 is before every version.
     ///

@@ -25,7 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::Propose;
 
-pub use stored::{BadBook, StoredBook, StoredJoin, StoredRevocation, StoredToken};
+pub use stored::{
+    BadBook, StoredAuthority, StoredBook, StoredEnd, StoredJoin, StoredProtection, StoredRevocation,
+    StoredToken,
+};
 
 /// A token to be made. Whoever makes it draws its secret, and keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +154,9 @@ pub struct PendingView {
     pub at_ms: u64,
     /// Until when it waits.
     pub ends_ms: u64,
+    /// Who has let it begin, where it has not begun yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
     /// What was asked for, with the deploy that was in force then.
     pub asked: Propose,
 }

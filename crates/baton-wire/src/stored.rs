@@ -27,7 +27,7 @@ mod v1 {
 
 /// The schema that these records have, raised with every addition: a store that was written with a greater
 /// one must not be opened, because what is not known here would be lost when it is written back.
-pub const SCHEMA: u64 = 3;
+pub const SCHEMA: u64 = 4;
 
 /// Something that a state store keeps.
 #[expect(private_bounds, reason = "the generated messages are nobody else's business")]

@@ -9,6 +9,7 @@ use baton_core::ids::AuditHash;
 use serde::Serialize;
 
 use crate::args::{Audit, AuditAction, AuditVerify};
+use crate::client::Client;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::render::access;
@@ -16,6 +17,9 @@ use crate::render::access;
 /// A record, for programs.
 #[derive(Debug, Serialize)]
 pub struct RecordView {
+    /// In the log of which server, where several were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
     /// Who.
@@ -30,15 +34,19 @@ pub struct RecordView {
     pub detail: String,
 }
 
-impl From<Record> for RecordView {
-    fn from(Record { at, who, from, what, outcome, detail }: Record) -> Self {
-        Self { at_ms: at, who, from, what, outcome, detail }
+impl RecordView {
+    fn of(record: Record, server: Option<String>) -> Self {
+        let Record { at, who, from, what, outcome, detail } = record;
+        Self { server, at_ms: at, who, from, what, outcome, detail }
     }
 }
 
 /// A log that is as it was written.
 #[derive(Debug, Serialize)]
 pub struct Whole {
+    /// Of which server, where several were asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// How many records it has.
     pub records: u64,
     /// The hash of the last one.
@@ -53,22 +61,49 @@ pub fn run(args: Audit, context: &Context) -> Result<(), Failure> {
     }
 }
 
+/// The last records of all servers that were named, in the order of their times.
 fn list(last: u64, context: &Context) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for client in servers(context) {
+        last_of(client, last, name(client, context), &mut found)?;
+    }
+    // Of one server they stay as they are in its log, whatever its clock has done.
+    if !context.others.is_empty() {
+        found.sort_by_key(|record| record.at_ms);
+        found.drain(..found.len().saturating_sub(usize::try_from(last).unwrap_or(usize::MAX)));
+    }
+    context.ui.result(&found, |found| access::records(found, context.ui.width))
+}
+
+fn servers(context: &Context) -> impl Iterator<Item = &Client> {
+    std::iter::once(&context.client).chain(&context.others)
+}
+
+/// What a server is called where there are several.
+fn name(client: &Client, context: &Context) -> Option<String> {
+    (!context.others.is_empty()).then(|| client.base().to_owned())
+}
+
+fn last_of(
+    client: &Client,
+    last: u64,
+    server: Option<String>,
+    found: &mut Vec<RecordView>,
+) -> Result<(), Failure> {
     // What is asked for from there is a part of the log: that it is whole is not checked here.
-    let records = context.client.audit(u64::MAX)?.records;
-    let mut found: Vec<RecordView> = Vec::new();
+    let records = client.audit(u64::MAX)?.records;
     let mut after = records.saturating_sub(last);
     while after < records {
-        let page = context.client.audit(after)?.lines;
+        let page = client.audit(after)?.lines;
         if page.is_empty() {
             break;
         }
         after += page.len() as u64;
         for line in &page {
-            found.push(read(line)?.into());
+            found.push(RecordView::of(read(line)?, server.clone()));
         }
     }
-    context.ui.result(&found, |found| access::records(found, context.ui.width))
+    Ok(())
 }
 
 /// One line, wherever in the log it is.
@@ -76,22 +111,45 @@ fn read(line: &str) -> Result<Record, Failure> {
     Record::parse(line).ok_or_else(|| Failure::Tampered("a line is no record".to_owned()))
 }
 
+/// Each server has a log of its own, and each of them is as it was written.
 fn verify(args: &AuditVerify, context: &Context) -> Result<(), Failure> {
-    let mut verifier = Verifier { chain: Chain::default(), wanted: args.head, found: args.head.is_none() };
+    let mut logs = Vec::new();
+    // The last hash that somebody has kept is that of one of them.
+    let mut found = args.head.is_none();
+    let mut check = |server: Option<String>, read: &mut dyn FnMut(&mut Verifier) -> Result<(), Failure>| {
+        let mut verifier = Verifier { chain: Chain::default(), wanted: args.head, found: false };
+        read(&mut verifier).map_err(|failure| match (failure, &server) {
+            (Failure::Tampered(why), Some(server)) => Failure::Tampered(format!("{server}: {why}")),
+            (failure, _) => failure,
+        })?;
+        found |= verifier.found;
+        let Head { number, hash } = verifier.chain.head();
+        logs.push(Whole { server, records: number, head: hash.to_string() });
+        Ok::<_, Failure>(())
+    };
     match &args.file {
-        Some(path) => verifier.file(path)?,
-        None => verifier.server(context)?,
+        Some(path) => check(None, &mut |verifier| verifier.file(path))?,
+        None => {
+            for client in servers(context) {
+                check(name(client, context), &mut |verifier| verifier.server(client))?;
+            }
+        }
     }
-    if !verifier.found {
+    if !found {
         return Err(Failure::Tampered(
             "no record has the hash of --head: something up to it is gone".to_owned(),
         ));
     }
-    let Head { number, hash } = verifier.chain.head();
-    let whole = Whole { records: number, head: hash.to_string() };
-    context.ui.result(&whole, |whole| {
-        format!("{} records, all as written; the last one is {}\n", whole.records, whole.head)
-    })
+    match &logs[..] {
+        [whole] => context.ui.result(whole, told),
+        logs => context.ui.result(&logs, |logs| logs.iter().map(told).collect()),
+    }
+}
+
+fn told(whole: &Whole) -> String {
+    let Whole { server, records, head } = whole;
+    let server = server.as_ref().map(|server| format!("{server}: ")).unwrap_or_default();
+    format!("{server}{records} records, all as written; the last one is {head}\n")
 }
 
 /// Reads a log from its beginning.
@@ -117,9 +175,9 @@ impl Verifier {
         Ok(())
     }
 
-    fn server(&mut self, context: &Context) -> Result<(), Failure> {
+    fn server(&mut self, client: &Client) -> Result<(), Failure> {
         loop {
-            let page = context.client.audit(self.chain.head().number)?;
+            let page = client.audit(self.chain.head().number)?;
             page.lines.iter().try_for_each(|line| self.line(line))?;
             let read = self.chain.head();
             if read.number >= page.records || page.lines.is_empty() {

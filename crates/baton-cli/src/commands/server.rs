@@ -60,6 +60,8 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             data_dir: data_dir.clone(),
             state: state.clone(),
             artefacts,
+            seal_key: args.seal_key_file,
+            prometheus: args.prometheus.filter(|url| !url.is_empty()),
             secrets: variables(),
         })?;
         let shared = match &state {

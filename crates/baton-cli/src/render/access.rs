@@ -91,8 +91,9 @@ pub fn guards(off: &[GuardView], width: usize) -> String {
 /// Records of the audit log, one on a line.
 pub fn records(records: &[RecordView], width: usize) -> String {
     let line = |record: &RecordView| {
-        let RecordView { at_ms, who, from, what, outcome, detail } = record;
-        let line = format!("{}  {who}  {from}  {what}  {outcome}  {detail}", stamp(*at_ms));
+        let RecordView { server, at_ms, who, from, what, outcome, detail } = record;
+        let server = server.as_ref().map(|server| format!("{server}  ")).unwrap_or_default();
+        let line = format!("{}  {server}{who}  {from}  {what}  {outcome}  {detail}", stamp(*at_ms));
         format!("{}\n", fit(escape(&line).trim_end(), width))
     };
     records.iter().map(line).collect()
@@ -129,6 +130,7 @@ mod tests {
     #[test]
     fn p44_a_record_is_one_line() {
         let record = RecordView {
+            server: None,
             at_ms: 0,
             who: "ada/0123456789ab".to_owned(),
             from: "127.0.0.1".to_owned(),

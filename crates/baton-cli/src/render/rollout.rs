@@ -120,7 +120,8 @@ pub fn laggards(status: &ServiceStatus) -> Option<String> {
 /// Who failed first and how, on one line.
 fn failure_line(failure: &FailureView) -> String {
     let first = failure.detail.lines().next().unwrap_or_default();
-    format!("failed on {} ({}): {}", escape(&failure.member), escape(&failure.code), escape(first))
+    let on = failure.member.as_ref().map(|member| format!(" on {}", escape(member))).unwrap_or_default();
+    format!("failed{on} ({}): {}", escape(&failure.code), escape(first))
 }
 
 /// Who failed first and how, with the last lines of output.
@@ -251,7 +252,7 @@ mod tests {
 
     fn failed() -> FailureView {
         FailureView {
-            member: "web-3".to_owned(),
+            member: Some("web-3".to_owned()),
             code: "startup".to_owned(),
             detail: "not ready within 3 s\nTraceback:\n\tboom\x1b[2J\n".to_owned(),
         }

@@ -38,6 +38,8 @@ impl Control {
             data_dir: data.to_owned(),
             state: State::File,
             artefacts: Artefacts::Folder,
+            seal_key: None,
+            prometheus: None,
             secrets: Vec::new(),
         };
         let (stop, stopped) = oneshot::channel::<()>();

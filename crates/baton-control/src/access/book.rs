@@ -1,33 +1,55 @@
-//! What is kept of tokens and members, and its file.
+//! What is kept of tokens and members, and how that is written.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use baton_core::access::{Credential, CredentialKey, Token};
 use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash};
-use baton_release::disk::{DiskError, failed, replace_private};
-use baton_wire::access::{BadBook, PendingView, StoredBook, StoredJoin, StoredRevocation, StoredToken};
-
+use baton_core::run::secrets::Secret;
+use baton_wire::access::{
+    BadBook, PendingView, StoredAuthority, StoredBook, StoredEnd, StoredJoin, StoredProtection,
+    StoredRevocation, StoredToken,
+};
 use baton_wire::api::Propose;
 
-use super::AccessError;
-use crate::api::Refusal;
-use crate::chain::chain;
+use crate::tls::Authority;
+
+/// How long it is remembered that a token without an end was revoked: longer than anybody keeps a server away, or a copy of
+/// its data, and brings it back.
+const REMEMBERED_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+/// Most tokens that are remembered so: some megabytes. The oldest ones go first.
+const GONE_MAX: usize = 50_000;
 
 /// What is kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Book {
+    /// When it was begun, in milliseconds since 1970. Of two that were begun apart, the older one's key counts.
+    pub made: u64,
+    /// What control knows its members' credentials by.
+    pub key: CredentialKey,
     /// The tokens, by what they are known by.
     pub tokens: BTreeMap<TokenHash, Held>,
+    /// The tokens that were revoked, each until when that is remembered.
+    pub gone: BTreeMap<TokenHash, u64>,
     /// The members whose credentials from before a time are worth nothing.
     pub revoked: BTreeMap<(ServiceName, MemberId), u64>,
-    /// The services whose deploys wait for a second person.
-    pub protected: BTreeSet<ServiceName>,
+    /// Whether deploys of a service wait for a second person.
+    pub protection: BTreeMap<ServiceName, Protected>,
     /// The deploys that wait.
     pub pending: BTreeMap<PendingId, Pending>,
+    /// Those that wait no more, each until when it would have waited.
+    pub settled: BTreeMap<PendingId, u64>,
+    /// The authority that vouches for the servers, where several share the book.
+    pub authority: Option<Authority>,
+}
+
+/// Whether deploys of a service wait for a second person, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Protected {
+    /// In milliseconds since 1970.
+    pub at: u64,
+    /// They do.
+    pub on: bool,
 }
 
 /// A deploy that waits for a second person.
@@ -41,6 +63,8 @@ pub(crate) struct Pending {
     pub at: u64,
     /// Until when it waits.
     pub ends: u64,
+    /// Who has let it begin, from when on nobody rejects it.
+    pub approved_by: Option<String>,
     /// What was asked for.
     pub asked: Propose,
 }
@@ -54,86 +78,141 @@ pub(crate) struct Held {
     pub joined: Option<StoredJoin>,
 }
 
-/// Why the file is not written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WriteError {
-    /// The disk fails.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// It cannot be made text.
-    #[error("the list of tokens cannot be made text")]
-    Text(#[from] serde_json::Error),
-}
-
-impl From<WriteError> for Refusal {
-    fn from(error: WriteError) -> Self {
-        Self::unavailable(chain(&error))
-    }
-}
-
 impl Pending {
     /// For people, and for the file.
     pub(crate) fn view(&self, id: PendingId) -> PendingView {
-        let Self { service, asked_by, at, ends, asked } = self.clone();
+        let Self { service, asked_by, at, ends, approved_by, asked } = self.clone();
         let (id, service) = (id.to_string(), service.to_string());
-        PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, asked }
+        PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, approved_by, asked }
     }
 }
 
 impl Book {
-    /// Forgets what has ended by itself, so that the file does not grow for ever.
+    /// One in which nothing is written yet.
+    pub(super) const fn new(made: u64, key: CredentialKey) -> Self {
+        Self {
+            made,
+            key,
+            tokens: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            protection: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            authority: None,
+        }
+    }
+
+    /// Takes a token out, and remembers that.
+    pub(super) fn end_token(&mut self, hash: TokenHash, now: u64) -> Option<Held> {
+        let held = self.tokens.remove(&hash)?;
+        self.gone.insert(hash, held.token.expires.unwrap_or_else(|| now.saturating_add(REMEMBERED_MS)));
+        Some(held)
+    }
+
+    /// Takes a deploy that waits out, and remembers that.
+    pub(super) fn settle(&mut self, id: PendingId) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.settled.insert(id, pending.ends);
+        Some(pending)
+    }
+
+    /// Makes worth nothing what a member has.
+    pub(super) fn revoke(&mut self, service: ServiceName, member: MemberId, now: u64) {
+        // Also what a server issues at the same moment whose clock is ahead.
+        let before = now.saturating_add(Credential::SKEW_MS);
+        let known = self.revoked.entry((service, member)).or_default();
+        *known = before.max(*known);
+    }
+
+    /// Forgets what has ended by itself, so that it does not grow for ever.
     pub(super) fn forget_ended(&mut self, now: u64) {
         self.tokens.retain(|_, held| held.token.is_valid(now));
+        self.gone.retain(|_, until| now < *until);
+        if let Some(excess) = self.gone.len().checked_sub(GONE_MAX) {
+            let mut oldest: Vec<_> = self.gone.iter().map(|(hash, until)| (*until, *hash)).collect();
+            oldest.sort_unstable();
+            for (_, hash) in oldest.into_iter().take(excess) {
+                self.gone.remove(&hash);
+            }
+        }
         self.pending.retain(|_, pending| now < pending.ends);
+        self.settled.retain(|_, until| now < *until);
         // No credential from before then is worth anything by now.
         let longest = Credential::TTL_MS + Credential::RENEWABLE_MS;
         self.revoked.retain(|_, before| before.saturating_add(longest) > now);
     }
+
+    /// Reads what [`Book::to_text`] has written.
+    ///
+    /// # Errors
+    /// It is anything else.
+    pub(super) fn parse(text: &str) -> Result<Self, BadBook> {
+        let stored = StoredBook::parse(text)?;
+        // The same digits as those of a hash.
+        let key = CredentialKey::new(*stored.key.parse::<TokenHash>()?.as_bytes());
+        let mut book = Self::new(stored.made_ms, key);
+        for held in &stored.tokens {
+            let token = Arc::new(held.token()?);
+            book.tokens.insert(token.hash, Held { token, joined: held.joined.clone() });
+        }
+        for revoked in &stored.revoked {
+            let (whose, before) = revoked.read()?;
+            book.revoked.insert(whose, before);
+        }
+        for service in &stored.protected {
+            book.protection.insert(service.parse()?, Protected { at: 0, on: true });
+        }
+        for StoredProtection { service, protected, at_ms } in &stored.protection {
+            book.protection.insert(service.parse()?, Protected { at: *at_ms, on: *protected });
+        }
+        for PendingView { id, service, asked_by, at_ms, ends_ms, approved_by, asked } in stored.pending {
+            let service = service.parse()?;
+            let pending = Pending { service, asked_by, at: at_ms, ends: ends_ms, approved_by, asked };
+            book.pending.insert(id.parse()?, pending);
+        }
+        book.gone = ends(&stored.gone)?;
+        book.settled = ends(&stored.settled)?;
+        book.authority = stored
+            .authority
+            .map(|StoredAuthority { certificate, key }| Authority { certificate, key: Secret::new(key) });
+        Ok(book)
+    }
+
+    /// All of it, as text.
+    ///
+    /// # Errors
+    /// None that is known: it is written to memory.
+    pub(super) fn to_text(&self) -> Result<String, serde_json::Error> {
+        let mut stored = StoredBook::new(self.made, TokenHash::from_bytes(*self.key.reveal()).to_string());
+        stored.tokens =
+            self.tokens.values().map(|held| StoredToken::of(&held.token, held.joined.clone())).collect();
+        let revoked = |((service, member), before_ms): (&(ServiceName, MemberId), &u64)| StoredRevocation {
+            service: service.to_string(),
+            member: member.to_string(),
+            before_ms: *before_ms,
+        };
+        stored.revoked = self.revoked.iter().map(revoked).collect();
+        let protection = |(service, protected): (&ServiceName, &Protected)| StoredProtection {
+            service: service.to_string(),
+            protected: protected.on,
+            at_ms: protected.at,
+        };
+        stored.protection = self.protection.iter().map(protection).collect();
+        stored.pending = self.pending.iter().map(|(id, pending)| pending.view(*id)).collect();
+        let end = |id: String, until: &u64| StoredEnd { id, until_ms: *until };
+        stored.gone = self.gone.iter().map(|(hash, until)| end(hash.to_string(), until)).collect();
+        stored.settled = self.settled.iter().map(|(id, until)| end(id.to_string(), until)).collect();
+        stored.authority = self.authority.as_ref().map(|authority| StoredAuthority {
+            certificate: authority.certificate.clone(),
+            key: authority.key.reveal().to_owned(),
+        });
+        stored.to_text()
+    }
 }
 
-/// Reads a file; none where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<(Book, CredentialKey)>, AccessError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read", path)(error).into()),
-    };
-    let parsed = StoredBook::parse(&text).and_then(|stored| known(&stored));
-    parsed.map(Some).map_err(|source| AccessError::Book { path: path.to_owned(), source })
-}
-
-fn known(stored: &StoredBook) -> Result<(Book, CredentialKey), BadBook> {
-    // The same digits as those of a hash.
-    let key = CredentialKey::new(*stored.key.parse::<TokenHash>()?.as_bytes());
-    let mut book = Book::default();
-    for held in &stored.tokens {
-        let token = Arc::new(held.token()?);
-        book.tokens.insert(token.hash, Held { token, joined: held.joined.clone() });
-    }
-    for revoked in &stored.revoked {
-        let (whose, before) = revoked.read()?;
-        book.revoked.insert(whose, before);
-    }
-    book.protected = stored.protected.iter().map(|service| service.parse()).collect::<Result<_, _>>()?;
-    for PendingView { id, service, asked_by, at_ms, ends_ms, asked } in stored.pending.clone() {
-        let pending = Pending { service: service.parse()?, asked_by, at: at_ms, ends: ends_ms, asked };
-        book.pending.insert(id.parse()?, pending);
-    }
-    Ok((book, key))
-}
-
-/// Writes the file. It is durable on return.
-pub(super) fn write(path: &Path, book: &Book, key: &CredentialKey) -> Result<(), WriteError> {
-    let mut stored = StoredBook::new(TokenHash::from_bytes(*key.reveal()).to_string());
-    stored.tokens =
-        book.tokens.values().map(|held| StoredToken::of(&held.token, held.joined.clone())).collect();
-    let revoked = |((service, member), before_ms): (&(ServiceName, MemberId), &u64)| StoredRevocation {
-        service: service.to_string(),
-        member: member.to_string(),
-        before_ms: *before_ms,
-    };
-    stored.revoked = book.revoked.iter().map(revoked).collect();
-    stored.protected = book.protected.iter().map(ServiceName::to_string).collect();
-    stored.pending = book.pending.iter().map(|(id, pending)| pending.view(*id)).collect();
-    Ok(replace_private(path, stored.to_text()?.as_bytes())?)
+fn ends<T: std::str::FromStr<Err = baton_core::ids::InvalidId> + Ord>(
+    stored: &[StoredEnd],
+) -> Result<BTreeMap<T, u64>, BadBook> {
+    stored.iter().map(|end| Ok((end.id.parse()?, end.until_ms))).collect()
 }

@@ -9,7 +9,7 @@ use baton_core::access::{Right, Scope};
 use super::*;
 
 fn open(dir: &tempfile::TempDir) -> Access {
-    Access::open(dir.path(), None).unwrap()
+    Access::open(dir.path(), Place::File, false).unwrap()
 }
 
 fn token(seed: u8, role: Role, services: &[&str]) -> Token {
@@ -158,7 +158,7 @@ fn p39_who_was_let_in_before_a_revocation_renews_nothing_after_it() {
     let access = open(&dir);
     let (service, member) = web();
     let first = access.credential(&service, &member);
-    let inside = access.key.open(first.reveal()).unwrap();
+    let inside = access.book().key.open(first.reveal()).unwrap();
     let next = access.renew(&inside).unwrap();
     assert!(access.caller(next.reveal(), unix_ms()).is_ok());
     access.revoke_member(&service, &member).unwrap();
@@ -172,7 +172,7 @@ fn waiting(number: usize) -> PendingId {
 
 fn pending(ends: u64) -> Pending {
     let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
-    Pending { service: web().0, asked_by: "ada".to_owned(), at: 1, ends, asked }
+    Pending { service: web().0, asked_by: "ada".to_owned(), at: 1, ends, approved_by: None, asked }
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() 
     let fill = |ends| {
         let mut book = (*access.book()).clone();
         book.pending = (0..PENDING_MAX).map(|number| (waiting(number), pending(ends))).collect();
-        *access.book.write().unwrap() = Arc::new(book);
+        access.ledger.put(book);
     };
     fill(later);
     assert_eq!(access.hold(waiting(PENDING_MAX), pending(later)).unwrap_err().code, "too-many");
@@ -205,7 +205,7 @@ fn tokens_that_have_ended_take_no_room_and_are_not_listed() {
             let token = Arc::new(Token { hash, expires, ..token(0, Role::Viewer, &[]) });
             book.tokens.insert(hash, Held { token, joined: None });
         }
-        *access.book.write().unwrap() = Arc::new(book);
+        access.ledger.put(book);
     };
     fill(None);
     assert_eq!(access.make(&token(1, Role::Viewer, &[])).unwrap_err().code, "too-many");
@@ -221,7 +221,7 @@ fn a_list_that_was_spoiled_is_named_and_not_replaced() {
     let _ = open(&dir);
     let file = dir.path().join("access.json");
     std::fs::write(&file, "{").unwrap();
-    let error = Access::open(dir.path(), None).err().unwrap();
+    let error = Access::open(dir.path(), Place::File, false).err().unwrap();
     assert!(error.to_string().contains("access.json"), "{error}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "{");
 }

@@ -178,6 +178,11 @@ async fn wish(
         Wanted::Rollout => {
             let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;
             let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), view::policy_of)?;
+            if policy.metric.is_some() && !shared.measures {
+                let text = "the release waits for a metric, and this server knows no Prometheus: start it with --prometheus, \
+                            or leave out rollout.metric";
+                return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "no-metrics", text));
+            }
             let run = releases::must_be_of(shared, release, service).await?;
             if policy.limits.singleton && run.overlap {
                 return Err(Refusal::invalid(format!(

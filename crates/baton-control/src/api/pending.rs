@@ -37,7 +37,7 @@ pub(super) async fn protect(
     let access = shared.access()?;
     let note =
         Note(format!("{service} is {}", if protected { "protected" } else { "not protected any more" }));
-    blocking(move || access.protect(service, protected)).await??;
+    blocking(move || access.protect(&service, protected)).await??;
     Ok((Extension(note), Json(Protection { protected })).into_response())
 }
 
@@ -68,7 +68,11 @@ pub(super) async fn approve(
         let text = format!("{} has asked for it: somebody else has to let it begin", pending.asked_by);
         return Err(Refusal::new(StatusCode::FORBIDDEN, "second-person", text));
     }
-    let actor = format!("{}, approved by {}", pending.asked_by, token.holder);
+    // First, so that no other server rejects what this one lets begin.
+    let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
+    let pending = blocking(move || asked.approve(id, &by)).await??;
+    let by = pending.approved_by.as_deref().unwrap_or_default();
+    let actor = format!("{}, approved by {by}", pending.asked_by);
     let begun = if pending.asked.parent.is_none() && in_force(&shared, &pending.service).is_some() {
         let text = "nothing was in force when this was asked for, and something is now: ask for it again";
         Err(Refusal::new(StatusCode::CONFLICT, "conflict", text))
@@ -87,8 +91,8 @@ pub(super) async fn reject(
     Path((service, id)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let _alone = shared.deciding.lock().await;
-    let (access, id, pending) = found(&shared, &service, &id)?;
-    blocking(move || access.settle(id)).await??;
+    let (access, id, _) = found(&shared, &service, &id)?;
+    let pending = blocking(move || access.reject(id)).await??;
     let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));
     Ok((Extension(note), Json(pending.view(id))).into_response())
 }
@@ -112,8 +116,8 @@ pub(super) async fn held_back(
     // Said again, it is the same deploy.
     asked.idempotency_key = Some(key(id));
     let asked_by = token.holder.to_string();
-    let pending =
-        Pending { service: service.clone(), asked_by, at: now, ends: now.saturating_add(WAIT_MS), asked };
+    let (service_name, ends) = (service.clone(), now.saturating_add(WAIT_MS));
+    let pending = Pending { service: service_name, asked_by, at: now, ends, approved_by: None, asked };
     let access = Arc::clone(access);
     blocking(move || access.hold(id, pending)).await??;
     let text = format!(

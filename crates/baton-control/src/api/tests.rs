@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
 use super::*;
+use crate::access::Place;
 use crate::access::doors::{Door, Doors};
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
@@ -27,7 +28,7 @@ struct Bare {
 impl Bare {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let access = Arc::new(Access::open(dir.path(), None).unwrap());
+        let access = Arc::new(Access::open(dir.path(), Place::File, false).unwrap());
         let (audit, writer) = Audit::open(dir.path(), true).unwrap();
         std::thread::spawn(move || writer.run());
         let (inbox, asked) = mpsc::channel(16);
@@ -38,6 +39,7 @@ impl Bare {
             builds: Records::open(&dir.path().join("builds")).unwrap(),
             access: Some(Arc::clone(&access)),
             has_tls: true,
+            measures: false,
             audit,
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();

@@ -7,6 +7,7 @@ use baton_core::fleet::{Presence, Silence};
 use baton_core::history::Lock;
 use baton_core::ids::{DeployId, MemberId, ReleaseId, ServiceName};
 use baton_core::laggards::{Lag, laggards};
+use baton_core::metric::{Outside, Unsure};
 use baton_core::report::Refusal;
 use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
@@ -46,8 +47,14 @@ impl Blame {
                 (code, reason.failure.clone())
             }
         };
-        let failure = FailureView { member: reason.member.to_string(), code: code.to_owned(), detail };
-        Self { deploy, failure }
+        let member = Some(reason.member.to_string());
+        Self { deploy, failure: FailureView { member, code: code.to_owned(), detail } }
+    }
+
+    /// The metric that stops it.
+    pub(crate) fn of_metric(deploy: DeployId, outside: &Outside) -> Self {
+        let (code, detail) = (Outside::CODE.to_owned(), outside.to_string());
+        Self { deploy, failure: FailureView { member: None, code, detail } }
     }
 }
 
@@ -126,6 +133,14 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         laggards: laggards.iter().take(LAGGARDS_MAX).map(laggard).collect(),
         laggards_count: laggards.len() as u32,
     }
+}
+
+/// Nobody new gets a slot, and it does not end, before more is known of the metric.
+pub(crate) fn wait_for_metric(status: &mut ServiceStatus, unsure: &Unsure) {
+    if matches!(status.state.as_str(), "switched" | "drained" | "incomplete") {
+        "rolling-out".clone_into(&mut status.state);
+    }
+    (status.waits, status.waits_code) = (Some(unsure.to_string()), Some(unsure.code().to_owned()));
 }
 
 fn costs(learnt: &Learnt) -> CostsView {
@@ -231,7 +246,7 @@ fn failure(rollout: &Rollout<'_>, blame: Option<&Blame>) -> Option<FailureView> 
         return Some(blame.failure.clone());
     }
     rollout.refused().next().map(|(member, refusal)| FailureView {
-        member: member.to_string(),
+        member: Some(member.to_string()),
         code: refusal.cause.code().to_owned(),
         detail: text(refusal),
     })

@@ -20,6 +20,8 @@ fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
             data_dir: data_dir.clone(),
             state: State::File,
             artefacts: Artefacts::Folder,
+            seal_key: None,
+            prometheus: None,
             secrets: Vec::new(),
         };
         let error = Server::bind(config).err().expect("it is refused");
@@ -39,6 +41,8 @@ async fn a_second_server_does_not_get_the_same_directory() {
         data_dir: server.data_dir(),
         state: State::File,
         artefacts: Artefacts::Folder,
+        seal_key: None,
+        prometheus: None,
         secrets: Vec::new(),
     };
     let error = Server::bind(config).err().expect("it is refused");

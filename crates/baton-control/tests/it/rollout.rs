@@ -70,7 +70,10 @@ async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one
     assert!(back.reason.contains("the first member failed"), "{}", back.reason);
     assert_eq!(fleet.world.tries(bad).len(), 1, "it touches one slot");
     let failure = status.failure.unwrap();
-    assert_eq!((failure.code.as_str(), failure.member), ("exit", fleet.world.tries(bad)[0].to_string()));
+    assert_eq!(
+        (failure.code.as_str(), failure.member.unwrap()),
+        ("exit", fleet.world.tries(bad)[0].to_string())
+    );
     assert!(failure.detail.ends_with("fatal: no such table"), "{}", failure.detail);
     let events = server.events().await;
     for kind in ["refused", "rolled-back"] {

@@ -92,7 +92,17 @@ impl Running {
         callers: Callers,
     ) -> Self {
         let (data_dir, artefacts) = (dir.path().join("data"), Artefacts::Folder);
-        let server = Server::bind(Config { listen, callers, data_dir, state, artefacts, secrets }).unwrap();
+        let server = Server::bind(Config {
+            listen,
+            callers,
+            data_dir,
+            state,
+            artefacts,
+            seal_key: None,
+            prometheus: None,
+            secrets,
+        })
+        .unwrap();
         let (address, url) = (server.address(), server.url());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));
@@ -258,6 +268,7 @@ pub fn rollout(release: ReleaseId, bake_ms: u64) -> Propose {
         lock_after_rollback: false,
         limits: LimitsView::default(),
         gates: Vec::new(),
+        metric: None,
         all_at_once: false,
     };
     Propose { release: Some(release.to_string()), policy: Some(policy), ..wanted(Wanted::Rollout) }

@@ -44,6 +44,9 @@ impl Credential {
     /// How long after its end it still gets the next one. Control may be away for a long weekend, or a member: a fleet that
     /// comes back then must not need new tokens.
     pub const RENEWABLE_MS: u64 = 7 * 24 * HOUR_MS;
+    /// How far the clocks of two servers may be apart: what one of them has issued before a revocation by the other is
+    /// worth nothing all the same. Five minutes, as with other protocols that compare clocks.
+    pub const SKEW_MS: u64 = 5 * 60 * 1000;
 
     /// When it ends.
     pub const fn until(&self) -> u64 {
@@ -68,7 +71,7 @@ impl Credential {
 pub struct BadCredential;
 
 /// What control makes and knows credentials by.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct CredentialKey([u8; blake3::KEY_LEN]);
 
 impl core::fmt::Debug for CredentialKey {

@@ -12,6 +12,7 @@ use super::value;
 use crate::costs::Cost;
 use crate::deploy::{MOST_UNHEALTHY, Phase, PhaseSize, Policy};
 use crate::limits::{Connections, InvalidLimits, Limits};
+use crate::metric::{FAILURES_MAX, Measure, MetricGate};
 use crate::target::{Amount, Label};
 use crate::units::{Millis, Share};
 
@@ -44,6 +45,11 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy, overlap: bool)
         policy.gates = gates;
     }
     policy.limits = limits(table, policy.limits);
+    let is_measured = table.has("metric");
+    // Asked for in any case, so that it is among what there is.
+    if let Some(gate) = table.table("metric", |table| metric(table, is_measured)) {
+        policy.metric = Some(gate);
+    }
     if policy.limits.singleton && overlap {
         table.wrong(
             "singleton",
@@ -86,6 +92,41 @@ fn limits(table: &mut Table<'_, '_>, mut limits: Limits) -> Limits {
         Ok(()) => {}
     }
     limits
+}
+
+/// Reads what must stay within bounds.
+fn metric(table: &mut Table<'_, '_>, is_there: bool) -> Option<MetricGate> {
+    const FORM: &str = "write a query of Prometheus, such as \"sum(rate(errors_total[1m]))\"";
+    let query = table.read("query", |value| value::string(value, FORM).map(ToString::to_string));
+    if is_there && !table.has("query") {
+        table.missing("query", FORM);
+    }
+    let (min, max) = (table.read("min", measure), table.read("max", measure));
+    let (mut interval, mut failures) = (MetricGate::INTERVAL, MetricGate::FAILURES);
+    table.set("interval", &mut interval, value::duration);
+    table.set("failures", &mut failures, value::whole(1..=FAILURES_MAX));
+    let gate = MetricGate { query: query?, min, max, interval, failures };
+    match gate.check() {
+        Ok(()) => Some(gate),
+        Err(error) => {
+            table.wrong_here("lets everything through, or nothing", error.to_string());
+            None
+        }
+    }
+}
+
+/// A number, whole or not.
+fn measure(value: &DeValue<'_>) -> Result<Measure, Wrong> {
+    const FORM: &str = "write a number, such as 0.01";
+    let text = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::String(text) => text.to_string(),
+        DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+            return Err(Wrong::new("is no number", FORM));
+        }
+    };
+    text.replace('_', "").parse().map_err(|_| Wrong::new(format!("is {text:?}"), FORM))
 }
 
 /// How many members: a share, or a number.

@@ -55,7 +55,7 @@ impl Backup {
         let services = store.services()?.into_iter().map(back_up).collect::<Result<_, StateError>>()?;
         let events = store.events(None, 0, EVENTS_MAX)?;
         let events = events.into_iter().map(|event| (event.number, event.event)).collect();
-        Ok(Self(Records { services, events }))
+        Ok(Self(Records { services, events, access: store.access()? }))
     }
 
     /// The file.
@@ -103,6 +103,7 @@ impl Backup {
         };
         let services = self.0.services.into_iter().map(service).collect();
         let event = |(number, event)| Numbered { number, event };
-        Held::new(services, EventLog::of(self.0.events.into_iter().map(event).collect()), now)
+        let events = EventLog::of(self.0.events.into_iter().map(event).collect());
+        Held::new(services, events, now).with_access(self.0.access)
     }
 }

@@ -33,6 +33,8 @@ pub fn run<S: StateStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     events_are_numbered_and_read_from_a_number(&make())?;
     the_oldest_events_make_room(&make())?;
     whoever_waits_for_a_change_sees_it(&make())?;
+    p37_who_may_do_what_is_changed_by_who_has_seen_it(&make())?;
+    p37_of_many_that_change_who_may_do_what_one_wins(&make())?;
     members::run(make)
 }
 
@@ -228,6 +230,41 @@ fn whoever_waits_for_a_change_sees_it(store: &dyn StateStore) -> Result<(), Fail
     assert!(changed > before);
     store.append(vec![event(&web, What::Deployed)])?;
     assert!(store.changed(changed, LIMIT)? > changed);
+    Ok(())
+}
+
+fn p37_who_may_do_what_is_changed_by_who_has_seen_it(store: &dyn StateStore) -> Result<(), Failure> {
+    assert_eq!(store.access()?, None);
+    assert!(!store.set_access(Some(b"first"), b"second")?, "nobody has written that");
+    let before = store.changed(0, Duration::ZERO)?;
+    // Any bytes, also those that are no text.
+    let first = [0, 255, b'\n', 13];
+    assert!(store.set_access(None, &first)?);
+    assert!(store.changed(before, Duration::ZERO)? > before, "whoever waits for a change sees it");
+    assert_eq!(store.access()?.as_deref(), Some(&first[..]));
+    assert!(!store.set_access(None, b"second")?, "it is there by now");
+    assert!(store.set_access(Some(&first), b"second")?);
+    assert!(!store.set_access(Some(&first), b"second")?, "a second call is too late");
+    assert_eq!(store.access()?.as_deref(), Some(&b"second"[..]));
+    // It is a list of its own: what is written for a service leaves it as it is.
+    deploy(store, &service("web")?, 1)?;
+    assert_eq!(store.access()?.as_deref(), Some(&b"second"[..]));
+    Ok(())
+}
+
+fn p37_of_many_that_change_who_may_do_what_one_wins(store: &dyn StateStore) -> Result<(), Failure> {
+    let mut seen: Option<Vec<u8>> = None;
+    for round in 0..10 {
+        let change = |caller: usize| {
+            let next = format!("{round} by {caller}").into_bytes();
+            store.set_access(seen.as_deref(), &next).map(|won| won.then_some(next))
+        };
+        let won: Vec<_> =
+            all_at_once(change).into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        assert_eq!(won.len(), 1, "{won:?}");
+        assert_eq!(store.access()?.as_ref(), won.first());
+        seen = won.into_iter().next();
+    }
     Ok(())
 }
 

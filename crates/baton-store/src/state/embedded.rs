@@ -85,6 +85,13 @@ impl Medium for Disk {
         Ok(())
     }
 
+    fn save_access(&mut self, access: &[u8]) -> Result<(), StateError> {
+        self.write_access(access).map_err(|error| {
+            self.failed = true;
+            failed(&self.path, "write", error)
+        })
+    }
+
     fn mend(&mut self, held: &Held) -> Result<(), StateError> {
         if self.failed {
             check_room(&self.path)?;
@@ -111,9 +118,16 @@ impl Disk {
     }
 
     fn read(path: &Path, database: Database, now: Millis) -> Result<(Self, Held), StateError> {
-        let (services, events) = tables::load(path, &database, now)?;
-        let held = Held::new(services.clone(), events, now);
+        let (services, events, access) = tables::load(path, &database, now)?;
+        let held = Held::new(services.clone(), events, now).with_access(access);
         Ok((Self { path: path.to_owned(), database, saved: services, failed: false }, held))
+    }
+
+    fn write_access(&self, access: &[u8]) -> Result<(), redb::Error> {
+        let mut transaction = self.database.begin_write()?;
+        transaction.set_durability(Durability::Immediate)?;
+        tables::write_access(&transaction, access)?;
+        Ok(transaction.commit()?)
     }
 
     fn write(&self, services: &[(&ServiceName, &Service)], events: &[Numbered]) -> Result<(), redb::Error> {

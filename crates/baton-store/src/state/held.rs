@@ -14,6 +14,7 @@ use super::{Kept, News, Numbered, Service, StateError};
 pub struct Held {
     services: BTreeMap<ServiceName, Service>,
     events: EventLog,
+    access: Option<Vec<u8>>,
     version: u64,
     opened: Millis,
     kept: Kept,
@@ -25,12 +26,18 @@ impl Held {
         events: EventLog,
         opened: Millis,
     ) -> Self {
-        Self { services, events, version: 1, opened, kept: Kept::Durable }
+        Self { services, events, access: None, version: 1, opened, kept: Kept::Durable }
     }
 
     /// The same, of a store that keeps things so.
     pub(super) const fn keeping(mut self, kept: Kept) -> Self {
         self.kept = kept;
+        self
+    }
+
+    /// The same, with this list of who may do what.
+    pub(super) fn with_access(mut self, access: Option<Vec<u8>>) -> Self {
+        self.access = access;
         self
     }
 
@@ -143,7 +150,17 @@ impl Held {
         self.note_change();
     }
 
-    const fn note_change(&mut self) {
+    pub(super) fn access(&self) -> Option<&[u8]> {
+        self.access.as_deref()
+    }
+
+    pub(super) fn set_access(&mut self, access: &[u8]) {
+        self.access = Some(access.to_vec());
+        self.note_change();
+    }
+
+    /// Who waits for a change looks again.
+    pub(super) const fn note_change(&mut self) {
         self.version += 1;
     }
 }

@@ -47,6 +47,10 @@ impl Medium for Memory {
         Ok(())
     }
 
+    fn save_access(&mut self, _: &[u8]) -> Result<(), StateError> {
+        Ok(())
+    }
+
     fn mend(&mut self, _: &Held) -> Result<(), StateError> {
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! Redis is not believed where it forgets. What a server has seen accepted it remembers, and writes it back when Redis
 //! has lost it; and whenever another process answers than before, or less is there than was, nothing is granted for a lease.
 
+mod access;
 mod address;
 mod answer;
 mod keys;
@@ -177,6 +178,14 @@ impl StateStore for RedisStore {
         max: usize,
     ) -> Result<Vec<Numbered>, StateError> {
         Ok(self.shared().held.events().read(service, from, max))
+    }
+
+    fn access(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.shared().read_access()
+    }
+
+    fn set_access(&self, seen: Option<&[u8]>, next: &[u8]) -> Result<bool, StateError> {
+        self.shared().write_access(seen, next)
     }
 
     fn changed(&self, since: u64, limit: Duration) -> Result<u64, StateError> {

@@ -30,6 +30,9 @@ pub trait Medium: Sized {
     /// Keeps what differs from what it has. On return all of it is durable; after an error none of it counts.
     fn save(&mut self, services: &[(&ServiceName, &Service)], events: &[Numbered]) -> Result<(), StateError>;
 
+    /// Keeps these bytes as the list of who may do what. On return they are durable; after an error they do not count.
+    fn save_access(&mut self, access: &[u8]) -> Result<(), StateError>;
+
     /// Makes it fit to keep the next change: where one has failed, it keeps what is held and nothing else.
     fn mend(&mut self, held: &Held) -> Result<(), StateError>;
 
@@ -145,6 +148,22 @@ impl<M: Medium + Send> StateStore for Store<M> {
         max: usize,
     ) -> Result<Vec<Numbered>, StateError> {
         self.call(|held, _| Ok(held.events().read(service, from, max)))
+    }
+
+    fn access(&self) -> Result<Option<Vec<u8>>, StateError> {
+        self.call(|held, _| Ok(held.access().map(<[u8]>::to_vec)))
+    }
+
+    fn set_access(&self, seen: Option<&[u8]>, next: &[u8]) -> Result<bool, StateError> {
+        self.call(|held, medium| {
+            medium.mend(held)?;
+            if held.access() != seen {
+                return Ok(false);
+            }
+            medium.save_access(next)?;
+            held.set_access(next);
+            Ok(true)
+        })
     }
 
     fn changed(&self, since: u64, limit: Duration) -> Result<u64, StateError> {

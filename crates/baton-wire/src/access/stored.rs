@@ -15,18 +15,65 @@ const VERSION: u32 = 1;
 pub struct StoredBook {
     /// Of this format.
     pub version: u32,
+    /// When it was begun, in milliseconds since 1970; 0 where that was not written down.
+    #[serde(default)]
+    pub made_ms: u64,
     /// What control knows its members' credentials by, as 64 digits.
     pub key: String,
     /// The tokens.
     pub tokens: Vec<StoredToken>,
     /// The members whose credentials from before a time are worth nothing.
     pub revoked: Vec<StoredRevocation>,
-    /// The services whose deploys wait for a second person.
+    /// The hashes of tokens that were revoked, so that no older list brings them back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<StoredEnd>,
+    /// The services whose deploys wait for a second person, as older versions have written them.
+    #[serde(default, skip_serializing)]
     pub protected: Vec<String>,
+    /// Which services' deploys wait for a second person, or no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub protection: Vec<StoredProtection>,
     /// The deploys that wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pending: Vec<PendingView>,
+    /// Those that wait no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<StoredEnd>,
+    /// The authority that vouches for the servers, where the list is one of several servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<StoredAuthority>,
+}
+
+/// Something that has ended, and until when that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredEnd {
+    /// What it is known by.
+    pub id: String,
+    /// Until when, in milliseconds since 1970.
+    pub until_ms: u64,
+}
+
+/// Whether deploys of a service wait for a second person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredProtection {
+    /// The service.
+    pub service: String,
+    /// They do.
+    pub protected: bool,
+    /// Since when, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
+/// An authority, in PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredAuthority {
+    /// Its certificate.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
 }
 
 /// A token.
@@ -60,6 +107,9 @@ pub struct StoredJoin {
     pub member: String,
     /// The hash of its key.
     pub key: String,
+    /// When, in milliseconds since 1970; 0 where that was not written down.
+    #[serde(default)]
+    pub at_ms: u64,
 }
 
 /// A member whose credentials from before a time are worth nothing.
@@ -93,9 +143,20 @@ pub enum BadBook {
 
 impl StoredBook {
     /// One without tokens.
-    pub fn new(key: String) -> Self {
-        let (tokens, revoked, protected, pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { version: VERSION, key, tokens, revoked, protected, pending }
+    pub const fn new(made_ms: u64, key: String) -> Self {
+        Self {
+            version: VERSION,
+            made_ms,
+            key,
+            tokens: Vec::new(),
+            gone: Vec::new(),
+            revoked: Vec::new(),
+            protected: Vec::new(),
+            protection: Vec::new(),
+            pending: Vec::new(),
+            settled: Vec::new(),
+            authority: None,
+        }
     }
 
     /// Reads a file.
@@ -177,8 +238,8 @@ mod tests {
             member: Some("web-1".parse().unwrap()),
             reusable: false,
         };
-        let joined = StoredJoin { service: "web".into(), member: "web-1".into(), key: "ab".into() };
-        let mut book = StoredBook::new("00".repeat(32));
+        let joined = StoredJoin { service: "web".into(), member: "web-1".into(), key: "ab".into(), at_ms: 3 };
+        let mut book = StoredBook::new(1, "00".repeat(32));
         book.tokens.push(StoredToken::of(&token, Some(joined.clone())));
         let text = book.to_text().unwrap();
         let read = StoredBook::parse(&text).unwrap();

@@ -13,6 +13,8 @@ pub struct Backup {
     pub services: Vec<BackedUp>,
     /// The events with their numbers, oldest first.
     pub events: Vec<(u64, Event)>,
+    /// Who may do what, as bytes that only control can read.
+    pub access: Option<Vec<u8>>,
 }
 
 /// All that is kept of one service.
@@ -39,6 +41,7 @@ impl Encoded for Backup {
         v1::Backup {
             services: self.services.iter().map(service_message).collect(),
             events: self.events.iter().map(event).collect(),
+            access: self.access.clone(),
         }
     }
 
@@ -50,6 +53,7 @@ impl Encoded for Backup {
         Ok(Self {
             services: message.services.into_iter().map(read_service).collect::<Result<_, _>>()?,
             events: message.events.into_iter().map(event).collect::<Result<_, _>>()?,
+            access: message.access,
         })
     }
 }

@@ -4,6 +4,7 @@ use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::limits::{Connections, Limits};
+use baton_core::metric::{Measure, MetricGate};
 use baton_core::target::{Amount, Target};
 use baton_core::trust::{Signed, Warrant};
 use baton_core::units::{Millis, Share};
@@ -117,6 +118,7 @@ fn policy_message(policy: &Policy) -> v1::Policy {
         failure_limit_ppm: Some(policy.failure_limit.ppm()),
         auto_rollback: Some(policy.auto_rollback),
         lock_after_rollback: policy.lock_after_rollback.then_some(true),
+        metric: policy.metric.as_ref().map(metric_message),
     }
 }
 
@@ -140,9 +142,31 @@ fn read_policy(message: v1::Policy) -> Result<Policy, BadRecord> {
         all_at_once: message.all_at_once.unwrap_or(false),
         gates: message.gates.iter().map(|code| read_gate(code)).collect::<Result<_, _>>()?,
         limits: message.limits.map_or(Ok(Limits::default()), read_limits)?,
+        metric: message.metric.map(read_metric).transpose()?,
     };
     policy.check().map_err(|error| invalid("deploy.policy", error))?;
     Ok(policy)
+}
+
+fn metric_message(gate: &MetricGate) -> v1::Metric {
+    v1::Metric {
+        query: Some(gate.query.clone()),
+        min_millionths: gate.min.map(Measure::millionths),
+        max_millionths: gate.max.map(Measure::millionths),
+        interval_ms: Some(gate.interval.0),
+        failures: Some(gate.failures),
+    }
+}
+
+/// What is wrong with it shows when the whole policy is checked.
+fn read_metric(message: v1::Metric) -> Result<MetricGate, BadRecord> {
+    Ok(MetricGate {
+        query: present(message.query, "deploy.policy.metric.query")?,
+        min: message.min_millionths.map(Measure::of_millionths),
+        max: message.max_millionths.map(Measure::of_millionths),
+        interval: Millis(present(message.interval_ms, "deploy.policy.metric.interval_ms")?),
+        failures: present(message.failures, "deploy.policy.metric.failures")?,
+    })
 }
 
 fn read_gate(code: &str) -> Result<Cost, BadRecord> {

@@ -3,6 +3,7 @@ use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::event::{Event, What};
 use baton_core::ids::{DeployId, KeyId, ReleaseId, SignatureBytes};
 use baton_core::limits::{Connections, Limits};
+use baton_core::metric::{Measure, MetricGate};
 use baton_core::target::{Amount, Target};
 use baton_core::trust::{Bounds, Signature, Signed, Warrant};
 use baton_core::units::{Millis, Share};
@@ -231,6 +232,7 @@ proptest! {
         [never_more_than, min_available] in prop::array::uniform2(prop::option::of(2..u32::MAX)),
         connections in prop::option::of((1..1000_u32, 2..1000_u32)),
         gates in 0..3_usize,
+        metric in prop::option::of((".{1,40}", any::<i64>(), 1000..3_600_000_u64, 1..100_u32)),
     ) {
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
         let phases = phases.into_iter().map(|(size, bake)| Phase { size, bake: Millis(bake) }).collect();
@@ -239,7 +241,11 @@ proptest! {
         let connections = connections.map(|(each, times)| Connections { budget: each * times, each });
         let limits = Limits { singleton, never_more_than, min_available, connections };
         let gates = Cost::ALL[..gates].to_vec();
-        let policy = Policy { gates, all_at_once, target, max_unhealthy, phases, failure_limit, auto_rollback, lock_after_rollback, limits };
+        let metric = metric.map(|(query, max, interval, failures)| {
+            let max = Some(Measure::of_millionths(max));
+            MetricGate { query, min: None, max, interval: Millis(interval), failures }
+        });
+        let policy = Policy { metric, gates, all_at_once, target, max_unhealthy, phases, failure_limit, auto_rollback, lock_after_rollback, limits };
         let logged = deploy();
         comes_back(&LoggedDeploy { deploy: Deploy { policy, ..logged.deploy }, ..logged });
     }

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_wire::stored::{LoggedDeploy, MemberRecord, Record, SCHEMA, ServiceRecord};
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+};
 
 use super::{corrupt, failed};
 use crate::state::events::{EVENTS_MAX, EventLog, Numbered};
@@ -25,6 +27,11 @@ const MEMBERS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("memb
 /// By number.
 const EVENTS: TableDefinition<u64, &[u8]> = TableDefinition::new("events");
 
+/// One row: who may do what. Not in files of schemas before 4.
+const ACCESS: TableDefinition<&str, &[u8]> = TableDefinition::new("access");
+
+/// The key of that row.
+const ACCESS_KEY: &str = "list";
 /// The key of the schema version in the table `meta`.
 const SCHEMA_KEY: &str = "schema";
 
@@ -44,7 +51,18 @@ pub(super) fn write_all(transaction: &WriteTransaction, held: &Held) -> Result<(
     for (name, service) in held.services() {
         write_service(transaction, name, None, service)?;
     }
+    if let Some(access) = held.access() {
+        write_access(transaction, access)?;
+    }
     write_events(transaction, held.events().all())
+}
+
+/// Who may do what.
+pub(super) fn write_access(transaction: &WriteTransaction, access: &[u8]) -> Result<(), redb::Error> {
+    // An older program would lose it.
+    transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+    transaction.open_table(ACCESS)?.insert(ACCESS_KEY, access)?;
+    Ok(())
 }
 
 /// What differs between a service and what was `saved` of it.
@@ -102,7 +120,7 @@ pub(super) fn write_events<'a>(
     Ok(())
 }
 
-type Loaded = (BTreeMap<ServiceName, Service>, EventLog);
+type Loaded = (BTreeMap<ServiceName, Service>, EventLog, Option<Vec<u8>>);
 
 /// What is stored of one service.
 #[derive(Default)]
@@ -150,7 +168,8 @@ pub(super) fn load(path: &Path, database: &Database, now: Millis) -> Result<Load
         let service = Service::stored(&name, rows.log, rows.members, record, now);
         Ok((name, service))
     };
-    Ok((services.into_iter().map(whole).collect::<Result<_, _>>()?, EventLog::of(events)))
+    let services = services.into_iter().map(whole).collect::<Result<_, _>>()?;
+    Ok((services, EventLog::of(events), reader.access()?))
 }
 
 /// One look at the file.
@@ -177,6 +196,18 @@ impl Reader<'_> {
                 Err(corrupt(self.path, "its schema version", format!("there never was a version {found}")))
             }
             None => Err(corrupt(self.path, "its schema version", "it is missing")),
+        }
+    }
+
+    fn access(&self) -> Result<Option<Vec<u8>>, StateError> {
+        let failed = |error: redb::Error| failed(self.path, "read", error);
+        match self.transaction.open_table(ACCESS) {
+            Ok(table) => {
+                let row = table.get(ACCESS_KEY).map_err(|error| failed(error.into()))?;
+                Ok(row.map(|row| row.value().to_vec()))
+            }
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(failed(error.into())),
         }
     }
 

@@ -65,6 +65,11 @@ impl Keys {
         format!("{}:events", self.tag)
     }
 
+    /// A hash: who may do what, sealed, and a mark of it that every change changes.
+    pub(super) fn access(&self) -> String {
+        format!("{}:access", self.tag)
+    }
+
     /// The channel on which everybody is told to look again.
     pub(super) fn hints(&self) -> String {
         format!("{}:hints", self.tag)

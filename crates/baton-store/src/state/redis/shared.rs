@@ -15,6 +15,7 @@ use baton_core::units::Millis;
 use baton_wire::stored::SCHEMA;
 use redis::{Connection, Pipeline, Value, pipe};
 
+use super::access::{self, Sealed};
 use super::address::RedisAddress;
 use super::answer::{list, milliseconds, number, text};
 use super::keys::Keys;
@@ -32,9 +33,10 @@ const ATTEMPTS_MAX: usize = 20;
 
 /// All that a server holds.
 pub(super) struct Shared {
-    link: Link,
-    keys: Keys,
+    pub(super) link: Link,
+    pub(super) keys: Keys,
     pub(super) held: Held,
+    pub(super) access: Sealed,
     stored: BTreeMap<ServiceName, Stored>,
     ours: Ours,
     theirs: BTreeMap<String, Theirs>,
@@ -62,6 +64,7 @@ struct Survey {
     services: Vec<ServiceName>,
     glances: Vec<(ServiceName, Glance)>,
     last_event: u64,
+    access: Option<String>,
     written: usize,
     servers: Vec<String>,
     ended: Vec<String>,
@@ -80,6 +83,7 @@ impl Shared {
             link: Link::new(address, keys.schema()),
             keys,
             held: Held::new(BTreeMap::new(), EventLog::default(), now).keeping(kept),
+            access: Sealed::default(),
             stored: BTreeMap::new(),
             ours: Ours::new(format!("{:016x}", u64::from_be_bytes(id))),
             theirs: BTreeMap::new(),
@@ -171,6 +175,9 @@ impl Shared {
         self.exchange(&survey)?;
         self.link.copies(false).map_err(|error| self.failed(error))?;
         self.read_events(survey.last_event)?;
+        if self.access.is_news(&survey.access) {
+            self.held.note_change();
+        }
         let mut looked = Looked::Known;
         for (name, glance) in &survey.glances {
             if self.compare(name, glance, survey.services.contains(name))? == Looked::Repaired {
@@ -219,6 +226,7 @@ impl Shared {
         ask.cmd("GET").arg(self.keys.schema());
         ask.cmd("SMEMBERS").arg(self.keys.services());
         log::ask_last(&self.keys, &mut ask);
+        access::ask_mark(&self.keys, &mut ask);
         ask.cmd("HLEN").arg(self.keys.said(&self.ours.server));
         ask.cmd("ZRANGE").arg(self.keys.servers()).arg(0).arg(-1).arg("WITHSCORES");
         for name in names {
@@ -237,7 +245,7 @@ impl Shared {
         answers: &[Value],
     ) -> Result<Survey, StateError> {
         let wrong = |what: String| move |error| self.wrong(what, error);
-        let [time, schema, services, last, written, known, rest @ ..] = answers else {
+        let [time, schema, services, last, mark, written, known, rest @ ..] = answers else {
             return Err(self.wrong("an answer".to_owned(), "it is incomplete"));
         };
         self.check_schema(schema)?;
@@ -261,6 +269,7 @@ impl Shared {
             services,
             glances: names.iter().zip(glances.chunks(rows::GLANCE)).map(glance).collect::<Result<_, _>>()?,
             last_event: log::read_last(last).map_err(wrong(self.keys.events()))?,
+            access: access::read_mark(mark).map_err(wrong(self.keys.access()))?,
             written: said::read_count(written).map_err(wrong(self.keys.said(own)))?,
             servers: there,
             ended,
@@ -482,11 +491,16 @@ impl Shared {
                 return Err(StateError::NotEmpty { store: self.link.address().to_string() });
             }
         }
+        if let Some(access) = held.access()
+            && !self.write_access(None, access)?
+        {
+            return Err(StateError::NotEmpty { store: self.link.address().to_string() });
+        }
         self.held = held;
         self.write_events_back(0)
     }
 
-    fn watch_key(&mut self, key: &str) -> Result<(), StateError> {
+    pub(super) fn watch_key(&mut self, key: &str) -> Result<(), StateError> {
         self.link.watch(key).map_err(|error| self.failed(error))
     }
 
@@ -495,7 +509,7 @@ impl Shared {
         Millis(at.0 + said::millis(opened.elapsed()))
     }
 
-    fn ask(&mut self, commands: &Pipeline) -> Result<Vec<Value>, StateError> {
+    pub(super) fn ask(&mut self, commands: &Pipeline) -> Result<Vec<Value>, StateError> {
         self.link.all(commands).map_err(|error| self.failed(error))
     }
 
@@ -504,14 +518,14 @@ impl Shared {
         format!("use {}", self.link.address())
     }
 
-    fn failed(&self, error: LinkError) -> StateError {
+    pub(super) fn failed(&self, error: LinkError) -> StateError {
         if let Some(key) = error.wrong_key() {
             return self.wrong(key.to_owned(), error.to_string());
         }
         StateError::Unavailable { attempted: self.attempted(), source: error.into() }
     }
 
-    fn wrong(&self, what: String, source: impl Into<Wrong>) -> StateError {
+    pub(super) fn wrong(&self, what: String, source: impl Into<Wrong>) -> StateError {
         StateError::Wrong { store: self.link.address().to_string(), what, source: source.into() }
     }
 }

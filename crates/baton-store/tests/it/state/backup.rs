@@ -36,6 +36,7 @@ fn fill(store: &dyn StateStore) {
     let (service, text) = (web(), "it happened".to_owned());
     let event = Event { at: 7, service, deploy: Some(first.id), member: None, what: What::Deployed, text };
     store.append(vec![event.clone(), event]).unwrap();
+    assert!(store.set_access(None, b"sealed").unwrap());
 }
 
 #[test]

@@ -223,6 +223,7 @@ fn p36_f66_what_is_not_what_it_should_be_is_named_and_the_last_good_state_stays(
         &["SET", "{baton}:schema", "old"],
         &["SET", "{baton}:events", "x"],
         &["SET", "{baton}:servers", "x"],
+        &["SET", "{baton}:access", "x"],
     ];
     for command in spoil {
         let key = command[1];

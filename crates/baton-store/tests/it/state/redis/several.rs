@@ -69,6 +69,22 @@ fn fleet(servers: &[RedisStore]) -> (Deploy, Vec<MemberId>) {
 }
 
 #[test]
+fn p37_what_one_server_says_of_who_may_do_what_wakes_the_others() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let before = servers[1].changed(0, Duration::ZERO).unwrap();
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| servers[1].changed(before, Duration::from_secs(60)).unwrap());
+        assert!(servers[0].set_access(None, b"first").unwrap());
+        assert_ne!(waiting.join().unwrap(), before);
+    });
+    assert_eq!(servers[1].access().unwrap().as_deref(), Some(&b"first"[..]));
+    assert!(servers[1].set_access(Some(b"first"), b"second").unwrap());
+    assert!(!servers[0].set_access(Some(b"first"), b"third").unwrap(), "it has seen too little");
+    assert_eq!(servers[0].access().unwrap().as_deref(), Some(&b"second"[..]));
+}
+
+#[test]
 fn p12_p16_of_proposals_by_several_servers_at_once_exactly_one_wins() {
     let redis = Redis::start();
     let servers = servers(&redis);

@@ -1,0 +1,314 @@
+//! Where the book is kept: in a file of one server, or in the state store, sealed, for all servers that share that.
+//!
+//! What is changed is kept first and counts then. A store that others can write to is not believed where it goes back: each
+//! server has what it has seen last, also in its data directory, and puts the two together.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use baton_release::disk::{DiskError, failed, replace_private};
+use baton_store::state::{StateError, StateStore};
+use baton_wire::access::BadBook;
+
+use super::book::Book;
+use super::merge::merge;
+use super::seal::{SealError, SealKey};
+use super::{AccessError, first_token};
+use crate::api::Refusal;
+use crate::chain::chain;
+use crate::clock::unix_ms;
+use crate::tls::Authority;
+
+/// How often a change is attempted anew because another server was faster. Each time one of them has got on.
+const RACES_MAX: usize = 100;
+/// The list of one server.
+const FILE: &str = "access.json";
+/// What a server has seen last of the list that it shares.
+const COPY: &str = "access.sealed";
+/// What becomes of the list of one server that is shared from then on.
+const MOVED: &str = "access.json.shared";
+
+/// Where a book is kept.
+pub(crate) enum Place {
+    /// In a file of the data directory.
+    File,
+    /// In the state store, sealed.
+    Store {
+        /// The store.
+        store: Arc<dyn StateStore>,
+        /// What seals it.
+        key: SealKey,
+    },
+}
+
+/// A book, and where it is kept.
+pub(super) struct Ledger {
+    place: Place,
+    data_dir: PathBuf,
+    book: RwLock<Arc<Book>>,
+    /// Held by who changes the book, from the look at it until it is kept.
+    changing: Mutex<Seen>,
+}
+
+/// What was seen of the store last.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What is there.
+    there: Option<Vec<u8>>,
+    /// Whether that is all that is known here.
+    is_all: bool,
+    /// Whether the copy in the data directory is of that.
+    copied: bool,
+}
+
+/// Why a book is not kept, or cannot be read again.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The disk fails.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The store fails.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// What is in the store is not what servers have sealed.
+    #[error(
+        "the list of tokens in the state store cannot be used: give all servers the same key, or delete it there, and a server \
+         that knows it writes it back"
+    )]
+    Sealed(#[from] SealError),
+    /// What was sealed is no book.
+    #[error("the list of tokens in the state store is not one that this version can read")]
+    Book(#[from] BadBook),
+    /// It is changed too often.
+    #[error("the other servers change the list of tokens all the time: try again")]
+    Busy,
+    /// It cannot be made text.
+    #[error("the list of tokens cannot be made text")]
+    Text(#[from] serde_json::Error),
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::unavailable(chain(&error))
+    }
+}
+
+impl Ledger {
+    /// Opens the book that is kept at a place. Where there is none yet, `begin` makes one.
+    ///
+    /// # Errors
+    /// It cannot be read, or a new one not be kept.
+    pub(super) fn open(
+        data_dir: &Path,
+        place: Place,
+        begin: impl FnOnce() -> Result<Book, AccessError>,
+    ) -> Result<Self, AccessError> {
+        let local = read_file(&data_dir.join(FILE))?;
+        let book = match (&place, local) {
+            (Place::File, Some(book)) => book,
+            (Place::File, None) => {
+                let book = begin()?;
+                write_file(&data_dir.join(FILE), &book)?;
+                book
+            }
+            (Place::Store { store, key }, local) => share(data_dir, &**store, key, local, begin)?,
+        };
+        let ledger = Self {
+            place,
+            data_dir: data_dir.to_owned(),
+            book: RwLock::new(Arc::new(book)),
+            changing: Mutex::default(),
+        };
+        // What is in the store and what was known here are one from the beginning.
+        ledger.refresh()?;
+        Ok(ledger)
+    }
+
+    /// The book as it is known here.
+    pub(super) fn book(&self) -> Arc<Book> {
+        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Nobody changes the book here while this is held.
+    pub(super) fn alone(&self) -> MutexGuard<'_, Seen> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the book: it is kept first, and then true for all who look. `change` may be asked again, with another book.
+    /// Blocks.
+    pub(super) fn change<T, E: From<LedgerError>>(
+        &self,
+        mut change: impl FnMut(&mut Book) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut seen = self.alone();
+        for _ in 0..RACES_MAX {
+            let known = match &self.place {
+                Place::File => {
+                    seen.is_all = true;
+                    (*self.book()).clone()
+                }
+                Place::Store { store, key } => self.look(&**store, key, &mut seen)?,
+            };
+            let mut book = known.clone();
+            // First, so that what has ended takes nobody's room.
+            book.forget_ended(unix_ms());
+            let done = change(&mut book)?;
+            if (book == known && seen.is_all) || self.keep(&mut seen, book)? {
+                return Ok(done);
+            }
+        }
+        Err(LedgerError::Busy.into())
+    }
+
+    /// Takes in what other servers have changed, and brings to the store what it has lost. Blocks; it is quick where nothing
+    /// is new.
+    pub(super) fn refresh(&self) -> Result<(), LedgerError> {
+        let Place::Store { store, key } = &self.place else { return Ok(()) };
+        let mut seen = self.alone();
+        let known = self.look(&**store, key, &mut seen)?;
+        if !seen.is_all {
+            // Where another server was faster, the next look shows what it has written.
+            self.keep(&mut seen, known)?;
+        }
+        self.copy(&mut seen);
+        Ok(())
+    }
+
+    /// What is known here and in the store, in one.
+    fn look(&self, store: &dyn StateStore, key: &SealKey, seen: &mut Seen) -> Result<Book, LedgerError> {
+        let ours = self.book();
+        let there = store.access()?;
+        if seen.is_all && seen.there == there {
+            return Ok((*ours).clone());
+        }
+        let found = there.as_deref().map(|there| open(key, there)).transpose()?;
+        let book = match &found {
+            Some(found) => merge((*ours).clone(), found, unix_ms()),
+            None => (*ours).clone(),
+        };
+        *seen = Seen { there, is_all: found.as_ref() == Some(&book), copied: false };
+        self.put(book.clone());
+        Ok(book)
+    }
+
+    /// Keeps a book in the place of what was seen, unless another server was faster.
+    fn keep(&self, seen: &mut Seen, book: Book) -> Result<bool, LedgerError> {
+        match &self.place {
+            Place::File => write_file(&self.data_dir.join(FILE), &book)?,
+            Place::Store { store, key } => {
+                let sealed = seal(key, &book)?;
+                if !store.set_access(seen.there.as_deref(), &sealed)? {
+                    *seen = Seen::default();
+                    return Ok(false);
+                }
+                *seen = Seen { there: Some(sealed), is_all: true, copied: false };
+            }
+        }
+        self.put(book);
+        self.copy(seen);
+        Ok(true)
+    }
+
+    pub(super) fn put(&self, book: Book) {
+        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+    }
+
+    /// Writes down what was seen last, so that a store that has less at the next start is not believed.
+    fn copy(&self, seen: &mut Seen) {
+        if let Some(there) = &seen.there
+            && seen.is_all
+            && !seen.copied
+        {
+            // A disk that fails leaves an older copy, which is put together with what the store has all the same.
+            seen.copied = replace_private(&self.data_dir.join(COPY), there).is_ok();
+        }
+    }
+}
+
+/// The book that all servers share, as one that starts finds it; where there is none, the first one makes it, of what it had
+/// for itself or anew.
+fn share(
+    data_dir: &Path,
+    store: &dyn StateStore,
+    key: &SealKey,
+    local: Option<Book>,
+    begin: impl FnOnce() -> Result<Book, AccessError>,
+) -> Result<Book, AccessError> {
+    if let Some(known) = known(data_dir, store, key)? {
+        match local {
+            // It was shared before, and this server had no time to put its own away.
+            Some(local) if local.key != known.key => {
+                return Err(AccessError::Apart { path: data_dir.join(FILE) });
+            }
+            Some(_) => put_away(data_dir)?,
+            None => {}
+        }
+        return Ok(known);
+    }
+    let (book, was_local) = match local {
+        Some(local) => (Book { authority: Authority::known_in(data_dir)?, ..local }, true),
+        None => (begin()?, false),
+    };
+    if store.set_access(None, &seal(key, &book)?).map_err(LedgerError::from)? {
+        if was_local {
+            put_away(data_dir)?;
+        }
+        return Ok(book);
+    }
+    // Another server has begun one at the same time, and this one's is nobody's.
+    if was_local {
+        return Err(AccessError::Apart { path: data_dir.join(FILE) });
+    }
+    let _ = fs::remove_file(first_token(data_dir));
+    known(data_dir, store, key)?.ok_or(AccessError::Kept(LedgerError::Sealed(SealError::Closed)))
+}
+
+/// What the store has and what was seen last, in one.
+fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Option<Book>, LedgerError> {
+    let path = data_dir.join(COPY);
+    let copied = match fs::read(&path) {
+        Ok(sealed) => Some(open(key, &sealed)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed("read", &path)(error).into()),
+    };
+    let found = store.access()?.map(|there| open(key, &there)).transpose()?;
+    Ok(match (copied, found) {
+        (Some(copied), Some(found)) => Some(merge(copied, &found, unix_ms())),
+        (copied, found) => copied.or(found),
+    })
+}
+
+/// The list of one server is none any more. It is left for who wants to go back.
+fn put_away(data_dir: &Path) -> Result<(), LedgerError> {
+    let path = data_dir.join(FILE);
+    Ok(fs::rename(&path, data_dir.join(MOVED)).map_err(failed("rename", &path))?)
+}
+
+fn seal(key: &SealKey, book: &Book) -> Result<Vec<u8>, LedgerError> {
+    Ok(key.seal(&book.to_text()?)?)
+}
+
+fn open(key: &SealKey, sealed: &[u8]) -> Result<Book, LedgerError> {
+    Ok(Book::parse(&key.open(sealed)?)?)
+}
+
+/// Reads the list of one server; none where there is none.
+fn read_file(path: &Path) -> Result<Option<Book>, AccessError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("read", path)(error).into()),
+    };
+    let book = Book::parse(&text);
+    book.map(Some).map_err(|source| AccessError::Book { path: path.to_owned(), source })
+}
+
+/// Writes it. It is durable on return.
+fn write_file(path: &Path, book: &Book) -> Result<(), LedgerError> {
+    Ok(replace_private(path, book.to_text()?.as_bytes())?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! Several servers, each with a data directory, over one store.
+
+use baton_core::access::{Role, Scope, Shown, TOKEN_BYTES, Token};
+use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash, TokenId};
+use baton_core::units::Millis;
+use baton_store::state::MemoryStore;
+use tempfile::TempDir;
+
+use super::super::{Access, Caller, Pending};
+use super::*;
+
+/// Servers that have never met.
+struct Servers {
+    store: Arc<dyn StateStore>,
+    dirs: Vec<TempDir>,
+}
+
+impl Servers {
+    fn new(number: usize) -> Self {
+        let store = Arc::new(MemoryStore::new(Millis::ZERO));
+        Self { store, dirs: (0..number).map(|_| TempDir::new().unwrap()).collect() }
+    }
+
+    fn try_open(&self, server: usize, key: &str) -> Result<Access, AccessError> {
+        let file = self.dirs[server].path().join("seal.key");
+        fs::write(&file, key).unwrap();
+        let key = SealKey::read(&file).unwrap();
+        Access::open(self.dirs[server].path(), Place::Store { store: Arc::clone(&self.store), key }, true)
+    }
+
+    fn open(&self, server: usize) -> Access {
+        self.try_open(server, KEY).unwrap()
+    }
+
+    /// What lies in the store.
+    fn stored(&self) -> Vec<u8> {
+        self.store.access().unwrap().unwrap()
+    }
+
+    /// The store has this again.
+    fn put_back(&self, old: &[u8]) {
+        assert!(self.store.set_access(Some(&self.stored()), old).unwrap());
+    }
+}
+
+const KEY: &str = "rW3JbOtmCWl2ql0xmLZqRg==\n";
+const OTHER_KEY: &str = "0tKZuC1Jqg0c3cH7dyYQ9A==\n";
+
+fn token(seed: u8, role: Role) -> Token {
+    Token {
+        hash: TokenHash::of(&[seed; TOKEN_BYTES]),
+        holder: "ada".parse().unwrap(),
+        role,
+        scope: Scope::Every,
+        created: 1,
+        expires: None,
+        member: None,
+        reusable: false,
+    }
+}
+
+fn knows(access: &Access, seed: u8) -> bool {
+    let shown = Shown::token(&[seed; TOKEN_BYTES], None);
+    access.caller(shown.secret.reveal(), unix_ms()).is_ok()
+}
+
+fn web() -> (ServiceName, MemberId) {
+    ("web".parse().unwrap(), "web-1".parse().unwrap())
+}
+
+fn hold(access: &Access) -> Result<PendingId, Refusal> {
+    let id = PendingId::of(&web().0, TokenId::from_bytes([0; 6]), None, 1);
+    let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
+    let ends = unix_ms() + 60_000;
+    let pending = Pending { service: web().0, asked_by: "ada".into(), at: 1, ends, approved_by: None, asked };
+    access.hold(id, pending).map(|()| id)
+}
+
+#[test]
+fn p37_what_one_server_gives_out_and_takes_back_counts_on_all() {
+    let servers = Servers::new(3);
+    let [a, b, c] = [0, 1, 2].map(|server| servers.open(server));
+    assert!(first_token(servers.dirs[0].path()).exists(), "whoever begins has the first token");
+    assert!(!first_token(servers.dirs[1].path()).exists());
+    assert_eq!(a.fingerprint(), c.fingerprint(), "one authority vouches for all");
+    a.make(&token(1, Role::Viewer)).unwrap();
+    b.refresh().unwrap();
+    assert!(knows(&b, 1) && !knows(&c, 1), "who has not looked yet knows nothing of it");
+    b.revoke(token(1, Role::Viewer).id()).unwrap();
+    for access in [&a, &c] {
+        access.refresh().unwrap();
+        assert!(!knows(access, 1));
+    }
+    // Whoever has not looked changes what the others have made of it, and undoes nothing.
+    a.make(&token(2, Role::Viewer)).unwrap();
+    c.protect(&web().0, true).unwrap();
+    a.refresh().unwrap();
+    assert!(a.is_protected(&web().0) && knows(&a, 2) && knows(&c, 2));
+}
+
+#[test]
+fn p37_a_join_token_is_used_once_over_all_servers() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    let join = a.make(&token(1, Role::Join)).unwrap();
+    let (service, member) = web();
+    let credential = a.join(&join, &service, &member, "key").unwrap();
+    let other = b.join(&join, &service, &"web-2".parse().unwrap(), "other").unwrap_err();
+    assert_eq!(other.code, "token-used");
+    assert!(b.join(&join, &service, &member, "key").is_ok(), "the same one, whose answer was lost");
+    let known = b.caller(credential.reveal(), unix_ms()).unwrap();
+    assert!(known.is(&service, &member), "p39: its credential is good at every server");
+}
+
+#[test]
+fn p39_a_member_that_is_revoked_at_one_server_is_shut_out_of_the_others_and_can_come_again() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    let (service, member) = web();
+    let credential = b.credential(&service, &member);
+    let inside = b.caller(credential.reveal(), unix_ms()).unwrap();
+    a.revoke_member(&service, &member).unwrap();
+    b.refresh().unwrap();
+    assert!(b.caller(credential.reveal(), unix_ms()).is_err() && !b.still_knows(&inside, unix_ms()));
+    let Caller::Member(old) = inside else { panic!() };
+    assert!(b.renew(&old).is_err());
+    let join = a.make(&token(1, Role::Join)).unwrap();
+    let anew = b.join(&join, &service, &member, "key").unwrap();
+    assert!(a.caller(anew.reveal(), unix_ms()).is_ok(), "also while clocks may still differ");
+}
+
+#[test]
+fn p40_of_two_servers_one_lets_a_deploy_begin_and_the_other_rejects_it_no_more() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    let id = hold(&a).unwrap();
+    b.refresh().unwrap();
+    assert_eq!(b.pending().len(), 1, "who has asked at one server is let begin at another");
+    assert_eq!(b.approve(id, "grace").unwrap().approved_by.as_deref(), Some("grace"));
+    assert_eq!(a.reject(id).unwrap_err().code, "conflict");
+    // The answer was lost, and somebody else asks: it is begun by who was first.
+    assert_eq!(a.approve(id, "linus").unwrap().approved_by.as_deref(), Some("grace"));
+    b.settle(id).unwrap();
+    assert!(a.approve(id, "linus").is_err());
+    assert_eq!(hold(&a).unwrap_err().code, "conflict", "what was settled does not wait again");
+}
+
+#[test]
+fn p38_f64_a_store_that_goes_back_does_not_bring_back_what_was_revoked() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    a.make(&token(1, Role::Admin)).unwrap();
+    let old = servers.stored();
+    a.revoke(token(1, Role::Admin).id()).unwrap();
+    a.make(&token(2, Role::Viewer)).unwrap();
+    servers.put_back(&old);
+    b.refresh().unwrap();
+    assert!(knows(&b, 1), "who knows no better believes it, for as long as nobody looks who does");
+    a.refresh().unwrap();
+    b.refresh().unwrap();
+    for access in [&a, &b] {
+        assert!(!knows(access, 1) && knows(access, 2));
+    }
+    // Also where the one that knew better was restarted meanwhile.
+    drop(a);
+    servers.put_back(&old);
+    let a = servers.open(0);
+    assert!(!knows(&a, 1) && knows(&a, 2));
+    b.refresh().unwrap();
+    assert!(!knows(&b, 1) && knows(&b, 2));
+}
+
+#[test]
+fn f64_a_store_that_is_empty_is_told_what_a_server_knows() {
+    let mut servers = Servers::new(1);
+    let first = servers.open(0);
+    first.make(&token(1, Role::Viewer)).unwrap();
+    let fingerprint = first.fingerprint();
+    drop(first);
+    servers.store = Arc::new(MemoryStore::new(Millis::ZERO));
+    let again = servers.open(0);
+    assert!(knows(&again, 1));
+    assert_eq!(again.fingerprint(), fingerprint);
+    servers.dirs.push(TempDir::new().unwrap());
+    assert!(knows(&servers.open(1), 1), "and so does whoever comes later");
+}
+
+#[test]
+fn p38_whoever_owns_the_store_reads_and_changes_nothing() {
+    let servers = Servers::new(1);
+    let access = servers.open(0);
+    access.make(&token(1, Role::Viewer)).unwrap();
+    let stored = servers.stored();
+    let secret = access.authority().unwrap().key.reveal().to_owned();
+    for readable in ["viewer", "ada", "PRIVATE KEY", &secret[40..80]] {
+        assert!(!contains(&stored, readable.as_bytes()), "{readable}");
+    }
+    for forged in [&b"{}"[..], b"", &stored[1..], &[&stored[..], b"x"].concat()] {
+        servers.put_back(forged);
+        let why = access.refresh().unwrap_err();
+        assert!(why.contains("changed by somebody"), "{why}");
+        assert!(knows(&access, 1), "what was known counts");
+        let refusal = access.make(&token(2, Role::Viewer)).unwrap_err();
+        assert_eq!(refusal.status, axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(servers.stored(), forged, "it is left for who looks for the cause");
+        servers.put_back(&stored);
+        access.refresh().unwrap();
+    }
+    let other = servers.try_open(0, OTHER_KEY).err().unwrap();
+    assert!(chain(&other).contains("another key"), "{}", chain(&other));
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn a_server_that_was_alone_brings_what_it_has_to_the_others() {
+    let servers = Servers::new(2);
+    let alone = Access::open(servers.dirs[0].path(), Place::File, true).unwrap();
+    alone.make(&token(1, Role::Viewer)).unwrap();
+    let (service, member) = web();
+    let credential = alone.credential(&service, &member);
+    let fingerprint = alone.fingerprint();
+    drop(alone);
+    let shared = servers.open(0);
+    assert!(knows(&shared, 1) && shared.caller(credential.reveal(), unix_ms()).is_ok());
+    assert_eq!(shared.fingerprint(), fingerprint, "clients that trust it do so again");
+    assert!(!servers.dirs[0].path().join(FILE).exists());
+    let second = servers.open(1);
+    assert!(knows(&second, 1) && second.fingerprint() == fingerprint);
+    drop(shared);
+    assert!(knows(&servers.open(0), 1), "after a restart");
+}
+
+#[test]
+fn a_list_of_another_servers_own_is_not_mixed_with_the_one_that_is_shared() {
+    let servers = Servers::new(2);
+    drop(servers.open(0));
+    drop(Access::open(servers.dirs[1].path(), Place::File, true).unwrap());
+    let error = servers.try_open(1, KEY).err().unwrap();
+    assert!(matches!(error, AccessError::Apart { .. }), "{error}");
+    fs::remove_file(servers.dirs[1].path().join(FILE)).unwrap();
+    assert!(servers.try_open(1, KEY).is_ok());
+}
+
+#[test]
+fn p16_of_many_changes_by_all_servers_at_once_none_is_lost() {
+    let servers = Servers::new(3);
+    let all: Vec<Access> = (0..3).map(|server| servers.open(server)).collect();
+    std::thread::scope(|scope| {
+        for (server, access) in all.iter().enumerate() {
+            scope.spawn(move || {
+                for number in 0..20 {
+                    access.make(&token((server * 20 + number) as u8, Role::Viewer)).unwrap();
+                }
+            });
+        }
+    });
+    for access in &all {
+        access.refresh().unwrap();
+        assert!((0..60).all(|seed| knows(access, seed)));
+    }
+}

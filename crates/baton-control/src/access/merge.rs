@@ -1,0 +1,114 @@
+//! Two states of one book that have gone apart, made one.
+//!
+//! Servers that share a book write it by compare-and-set, so they go apart only where the store that they share goes back: it
+//! was flushed, restored, or has failed over to a node that had less. What was taken back stays taken back then, whatever the
+//! other state says, and what neither has taken back is there. The result is the same in whichever order states are put
+//! together, so servers that meet in any order come to have the same one.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use baton_wire::access::{StoredJoin, StoredToken};
+
+use super::book::{Book, Held, Pending};
+
+/// Both of them in one, at this time in milliseconds since 1970.
+pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
+    if (b.made, b.key.reveal()) < (a.made, a.key.reveal()) {
+        (a.made, a.key) = (b.made, b.key.clone());
+    }
+    // As with the key: there is one, and whose it was is the same for all.
+    if let Some(theirs) = &b.authority
+        && a.authority.as_ref().is_none_or(|ours| theirs.certificate < ours.certificate)
+    {
+        a.authority = Some(theirs.clone());
+    }
+    raise(&mut a.gone, &b.gone);
+    raise(&mut a.settled, &b.settled);
+    raise(&mut a.revoked, &b.revoked);
+    for (service, theirs) in &b.protection {
+        let ours = a.protection.entry(service.clone()).or_insert(*theirs);
+        // Said at the same moment, they wait.
+        *ours = (*ours).max(*theirs);
+    }
+    merge_tokens(&mut a, b, now);
+    for (id, theirs) in &b.pending {
+        match a.pending.entry(*id) {
+            Entry::Vacant(entry) => {
+                entry.insert(theirs.clone());
+            }
+            Entry::Occupied(mut entry) => {
+                let both = one_of(entry.get(), theirs);
+                entry.insert(both);
+            }
+        }
+    }
+    let Book { tokens, gone, pending, settled, .. } = &mut a;
+    tokens.retain(|hash, _| !gone.contains_key(hash));
+    pending.retain(|id, _| !settled.contains_key(id));
+    a
+}
+
+/// The later of two times for each.
+fn raise<K: Ord + Clone>(ours: &mut BTreeMap<K, u64>, theirs: &BTreeMap<K, u64>) {
+    for (key, time) in theirs {
+        let known = ours.entry(key.clone()).or_default();
+        *known = (*known).max(*time);
+    }
+}
+
+fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
+    let mut lost = Vec::new();
+    for (hash, theirs) in &b.tokens {
+        let Some(ours) = a.tokens.get_mut(hash) else {
+            a.tokens.insert(*hash, theirs.clone());
+            continue;
+        };
+        let joined = match (ours.joined.take(), theirs.joined.clone()) {
+            (Some(ours), Some(theirs)) if ours != theirs => {
+                // Used twice while neither could be known to the other: who was first is the member.
+                let (first, second) =
+                    if order(&ours, &theirs) == Ordering::Greater { (theirs, ours) } else { (ours, theirs) };
+                if (&first.service, &first.member) != (&second.service, &second.member) {
+                    lost.push(second);
+                }
+                Some(first)
+            }
+            (ours, theirs) => ours.or(theirs),
+        };
+        let token = if text(theirs) < text(ours) { &theirs.token } else { &ours.token };
+        *ours = Held { token: token.clone(), joined };
+    }
+    for StoredJoin { service, member, .. } in lost {
+        // They were names when they were written down.
+        if let (Ok(service), Ok(member)) = (service.parse(), member.parse()) {
+            a.revoke(service, member, now);
+        }
+    }
+}
+
+/// By which of two tokens with one hash is chosen: the older one, and of one moment any, as long as all choose the same.
+fn text(held: &Held) -> (u64, String) {
+    let stored = StoredToken::of(&held.token, None);
+    (held.token.created, serde_json::to_string(&stored).unwrap_or_default())
+}
+
+fn order(a: &StoredJoin, b: &StoredJoin) -> Ordering {
+    let key = |join: &StoredJoin| (join.at_ms, join.service.clone(), join.member.clone(), join.key.clone());
+    key(a).cmp(&key(b))
+}
+
+/// One of two deploys that wait under one name: what was asked for first, approved if either is.
+fn one_of(a: &Pending, b: &Pending) -> Pending {
+    let key = |pending: &Pending| {
+        let asked = serde_json::to_string(&pending.asked).unwrap_or_default();
+        (pending.at, pending.ends, pending.asked_by.clone(), asked)
+    };
+    let mut first = if key(b) < key(a) { b.clone() } else { a.clone() };
+    first.approved_by = [&a.approved_by, &b.approved_by].into_iter().flatten().min().cloned();
+    first
+}
+
+#[cfg(test)]
+mod tests;

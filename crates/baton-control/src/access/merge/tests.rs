@@ -1,0 +1,192 @@
+//! Whatever order states of one book are put together in, and whatever went before.
+
+use std::sync::Arc;
+
+use baton_core::access::{CredentialKey, Role, Scope, Token};
+use baton_core::ids::{PendingId, ServiceName, TokenHash, TokenId};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::super::book::Protected;
+use super::*;
+use crate::tls::Authority;
+
+const NOW: u64 = 1_000_000;
+
+/// What servers do to a book. The numbers are few, so that what two of them do is often about the same.
+#[derive(Debug, Clone)]
+enum Step {
+    Make(u8),
+    Revoke(u8),
+    Join(u8, u8),
+    RevokeMember(u8),
+    Protect(u8, bool),
+    Hold(u8, u8),
+    Approve(u8, u8),
+    Settle(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let n = 0..3_u8;
+    prop_oneof![
+        n.clone().prop_map(Step::Make),
+        n.clone().prop_map(Step::Revoke),
+        (n.clone(), n.clone()).prop_map(|(token, member)| Step::Join(token, member)),
+        n.clone().prop_map(Step::RevokeMember),
+        (n.clone(), any::<bool>()).prop_map(|(service, on)| Step::Protect(service, on)),
+        (n.clone(), n.clone()).prop_map(|(id, by)| Step::Hold(id, by)),
+        (n.clone(), n.clone()).prop_map(|(id, by)| Step::Approve(id, by)),
+        n.prop_map(Step::Settle),
+    ]
+}
+
+fn hash(number: u8) -> TokenHash {
+    TokenHash::of(&[number])
+}
+
+fn pending(number: u8) -> PendingId {
+    PendingId::of(&service(0), TokenId::from_bytes([number; 6]), None, 0)
+}
+
+fn service(number: u8) -> ServiceName {
+    format!("s{number}").parse().unwrap()
+}
+
+fn member(number: u8) -> baton_core::ids::MemberId {
+    format!("m{number}").parse().unwrap()
+}
+
+fn token(number: u8, created: u64) -> Token {
+    Token {
+        hash: hash(number),
+        holder: "ada".parse().unwrap(),
+        role: Role::Join,
+        scope: Scope::Every,
+        created,
+        expires: None,
+        member: None,
+        reusable: false,
+    }
+}
+
+/// Takes a step, at this time, as `Access` takes it.
+fn take(book: &mut Book, step: &Step, at: u64) {
+    match *step {
+        Step::Make(n) => {
+            if !book.gone.contains_key(&hash(n)) {
+                let held = Held { token: Arc::new(token(n, at)), joined: None };
+                book.tokens.entry(hash(n)).or_insert(held);
+            }
+        }
+        Step::Revoke(n) => drop(book.end_token(hash(n), at)),
+        Step::Join(n, by) => {
+            if let Some(held) = book.tokens.get_mut(&hash(n)) {
+                let (service, member) = (service(0).to_string(), member(by).to_string());
+                let key = format!("key{by}");
+                held.joined.get_or_insert(StoredJoin { service, member, key, at_ms: at });
+            }
+        }
+        Step::RevokeMember(n) => book.revoke(service(0), member(n), at),
+        Step::Protect(n, on) => {
+            book.protection.insert(service(n), Protected { at, on });
+        }
+        Step::Hold(n, by) => {
+            let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
+            let asked_by = format!("by{by}");
+            let held =
+                Pending { service: service(0), asked_by, at, ends: at + 100, approved_by: None, asked };
+            if !book.settled.contains_key(&pending(n)) {
+                book.pending.entry(pending(n)).or_insert(held);
+            }
+        }
+        Step::Approve(n, by) => {
+            if let Some(pending) = book.pending.get_mut(&pending(n)) {
+                pending.approved_by.get_or_insert_with(|| format!("by{by}"));
+            }
+        }
+        Step::Settle(n) => drop(book.settle(pending(n))),
+    }
+}
+
+fn book(steps: &[(Step, u64)]) -> Book {
+    let mut book = Book::new(1, CredentialKey::new([1; 32]));
+    for (step, at) in steps {
+        take(&mut book, step, *at);
+    }
+    book
+}
+
+fn steps() -> impl Strategy<Value = Vec<(Step, u64)>> {
+    vec((step(), 1..50_u64), 0..12)
+}
+
+fn both(a: &Book, b: &Book) -> Book {
+    merge(a.clone(), b, NOW)
+}
+
+proptest! {
+    /// Servers that meet in any order come to have the same book.
+    #[test]
+    fn p16_states_put_together_in_any_order_are_one(a in steps(), b in steps(), c in steps()) {
+        let (a, b, c) = (book(&a), book(&b), book(&c));
+        prop_assert_eq!(both(&a, &b), both(&b, &a));
+        prop_assert_eq!(both(&both(&a, &b), &c), both(&a, &both(&b, &c)));
+        prop_assert_eq!(both(&a, &a), a.clone());
+        prop_assert_eq!(both(&both(&a, &b), &b), both(&a, &b));
+    }
+
+    /// A store that goes back brings back nothing, and loses nothing, as long as one server knows better.
+    #[test]
+    fn p38_an_older_state_changes_nothing(before in steps(), after in steps()) {
+        let old = book(&before);
+        let mut new = old.clone();
+        for (number, (step, _)) in after.iter().enumerate() {
+            // Later than anything before.
+            take(&mut new, step, 100 + number as u64);
+        }
+        prop_assert_eq!(both(&new, &old), new.clone());
+        prop_assert_eq!(both(&old, &new), new);
+    }
+
+    /// What one of them has taken back is taken back, whatever the other says.
+    #[test]
+    fn p38_what_was_taken_back_stays_taken_back(a in steps(), b in steps()) {
+        let (a, b) = (book(&a), book(&b));
+        let together = both(&a, &b);
+        for gone in a.gone.keys().chain(b.gone.keys()) {
+            prop_assert!(!together.tokens.contains_key(gone));
+        }
+        for settled in a.settled.keys().chain(b.settled.keys()) {
+            prop_assert!(!together.pending.contains_key(settled));
+        }
+        for (whose, before) in a.revoked.iter().chain(&b.revoked) {
+            prop_assert!(together.revoked[whose] >= *before);
+        }
+    }
+
+    /// The text has all of it.
+    #[test]
+    fn what_is_written_is_read_as_it_was(a in steps()) {
+        let mut a = book(&a);
+        a.authority = Some(Authority::make().unwrap());
+        prop_assert_eq!(Book::parse(&a.to_text().unwrap()).unwrap(), a);
+    }
+}
+
+#[test]
+fn a_token_that_two_have_used_apart_is_the_firsts_and_the_other_one_has_to_come_again() {
+    let make = (Step::Make(1), 1);
+    let first = book(&[make.clone(), (Step::Join(1, 1), 5)]);
+    let second = book(&[make, (Step::Join(1, 2), 6)]);
+    let together = both(&second, &first);
+    assert_eq!(together.tokens[&hash(1)].joined.as_ref().unwrap().member, "m1");
+    assert!(together.revoked.contains_key(&(service(0), member(2))));
+    assert!(!together.revoked.contains_key(&(service(0), member(1))));
+}
+
+#[test]
+fn of_two_books_that_were_begun_apart_the_older_ones_key_counts() {
+    let (old, new) = (Book::new(1, CredentialKey::new([9; 32])), Book::new(2, CredentialKey::new([1; 32])));
+    assert_eq!(both(&new, &old).key, old.key);
+    assert_eq!(both(&old, &new).key, old.key);
+}
