@@ -55,6 +55,7 @@ use crate::keeper::Inbox;
 use crate::metrics;
 use crate::secrets::Desk;
 use crate::session::SessionService;
+use crate::tls::Given;
 
 pub(crate) use artefacts::Line;
 pub(crate) use builds::Records;
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     /// None on a server that asks nobody who they are.
     access: Option<Arc<Access>>,
     has_tls: bool,
+    /// The certificate that somebody has to renew.
+    given: Option<Arc<Given>>,
     /// Whether it knows who measures what rollouts may wait for.
     measures: bool,
     audit: Audit,
@@ -122,6 +125,8 @@ pub(crate) struct Kept {
     pub access: Option<Arc<Access>>,
     /// Whether what is sent is encrypted here.
     pub has_tls: bool,
+    /// The certificate that somebody has to renew.
+    pub given: Option<Arc<Given>>,
     /// Whether it knows who measures what rollouts may wait for.
     pub measures: bool,
     pub audit: Audit,
@@ -132,7 +137,7 @@ impl Shared {
         inbox: Inbox,
         heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, builds, access, has_tls, measures, audit }: Kept,
+        Kept { states, artefacts, builds, access, has_tls, given, measures, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -155,6 +160,7 @@ impl Shared {
             secrets,
             access,
             has_tls,
+            given,
             measures,
             audit,
             publishing: Publishing::default(),

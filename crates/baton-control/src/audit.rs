@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use baton_core::access::{Broken, Chain, Head, Record};
 use baton_release::disk::{DiskError, failed};
+use rustix::fs::{FallocateFlags, fallocate};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -22,6 +23,9 @@ const LINE_BYTES_MAX: u64 = 16 << 10;
 /// Most records that wait for a disk that cannot be written: those of the requests at that moment, and no more, since further
 /// ones are refused.
 const WAITING_MAX: usize = 4096;
+
+/// How much space on the disk is kept for further lines: some thousands of them.
+const ROOM_BYTES: u64 = 1 << 20;
 
 /// The code of a refusal, beside the answer that has it in its body.
 #[derive(Debug, Clone)]
@@ -74,6 +78,8 @@ pub(crate) struct Writer {
     length: u64,
     /// Whether part of a line may be behind that.
     torn: bool,
+    /// Up to where there is space on the disk.
+    room_until: u64,
     /// Lines that are not in the file yet.
     waiting: Vec<String>,
     queue: mpsc::Receiver<Asked>,
@@ -96,7 +102,8 @@ impl Audit {
         }
         let (sender, queue) = mpsc::channel(WAITING_MAX);
         let head = Arc::new(Mutex::new(chain.head()));
-        let writer = Writer {
+        let mut writer = Writer {
+            room_until: length,
             file,
             path: Arc::clone(&path),
             chain,
@@ -106,6 +113,7 @@ impl Audit {
             waiting: Vec::new(),
             queue,
         };
+        writer.keep_room();
         Ok((Self { queue: sender, path, head, strict }, writer))
     }
 
@@ -203,15 +211,30 @@ impl Writer {
         }
         self.torn = false;
         self.length += text.len() as u64;
+        self.keep_room();
         self.waiting.clear();
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = self.chain.head();
         Ok(())
+    }
+
+    /// Keeps space on the disk for further lines, behind the end of the file, so that a halt can be written down when something
+    /// has filled the disk. Where there is none, the next line may not be written.
+    fn keep_room(&mut self) {
+        if self.room_until < self.length + ROOM_BYTES / 2 {
+            let room = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, ROOM_BYTES);
+            if room.is_ok() {
+                self.room_until = self.length + ROOM_BYTES;
+            }
+        }
     }
 
     /// Takes away what was written of a line that is not whole.
     fn mend(&mut self) -> io::Result<()> {
         if self.torn && self.file.metadata()?.len() > self.length {
             self.file.set_len(self.length)?;
+            // That has given the room away.
+            self.room_until = self.length;
+            self.keep_room();
         }
         self.torn = false;
         Ok(())

@@ -262,6 +262,7 @@ impl Server {
             builds,
             access,
             has_tls: tls.is_some(),
+            given: tls.as_ref().and_then(|tls| tls.given.clone()),
             measures: prometheus.is_some(),
             audit,
         };

@@ -3,6 +3,8 @@
 //! The authority is made once and kept in the data directory; who trusts it, by its file or its fingerprint, trusts nobody else
 //! by that. The server's own certificate is made at each start, and again long before it ends: nothing of it is kept.
 
+mod given;
+
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +22,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, Serve
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
+
+pub(crate) use self::given::Given;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the authority is one: longer than anybody keeps a server, so that it does not end unseen.
@@ -154,6 +158,8 @@ impl Authority {
 /// What the server speaks.
 pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
+    /// The certificate that somebody gave, who has to renew it.
+    pub(crate) given: Option<Arc<Given>>,
 }
 
 impl Tls {
@@ -171,9 +177,11 @@ impl Tls {
             // Everybody who speaks with control comes with it.
             .with_protocol_versions(&[&version::TLS13])?
             .with_no_client_auth();
+        let mut given = None;
         let mut config = match (certificates, authority) {
             (Certificates::Given { chain, key }, _) => {
-                builder.with_single_cert(read_chain(chain)?, read_key(key)?)?
+                let opened = given.insert(Given::open(chain, key, provider)?);
+                builder.with_cert_resolver(Arc::<Given>::clone(opened))
             }
             (Certificates::Own { names }, authority) => {
                 if let Some(bad) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
@@ -185,7 +193,7 @@ impl Tls {
             }
         };
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), given })
     }
 }
 
@@ -289,19 +297,6 @@ fn all_names(said: &[String], listen: IpAddr) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names
-}
-
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let text = fs::read(path).map_err(failed("read", path))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.ok().filter(|chain| !chain.is_empty());
-    chain.ok_or_else(|| TlsError::Pem { path: path.to_owned(), what: "certificate" })
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let text = fs::read(path).map_err(failed("read", path))?;
-    PrivateKeyDer::from_pem_slice(&text)
-        .map_err(|_| TlsError::Pem { path: path.to_owned(), what: "private key" })
 }
 
 #[cfg(test)]

@@ -95,6 +95,16 @@ pub enum Wish {
 }
 
 impl Wish {
+    /// Whether it exposes nobody to anything new: stopping, and the way back, must work when little else does.
+    pub const fn only_stops(&self) -> bool {
+        match self {
+            Self::Halt { .. } | Self::Abort | Self::RollBack { to: None } => true,
+            Self::Rollout { .. } | Self::Resume | Self::RollBack { to: Some(_) } => false,
+        }
+    }
+}
+
+impl Wish {
     /// The release that it names.
     pub const fn release(&self) -> Option<ReleaseId> {
         match self {

@@ -164,7 +164,7 @@ pub struct PendingView {
 /// Something that keeps mistakes and strangers from the fleet, and is switched off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuardView {
-    /// `credentials`, `tls`, `single-use` or `auto-rollback`.
+    /// `credentials`, `tls`, `certificate`, `single-use` or `auto-rollback`.
     pub guard: String,
     /// Of which service; absent where it concerns all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

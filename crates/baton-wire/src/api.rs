@@ -21,9 +21,11 @@
 //!
 //! A refusal has the status of its kind and a [`Refused`] body.
 
-use baton_core::metric::{Measure, MetricGate, NoNumber};
-use baton_core::units::Millis;
+mod metric;
+
 use serde::{Deserialize, Serialize};
+
+pub use metric::MetricView;
 
 /// References to secrets that control resolves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,51 +75,6 @@ pub struct PolicyView {
     /// What must stay within bounds meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricView>,
-}
-
-/// What a Prometheus server measures, and its bounds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetricView {
-    /// The query; `$service` and `$release` stand for those of the deploy.
-    pub query: String,
-    /// The least that is allowed, as a decimal number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<String>,
-    /// The most that is allowed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<String>,
-    /// How often it is asked.
-    pub interval_ms: u64,
-    /// So many answers out of bounds in a row are a failure.
-    pub failures: u32,
-}
-
-impl MetricView {
-    /// Of a gate.
-    pub fn of(gate: &MetricGate) -> Self {
-        Self {
-            query: gate.query.clone(),
-            min: gate.min.as_ref().map(ToString::to_string),
-            max: gate.max.as_ref().map(ToString::to_string),
-            interval_ms: gate.interval.0,
-            failures: gate.failures,
-        }
-    }
-
-    /// The gate.
-    ///
-    /// # Errors
-    /// A bound is no number.
-    pub fn gate(&self) -> Result<MetricGate, NoNumber> {
-        let bound = |text: &Option<String>| text.as_deref().map(str::parse::<Measure>).transpose();
-        Ok(MetricGate {
-            query: self.query.clone(),
-            min: bound(&self.min)?,
-            max: bound(&self.max)?,
-            interval: Millis(self.interval_ms),
-            failures: self.failures,
-        })
-    }
 }
 
 /// Limits of a rollout that are numbers.
@@ -422,6 +379,9 @@ pub struct FailureView {
     pub member: Option<String>,
     /// The cause for machines.
     pub code: String,
+    /// The rule by which that has stopped the rollout; absent where it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The cause and the last lines of output for people.
     pub detail: String,
 }

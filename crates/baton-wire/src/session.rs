@@ -434,13 +434,16 @@ fn invalid(message: &'static str, field: &'static str, why: impl Into<String>) -
 }
 
 #[cfg(test)]
+mod garbage;
+
+#[cfg(test)]
 mod recorded;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(standing: Standing) -> Report {
+    pub(super) fn report(standing: Standing) -> Report {
         let release = ReleaseId::from_bytes([7; 32]);
         Report {
             member: "web-1".parse().unwrap(),

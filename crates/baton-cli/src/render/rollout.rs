@@ -254,6 +254,7 @@ mod tests {
         FailureView {
             member: Some("web-3".to_owned()),
             code: "startup".to_owned(),
+            rule: None,
             detail: "not ready within 3 s\nTraceback:\n\tboom\x1b[2J\n".to_owned(),
         }
     }

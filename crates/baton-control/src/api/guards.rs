@@ -41,6 +41,9 @@ pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
     if !shared.has_tls {
         add("tls", None, "control itself speaks no TLS (--dev or --plain)".to_owned());
     }
+    if let Some(warning) = shared.given.as_ref().and_then(|given| given.warning(unix_ms())) {
+        add("certificate", None, warning);
+    }
     for (service, posted) in shared.board().services.iter().filter(|(service, _)| caller.covers(service)) {
         if posted.service.history().in_force().is_some_and(|deploy| !deploy.policy.auto_rollback) {
             let text = format!("a release of {service} that fails is halted, and not taken back");

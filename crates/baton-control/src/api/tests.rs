@@ -39,6 +39,7 @@ impl Bare {
             builds: Records::open(&dir.path().join("builds")).unwrap(),
             access: Some(Arc::clone(&access)),
             has_tls: true,
+            given: None,
             measures: false,
             audit,
         };

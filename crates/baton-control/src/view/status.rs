@@ -48,13 +48,15 @@ impl Blame {
             }
         };
         let member = Some(reason.member.to_string());
-        Self { deploy, failure: FailureView { member, code: code.to_owned(), detail } }
+        let rule = Some(reason.rule.code().to_owned());
+        Self { deploy, failure: FailureView { member, code: code.to_owned(), rule, detail } }
     }
 
     /// The metric that stops it.
     pub(crate) fn of_metric(deploy: DeployId, outside: &Outside) -> Self {
-        let (code, detail) = (Outside::CODE.to_owned(), outside.to_string());
-        Self { deploy, failure: FailureView { member: None, code, detail } }
+        let (code, detail) = (outside.code().to_owned(), outside.to_string());
+        let rule = Some(code.clone());
+        Self { deploy, failure: FailureView { member: None, code, rule, detail } }
     }
 }
 
@@ -248,6 +250,7 @@ fn failure(rollout: &Rollout<'_>, blame: Option<&Blame>) -> Option<FailureView> 
     rollout.refused().next().map(|(member, refusal)| FailureView {
         member: Some(member.to_string()),
         code: refusal.cause.code().to_owned(),
+        rule: None,
         detail: text(refusal),
     })
 }

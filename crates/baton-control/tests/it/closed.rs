@@ -463,6 +463,8 @@ async fn p42_what_was_changed_and_what_was_refused_is_in_the_log() {
     let nobody = Asker::new(&server, None);
     assert_eq!(nobody.post("/v1/tokens", &wanted(Wanted::Halt)).await.status, 401);
     let _: Vec<ServiceStatus> = web.get("/v1/services").await;
+    // Nobody waits until a stranger's refusal is written down, and a change waits for all that is.
+    admin.give(&server, 2, Role::Viewer, &[]).await;
 
     let page: AuditPage = admin.get("/v1/audit").await;
     let mut chain = Chain::default();

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use baton_core::ids::PackId;
 use baton_core::ids::ReleaseId;
 use baton_release::pack;
-use baton_wire::api::{Refused, ServiceStatus};
+use baton_wire::api::{Refused, ServiceStatus, Wanted};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::light::{Fleet, names};
-use crate::running::{Answer, LIMIT, Running, rollout};
+use crate::running::{Answer, LIMIT, Running, rollout, wanted};
 
 /// Where the child's small file system is; its presence makes it the child.
 const CHILD: &str = "BATON_TEST_SMALL_DISK";
@@ -25,9 +25,15 @@ async fn p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_
     if let Some(disk) = std::env::var_os(CHILD) {
         return on_small_disk(&PathBuf::from(disk)).await;
     }
-    let test = "full_disk::p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space";
+    let errors =
+        again("full_disk::p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space");
+    assert!(errors.contains("baton server: cannot write the state store"), "{errors}");
+    assert!(errors.contains("baton server: the state store can be written again"), "{errors}");
+}
+
+/// Runs a test of this program again, on a small disk that only it sees and that ends with it. Returns its errors.
+fn again(test: &str) -> String {
     let dir = TempDir::new().unwrap();
-    // Only the child sees the file system, and it ends with it.
     let script = format!(
         "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
         dir = dir.path().display(),
@@ -40,8 +46,42 @@ async fn p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_
     let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
-    assert!(errors.contains("baton server: cannot write the state store"), "{errors}");
-    assert!(errors.contains("baton server: the state store can be written again"), "{errors}");
+    errors.into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p29_a_rollout_is_halted_on_a_disk_that_is_full() {
+    let Some(disk) = std::env::var_os(CHILD) else {
+        again("full_disk::p29_a_rollout_is_halted_on_a_disk_that_is_full");
+        return;
+    };
+    let disk = PathBuf::from(disk);
+    let server = Running::start_in(Arc::new(TempDir::new_in(&disk).unwrap()), "127.0.0.1:0".parse().unwrap());
+    let _fleet = Fleet::start(server.address, names(3));
+    server.wait_for("all are here", |status| status.counts.live == 3).await;
+    let (first, second) = (server.push(1).await, server.push(2).await);
+    server.deploy(&rollout(first, 0)).await;
+    server.wait_until_switched(first).await;
+    let hour = 60 * 60 * 1000;
+    let epoch = server.deploy(&rollout(second, hour)).await.epoch;
+    fill(&disk.join("filler"));
+    let deadline = Instant::now() + LIMIT;
+    let refused = loop {
+        let said = serde_json::json!({ "reason": "because", "actor": "ada" });
+        let locked = server.post("/v1/services/web/lock", &said).await;
+        let answer =
+            if locked.status == 200 { server.post("/v1/services/web/unlock", &said).await } else { locked };
+        if answer.status == 503 {
+            break answer;
+        }
+        assert!(answer.status == 200 && Instant::now() < deadline, "{}", answer.text());
+    };
+    assert!(refused.text().contains("its disk is full"), "{}", refused.text());
+    let halted = server.propose(&wanted(Wanted::Halt)).await;
+    assert_eq!(halted.status, 201, "{}", halted.text());
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!((status.state.as_str(), status.deploy.unwrap().epoch), ("halted", epoch + 1));
+    server.stop().await;
 }
 
 async fn on_small_disk(disk: &Path) {

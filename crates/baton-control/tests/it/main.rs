@@ -8,7 +8,9 @@
 )]
 
 mod api;
+mod certificates;
 mod closed;
+mod codes;
 mod floods;
 mod full_disk;
 mod guard;

@@ -84,6 +84,12 @@ impl Running {
         Self::start_for(State::File, dir, "127.0.0.1:0".parse().unwrap(), Vec::new(), own)
     }
 
+    /// The same, with these certificates.
+    pub fn start_known(dir: Arc<TempDir>, certificates: Certificates) -> Self {
+        let callers = Callers::Known(certificates);
+        Self::start_for(State::File, dir, "127.0.0.1:0".parse().unwrap(), Vec::new(), callers)
+    }
+
     fn start_for(
         state: State,
         dir: Arc<TempDir>,

@@ -7,6 +7,7 @@
 //! and a second sync may report success for what the first one has thrown away. Before the next use, all that
 //! is held goes into a new file, which takes the place of the old one once it is whole.
 
+mod reserve;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use baton_core::units::Millis;
 use redb::{Builder, Database, Durability, WriteTransaction};
 use tempfile::TempPath;
 
+use self::reserve::Reserve;
 use super::held::Held;
 use super::store::{Medium, Store};
 use super::{Backup, Numbered, Service, StateError};
@@ -41,6 +43,8 @@ pub struct Disk {
     path: PathBuf,
     database: Database,
     saved: BTreeMap<ServiceName, Service>,
+    /// Space for what stops harm.
+    reserve: Reserve,
     /// Whether a write has failed, so that the file must be made anew.
     failed: bool,
 }
@@ -82,7 +86,12 @@ impl Medium for Disk {
         for &(name, service) in services {
             self.saved.insert(name.clone(), service.clone());
         }
+        self.reserve.keep();
         Ok(())
+    }
+
+    fn make_room(&mut self) -> bool {
+        self.reserve.release()
     }
 
     fn save_access(&mut self, access: &[u8]) -> Result<(), StateError> {
@@ -120,7 +129,9 @@ impl Disk {
     fn read(path: &Path, database: Database, now: Millis) -> Result<(Self, Held), StateError> {
         let (services, events, access) = tables::load(path, &database, now)?;
         let held = Held::new(services.clone(), events, now).with_access(access);
-        Ok((Self { path: path.to_owned(), database, saved: services, failed: false }, held))
+        let reserve = Reserve::of(path);
+        reserve.keep();
+        Ok((Self { path: path.to_owned(), database, saved: services, reserve, failed: false }, held))
     }
 
     fn write_access(&self, access: &[u8]) -> Result<(), redb::Error> {

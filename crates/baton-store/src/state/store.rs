@@ -33,6 +33,11 @@ pub trait Medium: Sized {
     /// Keeps these bytes as the list of who may do what. On return they are durable; after an error they do not count.
     fn save_access(&mut self, access: &[u8]) -> Result<(), StateError>;
 
+    /// Gives away the space that is kept for what stops harm, and says whether there was any.
+    fn make_room(&mut self) -> bool {
+        false
+    }
+
     /// Makes it fit to keep the next change: where one has failed, it keeps what is held and nothing else.
     fn mend(&mut self, held: &Held) -> Result<(), StateError>;
 
@@ -99,7 +104,13 @@ impl<M: Medium + Send> StateStore for Store<M> {
         proposal: Proposal,
         now: Millis,
     ) -> Result<Accepted, StateError> {
-        self.write(service, |next| next.propose(service, proposal, now))
+        let only_stops = proposal.wish.only_stops();
+        match self.write(service, |next| next.propose(service, proposal.clone(), now)) {
+            Err(StateError::DiskFull { .. }) if only_stops && self.lock().medium.make_room() => {
+                self.write(service, |next| next.propose(service, proposal, now))
+            }
+            done => done,
+        }
     }
 
     fn grant(

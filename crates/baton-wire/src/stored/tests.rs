@@ -153,6 +153,26 @@ fn read<T: Record + PartialEq + std::fmt::Debug>(hex: &str, record: &T) {
     assert_eq!(T::from_bytes(&bytes).unwrap(), *record);
 }
 
+/// A deploy with everything that the fourth version knows of.
+fn measured() -> LoggedDeploy {
+    let logged = limited();
+    let gate = MetricGate {
+        query: "sum(rate(errors_total{release=\"$release\"}[1m]))".to_owned(),
+        min: Some(Measure::of_millionths(-1)),
+        max: Some(Measure::of_millionths(10_000)),
+        interval: Millis::from_secs(30),
+        failures: 2,
+    };
+    let policy = Policy { metric: Some(gate), ..logged.deploy.policy };
+    LoggedDeploy { deploy: Deploy { policy, ..logged.deploy }, ..logged }
+}
+
+/// Written by the fourth, which knows of metrics.
+#[test]
+fn what_the_fourth_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v4/logged-deploy.hex"), &measured());
+}
+
 #[test]
 fn p36_a_deploy_with_a_missing_field_is_an_error_that_names_it() {
     type Spoil = fn(&mut v1::Deploy);
@@ -234,6 +254,8 @@ proptest! {
         gates in 0..3_usize,
         metric in prop::option::of((".{1,40}", any::<i64>(), 1000..3_600_000_u64, 1..100_u32)),
     ) {
+        // More than half at once is what has to be said on its own.
+        let ppm = [ppm[0], if all_at_once { ppm[1] } else { ppm[1].div_ceil(2) }, ppm[2]];
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
         let phases = phases.into_iter().map(|(size, bake)| Phase { size, bake: Millis(bake) }).collect();
         let amount = members.map_or(Amount::Share(target), Amount::Members);

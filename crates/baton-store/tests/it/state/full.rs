@@ -8,6 +8,7 @@ use std::process::Command;
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Heard;
+use baton_core::history::{Proposal, Wish};
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
 use tempfile::TempDir;
@@ -57,19 +58,25 @@ fn on_small_disk(disk: &Path) {
         is_full(&store.ready().unwrap_err(), &path);
     }
     let names = fs::read_dir(disk).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(names.count(), 2, "nothing is left of the attempts");
+    assert_eq!(names.count(), 3, "nothing is left of the attempts");
     let held = store.service(&web(), NOW).unwrap();
     assert_eq!(held.history().in_force(), Some(&first), "what was refused has not happened");
     assert_eq!(store.events(None, 0, usize::MAX).unwrap(), events);
     let said = reopened::report(1, 1, None, baton_core::report::Standing::Behind);
     assert_eq!(store.hear(&web(), said, NOW).unwrap(), Heard::News, "members are still heard");
 
+    // What stops harm has space of its own.
+    let halt = Proposal { wish: Wish::Halt { hand_back: false }, ..rollout(7, Some(first.id)) };
+    let halt = store.propose(&web(), halt, NOW).unwrap().deploy;
+    assert_eq!(store.service(&web(), NOW).unwrap().history().in_force(), Some(&halt));
+
     fs::remove_file(&filler).unwrap();
     store.ready().unwrap();
-    let second = store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap().deploy;
+    let second = store.propose(&web(), rollout(2, Some(halt.id)), NOW).unwrap().deploy;
     store.append(vec![event()]).unwrap();
+    assert!(path.with_extension("reserve").exists(), "it is kept for the next time");
     let held = store.service(&web(), NOW).unwrap();
-    assert_eq!((held.history().past().len(), held.history().in_force()), (2, Some(&second)));
+    assert_eq!((held.history().past().len(), held.history().in_force()), (3, Some(&second)));
     drop(store);
 
     let store = EmbeddedStore::open(&path, NOW).unwrap();

@@ -1,0 +1,74 @@
+//! Space on the disk that is kept for halting and going back: what stops harm must not fail because something has filled the
+//! disk.
+//!
+//! It is a file that nobody reads, beside the store's. When there is no room for a deploy that only stops something, it is
+//! removed, and there is room for the store to be written anew. It is made again as soon as there is space.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+/// How much more is kept than what the store takes when it is written anew: for what is written meanwhile.
+const BEYOND: u64 = 1 << 20;
+
+/// The file that is kept, and the store's, whose size it follows.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    state: PathBuf,
+}
+
+impl Reserve {
+    /// For the store in this file. Nothing is kept yet.
+    pub(super) fn of(state: &Path) -> Self {
+        Self { path: state.with_extension("reserve"), state: state.to_owned() }
+    }
+
+    /// Keeps as much as the store needs now, as far as there is space. Blocks; it is quick where enough is kept.
+    pub(super) fn keep(&self) {
+        let Ok(state) = fs::metadata(&self.state) else { return };
+        let needed = state.len().saturating_add(BEYOND);
+        if fs::metadata(&self.path).is_ok_and(|kept| kept.len() >= needed) {
+            return;
+        }
+        // A part of it would take space from others and be of no use.
+        if self.take(needed).is_err() {
+            self.release();
+        }
+    }
+
+    fn take(&self, bytes: u64) -> io::Result<()> {
+        let file = File::options().create(true).append(true).open(&self.path)?;
+        Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
+    }
+
+    /// Gives it away, and says whether there was any.
+    pub(super) fn release(&self) -> bool {
+        fs::remove_file(&self.path).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn it_grows_with_the_store_takes_real_space_and_is_given_away_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state.redb");
+        let reserve = Reserve::of(&state);
+        reserve.keep();
+        assert!(!reserve.release(), "there is no store");
+        for size in [1 << 20, 3 << 20] {
+            fs::write(&state, vec![1; size]).unwrap();
+            reserve.keep();
+            let kept = fs::metadata(dir.path().join("state.reserve")).unwrap();
+            assert!(kept.len() > size as u64 && kept.blocks() * 512 >= kept.len(), "{kept:?}");
+        }
+        assert!(reserve.release() && !reserve.release());
+    }
+}
