@@ -195,6 +195,7 @@ fn view(policy: &Policy) -> PolicyView {
         lock_after_rollback: policy.lock_after_rollback,
         limits: LimitsView::default(),
         gates: Vec::new(),
+        metric: None,
     }
 }
 

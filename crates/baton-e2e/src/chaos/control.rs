@@ -145,5 +145,6 @@ fn policy() -> PolicyView {
         lock_after_rollback: false,
         limits: LimitsView::default(),
         gates: Vec::new(),
+        metric: None,
     }
 }

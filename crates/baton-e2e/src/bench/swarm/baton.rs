@@ -196,5 +196,6 @@ fn quarters() -> PolicyView {
         lock_after_rollback: false,
         limits: LimitsView::default(),
         gates: Vec::new(),
+        metric: None,
     }
 }
