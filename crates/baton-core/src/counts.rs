@@ -331,7 +331,9 @@ impl Moment<'_> {
             (Tie::Slot(grant), _) => match (presence, refusal) {
                 (Presence::Gone, _) => Some(Failure::Gone),
                 (Presence::Live | Presence::Silent { .. }, Some(why)) => Some(Failure::Refused(why)),
-                (Presence::Live, None) => (grant.proven && !proven).then_some(Failure::Relapsed),
+                // Another server may have heard of the proof, and written it down, before its member is heard of here.
+                (Presence::Live, None) => (grant.proven && !proven && member.has_committed(self.deploy))
+                    .then_some(Failure::Relapsed),
                 (Presence::Silent { .. }, None) => {
                     (!grant.proven && self.is_overdue(member)).then_some(Failure::Silent)
                 }

@@ -181,6 +181,12 @@ impl Member {
         self.standing(deploy).is_some() && self.report.as_ref().is_some_and(|report| report.relapses > 0)
     }
 
+    /// Whether it last said that it has committed to the release of `deploy`: what it says is from after its proof.
+    pub(crate) fn has_committed(&self, deploy: &Deploy) -> bool {
+        let committed = self.report.as_ref().and_then(|report| report.committed);
+        committed.is_some_and(|(release, _)| release == deploy.release)
+    }
+
     /// The epoch that it obeys, if that is later than the one of `deploy`.
     pub(crate) fn ahead(&self, deploy: &Deploy) -> Option<Epoch> {
         let seen = self.report.as_ref().and_then(|report| report.seen)?;
@@ -212,10 +218,7 @@ impl Member {
             None => !report.standing.on_trial(),
         };
         let is_release = |release: ReleaseId| release == deploy.release;
-        baked
-            && report.healthy
-            && report.running.is_some_and(is_release)
-            && report.committed.is_some_and(|(release, _)| is_release(release))
+        baked && report.healthy && report.running.is_some_and(is_release) && self.has_committed(deploy)
     }
 
     /// What becomes of a tie by the last report.

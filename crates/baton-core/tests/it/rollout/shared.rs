@@ -8,7 +8,7 @@ use baton_core::turn::Why;
 use baton_core::units::Millis;
 use baton_core::verdict::Verdict;
 
-use super::{NOW, Scene, id};
+use super::{NEW, NOW, Scene, id};
 
 /// The fleet of a scene as a store has it: who has slots, and what is in force; nothing of what members say.
 fn stored(scene: &Scene) -> Fleet {
@@ -43,6 +43,33 @@ fn p10_what_members_have_said_here_counts_for_slots_that_another_server_gave() {
     here.fleet.adopt(&before, NOW);
     assert_eq!(here.rollout().counts().proven as usize, granted.len());
     assert_eq!(here.fleet.grants().count(), 0);
+}
+
+#[test]
+fn p10_a_proof_that_another_server_has_heard_of_before_is_no_relapse_here() {
+    let mut there = Scene::of(20, Policy::fast());
+    let granted = there.grant();
+    let mut here = Scene::of(20, Policy::fast());
+    here.fleet.adopt(&stored(&there), NOW);
+    for &index in &granted {
+        here.stands(index, Standing::Proving);
+        there.stands(index, Standing::Proven);
+    }
+    // The proofs come with the store before what the members have said there.
+    here.fleet.adopt(&stored(&there), NOW);
+    let rollout = here.rollout();
+    let counts = rollout.counts();
+    assert_eq!((counts.failed, counts.proven, counts.open as usize), (0, 0, granted.len()));
+    assert_eq!(here.verdict(), Verdict::Continue);
+    // Who has committed to it and does not run it has relapsed, whoever heard of the proof.
+    here.sequence = 1000;
+    for &index in &granted {
+        here.says(index, |report| {
+            (report.standing, report.healthy) = (Standing::Proven, false);
+            report.committed = Some((NEW, Epoch(2)));
+        });
+    }
+    assert_eq!(here.rollout().counts().failed as usize, granted.len());
 }
 
 #[test]
