@@ -85,13 +85,11 @@ pub enum Tie {
 }
 
 impl Tie {
-    /// This tie, as a state store has it, with what reports have added to it here. A proof that was not seen here says nothing:
-    /// a report from before it would look like a relapse.
+    /// This tie, as a state store has it, with what reports have added to it here.
     const fn known_here_as(self, here: Self) -> Self {
         match (self, here) {
-            (Self::Slot(stored), Self::Slot(here)) => Self::Slot(Grant { proven: here.proven, ..stored }),
-            (Self::Slot(stored), Self::Nothing | Self::Leftover | Self::Found) => {
-                Self::Slot(Grant { proven: false, ..stored })
+            (Self::Slot(stored), Self::Slot(here)) => {
+                Self::Slot(Grant { proven: stored.proven || here.proven, ..stored })
             }
             // Nobody stores it: it is found again with a report, unless something has happened since.
             (Self::Nothing, Self::Found) => Self::Found,

@@ -108,25 +108,6 @@ fn a_lease_that_another_server_renews_is_renewed_here_and_never_shortened() {
 }
 
 #[test]
-fn p10_a_proof_that_another_server_has_seen_makes_no_relapse_of_what_was_said_before_it() {
-    let mut scene = Scene::of(5, Policy::fast());
-    let granted = scene.grant();
-    let mut here = Scene::of(5, Policy::fast());
-    here.fleet.adopt(&stored(&scene), NOW);
-    here.sequence = 1000;
-    granted.iter().for_each(|&index| here.stands(index, Standing::Trying));
-    // The other server hears of the proof first, and writes it to the store.
-    granted.iter().for_each(|&index| scene.stands(index, Standing::Proven));
-    here.fleet.adopt(&stored(&scene), NOW);
-    assert_eq!(here.rollout().counts().failed, 0);
-    assert_eq!(here.verdict(), Verdict::Continue);
-    // What was seen here is a relapse.
-    granted.iter().for_each(|&index| here.stands(index, Standing::Proven));
-    granted.iter().for_each(|&index| here.says(index, |report| report.healthy = false));
-    assert_eq!(here.rollout().counts().failed as usize, granted.len());
-}
-
-#[test]
 fn p10_what_was_heard_elsewhere_long_ago_makes_nobody_gone_at_a_server_that_has_just_started() {
     let mut scene = Scene::of(5, Policy::fast());
     scene.grant();
