@@ -399,10 +399,11 @@ Waits until the rollout has switched every member (exit 0), was halted or
 rolled back (3), or took too long (4). Ctrl-C stops the waiting, not the
 rollout.")]
 pub struct Deploy {
-    /// The release: its id or the first 4 or more digits [default: push this directory]
+    /// The release: its id or the first 4 or more digits; or a flavor of a directory, @FLAVOR or DIR@FLAVOR [default: push
+    /// this directory]
     #[arg(value_name = "RELEASE")]
     pub release: Option<String>,
-    /// Several services in an order: directories or SERVICE=RELEASE with `then` in between
+    /// Several services in an order: directories, DIR@FLAVOR, or SERVICE=RELEASE with `then` in between
     #[arg(value_name = "then NEXT", requires = "release")]
     pub rest: Vec<String>,
     /// The service

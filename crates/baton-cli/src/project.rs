@@ -21,11 +21,19 @@ pub struct Project {
 }
 
 impl Project {
-    /// The project in this directory; nothing when it has no settings.
+    /// The project in this directory, or a flavor of it: `DIR@FLAVOR`; nothing when it has no settings.
     ///
     /// # Errors
-    /// The settings cannot be read, or have mistakes: all of them are told.
-    pub fn read(dir: &Path) -> Result<Option<Self>, Failure> {
+    /// The settings cannot be read, or have mistakes: all of them are told. Or there is no such flavor.
+    pub fn read(named: &Path) -> Result<Option<Self>, Failure> {
+        let Some((dir, flavor)) = flavor_of(named) else { return Self::read_all(named) };
+        let Some(project) = Self::read_all(dir)? else { return Ok(None) };
+        let settings = project.settings.of_flavor(flavor);
+        let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Some(Self { settings, ..project }))
+    }
+
+    fn read_all(dir: &Path) -> Result<Option<Self>, Failure> {
         let path = dir.join(FILE);
         let name = path.strip_prefix(".").unwrap_or(&path).display().to_string();
         let Some(text) = text(&path, &name)? else { return Ok(None) };
@@ -47,6 +55,13 @@ impl Project {
     }
 }
 
+/// The directory and the flavor that are named, where it is not the name of a directory.
+fn flavor_of(named: &Path) -> Option<(&Path, &str)> {
+    let (dir, flavor) = named.to_str()?.rsplit_once('@')?;
+    let is_flavor = !named.is_dir() && !flavor.contains('/');
+    is_flavor.then_some((Path::new(if dir.is_empty() { "." } else { dir }), flavor))
+}
+
 /// The text of the settings; nothing when there is no such file, or not even a directory where it would be.
 fn text(path: &Path, name: &str) -> Result<Option<String>, Failure> {
     let found = match fs::metadata(path) {
@@ -62,5 +77,35 @@ fn text(path: &Path, name: &str) -> Result<Option<String>, Failure> {
             Ok(None)
         }
         Err(source) => Err(Failure::Read { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flavor_of_a_directory_is_a_service_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "service = \"web\"\n[run]\ncommand = [\"serve\"]\n\
+                    [flavor.taskworker]\nrun.command = [\"work\"]\nrollout.bake = \"1m\"\n";
+        fs::write(folder.path().join(FILE), text).unwrap();
+        let read = |flavor: &str| {
+            let named = format!("{}{flavor}", folder.path().display());
+            Project::required(Path::new(&named)).map(|project| (project.dir, project.settings))
+        };
+        let (dir, whole) = read("").unwrap();
+        assert_eq!((dir.as_path(), whole.service.as_str()), (folder.path(), "web"));
+        let (dir, worker) = read("@taskworker").unwrap();
+        assert_eq!((dir.as_path(), worker.service.as_str()), (folder.path(), "web.taskworker"));
+        assert_eq!(worker.run.command, ["work"]);
+        assert!(worker.policy.phases.iter().all(|phase| phase.bake.0 == 60_000));
+        let unknown = read("@cron").unwrap_err().message();
+        assert!(unknown.contains("no [flavor.cron]: there is taskworker"), "{unknown}");
+        // Whoever has such a directory means it.
+        let odd = folder.path().join("a@b");
+        fs::create_dir(&odd).unwrap();
+        fs::write(odd.join(FILE), text).unwrap();
+        assert_eq!(Project::required(&odd).unwrap().settings.service.as_str(), "web");
     }
 }

@@ -65,6 +65,46 @@ pub struct Flavor {
     pub policy: Policy,
 }
 
+/// Why a flavor is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoFlavor {
+    /// The settings have no such one.
+    #[error("there is no [flavor.{name}]: there is {known}")]
+    Unknown {
+        /// The one that is asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// The name of the service that it is would be none.
+    #[error("the flavor would be the service {0:?}, which is too long: choose shorter names")]
+    Name(String),
+}
+
+impl Settings {
+    /// The settings of one of its flavors, which is a service of its own: `SERVICE.FLAVOR`, such as `web.taskworker`.
+    ///
+    /// # Errors
+    /// There is no such flavor, or its service could not have that name.
+    pub fn of_flavor(&self, name: &str) -> Result<Self, NoFlavor> {
+        let found = self.flavors.iter().find(|(known, _)| known.as_str() == name);
+        let Some((_, Flavor { run, policy })) = found else {
+            let known: Vec<&str> = self.flavors.keys().map(FlavorName::as_str).collect();
+            let known = if known.is_empty() { String::from("none") } else { known.join(", ") };
+            return Err(NoFlavor::Unknown { name: String::from(name), known });
+        };
+        let service = format!("{}.{name}", self.service);
+        Ok(Self {
+            service: service.parse().map_err(|_| NoFlavor::Name(service))?,
+            run: run.clone(),
+            policy: policy.clone(),
+            push: self.push.clone(),
+            build: self.build.clone(),
+            flavors: BTreeMap::new(),
+        })
+    }
+}
+
 /// Reads the text of a settings file; `file` is its name for people.
 ///
 /// # Errors

@@ -21,11 +21,14 @@ use crate::signed::propose;
 use crate::{policy, render};
 
 /// Pushes if no release was named, proposes the rollout, and waits for its end.
-pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
+pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
     if !args.rest.is_empty() {
         return ordered::run(&args, context);
     }
-    let meant = meant(&args, context)?;
+    // No release has that in its id: it is a flavor of a directory.
+    let flavor = args.release.take_if(|text| text.contains('@'));
+    let here = Path::new(flavor.as_deref().unwrap_or("."));
+    let meant = meant(&args, here, context)?;
     // Before anything is pushed: what cannot be rolled out or signed need not travel.
     let policy = policy::meant(meant.policy, &args)?;
     let keys = keys::read(&args.signing.keys)?;
@@ -35,7 +38,7 @@ pub fn run(args: Deploy, context: &Context) -> Result<(), Failure> {
         (None, _) if args.renew => in_force(&meant.service, context)?,
         (None, Some(project)) => push(&project, meant.service.clone(), &keys, context)?.to_string(),
         (None, None) => {
-            let project = Project::required(Path::new("."))?;
+            let project = Project::required(here)?;
             push(&project, meant.service.clone(), &keys, context)?.to_string()
         }
     };
@@ -71,8 +74,7 @@ struct Meant {
     project: Option<Project>,
 }
 
-fn meant(args: &Deploy, context: &Context) -> Result<Meant, Failure> {
-    let here = Path::new(".");
+fn meant(args: &Deploy, here: &Path, context: &Context) -> Result<Meant, Failure> {
     let project = match &args.release {
         None if !args.renew && !args.secrets => Some(Project::required(here)?),
         None => Project::read(here)?,

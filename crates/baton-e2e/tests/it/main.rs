@@ -22,6 +22,7 @@ mod doctor;
 mod endurance;
 mod examples;
 mod faults;
+mod flavors;
 mod fleet;
 mod generator;
 mod given;
