@@ -83,8 +83,8 @@ fn the_bootloader_stays_small() {
 
 /// The rows that docs/reliability.md answers for.
 fn reliability_rows() -> impl Iterator<Item = String> {
-    let promises = (1..=33).chain(36..=40).chain([42, 43, 47]).map(|number| format!("P{number}"));
-    let faults = (1..=52).chain([54, 55]).chain(62..=102).chain([105]).chain(109..=118);
+    let promises = (1..=43).chain([46, 47]).map(|number| format!("P{number}"));
+    let faults = (1..=55).chain(57..=105).chain(109..=118);
     promises.chain(faults.map(|number| format!("F{number}")))
 }
 
@@ -95,6 +95,8 @@ fn every_promise_and_fault_has_a_row_and_every_test_it_names_exists() {
     let rows: Vec<&str> =
         page.lines().filter(|line| line.starts_with("| P") || line.starts_with("| F")).collect();
     let mut named: Vec<&str> = rows.iter().filter_map(|row| row.split('|').nth(1)).map(str::trim).collect();
+    // Rows about several are those of the invariants that are simulated.
+    named.retain(|name| !name.contains(','));
     let mut expected: Vec<_> = reliability_rows().collect();
     named.sort_unstable();
     expected.sort_unstable();
