@@ -43,6 +43,8 @@ const TOKENS_MAX: usize = 10_000;
 
 /// Most deploys that wait for a second person: each is a few kilobytes of a file that is written whole.
 const PENDING_MAX: usize = 100;
+/// Most of those that one caller has asked for: nobody alone keeps everybody else's from waiting.
+const PENDING_OF_ONE_MAX: usize = 20;
 
 /// Why nobody can be told apart.
 #[derive(Debug, thiserror::Error)]
@@ -344,7 +346,7 @@ impl Access {
     ///
     /// # Errors
     /// Too many wait, or the disk fails.
-    pub(crate) fn hold(&self, id: PendingId, pending: Pending) -> Result<(), Refusal> {
+    pub(crate) fn hold(&self, id: PendingId, pending: &Pending) -> Result<(), Refusal> {
         self.ledger.change(|book| {
             // Asked again, it is the one that waits already.
             if book.pending.contains_key(&id) {
@@ -352,6 +354,11 @@ impl Access {
             }
             if book.pending.len() >= PENDING_MAX {
                 let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
+                return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", text));
+            }
+            let by_them = book.pending.values().filter(|known| known.asked_by == pending.asked_by).count();
+            if by_them >= PENDING_OF_ONE_MAX {
+                let text = format!("{by_them} deploys that you asked for wait already: see `baton pending`");
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", text));
             }
             if book.settled.contains_key(&id) {

@@ -186,12 +186,20 @@ fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() 
         access.ledger.put(book);
     };
     fill(later);
-    assert_eq!(access.hold(waiting(PENDING_MAX), pending(later)).unwrap_err().code, "too-many");
-    assert!(access.hold(waiting(0), pending(later)).is_ok(), "it waits already");
+    assert_eq!(access.hold(waiting(PENDING_MAX), &pending(later)).unwrap_err().code, "too-many");
+    assert!(access.hold(waiting(0), &pending(later)).is_ok(), "it waits already");
     fill(1);
-    assert!(access.hold(waiting(0), pending(later)).is_ok());
+    assert!(access.hold(waiting(0), &pending(later)).is_ok());
     let known: Vec<PendingId> = open(&dir).pending().into_iter().map(|(id, _)| id).collect();
     assert_eq!(known, [waiting(0)]);
+    // Nobody alone keeps the others from it.
+    let hold = |number, asked_by: &str| {
+        let asked_by = asked_by.to_owned();
+        access.hold(waiting(number), &Pending { asked_by, ..pending(later) })
+    };
+    (1..=PENDING_OF_ONE_MAX).for_each(|number| hold(number, "eve").unwrap());
+    assert_eq!(hold(PENDING_MAX, "eve").unwrap_err().code, "too-many");
+    assert!(hold(PENDING_MAX, "bob").is_ok());
 }
 
 #[test]

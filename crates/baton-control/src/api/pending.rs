@@ -119,7 +119,7 @@ pub(super) async fn held_back(
     let (service_name, ends) = (service.clone(), now.saturating_add(WAIT_MS));
     let pending = Pending { service: service_name, asked_by, at: now, ends, approved_by: None, asked };
     let access = Arc::clone(access);
-    blocking(move || access.hold(id, pending)).await??;
+    blocking(move || access.hold(id, &pending)).await??;
     let text = format!(
         "service {service} is protected: somebody else with the role approver has to let this begin within a day, \
          with `baton pending approve {id}`"

@@ -73,7 +73,7 @@ fn hold(access: &Access) -> Result<PendingId, Refusal> {
     let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
     let ends = unix_ms() + 60_000;
     let pending = Pending { service: web().0, asked_by: "ada".into(), at: 1, ends, approved_by: None, asked };
-    access.hold(id, pending).map(|()| id)
+    access.hold(id, &pending).map(|()| id)
 }
 
 #[test]
