@@ -1,7 +1,7 @@
 //! Deploys.
 
 use baton_core::costs::Cost;
-use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
+use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::limits::{Connections, Limits};
 use baton_core::metric::{Measure, MetricGate};
@@ -144,8 +144,11 @@ fn read_policy(message: v1::Policy) -> Result<Policy, BadRecord> {
         limits: message.limits.map_or(Ok(Limits::default()), read_limits)?,
         metric: message.metric.map(read_metric).transpose()?,
     };
-    policy.check().map_err(|error| invalid("deploy.policy", error))?;
-    Ok(policy)
+    match policy.check() {
+        // More than half at once was allowed without being said on its own when older logs were written.
+        Ok(()) | Err(InvalidPolicy::AllAtOnce(_)) => Ok(policy),
+        Err(error) => Err(invalid("deploy.policy", error)),
+    }
 }
 
 fn metric_message(gate: &MetricGate) -> v1::Metric {

@@ -254,8 +254,6 @@ proptest! {
         gates in 0..3_usize,
         metric in prop::option::of((".{1,40}", any::<i64>(), 1000..3_600_000_u64, 1..100_u32)),
     ) {
-        // More than half at once is what has to be said on its own.
-        let ppm = [ppm[0], if all_at_once { ppm[1] } else { ppm[1].div_ceil(2) }, ppm[2]];
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
         let phases = phases.into_iter().map(|(size, bake)| Phase { size, bake: Millis(bake) }).collect();
         let amount = members.map_or(Amount::Share(target), Amount::Members);
