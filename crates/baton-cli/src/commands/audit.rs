@@ -65,7 +65,7 @@ pub fn run(args: Audit, context: &Context) -> Result<(), Failure> {
 fn list(last: u64, context: &Context) -> Result<(), Failure> {
     let mut found = Vec::new();
     for client in servers(context) {
-        last_of(client, last, name(client, context), &mut found)?;
+        last_of(client, last, name(client, context).as_ref(), &mut found)?;
     }
     // Of one server they stay as they are in its log, whatever its clock has done.
     if !context.others.is_empty() {
@@ -87,7 +87,7 @@ fn name(client: &Client, context: &Context) -> Option<String> {
 fn last_of(
     client: &Client,
     last: u64,
-    server: Option<String>,
+    server: Option<&String>,
     found: &mut Vec<RecordView>,
 ) -> Result<(), Failure> {
     // What is asked for from there is a part of the log: that it is whole is not checked here.
@@ -100,7 +100,7 @@ fn last_of(
         }
         after += page.len() as u64;
         for line in &page {
-            found.push(RecordView::of(read(line)?, server.clone()));
+            found.push(RecordView::of(read(line)?, server.cloned()));
         }
     }
     Ok(())

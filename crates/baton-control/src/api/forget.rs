@@ -41,7 +41,7 @@ pub(super) async fn forget(
 
 /// Those who are meant, if none of them can be heard.
 fn chosen(asked: &Forget, fleet: &Fleet, now: Millis) -> Result<Vec<MemberId>, Refusal> {
-    if asked.silent == !asked.members.is_empty() {
+    if asked.silent != asked.members.is_empty() {
         return Err(Refusal::invalid(
             "name members, or set silent for all that cannot be heard: not both, and not neither",
         ));

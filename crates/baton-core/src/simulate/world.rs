@@ -35,7 +35,7 @@ const STILL: Millis = Millis::from_secs(300);
 enum Event {
     Wake { member: usize, token: u32 },
     Crash { member: usize, launch: u32 },
-    ToMember { member: usize, server: usize, order: Order },
+    ToMember { member: usize, server: usize, order: Box<Order> },
     ToServer { member: usize, server: usize, report: Box<Report> },
     Goodbye { member: usize, server: usize },
     Report { member: usize },
@@ -44,7 +44,7 @@ enum Event {
     Ticks,
     Heartbeats,
     Commit(Box<Commit>),
-    Ask(Ask),
+    Ask(Box<Ask>),
     Start { server: usize },
 }
 
@@ -305,7 +305,7 @@ impl World {
             }
             Event::ToMember { member, server, order } => {
                 if self.members.get(member).is_some_and(|m| m.hears(server) && m.session == server) {
-                    self.act(member, |m, fate, effects| m.obey(order, fate, effects));
+                    self.act(member, |m, fate, effects| m.obey(*order, fate, effects));
                 }
             }
             Event::ToServer { member, server, report } => self.hear(server, member, *report),
@@ -318,7 +318,7 @@ impl World {
             }
             Event::Look { server } => self.look(server),
             Event::Commit(commit) => self.commit(*commit),
-            Event::Ask(ask) => self.ask(ask),
+            Event::Ask(ask) => self.ask(*ask),
             Event::Start { server } => self.start_server(server),
             Event::Decide { server } => {
                 self.note_moment();

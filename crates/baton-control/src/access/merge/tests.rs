@@ -131,7 +131,7 @@ proptest! {
         let (a, b, c) = (book(&a), book(&b), book(&c));
         prop_assert_eq!(both(&a, &b), both(&b, &a));
         prop_assert_eq!(both(&both(&a, &b), &c), both(&a, &both(&b, &c)));
-        prop_assert_eq!(both(&a, &a), a.clone());
+        prop_assert_eq!(&both(&a, &a), &a);
         prop_assert_eq!(both(&both(&a, &b), &b), both(&a, &b));
     }
 

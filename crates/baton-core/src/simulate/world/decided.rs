@@ -309,7 +309,7 @@ impl World {
     fn answered(&mut self) {
         self.to_come -= 1;
         if let Some(next) = self.waiting.pop_front() {
-            self.push(Millis::ZERO, Event::Ask(next));
+            self.push(Millis::ZERO, Event::Ask(Box::new(next)));
         }
     }
 
@@ -332,7 +332,7 @@ impl World {
         ask.tries += 1;
         ask.server = (ask.server + 1) % self.servers.len().max(1);
         if ask.tries < ASKS_MAX {
-            self.push(ASK_AGAIN, Event::Ask(ask));
+            self.push(ASK_AGAIN, Event::Ask(Box::new(ask)));
         } else {
             self.answered();
             self.note(|| "nobody answers, and it is given up".into());

@@ -41,7 +41,7 @@ impl World {
         }
         let deliveries = self.setup.network.deliveries(&mut self.prng);
         for delay in deliveries.into_iter().flatten() {
-            self.push(delay, Event::ToMember { member, server, order });
+            self.push(delay, Event::ToMember { member, server, order: Box::new(order) });
         }
     }
 

@@ -140,7 +140,7 @@ fn p14_a_person_who_knows_that_the_silent_will_not_come_back_ends_the_silence() 
     for index in [first, others[0]] {
         scene.says(index, |report| {
             if index == first {
-                report.standing = super::refused()
+                report.standing = super::refused();
             }
         });
     }

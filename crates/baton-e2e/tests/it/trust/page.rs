@@ -89,7 +89,7 @@ fn complete(list: &str) -> String {
     let whole = |(n, line): (usize, &str)| match line.split_once('…') {
         Some((start, rest)) => {
             let (before, bits) = start.rsplit_once(' ').unwrap();
-            format!("{before} {bits}{:0>60}{rest}", n)
+            format!("{before} {bits}{n:0>60}{rest}")
         }
         None => line.to_owned(),
     };
