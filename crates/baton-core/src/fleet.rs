@@ -411,7 +411,8 @@ impl Fleet {
             if let Some(last) = &mut member.report {
                 last.stamp = stamp;
             }
-            member.heard_at = now;
+            // It may have come before a report that was taken in first.
+            member.heard_at = member.heard_at.max(now);
         });
         Heard::News
     }

@@ -172,8 +172,11 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes in the next answer.
+    /// Takes in the next answer. One that was asked for before the last one says nothing that is not known better by now.
     pub fn add(&mut self, gate: &MetricGate, sample: Sample) {
+        if self.last.as_ref().is_some_and(|last| sample.at <= last.at) {
+            return;
+        }
         if let Ok(value) = sample.found {
             self.known = Some((sample.at, value));
             self.outside = if gate.allows(value) { 0 } else { self.outside.saturating_add(1) };
@@ -337,6 +340,16 @@ mod tests {
             samples.add(gate, Sample { at: Millis::from_secs(*second), found });
         }
         samples
+    }
+
+    #[test]
+    fn p10_an_older_answer_that_comes_late_counts_for_nothing() {
+        let gate = gate();
+        let now = Millis::from_secs(15);
+        let on_time = samples(&gate, &[(4, Some("0.9"))]);
+        assert!(matches!(on_time.judge(&gate, Millis::ZERO, now), Judgement::Waits(Unsure::Outside(_))));
+        assert_eq!(samples(&gate, &[(4, Some("0.9")), (0, Some("0"))]), on_time);
+        assert_eq!(samples(&gate, &[(4, Some("0.9")), (4, Some("0"))]), on_time);
     }
 
     #[test]
