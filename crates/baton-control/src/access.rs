@@ -70,6 +70,16 @@ pub enum AccessError {
         /// The file.
         path: PathBuf,
     },
+    /// A server that shared a list is to have one for itself.
+    #[error(
+        "the list of tokens that this server shared with others is in {}, sealed: start it with --state and --seal-key-file as \
+         before, or move the file away to begin a new list, with which all tokens and members have to come anew",
+        path.display()
+    )]
+    Left {
+        /// The file.
+        path: PathBuf,
+    },
     /// The list that servers share cannot be used.
     #[error("cannot share the list of tokens")]
     Kept(#[source] LedgerError),

@@ -448,7 +448,11 @@ impl Keeper {
             let (mut now, mut service, mut decision) = self.look(name)?;
             // What cannot be taken back is not decided by what was known before the store was out of reach.
             if decision.as_ref().is_some_and(Decision::is_final) {
-                self.store.ready()?;
+                match self.store.ready() {
+                    // For what stops a rollout there is room all the same, and nothing else is written.
+                    Ok(()) | Err(StateError::DiskFull { .. }) => {}
+                    Err(error) => return Err(error),
+                }
                 (now, service, decision) = self.look(name)?;
             }
             let Some(decision) = decision else { return Ok(()) };

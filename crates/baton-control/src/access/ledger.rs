@@ -109,6 +109,11 @@ impl Ledger {
         let book = match (&place, local) {
             (Place::File, Some(book)) => book,
             (Place::File, None) => {
+                // A new list would shut out everybody, and let in who was revoked.
+                let path = data_dir.join(COPY);
+                if path.exists() {
+                    return Err(AccessError::Left { path });
+                }
                 let book = begin()?;
                 write_file(&data_dir.join(FILE), &book)?;
                 book

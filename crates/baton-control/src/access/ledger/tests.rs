@@ -234,6 +234,19 @@ fn a_server_that_was_alone_brings_what_it_has_to_the_others() {
 }
 
 #[test]
+fn a_server_that_shared_its_list_begins_no_new_one_without_being_told() {
+    let servers = Servers::new(1);
+    drop(servers.open(0));
+    let alone = || Access::open(servers.dirs[0].path(), Place::File, true);
+    let error = alone().err().unwrap();
+    assert!(matches!(error, AccessError::Left { .. }), "{error}");
+    assert!(error.to_string().contains("--seal-key-file"), "{error}");
+    drop(servers.open(0));
+    fs::remove_file(servers.dirs[0].path().join(COPY)).unwrap();
+    assert!(alone().is_ok());
+}
+
+#[test]
 fn a_list_of_another_servers_own_is_not_mixed_with_the_one_that_is_shared() {
     let servers = Servers::new(2);
     drop(servers.open(0));
