@@ -38,7 +38,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["deploy", "--timeout", "15"], "such as 250ms"),
         (&["deploy", "--policy", "reckless"], "careful"),
         (&["deploy", "9f3a", "--service", "a b"], "starting with a letter or digit"),
-        (&["deploy", "9f3a", "--service", "web", "--max-unhealthy", "100%"], "choose less"),
+        (&["deploy", "9f3a", "--service", "web", "--max-unhealthy", "100%"], "choose 50 %"),
         (&["deploy", "9f3a", "--service", "web", "--target", "0%"], "choose more, such as 10%"),
         (&["status", "web", "--service", "web"], "cannot be used with"),
         (&["deploy"], "there is no baton.toml"),

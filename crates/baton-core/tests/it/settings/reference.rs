@@ -51,7 +51,10 @@ fn a_default_of_the_reference_changes_nothing_when_written_down() {
                 "run.listen = [{{ name = \"a\", address = {address:?}{listener} }}]\nrun.health.http = \"/\"\n"
             ),
         };
-        good(&format!("{SMALL}{rest}{line}"))
+        // What is measured has to be said where anything is said of it.
+        let metric = "rollout.metric.query = \"up\"\nrollout.metric.max = 1\n";
+        let metric = if key.starts_with("rollout.metric.") { metric } else { "" };
+        good(&format!("{SMALL}{rest}{metric}{line}"))
     };
     let mut checked = 0;
     for (key, default) in documented() {

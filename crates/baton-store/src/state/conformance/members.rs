@@ -107,8 +107,8 @@ fn who_is_silent_for_too_long_is_gone(store: &dyn StateStore) -> Result<(), Fail
         let _: Heard = store.hear(&web, News::Report(report(&member(number)?, 1, Standing::Behind)), NOW)?;
     }
     for number in 0..2 {
-        let _: Heard =
-            store.hear(&web, News::Report(report(&member(number)?, 2, Standing::Behind)), later)?;
+        let news = News::Report(report(&member(number)?, 2, Standing::Behind));
+        let _: Heard = store.hear(&web, news, later - Millis(1))?;
     }
     let before = store.service(&web, later - Millis(1))?;
     let silent = before.fleet().member(&member(2)?).map(|member| member.presence(later - Millis(1)));
