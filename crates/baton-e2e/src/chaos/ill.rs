@@ -13,7 +13,7 @@ use baton_core::units::Millis;
 pub const ILL: &str = "WEB_ILL";
 /// The variable that says in which file the program tells what it does.
 pub const TOLD: &str = "WEB_TOLD";
-/// How long a release of a chaotic fleet bakes: long enough for whatever goes wrong at [`IN_BAKE`] to be seen by probes.
+/// How long a release of a chaotic fleet bakes: long enough for whatever goes wrong at `IN_BAKE` to be seen by probes.
 pub const BAKE: Millis = Millis(2_000);
 /// How long after its first probe a program falls ill that does so while it bakes.
 const IN_BAKE: Duration = Duration::from_millis(200);
