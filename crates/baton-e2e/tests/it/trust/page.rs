@@ -69,7 +69,13 @@ fn what_the_page_on_signing_shows_is_so() {
     folder.write("VERSION", "3");
     let both = |ada: &str| format!("baton deploy --key ci.key --key {ada} --timeout 60s");
     assert_eq!(at(&fleet, &folder, &both("ada-2.key"), "", ""), Some(0), "both at once");
-    all_answer(&fleet, &fleet.release());
+    let last = fleet.release();
+    all_answer(&fleet, &last);
+    // Another release: to whom it runs already, a deploy of the same one says nothing new.
+    folder.write("VERSION", "4");
+    let revoked = both("ada.key").replace("60s", "2s");
+    assert_ne!(at(&fleet, &folder, &revoked, "", ""), Some(0), "its key counts for nothing new");
+    all_answer(&fleet, &last);
 }
 
 /// Pushes as the page has it, and returns the id.
