@@ -35,6 +35,9 @@ use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Service, StateErr
 
 /// How often Redis is looked at, told or not: a hint that is lost is found after this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is saved who the members are, where nothing else is written: what is lost until then only slows a rollout
+/// down, and every server reads what one of them writes.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often a write is attempted anew because another server was faster. Each time one of them has got on.
 const RACES_MAX: usize = 100;
 
@@ -97,6 +100,15 @@ impl RedisStore {
         }
         Err(shared.too_busy())
     }
+
+    /// Saves who the members are of the services of which something was told, if that is due. Where it fails it is left to
+    /// the next time.
+    fn save(&self) {
+        let due = self.shared().take_unsaved(SAVE_EVERY);
+        let failed = due.into_iter().filter(|service| self.write(service, |_| Ok(())).is_err());
+        let failed: Vec<_> = failed.collect();
+        self.shared().unsaved.extend(failed);
+    }
 }
 
 impl StateStore for RedisStore {
@@ -106,8 +118,11 @@ impl StateStore for RedisStore {
             shared.look(None)?;
         }
         if shared.has_tales() {
-            shared.append(Vec::new())?;
+            let services = shared.append(Vec::new())?;
+            shared.unsaved.extend(services);
         }
+        drop(shared);
+        self.save();
         Ok(())
     }
 
@@ -165,9 +180,8 @@ impl StateStore for RedisStore {
             shared.look(None)?;
             shared.append(events)?
         };
-        // Who the members are is saved along, as after every other durable write. What was told is told, so where that fails
-        // it is left to the next one.
-        let _ = services.iter().try_for_each(|service| self.write(service, |_| Ok(())));
+        self.shared().unsaved.extend(services);
+        self.save();
         Ok(())
     }
 

@@ -3,10 +3,12 @@
 //! Every server sees what happens, and would tell it. So each looks first at what others have told lately, and adds only what
 //! nobody has; the stream is watched meanwhile, so that two do not look at the same time.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use baton_core::event::{Event, What};
+use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_wire::stored::Record;
 use redis::{Pipeline, Value};
 
@@ -22,38 +24,64 @@ const RECENT: Duration = Duration::from_secs(15);
 const EVENT: &str = "event";
 const SERVER: &str = "by";
 
-/// What other servers have told lately.
+/// What an event is about.
+type About = (ServiceName, Option<DeployId>, Option<MemberId>);
+
+/// What other servers have told lately. Thousands of members do the same at once, so it is found by what it is about.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    recent: VecDeque<(Instant, Event)>,
+    by_about: BTreeMap<About, VecDeque<(Instant, What)>>,
+    /// In the order in which it is forgotten. What was taken is still here.
+    recent: VecDeque<(Instant, About)>,
 }
 
 impl Told {
-    pub(super) fn note(&mut self, event: Event) {
-        self.recent.push_back((Instant::now(), event));
-        while self.recent.front().is_some_and(|(at, _)| at.elapsed() >= RECENT) {
-            self.recent.pop_front();
+    pub(super) fn note(&mut self, event: &Event) {
+        let (about, now) = (about(event), Instant::now());
+        self.forget(now);
+        self.recent.push_back((now, about.clone()));
+        self.by_about.entry(about).or_default().push_back((now, event.what));
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let is_old = |at: Instant| now.duration_since(at) >= RECENT;
+        while let Some((_, about)) = self.recent.pop_front_if(|(at, _)| is_old(*at)) {
+            if let Entry::Occupied(mut told) = self.by_about.entry(about) {
+                told.get_mut().retain(|(at, _)| !is_old(*at));
+                if told.get().is_empty() {
+                    told.remove();
+                }
+            }
         }
     }
 
     /// Whether another server has told this. Each is told once for one that it has told.
     pub(super) fn take(&mut self, event: &Event) -> bool {
-        let told = self.recent.iter().position(|(at, told)| at.elapsed() < RECENT && is_same(told, event));
-        told.is_some_and(|told| self.recent.remove(told).is_some())
+        self.forget(Instant::now());
+        let Entry::Occupied(mut told) = self.by_about.entry(about(event)) else { return false };
+        let at = told.get().iter().position(|(_, told)| is_same(*told, event.what));
+        let taken = at.is_some_and(|at| told.get_mut().remove(at).is_some());
+        if told.get().is_empty() {
+            told.remove();
+        }
+        taken
     }
 }
 
-/// Whether two servers tell the same. They count members at different moments, so the texts may differ.
-fn is_same(told: &Event, event: &Event) -> bool {
-    let place = |event: &Event| (event.service.clone(), event.deploy, event.member.clone());
-    let what = match event.what {
+fn about(event: &Event) -> About {
+    (event.service.clone(), event.deploy, event.member.clone())
+}
+
+/// Whether two servers tell the same, where it is about the same. They count members at different moments, so the texts may
+/// differ.
+fn is_same(told: What, what: What) -> bool {
+    match what {
         // Only one server knows of these.
         What::Pushed | What::Pruned | What::TookOver | What::StoreRestored => false,
         // Only the server that it said goodbye to knows that a member is not lost.
-        What::Gone => matches!(told.what, What::Gone | What::Left),
-        what => told.what == what,
-    };
-    what && place(told) == place(event)
+        What::Gone => matches!(told, What::Gone | What::Left),
+        what => told == what,
+    }
 }
 
 /// Asks for the number of the last event.
@@ -127,10 +155,10 @@ mod tests {
     #[test]
     fn what_another_server_has_told_is_not_told_again_but_happens_again() {
         let mut told = Told::default();
-        told.note(event(What::Silent, Some("a"), "a is silent"));
-        told.note(event(What::Frozen, None, "3 of 4 are silent"));
-        told.note(event(What::Left, Some("b"), "b has left"));
-        told.note(event(What::Pushed, None, "a release"));
+        told.note(&event(What::Silent, Some("a"), "a is silent"));
+        told.note(&event(What::Frozen, None, "3 of 4 are silent"));
+        told.note(&event(What::Left, Some("b"), "b has left"));
+        told.note(&event(What::Pushed, None, "a release"));
         assert!(!told.take(&event(What::Silent, Some("b"), "b is silent")), "somebody else");
         assert!(told.take(&event(What::Silent, Some("a"), "a is silent")));
         assert!(!told.take(&event(What::Silent, Some("a"), "a is silent")), "once more is once more");

@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +43,9 @@ pub(super) struct Shared {
     told: Told,
     /// What happened to the store itself, and nobody has told yet.
     tales: Vec<Event>,
+    /// The services whose members may have changed since they were saved.
+    pub(super) unsaved: BTreeSet<ServiceName>,
+    saved: Option<Instant>,
     /// How many changes this server has made.
     changes: u64,
     opened: (Instant, Millis),
@@ -89,6 +92,8 @@ impl Shared {
             theirs: BTreeMap::new(),
             told: Told::default(),
             tales: Vec::new(),
+            unsaved: BTreeSet::new(),
+            saved: None,
             changes: 0,
             opened: (Instant::now(), now),
             looked: None,
@@ -117,6 +122,15 @@ impl Shared {
 
     pub(super) fn looked_before(&self, ago: Duration) -> bool {
         self.looked.is_none_or(|looked| looked.elapsed() >= ago)
+    }
+
+    /// The services whose members are to be saved now: none where that was done less than `every` ago.
+    pub(super) fn take_unsaved(&mut self, every: Duration) -> BTreeSet<ServiceName> {
+        if self.unsaved.is_empty() || self.saved.is_some_and(|saved| saved.elapsed() < every) {
+            return BTreeSet::new();
+        }
+        self.saved = Some(Instant::now());
+        std::mem::take(&mut self.unsaved)
     }
 
     pub(super) fn watch(&mut self, name: &ServiceName) -> Result<(), StateError> {

@@ -88,7 +88,7 @@ impl Shared {
             let first = self.looked.is_none();
             for (numbered, by) in &events {
                 if !first && *by != self.ours.server {
-                    self.told.note(numbered.event.clone());
+                    self.told.note(&numbered.event);
                 }
             }
             let events: Vec<_> = events.into_iter().map(|(event, _)| event).collect();
