@@ -20,6 +20,7 @@ mod said;
 mod shared;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use baton_core::event::Event;
@@ -35,6 +36,9 @@ use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Service, StateErr
 
 /// How often Redis is looked at, told or not: a hint that is lost is found after this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a look that follows from a hint comes after the look before, at the least: where thousands of members report, there
+/// is a hint for each, and one look shows what all of them say.
+const HINTS_APART: Duration = Duration::from_millis(5);
 /// How often it is saved who the members are, where nothing else is written: what is lost until then only slows a rollout
 /// down, and every server reads what one of them writes.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
@@ -206,6 +210,9 @@ impl StateStore for RedisStore {
         let until = Instant::now() + limit;
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
+            if let Some(early) = self.shared().looked_within(HINTS_APART) {
+                thread::park_timeout(early);
+            }
             let left = until.saturating_duration_since(Instant::now());
             let look = || {
                 let mut shared = self.shared();

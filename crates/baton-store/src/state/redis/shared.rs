@@ -124,6 +124,11 @@ impl Shared {
         self.looked.is_none_or(|looked| looked.elapsed() >= ago)
     }
 
+    /// How much is left of this time since the last look.
+    pub(super) fn looked_within(&self, time: Duration) -> Option<Duration> {
+        time.checked_sub(self.looked?.elapsed()).filter(|left| !left.is_zero())
+    }
+
     /// The services whose members are to be saved now: none where that was done less than `every` ago.
     pub(super) fn take_unsaved(&mut self, every: Duration) -> BTreeSet<ServiceName> {
         if self.unsaved.is_empty() || self.saved.is_some_and(|saved| saved.elapsed() < every) {
