@@ -31,7 +31,7 @@ mod tls;
 mod view;
 mod watcher;
 
-pub use access::{AccessError, LedgerError, SealError};
+pub use access::{AccessError, LedgerError, SealError, Unreadable};
 pub use audit::AuditError;
 pub use baton_store::state::{Backup, BackupError, InvalidAddress, RedisAddress, StateError};
 pub use gauge::InvalidPrometheus;

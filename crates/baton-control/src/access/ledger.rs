@@ -14,7 +14,7 @@ use baton_wire::access::BadBook;
 
 use super::book::Book;
 use super::merge::merge;
-use super::seal::{SealError, SealKey};
+use super::seal::{Opened, SealError, SealKey};
 use super::{AccessError, first_token};
 use crate::api::Refusal;
 use crate::chain::chain;
@@ -59,6 +59,8 @@ pub(super) struct Seen {
     there: Option<Vec<u8>>,
     /// Whether that is all that is known here.
     is_all: bool,
+    /// Whether it is sealed as this server would seal it.
+    is_current: bool,
     /// Whether the copy in the data directory is of that.
     copied: bool,
 }
@@ -78,6 +80,21 @@ pub enum LedgerError {
          that knows it writes it back"
     )]
     Sealed(#[from] SealError),
+    /// Neither what this server has seen last can be used, nor what is in the store.
+    #[error(
+        "there is no list of tokens that this server can use: {} is what it has seen last, and the state store has {there}: \
+         give it the key that it was sealed with, or move the file away to go on with what the store has, or with nothing",
+        path.display()
+    )]
+    Copy {
+        /// What it has seen last.
+        path: PathBuf,
+        /// What the store has.
+        there: &'static str,
+        /// Why the file cannot be used.
+        #[source]
+        source: Unreadable,
+    },
     /// What was sealed is no book.
     #[error("the list of tokens in the state store is not one that this version can read")]
     Book(#[from] BadBook),
@@ -87,6 +104,27 @@ pub enum LedgerError {
     /// It cannot be made text.
     #[error("the list of tokens cannot be made text")]
     Text(#[from] serde_json::Error),
+}
+
+/// Why bytes are no book that was sealed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// Servers have not sealed them.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// What was sealed is no book.
+    #[error("it is not one that this version can read")]
+    Book(#[from] BadBook),
+}
+
+/// Of those that lie in the store.
+impl From<Unreadable> for LedgerError {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Sealed(why) => Self::Sealed(why),
+            Unreadable::Book(why) => Self::Book(why),
+        }
+    }
 }
 
 impl From<LedgerError> for Refusal {
@@ -126,8 +164,7 @@ impl Ledger {
             book: RwLock::new(Arc::new(book)),
             changing: Mutex::default(),
         };
-        // What is in the store and what was known here are one from the beginning.
-        ledger.refresh()?;
+        ledger.settle()?;
         Ok(ledger)
     }
 
@@ -181,6 +218,23 @@ impl Ledger {
         Ok(())
     }
 
+    /// Makes one of what is in the store and what was known here, sealed with this server's first key.
+    ///
+    /// Only who starts seals what another key has sealed: while the key is replaced, servers have different first ones, and
+    /// would seal it against each other for ever.
+    fn settle(&self) -> Result<(), LedgerError> {
+        let Place::Store { store, key } = &self.place else { return Ok(()) };
+        let mut seen = self.alone();
+        for _ in 0..RACES_MAX {
+            let known = self.look(&**store, key, &mut seen)?;
+            if (seen.is_all && seen.is_current) || self.keep(&mut seen, known)? {
+                self.copy(&mut seen);
+                return Ok(());
+            }
+        }
+        Err(LedgerError::Busy)
+    }
+
     /// What is known here and in the store, in one.
     fn look(&self, store: &dyn StateStore, key: &SealKey, seen: &mut Seen) -> Result<Book, LedgerError> {
         let ours = self.book();
@@ -189,11 +243,15 @@ impl Ledger {
             return Ok((*ours).clone());
         }
         let found = there.as_deref().map(|there| open(key, there)).transpose()?;
-        let book = match &found {
-            Some(found) => merge((*ours).clone(), found, unix_ms()),
-            None => (*ours).clone(),
+        let (book, is_all, is_current) = match found {
+            Some((found, is_current)) => {
+                let book = merge((*ours).clone(), &found, unix_ms());
+                let is_all = found == book;
+                (book, is_all, is_current)
+            }
+            None => ((*ours).clone(), false, false),
         };
-        *seen = Seen { there, is_all: found.as_ref() == Some(&book), copied: false };
+        *seen = Seen { there, is_all, is_current, copied: false };
         self.put(book.clone());
         Ok(book)
     }
@@ -208,7 +266,7 @@ impl Ledger {
                     *seen = Seen::default();
                     return Ok(false);
                 }
-                *seen = Seen { there: Some(sealed), is_all: true, copied: false };
+                *seen = Seen { there: Some(sealed), is_all: true, is_current: true, copied: false };
             }
         }
         self.put(book);
@@ -222,12 +280,15 @@ impl Ledger {
 
     /// Writes down what was seen last, so that a store that has less at the next start is not believed.
     fn copy(&self, seen: &mut Seen) {
-        if let Some(there) = &seen.there
+        if let Place::Store { key, .. } = &self.place
             && seen.is_all
             && !seen.copied
         {
-            // A disk that fails leaves an older copy, which is put together with what the store has all the same.
-            seen.copied = replace_private(&self.data_dir.join(COPY), there).is_ok();
+            // Sealed here, so that it opens with this server's first key whoever has written what the store has. A disk that
+            // fails leaves an older copy, which is put together with what the store has all the same.
+            let sealed = seal(key, &self.book());
+            seen.copied =
+                sealed.is_ok_and(|sealed| replace_private(&self.data_dir.join(COPY), &sealed).is_ok());
         }
     }
 }
@@ -274,14 +335,30 @@ fn share(
 fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Option<Book>, LedgerError> {
     let path = data_dir.join(COPY);
     let copied = match fs::read(&path) {
-        Ok(sealed) => Some(open(key, &sealed)?),
+        Ok(sealed) => Some(open(key, &sealed)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("read", &path)(error).into()),
     };
-    let found = store.access()?.map(|there| open(key, &there)).transpose()?;
+    let found = store.access()?.map(|there| open(key, &there));
     Ok(match (copied, found) {
-        (Some(copied), Some(found)) => Some(merge(copied, &found, unix_ms())),
-        (copied, found) => copied.or(found),
+        (None, None) => None,
+        (None, Some(found)) => Some(found?.0),
+        (Some(Ok((copied, _))), None) => Some(copied),
+        (Some(Ok((copied, _))), Some(found)) => Some(merge(copied, &found?.0, unix_ms())),
+        // It was away while the key was replaced.
+        (Some(Err(why)), Some(Ok((found, _)))) => {
+            let why = chain(&why);
+            eprintln!(
+                "baton server: {} is of no use, and what the state store has is believed without it: look whether what was \
+                 revoked while this server ran is so still (`baton token list`): {why}",
+                path.display()
+            );
+            Some(found)
+        }
+        (Some(Err(source)), None) => return Err(LedgerError::Copy { path, there: "none", source }),
+        (Some(Err(source)), Some(Err(_))) => {
+            return Err(LedgerError::Copy { path, there: "one that it cannot use either", source });
+        }
     })
 }
 
@@ -295,8 +372,10 @@ fn seal(key: &SealKey, book: &Book) -> Result<Vec<u8>, LedgerError> {
     Ok(key.seal(&book.to_text()?)?)
 }
 
-fn open(key: &SealKey, sealed: &[u8]) -> Result<Book, LedgerError> {
-    Ok(Book::parse(&key.open(sealed)?)?)
+/// The book that was sealed, and whether that was done as this server would do it now.
+fn open(key: &SealKey, sealed: &[u8]) -> Result<(Book, bool), Unreadable> {
+    let Opened { text, is_current } = key.open(sealed)?;
+    Ok((Book::parse(&text)?, is_current))
 }
 
 /// Reads the list of one server; none where there is none.

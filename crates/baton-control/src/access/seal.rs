@@ -25,6 +25,15 @@ const LINE_BYTES_MIN: usize = 22;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SealKey(Vec<[u8; 32]>);
 
+/// What was sealed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The text.
+    pub text: String,
+    /// Whether it was sealed as it would be now: with the first key.
+    pub is_current: bool,
+}
+
 impl std::fmt::Debug for SealKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[seal key]")
@@ -87,15 +96,16 @@ impl SealKey {
     ///
     /// # Errors
     /// It was not.
-    pub(crate) fn open(&self, sealed: &[u8]) -> Result<String, SealError> {
+    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Opened, SealError> {
         let rest = sealed.strip_prefix(HEAD).ok_or(SealError::Closed)?;
         let (salt, body) = rest.split_at_checked(SALT_BYTES).ok_or(SealError::Closed)?;
-        let open = |key: &[u8; 32]| {
+        let open = |(number, key): (usize, &[u8; 32])| {
             let mut body = body.to_vec();
             let opened = cipher(key, salt).ok()?.open_in_place(nonce(), Aad::from(HEAD), &mut body).ok()?;
-            String::from_utf8(opened.to_vec()).ok()
+            let text = String::from_utf8(opened.to_vec()).ok()?;
+            Some(Opened { text, is_current: number == 0 })
         };
-        self.0.iter().find_map(open).ok_or(SealError::Closed)
+        self.0.iter().enumerate().find_map(open).ok_or(SealError::Closed)
     }
 }
 
@@ -124,7 +134,8 @@ mod tests {
     fn p38_what_is_sealed_opens_with_its_key_and_only_as_it_was() {
         let key = key(FIRST);
         let sealed = key.seal("who may do what").unwrap();
-        assert_eq!(key.open(&sealed).unwrap(), "who may do what");
+        let opened = Opened { text: "who may do what".to_owned(), is_current: true };
+        assert_eq!(key.open(&sealed).unwrap(), opened);
         assert!(!sealed.windows(7).any(|part| part == b"who may"), "it is not readable");
         assert_ne!(key.seal("who may do what").unwrap(), sealed, "nobody sees that it is the same");
         for at in 0..sealed.len() {
@@ -147,6 +158,9 @@ mod tests {
         assert!(new.open(&by_both).is_ok() && old.open(&by_both).is_err());
         let waiting = key(&format!("{FIRST}\n{SECOND}"));
         assert!(waiting.open(&by_both).is_ok() && old.open(&waiting.seal("x").unwrap()).is_ok());
+        let is_current = |key: &SealKey, sealed: &[u8]| key.open(sealed).unwrap().is_current;
+        assert!(is_current(&both, &by_both) && is_current(&waiting, &by_old), "the first one seals");
+        assert!(!is_current(&both, &by_old) && !is_current(&waiting, &by_both));
     }
 
     #[test]

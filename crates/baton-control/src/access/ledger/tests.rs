@@ -210,6 +210,50 @@ fn p38_whoever_owns_the_store_reads_and_changes_nothing() {
     assert!(chain(&other).contains("another key"), "{}", chain(&other));
 }
 
+#[test]
+fn the_key_is_replaced_at_one_server_after_the_other_while_nothing_else_is_changed() {
+    let servers = Servers::new(2);
+    let mut running: Vec<Access> = (0..2).map(|server| servers.open(server)).collect();
+    running[0].make(&token(1, Role::Viewer)).unwrap();
+    let steps = [[KEY, OTHER_KEY].concat(), [OTHER_KEY, KEY].concat(), OTHER_KEY.to_owned()];
+    for keys in steps {
+        for server in 0..2 {
+            running[server] = servers.try_open(server, &keys).unwrap_or_else(|error| {
+                panic!("server {server} with {} keys: {}", keys.lines().count(), chain(&error))
+            });
+            let stored = servers.stored();
+            for access in running.iter().cycle().take(4) {
+                access.refresh().unwrap();
+                assert!(knows(access, 1));
+            }
+            assert_eq!(servers.stored(), stored, "they do not seal it against each other");
+        }
+    }
+    // Whoever has the old one alone has nothing any more, neither there nor here.
+    drop(running);
+    assert!(servers.try_open(0, KEY).is_err());
+}
+
+#[test]
+fn a_server_that_was_away_while_the_key_was_replaced_takes_what_the_store_has() {
+    let servers = Servers::new(2);
+    drop([servers.open(0), servers.open(1)]);
+    let (both, copy) = ([OTHER_KEY, KEY].concat(), servers.dirs[1].path().join(COPY));
+    servers.try_open(0, &both).unwrap().make(&token(1, Role::Viewer)).unwrap();
+    let away = fs::read(&copy).unwrap();
+    let back = servers.try_open(1, OTHER_KEY).unwrap();
+    assert!(knows(&back, 1));
+    assert_ne!(fs::read(&copy).unwrap(), away, "what it has seen last is sealed anew");
+    drop(back);
+
+    // A copy that does not open is nothing to begin with, and is not thrown away.
+    let empty = Servers { store: Arc::new(MemoryStore::new(Millis::ZERO)), ..servers };
+    let before = fs::read(&copy).unwrap();
+    let error = chain(&empty.try_open(1, KEY).err().unwrap());
+    assert!(error.contains(COPY) && error.contains("another key"), "{error}");
+    assert_eq!((empty.store.access().unwrap(), fs::read(&copy).unwrap()), (None, before));
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
