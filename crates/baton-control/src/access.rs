@@ -159,6 +159,20 @@ impl Access {
         self.ledger.refresh().map_err(|error| chain(&error))
     }
 
+    /// Where the servers have agreed on another authority than this one vouches with: what that is, and what to do. It happens
+    /// where lists that were begun apart have met.
+    pub(crate) fn other_authority(&self) -> Option<String> {
+        let (ours, agreed) = (self.authority.as_ref()?, self.book().authority.clone()?);
+        (*ours != agreed).then(|| {
+            format!(
+                "the servers have agreed on the older authority {}, and this server uses {} until it is restarted: restart it, \
+                 and give a new token or ca.pem to whoever believes the other one",
+                agreed.fingerprint(),
+                ours.fingerprint()
+            )
+        })
+    }
+
     /// Who sends this.
     ///
     /// # Errors
@@ -457,6 +471,13 @@ fn shared_authority(ledger: &Ledger, data_dir: &Path) -> Result<Authority, Acces
             })?
         }
     };
+    if authority.is_new_in(data_dir) {
+        eprintln!(
+            "baton server: the servers have the authority {}, which is another one than this server had: give a new token or \
+             ca.pem to whoever believes that one",
+            authority.fingerprint()
+        );
+    }
     authority.publish(data_dir)?;
     Ok(authority)
 }

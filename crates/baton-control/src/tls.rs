@@ -24,6 +24,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 
 pub(crate) use self::given::Given;
+use crate::clock::unix_ms;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the authority is one: longer than anybody keeps a server, so that it does not end unseen.
@@ -85,6 +86,8 @@ pub(crate) struct Authority {
     pub(crate) certificate: String,
     /// Its private key.
     pub(crate) key: Secret,
+    /// When it was made, in milliseconds since 1970; 0 where nobody has written that down.
+    pub(crate) made: u64,
 }
 
 impl std::fmt::Debug for Authority {
@@ -101,7 +104,7 @@ impl Authority {
     pub(crate) fn make() -> Result<Self, TlsError> {
         let key = KeyPair::generate()?;
         let certificate = authority(SystemTime::now())?.self_signed(&key)?;
-        Ok(Self { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()) })
+        Ok(Self { certificate: certificate.pem(), key: Secret::new(key.serialize_pem()), made: unix_ms() })
     }
 
     /// That of a data directory, which is made where there is none.
@@ -131,9 +134,14 @@ impl Authority {
             Err(error) => return Err(failed("read", &key_path)(error).into()),
         };
         let certificate = fs::read_to_string(&path).map_err(failed("read", &path))?;
-        let known = Self { certificate, key };
+        let known = Self { certificate, key, made: 0 };
         known.der().ok_or(TlsError::Pem { path, what: "certificate" })?;
         Ok(Some(known))
+    }
+
+    /// Whether the certificate that clients find in a data directory is that of another one.
+    pub(crate) fn is_new_in(&self, data_dir: &Path) -> bool {
+        fs::read_to_string(authority_file(data_dir)).is_ok_and(|found| found != self.certificate)
     }
 
     /// Writes the certificate where clients find it that trust it by its file.

@@ -23,6 +23,15 @@ pub(crate) struct Watcher {
     access: Option<Arc<Access>>,
 }
 
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    /// Why the list of tokens cannot be used.
+    list: Option<String>,
+    /// Which authority the servers have agreed on.
+    authority: Option<String>,
+}
+
 impl Watcher {
     pub(crate) const fn new(store: Arc<dyn StateStore>, access: Option<Arc<Access>>) -> Self {
         Self { store, access }
@@ -34,12 +43,12 @@ impl Watcher {
     }
 
     fn run(self, inbox: &WeakSender<Ask>) {
-        let (mut seen, mut complaint) = (0, None);
+        let (mut seen, mut told) = (0, Told::default());
         while let Some(inbox) = inbox.upgrade().filter(|inbox| !inbox.is_closed()) {
             let changed = self.store.changed(seen, WAIT_MAX);
             // Also where nothing is told to have changed: what is known here may not be there any more.
             if changed.is_ok() {
-                self.refresh(&mut complaint);
+                self.refresh(&mut told);
             }
             match changed {
                 Ok(version) if version == seen => {}
@@ -55,15 +64,22 @@ impl Watcher {
     }
 
     /// Takes in who may do what. Each trouble is told once.
-    fn refresh(&self, complaint: &mut Option<String>) {
+    fn refresh(&self, told: &mut Told) {
         let Some(access) = &self.access else { return };
         let found = access.refresh().err();
-        if *complaint != found {
+        if told.list != found {
             match &found {
                 Some(why) => eprintln!("baton server: {why}; what was known of tokens counts meanwhile"),
                 None => eprintln!("baton server: the list of tokens can be used again"),
             }
-            *complaint = found;
+            told.list = found;
+        }
+        let other = access.other_authority();
+        if told.authority != other {
+            if let Some(what) = &other {
+                eprintln!("baton server: {what}");
+            }
+            told.authority = other;
         }
     }
 }

@@ -173,9 +173,12 @@ impl Book {
         }
         book.gone = ends(&stored.gone)?;
         book.settled = ends(&stored.settled)?;
-        book.authority = stored
-            .authority
-            .map(|StoredAuthority { certificate, key }| Authority { certificate, key: Secret::new(key) });
+        let authority = |StoredAuthority { certificate, key, made_ms }| Authority {
+            certificate,
+            key: Secret::new(key),
+            made: made_ms,
+        };
+        book.authority = stored.authority.map(authority);
         Ok(book)
     }
 
@@ -206,6 +209,7 @@ impl Book {
         stored.authority = self.authority.as_ref().map(|authority| StoredAuthority {
             certificate: authority.certificate.clone(),
             key: authority.key.reveal().to_owned(),
+            made_ms: authority.made,
         });
         stored.to_text()
     }

@@ -314,7 +314,12 @@ fn share(
         return Ok(known);
     }
     let (book, was_local) = match local {
-        Some(local) => (Book { authority: Authority::known_in(data_dir)?, ..local }, true),
+        Some(local) => {
+            // Both were made at the first start.
+            let made = local.made;
+            let authority = Authority::known_in(data_dir)?.map(|known| Authority { made, ..known });
+            (Book { authority, ..local }, true)
+        }
         None => (begin()?, false),
     };
     if store.set_access(None, &seal(key, &book)?).map_err(LedgerError::from)? {

@@ -12,18 +12,14 @@ use std::collections::btree_map::Entry;
 use baton_wire::access::{StoredJoin, StoredToken};
 
 use super::book::{Book, Held, Pending};
+use crate::tls::Authority;
 
 /// Both of them in one, at this time in milliseconds since 1970.
 pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
     if (b.made, b.key.reveal()) < (a.made, a.key.reveal()) {
         (a.made, a.key) = (b.made, b.key.clone());
     }
-    // As with the key: there is one, and whose it was is the same for all.
-    if let Some(theirs) = &b.authority
-        && a.authority.as_ref().is_none_or(|ours| theirs.certificate < ours.certificate)
-    {
-        a.authority = Some(theirs.clone());
-    }
+    a.authority = older(a.authority.take(), b.authority.as_ref());
     raise(&mut a.gone, &b.gone);
     raise(&mut a.settled, &b.settled);
     raise(&mut a.revoked, &b.revoked);
@@ -48,6 +44,18 @@ pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
     tokens.retain(|hash, _| !gone.contains_key(hash));
     pending.retain(|id, _| !settled.contains_key(id));
     a
+}
+
+/// As with the key: there is one authority, that which clients have believed for longest. One that an older version has made has
+/// no time: it was there before any that has.
+fn older(ours: Option<Authority>, theirs: Option<&Authority>) -> Option<Authority> {
+    let key = |authority: &Authority| {
+        (authority.made, authority.certificate.clone(), authority.key.reveal().to_owned())
+    };
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if key(theirs) < key(&ours) => Some(theirs.clone()),
+        (ours, theirs) => ours.or_else(|| theirs.cloned()),
+    }
 }
 
 /// The later of two times for each.

@@ -74,6 +74,9 @@ pub struct StoredAuthority {
     pub certificate: String,
     /// Its private key.
     pub key: String,
+    /// When it was made, in milliseconds since 1970; 0 where that was not written down.
+    #[serde(default)]
+    pub made_ms: u64,
 }
 
 /// A token.
@@ -225,6 +228,14 @@ impl StoredRevocation {
 mod tests {
     use super::*;
     use baton_core::access::{Role, Scope};
+
+    #[test]
+    fn an_authority_of_a_list_that_an_older_version_wrote_is_read() {
+        let text = r#"{ "version": 1, "key": "00", "tokens": [], "revoked": [],
+            "authority": { "certificate": "c", "key": "k" } }"#;
+        let read = StoredBook::parse(text).unwrap().authority.unwrap();
+        assert_eq!((&*read.certificate, &*read.key, read.made_ms), ("c", "k", 0));
+    }
 
     #[test]
     fn a_book_is_read_as_it_was_written_and_nothing_else_is() {

@@ -254,6 +254,26 @@ fn a_server_that_was_away_while_the_key_was_replaced_takes_what_the_store_has() 
     assert_eq!((empty.store.access().unwrap(), fs::read(&copy).unwrap()), (None, before));
 }
 
+#[test]
+fn servers_that_have_begun_apart_agree_on_the_older_authority_and_tell_who_uses_another() {
+    let mut servers = Servers::new(2);
+    let older = servers.open(0);
+    let first = servers.store;
+    // The other one begins while nothing is known of the first, which comes back later.
+    servers.store = Arc::new(MemoryStore::new(Millis::ZERO));
+    let newer = servers.open(1);
+    let agreed = older.fingerprint();
+    assert_ne!(newer.fingerprint(), agreed);
+    assert_eq!((older.other_authority(), newer.other_authority()), (None, None));
+    servers.put_back(&first.access().unwrap().unwrap());
+    newer.refresh().unwrap();
+    let told = newer.other_authority().unwrap();
+    assert!(told.contains(&agreed.unwrap().to_string()) && told.contains("restart it"), "{told}");
+    drop(newer);
+    let again = servers.open(1);
+    assert_eq!((again.fingerprint(), again.other_authority()), (agreed, None));
+}
+
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use baton_core::access::{CredentialKey, Role, Scope, Token};
 use baton_core::ids::{PendingId, ServiceName, TokenHash, TokenId};
+use baton_core::run::secrets::Secret;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::super::book::Protected;
 use super::*;
-use crate::tls::Authority;
 
 const NOW: u64 = 1_000_000;
 
@@ -24,6 +24,7 @@ enum Step {
     Hold(u8, u8),
     Approve(u8, u8),
     Settle(u8),
+    Vouch(u8),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -36,7 +37,8 @@ fn step() -> impl Strategy<Value = Step> {
         (n.clone(), any::<bool>()).prop_map(|(service, on)| Step::Protect(service, on)),
         (n.clone(), n.clone()).prop_map(|(id, by)| Step::Hold(id, by)),
         (n.clone(), n.clone()).prop_map(|(id, by)| Step::Approve(id, by)),
-        n.prop_map(Step::Settle),
+        n.clone().prop_map(Step::Settle),
+        n.prop_map(Step::Vouch),
     ]
 }
 
@@ -54,6 +56,12 @@ fn service(number: u8) -> ServiceName {
 
 fn member(number: u8) -> baton_core::ids::MemberId {
     format!("m{number}").parse().unwrap()
+}
+
+/// One that was made then. Few have a certificate of their own, so that also what should not happen does.
+fn authority(number: u8, made: u64) -> Authority {
+    let (certificate, key) = (format!("certificate {}", number / 2), format!("key {number}"));
+    Authority { certificate, key: Secret::new(key), made }
 }
 
 fn token(number: u8, created: u64) -> Token {
@@ -105,6 +113,9 @@ fn take(book: &mut Book, step: &Step, at: u64) {
             }
         }
         Step::Settle(n) => drop(book.settle(pending(n))),
+        Step::Vouch(n) => {
+            book.authority.get_or_insert_with(|| authority(n, at));
+        }
     }
 }
 
@@ -189,4 +200,19 @@ fn of_two_books_that_were_begun_apart_the_older_ones_key_counts() {
     let (old, new) = (Book::new(1, CredentialKey::new([9; 32])), Book::new(2, CredentialKey::new([1; 32])));
     assert_eq!(both(&new, &old).key, old.key);
     assert_eq!(both(&old, &new).key, old.key);
+}
+
+#[test]
+fn of_two_authorities_that_were_made_apart_the_older_one_counts_and_one_without_a_time_is_the_oldest() {
+    let with = |authority| Book { authority: Some(authority), ..book(&[]) };
+    for (older, newer) in [
+        (authority(2, 5), authority(0, 6)),
+        (authority(2, 0), authority(0, 1)),
+        (authority(0, 5), authority(2, 5)),
+    ] {
+        let (a, b) = (with(older.clone()), with(newer));
+        assert_eq!(both(&a, &b).authority, Some(older.clone()));
+        assert_eq!(both(&b, &a).authority, Some(older.clone()));
+        assert_eq!(both(&book(&[]), &a).authority, Some(older));
+    }
 }
