@@ -245,8 +245,7 @@ impl Ledger {
         let found = there.as_deref().map(|there| open(key, there)).transpose()?;
         let (book, is_all, is_current) = match found {
             Some((found, is_current)) => {
-                let book = merge((*ours).clone(), &found, unix_ms());
-                let is_all = found == book;
+                let (book, is_all) = together((*ours).clone(), found, unix_ms());
                 (book, is_all, is_current)
             }
             None => ((*ours).clone(), false, false),
@@ -349,7 +348,7 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
         (None, None) => None,
         (None, Some(found)) => Some(found?.0),
         (Some(Ok((copied, _))), None) => Some(copied),
-        (Some(Ok((copied, _))), Some(found)) => Some(merge(copied, &found?.0, unix_ms())),
+        (Some(Ok((copied, _))), Some(found)) => Some(together(copied, found?.0, unix_ms()).0),
         // It was away while the key was replaced.
         (Some(Err(why)), Some(Ok((found, _)))) => {
             let why = chain(&why);
@@ -365,6 +364,19 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
             return Err(LedgerError::Copy { path, there: "one that it cannot use either", source });
         }
     })
+}
+
+/// Two books in one, and whether that is what was found.
+///
+/// What has ended is left out of both by one clock: a server that has forgotten it and one that has not would else write it
+/// out and in again for ever.
+fn together(mut known: Book, mut found: Book, now: u64) -> (Book, bool) {
+    known.forget_ended(now);
+    found.forget_ended(now);
+    let mut book = merge(known, &found, now);
+    book.forget_ended(now);
+    let is_all = found == book;
+    (book, is_all)
 }
 
 /// The list of one server is none any more. It is left for who wants to go back.

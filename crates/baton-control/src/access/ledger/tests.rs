@@ -255,6 +255,28 @@ fn a_server_that_was_away_while_the_key_was_replaced_takes_what_the_store_has() 
 }
 
 #[test]
+fn what_has_ended_is_not_brought_back_between_two_servers() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    a.make(&Token { expires: Some(1), ..token(1, Role::Viewer) }).unwrap();
+    b.refresh().unwrap();
+    // Whoever changes something forgets what has ended; the other one still has it.
+    a.make(&token(2, Role::Viewer)).unwrap();
+    let stored = servers.stored();
+    for _ in 0..3 {
+        b.refresh().unwrap();
+        a.refresh().unwrap();
+        assert_eq!(servers.stored(), stored, "there is nothing to write");
+    }
+    assert!(knows(&b, 2));
+    assert_eq!(a.book(), b.book());
+    // Nor after a restart of who has it in its data directory.
+    drop(b);
+    let b = servers.open(1);
+    assert_eq!((servers.stored(), a.book()), (stored, b.book()));
+}
+
+#[test]
 fn servers_that_have_begun_apart_agree_on_the_older_authority_and_tell_who_uses_another() {
     let mut servers = Servers::new(2);
     let older = servers.open(0);
