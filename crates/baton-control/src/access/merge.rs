@@ -78,7 +78,8 @@ fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
                 // Used twice while neither could be known to the other: who was first is the member.
                 let (first, second) =
                     if order(&ours, &theirs) == Ordering::Greater { (theirs, ours) } else { (ours, theirs) };
-                if (&first.service, &first.member) != (&second.service, &second.member) {
+                // Credentials name their member alone: where both have one name, the first has to come again as well.
+                if who(&first) != who(&second) {
                     lost.push(second);
                 }
                 Some(first)
@@ -102,9 +103,13 @@ fn text(held: &Held) -> (u64, String) {
     (held.token.created, serde_json::to_string(&stored).unwrap_or_default())
 }
 
+/// Which process has joined, as which member.
+fn who(join: &StoredJoin) -> (&str, &str, &str) {
+    (&join.service, &join.member, &join.key)
+}
+
 fn order(a: &StoredJoin, b: &StoredJoin) -> Ordering {
-    let key = |join: &StoredJoin| (join.at_ms, join.service.clone(), join.member.clone(), join.key.clone());
-    key(a).cmp(&key(b))
+    (a.at_ms, who(a)).cmp(&(b.at_ms, who(b)))
 }
 
 /// One of two deploys that wait under one name: what was asked for first, approved if either is.

@@ -195,6 +195,25 @@ fn a_token_that_two_have_used_apart_is_the_firsts_and_the_other_one_has_to_come_
     assert!(!together.revoked.contains_key(&(service(0), member(1))));
 }
 
+/// A book in which somebody has joined as this member with the key of that number.
+fn joined(by: u8, key: u8, at: u64) -> Book {
+    let mut book = book(&[(Step::Make(1), 1), (Step::Join(1, by), at)]);
+    let joined = book.tokens.get_mut(&hash(1)).unwrap().joined.as_mut().unwrap();
+    joined.key = format!("key{key}");
+    book
+}
+
+#[test]
+fn of_two_that_have_used_a_token_as_one_member_neither_keeps_what_it_has_and_the_first_may_come_back() {
+    let together = both(&joined(1, 2, 6), &joined(1, 1, 5));
+    assert_eq!(together.tokens[&hash(1)].joined.as_ref().unwrap().key, "key1");
+    // Nobody could tell their credentials apart.
+    assert!(together.revoked.contains_key(&(service(0), member(1))));
+    // One process that has asked two servers is one.
+    let once = both(&joined(1, 1, 6), &joined(1, 1, 5));
+    assert_eq!((once.revoked.len(), once.tokens[&hash(1)].joined.as_ref().unwrap().at_ms), (0, 5));
+}
+
 #[test]
 fn of_two_books_that_were_begun_apart_the_older_ones_key_counts() {
     let (old, new) = (Book::new(1, CredentialKey::new([9; 32])), Book::new(2, CredentialKey::new([1; 32])));
