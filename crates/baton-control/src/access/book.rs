@@ -125,6 +125,12 @@ impl Book {
         *known = before.max(*known);
     }
 
+    /// Whether what a member has was made worth nothing at this time or later.
+    pub(super) fn was_revoked_since(&self, service: &ServiceName, member: &MemberId, at: u64) -> bool {
+        let before = self.revoked.get(&(service.clone(), member.clone()));
+        before.is_some_and(|before| at.saturating_add(Credential::SKEW_MS) <= *before)
+    }
+
     /// Forgets what has ended by itself, so that it does not grow for ever.
     pub(super) fn forget_ended(&mut self, now: u64) {
         self.tokens.retain(|_, held| held.token.is_valid(now));

@@ -89,10 +89,13 @@ fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
         let token = if text(theirs) < text(ours) { &theirs.token } else { &ours.token };
         *ours = Held { token: token.clone(), joined };
     }
-    for StoredJoin { service, member, .. } in lost {
+    for StoredJoin { service, member, at_ms, .. } in lost {
         // They were names when they were written down.
         if let (Ok(service), Ok(member)) = (service.parse(), member.parse()) {
-            a.revoke(service, member, now);
+            // Whoever was revoked since may have come anew: an old copy does not shut it out again.
+            if !a.was_revoked_since(&service, &member, at_ms) {
+                a.revoke(service, member, now);
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use baton_core::access::{CredentialKey, Role, Scope, Token};
+use baton_core::access::{Credential, CredentialKey, Role, Scope, Token};
 use baton_core::ids::{PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::run::secrets::Secret;
 use proptest::collection::vec;
@@ -141,9 +141,16 @@ proptest! {
     fn p16_states_put_together_in_any_order_are_one(a in steps(), b in steps(), c in steps()) {
         let (a, b, c) = (book(&a), book(&b), book(&c));
         prop_assert_eq!(both(&a, &b), both(&b, &a));
-        prop_assert_eq!(both(&both(&a, &b), &c), both(&a, &both(&b, &c)));
         prop_assert_eq!(&both(&a, &a), &a);
         prop_assert_eq!(both(&both(&a, &b), &b), both(&a, &b));
+        // Who looks like the second one with a token is shut out when that is seen, which depends on who meets first. All else
+        // does not, and that is the same as well as soon as they have met again.
+        let (left, right) = (both(&both(&a, &b), &c), both(&a, &both(&b, &c)));
+        let met = both(&left, &right);
+        prop_assert_eq!(&met, &both(&right, &left));
+        let times = met.revoked.clone();
+        prop_assert_eq!(Book { revoked: times.clone(), ..left }, Book { revoked: times.clone(), ..right.clone() });
+        prop_assert_eq!(Book { revoked: times, ..right }, met);
     }
 
     /// A store that goes back brings back nothing, and loses nothing, as long as one server knows better.
@@ -212,6 +219,24 @@ fn of_two_that_have_used_a_token_as_one_member_neither_keeps_what_it_has_and_the
     // One process that has asked two servers is one.
     let once = both(&joined(1, 1, 6), &joined(1, 1, 5));
     assert_eq!((once.revoked.len(), once.tokens[&hash(1)].joined.as_ref().unwrap().at_ms), (0, 5));
+}
+
+#[test]
+fn who_was_second_is_shut_out_once_and_not_again_by_every_old_copy() {
+    let (first, second) = (joined(1, 1, 5), joined(2, 2, 6));
+    let together = merge(first.clone(), &second, NOW);
+    let shut_out = together.revoked[&(service(0), member(2))];
+    for later in [NOW, NOW + 1, 2 * NOW] {
+        assert_eq!(merge(together.clone(), &second, later), together, "it has come anew by then");
+        assert_eq!(merge(second.clone(), &together, later), together);
+    }
+    // Whoever was revoked after it had joined has nothing any more; who was before, has.
+    let revoked = |at| {
+        let mut book = first.clone();
+        book.revoke(service(0), member(2), at);
+        merge(book, &second, NOW).revoked[&(service(0), member(2))]
+    };
+    assert_eq!((revoked(5), revoked(6)), (shut_out, 6 + Credential::SKEW_MS));
 }
 
 #[test]
