@@ -226,19 +226,19 @@ impl Access {
     /// Keeps a token. Blocks; it is durable on return.
     ///
     /// # Errors
-    /// Another one has its hash, there are too many, or the disk fails.
+    /// Another one has its hash, or had it and was revoked, there are too many, or the disk fails.
     pub(crate) fn make(&self, token: &Token) -> Result<Token, Refusal> {
         self.ledger.change(|book| {
+            let taken = |why: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "key-taken", why);
+            if book.gone.contains_key(&token.hash) {
+                return Err(taken("the token with this hash was revoked: draw new random bytes"));
+            }
             if let Some(known) = book.tokens.get(&token.hash) {
                 // Asked again, since the answer was lost: the same token, as it was made then.
                 let same = Token { created: token.created, expires: token.expires, ..(*known.token).clone() };
                 return match same == *token {
                     true => Ok((*known.token).clone()),
-                    false => Err(Refusal::new(
-                        StatusCode::UNPROCESSABLE_ENTITY,
-                        "key-taken",
-                        "there is another token with this hash: draw new random bytes",
-                    )),
+                    false => Err(taken("there is another token with this hash: draw new random bytes")),
                 };
             }
             if book.tokens.len() >= TOKENS_MAX {

@@ -87,6 +87,11 @@ fn p32_a_token_that_is_asked_for_again_is_the_same_one() {
     assert_eq!((first, access.tokens().len()), (again, 2));
     let other = access.make(&token(1, Role::Admin, &[])).unwrap_err();
     assert_eq!(other.code, "key-taken");
+    // Asked for again after somebody has revoked it, it stays revoked.
+    access.revoke(token(1, Role::Viewer, &[]).id()).unwrap();
+    let gone = access.make(&token(1, Role::Viewer, &[])).unwrap_err();
+    assert!(gone.code == "key-taken" && gone.message.contains("was revoked"), "{gone:?}");
+    assert_eq!(access.tokens().len(), 1);
 }
 
 #[test]
