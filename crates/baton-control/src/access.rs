@@ -250,14 +250,13 @@ impl Access {
         })
     }
 
-    /// Makes a token worth nothing. Blocks; it is durable on return.
+    /// Makes a token worth nothing; asked again within a day it is the same. Blocks; it is durable on return.
     ///
     /// # Errors
     /// There is none with this id, or the disk fails.
     pub(crate) fn revoke(&self, id: TokenId) -> Result<Held, Refusal> {
         self.ledger.change(|book| {
-            let hash = book.tokens.keys().find(|hash| hash.id() == id).copied();
-            let gone = hash.and_then(|hash| book.end_token(hash, unix_ms()));
+            let gone = book.revoke_token(id, unix_ms());
             gone.ok_or_else(|| Refusal::not_found(format!("there is no token {id}: see `baton token list`")))
         })
     }

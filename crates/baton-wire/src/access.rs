@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `GET /v1/tokens` | | `[`[`TokenView`]`]`, by holder |
 //! | `POST /v1/tokens` | [`MakeToken`] | `201` [`MadeToken`]; sent again it is the same token |
-//! | `DELETE /v1/tokens/{id}` | | `200` [`TokenView`] of the one that is none any more |
+//! | `DELETE /v1/tokens/{id}` | | `200` [`TokenView`] of the one that is none any more; sent again within a day it is the same |
 //! | `POST /v1/join` | [`Join`] | [`Joined`]; sent again with the same key it is the same member |
 //! | `POST /v1/renew` | | [`Joined`] |
 //! | `DELETE /v1/services/{service}/members/{member}/credential` | | `200`: what the member has is worth nothing any more |
@@ -26,8 +26,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::Propose;
 
 pub use stored::{
-    BadBook, StoredAuthority, StoredBook, StoredEnd, StoredJoin, StoredProtection, StoredRevocation,
-    StoredToken,
+    BadBook, StoredAuthority, StoredBook, StoredEnd, StoredGone, StoredJoin, StoredProtection,
+    StoredRevocation, StoredToken,
 };
 
 /// A token to be made. Whoever makes it draws its secret, and keeps it.

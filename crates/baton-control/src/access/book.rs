@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use baton_core::access::{Credential, CredentialKey, Token};
-use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash};
+use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::run::secrets::Secret;
 use baton_wire::access::{
-    BadBook, PendingView, StoredAuthority, StoredBook, StoredEnd, StoredJoin, StoredProtection,
+    BadBook, PendingView, StoredAuthority, StoredBook, StoredEnd, StoredGone, StoredJoin, StoredProtection,
     StoredRevocation, StoredToken,
 };
 use baton_wire::api::Propose;
@@ -17,6 +17,8 @@ use crate::tls::Authority;
 /// How long it is remembered that a token without an end was revoked: longer than anybody keeps a server away, or a copy of
 /// its data, and brings it back.
 const REMEMBERED_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+/// For how long it is told what a token was that was revoked: whoever has not heard the answer asks again sooner.
+const TOLD_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most tokens that are remembered so: some megabytes. The oldest ones go first.
 const GONE_MAX: usize = 50_000;
 
@@ -29,8 +31,8 @@ pub(crate) struct Book {
     pub key: CredentialKey,
     /// The tokens, by what they are known by.
     pub tokens: BTreeMap<TokenHash, Held>,
-    /// The tokens that were revoked, each until when that is remembered.
-    pub gone: BTreeMap<TokenHash, u64>,
+    /// The tokens that were revoked.
+    pub gone: BTreeMap<TokenHash, Gone>,
     /// The members whose credentials from before a time are worth nothing.
     pub revoked: BTreeMap<(ServiceName, MemberId), u64>,
     /// Whether deploys of a service wait for a second person.
@@ -78,12 +80,41 @@ pub(crate) struct Held {
     pub joined: Option<StoredJoin>,
 }
 
+/// A token that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Gone {
+    /// Until when that is remembered, in milliseconds since 1970.
+    pub until: u64,
+    /// What it was; none once nobody asks any more.
+    pub was: Option<Was>,
+}
+
+/// What a token was, when it was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Was {
+    /// When that was, in milliseconds since 1970.
+    pub at: u64,
+    /// The token.
+    pub held: Held,
+}
+
 impl Pending {
     /// For people, and for the file.
     pub(crate) fn view(&self, id: PendingId) -> PendingView {
         let Self { service, asked_by, at, ends, approved_by, asked } = self.clone();
         let (id, service) = (id.to_string(), service.to_string());
         PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, approved_by, asked }
+    }
+}
+
+impl Held {
+    fn read(stored: &StoredToken) -> Result<Self, BadBook> {
+        Ok(Self { token: Arc::new(stored.token()?), joined: stored.joined.clone() })
+    }
+
+    /// For the file.
+    pub(super) fn stored(&self) -> StoredToken {
+        StoredToken::of(&self.token, self.joined.clone())
     }
 }
 
@@ -106,8 +137,19 @@ impl Book {
     /// Takes a token out, and remembers that.
     pub(super) fn end_token(&mut self, hash: TokenHash, now: u64) -> Option<Held> {
         let held = self.tokens.remove(&hash)?;
-        self.gone.insert(hash, held.token.expires.unwrap_or_else(|| now.saturating_add(REMEMBERED_MS)));
+        let until = held.token.expires.unwrap_or_else(|| now.saturating_add(REMEMBERED_MS));
+        let was = Some(Was { at: now, held: held.clone() });
+        self.gone.insert(hash, Gone { until, was });
         Some(held)
+    }
+
+    /// Takes out the token that people call so, and remembers that. One that was taken out lately is told again.
+    pub(super) fn revoke_token(&mut self, id: TokenId, now: u64) -> Option<Held> {
+        if let Some(hash) = self.tokens.keys().find(|hash| hash.id() == id).copied() {
+            return self.end_token(hash, now);
+        }
+        let (_, gone) = self.gone.iter().find(|(hash, _)| hash.id() == id)?;
+        gone.was.as_ref().map(|was| was.held.clone())
     }
 
     /// Takes a deploy that waits out, and remembers that.
@@ -134,9 +176,12 @@ impl Book {
     /// Forgets what has ended by itself, so that it does not grow for ever.
     pub(super) fn forget_ended(&mut self, now: u64) {
         self.tokens.retain(|_, held| held.token.is_valid(now));
-        self.gone.retain(|_, until| now < *until);
+        self.gone.retain(|_, gone| now < gone.until);
+        for gone in self.gone.values_mut() {
+            gone.was.take_if(|was| was.at.saturating_add(TOLD_MS) <= now);
+        }
         if let Some(excess) = self.gone.len().checked_sub(GONE_MAX) {
-            let mut oldest: Vec<_> = self.gone.iter().map(|(hash, until)| (*until, *hash)).collect();
+            let mut oldest: Vec<_> = self.gone.iter().map(|(hash, gone)| (gone.until, *hash)).collect();
             oldest.sort_unstable();
             for (_, hash) in oldest.into_iter().take(excess) {
                 self.gone.remove(&hash);
@@ -158,9 +203,9 @@ impl Book {
         // The same digits as those of a hash.
         let key = CredentialKey::new(*stored.key.parse::<TokenHash>()?.as_bytes());
         let mut book = Self::new(stored.made_ms, key);
-        for held in &stored.tokens {
-            let token = Arc::new(held.token()?);
-            book.tokens.insert(token.hash, Held { token, joined: held.joined.clone() });
+        for token in &stored.tokens {
+            let held = Held::read(token)?;
+            book.tokens.insert(held.token.hash, held);
         }
         for revoked in &stored.revoked {
             let (whose, before) = revoked.read()?;
@@ -177,8 +222,14 @@ impl Book {
             let pending = Pending { service, asked_by, at: at_ms, ends: ends_ms, approved_by, asked };
             book.pending.insert(id.parse()?, pending);
         }
-        book.gone = ends(&stored.gone)?;
-        book.settled = ends(&stored.settled)?;
+        for StoredGone { id, until_ms, at_ms, token } in stored.gone {
+            let held = token.as_ref().map(Held::read).transpose()?;
+            let was = held.map(|held| Was { at: at_ms, held });
+            book.gone.insert(id.parse()?, Gone { until: until_ms, was });
+        }
+        for StoredEnd { id, until_ms } in &stored.settled {
+            book.settled.insert(id.parse()?, *until_ms);
+        }
         let authority = |StoredAuthority { certificate, key, made_ms }| Authority {
             certificate,
             key: Secret::new(key),
@@ -194,8 +245,7 @@ impl Book {
     /// None that is known: it is written to memory.
     pub(super) fn to_text(&self) -> Result<String, serde_json::Error> {
         let mut stored = StoredBook::new(self.made, TokenHash::from_bytes(*self.key.reveal()).to_string());
-        stored.tokens =
-            self.tokens.values().map(|held| StoredToken::of(&held.token, held.joined.clone())).collect();
+        stored.tokens = self.tokens.values().map(Held::stored).collect();
         let revoked = |((service, member), before_ms): (&(ServiceName, MemberId), &u64)| StoredRevocation {
             service: service.to_string(),
             member: member.to_string(),
@@ -209,9 +259,15 @@ impl Book {
         };
         stored.protection = self.protection.iter().map(protection).collect();
         stored.pending = self.pending.iter().map(|(id, pending)| pending.view(*id)).collect();
-        let end = |id: String, until: &u64| StoredEnd { id, until_ms: *until };
-        stored.gone = self.gone.iter().map(|(hash, until)| end(hash.to_string(), until)).collect();
-        stored.settled = self.settled.iter().map(|(id, until)| end(id.to_string(), until)).collect();
+        let end = |(id, until): (&PendingId, &u64)| StoredEnd { id: id.to_string(), until_ms: *until };
+        let gone = |(hash, gone): (&TokenHash, &Gone)| StoredGone {
+            id: hash.to_string(),
+            until_ms: gone.until,
+            at_ms: gone.was.as_ref().map_or(0, |was| was.at),
+            token: gone.was.as_ref().map(|was| was.held.stored()),
+        };
+        stored.gone = self.gone.iter().map(gone).collect();
+        stored.settled = self.settled.iter().map(end).collect();
         stored.authority = self.authority.as_ref().map(|authority| StoredAuthority {
             certificate: authority.certificate.clone(),
             key: authority.key.reveal().to_owned(),
@@ -219,10 +275,4 @@ impl Book {
         });
         stored.to_text()
     }
-}
-
-fn ends<T: std::str::FromStr<Err = baton_core::ids::InvalidId> + Ord>(
-    stored: &[StoredEnd],
-) -> Result<BTreeMap<T, u64>, BadBook> {
-    stored.iter().map(|end| Ok((end.id.parse()?, end.until_ms))).collect()
 }

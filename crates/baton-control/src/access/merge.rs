@@ -8,10 +8,11 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use baton_wire::access::{StoredJoin, StoredToken};
 
-use super::book::{Book, Held, Pending};
+use super::book::{Book, Held, Pending, Was};
 use crate::tls::Authority;
 
 /// Both of them in one, at this time in milliseconds since 1970.
@@ -20,7 +21,15 @@ pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
         (a.made, a.key) = (b.made, b.key.clone());
     }
     a.authority = older(a.authority.take(), b.authority.as_ref());
-    raise(&mut a.gone, &b.gone);
+    for (hash, theirs) in &b.gone {
+        let ours = a.gone.entry(*hash).or_insert_with(|| theirs.clone());
+        ours.until = ours.until.max(theirs.until);
+        // What is told of it is the same for all, too.
+        let key = |was: &Was| (was.at, serde_json::to_string(&was.held.stored()).unwrap_or_default());
+        if theirs.was.as_ref().map(key) > ours.was.as_ref().map(key) {
+            ours.was.clone_from(&theirs.was);
+        }
+    }
     raise(&mut a.settled, &b.settled);
     raise(&mut a.revoked, &b.revoked);
     for (service, theirs) in &b.protection {
@@ -87,7 +96,7 @@ fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
             (ours, theirs) => ours.or(theirs),
         };
         let token = if text(theirs) < text(ours) { &theirs.token } else { &ours.token };
-        *ours = Held { token: token.clone(), joined };
+        *ours = Held { token: Arc::clone(token), joined };
     }
     for StoredJoin { service, member, at_ms, .. } in lost {
         // They were names when they were written down.

@@ -70,7 +70,8 @@ fn p37_only_what_was_given_out_and_not_taken_back_is_known() {
     assert!(known(&open(&dir), 1), "after a restart");
     access.revoke(id).unwrap();
     assert!(!known(&access, 1) && !known(&open(&dir), 1));
-    assert_eq!(access.revoke(id).unwrap_err().status, StatusCode::NOT_FOUND);
+    let unknown = TokenHash::of(b"nobody's").id();
+    assert_eq!(access.revoke(unknown).unwrap_err().status, StatusCode::NOT_FOUND);
     for bad in ["", "Bearer", "Basic YTpi", "Bearer baton_x", "Bearer member_x", "bearer x"] {
         let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(bad))]);
         assert_eq!(access.identify(&headers).unwrap_err().status, StatusCode::UNAUTHORIZED, "{bad}");
@@ -92,6 +93,25 @@ fn p32_a_token_that_is_asked_for_again_is_the_same_one() {
     let gone = access.make(&token(1, Role::Viewer, &[])).unwrap_err();
     assert!(gone.code == "key-taken" && gone.message.contains("was revoked"), "{gone:?}");
     assert_eq!(access.tokens().len(), 1);
+}
+
+#[test]
+fn p32_a_token_that_is_revoked_again_is_told_as_it_was_for_a_day() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let made = access.make(&token(1, Role::Join, &["web"])).unwrap();
+    let (service, member) = web();
+    access.join(&made, &service, &member, "a").unwrap();
+    let first = access.revoke(made.id()).unwrap();
+    // The answer was lost, and control was restarted.
+    let access = open(&dir);
+    let again = access.revoke(made.id()).unwrap();
+    assert_eq!((&first, &*first.token), (&again, &made));
+    assert!(again.joined.is_some() && access.tokens().len() == 1);
+    let mut book = (*access.book()).clone();
+    book.forget_ended(unix_ms() + Duration::from_secs(25 * 60 * 60).as_millis() as u64);
+    assert_eq!(book.revoke_token(made.id(), unix_ms()), None);
+    assert!(book.gone.contains_key(&made.hash), "but it stays revoked");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub struct StoredBook {
     pub revoked: Vec<StoredRevocation>,
     /// The hashes of tokens that were revoked, so that no older list brings them back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gone: Vec<StoredEnd>,
+    pub gone: Vec<StoredGone>,
     /// The services whose deploys wait for a second person, as older versions have written them.
     #[serde(default, skip_serializing)]
     pub protected: Vec<String>,
@@ -52,6 +52,22 @@ pub struct StoredEnd {
     pub id: String,
     /// Until when, in milliseconds since 1970.
     pub until_ms: u64,
+}
+
+/// A token that was revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredGone {
+    /// Its hash.
+    pub id: String,
+    /// Until when that is remembered, in milliseconds since 1970.
+    pub until_ms: u64,
+    /// When it was revoked, in milliseconds since 1970; 0 where that was not written down, or is of no use any more.
+    #[serde(default)]
+    pub at_ms: u64,
+    /// The token as it was then, for whoever has not heard the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<StoredToken>,
 }
 
 /// Whether deploys of a service wait for a second person.
@@ -230,11 +246,14 @@ mod tests {
     use baton_core::access::{Role, Scope};
 
     #[test]
-    fn an_authority_of_a_list_that_an_older_version_wrote_is_read() {
+    fn a_list_that_an_older_version_wrote_is_read() {
         let text = r#"{ "version": 1, "key": "00", "tokens": [], "revoked": [],
+            "gone": [{ "id": "01", "until_ms": 5 }],
             "authority": { "certificate": "c", "key": "k" } }"#;
-        let read = StoredBook::parse(text).unwrap().authority.unwrap();
-        assert_eq!((&*read.certificate, &*read.key, read.made_ms), ("c", "k", 0));
+        let read = StoredBook::parse(text).unwrap();
+        assert_eq!(read.gone, [StoredGone { id: "01".into(), until_ms: 5, at_ms: 0, token: None }]);
+        let authority = read.authority.unwrap();
+        assert_eq!((&*authority.certificate, &*authority.key, authority.made_ms), ("c", "k", 0));
     }
 
     #[test]
