@@ -25,8 +25,8 @@ use baton_wire::access::{BadBook, StoredJoin};
 use self::book::{Book, Protected};
 pub(crate) use self::book::{Held, Pending};
 use self::ledger::Ledger;
-pub(crate) use self::ledger::Place;
 pub use self::ledger::{LedgerError, Unreadable};
+pub(crate) use self::ledger::{Place, TakenBack};
 pub use self::seal::SealError;
 pub(crate) use self::seal::SealKey;
 pub(crate) use caller::Caller;
@@ -250,23 +250,29 @@ impl Access {
         })
     }
 
-    /// Makes a token worth nothing; asked again within a day it is the same. Blocks; it is durable on return.
+    /// Makes a token worth nothing; asked again within a day it is the same. Blocks; it is durable on return, or what comes back
+    /// says how far it is not.
     ///
     /// # Errors
-    /// There is none with this id, or the disk fails.
-    pub(crate) fn revoke(&self, id: TokenId) -> Result<Held, Refusal> {
-        self.ledger.change(|book| {
+    /// There is none with this id.
+    pub(crate) fn revoke(&self, id: TokenId) -> Result<TakenBack<Held>, Refusal> {
+        self.ledger.take_back(|book| {
             let gone = book.revoke_token(id, unix_ms());
             gone.ok_or_else(|| Refusal::not_found(format!("there is no token {id}: see `baton token list`")))
         })
     }
 
-    /// Makes what a member has worth nothing, so that it needs a new token. Blocks; it is durable on return.
+    /// Makes what a member has worth nothing, so that it needs a new token. Blocks; it is durable on return, or what comes back
+    /// says how far it is not.
     ///
     /// # Errors
-    /// The disk fails.
-    pub(crate) fn revoke_member(&self, service: &ServiceName, member: &MemberId) -> Result<(), Refusal> {
-        self.ledger.change(|book| {
+    /// None that is known.
+    pub(crate) fn revoke_member(
+        &self,
+        service: &ServiceName,
+        member: &MemberId,
+    ) -> Result<TakenBack<()>, Refusal> {
+        self.ledger.take_back(|book| {
             let joined = |held: &Held| {
                 held.joined.as_ref().is_some_and(|joined| {
                     joined.service == service.as_str() && joined.member == member.as_str()

@@ -65,6 +65,29 @@ pub(super) struct Seen {
     copied: bool,
 }
 
+/// Something that was taken back.
+#[derive(Debug)]
+pub(crate) struct TakenBack<T> {
+    /// What that was.
+    pub what: T,
+    /// Where it could not be kept: that it counts on this server only, and what to do.
+    pub only_here: Option<Refusal>,
+}
+
+/// Why a change has not come to its end.
+enum Stopped {
+    /// Whoever makes it does not want it.
+    Refused(Refusal),
+    /// It cannot be kept.
+    Unkept(LedgerError),
+}
+
+impl From<LedgerError> for Stopped {
+    fn from(why: LedgerError) -> Self {
+        Self::Unkept(why)
+    }
+}
+
 /// Why a book is not kept, or cannot be read again.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
@@ -187,10 +210,7 @@ impl Ledger {
         let mut seen = self.alone();
         for _ in 0..RACES_MAX {
             let known = match &self.place {
-                Place::File => {
-                    seen.is_all = true;
-                    (*self.book()).clone()
-                }
+                Place::File => (*self.book()).clone(),
                 Place::Store { store, key } => self.look(&**store, key, &mut seen)?,
             };
             let mut book = known.clone();
@@ -202,6 +222,39 @@ impl Ledger {
             }
         }
         Err(LedgerError::Busy.into())
+    }
+
+    /// Takes something back. Who is asked to do so may be asked by somebody who has to get rid of a thief: what cannot be kept
+    /// counts on this server all the same, and is brought to where it belongs as soon as that can be used again. `take` may be
+    /// asked again, with another book, and takes back what was taken back. Blocks.
+    pub(super) fn take_back<T>(
+        &self,
+        mut take: impl FnMut(&mut Book) -> Result<T, Refusal>,
+    ) -> Result<TakenBack<T>, Refusal> {
+        let why = match self.change(|book| take(book).map_err(Stopped::Refused)) {
+            Ok(what) => return Ok(TakenBack { what, only_here: None }),
+            Err(Stopped::Refused(refusal)) => return Err(refusal),
+            Err(Stopped::Unkept(why)) => why,
+        };
+        let mut seen = self.alone();
+        let mut book = (*self.book()).clone();
+        // What is not known here may be where nobody can look.
+        let Ok(what) = take(&mut book) else { return Err(why.into()) };
+        self.put(book);
+        *seen = Seen::default();
+        let where_else = match &self.place {
+            Place::File => "until it is restarted: ask again once it can be written down",
+            Place::Store { key, .. } => match self.write_copy(key) {
+                Ok(()) => {
+                    "and the others do not know it yet: ask each of them, or wait until this one can tell them"
+                }
+                Err(_) => {
+                    "until it is restarted, and the others do not know it yet: ask each of them, and again later"
+                }
+            },
+        };
+        let only_here = format!("it is revoked on this server {where_else}: {}", chain(&why));
+        Ok(TakenBack { what, only_here: Some(Refusal::unavailable(only_here)) })
     }
 
     /// Takes in what other servers have changed, and brings to the store what it has lost. Blocks; it is quick where nothing
@@ -258,7 +311,10 @@ impl Ledger {
     /// Keeps a book in the place of what was seen, unless another server was faster.
     fn keep(&self, seen: &mut Seen, book: Book) -> Result<bool, LedgerError> {
         match &self.place {
-            Place::File => write_file(&self.data_dir.join(FILE), &book)?,
+            Place::File => {
+                write_file(&self.data_dir.join(FILE), &book)?;
+                seen.is_all = true;
+            }
             Place::Store { store, key } => {
                 let sealed = seal(key, &book)?;
                 if !store.set_access(seen.there.as_deref(), &sealed)? {
@@ -283,12 +339,14 @@ impl Ledger {
             && seen.is_all
             && !seen.copied
         {
-            // Sealed here, so that it opens with this server's first key whoever has written what the store has. A disk that
-            // fails leaves an older copy, which is put together with what the store has all the same.
-            let sealed = seal(key, &self.book());
-            seen.copied =
-                sealed.is_ok_and(|sealed| replace_private(&self.data_dir.join(COPY), &sealed).is_ok());
+            // A disk that fails leaves an older copy, which is put together with what the store has all the same.
+            seen.copied = self.write_copy(key).is_ok();
         }
+    }
+
+    /// Sealed here, so that it opens with this server's first key whoever has written what the store has.
+    fn write_copy(&self, key: &SealKey) -> Result<(), LedgerError> {
+        Ok(replace_private(&self.data_dir.join(COPY), &seal(key, &self.book())?)?)
     }
 }
 

@@ -102,10 +102,10 @@ fn p32_a_token_that_is_revoked_again_is_told_as_it_was_for_a_day() {
     let made = access.make(&token(1, Role::Join, &["web"])).unwrap();
     let (service, member) = web();
     access.join(&made, &service, &member, "a").unwrap();
-    let first = access.revoke(made.id()).unwrap();
+    let first = access.revoke(made.id()).unwrap().what;
     // The answer was lost, and control was restarted.
     let access = open(&dir);
-    let again = access.revoke(made.id()).unwrap();
+    let again = access.revoke(made.id()).unwrap().what;
     assert_eq!((&first, &*first.token), (&again, &made));
     assert!(again.joined.is_some() && access.tokens().len() == 1);
     let mut book = (*access.book()).clone();
@@ -260,11 +260,23 @@ fn a_list_that_was_spoiled_is_named_and_not_replaced() {
 }
 
 #[test]
-fn what_cannot_be_written_is_not_true() {
+fn what_cannot_be_written_is_not_true_but_for_what_is_taken_back() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(&dir);
-    std::fs::remove_dir_all(dir.path()).unwrap();
+    let known = access.make(&token(2, Role::Viewer, &[])).unwrap();
+    let (lost, away) = (dir.path().join("access.json"), dir.path().join("away"));
+    std::fs::rename(&lost, &away).unwrap();
+    std::fs::create_dir(&lost).unwrap();
     let refusal = access.make(&token(1, Role::Viewer, &[])).unwrap_err();
     assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(access.caller(&shown(1), 0).is_err());
+    let only_here = access.revoke(known.id()).unwrap().only_here.unwrap();
+    assert!(only_here.message.contains("on this server until it is restarted"), "{only_here:?}");
+    assert!(access.caller(&shown(2), 0).is_err());
+
+    std::fs::remove_dir(&lost).unwrap();
+    std::fs::rename(&away, &lost).unwrap();
+    assert!(open(&dir).caller(&shown(2), 0).is_ok(), "nobody has written it down");
+    assert!(access.revoke(known.id()).unwrap().only_here.is_none(), "who asks again is told that it is done");
+    assert!(open(&dir).caller(&shown(2), 0).is_err());
 }

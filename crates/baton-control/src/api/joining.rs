@@ -12,6 +12,7 @@ use baton_store::state::News;
 use baton_wire::access::{Join, Joined};
 
 use super::extract::Sent;
+use super::tokens::taken_back;
 use super::{Refusal, Shared, blocking};
 use crate::access::Caller;
 use crate::audit::Note;
@@ -64,13 +65,13 @@ pub(super) async fn revoke(
         (shared.access()?, service.parse::<ServiceName>()?, member.parse::<MemberId>()?);
     let note = Note(format!("what member {service}/{member} has"));
     let (of, who) = (service.clone(), member.clone());
-    blocking(move || access.revoke_member(&of, &who)).await??;
+    let revoked = blocking(move || access.revoke_member(&of, &who)).await??;
     // It is nobody any more, so that nobody waits for it either.
     if shared.posted(&service).is_ok() {
         let ask = Ask::News { service, news: News::Left(member) };
         shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
     }
-    Ok((Extension(note), Json(serde_json::json!({}))).into_response())
+    Ok(taken_back(note, revoked.only_here, Json(serde_json::json!({}))))
 }
 
 /// Whether somebody speaks for a member now: nobody takes the place of who does with a token for anybody.

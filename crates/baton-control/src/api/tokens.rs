@@ -12,7 +12,7 @@ use baton_wire::access::{MadeToken, MakeToken, TokenView, role, scope};
 
 use super::extract::Sent;
 use super::{Refusal, Shared, blocking};
-use crate::access::{Access, Held};
+use crate::access::{Access, Held, TakenBack};
 use crate::audit::Note;
 use crate::clock::unix_ms;
 
@@ -51,9 +51,18 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     let (access, id) = (shared.access()?, id.parse::<TokenId>()?);
-    let gone = blocking(move || access.revoke(id)).await??;
+    let TakenBack { what: gone, only_here } = blocking(move || access.revoke(id)).await??;
     let note = Note(format!("token {id} of {} with role {}", gone.token.holder, gone.token.role));
-    Ok((Extension(note), Json(view(&gone))).into_response())
+    Ok(taken_back(note, only_here, Json(view(&gone))))
+}
+
+/// The answer to who has taken something back. Where that counts on this server only it is a refusal, so that nobody takes it for
+/// done; the note says all the same what was changed.
+pub(super) fn taken_back(note: Note, only_here: Option<Refusal>, done: impl IntoResponse) -> Response {
+    match only_here {
+        None => (Extension(note), done).into_response(),
+        Some(refusal) => (Extension(note), refusal).into_response(),
+    }
 }
 
 fn token(asked: &MakeToken, now: u64) -> Result<Token, Refusal> {

@@ -3,7 +3,7 @@
 use baton_core::access::{Role, Scope, Shown, TOKEN_BYTES, Token};
 use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::units::Millis;
-use baton_store::state::MemoryStore;
+use baton_store::state::{Fault, MemoryStore};
 use tempfile::TempDir;
 
 use super::super::{Access, Caller, Pending};
@@ -11,7 +11,7 @@ use super::*;
 
 /// Servers that have never met.
 struct Servers {
-    store: Arc<dyn StateStore>,
+    store: Arc<MemoryStore>,
     dirs: Vec<TempDir>,
 }
 
@@ -25,7 +25,8 @@ impl Servers {
         let file = self.dirs[server].path().join("seal.key");
         fs::write(&file, key).unwrap();
         let key = SealKey::read(&file).unwrap();
-        Access::open(self.dirs[server].path(), Place::Store { store: Arc::clone(&self.store), key }, true)
+        let store = Arc::<MemoryStore>::clone(&self.store);
+        Access::open(self.dirs[server].path(), Place::Store { store, key }, true)
     }
 
     fn open(&self, server: usize) -> Access {
@@ -294,6 +295,57 @@ fn servers_that_have_begun_apart_agree_on_the_older_authority_and_tell_who_uses_
     drop(newer);
     let again = servers.open(1);
     assert_eq!((again.fingerprint(), again.other_authority()), (agreed, None));
+}
+
+#[test]
+fn p38_garbage_in_the_store_keeps_nobody_from_revoking_on_the_server_that_is_asked() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    a.make(&token(1, Role::Admin)).unwrap();
+    let (service, member) = web();
+    let credential = a.credential(&service, &member);
+    b.refresh().unwrap();
+    let stored = servers.stored();
+    servers.put_back(b"garbage");
+    let revoked = a.revoke(token(1, Role::Admin).id()).unwrap();
+    let only_here = revoked.only_here.unwrap();
+    assert_eq!(only_here.status, axum::http::StatusCode::SERVICE_UNAVAILABLE, "nobody takes it for done");
+    for part in ["on this server", "the others do not know it yet", "delete it there"] {
+        assert!(only_here.message.contains(part), "{}", only_here.message);
+    }
+    assert!(a.revoke_member(&service, &member).unwrap().only_here.is_some());
+    assert!(!knows(&a, 1) && a.caller(credential.reveal(), unix_ms()).is_err());
+    assert!(knows(&b, 1), "which is what the answer says");
+    assert!(a.revoke(TokenId::from_bytes([7; 6])).is_err(), "what is not known here is not revoked");
+    assert!(a.refresh().is_err() && servers.stored() == b"garbage", "it is left for who looks for the cause");
+    // It is on the disk, and all know it once there is a list again, whichever that is.
+    drop(a);
+    assert!(servers.try_open(0, KEY).is_err(), "who starts cannot know what the others have revoked");
+    servers.put_back(&stored);
+    b.refresh().unwrap();
+    assert!(knows(&b, 1));
+    let a = servers.open(0);
+    b.refresh().unwrap();
+    for access in [&a, &b] {
+        assert!(!knows(access, 1) && access.caller(credential.reveal(), unix_ms()).is_err());
+    }
+}
+
+#[test]
+fn what_is_revoked_while_the_store_is_away_counts_here_and_is_told_to_the_others_later() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    a.make(&token(1, Role::Viewer)).unwrap();
+    b.refresh().unwrap();
+    // It cannot be read; or it was written, and nobody has said so.
+    for (call, fault) in [(1, Fault::Unreached), (2, Fault::AnswerLost)] {
+        servers.store.fail_call(call, fault);
+        let revoked = a.revoke(token(1, Role::Viewer).id()).unwrap();
+        assert!(revoked.only_here.is_some() && !knows(&a, 1));
+    }
+    assert!(a.revoke(token(1, Role::Viewer).id()).unwrap().only_here.is_none(), "asked again, it is done");
+    b.refresh().unwrap();
+    assert!(!knows(&b, 1));
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
