@@ -33,12 +33,20 @@ pub use memory::{Fault, MemoryStore};
 pub use redis::{InvalidAddress, RedisAddress, RedisStore};
 pub use service::Service;
 
+/// Whose state it is where nothing else was said.
+pub(crate) const FLEET: &str = "baton";
+
 /// A place that keeps the state of all services, shared by every server that uses it.
 ///
 /// Every method may be called by several at once, and again after an error or without an answer. It blocks
 /// while it writes to the disk. `now` is a moment on the caller's monotonic clock, always the same one; only
 /// leases are measured with it.
 pub trait StateStore: Send + Sync {
+    /// Whose state this is, among those who keep theirs in the same place.
+    fn fleet(&self) -> String {
+        FLEET.to_owned()
+    }
+
     /// Whether the store can be written. On return it can, and has all that is known here: what an earlier
     /// failure has left unusable was mended.
     fn ready(&self) -> Result<(), StateError>;

@@ -25,7 +25,8 @@ use crate::tls::Authority;
 const RACES_MAX: usize = 100;
 /// The list of one server.
 const FILE: &str = "access.json";
-/// What a server has seen last of the list that it shares.
+/// What a server has seen last of the list that it shares. It is sealed as that and not for the fleet: whoever brings a server to
+/// another place brings its list along.
 const COPY: &str = "access.sealed";
 /// What becomes of the list of one server that is shared from then on.
 const MOVED: &str = "access.json.shared";
@@ -295,7 +296,7 @@ impl Ledger {
         if seen.is_all && seen.there == there {
             return Ok((*ours).clone());
         }
-        let found = there.as_deref().map(|there| open(key, there)).transpose()?;
+        let found = there.as_deref().map(|there| open(key, &store.fleet(), there)).transpose()?;
         let (book, is_all, is_current) = match found {
             Some((found, is_current)) => {
                 let (book, is_all) = together((*ours).clone(), found, unix_ms());
@@ -316,7 +317,7 @@ impl Ledger {
                 seen.is_all = true;
             }
             Place::Store { store, key } => {
-                let sealed = seal(key, &book)?;
+                let sealed = seal(key, &store.fleet(), &book)?;
                 if !store.set_access(seen.there.as_deref(), &sealed)? {
                     *seen = Seen::default();
                     return Ok(false);
@@ -346,7 +347,7 @@ impl Ledger {
 
     /// Sealed here, so that it opens with this server's first key whoever has written what the store has.
     fn write_copy(&self, key: &SealKey) -> Result<(), LedgerError> {
-        Ok(replace_private(&self.data_dir.join(COPY), &seal(key, &self.book())?)?)
+        Ok(replace_private(&self.data_dir.join(COPY), &seal(key, COPY, &self.book())?)?)
     }
 }
 
@@ -379,7 +380,7 @@ fn share(
         }
         None => (begin()?, false),
     };
-    if store.set_access(None, &seal(key, &book)?).map_err(LedgerError::from)? {
+    if store.set_access(None, &seal(key, &store.fleet(), &book)?).map_err(LedgerError::from)? {
         if was_local {
             put_away(data_dir)?;
         }
@@ -397,11 +398,11 @@ fn share(
 fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Option<Book>, LedgerError> {
     let path = data_dir.join(COPY);
     let copied = match fs::read(&path) {
-        Ok(sealed) => Some(open(key, &sealed)),
+        Ok(sealed) => Some(open(key, COPY, &sealed)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("read", &path)(error).into()),
     };
-    let found = store.access()?.map(|there| open(key, &there));
+    let found = store.access()?.map(|there| open(key, &store.fleet(), &there));
     Ok(match (copied, found) {
         (None, None) => None,
         (None, Some(found)) => Some(found?.0),
@@ -443,13 +444,13 @@ fn put_away(data_dir: &Path) -> Result<(), LedgerError> {
     Ok(fs::rename(&path, data_dir.join(MOVED)).map_err(failed("rename", &path))?)
 }
 
-fn seal(key: &SealKey, book: &Book) -> Result<Vec<u8>, LedgerError> {
-    Ok(key.seal(&book.to_text()?)?)
+fn seal(key: &SealKey, whose: &str, book: &Book) -> Result<Vec<u8>, LedgerError> {
+    Ok(key.seal(whose, &book.to_text()?)?)
 }
 
 /// The book that was sealed, and whether that was done as this server would do it now.
-fn open(key: &SealKey, sealed: &[u8]) -> Result<(Book, bool), Unreadable> {
-    let Opened { text, is_current } = key.open(sealed)?;
+fn open(key: &SealKey, whose: &str, sealed: &[u8]) -> Result<(Book, bool), Unreadable> {
+    let Opened { text, is_current } = key.open(whose, sealed)?;
     Ok((Book::parse(&text)?, is_current))
 }
 

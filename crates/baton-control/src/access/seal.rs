@@ -1,10 +1,11 @@
 //! What servers write where others could read it or change it: sealed with a key that only they have.
 //!
 //! ```text
-//! baton-sealed 1 LF SALT CIPHERTEXT TAG
+//! baton-sealed 2 SP FLEET LF SALT CIPHERTEXT TAG
 //! ```
 //!
-//! Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce is
+//! The first line is sealed along, so that what servers of another fleet have sealed is not taken for this one's where they
+//! have the same key. `baton-sealed 1 LF` is that of older versions, which is opened whichever fleet it is of. Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce is
 //! never used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was changed.
 
 use std::fs;
@@ -13,7 +14,10 @@ use std::path::Path;
 use baton_release::disk::{DiskError, failed};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-const HEAD: &[u8] = b"baton-sealed 1\n";
+/// What it begins with, before the fleet.
+const HEAD: &str = "baton-sealed 2 ";
+/// What older versions begin with.
+const HEAD_OLD: &[u8] = b"baton-sealed 1\n";
 const SALT_BYTES: usize = 32;
 /// What makes the key of the servers another one than what anybody else makes of the same text.
 const CONTEXT: &str = "baton 2026-11-21 seal of who may do what";
@@ -30,7 +34,7 @@ pub(crate) struct SealKey(Vec<[u8; 32]>);
 pub(crate) struct Opened {
     /// The text.
     pub text: String,
-    /// Whether it was sealed as it would be now: with the first key.
+    /// Whether it was sealed as it would be now: with the first key, for this fleet.
     pub is_current: bool,
 }
 
@@ -57,6 +61,14 @@ pub enum SealError {
     /// It does not open.
     #[error("it was sealed with another key than this server has, or changed by somebody who has none")]
     Closed,
+    /// It is another fleet's.
+    #[error("it is that of the fleet {theirs:?}, and this is {ours:?}: give each fleet a key of its own")]
+    Elsewhere {
+        /// Whose it is.
+        theirs: String,
+        /// Whose it should be.
+        ours: String,
+    },
 }
 
 impl SealKey {
@@ -77,36 +89,49 @@ impl SealKey {
         Ok(Self(lines.into_iter().map(|line| blake3::derive_key(CONTEXT, line.as_bytes())).collect()))
     }
 
-    /// Seals a text.
+    /// Seals a text for a fleet.
     ///
     /// # Errors
     /// There are no random numbers.
-    pub(crate) fn seal(&self, text: &str) -> Result<Vec<u8>, SealError> {
+    pub(crate) fn seal(&self, fleet: &str, text: &str) -> Result<Vec<u8>, SealError> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(SealError::Randomness)?;
         let Some(key) = self.0.first() else { return Err(SealError::NoKey) };
-        let mut body = text.as_bytes().to_vec();
+        let (head, mut body) = (head(fleet), text.as_bytes().to_vec());
         let sealed = cipher(key, &salt)
-            .and_then(|cipher| cipher.seal_in_place_append_tag(nonce(), Aad::from(HEAD), &mut body));
+            .and_then(|cipher| cipher.seal_in_place_append_tag(nonce(), Aad::from(&*head), &mut body));
         sealed.map_err(|_| SealError::Closed)?;
-        Ok([HEAD, &salt, &body].concat())
+        Ok([&*head, &salt, &body].concat())
     }
 
-    /// Opens what was sealed with one of the keys.
+    /// Opens what was sealed for a fleet with one of the keys.
     ///
     /// # Errors
     /// It was not.
-    pub(crate) fn open(&self, sealed: &[u8]) -> Result<Opened, SealError> {
-        let rest = sealed.strip_prefix(HEAD).ok_or(SealError::Closed)?;
+    pub(crate) fn open(&self, fleet: &str, sealed: &[u8]) -> Result<Opened, SealError> {
+        let line = sealed.iter().position(|byte| *byte == b'\n').ok_or(SealError::Closed)?;
+        let (found, rest) = sealed.split_at(line + 1);
         let (salt, body) = rest.split_at_checked(SALT_BYTES).ok_or(SealError::Closed)?;
         let open = |(number, key): (usize, &[u8; 32])| {
             let mut body = body.to_vec();
-            let opened = cipher(key, salt).ok()?.open_in_place(nonce(), Aad::from(HEAD), &mut body).ok()?;
-            let text = String::from_utf8(opened.to_vec()).ok()?;
-            Some(Opened { text, is_current: number == 0 })
+            let opened = cipher(key, salt).ok()?.open_in_place(nonce(), Aad::from(found), &mut body).ok()?;
+            Some((number, String::from_utf8(opened.to_vec()).ok()?))
         };
-        self.0.iter().enumerate().find_map(open).ok_or(SealError::Closed)
+        // Before anything is said of it: only who has a key has written what opens.
+        let (number, text) = self.0.iter().enumerate().find_map(open).ok_or(SealError::Closed)?;
+        let is_bound = found == head(fleet);
+        if is_bound || found == HEAD_OLD {
+            return Ok(Opened { text, is_current: is_bound && number == 0 });
+        }
+        let theirs = String::from_utf8_lossy(found);
+        let theirs = theirs.trim_end_matches('\n').strip_prefix(HEAD).ok_or(SealError::Closed)?;
+        Err(SealError::Elsewhere { theirs: theirs.to_owned(), ours: fleet.to_owned() })
     }
+}
+
+/// The first line of what is sealed for a fleet.
+fn head(fleet: &str) -> Vec<u8> {
+    format!("{HEAD}{}\n", fleet.escape_debug()).into_bytes()
 }
 
 /// Of one text, so that any nonce is used once.
@@ -133,34 +158,63 @@ mod tests {
     #[test]
     fn p38_what_is_sealed_opens_with_its_key_and_only_as_it_was() {
         let key = key(FIRST);
-        let sealed = key.seal("who may do what").unwrap();
+        let sealed = key.seal("shop", "who may do what").unwrap();
         let opened = Opened { text: "who may do what".to_owned(), is_current: true };
-        assert_eq!(key.open(&sealed).unwrap(), opened);
+        assert_eq!(key.open("shop", &sealed).unwrap(), opened);
         assert!(!sealed.windows(7).any(|part| part == b"who may"), "it is not readable");
-        assert_ne!(key.seal("who may do what").unwrap(), sealed, "nobody sees that it is the same");
+        assert_ne!(key.seal("shop", "who may do what").unwrap(), sealed, "nobody sees that it is the same");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert!(matches!(key.open(&changed), Err(SealError::Closed)), "byte {at}");
+            assert!(matches!(key.open("shop", &changed), Err(SealError::Closed)), "byte {at}");
         }
         for length in 0..sealed.len() {
-            assert!(key.open(&sealed[..length]).is_err(), "cut off after {length}");
+            assert!(key.open("shop", &sealed[..length]).is_err(), "cut off after {length}");
         }
-        assert!(SealKey::parse(SECOND).unwrap().open(&sealed).is_err());
+        assert!(SealKey::parse(SECOND).unwrap().open("shop", &sealed).is_err());
     }
 
     #[test]
     fn a_key_is_replaced_while_others_have_the_old_one() {
         let (old, both, new) = (key(FIRST), key(&format!("{SECOND}\n{FIRST}\n")), key(SECOND));
-        let by_old = old.seal("x").unwrap();
-        assert!(both.open(&by_old).is_ok() && new.open(&by_old).is_err());
-        let by_both = both.seal("x").unwrap();
-        assert!(new.open(&by_both).is_ok() && old.open(&by_both).is_err());
+        let seal = |key: &SealKey| key.seal("shop", "x").unwrap();
+        let opens =
+            |key: &SealKey, sealed: &[u8]| key.open("shop", sealed).ok().map(|opened| opened.is_current);
+        let by_old = seal(&old);
+        assert_eq!((opens(&both, &by_old), opens(&new, &by_old)), (Some(false), None));
+        let by_both = seal(&both);
+        assert_eq!((opens(&new, &by_both), opens(&old, &by_both)), (Some(true), None));
         let waiting = key(&format!("{FIRST}\n{SECOND}"));
-        assert!(waiting.open(&by_both).is_ok() && old.open(&waiting.seal("x").unwrap()).is_ok());
-        let is_current = |key: &SealKey, sealed: &[u8]| key.open(sealed).unwrap().is_current;
-        assert!(is_current(&both, &by_both) && is_current(&waiting, &by_old), "the first one seals");
-        assert!(!is_current(&both, &by_old) && !is_current(&waiting, &by_both));
+        assert_eq!((opens(&waiting, &by_both), opens(&old, &seal(&waiting))), (Some(false), Some(true)));
+    }
+
+    #[test]
+    fn p38_what_another_fleet_has_sealed_with_the_same_key_is_not_taken_for_this_ones() {
+        let key = key(&format!("{FIRST}\n{SECOND}"));
+        for theirs in ["staging", "", "shop\n", "shop 2", "\u{1b}[2J"] {
+            let sealed = key.seal(theirs, "who may do what").unwrap();
+            assert!(key.open(theirs, &sealed).unwrap().is_current);
+            let why = key.open("shop", &sealed).unwrap_err();
+            assert!(matches!(why, SealError::Elsewhere { .. }), "{theirs:?}: {why}");
+            assert!(!why.to_string().contains(char::is_control), "{why:?}");
+            // Nor with the other's first line before it.
+            let line = sealed.iter().position(|byte| *byte == b'\n').unwrap();
+            let moved = [&head("shop"), &sealed[line + 1..]].concat();
+            assert!(matches!(key.open("shop", &moved), Err(SealError::Closed)), "{theirs:?}");
+        }
+    }
+
+    /// As version 1 has sealed `{}` with the first key.
+    const OLD: &str = "6261746f6e2d7365616c656420310af453c57177020f9d644c467309517d653d5b1e18eae929efd572a8a25eb5f91773a17dad00b58c026ec11b0e71856a49e2b9";
+
+    #[test]
+    fn what_an_older_version_has_sealed_is_opened_and_sealed_anew() {
+        let old: Vec<u8> =
+            (0..OLD.len()).step_by(2).map(|at| u8::from_str_radix(&OLD[at..at + 2], 16).unwrap()).collect();
+        assert!(old.starts_with(HEAD_OLD));
+        let opened = Opened { text: "{}".to_owned(), is_current: false };
+        assert_eq!(key(FIRST).open("shop", &old).unwrap(), opened);
+        assert!(key(SECOND).open("shop", &old).is_err());
     }
 
     #[test]

@@ -50,6 +50,7 @@ pub struct RedisStore {
     shared: Mutex<Shared>,
     hints: Mutex<Hints>,
     channel: String,
+    fleet: String,
 }
 
 impl RedisStore {
@@ -58,9 +59,10 @@ impl RedisStore {
     /// # Errors
     /// When it cannot be reached, when a newer version has written it, or when anything in it is not as it was written.
     pub fn open(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
+        let fleet = address.prefix.clone();
         let shared = Shared::open(address, now)?;
         let channel = shared.channel();
-        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel })
+        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet })
     }
 
     /// Brings a backup to a Redis in which there is nothing yet.
@@ -116,6 +118,10 @@ impl RedisStore {
 }
 
 impl StateStore for RedisStore {
+    fn fleet(&self) -> String {
+        self.fleet.clone()
+    }
+
     fn ready(&self) -> Result<(), StateError> {
         let mut shared = self.shared();
         if shared.has_news() || shared.looked_before(LOOK_EVERY) {

@@ -8,12 +8,12 @@ use std::str::FromStr;
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 use url::Url;
 
+use crate::state::FLEET;
+
 /// Where Redis listens if nothing else is said.
 const PORT: u16 = 6379;
 /// Where Sentinel does.
 const SENTINEL_PORT: u16 = 26379;
-/// What the names of all keys begin with if nothing else is said.
-const PREFIX: &str = "baton";
 /// Most copies that can be asked for: more replicas than anybody has.
 const COPIES_MAX: u32 = 100;
 
@@ -155,7 +155,7 @@ impl FromStr for RedisAddress {
             hosts,
             watched: watched.map(str::to_owned),
             database,
-            prefix: PREFIX.to_owned(),
+            prefix: FLEET.to_owned(),
             copies: 1,
             ca: None,
             certificate: None,

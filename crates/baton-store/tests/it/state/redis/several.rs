@@ -85,6 +85,15 @@ fn p37_what_one_server_says_of_who_may_do_what_wakes_the_others() {
 }
 
 #[test]
+fn fleets_in_one_redis_are_told_apart_and_have_nothing_of_each_other() {
+    let redis = Redis::start();
+    let (ours, theirs) = (open(&redis.address()), open(&format!("{}?prefix=shop", redis.address())));
+    assert_eq!((ours.fleet(), theirs.fleet()), ("baton".to_owned(), "shop".to_owned()));
+    assert!(ours.set_access(None, b"sealed").unwrap());
+    assert_eq!(theirs.access().unwrap(), None);
+}
+
+#[test]
 fn p12_p16_of_proposals_by_several_servers_at_once_exactly_one_wins() {
     let redis = Redis::start();
     let servers = servers(&redis);
