@@ -1,5 +1,6 @@
 //! Where deploys and releases are kept: the StateStore and ArtefactStore implementations; and where secrets are.
 
 pub mod artefact;
+pub mod reserve;
 pub mod secrets;
 pub mod state;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use baton_release::disk::{DiskError, failed, replace_private};
+use baton_store::reserve::Reserve;
 use baton_store::state::{StateError, StateStore};
 use baton_wire::access::BadBook;
 
@@ -48,6 +49,8 @@ pub(crate) enum Place {
 pub(super) struct Ledger {
     place: Place,
     data_dir: PathBuf,
+    /// Space for what is taken back.
+    reserve: Reserve,
     book: RwLock<Arc<Book>>,
     /// Held by who changes the book, from the look at it until it is kept.
     changing: Mutex<Seen>,
@@ -182,13 +185,19 @@ impl Ledger {
             }
             (Place::Store { store, key }, local) => share(data_dir, &**store, key, local, begin)?,
         };
+        let file = match &place {
+            Place::File => FILE,
+            Place::Store { .. } => COPY,
+        };
         let ledger = Self {
             place,
+            reserve: Reserve::of(&data_dir.join(file)),
             data_dir: data_dir.to_owned(),
             book: RwLock::new(Arc::new(book)),
             changing: Mutex::default(),
         };
         ledger.settle()?;
+        ledger.reserve.keep();
         Ok(ledger)
     }
 
@@ -232,7 +241,14 @@ impl Ledger {
         &self,
         mut take: impl FnMut(&mut Book) -> Result<T, Refusal>,
     ) -> Result<TakenBack<T>, Refusal> {
-        let why = match self.change(|book| take(book).map_err(Stopped::Refused)) {
+        let mut change = || self.change(|book| take(book).map_err(Stopped::Refused));
+        let changed = match change() {
+            Err(Stopped::Unkept(LedgerError::Disk(why))) if is_full(&why) && self.reserve.release() => {
+                change()
+            }
+            changed => changed,
+        };
+        let why = match changed {
             Ok(what) => return Ok(TakenBack { what, only_here: None }),
             Err(Stopped::Refused(refusal)) => return Err(refusal),
             Err(Stopped::Unkept(why)) => why,
@@ -245,7 +261,7 @@ impl Ledger {
         *seen = Seen::default();
         let where_else = match &self.place {
             Place::File => "until it is restarted: ask again once it can be written down",
-            Place::Store { key, .. } => match self.write_copy(key) {
+            Place::Store { key, .. } => match self.write_copy_in_any_case(key) {
                 Ok(()) => {
                     "and the others do not know it yet: ask each of them, or wait until this one can tell them"
                 }
@@ -314,6 +330,7 @@ impl Ledger {
         match &self.place {
             Place::File => {
                 write_file(&self.data_dir.join(FILE), &book)?;
+                self.reserve.keep();
                 seen.is_all = true;
             }
             Place::Store { store, key } => {
@@ -347,8 +364,21 @@ impl Ledger {
 
     /// Sealed here, so that it opens with this server's first key whoever has written what the store has.
     fn write_copy(&self, key: &SealKey) -> Result<(), LedgerError> {
-        Ok(replace_private(&self.data_dir.join(COPY), &seal(key, COPY, &self.book())?)?)
+        replace_private(&self.data_dir.join(COPY), &seal(key, COPY, &self.book())?)?;
+        self.reserve.keep();
+        Ok(())
     }
+
+    fn write_copy_in_any_case(&self, key: &SealKey) -> Result<(), LedgerError> {
+        match self.write_copy(key) {
+            Err(LedgerError::Disk(why)) if is_full(&why) && self.reserve.release() => self.write_copy(key),
+            written => written,
+        }
+    }
+}
+
+fn is_full(error: &DiskError) -> bool {
+    matches!(error.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The book that all servers share, as one that starts finds it; where there is none, the first one makes it, of what it had

@@ -280,3 +280,48 @@ fn what_cannot_be_written_is_not_true_but_for_what_is_taken_back() {
     assert!(access.revoke(known.id()).unwrap().only_here.is_none(), "who asks again is told that it is done");
     assert!(open(&dir).caller(&shown(2), 0).is_err());
 }
+
+/// Where the child's small file system is; its presence makes it the child.
+const CHILD: &str = "BATON_TEST_SMALL_DISK";
+
+#[test]
+fn p29_a_token_is_revoked_on_a_disk_that_is_full() {
+    if let Some(disk) = std::env::var_os(CHILD) {
+        return on_full_disk(Path::new(&disk));
+    }
+    let test = "access::tests::p29_a_token_is_revoked_on_a_disk_that_is_full";
+    let dir = tempfile::tempdir().unwrap();
+    // Only the child sees the file system, and it ends with it.
+    let script = format!(
+        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
+        dir = dir.path().display(),
+        exe = std::env::current_exe().unwrap().display(),
+    );
+    let mut command = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn on_full_disk(disk: &Path) {
+    let dir = tempfile::tempdir_in(disk).unwrap();
+    let access = open(&dir);
+    let thieves: Vec<Token> =
+        (1..=3).map(|seed| access.make(&token(seed, Role::Admin, &[])).unwrap()).collect();
+    let (service, member) = web();
+    let credential = access.credential(&service, &member);
+    let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    let refusal = access.make(&token(9, Role::Viewer, &[])).unwrap_err();
+    assert!(refusal.message.contains("No space"), "{refusal:?}");
+    for thief in &thieves {
+        assert!(access.revoke(thief.id()).unwrap().only_here.is_none());
+    }
+    assert!(access.revoke_member(&service, &member).unwrap().only_here.is_none());
+    let access = open(&dir);
+    assert!((1..=3).all(|seed| access.caller(&shown(seed), unix_ms()).is_err()));
+    assert!(access.caller(credential.reveal(), unix_ms()).is_err());
+}

@@ -7,7 +7,6 @@
 //! and a second sync may report success for what the first one has thrown away. Before the next use, all that
 //! is held goes into a new file, which takes the place of the old one once it is whole.
 
-mod reserve;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -23,10 +22,10 @@ use baton_core::units::Millis;
 use redb::{Builder, Database, Durability, WriteTransaction};
 use tempfile::TempPath;
 
-use self::reserve::Reserve;
 use super::held::Held;
 use super::store::{Medium, Store};
 use super::{Backup, Numbered, Service, StateError};
+use crate::reserve::Reserve;
 
 /// Everything is read once and held elsewhere, so only the inner pages of the trees are worth a cache.
 const CACHE_BYTES: usize = 4 << 20;

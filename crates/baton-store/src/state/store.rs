@@ -134,7 +134,13 @@ impl<M: Medium + Send> StateStore for Store<M> {
     }
 
     fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
-        self.write(service, |next| next.set_lock(service, lock))
+        let only_stops = lock.is_some();
+        match self.write(service, |next| next.set_lock(service, lock.clone())) {
+            Err(StateError::DiskFull { .. }) if only_stops && self.lock().medium.make_room() => {
+                self.write(service, |next| next.set_lock(service, lock))
+            }
+            done => done,
+        }
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {

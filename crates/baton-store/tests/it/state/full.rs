@@ -8,7 +8,7 @@ use std::process::Command;
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Heard;
-use baton_core::history::{Proposal, Wish};
+use baton_core::history::{Lock, Proposal, Wish};
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
 use tempfile::TempDir;
@@ -65,13 +65,17 @@ fn on_small_disk(disk: &Path) {
     let said = reopened::report(1, 1, None, baton_core::report::Standing::Behind);
     assert_eq!(store.hear(&web(), said, NOW).unwrap(), Heard::News, "members are still heard");
 
-    // What stops harm has space of its own.
+    // What stops harm has space of its own, more than once.
+    let lock = Lock { reason: "because".to_owned(), actor: "ada".to_owned(), since: 1 };
+    store.set_lock(&web(), Some(lock.clone())).unwrap();
+    assert_eq!(store.service(&web(), NOW).unwrap().history().lock(), Some(&lock));
     let halt = Proposal { wish: Wish::Halt { hand_back: false }, ..rollout(7, Some(first.id)) };
     let halt = store.propose(&web(), halt, NOW).unwrap().deploy;
     assert_eq!(store.service(&web(), NOW).unwrap().history().in_force(), Some(&halt));
 
     fs::remove_file(&filler).unwrap();
     store.ready().unwrap();
+    store.set_lock(&web(), None).unwrap();
     let second = store.propose(&web(), rollout(2, Some(halt.id)), NOW).unwrap().deploy;
     store.append(vec![event()]).unwrap();
     assert!(path.with_extension("reserve").exists(), "it is kept for the next time");

@@ -1,8 +1,8 @@
-//! Space on the disk that is kept for halting and going back: what stops harm must not fail because something has filled the
-//! disk.
+//! Space on the disk that is kept for halting, going back and revoking: what stops harm must not fail because something has
+//! filled the disk.
 //!
-//! It is a file that nobody reads, beside the store's. When there is no room for a deploy that only stops something, it is
-//! removed, and there is room for the store to be written anew. It is made again as soon as there is space.
+//! It is a file that nobody reads, beside the one that it is kept for. When there is no room for a write that only stops
+//! something, it is removed, and there is room for that file to be written anew. It is made again as soon as there is space.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,26 +10,27 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-/// How much more is kept than what the store takes when it is written anew: for what is written meanwhile.
+/// How much more is kept than what the file takes when it is written anew: for what is written meanwhile.
 const BEYOND: u64 = 1 << 20;
 
-/// The file that is kept, and the store's, whose size it follows.
+/// The file that is kept, and the one that it is kept for, whose size it follows.
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub struct Reserve {
     path: PathBuf,
-    state: PathBuf,
+    kept_for: PathBuf,
 }
 
 impl Reserve {
-    /// For the store in this file. Nothing is kept yet.
-    pub(super) fn of(state: &Path) -> Self {
-        Self { path: state.with_extension("reserve"), state: state.to_owned() }
+    /// For this file. Nothing is kept yet.
+    pub fn of(file: &Path) -> Self {
+        Self { path: file.with_extension("reserve"), kept_for: file.to_owned() }
     }
 
-    /// Keeps as much as the store needs now, as far as there is space. Blocks; it is quick where enough is kept.
-    pub(super) fn keep(&self) {
-        let Ok(state) = fs::metadata(&self.state) else { return };
-        let needed = state.len().saturating_add(BEYOND);
+    /// Keeps as much as the file needs now, as far as there is space; nothing for one that is not there. Blocks; it is quick
+    /// where enough is kept.
+    pub fn keep(&self) {
+        let Ok(file) = fs::metadata(&self.kept_for) else { return };
+        let needed = file.len().saturating_add(BEYOND);
         if fs::metadata(&self.path).is_ok_and(|kept| kept.len() >= needed) {
             return;
         }
@@ -45,7 +46,7 @@ impl Reserve {
     }
 
     /// Gives it away, and says whether there was any.
-    pub(super) fn release(&self) -> bool {
+    pub fn release(&self) -> bool {
         fs::remove_file(&self.path).is_ok()
     }
 }
