@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use baton_core::access::{Broken, Chain, Head, Record};
 use baton_release::disk::{DiskError, failed};
 use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -55,8 +56,17 @@ pub enum AuditError {
     },
 }
 
+/// What a call has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Something was changed by it.
+    Changed,
+    /// It was refused, or has brought bytes that nothing refers to yet.
+    Nothing,
+}
+
 /// A record to be written, or only the question whether those before it are; and where the answer goes.
-type Asked = (Option<Record>, oneshot::Sender<Result<(), String>>);
+type Asked = (Option<(Record, Effect)>, oneshot::Sender<Result<(), String>>);
 
 /// Where records go.
 #[derive(Clone)]
@@ -80,6 +90,10 @@ pub(crate) struct Writer {
     torn: bool,
     /// Up to where there is space on the disk.
     room_until: u64,
+    /// Whether the disk is so full that what is kept cannot be made more.
+    is_full: bool,
+    /// How many records without an effect were not written since then.
+    left_out: u64,
     /// Lines that are not in the file yet.
     waiting: Vec<String>,
     queue: mpsc::Receiver<Asked>,
@@ -104,6 +118,8 @@ impl Audit {
         let head = Arc::new(Mutex::new(chain.head()));
         let mut writer = Writer {
             room_until: length,
+            is_full: false,
+            left_out: 0,
             file,
             path: Arc::clone(&path),
             chain,
@@ -130,25 +146,26 @@ impl Audit {
         }
     }
 
-    /// Writes a record down, and waits until it is on the disk if `durable`.
+    /// Writes a record down, and waits until it is on the disk if `durable`. While the disk is full, one without an effect is only
+    /// counted.
     ///
     /// # Errors
     /// It is not, for now: it is kept in memory, written before anything else, and until then nothing more is changed.
-    pub(crate) async fn add(&self, record: Record, durable: bool) -> Result<(), Refusal> {
+    pub(crate) async fn add(&self, record: Record, effect: Effect, durable: bool) -> Result<(), Refusal> {
         if !(durable && self.strict) {
             let (reply, _) = oneshot::channel();
             // A queue that is full is one that nobody can write down.
-            let _ = self.queue.try_send((Some(record), reply));
+            let _ = self.queue.try_send((Some((record, effect)), reply));
             return Ok(());
         }
         let outcome = record.outcome.clone();
-        self.send(Some(record)).await.map_err(|why| {
+        self.send(Some((record, effect))).await.map_err(|why| {
             let text = format!("what was asked was done ({outcome}), and is not written down yet: {why}");
             Refusal::unavailable(text)
         })
     }
 
-    async fn send(&self, record: Option<Record>) -> Result<(), String> {
+    async fn send(&self, record: Option<(Record, Effect)>) -> Result<(), String> {
         let (reply, written) = oneshot::channel();
         let stopping = || "the server is stopping".to_owned();
         self.queue.send((record, reply)).await.map_err(|_| stopping())?;
@@ -179,9 +196,8 @@ impl Writer {
         while self.queue.blocking_recv_many(&mut batch, WAITING_MAX) > 0 {
             let mut replies = Vec::new();
             for (record, reply) in batch.drain(..) {
-                // Only refusals can be more than that, while nothing can be written.
-                if let Some(record) = record.filter(|_| self.waiting.len() < WAITING_MAX) {
-                    self.waiting.push(self.chain.add(&record));
+                if let Some((record, effect)) = record {
+                    self.take(&record, effect);
                 }
                 replies.push(reply);
             }
@@ -191,6 +207,35 @@ impl Writer {
                 let _ = reply.send(written.clone());
             }
         }
+    }
+
+    /// Lets a record wait for the next write. On a disk that is full the space that is left is for what stops harm: who is refused
+    /// there without end must not use it up.
+    fn take(&mut self, record: &Record, effect: Effect) {
+        match effect {
+            Effect::Nothing if self.is_short() => {
+                self.left_out += 1;
+                return;
+            }
+            Effect::Nothing | Effect::Changed => {}
+        }
+        if self.left_out > 0 && !self.is_full {
+            let detail = format!("{} calls that changed nothing, while the disk was full", self.left_out);
+            self.left_out = 0;
+            self.waiting.push(self.chain.add(&Record { detail, ..not_written(record.at) }));
+        }
+        // Only refusals can be more than that, while nothing can be written.
+        if self.waiting.len() < WAITING_MAX {
+            self.waiting.push(self.chain.add(record));
+        }
+    }
+
+    /// Whether there is less space than is kept, and no more to be had.
+    fn is_short(&mut self) -> bool {
+        if self.is_full {
+            self.keep_room();
+        }
+        self.is_full
     }
 
     /// Writes what waits. After a failure the file ends where it ended before.
@@ -225,6 +270,8 @@ impl Writer {
             if room.is_ok() {
                 self.room_until = self.length + ROOM_BYTES;
             }
+            // Where space cannot be kept at all, nobody knows how much there is.
+            self.is_full = matches!(room, Err(Errno::NOSPC | Errno::DQUOT));
         }
     }
 
@@ -239,6 +286,12 @@ impl Writer {
         self.torn = false;
         Ok(())
     }
+}
+
+/// What tells that something is missing here.
+fn not_written(at: u64) -> Record {
+    let [who, from, what, outcome] = ["control", "-", "not written", "-"].map(str::to_owned);
+    Record { at, who, from, what, outcome, detail: String::new() }
 }
 
 /// Reads a log from its beginning: where it ends, and how long it is as far as it is whole.

@@ -15,7 +15,7 @@ use super::doors::{Door, Doors, Leaves, Needs};
 use super::limits::Limits;
 use super::{Access, Caller};
 use crate::api::{Line, Refusal};
-use crate::audit::{Audit, Code, Note};
+use crate::audit::{Audit, Code, Effect, Note};
 use crate::clock::{Clock, unix_ms};
 use crate::listen::CallerAddress;
 
@@ -109,8 +109,11 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
         let waits = leaves == Leaves::Change && who.is_some();
         let record = record(who.unwrap_or_else(|| "nobody".to_owned()), from, what, &response);
         let refused = response.status().is_client_error() || response.status().is_server_error();
+        // A refusal with a note has changed something all the same: what could be taken back here only.
+        let changes = leaves == Leaves::Change && (!refused || response.extensions().get::<Note>().is_some());
+        let effect = if changes { Effect::Changed } else { Effect::Nothing };
         // What was refused has not been done, written down or not.
-        if let Err(refusal) = doorman.audit.add(record, waits).await
+        if let Err(refusal) = doorman.audit.add(record, effect, waits).await
             && !refused
         {
             return refusal.into_response();

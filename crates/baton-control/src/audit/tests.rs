@@ -41,8 +41,8 @@ async fn p42_what_was_written_is_there_after_a_restart_and_goes_on() {
     for start in 0..3 {
         let log = open(dir.path());
         assert_eq!(log.audit.head().number, 2 * start);
-        log.audit.add(record("waited for"), true).await.unwrap();
-        log.audit.add(record("not waited for"), false).await.unwrap();
+        log.audit.add(record("waited for"), Effect::Changed, true).await.unwrap();
+        log.audit.add(record("not waited for"), Effect::Changed, false).await.unwrap();
         log.close();
     }
     let log = open(dir.path());
@@ -58,8 +58,8 @@ async fn p42_what_was_written_is_there_after_a_restart_and_goes_on() {
 async fn p42_a_log_that_was_changed_is_not_gone_on_with() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
-    log.audit.add(record("one"), true).await.unwrap();
-    log.audit.add(record("two"), true).await.unwrap();
+    log.audit.add(record("one"), Effect::Changed, true).await.unwrap();
+    log.audit.add(record("two"), Effect::Changed, true).await.unwrap();
     log.close();
     let file = dir.path().join("audit.log");
     let text = fs::read_to_string(&file).unwrap();
@@ -70,7 +70,7 @@ async fn p42_a_log_that_was_changed_is_not_gone_on_with() {
     fs::write(&file, &text[..text.len() - 10]).unwrap();
     let log = open(dir.path());
     assert_eq!(log.audit.head().number, 1);
-    log.audit.add(record("three"), true).await.unwrap();
+    log.audit.add(record("three"), Effect::Changed, true).await.unwrap();
     assert_eq!(log.audit.head().number, 2);
     log.close();
 }
@@ -82,7 +82,7 @@ async fn p42_nothing_is_changed_that_cannot_be_written_down() {
     std::os::unix::fs::symlink("/dev/full", dir.path().join("audit.log")).unwrap();
     let log = open(dir.path());
     assert!(log.audit.ready().await.is_ok(), "nothing has failed yet");
-    log.audit.add(record("done, and not written"), true).await.unwrap_err();
+    log.audit.add(record("done, and not written"), Effect::Changed, true).await.unwrap_err();
     let refusal = log.audit.ready().await.unwrap_err();
     assert!(
         refusal.message.contains("not written down") && refusal.message.contains("No space"),
@@ -119,16 +119,29 @@ async fn p29_p42_what_stops_harm_is_written_down_on_a_disk_that_is_full() {
 
 async fn on_full_disk(disk: &Path) {
     let log = open(disk);
-    log.audit.add(record("while there is space"), true).await.unwrap();
+    log.audit.add(record("while there is space"), Effect::Changed, true).await.unwrap();
     let mut filler = File::create(disk.join("filler")).unwrap();
     while filler.write_all(&[0; 4096]).is_ok() {}
+    // Whoever is refused, which is what happens there, leaves the space to who stops harm.
+    for _ in 0..20_000 {
+        log.audit.add(record("refused"), Effect::Nothing, false).await.unwrap();
+        log.audit.ready().await.unwrap();
+    }
+    let refused = log.audit.head().number - 1;
     for _ in 0..1000 {
         log.audit.ready().await.unwrap();
-        log.audit.add(record("on a full disk"), true).await.unwrap();
+        log.audit.add(record("on a full disk"), Effect::Changed, true).await.unwrap();
     }
-    assert_eq!(log.audit.head().number, 1001);
+    assert_eq!(log.audit.head().number, refused + 1001);
+    // Once there is space, it is told that there were more.
+    drop(filler);
+    fs::remove_file(disk.join("filler")).unwrap();
+    log.audit.add(record("refused"), Effect::Nothing, true).await.unwrap();
+    let lines = log.audit.lines(refused + 1001, 2).await.unwrap();
+    let told = format!("{} calls that changed nothing, while the disk was full", 20_000 - refused);
+    assert!(lines[0].contains(&told) && lines[1].contains("refused"), "{lines:#?}");
     log.close();
     let log = open(disk);
-    assert_eq!(log.audit.head().number, 1001, "after a restart");
+    assert_eq!(log.audit.head().number, refused + 1003, "after a restart");
     log.close();
 }
