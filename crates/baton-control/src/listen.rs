@@ -1,6 +1,7 @@
 //! Where connections come in: one port, with TLS or without.
 
 mod doorstep;
+mod network;
 mod visitor;
 
 use std::io;
@@ -11,19 +12,22 @@ use std::time::Duration;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use self::doorstep::Doorstep;
+use self::doorstep::{Doorstep, Place};
+pub(crate) use self::network::Network;
 pub(crate) use self::visitor::Visit;
 use self::visitor::{Visitor, prepare};
 
-/// How long a client may take to agree on a key.
+/// How long a client may take to agree on a key, with the time that it waits for its turn: where many come at once, those who
+/// say nothing must not keep it from the others for longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// How many may be about to, of whom one address may have a part only.
+/// How many may be about to, of whom one network may have a part only.
 const HANDSHAKES_MAX: usize = 512;
 /// Connections that are agreed upon and not taken yet.
 const AGREED_MAX: usize = 16;
@@ -102,7 +106,7 @@ impl Listener for Incoming {
     }
 }
 
-/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody, and those of one address hold up
+/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody, and those of one network hold up
 /// nobody elsewhere.
 async fn agree(
     mut listener: TcpListener,
@@ -120,17 +124,62 @@ async fn agree(
         prepare(&stream);
         let (acceptor, agreed, room) = (acceptor.clone(), agreed.clone(), Arc::clone(&room));
         tokio::spawn(async move {
-            let handshake = async {
-                // Neither is ever closed, so there is always a permit.
-                let _of_address = place.turn().await?;
-                let _of_all = room.acquire().await.ok()?;
-                // Who speaks no TLS, or does not trust this server, has been told so.
-                timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await.ok()?.ok()
-            };
-            let handshake = handshake.await;
-            if let Some(stream) = handshake {
+            if let Some(stream) = handshake(HANDSHAKE_MAX, &place, &room, &acceptor, stream).await {
                 let _ = agreed.send((Visitor::new(Either::Right(stream), place), address)).await;
             }
         });
+    }
+}
+
+/// Waits for a turn and agrees on a key; none where that takes too long, or fails.
+async fn handshake(
+    limit: Duration,
+    place: &Place,
+    room: &Semaphore,
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+) -> Option<TlsStream<TcpStream>> {
+    let agreed = async {
+        // Neither is ever closed, so there is always a permit.
+        let _of_network = place.turn().await?;
+        let _of_all = room.acquire().await.ok()?;
+        // Who speaks no TLS, or does not trust this server, has been told so.
+        acceptor.accept(stream).await.ok()
+    };
+    timeout(limit, agreed).await.ok()?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use rustls::server::ResolvesServerCertUsingSni;
+
+    use super::*;
+
+    /// One that knows no certificate: nobody gets as far here.
+    fn acceptor() -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let resolver = Arc::new(ResolvesServerCertUsingSni::new());
+        TlsAcceptor::from(Arc::new(config.unwrap().with_no_client_auth().with_cert_resolver(resolver)))
+    }
+
+    #[tokio::test]
+    async fn f58_who_waits_for_a_turn_for_too_long_is_sent_away() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (doorstep, room) = (Arc::new(Doorstep::default()), Semaphore::new(HANDSHAKES_MAX));
+        let place = doorstep.enter(IpAddr::from([10, 0, 0, 1])).unwrap();
+        let mut turns = Vec::new();
+        while let Ok(turn) = timeout(Duration::ZERO, place.turn()).await {
+            turns.push(turn);
+        }
+        // Nobody gives a turn back.
+        let acceptor = acceptor();
+        let ended = handshake(Duration::ZERO, &place, &room, &acceptor, stream);
+        let ended = timeout(Duration::from_secs(60), ended).await;
+        assert!(matches!(ended, Ok(None)), "it does not wait for ever");
     }
 }

@@ -9,10 +9,11 @@ use baton_core::ids::{MemberId, ServiceName, TokenHash};
 use baton_core::units::Millis;
 
 use super::Caller;
+use crate::listen::Network;
 
 /// What one caller may ask: a push with 16 connections to a server nearby takes a fifth of it.
 const CALLER: Rate = Rate { per_second: 500, burst: 1000 };
-/// What may be asked from one address without credentials that are known: enough for whoever looks whether the server lives, and
+/// What may be asked from one network without credentials that are known: enough for whoever looks whether the server lives, and
 /// for a fleet that shows what was revoked; too little to guess anything.
 const STRANGER: Rate = Rate { per_second: 20, burst: 100 };
 /// How many refusals of those whom nobody knows are written down, from wherever they come: what tells that somebody tries, and
@@ -26,7 +27,7 @@ const REMEMBERED_MAX: usize = 50_000;
 enum Who {
     Token(TokenHash),
     Member(ServiceName, MemberId),
-    Address(IpAddr),
+    Network(Network),
     /// All whom nobody knows, together.
     Strangers,
 }
@@ -48,9 +49,9 @@ impl Limits {
         }
     }
 
-    /// Whether somebody unknown may ask once more from this address.
+    /// Whether somebody unknown may ask once more from the network of this address.
     pub(super) fn admit_stranger(&self, address: IpAddr, now: Millis) -> bool {
-        self.take(Who::Address(address), STRANGER, now)
+        self.take(Who::Network(address.into()), STRANGER, now)
     }
 
     /// Whether one more refusal of somebody unknown is written down.
@@ -63,7 +64,7 @@ impl Limits {
         if buckets.len() >= REMEMBERED_MAX && !buckets.contains_key(&who) {
             let rate = |who: &Who| match who {
                 Who::Token(_) | Who::Member(..) => CALLER,
-                Who::Address(_) => STRANGER,
+                Who::Network(_) => STRANGER,
                 Who::Strangers => WRITTEN,
             };
             buckets.retain(|who, bucket| !bucket.is_full(rate(who), now));
@@ -87,6 +88,9 @@ mod tests {
         assert_eq!(admitted, STRANGER.burst as usize);
         assert!(limits.admit_stranger(address(2), Millis(0)));
         assert!(limits.admit_stranger(address(1), Millis(1000)));
+        let address = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]);
+        let admitted = (0..10_000).filter(|host| limits.admit_stranger(address(*host), Millis(0))).count();
+        assert_eq!(admitted, STRANGER.burst as usize, "whoever has a network of IPv6 is one");
     }
 
     #[test]
