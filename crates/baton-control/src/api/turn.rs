@@ -13,9 +13,10 @@ use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::timeout;
-use tokio_stream::StreamExt;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Shared;
@@ -28,10 +29,14 @@ const REQUEST_MAX: Duration = Duration::from_secs(600);
 const REQUESTS_MAX: usize = 32;
 /// How many of them one caller may have at once: half of the connections that a member fetches by.
 const OF_ONE_MAX: usize = 8;
-/// How long a client may take for any part of its question, and for [`PART_BYTES`] of an answer: five times as long as one that fetches lets them take.
+/// How long a client may take for [`ASKED_BYTES`] of its question, and for [`PART_BYTES`] of an answer: five times as long as one
+/// that fetches lets them take.
 const PART_MAX: Duration = Duration::from_secs(10);
 /// What is given to a connection at once. Less than a connection takes without anybody reading it.
 const PART_BYTES: usize = 64 << 10;
+/// How much of a question comes in that time: whoever sends a byte now and then holds room as who sends nothing does. As many
+/// requests as one caller may have at once get there together on a line of 128 kbit/s.
+const ASKED_BYTES: usize = 16 << 10;
 
 /// Room for requests.
 #[derive(Clone)]
@@ -84,19 +89,29 @@ pub(super) async fn in_turn(State(shared): State<Shared>, request: Request, next
     }
     let caller = request.extensions().get::<Caller>().cloned().unwrap_or(Caller::Anybody);
     let place = shared.room.enter(&caller).await;
-    match timeout(REQUEST_MAX, next.run(request.map(in_time))).await {
+    match timeout(REQUEST_MAX, next.run(request.map(|body| in_time(body, PART_MAX)))).await {
         Ok(response) => sent_in_time(response, place),
         Err(_) => Line(StatusCode::REQUEST_TIMEOUT, "the request took too long".to_owned(), "too-slow")
             .into_response(),
     }
 }
 
-/// The same body, which fails when its client sends nothing for a while.
-fn in_time(body: Body) -> Body {
-    let parts = body.into_data_stream().timeout(PART_MAX).map(|part| match part {
-        Ok(part) => part.map_err(io::Error::other),
-        Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
-    });
+/// The same body, which fails when its client lets us wait for longer than `limit` for [`ASKED_BYTES`] of it, or for its end.
+fn in_time(body: Body, limit: Duration) -> Body {
+    let parts =
+        unfold((body.into_data_stream(), 0, limit), move |(mut parts, mut asked, mut left)| async move {
+            let begun = Instant::now();
+            let part = match timeout(left, parts.next()).await {
+                Ok(part) => part?.map_err(io::Error::other),
+                Err(elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)),
+            };
+            asked += part.as_ref().map_or(0, Bytes::len);
+            left = left.saturating_sub(begun.elapsed());
+            if asked >= ASKED_BYTES {
+                (asked, left) = (0, limit);
+            }
+            Some((part, (parts, asked, left)))
+        });
     Body::from_stream(parts)
 }
 
@@ -127,7 +142,7 @@ fn sent_in_time(response: Response, permit: impl Send + 'static) -> Response {
 #[cfg(test)]
 mod tests {
     use baton_core::access::Credential;
-    use tokio::time::timeout;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -153,6 +168,21 @@ mod tests {
         drop((held, other));
         assert!(now(&member("web-3")).await.is_some());
         assert_eq!(room.each.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn f58_a_question_of_which_a_byte_comes_now_and_then_is_given_up() {
+        let byte = |()| async {
+            sleep(Duration::from_millis(1)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b"x")), ()))
+        };
+        let trickle = in_time(Body::from_stream(unfold((), byte)), Duration::from_millis(100));
+        let ended = timeout(Duration::from_secs(60), to_bytes(trickle, usize::MAX)).await;
+        assert!(ended.expect("it is not listened to for ever").is_err());
+        // One that keeps coming is taken whole, however long it is.
+        let parts = (0..100).map(|_| Ok::<_, Infallible>(Bytes::from_static(&[1; ASKED_BYTES])));
+        let whole = in_time(Body::from_stream(tokio_stream::iter(parts)), PART_MAX);
+        assert_eq!(to_bytes(whole, usize::MAX).await.unwrap().len(), 100 * ASKED_BYTES);
     }
 
     #[tokio::test]
