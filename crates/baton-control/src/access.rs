@@ -412,6 +412,19 @@ impl Access {
         })
     }
 
+    /// Lets a deploy wait on that was let begin and was refused, as if nobody had. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// The disk or the store fails.
+    pub(crate) fn take_back(&self, id: PendingId) -> Result<(), Refusal> {
+        self.ledger.change(|book| {
+            if let Some(pending) = book.pending.get_mut(&id) {
+                pending.approved_by = None;
+            }
+            Ok(())
+        })
+    }
+
     /// Lets a deploy wait no more that was let begin. Blocks; it is durable on return.
     ///
     /// # Errors

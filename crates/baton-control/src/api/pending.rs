@@ -71,19 +71,59 @@ pub(super) async fn approve(
     // First, so that no other server rejects what this one lets begin.
     let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
     let pending = blocking(move || asked.approve(id, &by)).await??;
-    let by = pending.approved_by.as_deref().unwrap_or_default();
-    let actor = format!("{}, approved by {by}", pending.asked_by);
-    let begun = if pending.asked.parent.is_none() && in_force(&shared, &pending.service).is_some() {
-        let text = "nothing was in force when this was asked for, and something is now: ask for it again";
-        Err(Refusal::new(StatusCode::CONFLICT, "conflict", text))
-    } else {
-        deploys::begin(&shared, pending.service, &caller, Propose { actor, ..pending.asked }).await
-    };
-    // One that somebody was faster than would never begin.
-    if begun.as_ref().map_or_else(|refusal| refusal.status == StatusCode::CONFLICT, |_| true) {
-        blocking(move || access.settle(id)).await??;
+    let begun = let_begin(&shared, &caller, id, pending).await;
+    match Outcome::of(&begun) {
+        Outcome::Over => blocking(move || access.settle(id)).await??,
+        Outcome::WaitsOn => {
+            blocking(move || access.take_back(id)).await??;
+            return begun.map_err(|refusal| {
+                refusal.and("it waits on: approve it when that has changed, or reject it")
+            });
+        }
+        Outcome::Unknown => {}
     }
     begun
+}
+
+/// Puts in force what has waited, once.
+async fn let_begin(
+    shared: &Shared,
+    caller: &Caller,
+    id: PendingId,
+    pending: Pending,
+) -> Result<Response, Refusal> {
+    // It had begun, and whoever let it begin has not heard so.
+    if let Some(begun) = begun_before(shared, pending.service.as_str(), &id.to_string()) {
+        return Ok(begun);
+    }
+    if pending.asked.parent.is_none() && in_force(shared, &pending.service).is_some() {
+        let text = "nothing was in force when this was asked for, and something is now: ask for it again";
+        return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
+    }
+    let by = pending.approved_by.as_deref().unwrap_or_default();
+    let actor = format!("{}, approved by {by}", pending.asked_by);
+    deploys::begin(shared, pending.service, caller, Propose { actor, ..pending.asked }).await
+}
+
+/// What has become of a deploy that was let begin.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It has begun, or never will: another one came first.
+    Over,
+    /// Nothing has begun, for a reason that may pass.
+    WaitsOn,
+    /// It may have begun.
+    Unknown,
+}
+
+impl Outcome {
+    fn of<T>(begun: &Result<T, Refusal>) -> Self {
+        match begun.as_ref().map_err(|refusal| refusal.status) {
+            Ok(_) | Err(StatusCode::CONFLICT) => Self::Over,
+            Err(status) if status.is_client_error() => Self::WaitsOn,
+            Err(_) => Self::Unknown,
+        }
+    }
 }
 
 pub(super) async fn reject(
@@ -162,5 +202,28 @@ fn found(shared: &Shared, service: &str, id: &str) -> Result<(Arc<Access>, Pendi
     match pending {
         Some((_, pending)) => Ok((access, id, pending)),
         None => Err(Refusal::not_found(format!("nothing waits as {id} for {service}: see `baton pending`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p40_what_was_let_begin_waits_on_only_when_it_surely_has_not_begun() {
+        assert_eq!(Outcome::of(&Ok(())), Outcome::Over);
+        for (status, outcome) in [
+            (409, Outcome::Over),
+            (400, Outcome::WaitsOn),
+            (403, Outcome::WaitsOn),
+            (404, Outcome::WaitsOn),
+            (422, Outcome::WaitsOn),
+            (423, Outcome::WaitsOn),
+            (500, Outcome::Unknown),
+            (503, Outcome::Unknown),
+        ] {
+            let refusal = Refusal::new(StatusCode::from_u16(status).unwrap(), "code", "why");
+            assert_eq!(Outcome::of::<()>(&Err(refusal)), outcome, "{status}");
+        }
     }
 }

@@ -44,6 +44,12 @@ impl Refusal {
         Self::unavailable("the server is stopping: try again")
     }
 
+    /// The same, with what follows from it.
+    pub(crate) fn and(mut self, then: &str) -> Self {
+        self.message = format!("{}; {then}", self.message);
+        self
+    }
+
     /// The code and status of a proposal that is refused. Only somebody who was faster is a conflict.
     fn of_proposal(error: &ProposeError, message: String) -> Self {
         let (status, code) = match error {

@@ -352,6 +352,45 @@ async fn p40_what_waits_for_a_second_person_is_exactly_what_was_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p40_a_deploy_that_was_approved_and_could_not_begin_waits_on() {
+    let server = start();
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let deployer = admin.give(&server, 1, Role::Deployer, &["web"]).await;
+    let approver = admin.give(&server, 2, Role::Approver, &["web"]).await;
+    let other = admin.give(&server, 3, Role::Approver, &["web"]).await;
+    let deploys = "/v1/services/web/deploys";
+    let asked = rollout(deployer.push("web").await.unwrap(), 0);
+    assert_eq!(deployer.post(deploys, &asked).await.status, 201);
+    let protection = serde_json::to_vec(&Protection { protected: true }).unwrap();
+    assert_eq!(admin.call("PUT", "/v1/services/web/protection", Some(protection)).await.status, 200);
+    for _ in 0..2 {
+        assert_eq!(deployer.post(deploys, &asked).await.status, 403);
+    }
+    let said = serde_json::json!({ "reason": "freeze" });
+    assert_eq!(deployer.post("/v1/services/web/lock", &said).await.status, 200);
+
+    let waits: Vec<PendingView> = approver.get("/v1/pending").await;
+    let [one, another] = &waits[..] else { panic!("{waits:#?}") };
+    let path = |pending: &PendingView| format!("/v1/services/web/pending/{}", pending.id);
+    for pending in [one, another] {
+        let refused: Refused = approver.call("POST", &path(pending), None).await.json();
+        assert_eq!(refused.code, "locked", "{refused:?}");
+        assert!(refused.message.contains("it waits on"), "{refused:?}");
+    }
+    let waits: Vec<PendingView> = approver.get("/v1/pending").await;
+    assert!(waits.len() == 2 && waits.iter().all(|pending| pending.approved_by.is_none()), "{waits:#?}");
+    // Either may happen to it now.
+    let rejected = approver.call("DELETE", &path(one), None).await;
+    assert_eq!(rejected.status, 200, "{}", rejected.text());
+    assert_eq!(deployer.post("/v1/services/web/unlock", &said).await.status, 200);
+    let begun = other.call("POST", &path(another), None).await;
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    assert_eq!(begun.json::<DeployView>().actor, "deployer-1, approved by approver-3");
+    assert_eq!(approver.get::<Vec<PendingView>>("/v1/pending").await, []);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p47_a_guard_that_is_switched_off_is_in_the_metrics() {
     let server = start();
     let admin = Asker::new(&server, Some(server.first_token()));
