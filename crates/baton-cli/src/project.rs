@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use baton_core::ids::ServiceName;
 use baton_core::settings::{self, Settings};
 
 use crate::failure::Failure;
@@ -31,6 +32,14 @@ impl Project {
         let settings = project.settings.of_flavor(flavor);
         let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Some(Self { settings, ..project }))
+    }
+
+    /// The project as a service of it is run: one of its flavors, where that is its service. It may be pushed as any other
+    /// service, too.
+    #[must_use]
+    pub fn of_service(self, service: &ServiceName) -> Self {
+        let settings = self.settings.of_service(service).unwrap_or(self.settings);
+        Self { settings, ..self }
     }
 
     fn read_all(dir: &Path) -> Result<Option<Self>, Failure> {

@@ -11,6 +11,7 @@ mod limits;
 mod merge;
 mod seal;
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -343,9 +344,11 @@ impl Access {
         Ok(credential_of(&self.book(), &credential.service, &credential.member))
     }
 
-    /// Whether deploys of a service wait for a second person.
+    /// Whether deploys of a service wait for a second person: also where those of a service do that it is a flavor of.
     pub(crate) fn is_protected(&self, service: &ServiceName) -> bool {
-        self.book().protection.get(service).is_some_and(|protected| protected.on)
+        let book = self.book();
+        let protected = |name: ServiceName| book.protection.get(&name).is_some_and(|protected| protected.on);
+        iter::once(service.clone()).chain(service.bases()).any(protected)
     }
 
     /// Lets deploys of a service wait for a second person, or no more. Blocks; it is durable on return.

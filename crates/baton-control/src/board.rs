@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use baton_core::history::Lock;
 use baton_core::ids::ServiceName;
 use baton_core::metric::Unsure;
 use baton_core::units::Millis;
 use baton_store::state::Service;
-use baton_wire::api::ServiceStatus;
+use baton_wire::api::{LockView, ServiceStatus};
 
 use crate::sessions::Hellos;
+use crate::view;
 use crate::view::status::{self, Blame};
 
 /// Everything.
@@ -21,6 +23,27 @@ pub(crate) struct Board {
     pub events: u64,
     /// Why nothing can be decided: the state store cannot be written.
     pub trouble: Option<String>,
+}
+
+impl Board {
+    /// The lock of a service that this one is a flavor of, and whose it is.
+    pub(crate) fn lock_above(&self, service: &ServiceName) -> Option<(ServiceName, &Lock)> {
+        service.bases().find_map(|base| {
+            let lock = self.services.get(&base)?.service.history().lock()?;
+            Some((base, lock))
+        })
+    }
+
+    /// How a service stands that is known; it is locked as well where one is that it is a flavor of.
+    pub(crate) fn status(&self, service: &ServiceName, posted: &Posted) -> ServiceStatus {
+        let mut status = posted.status(service).clone();
+        if status.lock.is_none() {
+            let above = self.lock_above(service);
+            status.lock =
+                above.map(|(base, lock)| LockView { service: Some(base.to_string()), ..view::lock(lock) });
+        }
+        status
+    }
 }
 
 /// One service.
@@ -45,8 +68,8 @@ pub(crate) struct Posted {
 }
 
 impl Posted {
-    /// How it stands.
-    pub(crate) fn status(&self, name: &ServiceName) -> &ServiceStatus {
+    /// How it stands by itself.
+    fn status(&self, name: &ServiceName) -> &ServiceStatus {
         self.status.get_or_init(|| {
             let mut status = status::of(name, &self.service, self.blame.as_ref(), self.seen_at);
             if let Some(unsure) = &self.unsure {

@@ -85,7 +85,7 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
 
 /// A lock.
 pub(crate) fn lock(lock: &Lock) -> LockView {
-    LockView { reason: lock.reason.clone(), actor: lock.actor.clone(), since_ms: lock.since }
+    LockView { reason: lock.reason.clone(), actor: lock.actor.clone(), since_ms: lock.since, service: None }
 }
 
 /// A policy.

@@ -162,8 +162,12 @@ pub enum ProposeError {
         release: ReleaseId,
     },
     /// The service takes no new release for now.
-    #[error("the service is locked by {actor}: {reason}; when that is over, `baton unlock`")]
+    #[error(
+        "service {service} is locked by {actor}: {reason}; when that is over, `baton unlock --service {service}`"
+    )]
     Locked {
+        /// This one, or one that it is a flavor of.
+        service: ServiceName,
         /// Why.
         reason: String,
         /// By whom.
@@ -319,7 +323,7 @@ impl History {
         if proposal.parent != current.map(|deploy| deploy.id) {
             return Err(ProposeError::Conflict { in_force: current.map(|deploy| deploy.id) });
         }
-        self.check_lock(&proposal.wish)?;
+        self.check_own_lock(&proposal.wish)?;
         let Plan { kind, release, policy, taken_back } = match proposal.wish {
             Wish::Rollout { release, policy, again } => self.plan_rollout(release, policy, again)?,
             Wish::Halt { hand_back } => self.plan_halt(hand_back)?,

@@ -88,6 +88,19 @@ name!(
     ServiceName,
     "service"
 );
+impl ServiceName {
+    /// The service that this one is a flavor of, as its name has it: `web` of `web.taskworker`. None of a name without a dot.
+    pub fn base(&self) -> Option<Self> {
+        let (base, _) = self.0.rsplit_once('.')?;
+        base.parse().ok()
+    }
+
+    /// The services that it is a flavor of, the nearest first: what holds for one of them by name holds for this one.
+    pub fn bases(&self) -> impl Iterator<Item = Self> + use<> {
+        core::iter::successors(self.base(), Self::base)
+    }
+}
+
 name!(
     /// One mode of a service's code, with its own settings and members.
     FlavorName,

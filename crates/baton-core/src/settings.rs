@@ -82,6 +82,15 @@ pub enum NoFlavor {
 }
 
 impl Settings {
+    /// The settings of a service that is described here: of this one, or of one of its flavors.
+    pub fn of_service(&self, service: &ServiceName) -> Option<Self> {
+        if *service == self.service {
+            return Some(self.clone());
+        }
+        let flavor = service.as_str().strip_prefix(self.service.as_str())?.strip_prefix('.')?;
+        self.of_flavor(flavor).ok()
+    }
+
     /// The settings of one of its flavors, which is a service of its own: `SERVICE.FLAVOR`, such as `web.taskworker`.
     ///
     /// # Errors

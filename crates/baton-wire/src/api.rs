@@ -180,6 +180,9 @@ pub struct LockView {
     pub actor: String,
     /// Since when.
     pub since_ms: u64,
+    /// Which service it is of, where that is not the one that was asked about but one that this is a flavor of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// Members that will not come back.

@@ -80,13 +80,48 @@ fn meant(args: &Deploy, here: &Path, context: &Context) -> Result<Meant, Failure
         None => Project::read(here)?,
         Some(_) => Project::read(here)?,
     };
-    let service = match (&args.service, &project) {
-        (Some(typed), _) => typed.clone(),
-        (None, Some(project)) => project.settings.service.clone(),
-        (None, None) => context.service(None)?,
+    let typed = args.service.clone().or_else(|| Some(project.as_ref()?.settings.service.clone()));
+    let service = match typed {
+        Some(service) => service,
+        None => context.service(None)?,
     };
-    let settings = project.as_ref().map(|project| &project.settings);
-    let own = |name: &ServiceName| args.release.is_none() || *name == service;
-    let policy = settings.filter(|settings| own(&settings.service)).map(|settings| settings.policy.clone());
-    Ok(Meant { service, policy, project })
+    Ok(Meant::of(service, project, args.release.is_some()))
+}
+
+impl Meant {
+    /// A deploy of this service in the directory of a project; of a release that was named, or of what is there.
+    fn of(service: ServiceName, project: Option<Project>, is_named: bool) -> Self {
+        let project = project.map(|project| project.of_service(&service));
+        let settings = project.as_ref().map(|project| &project.settings);
+        let own = settings.filter(|settings| !is_named || settings.service == service);
+        Self { policy: own.map(|settings| settings.policy.clone()), service, project }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flavor_that_is_named_by_its_service_is_rolled_out_as_its_settings_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "service = \"web\"\n[run]\ncommand = [\"serve\"]\n[rollout]\nbake = \"1m\"\n\
+                    [flavor.beat]\nrun.command = [\"beat\"]\nrollout.bake = \"2m\"\n";
+        std::fs::write(folder.path().join("baton.toml"), text).unwrap();
+        let project = || Project::read(folder.path()).unwrap();
+        for (service, is_named, minutes, command) in [
+            ("web", false, Some(1), "serve"),
+            ("web", true, Some(1), "serve"),
+            ("web.beat", false, Some(2), "beat"),
+            ("web.beat", true, Some(2), "beat"),
+            // It is pushed as another service, or is none of these.
+            ("staging", false, Some(1), "serve"),
+            ("staging", true, None, "serve"),
+        ] {
+            let meant = Meant::of(service.parse().unwrap(), project(), is_named);
+            let bake = meant.policy.map(|policy| policy.phases[0].bake.0 / 60_000);
+            let run = meant.project.unwrap().settings.run;
+            assert_eq!((bake, run.command.as_slice()), (minutes, &[command.to_owned()][..]), "{service}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub fn lock(args: Lock, context: &Context) -> Result<(), Failure> {
     let lock = context.client.lock(&service, &Locking { reason: args.reason, actor: actor() })?;
     context.ui.result(&lock, |lock| {
         format!(
-            "{service} is locked: {}\ndeploys are refused until `baton unlock`; a rollback is not\n",
+            "{service} is locked: {}\ndeploys of it and of its flavors are refused until `baton unlock`; a rollback is not\n",
             escape(&lock.reason)
         )
     })

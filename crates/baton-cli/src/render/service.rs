@@ -56,7 +56,8 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
     }
     if let Some(lock) = &status.lock {
         let (who, when) = (escape(&lock.actor), ago(lock.since_ms, now_ms));
-        lines.push(("locked", format!("by {who}, {when}: {}", escape(&lock.reason))));
+        let with = lock.service.iter().map(|base| format!("with {}, ", escape(base))).collect::<String>();
+        lines.push(("locked", format!("{with}by {who}, {when}: {}", escape(&lock.reason))));
     }
     if let Some(costs) = rollout::costs(&status.costs) {
         lines.push(("costs", costs));
@@ -160,8 +161,8 @@ mod tests {
             deploy.policy.limits.never_more_than = Some(300);
             deploy.policy.limits.min_available = Some(200);
         }
-        status.lock =
-            Some(LockView { reason: "freeze\n".to_owned(), actor: "kim".to_owned(), since_ms: NOW - 60_000 });
+        let (reason, actor) = ("freeze\n".to_owned(), "kim".to_owned());
+        status.lock = Some(LockView { reason, actor, since_ms: NOW - 60_000, service: None });
         status.fetching = Some(Fetching { fetched_bytes: 1_234_567, total_bytes: 82_000_000 });
         let text = detail(&status, NOW, 80, Paint::Without);
         assert_eq!(
@@ -181,6 +182,10 @@ mod tests {
              # 82 proven  + 12 proving  ~ 3 trying  = 100 staged  . 41 behind  ? 2 silent\n"
         );
         assert!(text.lines().all(|line| line.width() <= 80));
+        if let Some(lock) = &mut status.lock {
+            lock.service = Some("web".to_owned());
+        }
+        assert!(detail(&status, NOW, 80, Paint::Without).contains("locked       with web, by kim"));
     }
 
     #[test]

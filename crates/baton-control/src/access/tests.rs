@@ -191,6 +191,25 @@ fn p39_who_was_let_in_before_a_revocation_renews_nothing_after_it() {
     assert!(access.caller(next.reveal(), unix_ms()).is_err(), "what it has got before is worth nothing too");
 }
 
+#[test]
+fn p40_a_service_that_is_protected_is_so_with_its_flavors() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let is_protected = |name: &str| access.is_protected(&name.parse().unwrap());
+    access.protect(&web().0, true).unwrap();
+    for (name, expected) in
+        [("web", true), ("web.beat", true), ("web.beat.a", true), ("webs", false), ("api", false)]
+    {
+        assert_eq!(is_protected(name), expected, "{name}");
+    }
+    // Not even where somebody has said of the flavor that it is not.
+    access.protect(&"web.beat".parse().unwrap(), true).unwrap();
+    access.protect(&"web.beat".parse().unwrap(), false).unwrap();
+    assert!(is_protected("web.beat"));
+    access.protect(&web().0, false).unwrap();
+    assert!(!is_protected("web.beat"));
+}
+
 fn waiting(number: usize) -> PendingId {
     PendingId::of(&web().0, TokenId::from_bytes([0; 6]), None, number as u64)
 }

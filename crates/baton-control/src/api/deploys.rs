@@ -217,11 +217,15 @@ pub(super) fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refu
 
 /// Answers what the proposal would do, by the very check that would accept it.
 fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
-    let posted = shared.board().services.get(service).cloned();
+    let board = shared.board();
+    let posted = board.services.get(service);
     // Nobody has heard of it: a first deploy is welcome all the same.
     let (nothing, nobody) = (History::new(service.clone(), Vec::new()), Fleet::new());
-    let known = posted.as_ref().map(|posted| (posted.service.history(), posted.service.fleet()));
+    let known = posted.map(|posted| (posted.service.history(), posted.service.fleet()));
     let (history, fleet) = known.unwrap_or((&nothing, &nobody));
-    let deploy = history.propose(proposal, fleet.highest_epoch()).map_err(|error| Refusal::from(&error))?;
+    let above = board.lock_above(service);
+    let lock = above.map_or(Ok(()), |(base, lock)| history.check_lock(&base, lock, &proposal.wish));
+    let deploy = lock.and_then(|()| history.propose(proposal, fleet.highest_epoch()));
+    let deploy = deploy.map_err(|error| Refusal::from(&error))?;
     Ok(Json(preview(fleet, &deploy, shared.clock.now())).into_response())
 }

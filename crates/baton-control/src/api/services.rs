@@ -26,7 +26,7 @@ pub(super) async fn list(
 ) -> Json<Vec<ServiceStatus>> {
     let board = shared.board();
     let seen = board.services.iter().filter(|(service, _)| caller.covers(service));
-    Json(seen.map(|(service, posted)| posted.status(service).clone()).collect())
+    Json(seen.map(|(service, posted)| board.status(service, posted)).collect())
 }
 
 pub(super) async fn one(
@@ -40,7 +40,8 @@ pub(super) async fn one(
             |board: &Arc<Board>| board.services.get(&service).is_none_or(|posted| posted.version > after);
         shared.wait(asked.wait_ms, is_due).await;
     }
-    Ok(Json(shared.posted(&service)?.status(&service).clone()))
+    let posted = shared.posted(&service)?;
+    Ok(Json(shared.board().status(&service, &posted)))
 }
 
 pub(super) async fn members(

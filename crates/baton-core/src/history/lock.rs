@@ -5,6 +5,7 @@ use alloc::string::String;
 
 use super::{History, ProposeError, Wish};
 use crate::deploy::{Deploy, Kind};
+use crate::ids::ServiceName;
 
 /// A service that is locked. What brings a release forward is refused; what stops one or takes it back is not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl History {
     /// It is locked already, by somebody else or for another reason, or it is not locked.
     pub fn set_lock(&mut self, lock: Option<Lock>) -> Result<(), ProposeError> {
         match (&self.lock, &lock) {
-            (Some(before), Some(next)) if before != next => Err(before.refusal()),
+            (Some(before), Some(next)) if before != next => Err(before.refusal(&self.service)),
             (None, None) => Err(ProposeError::NotLocked),
             (Some(_), None | Some(_)) | (None, Some(_)) => {
                 self.lock = lock;
@@ -57,9 +58,16 @@ impl History {
         }
     }
 
-    /// A lock refuses what brings a release to members that do not have it, never the way back.
-    pub(super) fn check_lock(&self, wish: &Wish) -> Result<(), ProposeError> {
-        let Some(lock) = &self.lock else { return Ok(()) };
+    pub(super) fn check_own_lock(&self, wish: &Wish) -> Result<(), ProposeError> {
+        self.lock.iter().try_for_each(|lock| self.check_lock(&self.service, lock, wish))
+    }
+
+    /// A lock, that of this service or of one that it is a flavor of, refuses what brings a release to members that do not
+    /// have it, never the way back.
+    ///
+    /// # Errors
+    /// It refuses this.
+    pub fn check_lock(&self, of: &ServiceName, lock: &Lock, wish: &Wish) -> Result<(), ProposeError> {
         let goes_on_with = || match self.in_force().map(|deploy| deploy.kind) {
             Some(Kind::Halt { of, .. }) => self.find(of).map(|of| of.kind),
             Some(Kind::Rollout | Kind::Rollback { .. }) | None => None,
@@ -69,12 +77,13 @@ impl History {
             Wish::Resume => goes_on_with() == Some(Kind::Rollout),
             Wish::Halt { .. } | Wish::Abort | Wish::RollBack { .. } => false,
         };
-        if forward { Err(lock.refusal()) } else { Ok(()) }
+        if forward { Err(lock.refusal(of)) } else { Ok(()) }
     }
 }
 
 impl Lock {
-    fn refusal(&self) -> ProposeError {
-        ProposeError::Locked { reason: self.reason.clone(), actor: self.actor.clone() }
+    fn refusal(&self, service: &ServiceName) -> ProposeError {
+        let (service, reason, actor) = (service.clone(), self.reason.clone(), self.actor.clone());
+        ProposeError::Locked { service, reason, actor }
     }
 }

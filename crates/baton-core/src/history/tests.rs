@@ -250,13 +250,17 @@ fn locked(reason: &str) -> Lock {
     Lock { reason: reason.into(), actor: "kim".into(), since: 7 }
 }
 
+fn locked_by(service: &ServiceName) -> ProposeError {
+    ProposeError::Locked { service: service.clone(), reason: "freeze".into(), actor: "kim".into() }
+}
+
 #[test]
 fn a_lock_refuses_what_goes_forward_and_lets_the_way_back_pass() {
     let mut history = history();
     switch(&mut history, rollout(A));
     deploy(&mut history, rollout(B)).unwrap();
     history.set_lock(Some(locked("freeze"))).unwrap();
-    let refused = ProposeError::Locked { reason: "freeze".into(), actor: "kim".into() };
+    let refused = locked_by(history.service());
     assert_eq!(deploy(&mut history, rollout(C)), Err(refused.clone()));
     deploy(&mut history, Wish::Halt { hand_back: false }).unwrap();
     assert_eq!(deploy(&mut history, Wish::Resume), Err(refused.clone()), "it would go on with a rollout");
@@ -269,6 +273,18 @@ fn a_lock_refuses_what_goes_forward_and_lets_the_way_back_pass() {
     history.set_lock(None).unwrap();
     assert_eq!(history.set_lock(None), Err(ProposeError::NotLocked));
     deploy(&mut history, rollout(C)).unwrap();
+}
+
+#[test]
+fn a_lock_of_the_service_that_one_is_a_flavor_of_refuses_what_goes_forward_there() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    let base = "shop".parse().unwrap();
+    let check = |history: &History, wish: Wish| history.check_lock(&base, &locked("freeze"), &wish);
+    assert_eq!(check(&history, rollout(B)), Err(locked_by(&base)));
+    for wish in [Wish::Halt { hand_back: false }, Wish::Abort, Wish::RollBack { to: None }] {
+        assert_eq!(check(&history, wish), Ok(()));
+    }
 }
 
 #[test]

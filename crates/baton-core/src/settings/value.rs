@@ -162,7 +162,13 @@ pub(super) fn service(value: &DeValue<'_>) -> Result<ServiceName, Wrong> {
 
 /// The name of a flavor.
 pub(super) fn flavor(name: &str) -> Result<FlavorName, Wrong> {
-    name.parse().map_err(|_| Wrong::new("is not a name that a flavor can have", name_form()))
+    // What stands behind the last dot of a service's name is its flavor.
+    name.parse().ok().filter(|_| !name.contains('.')).ok_or_else(|| {
+        let form = format!(
+            "use 1 to {NAME_BYTES_MAX} of a-z, A-Z, 0-9, '_' and '-', starting with a letter or digit"
+        );
+        Wrong::new("is not a name that a flavor can have", form)
+    })
 }
 
 /// The name of a listener.

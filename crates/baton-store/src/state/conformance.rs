@@ -30,6 +30,7 @@ pub fn run<S: StateStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     p32_a_proposal_made_by_many_at_once_is_one_deploy(&make())?;
     the_first_time_of_a_milestone_counts(&make())?;
     a_lock_refuses_deploys_until_it_is_gone(&make())?;
+    a_lock_is_one_of_the_flavors_as_well(&make())?;
     events_are_numbered_and_read_from_a_number(&make())?;
     the_oldest_events_make_room(&make())?;
     whoever_waits_for_a_change_sees_it(&make())?;
@@ -183,6 +184,29 @@ fn a_lock_refuses_deploys_until_it_is_gone(store: &dyn StateStore) -> Result<(),
     assert!(store.set_lock(&web, None).is_err());
     assert_eq!(store.service(&web, NOW)?.history().lock(), None);
     deploy(store, &web, 2)?;
+    Ok(())
+}
+
+fn a_lock_is_one_of_the_flavors_as_well(store: &dyn StateStore) -> Result<(), Failure> {
+    let (web, beat) = (service("web")?, service("web.beat")?);
+    let (webs, first) = (service("webs")?, deploy(store, &beat, 1)?);
+    deploy(store, &web, 2)?;
+    let lock = Lock { reason: "freeze".to_owned(), actor: "kim".to_owned(), since: 7 };
+    store.set_lock(&web, Some(lock))?;
+    for flavor in [&beat, &service("web.new")?, &service("web.beat.a")?] {
+        let parent = store.service(flavor, NOW)?.history().in_force().map(|deploy| deploy.id);
+        match store.propose(flavor, rollout(3, parent), NOW) {
+            Err(StateError::Refused { source: ProposeError::Locked { service, .. }, .. }) => {
+                assert_eq!(service, web, "the error names what is locked");
+            }
+            other => return Err(format!("{flavor}: {other:?}").into()),
+        }
+    }
+    assert!(store.propose(&beat, rollout(1, None), NOW)?.again, "what was accepted before stays accepted");
+    store.propose(&beat, halt(4, Some(first.id)), NOW)?;
+    deploy(store, &webs, 1)?;
+    store.set_lock(&web, None)?;
+    deploy(store, &beat, 5)?;
     Ok(())
 }
 

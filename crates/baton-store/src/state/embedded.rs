@@ -352,7 +352,7 @@ mod tests {
             created: 0,
             backing: Backing::InForce,
         };
-        let propose = |next: &mut Service| next.propose(&web(), proposal, Millis::ZERO);
+        let propose = |next: &mut Service, _: &Held| next.propose(&web(), proposal, None, Millis::ZERO);
         let accepted = held.write(&web(), propose, |next| disk.save(&[(&web(), next)], &[]))?;
         Ok(accepted.deploy)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use baton_core::fleet::{Heard, Presence};
+use baton_core::history::Lock;
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 
@@ -62,6 +63,14 @@ impl Held {
         self.services.get(name).cloned().unwrap_or_else(|| self.unknown(name))
     }
 
+    /// The lock of a service that this one is a flavor of, and whose it is.
+    pub(super) fn lock_above(&self, name: &ServiceName) -> Option<(ServiceName, Lock)> {
+        name.bases().find_map(|base| {
+            let lock = self.services.get(&base)?.history().lock()?.clone();
+            Some((base, lock))
+        })
+    }
+
     pub(super) fn look(&mut self, name: &ServiceName, now: Millis) -> Service {
         match self.services.get_mut(name) {
             Some(service) => {
@@ -72,15 +81,15 @@ impl Held {
         }
     }
 
-    /// Changes a service, but only once `save` has made the change durable.
+    /// Changes a service, in sight of all others, but only once `save` has made the change durable.
     pub(super) fn write<T>(
         &mut self,
         name: &ServiceName,
-        change: impl FnOnce(&mut Service) -> Result<T, StateError>,
+        change: impl FnOnce(&mut Service, &Self) -> Result<T, StateError>,
         save: impl FnOnce(&Service) -> Result<(), StateError>,
     ) -> Result<T, StateError> {
         let mut next = self.get(name);
-        let answer = change(&mut next)?;
+        let answer = change(&mut next, self)?;
         save(&next)?;
         self.services.insert(name.clone(), next);
         self.note_change();

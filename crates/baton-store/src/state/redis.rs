@@ -32,6 +32,7 @@ use baton_core::units::Millis;
 pub use self::address::{InvalidAddress, RedisAddress};
 use self::link::Hints;
 use self::shared::{Looked, Shared};
+use super::held::Held;
 use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Service, StateError, StateStore};
 
 /// How often Redis is looked at, told or not: a hint that is lost is found after this time.
@@ -84,15 +85,28 @@ impl RedisStore {
         name: &ServiceName,
         mut change: impl FnMut(&mut Service) -> Result<T, StateError>,
     ) -> Result<T, StateError> {
+        self.write_in_sight_of(name, &[], |next, _| change(next))
+    }
+
+    /// The same, as these others are at that moment as well.
+    fn write_in_sight_of<T>(
+        &self,
+        name: &ServiceName,
+        others: &[ServiceName],
+        mut change: impl FnMut(&mut Service, &Held) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         let mut shared = self.shared();
         for _ in 0..RACES_MAX {
             shared.watch(name)?;
+            for other in others {
+                shared.watch(other)?;
+            }
             // What was repaired was written, which ends the watch.
             if shared.look(Some(name))? == Looked::Repaired {
                 continue;
             }
             let mut next = shared.held.get(name);
-            let answer = match change(&mut next) {
+            let answer = match change(&mut next, &shared.held) {
                 Ok(answer) => answer,
                 Err(error) => {
                     shared.unwatch();
@@ -150,7 +164,10 @@ impl StateStore for RedisStore {
         proposal: Proposal,
         now: Millis,
     ) -> Result<Accepted, StateError> {
-        let accepted = self.write(service, |next| next.propose(service, proposal.clone(), now))?;
+        let bases: Vec<ServiceName> = service.bases().collect();
+        let accepted = self.write_in_sight_of(service, &bases, |next, held| {
+            next.propose(service, proposal.clone(), held.lock_above(service), now)
+        })?;
         let copies = self.shared().copies()?;
         Ok(Accepted { kept: Kept::Copies(copies), ..accepted })
     }

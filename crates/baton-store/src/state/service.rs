@@ -169,10 +169,12 @@ impl Service {
         Arc::make_mut(&mut self.fleet).listen_anew(now);
     }
 
+    /// Adds a deploy, unless it is there already. `lock_above` is the lock of a service that this one is a flavor of.
     pub(super) fn propose(
         &mut self,
         name: &ServiceName,
         proposal: Proposal,
+        lock_above: Option<(ServiceName, Lock)>,
         now: Millis,
     ) -> Result<Accepted, StateError> {
         if let Some(known) = self.history.find(proposal.id) {
@@ -182,10 +184,11 @@ impl Service {
                 Err(StateError::IdTaken { service: name.clone(), id: proposal.id })
             };
         }
-        let deploy = self
-            .history
-            .propose(proposal, self.fleet.highest_epoch())
-            .map_err(|source| StateError::Refused { service: name.clone(), source })?;
+        let refused = |source| StateError::Refused { service: name.clone(), source };
+        if let Some((base, lock)) = lock_above {
+            self.history.check_lock(&base, &lock, &proposal.wish).map_err(refused)?;
+        }
+        let deploy = self.history.propose(proposal, self.fleet.highest_epoch()).map_err(refused)?;
         Arc::make_mut(&mut self.history).add(deploy.clone());
         let fleet = Arc::make_mut(&mut self.fleet);
         fleet.begin(deploy.clone(), now);

@@ -76,7 +76,7 @@ impl<M: Medium> Store<M> {
     fn write<T>(
         &self,
         name: &ServiceName,
-        change: impl FnOnce(&mut Service) -> Result<T, StateError>,
+        change: impl FnOnce(&mut Service, &Held) -> Result<T, StateError>,
     ) -> Result<T, StateError> {
         self.call(|held, medium| {
             medium.mend(held)?;
@@ -105,9 +105,12 @@ impl<M: Medium + Send> StateStore for Store<M> {
         now: Millis,
     ) -> Result<Accepted, StateError> {
         let only_stops = proposal.wish.only_stops();
-        match self.write(service, |next| next.propose(service, proposal.clone(), now)) {
+        let propose = |next: &mut Service, held: &Held| {
+            next.propose(service, proposal.clone(), held.lock_above(service), now)
+        };
+        match self.write(service, propose) {
             Err(StateError::DiskFull { .. }) if only_stops && self.lock().medium.make_room() => {
-                self.write(service, |next| next.propose(service, proposal, now))
+                self.write(service, propose)
             }
             done => done,
         }
@@ -120,7 +123,7 @@ impl<M: Medium + Send> StateStore for Store<M> {
         members: &[MemberId],
         now: Millis,
     ) -> Result<Grant, StateError> {
-        self.write(service, |next| next.grant(service, epoch, members, now))
+        self.write(service, |next, _| next.grant(service, epoch, members, now))
     }
 
     fn reach(
@@ -130,14 +133,14 @@ impl<M: Medium + Send> StateStore for Store<M> {
         milestone: Milestone,
         at: u64,
     ) -> Result<(), StateError> {
-        self.write(service, |next| next.reach(service, deploy, milestone, at))
+        self.write(service, |next, _| next.reach(service, deploy, milestone, at))
     }
 
     fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
         let only_stops = lock.is_some();
-        match self.write(service, |next| next.set_lock(service, lock.clone())) {
+        match self.write(service, |next, _| next.set_lock(service, lock.clone())) {
             Err(StateError::DiskFull { .. }) if only_stops && self.lock().medium.make_room() => {
-                self.write(service, |next| next.set_lock(service, lock))
+                self.write(service, |next, _| next.set_lock(service, lock))
             }
             done => done,
         }

@@ -45,7 +45,7 @@ struct Checked {
 /// Pushes everything, sees to it that control would take all of it, and then deploys each once the one before it has come
 /// to its end. What follows one that has not ended well is not begun.
 pub fn run(args: &Deploy, context: &Context) -> Result<(), Failure> {
-    let items = items(args)?;
+    let items = items(args, Path::new("."))?;
     let keys = keys::read(&args.signing.keys)?;
     let mut checked = Vec::new();
     for Item { service, source, policy } in items {
@@ -90,7 +90,7 @@ fn names(services: &[ServiceName]) -> String {
 }
 
 /// What was typed: all of it makes sense before anything is done.
-fn items(args: &Deploy) -> Result<Vec<Item>, Failure> {
+fn items(args: &Deploy, here: &Path) -> Result<Vec<Item>, Failure> {
     if args.service.is_some() || args.wait.detach {
         let text = "several services in an order: each is named by what is deployed there, and waited for; \
                     leave out --service and --detach";
@@ -98,7 +98,7 @@ fn items(args: &Deploy) -> Result<Vec<Item>, Failure> {
     }
     let mut items = Vec::new();
     for text in words(args.release.as_deref().unwrap_or_default(), &args.rest)? {
-        items.push(item(text, args)?);
+        items.push(item(text, args, here)?);
     }
     let mut seen = BTreeSet::new();
     match items.iter().find(|item| !seen.insert(item.service.clone())) {
@@ -123,12 +123,14 @@ fn words<'a>(first: &'a str, rest: &'a [String]) -> Result<Vec<&'a str>, Failure
     Ok(words)
 }
 
-/// `SERVICE=RELEASE`, or a directory.
-fn item(text: &str, args: &Deploy) -> Result<Item, Failure> {
+/// `SERVICE=RELEASE`, which is rolled out as the settings here say, where that is their service; or a directory.
+fn item(text: &str, args: &Deploy, here: &Path) -> Result<Item, Failure> {
     if let Some((service, release)) = text.split_once('=') {
         let service = service.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
         let source = Source::Release(release.to_owned());
-        return Ok(Item { service, source, policy: policy::meant(None, args)? });
+        let settings = Project::read(here)?.and_then(|project| project.settings.of_service(&service));
+        let policy = policy::meant(settings.map(|settings| settings.policy), args)?;
+        return Ok(Item { service, source, policy });
     }
     let project = Project::read(Path::new(text))?.ok_or_else(|| {
         Failure::Usage(format!("{text} is no directory with a {FILE}: name one, or write SERVICE=RELEASE"))
@@ -154,7 +156,7 @@ mod tests {
     }
 
     fn services(arguments: &[&str]) -> Result<Vec<String>, String> {
-        let items = items(&typed(arguments)).map_err(|failure| failure.message())?;
+        let items = items(&typed(arguments), Path::new(".")).map_err(|failure| failure.message())?;
         Ok(items.iter().map(|item| item.service.to_string()).collect())
     }
 
@@ -171,9 +173,20 @@ mod tests {
             services(&[path, "then", "web=9f3a", "then", "mail=1234"]).unwrap(),
             ["api", "web", "mail"]
         );
-        let items = items(&typed(&["web=9f3a", "then", path, "--bake", "1m"])).unwrap();
+        let items = items(&typed(&["web=9f3a", "then", path, "--bake", "1m"]), Path::new(".")).unwrap();
         assert_eq!(items[0].policy.phases.len(), Policy::safe().phases.len());
         assert_eq!(items[1].policy.phases.len(), Policy::fast().phases.len());
+    }
+
+    #[test]
+    fn a_release_is_rolled_out_as_the_settings_here_say_of_its_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let text =
+            "service = \"web\"\n[run]\ncommand = [\"x\"]\n[flavor.beat]\nrollout.policy = \"careful\"\n";
+        fs::write(dir.path().join(FILE), text).unwrap();
+        let items = items(&typed(&["api=9f3a", "then", "web.beat=1234"]), dir.path()).unwrap();
+        let phases: Vec<usize> = items.iter().map(|item| item.policy.phases.len()).collect();
+        assert_eq!(phases, [Policy::safe().phases.len(), Policy::careful().phases.len()]);
     }
 
     #[test]
