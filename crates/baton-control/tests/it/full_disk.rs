@@ -56,27 +56,11 @@ async fn p29_a_rollout_is_halted_on_a_disk_that_is_full() {
         return;
     };
     let disk = PathBuf::from(disk);
-    let server = Running::start_in(Arc::new(TempDir::new_in(&disk).unwrap()), "127.0.0.1:0".parse().unwrap());
-    let _fleet = Fleet::start(server.address, names(3));
-    server.wait_for("all are here", |status| status.counts.live == 3).await;
-    let (first, second) = (server.push(1).await, server.push(2).await);
-    server.deploy(&rollout(first, 0)).await;
-    server.wait_until_switched(first).await;
+    let (server, _fleet, [_, second]) = settled(&disk).await;
     let hour = 60 * 60 * 1000;
     let epoch = server.deploy(&rollout(second, hour)).await.epoch;
     fill(&disk.join("filler"));
-    let deadline = Instant::now() + LIMIT;
-    let refused = loop {
-        let said = serde_json::json!({ "reason": "because", "actor": "ada" });
-        // What stops harm is done all the same.
-        let locked = server.post("/v1/services/web/lock", &said).await;
-        assert_eq!(locked.status, 200, "{}", locked.text());
-        let unlocked = server.post("/v1/services/web/unlock", &said).await;
-        if unlocked.status == 503 {
-            break unlocked;
-        }
-        assert!(unlocked.status == 200 && Instant::now() < deadline, "{}", unlocked.text());
-    };
+    let refused = unlock_until_refused(&server).await;
     assert!(refused.text().contains("its disk is full"), "{}", refused.text());
     let halted = server.propose(&wanted(Wanted::Halt)).await;
     assert_eq!(halted.status, 201, "{}", halted.text());
@@ -86,14 +70,48 @@ async fn p29_a_rollout_is_halted_on_a_disk_that_is_full() {
     server.stop().await;
 }
 
-async fn on_small_disk(disk: &Path) {
+#[tokio::test(flavor = "multi_thread")]
+async fn p29_a_release_that_fails_is_taken_back_on_a_disk_that_is_full() {
+    let Some(disk) = std::env::var_os(CHILD) else {
+        again("full_disk::p29_a_release_that_fails_is_taken_back_on_a_disk_that_is_full");
+        return;
+    };
+    let disk = PathBuf::from(disk);
+    let (server, fleet, [first, second]) = settled(&disk).await;
+    fleet.world.allow_proofs(0);
+    let epoch = server.deploy(&rollout(second, 0)).await.epoch;
+    server.wait_for("one bakes it", |status| status.counts.proving == 1).await;
+    fill(&disk.join("filler"));
+    let refused = unlock_until_refused(&server).await;
+    assert!(refused.text().contains("its disk is full"), "{}", refused.text());
+
+    fleet.world.spoil(second);
+    let is_back = |status: &ServiceStatus| {
+        status
+            .deploy
+            .as_ref()
+            .is_some_and(|deploy| deploy.kind == "rollback" && deploy.release == first.to_string())
+    };
+    let back = server.wait_for("taken back", is_back).await.deploy.unwrap();
+    assert_eq!((back.epoch, back.actor.as_str()), (epoch + 1, "baton"), "nobody was needed for it");
+    assert_eq!(fleet.world.tries(second).len(), 1);
+    server.stop().await;
+}
+
+/// A server whose data is on this disk, with three members that run the first of two releases.
+async fn settled(disk: &Path) -> (Running, Fleet, [ReleaseId; 2]) {
     let dir = Arc::new(TempDir::new_in(disk).unwrap());
     let server = Running::start_in(dir, "127.0.0.1:0".parse().unwrap());
     let fleet = Fleet::start(server.address, names(3));
     server.wait_for("all are here", |status| status.counts.live == 3).await;
-    let (first, second) = (server.push(1).await, server.push(2).await);
-    server.deploy(&rollout(first, 0)).await;
-    server.wait_until_switched(first).await;
+    let releases = [server.push(1).await, server.push(2).await];
+    server.deploy(&rollout(releases[0], 0)).await;
+    server.wait_until_switched(releases[0]).await;
+    (server, fleet, releases)
+}
+
+async fn on_small_disk(disk: &Path) {
+    let (server, fleet, [first, second]) = settled(disk).await;
 
     let filler = disk.join("filler");
     fill(&filler);
@@ -166,6 +184,22 @@ fn fill(path: &Path) {
         }
     };
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+}
+
+/// Locks and unlocks until nothing can be written any more. It may be locked afterwards.
+async fn unlock_until_refused(server: &Running) -> Answer {
+    let deadline = Instant::now() + LIMIT;
+    let said = serde_json::json!({ "reason": "because", "actor": "ada" });
+    loop {
+        // What stops harm is done all the same.
+        let locked = server.post("/v1/services/web/lock", &said).await;
+        assert_eq!(locked.status, 200, "{}", locked.text());
+        let unlocked = server.post("/v1/services/web/unlock", &said).await;
+        if unlocked.status == 503 {
+            return unlocked;
+        }
+        assert!(unlocked.status == 200 && Instant::now() < deadline, "{}", unlocked.text());
+    }
 }
 
 /// There may be room left within the file, but not for ever.

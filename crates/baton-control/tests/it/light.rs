@@ -58,9 +58,13 @@ impl World {
         may
     }
 
-    /// The release ends at its start from now on.
+    /// The release ends at its start from now on, and where it bakes.
     pub fn spoil(&self, release: ReleaseId) {
         self.bad.lock().unwrap().insert(release);
+    }
+
+    fn is_bad(&self, release: ReleaseId) -> bool {
+        self.bad.lock().unwrap().contains(&release)
     }
 
     /// Who has tried the release with a slot, once for each try.
@@ -243,11 +247,8 @@ impl Light {
         if let Ticket::Deploy { .. } = ticket {
             self.world.begin(&self.id, release);
         }
-        if self.world.bad.lock().unwrap().contains(&release) {
-            self.world.end(release);
-            let detail = "exit code 3 after 12 ms\nfatal: no such table".to_owned();
-            let refused = TrialState::Refused { cause: Cause::Exit, detail, generation: GenerationId(2) };
-            self.status.trial = Some((ticket, refused));
+        if self.world.is_bad(release) {
+            self.fail(release, ticket);
         } else {
             self.status.standby = self.status.serving.replace(Running::Release(release));
             self.status.healthy = true;
@@ -257,8 +258,20 @@ impl Light {
         Input::Stands(self.status.clone())
     }
 
+    fn fail(&mut self, release: ReleaseId, ticket: Ticket) {
+        self.world.end(release);
+        let detail = "exit code 3 after 12 ms\nfatal: no such table".to_owned();
+        let refused = TrialState::Refused { cause: Cause::Exit, detail, generation: GenerationId(2) };
+        self.status.trial = Some((ticket, refused));
+    }
+
     fn baked(&mut self) {
         let Some((release, ticket, _)) = self.bake.take() else { return };
+        if self.world.is_bad(release) {
+            self.status.serving = self.status.standby.take();
+            self.fail(release, ticket);
+            return self.feed(Input::Stands(self.status.clone()));
+        }
         if !self.world.may_prove() {
             self.bake = Some((release, ticket, Instant::now() + HELD));
             return;
