@@ -290,6 +290,9 @@ pub struct Server {
     /// The file with the key that seals who may do what where several servers share it in --state
     #[arg(long, env = "BATON_SEAL_KEY_FILE", value_name = "FILE")]
     pub seal_key_file: Option<PathBuf>,
+    /// The list of which service may have which secret [default: each may have all that this server can read]
+    #[arg(long, env = "BATON_ALLOWED_SECRETS", value_name = "FILE")]
+    pub allowed_secrets: Option<PathBuf>,
     /// A Prometheus server, for rollouts that wait for a metric
     #[arg(long, env = "BATON_PROMETHEUS", value_name = "URL")]
     pub prometheus: Option<String>,

@@ -21,8 +21,8 @@ use crate::signed::sign;
 /// The settings with the versions that are current now, so that whoever launches the release later gets the same values.
 ///
 /// # Errors
-/// Control cannot read one of them.
-pub fn pinned(run: &RunSettings, context: &Context) -> Result<RunSettings, Failure> {
+/// Control cannot read one of them, or does not let this service have it.
+pub fn pinned(run: &RunSettings, service: &ServiceName, context: &Context) -> Result<RunSettings, Failure> {
     let mut run = run.clone();
     let with_versions = |pinned: &&mut Pinned| pinned.reference.aws().is_some();
     let references: Vec<String> =
@@ -31,7 +31,8 @@ pub fn pinned(run: &RunSettings, context: &Context) -> Result<RunSettings, Failu
         return Ok(run);
     }
     let asked = references.len();
-    let versions = context.client.versions(&References { references })?;
+    let service = Some(service.to_string());
+    let versions = context.client.versions(&References { references, service })?;
     if versions.len() != asked {
         let (told, server) = (versions.len(), context.client.base());
         let why = format!(
@@ -77,7 +78,7 @@ pub fn refresh(service: &ServiceName, keys: &[PrivateKey], context: &Context) ->
             )));
         }
     }
-    manifest.run = pinned(&manifest.run, context)?;
+    manifest.run = pinned(&manifest.run, service, context)?;
     // Where nothing has versions, this alone makes it another release.
     manifest.provenance.created = now_ms();
     manifest.provenance.builder = actor();

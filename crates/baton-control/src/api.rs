@@ -53,7 +53,7 @@ use crate::clock::Clock;
 use crate::heartbeats::Heartbeats;
 use crate::keeper::Inbox;
 use crate::metrics;
-use crate::secrets::Desk;
+use crate::secrets::{Allowed, Desk};
 use crate::session::SessionService;
 use crate::tls::Given;
 
@@ -129,6 +129,8 @@ pub(crate) struct Kept {
     pub given: Option<Arc<Given>>,
     /// Whether it knows who measures what rollouts may wait for.
     pub measures: bool,
+    /// Which service may have which secret; none where each may have all.
+    pub allowed: Option<Allowed>,
     pub audit: Audit,
 }
 
@@ -137,14 +139,14 @@ impl Shared {
         inbox: Inbox,
         heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, builds, access, has_tls, given, measures, audit }: Kept,
+        Kept { states, artefacts, builds, access, has_tls, given, measures, allowed, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
         let passes = Arc::new(Passes::new(clock)?);
         let artefacts_doubtful = Arc::default();
         let releases = releases::Cache::default();
-        let secrets = Desk::new(secrets, board.clone(), Arc::clone(&artefacts));
+        let secrets = Desk::new(secrets, allowed, board.clone(), Arc::clone(&artefacts));
         Ok(Self {
             inbox,
             heartbeats,

@@ -1,9 +1,12 @@
 //! Secrets that control resolves: which versions are current, for who makes a release, and the values, for members of the
 //! service that such a release was deployed to. A value is in memory for a minute, and on its way over a session.
 
+mod allowed;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use baton_core::access::NotAllowed;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::run::secrets::{Aws, Lacking, Pinned, Reference, Secret, Secrets};
 use baton_release::manifest::{self, Known};
@@ -15,6 +18,9 @@ use tokio::task::spawn_blocking;
 use crate::board::Board;
 use crate::chain::chain;
 
+pub(crate) use self::allowed::Allowed;
+pub use self::allowed::AllowedError;
+
 /// Of how many releases it is remembered which secrets they have: more than are rolled out at a time. All members of a
 /// phase ask for the same.
 const RELEASES_MAX: usize = 64;
@@ -25,6 +31,8 @@ pub(crate) struct Desk {
     source: Arc<SecretSource>,
     board: watch::Receiver<Arc<Board>>,
     artefacts: Arc<dyn Custody>,
+    /// Which service may have which; none where each may have all.
+    allowed: Option<Arc<Allowed>>,
     /// Each is read by one, for all who ask: a manifest may be long. Nobody waits for that of another release.
     known: Arc<Mutex<BTreeMap<ReleaseId, Place>>>,
 }
@@ -41,10 +49,34 @@ struct Wanted {
 impl Desk {
     pub(crate) fn new(
         source: SecretSource,
+        allowed: Option<Allowed>,
         board: watch::Receiver<Arc<Board>>,
         artefacts: Arc<dyn Custody>,
     ) -> Self {
-        Self { source: Arc::new(source), board, artefacts, known: Arc::default() }
+        let allowed = allowed.map(Arc::new);
+        Self { source: Arc::new(source), board, artefacts, allowed, known: Arc::default() }
+    }
+
+    /// Whether there is a list of which service may have which.
+    pub(crate) const fn has_list(&self) -> bool {
+        self.allowed.is_some()
+    }
+
+    /// What somebody has to do about that list, if anything.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.allowed.as_ref()?.warning()
+    }
+
+    /// Whether a service may have all of these.
+    ///
+    /// # Errors
+    /// The first that it may not have, and why.
+    pub(crate) fn check<'a>(
+        &self,
+        service: &ServiceName,
+        references: impl IntoIterator<Item = &'a Reference>,
+    ) -> Result<(), NotAllowed> {
+        self.allowed.as_ref().map_or(Ok(()), |allowed| allowed.check(service, references))
     }
 
     /// Which versions of these values are current, in their order; or the index of one that is not to be had, and why.
@@ -70,6 +102,9 @@ impl Desk {
             return Err(format!("release {} was not made for {service}", release.short()));
         }
         let secrets = &wanted.secrets;
+        // Also of what was deployed before the list was there, or was changed.
+        let references = secrets.pinned().map(|pinned| &pinned.reference);
+        self.check(service, references).map_err(|error| error.to_string())?;
         let pinned: Vec<Pinned> = secrets.pinned().cloned().collect();
         self.source.values(&pinned).await.map_err(|(reference, error)| {
             let name = secrets.env.iter().find(|(_, pinned)| pinned.reference == reference);
@@ -130,7 +165,7 @@ mod tests {
         };
         let artefacts = Arc::new(Interrupted::new(Arc::new(MemoryStore::new()), 1, hold));
         let (_board, board) = watch::channel(Arc::default());
-        let desk = Desk::new(SecretSource::new([]).unwrap(), board, artefacts.clone());
+        let desk = Desk::new(SecretSource::new([]).unwrap(), None, board, artefacts.clone());
         let pass = || {
             let held = Arc::clone(&held);
             spawn_blocking(move || held.wait())

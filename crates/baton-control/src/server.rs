@@ -29,6 +29,7 @@ use crate::guard;
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
 use crate::listen::{CallerAddress, Incoming};
+use crate::secrets::{Allowed, AllowedError};
 use crate::sessions::PeerKey;
 use crate::tls::{self, Certificates, Tls, TlsError};
 use crate::watcher::Watcher;
@@ -60,6 +61,8 @@ pub struct Config {
     pub prometheus: Option<String>,
     /// The variables that say with which credentials it reads secrets: those that begin with `AWS_`.
     pub secrets: Vec<(String, String)>,
+    /// The file with the list of which service may have which secret. None lets each have all.
+    pub allowed_secrets: Option<PathBuf>,
 }
 
 /// Where deploys, slots, members and events are kept.
@@ -166,6 +169,9 @@ pub enum ServerError {
     /// The bucket cannot be used.
     #[error("cannot use the artefact store")]
     Bucket(#[from] BucketError),
+    /// Nobody knows which service may have which secret.
+    #[error("cannot tell which service may have which secret")]
+    Allowed(#[from] AllowedError),
     /// There is nothing to read secrets with.
     #[error("cannot read secrets")]
     Secrets(#[from] SecretError),
@@ -205,7 +211,17 @@ impl Server {
     /// When the address is not on this machine though it must be, or is taken, when another server uses the data directory, or when
     /// what lies there cannot be read.
     pub fn bind(config: Config) -> Result<Self, ServerError> {
-        let Config { listen, callers, data_dir, state, artefacts, seal_key, prometheus, secrets } = config;
+        let Config {
+            listen,
+            callers,
+            data_dir,
+            state,
+            artefacts,
+            seal_key,
+            prometheus,
+            secrets,
+            allowed_secrets,
+        } = config;
         let open = callers == Callers::Anybody;
         if !listen.ip().is_loopback() && !matches!(callers, Callers::Known(_)) {
             return Err(ServerError::NotLoopback { address: listen, open });
@@ -213,6 +229,7 @@ impl Server {
         if state != State::File && !open && seal_key.is_none() {
             return Err(ServerError::NoSealKey);
         }
+        let allowed = allowed_secrets.map(Allowed::open).transpose()?;
         let prometheus = prometheus.as_deref().map(Prometheus::at).transpose()?;
         let failed = |source| ServerError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
@@ -264,6 +281,7 @@ impl Server {
             has_tls: tls.is_some(),
             given: tls.as_ref().and_then(|tls| tls.given.clone()),
             measures: prometheus.is_some(),
+            allowed,
             audit,
         };
         let state = api::Shared::new(inbox.clone(), heartbeats, board, kept, clock, secrets)

@@ -32,6 +32,9 @@ pub use metric::MetricView;
 pub struct References {
     /// As `baton.toml` has them.
     pub references: Vec<String>,
+    /// For which service. Needed where control has a list of which service may have which secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
 }
 
 /// Which versions of them are current. No value is ever told here.

@@ -102,8 +102,8 @@ impl<'a> Pushing<'a> {
         let settings = &project.settings;
         let source = Source {
             dir: project.dir.clone(),
+            run: pinned(&settings.run, &service, context)?,
             service,
-            run: pinned(&settings.run, context)?,
             builder: actor(),
         };
         let made = settings.build.iter().flat_map(|step| &step.outputs);

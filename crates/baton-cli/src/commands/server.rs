@@ -63,6 +63,7 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             seal_key: args.seal_key_file,
             prometheus: args.prometheus.filter(|url| !url.is_empty()),
             secrets: variables(),
+            allowed_secrets: args.allowed_secrets,
         })?;
         let shared = match &state {
             State::File => String::new(),

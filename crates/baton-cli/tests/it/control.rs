@@ -41,6 +41,7 @@ impl Control {
             seal_key: None,
             prometheus: None,
             secrets: Vec::new(),
+            allowed_secrets: None,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -184,6 +184,7 @@ async fn wish(
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "no-metrics", text));
             }
             let run = releases::must_be_of(shared, release, service).await?;
+            shared.secrets.check(service, run.secrets.pinned().map(|pinned| &pinned.reference))?;
             if policy.limits.singleton && run.overlap {
                 return Err(Refusal::invalid(format!(
                     "the policy says singleton, and release {} runs beside what it replaces: set run.overlap = false",

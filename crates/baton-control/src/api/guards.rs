@@ -44,6 +44,9 @@ pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
     if let Some(warning) = shared.given.as_ref().and_then(|given| given.warning(unix_ms())) {
         add("certificate", None, warning);
     }
+    if let Some(warning) = shared.secrets.warning() {
+        add("secrets", None, warning);
+    }
     for (service, posted) in shared.board().services.iter().filter(|(service, _)| caller.covers(service)) {
         if posted.service.history().in_force().is_some_and(|deploy| !deploy.policy.auto_rollback) {
             let text = format!("a release of {service} that fails is halted, and not taken back");

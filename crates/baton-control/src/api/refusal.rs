@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use baton_core::access::NotAllowed;
 use baton_core::history::ProposeError;
 use baton_core::ids::InvalidId;
 use baton_core::release::TextError;
@@ -131,6 +132,12 @@ macro_rules! rejected {
     };
 }
 rejected!(JsonRejection, PathRejection, QueryRejection);
+
+impl From<NotAllowed> for Refusal {
+    fn from(error: NotAllowed) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "secret-not-allowed", chain(&error))
+    }
+}
 
 impl From<NoRandomness> for Refusal {
     fn from(error: NoRandomness) -> Self {

@@ -41,6 +41,7 @@ impl Bare {
             has_tls: true,
             given: None,
             measures: false,
+            allowed: None,
             audit,
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();

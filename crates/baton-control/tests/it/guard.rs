@@ -23,6 +23,7 @@ fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
             seal_key: None,
             prometheus: None,
             secrets: Vec::new(),
+            allowed_secrets: None,
         };
         let error = Server::bind(config).err().expect("it is refused");
         assert!(matches!(error, ServerError::NotLoopback { .. }), "{error}");
@@ -44,6 +45,7 @@ async fn a_second_server_does_not_get_the_same_directory() {
         seal_key: None,
         prometheus: None,
         secrets: Vec::new(),
+        allowed_secrets: None,
     };
     let error = Server::bind(config).err().expect("it is refused");
     let ServerError::State(cause) = &error else { panic!("{error}") };

@@ -97,18 +97,23 @@ impl Running {
         secrets: Vec<(String, String)>,
         callers: Callers,
     ) -> Self {
-        let (data_dir, artefacts) = (dir.path().join("data"), Artefacts::Folder);
-        let server = Server::bind(Config {
-            listen,
-            callers,
-            data_dir,
-            state,
-            artefacts,
+        Self::start_so(dir, |config| Config { listen, callers, state, secrets, ..config })
+    }
+
+    /// One that asks nobody who they are, but for what it is told otherwise.
+    pub fn start_so(dir: Arc<TempDir>, told: impl FnOnce(Config) -> Config) -> Self {
+        let config = told(Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            callers: Callers::Anybody,
+            data_dir: dir.path().join("data"),
+            state: State::File,
+            artefacts: Artefacts::Folder,
             seal_key: None,
             prometheus: None,
-            secrets,
-        })
-        .unwrap();
+            secrets: Vec::new(),
+            allowed_secrets: None,
+        });
+        let server = Server::bind(config).unwrap();
         let (address, url) = (server.address(), server.url());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));

@@ -3,15 +3,17 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use baton_control::Config;
 use baton_core::ids::ReleaseId;
 use baton_core::run::RunSettings;
 use baton_core::run::secrets::{Reference, Secrets};
-use baton_wire::api::{References, Refused, Versions};
+use baton_wire::access::GuardView;
+use baton_wire::api::{Propose, References, Refused, Versions};
 use baton_wire::session::{FromMember, Hello, ToMember};
 use baton_wire::v1::members_client::MembersClient;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
@@ -19,6 +21,11 @@ use crate::running::{LIMIT, Running, rollout};
 
 /// A server whose AWS is not there.
 fn server() -> Running {
+    Running::start_with(Arc::new(TempDir::new().unwrap()), "127.0.0.1:0".parse().unwrap(), variables())
+}
+
+/// What tells of an AWS that is not there.
+fn variables() -> Vec<(String, String)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let variables = [
         ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
@@ -26,8 +33,15 @@ fn server() -> Running {
         ("AWS_ACCESS_KEY_ID", "key".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "hunter2".to_owned()),
     ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value));
-    Running::start_with(Arc::new(TempDir::new().unwrap()), "127.0.0.1:0".parse().unwrap(), variables.into())
+    variables.map(|(name, value)| (name.to_owned(), value)).into()
+}
+
+/// Settings with one secret.
+fn with_secret(reference: &str) -> RunSettings {
+    let mut run = RunSettings::for_command(vec!["true".into()]);
+    let token = ("TOKEN".to_owned(), reference.parse::<Reference>().unwrap().into());
+    run.secrets = Secrets { env: vec![token], ..Secrets::default() };
+    run
 }
 
 /// What a member of a service is told when it asks for the secrets of a release.
@@ -65,10 +79,7 @@ async fn told(address: SocketAddr, service: &str, release: ReleaseId) -> Result<
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p43_values_are_for_members_of_a_service_that_the_release_was_deployed_to() {
     let server = server();
-    let mut run = RunSettings::for_command(vec!["true".into()]);
-    let token = ("TOKEN".to_owned(), "aws-ssm:/prod/token".parse::<Reference>().unwrap().into());
-    run.secrets = Secrets { env: vec![token], ..Secrets::default() };
-    let release = server.push_run(1, run).await;
+    let release = server.push_run(1, with_secret("aws-ssm:/prod/token")).await;
     // Pushing it is not enough, and neither is a member of another service.
     let never = told(server.address, "web", release).await.unwrap_err();
     assert!(never.contains("was never deployed to web"), "{never}");
@@ -93,7 +104,7 @@ async fn p43_versions_are_asked_for_by_references_and_what_is_none_is_not_repeat
     let server = server();
     let ask = async |references: &[&str]| {
         let references = references.iter().map(|text| (*text).to_owned()).collect();
-        server.post("/v1/secrets/versions", &References { references }).await
+        server.post("/v1/secrets/versions", &References { references, service: None }).await
     };
     let none = ask(&[]).await;
     assert_eq!((none.status, none.json::<Versions>().versions.len()), (200, 0));
@@ -110,4 +121,67 @@ async fn p43_versions_are_asked_for_by_references_and_what_is_none_is_not_repeat
         assert_eq!(answer.status, status, "{said}");
         assert!(said.contains(why) && !said.contains("hunter2"), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p43_a_service_has_those_secrets_only_that_the_list_allows() {
+    let dir = Arc::new(TempDir::new().unwrap());
+    let list = dir.path().join("allowed");
+    let write = |lines: &str| std::fs::write(&list, format!("baton-allowed-secrets 1\n{lines}\n")).unwrap();
+    write("web aws-ssm:/prod/web/*");
+    let server = Running::start_so(dir.clone(), |config| Config {
+        secrets: variables(),
+        allowed_secrets: Some(list.clone()),
+        ..config
+    });
+    let versions = async |reference: &str, service: Option<&str>| {
+        let (references, service) = (vec![reference.to_owned()], service.map(str::to_owned));
+        let answer = server.post("/v1/secrets/versions", &References { references, service }).await;
+        (answer.status, answer.json::<Refused>().code)
+    };
+    let refused = |status, code: &str| (status, code.to_owned());
+    assert_eq!(
+        versions("aws-ssm:/prod/web/a", Some("web")).await,
+        refused(503, "unavailable"),
+        "it was asked for"
+    );
+    assert_eq!(versions("aws-ssm:/prod/token", Some("web")).await, refused(403, "secret-not-allowed"));
+    assert_eq!(versions("aws-ssm:/prod/web/a", Some("api")).await, refused(403, "secret-not-allowed"));
+    assert_eq!(versions("aws-ssm:/prod/web/a", None).await, refused(400, "invalid"));
+
+    let other = server.push_run(1, with_secret("aws-ssm:/prod/token")).await;
+    for dry_run in [true, false] {
+        let answer = server.propose(&Propose { dry_run, ..rollout(other, 0) }).await;
+        let said: Refused = answer.json();
+        assert_eq!((answer.status, said.code.as_str()), (403, "secret-not-allowed"));
+        assert!(said.message.contains("lacks the line `web aws-ssm:/prod/token`"), "{}", said.message);
+    }
+    let own = server.push_run(2, with_secret("aws-ssm:/prod/web/token")).await;
+    server.deploy(&rollout(own, 0)).await;
+    let asked = told(server.address, "web", own).await.unwrap_err();
+    assert!(asked.contains("ssm does not answer"), "{asked}");
+
+    // What is taken out of the list is given to nobody any more, however long it was deployed.
+    write("web aws-ssm:/prod/web/other");
+    let deadline = Instant::now() + LIMIT;
+    let taken = loop {
+        let said = told(server.address, "web", own).await.unwrap_err();
+        if !said.contains("ssm does not answer") || Instant::now() > deadline {
+            break said;
+        }
+    };
+    assert!(taken.contains("lacks the line `web aws-ssm:/prod/web/token`"), "{taken}");
+
+    // A list with a mistake leaves the one before it, and is told of.
+    write("web everything");
+    let off = loop {
+        let off: Vec<GuardView> = server.get("/v1/guards").await;
+        if let Some(off) = off.into_iter().find(|off| off.guard == "secrets") {
+            break off.text;
+        }
+        assert!(Instant::now() < deadline);
+    };
+    assert!(off.contains("refused at line 2") && off.contains("everything"), "{off}");
+    assert_eq!(told(server.address, "web", own).await.unwrap_err(), taken);
+    server.stop().await;
 }

@@ -23,6 +23,8 @@ pub enum Text {
     Warrant,
     /// Whose signatures a member believes.
     TrustedKeys,
+    /// Which service may have which secret: a text of control.
+    AllowedSecrets,
     /// Where frames may be read. It travels only, so it is not of the format but of the API.
     Grant,
 }
@@ -37,6 +39,7 @@ impl Text {
             Self::Approval => "baton-approval",
             Self::Warrant => "baton-warrant",
             Self::TrustedKeys => "baton-trusted-keys",
+            Self::AllowedSecrets => "baton-allowed-secrets",
             Self::Grant => "baton-grant",
         }
     }
@@ -51,6 +54,7 @@ impl Text {
             Self::Approval => "an approval",
             Self::Warrant => "a warrant",
             Self::TrustedKeys => "a list of trusted keys",
+            Self::AllowedSecrets => "a list of allowed secrets",
             Self::Grant => "a grant",
         }
     }
@@ -65,6 +69,7 @@ impl fmt::Display for Text {
             Self::Approval => "approval",
             Self::Warrant => "warrant",
             Self::TrustedKeys => "list of trusted keys",
+            Self::AllowedSecrets => "list of allowed secrets",
             Self::Grant => "read grant",
         })
     }

@@ -32,6 +32,11 @@ DB_PASSWORD = "aws-secretsmanager:prod/db#password"
 API_TOKEN = "aws-ssm:/prod/token"
 "#;
 
+/// What of that the service may have, where there is a list.
+const ALLOWED: &str = "baton-allowed-secrets 1
+web s3://bucket/* aws-secretsmanager:prod/db#password aws-ssm:/prod/token
+";
+
 /// AWS, and secrets in it.
 struct Aws {
     moto: Moto,
@@ -115,7 +120,14 @@ fn says(fleet: &Fleet, member: &str, why: &str, times: usize) {
 #[test]
 fn p1_p43_a_change_of_secrets_is_a_deploy_with_a_way_back_and_no_value_is_told_anywhere() {
     let mut aws = Aws::start();
-    let fleet = Fleet::start_with("web", 2, aws.moto.variables());
+    let list = Folder::empty();
+    list.write("allowed", ALLOWED);
+    let allowed = list.path().join("allowed").display().to_string();
+    let mut variables = aws.moto.variables();
+    variables.push(("BATON_ALLOWED_SECRETS".to_owned(), allowed));
+    let fleet = Fleet::start_with("web", 2, variables);
+    let greedy = with_secrets(&format!("{SETTINGS}OTHER = \"aws-ssm:/prod/other\"\n"));
+    assert_eq!(fleet.deploy(&greedy, &QUICK), Some(6), "the list does not allow it");
     let folder = with_secrets(SETTINGS);
     assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
     assert!(aws.all_given(&fleet, 1));

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use baton_core::access::AllowedSecrets;
 use baton_core::run::secrets::{Place, Reference};
 use serde_json::{Map, Value, json};
 
@@ -48,6 +49,22 @@ fn aws_command(aws: &mut Aws, line: &str) {
     let options = options.chunks(2).map(|pair| (camel(pair[0]), Value::from(pair[1])));
     let options: Map<String, Value> = options.collect();
     aws.moto.call(service, &command.replace('-', "_"), &options.into());
+}
+
+#[test]
+fn the_list_on_the_page_on_secrets_is_one() {
+    let [list] = &blocks(PAGE, "conf")[..] else { panic!("the page has one list") };
+    let list = AllowedSecrets::parse(list).unwrap();
+    for (service, reference, expected) in [
+        ("web.beat", "aws-ssm:/prod/web/token", true),
+        ("web", "aws-secretsmanager:prod/db#web", true),
+        ("web", "aws-secretsmanager:prod/db", false),
+        ("mail", "s3://acme-shared/mail.json", true),
+        ("mail", "aws-ssm:/prod/web/token", false),
+    ] {
+        let allowed = list.check(&service.parse().unwrap(), &reference.parse().unwrap());
+        assert_eq!(allowed.is_ok(), expected, "{service} {reference}");
+    }
 }
 
 #[test]
