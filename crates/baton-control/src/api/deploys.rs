@@ -7,9 +7,9 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::access::Right;
-use baton_core::deploy::Policy;
+use baton_core::deploy::{Kind, Policy};
 use baton_core::fleet::Fleet;
-use baton_core::history::{Backing, History, Proposal, Wish};
+use baton_core::history::{Backing, History, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, Propose, Wanted};
@@ -50,41 +50,44 @@ pub(super) async fn propose(
 ) -> Result<Response, Refusal> {
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     asked.actor = caller.actor(asked.actor);
-    if goes_everywhere_at_once(&shared, &service, &asked) && !caller.may(Right::AllAtOnce) {
+    let Checked { proposal, all_at_once, held } = check(&shared, &service, &caller, &asked).await?;
+    if all_at_once && !caller.may(Right::AllAtOnce) {
         let text =
             "a release goes everywhere at once only by an operator: leave out --all-at-once, or ask one";
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
     }
-    begin_or_wait(&shared, service, &caller, asked).await
-}
-
-fn goes_everywhere_at_once(shared: &Shared, service: &ServiceName, asked: &Propose) -> bool {
-    match asked.wanted {
-        Wanted::Rollout => asked.policy.as_ref().is_some_and(|policy| policy.all_at_once),
-        // It goes on as it began.
-        Wanted::Resume => shared.posted(service).is_ok_and(|posted| {
-            posted.service.history().halted().is_some_and(|halted| halted.policy.all_at_once)
-        }),
-        Wanted::Halt | Wanted::Abort | Wanted::Rollback => false,
+    if asked.dry_run {
+        return look_ahead(&shared, &service, proposal);
     }
+    // What would be refused anyway waits for nobody; and what waits is what was meant, whatever its words mean later.
+    let exact = Propose {
+        release: proposal.wish.release().map(|id| id.to_string()),
+        parent: proposal.parent.map(|id| id.to_string()),
+        ..asked
+    };
+    pending::held_back(&shared, &service, &caller, exact).await?;
+    put_in_force(&shared, service, proposal, held).await
 }
 
-/// Puts a deploy in force, unless a second person has to let it begin.
-async fn begin_or_wait(
+/// Puts a deploy in force that has waited for a second person.
+pub(super) async fn begin(
     shared: &Shared,
     service: ServiceName,
     caller: &Caller,
-    asked: Propose,
+    asked: &Propose,
 ) -> Result<Response, Refusal> {
-    if !asked.dry_run {
-        // Until it waits, nothing that it names is removed.
-        let _held = publishing(shared, &asked).await;
-        // What would be refused anyway waits for nobody; and what waits is what was named, whatever else that may mean later.
-        let release = proposal(shared, &service, caller, asked.clone()).await?.wish.release();
-        let exact = Propose { release: release.map(|id| id.to_string()), ..asked.clone() };
-        pending::held_back(shared, &service, caller, &exact).await?;
-    }
-    begin(shared, service, caller, asked).await
+    // Whether it may go everywhere at once was found out of who has asked for it, after this very parent.
+    let Checked { proposal, held, .. } = check(shared, &service, caller, asked).await?;
+    put_in_force(shared, service, proposal, held).await
+}
+
+/// What somebody asks for, once it was found to make sense.
+struct Checked {
+    proposal: Proposal,
+    /// Whether it brings a release to every member at once.
+    all_at_once: bool,
+    /// What it names is not removed meanwhile.
+    held: Option<OwnedRwLockReadGuard<()>>,
 }
 
 /// Held from the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
@@ -96,19 +99,13 @@ async fn publishing(shared: &Shared, asked: &Propose) -> Option<OwnedRwLockReadG
     }
 }
 
-/// Puts a deploy in force, or tells what it would do.
-pub(super) async fn begin(
+/// Puts a deploy in force.
+async fn put_in_force(
     shared: &Shared,
     service: ServiceName,
-    caller: &Caller,
-    asked: Propose,
+    proposal: Proposal,
+    held: Option<OwnedRwLockReadGuard<()>>,
 ) -> Result<Response, Refusal> {
-    let dry_run = asked.dry_run;
-    let held = publishing(shared, &asked).await;
-    let proposal = proposal(shared, &service, caller, asked).await?;
-    if dry_run {
-        return look_ahead(shared, &service, proposal);
-    }
     let (reply, answer) = oneshot::channel();
     let ask = Ask::Propose { service, proposal, reply };
     shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
@@ -124,19 +121,20 @@ pub(super) async fn begin(
     Ok((StatusCode::CREATED, Extension(note), Json(view)).into_response())
 }
 
-/// What somebody asks for, checked.
-async fn proposal(
+/// Makes a proposal of what somebody asks for. All of it is looked at in one state of the service, whose deploy in force is the
+/// proposal's parent where none is named: in another state it is a conflict.
+async fn check(
     shared: &Shared,
     service: &ServiceName,
     caller: &Caller,
-    asked: Propose,
-) -> Result<Proposal, Refusal> {
+    asked: &Propose,
+) -> Result<Checked, Refusal> {
+    let held = publishing(shared, asked).await;
     let posted = shared.board().services.get(service).cloned();
-    let in_force =
-        posted.as_ref().and_then(|posted| posted.service.history().in_force()).map(|deploy| deploy.id);
+    let history = posted.as_ref().map(|posted| posted.service.history());
     let parent = match &asked.parent {
         Some(parent) => Some(parent.parse::<DeployId>()?),
-        None => in_force,
+        None => history.and_then(History::in_force).map(|deploy| deploy.id),
     };
     let id = match &asked.idempotency_key {
         Some(key) => {
@@ -148,20 +146,48 @@ async fn proposal(
     check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
     let release = match &asked.release {
         Some(text) => {
-            let past = posted.iter().flat_map(|posted| posted.service.history().past());
+            let past = history.iter().flat_map(|history| history.past());
             let used: Vec<ReleaseId> = past.map(|past| past.deploy.release).collect();
             Some(releases::resolve(shared, text, used.into_iter(), caller).await?)
         }
         None => None,
     };
-    let wish = wish(shared, service, &asked, release).await?;
+    let wish = wish(shared, service, asked, release).await?;
+    let all_at_once = goes_everywhere_at_once(history, parent, &wish)?;
     let backing = match &asked.warrant {
         Some(text) => Backing::Signed(Signed::parse(text)?),
         // What would be, without anybody's word for it yet.
         None if asked.unsigned || asked.dry_run => Backing::Nobody,
         None => Backing::InForce,
     };
-    Ok(Proposal { id, parent, wish, reason: asked.reason, actor: asked.actor, created: unix_ms(), backing })
+    let (reason, actor) = (asked.reason.clone(), asked.actor.clone());
+    let proposal = Proposal { id, parent, wish, reason, actor, created: unix_ms(), backing };
+    Ok(Checked { proposal, all_at_once, held })
+}
+
+/// Whether a wish brings a release to every member at once, if it is carried out after this parent.
+fn goes_everywhere_at_once(
+    history: Option<&History>,
+    parent: Option<DeployId>,
+    wish: &Wish,
+) -> Result<bool, Refusal> {
+    match wish {
+        Wish::Rollout { policy, .. } => Ok(policy.all_at_once),
+        // It goes on as it began: what its parent has halted, and not what is in force by now.
+        Wish::Resume => {
+            let Some((history, parent)) = history.zip(parent) else { return Ok(false) };
+            let halt = history.find(parent).ok_or_else(|| {
+                let in_force = history.in_force().map(|deploy| deploy.id);
+                Refusal::from(&ProposeError::Conflict { in_force })
+            })?;
+            match halt.kind {
+                Kind::Halt { of, .. } => Ok(history.find(of).is_some_and(|of| of.policy.all_at_once)),
+                // There is nothing to go on with.
+                Kind::Rollout | Kind::Rollback { .. } => Ok(false),
+            }
+        }
+        Wish::Halt { .. } | Wish::Abort | Wish::RollBack { .. } => Ok(false),
+    }
 }
 
 async fn wish(
@@ -229,4 +255,54 @@ fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Res
     let deploy = lock.and_then(|()| history.propose(proposal, fleet.highest_epoch()));
     let deploy = deploy.map_err(|error| Refusal::from(&error))?;
     Ok(Json(preview(fleet, &deploy, shared.clock.now())).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::ids::Epoch;
+
+    use super::*;
+
+    fn add(history: &mut History, wish: Wish) -> DeployId {
+        let id = DeployId::from_bytes([history.past().len() as u8 + 1; 16]);
+        let parent = history.in_force().map(|deploy| deploy.id);
+        let (reason, actor) = (String::new(), "ada".to_owned());
+        let proposal = Proposal { id, parent, wish, reason, actor, created: 0, backing: Backing::InForce };
+        let deploy = history.propose(proposal, Epoch(0)).unwrap();
+        history.add(deploy);
+        id
+    }
+
+    #[test]
+    fn p11_a_resume_is_judged_by_what_its_own_parent_has_halted() {
+        let mut history = History::new("web".parse().unwrap(), Vec::new());
+        let rollout = |number, policy| {
+            let release = ReleaseId::from_bytes([number; 32]);
+            Wish::Rollout { release, policy, again: false }
+        };
+        let halt = Wish::Halt { hand_back: false };
+        let begun = add(&mut history, rollout(1, Policy::safe()));
+        let careful = add(&mut history, halt.clone());
+        add(&mut history, rollout(2, Policy::safe().at_once()));
+        let everywhere = add(&mut history, halt);
+        let unknown = DeployId::from_bytes([99; 16]);
+        let judge = |parent, wish: &Wish| {
+            goes_everywhere_at_once(Some(&history), parent, wish).map_err(|refusal| refusal.code)
+        };
+        for (parent, expected) in [
+            (Some(everywhere), Ok(true)),
+            // Whoever has seen the halt before goes on with that, or with nothing.
+            (Some(careful), Ok(false)),
+            (Some(begun), Ok(false)),
+            (None, Ok(false)),
+            (Some(unknown), Err("conflict")),
+        ] {
+            assert_eq!(judge(parent, &Wish::Resume), expected, "{parent:?}");
+        }
+        assert_eq!(judge(None, &rollout(3, Policy::safe().at_once())), Ok(true));
+        assert_eq!(judge(None, &rollout(3, Policy::safe())), Ok(false));
+        for wish in [Wish::Abort, Wish::RollBack { to: None }] {
+            assert_eq!(judge(Some(everywhere), &wish), Ok(false));
+        }
+    }
 }

@@ -102,7 +102,8 @@ async fn let_begin(
     }
     let by = pending.approved_by.as_deref().unwrap_or_default();
     let actor = format!("{}, approved by {by}", pending.asked_by);
-    deploys::begin(shared, pending.service, caller, Propose { actor, ..pending.asked }).await
+    let asked = Propose { actor, ..pending.asked };
+    deploys::begin(shared, pending.service, caller, &asked).await
 }
 
 /// What has become of a deploy that was let begin.
@@ -137,20 +138,18 @@ pub(super) async fn reject(
     Ok((Extension(note), Json(pending.view(id))).into_response())
 }
 
-/// Keeps a deploy of a protected service until a second person lets it begin; none where it needs nobody.
+/// Keeps a deploy of a protected service until a second person lets it begin; none where it needs nobody. It names the deploy
+/// after which it was asked for, so that nothing else begins later than what was seen.
 pub(super) async fn held_back(
     shared: &Shared,
     service: &ServiceName,
     caller: &Caller,
-    asked: &Propose,
+    mut asked: Propose,
 ) -> Result<(), Refusal> {
     let (Some(access), Caller::Holder(token)) = (&shared.access, caller) else { return Ok(()) };
-    if !needs_second(asked) || !access.is_protected(service) {
+    if !needs_second(&asked) || !access.is_protected(service) {
         return Ok(());
     }
-    let mut asked = asked.clone();
-    // What is in force now, so that nothing else begins later than what was seen.
-    asked.parent = asked.parent.or_else(|| in_force(shared, service));
     let now = unix_ms();
     let id = PendingId::of(service, token.id(), asked.idempotency_key.as_deref(), now);
     // Said again, it is the same deploy.
