@@ -15,6 +15,12 @@ impl Clock {
         Self { started: Instant::now() }
     }
 
+    /// One that was started so long ago.
+    #[cfg(test)]
+    pub(crate) fn started_ago(ago: Millis) -> Self {
+        Self { started: Instant::now() - std::time::Duration::from_millis(ago.0) }
+    }
+
     pub(crate) fn now(self) -> Millis {
         Millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }

@@ -26,6 +26,11 @@ impl Heartbeats {
         }
     }
 
+    /// Whether one of a member is among them.
+    pub(crate) fn has(&self, service: &ServiceName, member: &MemberId) -> bool {
+        self.lock().get(service).is_some_and(|members| members.contains_key(member))
+    }
+
     /// All that were heard since this was asked last.
     pub(crate) fn take(&self) -> Heard {
         mem::take(&mut self.lock())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use baton_core::decision::id_of_stop;
 use baton_core::event::Event;
-use baton_core::fleet;
+use baton_core::fleet::{self, Fleet};
 use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_core::metric::{Measured, Sample, Unsure};
@@ -22,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
+use crate::api::Refusal;
 use crate::board::{Board, Posted};
 use crate::chain::chain;
 use crate::clock::{Clock, unix_ms};
@@ -47,6 +48,10 @@ pub(crate) type Inbox = mpsc::Sender<Ask>;
 
 /// What comes of a proposal.
 pub(crate) type Answer = Result<Accepted, StateError>;
+
+/// Chooses members of a fleet at a moment. The last one says of a member whether it was heard and that is not in the fleet yet.
+pub(crate) type Choose =
+    Box<dyn FnOnce(&Fleet, Millis, &dyn Fn(&MemberId) -> bool) -> Result<Vec<MemberId>, Refusal> + Send>;
 
 /// What the keeper is asked or told.
 pub(crate) enum Ask {
@@ -81,6 +86,15 @@ pub(crate) enum Ask {
         lock: Option<Lock>,
         /// Told once it is durable and on the board.
         reply: oneshot::Sender<Result<(), StateError>>,
+    },
+    /// An operator lets members go that will not come back.
+    Forget {
+        /// Of which service.
+        service: ServiceName,
+        /// Who, of those that are known at that moment.
+        choose: Choose,
+        /// Told who has gone, once that is on the board.
+        reply: oneshot::Sender<Result<Vec<MemberId>, Refusal>>,
     },
     /// What was answered to a query of a metric.
     Measured {
@@ -255,6 +269,10 @@ impl Keeper {
                 let answer = self.store.set_lock(&service, lock);
                 round.answers.push(Box::new(|| drop(reply.send(answer))));
             }
+            Ask::Forget { service, choose, reply } => {
+                let answer = self.forget(&service, choose, round);
+                round.answers.push(Box::new(|| drop(reply.send(answer))));
+            }
             Ask::Measured { service, deploy, sample } => self.take_in_sample(service, deploy, sample, round),
             Ask::Note(event) => round.events.push(event),
             Ask::LookAgain => self.look_again(round),
@@ -327,6 +345,24 @@ impl Keeper {
             Ok(fleet::Heard::Stale) => self.turn_away(service, from),
             Err(error) => self.complain(&error),
         }
+    }
+
+    /// Who is chosen counts from now on as who has said goodbye. It is chosen of what is known now, so that nobody goes who has
+    /// come back since somebody looked.
+    fn forget(
+        &mut self,
+        service: &ServiceName,
+        choose: Choose,
+        round: &mut Round,
+    ) -> Result<Vec<MemberId>, Refusal> {
+        let now = self.clock.now();
+        let known = self.store.service(service, now)?;
+        let is_heard = |member: &MemberId| self.heartbeats.has(service, member);
+        let chosen = choose(known.fleet(), now, &is_heard)?;
+        for member in &chosen {
+            self.hear(service, News::Left(member.clone()), round);
+        }
+        Ok(chosen)
     }
 
     /// Whoever says what does not count would say it for ever.
@@ -579,5 +615,45 @@ impl Keeper {
             eprintln!("baton server: {complaint}");
             self.complaint = complaint;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::fleet::{LEASE, Presence};
+    use baton_core::report::Standing;
+    use baton_store::state::MemoryStore;
+
+    use super::*;
+    use crate::sample::report;
+
+    #[test]
+    fn who_was_heard_since_somebody_looked_is_not_forgotten() {
+        let store = Arc::new(MemoryStore::new(Millis::ZERO));
+        let web = "web".parse().unwrap();
+        let [back, away]: [MemberId; 2] = ["back", "away"].map(|name| name.parse().unwrap());
+        for member in ["back", "away"] {
+            let _ = store.hear(&web, report(member, 1, None, Standing::Behind), Millis::ZERO).unwrap();
+        }
+        let clock = Clock::started_ago(LEASE);
+        let heartbeats = Heartbeats::default();
+        heartbeats.add(&web, &back, Stamp { life: 1, sequence: 2 }, clock.now());
+        let (_inbox, asked) = mpsc::channel(1);
+        let (post, _board) = watch::channel(Arc::default());
+        let key = PeerKey::new().unwrap();
+        let mut keeper = Keeper::new(store.clone(), clock, asked, heartbeats, post, key).unwrap();
+
+        let (reply, mut answer) = oneshot::channel();
+        let choose: Choose = Box::new(|fleet, now, is_heard| {
+            let silent = |presence| matches!(presence, Presence::Silent { .. });
+            let members = fleet.members().filter(|(_, member)| silent(member.presence(now)));
+            Ok(members.map(|(id, _)| id.clone()).filter(|id| !is_heard(id)).collect())
+        });
+        let mut round = Round::default();
+        keeper.take_in(Ask::Forget { service: web.clone(), choose, reply }, &mut round);
+        keeper.finish(&mut round);
+        assert_eq!(answer.try_recv().unwrap().unwrap(), [away]);
+        let known = store.service(&web, clock.now()).unwrap();
+        assert_eq!(known.fleet().members().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [back]);
     }
 }

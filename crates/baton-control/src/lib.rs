@@ -24,6 +24,8 @@ mod order;
 mod preview;
 mod proposal;
 mod reread;
+#[cfg(test)]
+mod sample;
 mod secrets;
 mod server;
 mod session;

@@ -59,54 +59,36 @@ impl<'a> Orders<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use baton_core::costs::Costs;
     use baton_core::deploy::Policy;
     use baton_core::fleet::LEASE;
     use baton_core::history::{Backing, Proposal, Wish as Wanted};
     use baton_core::ids::{DeployId, Epoch};
     use baton_core::metric::Measured;
-    use baton_core::report::{Report, Stamp, Standing};
-    use baton_store::state::{MemoryStore, News, StateStore};
+    use baton_core::report::Standing;
+    use baton_store::state::{MemoryStore, StateStore};
 
     use crate::decision::decide;
+    use crate::sample::report;
 
     const RELEASE: ReleaseId = ReleaseId::from_bytes([2; 32]);
     const DEPLOY: DeployId = DeployId::from_bytes([1; 16]);
     /// When a store that was empty at its start trusts what it knows.
     const NOW: Millis = LEASE;
 
-    fn report(sequence: u64, seen: Option<(u64, u8)>, standing: Standing) -> News {
-        let seen =
-            seen.map(|(epoch, id)| Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([id; 16]) });
-        News::Report(Report {
-            member: "web-1".parse().unwrap(),
-            stamp: Stamp { life: 1, sequence },
-            seen,
-            committed: None,
-            running: None,
-            healthy: true,
-            standing,
-            fetching: None,
-            attempts: 0,
-            relapses: 0,
-            standby: None,
-            drained: true,
-            bake_connections: 0,
-            costs: Costs::default(),
-            labels: Vec::new(),
-        })
+    fn seen_of((epoch, id): (u64, u8)) -> Seen {
+        Seen { epoch: Epoch(epoch), deploy: DeployId::from_bytes([id; 16]) }
     }
 
     /// What web-1 is told after it has said this, in a service with one deploy.
     fn told(seen: Option<(u64, u8)>, standing: Standing) -> Option<ToMember> {
         let (store, web) = (MemoryStore::new(Millis::ZERO), "web".parse().unwrap());
-        let _ = store.hear(&web, report(1, None, Standing::Behind), NOW).unwrap();
+        let _ = store.hear(&web, report("web-1", 1, None, Standing::Behind), NOW).unwrap();
         let wish = Wanted::Rollout { release: RELEASE, policy: Policy::safe(), again: false };
         let (reason, actor) = (String::new(), String::new());
         let proposal =
             Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0, backing: Backing::InForce };
         store.propose(&web, proposal, NOW).unwrap();
-        let _ = store.hear(&web, report(2, seen, standing), NOW).unwrap();
+        let _ = store.hear(&web, report("web-1", 2, seen.map(seen_of), standing), NOW).unwrap();
         let decision = decide(&store.service(&web, NOW).unwrap(), &Measured::default(), NOW).unwrap();
         if !decision.grants.is_empty() {
             store.grant(&web, decision.deploy.epoch, &decision.grants, NOW).unwrap();

@@ -6,13 +6,13 @@ use axum::{Extension, Json};
 use baton_core::fleet::{Fleet, Presence};
 use baton_core::ids::MemberId;
 use baton_core::units::Millis;
-use baton_store::state::News;
 use baton_wire::api::{Forget, Forgotten};
+use tokio::sync::oneshot;
 
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared};
 use crate::audit::Note;
-use crate::keeper::Ask;
+use crate::keeper::{Ask, Choose};
 
 /// Most names in one question: more than a fleet of which most are silent.
 const NAMED_MAX: usize = 100_000;
@@ -26,21 +26,25 @@ pub(super) async fn forget(
     Named(service): Named,
     Sent(asked): Sent<Forget>,
 ) -> Result<(Extension<Note>, Json<Forgotten>), Refusal> {
-    let posted = shared.posted(&service)?;
-    let members = chosen(&asked, posted.service.fleet(), shared.clock.now())?;
-    for member in &members {
-        let news = News::Left(member.clone());
-        let ask = Ask::News { service: service.clone(), news };
-        shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
-    }
+    shared.posted(&service)?;
+    let choose: Choose = Box::new(move |fleet, now, is_heard| chosen(&asked, fleet, now, is_heard));
+    let (reply, answer) = oneshot::channel();
+    let ask = Ask::Forget { service: service.clone(), choose, reply };
+    shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
+    let members = answer.await.map_err(|_| Refusal::stopping())??;
     let members: Vec<String> = members.iter().map(ToString::to_string).collect();
     let first: Vec<&str> = members.iter().take(NOTED_MAX).map(String::as_str).collect();
     let note = Note(format!("forgot {} members of {service}, the first {}", members.len(), first.join(", ")));
     Ok((Extension(note), Json(Forgotten { members })))
 }
 
-/// Those who are meant, if none of them can be heard.
-fn chosen(asked: &Forget, fleet: &Fleet, now: Millis) -> Result<Vec<MemberId>, Refusal> {
+/// Those who are meant, if none of them can be heard. `is_heard` says who was heard and is silent only as far as the fleet knows.
+fn chosen(
+    asked: &Forget,
+    fleet: &Fleet,
+    now: Millis,
+    is_heard: &dyn Fn(&MemberId) -> bool,
+) -> Result<Vec<MemberId>, Refusal> {
     if asked.silent != asked.members.is_empty() {
         return Err(Refusal::invalid(
             "name members, or set silent for all that cannot be heard: not both, and not neither",
@@ -52,17 +56,17 @@ fn chosen(asked: &Forget, fleet: &Fleet, now: Millis) -> Result<Vec<MemberId>, R
     let is_silent = |presence: Presence| matches!(presence, Presence::Silent { .. });
     if asked.silent {
         let silent = fleet.members().filter(|(_, member)| is_silent(member.presence(now)));
-        return Ok(silent.map(|(id, _)| id.clone()).collect());
+        return Ok(silent.map(|(id, _)| id.clone()).filter(|id| !is_heard(id)).collect());
     }
     let one = |name: &String| {
         let id: MemberId = name.parse()?;
         match fleet.member(&id).map(|member| member.presence(now)) {
             None => Err(Refusal::not_found(format!("there is no member {id} here"))),
-            Some(Presence::Live) => {
+            Some(presence) if presence == Presence::Live || is_heard(&id) => {
                 let text = format!("member {id} is there: stop it first, or it comes back at once");
                 Err(Refusal::new(StatusCode::CONFLICT, "conflict", text))
             }
-            Some(Presence::Silent { .. } | Presence::Gone) => Ok(id),
+            Some(Presence::Live | Presence::Silent { .. } | Presence::Gone) => Ok(id),
         }
     };
     asked.members.iter().map(one).collect()
@@ -77,7 +81,8 @@ mod tests {
 
     fn fleet() -> Fleet {
         let id = |name: &str| name.parse::<MemberId>().unwrap();
-        Fleet::restore([(id("a"), Tie::Nothing), (id("b"), Tie::Nothing)], None, Epoch(0), Millis::ZERO)
+        let members = ["a", "b", "d"].map(|name| (id(name), Tie::Nothing));
+        Fleet::restore(members, None, Epoch(0), Millis::ZERO)
     }
 
     #[test]
@@ -87,10 +92,12 @@ mod tests {
             silent,
         };
         let at = |asked: &Forget, now| {
-            let chosen = chosen(asked, &fleet(), now).map_err(|refusal| refusal.status.as_u16());
+            let is_heard = |id: &MemberId| id.as_str() == "d";
+            let chosen = chosen(asked, &fleet(), now, &is_heard).map_err(|refusal| refusal.status.as_u16());
             chosen.map(|members| members.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         for (asked, now, expected) in [
+            (asked(&["d"], false), LEASE, Err(409)),
             (asked(&["b"], false), LEASE, Ok(vec!["b".to_owned()])),
             (asked(&[], true), LEASE, Ok(vec!["a".to_owned(), "b".to_owned()])),
             (asked(&[], true), Millis::ZERO, Ok(vec![])),
