@@ -292,17 +292,17 @@ fn api() -> Routes<Shared> {
 
 /// What `baton_release::remote` asks, with a limit for each kind of body.
 fn store(shared: &Shared) -> Routes<Shared> {
-    use Needs::Limited;
+    use Needs::{Limited, OfAny};
     use Right::{Fetch, Push};
-    let missing = Routes::new().ask("/v1/chunks/missing", Limited(Push), artefacts::missing);
-    let wanted = Routes::new().ask("/v1/chunks/grant", Limited(Fetch), artefacts::grant).ask(
+    let missing = Routes::new().ask("/v1/chunks/missing", OfAny(Push), artefacts::missing);
+    let wanted = Routes::new().ask("/v1/chunks/grant", OfAny(Fetch), artefacts::grant).ask(
         "/v1/chunks/pack",
-        Limited(Fetch),
+        OfAny(Fetch),
         artefacts::wanted,
     );
-    let packs = Routes::new().get("/v1/packs/{id}", Limited(Fetch), artefacts::pack).put(
+    let packs = Routes::new().get("/v1/packs/{id}", OfAny(Fetch), artefacts::pack).put(
         "/v1/packs/{id}",
-        Limited(Push),
+        OfAny(Push),
         Leaves::Bytes,
         artefacts::put_pack,
     );

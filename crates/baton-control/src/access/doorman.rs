@@ -159,7 +159,7 @@ fn allowed(caller: &Caller, door: &Door, request: &Request) -> Result<(), Refusa
     };
     match door.needs {
         Needs::Nothing => Ok(()),
-        Needs::Limited(right) => must(right),
+        Needs::Limited(right) | Needs::OfAny(right) => must(right),
         Needs::OfAll(right) => {
             must(right)?;
             match caller.covers_all() {

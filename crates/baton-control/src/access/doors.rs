@@ -17,6 +17,8 @@ pub(crate) enum Needs {
     OfService(Right),
     /// This right. What is answered, or done, is limited to the caller's services behind the door.
     Limited(Right),
+    /// This right. What is there belongs to no service: chunks are not parted by who has pushed them.
+    OfAny(Right),
     /// This right, for every service.
     OfAll(Right),
 }

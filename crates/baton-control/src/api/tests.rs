@@ -110,7 +110,9 @@ const REFUSED: [StatusCode; 2] = [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDE
 fn may(role: Role, door: &Door) -> bool {
     match door.needs {
         Needs::Nothing => true,
-        Needs::OfService(right) | Needs::Limited(right) | Needs::OfAll(right) => role.may(right),
+        Needs::OfService(right) | Needs::Limited(right) | Needs::OfAny(right) | Needs::OfAll(right) => {
+            role.may(right)
+        }
     }
 }
 
@@ -140,7 +142,9 @@ async fn p37_f102_every_method_is_for_whom_the_table_says_and_nobody_else() {
             let status = bare.ask(door, shown.as_deref()).await;
             let expected = match door.needs {
                 Needs::Nothing => StatusCode::OK,
-                Needs::OfService(_) | Needs::Limited(_) | Needs::OfAll(_) => StatusCode::UNAUTHORIZED,
+                Needs::OfService(_) | Needs::Limited(_) | Needs::OfAny(_) | Needs::OfAll(_) => {
+                    StatusCode::UNAUTHORIZED
+                }
             };
             assert_eq!(status, expected, "{door} for {who}");
         }
@@ -172,7 +176,7 @@ async fn f102_a_token_for_other_services_opens_no_door_of_this_one() {
                 }
                 Needs::OfAll(_) => assert_eq!(status, StatusCode::FORBIDDEN, "{door} for {role}"),
                 // What is told there is limited behind the door.
-                Needs::Nothing | Needs::Limited(_) => {}
+                Needs::Nothing | Needs::Limited(_) | Needs::OfAny(_) => {}
             }
         }
     }
@@ -246,6 +250,7 @@ fn the_page_on_access_has_the_table_as_it_is() {
             Needs::Nothing => return format!("| `{door}` | | everybody | |"),
             Needs::OfService(right) => (right, "of the service"),
             Needs::Limited(right) => (right, "of what is the caller's"),
+            Needs::OfAny(right) => (right, "of whatever service"),
             Needs::OfAll(right) => (right, "of all services"),
         };
         let roles = Role::ALL.into_iter().filter(|role| role.may(right)).map(Role::as_str);
