@@ -4,7 +4,7 @@
 //! while none can be written; what has happened by then is kept in memory and written first.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,7 +183,10 @@ impl Audit {
     /// The file cannot be read.
     pub(crate) async fn lines(&self, after: u64, most: usize) -> Result<Vec<String>, Refusal> {
         let (path, head) = (Arc::clone(&self.path), self.head());
-        let read = move || lines(&path, after, most, head.number).map_err(failed("read", &*path));
+        let read = move || {
+            let read = File::open(&*path).and_then(|file| lines(file, after, most, head.number));
+            read.map_err(failed("read", &*path))
+        };
         let read = spawn_blocking(read).await.map_err(|_| Refusal::stopping())?;
         read.map_err(|error: DiskError| Refusal::unavailable(chain(&error)))
     }
@@ -308,23 +311,53 @@ fn read(file: &File, path: &Path) -> Result<(Chain, u64), AuditError> {
     }
 }
 
-/// Lines by their numbers, which they begin with.
-fn lines(path: &Path, after: u64, most: usize, last: u64) -> io::Result<Vec<String>> {
-    let number = |line: &str| line.split('\t').next().and_then(|number| number.parse::<u64>().ok());
-    let mut found = Vec::new();
-    for line in BufReader::new(File::open(path)?).lines() {
-        let line = line?;
-        match number(&line) {
+/// At most `most` lines with the numbers that they begin with, after one and up to another.
+fn lines<R: Read + Seek>(from: R, after: u64, most: usize, last: u64) -> io::Result<Vec<String>> {
+    let mut from = BufReader::new(from);
+    let begin = begin_after(&mut from, after)?;
+    from.seek(SeekFrom::Start(begin))?;
+    let (mut found, mut line) = (Vec::new(), String::new());
+    while found.len() < most {
+        line.clear();
+        from.read_line(&mut line)?;
+        match whole(&line) {
+            Some((number, text)) if number <= last => found.push(text.to_owned()),
             // It is being written.
-            Some(number) if number > last => break,
-            Some(number) if number > after => found.push(line),
-            Some(_) | None => {}
-        }
-        if found.len() == most {
-            break;
+            Some(_) | None => break,
         }
     }
     Ok(found)
+}
+
+/// Where the first line begins whose number is above `after`. They are in order, so that a log of any length is not read for it.
+fn begin_after<R: Read + Seek>(from: &mut BufReader<R>, after: u64) -> io::Result<u64> {
+    let (mut low, mut high) = (0, from.seek(SeekFrom::End(0))?);
+    let mut line = String::new();
+    while low < high {
+        let middle = low + (high - low) / 2;
+        // What is left of the line in which that is, and the one that follows.
+        let mut begin = middle;
+        if let Some(before) = middle.checked_sub(1) {
+            from.seek(SeekFrom::Start(before))?;
+            begin = before + from.skip_until(b'\n')? as u64;
+        } else {
+            from.rewind()?;
+        }
+        line.clear();
+        from.read_line(&mut line)?;
+        match whole(&line) {
+            Some((number, _)) if number <= after => low = begin + line.len() as u64,
+            Some(_) | None => high = middle,
+        }
+    }
+    Ok(low)
+}
+
+/// The number of a line and its text, where it is there to its end.
+fn whole(line: &str) -> Option<(u64, &str)> {
+    let text = line.strip_suffix('\n')?;
+    let (number, _) = text.split_once('\t')?;
+    Some((number.parse().ok()?, text))
 }
 
 #[cfg(test)]

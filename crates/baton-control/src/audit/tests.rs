@@ -145,3 +145,61 @@ async fn on_full_disk(disk: &Path) {
     assert_eq!(log.audit.head().number, refused + 1003, "after a restart");
     log.close();
 }
+
+/// A file that tells how much of it is read.
+struct Counted<'a> {
+    file: io::Cursor<&'a [u8]>,
+    read: &'a std::cell::Cell<usize>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(into)?;
+        self.read.set(self.read.get() + read);
+        Ok(read)
+    }
+}
+
+impl Seek for Counted<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+#[test]
+fn lines_are_found_by_their_numbers_without_reading_all_before_them() {
+    let count = 20_000;
+    let line = |number: usize| format!("{number}\t{}", "x".repeat(number % 97));
+    let log: String = (1..=count).map(|number| line(number) + "\n").collect();
+    let read = std::cell::Cell::new(0);
+    let find = |log: &str, after: usize, most| {
+        let file = Counted { file: io::Cursor::new(log.as_bytes()), read: &read };
+        lines(file, after as u64, most, count as u64 - 1).unwrap()
+    };
+    for after in (0..60).chain(count - 60..count + 2) {
+        let expected: Vec<String> = (after + 1..count).take(3).map(line).collect();
+        assert_eq!(find(&log, after, 3), expected, "after {after}");
+        // While the next one is being written.
+        assert_eq!(find(&log[..log.len() - 3], after, 3), expected, "after {after}");
+    }
+    read.set(0);
+    find(&log, count - 10, 3);
+    assert!(read.get() < log.len() / 4, "{} of {} bytes", read.get(), log.len());
+}
+
+#[test]
+fn in_a_short_log_every_line_is_found_whatever_is_behind_it() {
+    for log in
+        ["", "1", "1\ta", "1\ta\n", "1\ta\n2\tbb\n", "1\ta\n2\tbb\n3\tc", "1\taaaaaaaaaaaaaaa\n2\t\n3\tcc\n"]
+    {
+        let whole: Vec<&str> = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
+        for after in 0..5 {
+            let expected: Vec<&str> = whole.iter().skip(after).copied().collect();
+            assert_eq!(
+                lines(io::Cursor::new(log), after as u64, 9, 9).unwrap(),
+                expected,
+                "{log:?} after {after}"
+            );
+        }
+    }
+}
