@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use baton_core::ids::ReleaseId;
 use baton_core::release::Tree;
 use baton_core::run::RunSettings;
-use baton_wire::api::{Propose, Wanted};
+use baton_wire::api::{PolicyView, Propose, Wanted};
 
 use self::fleet::Fleet;
 use self::saves::Saves;
@@ -154,7 +154,7 @@ fn deploy(
     let Some(release) = push(project, last, context)? else { return Ok(()) };
     let proposal = Propose {
         release: Some(release.to_string()),
-        policy: Some(policy::view(&policy::named(args.policy))),
+        policy: Some(PolicyView::of(&policy::named(args.policy))),
         // Whoever tries something out tries it twice.
         again: true,
         ..proposal(Wanted::Rollout, "baton dev".to_owned())?

@@ -1,9 +1,7 @@
 //! The rollout policy that is meant: by name, by settings, and by single values.
 
-use baton_core::deploy::{InvalidPolicy, PhaseSize, Policy};
-use baton_core::target::Amount;
+use baton_core::deploy::{InvalidPolicy, Policy};
 use baton_core::units::{Millis, Share};
-use baton_wire::api::{LimitsView, MetricView, PhaseView, PolicyView};
 
 use crate::args::{Deploy, PolicyName};
 
@@ -46,42 +44,6 @@ pub fn named(name: PolicyName) -> Policy {
         PolicyName::Safe => Policy::safe(),
         PolicyName::Fast => Policy::fast(),
         PolicyName::Careful => Policy::careful(),
-    }
-}
-
-/// A policy as the API has it.
-pub fn view(policy: &Policy) -> PolicyView {
-    let size = |size| match size {
-        PhaseSize::One => None,
-        PhaseSize::Share(share) => Some(share.ppm()),
-    };
-    let phases =
-        policy.phases.iter().map(|phase| PhaseView { size_ppm: size(phase.size), bake_ms: phase.bake.0 });
-    PolicyView {
-        target_ppm: match policy.target.amount {
-            Amount::Share(share) => share.ppm(),
-            Amount::Members(_) => Share::ALL.ppm(),
-        },
-        target_members: match policy.target.amount {
-            Amount::Share(_) => None,
-            Amount::Members(members) => Some(members),
-        },
-        target_label: policy.target.label.as_ref().map(ToString::to_string),
-        max_unhealthy_ppm: policy.max_unhealthy.ppm(),
-        all_at_once: policy.all_at_once,
-        phases: phases.collect(),
-        failure_limit_ppm: policy.failure_limit.ppm(),
-        auto_rollback: policy.auto_rollback,
-        lock_after_rollback: policy.lock_after_rollback,
-        gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
-        metric: policy.metric.as_ref().map(MetricView::of),
-        limits: LimitsView {
-            singleton: policy.limits.singleton,
-            never_more_than: policy.limits.never_more_than,
-            max_connections_budget: policy.limits.connections.map(|connections| connections.budget),
-            connections_each: policy.limits.connections.map(|connections| connections.each),
-            min_available: policy.limits.min_available,
-        },
     }
 }
 
@@ -152,13 +114,5 @@ mod tests {
     #[test]
     fn a_rollout_to_nobody_is_refused() {
         assert_eq!(meant(None, &typed(&["--target", "0%"])), Err(InvalidPolicy::Nobody));
-    }
-
-    #[test]
-    fn the_api_gets_the_policy_as_it_is() {
-        let view = view(&Policy::safe());
-        assert_eq!((view.target_ppm, view.max_unhealthy_ppm), (1_000_000, 250_000));
-        assert_eq!(view.phases[0], PhaseView { size_ppm: None, bake_ms: 10_000 });
-        assert_eq!(view.phases[2], PhaseView { size_ppm: Some(250_000), bake_ms: 5000 });
     }
 }

@@ -22,10 +22,12 @@
 //! A refusal has the status of its kind and a [`Refused`] body.
 
 mod metric;
+mod policy;
 
 use serde::{Deserialize, Serialize};
 
 pub use metric::MetricView;
+pub use policy::{BadPolicy, LimitsView, PhaseView, PolicyView};
 
 /// References to secrets that control resolves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,72 +44,6 @@ pub struct References {
 pub struct Versions {
     /// In the order of the references; none where its store keeps no versions.
     pub versions: Vec<Option<String>>,
-}
-
-/// How a release is rolled out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyView {
-    /// The share of the fleet that shall run the release; all of it, where `target_members` says how many.
-    pub target_ppm: u32,
-    /// So many members instead of a share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_members: Option<u32>,
-    /// Only members with this label.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_label: Option<String>,
-    /// The greatest share of the fleet that may be unproven at once.
-    pub max_unhealthy_ppm: u32,
-    /// That may be all of it.
-    #[serde(default)]
-    pub all_at_once: bool,
-    /// The phases in order.
-    pub phases: Vec<PhaseView>,
-    /// The share of tries that may fail.
-    pub failure_limit_ppm: u32,
-    /// Whether a failing release is taken back by itself.
-    pub auto_rollback: bool,
-    /// Whether a rollback locks the service.
-    #[serde(default)]
-    pub lock_after_rollback: bool,
-    /// What it keeps to whatever the size of the fleet.
-    #[serde(default)]
-    pub limits: LimitsView,
-    /// What a release must not cost remarkably more of than the one before it: `startup`, `memory`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub gates: Vec<String>,
-    /// What must stay within bounds meanwhile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub metric: Option<MetricView>,
-}
-
-/// Limits of a rollout that are numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LimitsView {
-    /// Two generations of a member never run side by side, and one member tries at a time.
-    #[serde(default)]
-    pub singleton: bool,
-    /// Most generations of the fleet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never_more_than: Option<u32>,
-    /// How many connections there are for the whole fleet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_connections_budget: Option<u32>,
-    /// How many of them a generation may take.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connections_each: Option<u32>,
-    /// Fewest members that serve without being on trial.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_available: Option<u32>,
-}
-
-/// One phase.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PhaseView {
-    /// The share of the live members that may try at once; absent: one member.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size_ppm: Option<u32>,
-    /// How long the release must stay healthy.
-    pub bake_ms: u64,
 }
 
 /// What is asked for.

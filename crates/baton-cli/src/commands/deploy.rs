@@ -6,7 +6,7 @@ use std::path::Path;
 
 use baton_core::deploy::Policy;
 use baton_core::ids::ServiceName;
-use baton_wire::api::{Propose, Wanted};
+use baton_wire::api::{PolicyView, Propose, Wanted};
 
 use super::push::push;
 use crate::args::Deploy;
@@ -44,7 +44,7 @@ pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
     };
     let proposal = Propose {
         release: Some(release),
-        policy: Some(policy::view(&policy)),
+        policy: Some(PolicyView::of(&policy)),
         again: args.again,
         dry_run: args.dry_run,
         ..proposal(Wanted::Rollout, args.message)?

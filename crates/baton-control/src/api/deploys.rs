@@ -12,7 +12,7 @@ use baton_core::fleet::Fleet;
 use baton_core::history::{Backing, History, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::trust::Signed;
-use baton_wire::api::{DeployView, Propose, Wanted};
+use baton_wire::api::{DeployView, PolicyView, Propose, Wanted};
 use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 
 use super::extract::{Named, Sent};
@@ -203,7 +203,7 @@ async fn wish(
     match asked.wanted {
         Wanted::Rollout => {
             let release = release.ok_or_else(|| Refusal::invalid("a rollout needs a release"))?;
-            let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), view::policy_of)?;
+            let policy = asked.policy.as_ref().map_or_else(|| Ok(Policy::safe()), PolicyView::policy)?;
             if policy.metric.is_some() && !shared.measures {
                 let text = "the release waits for a metric, and this server knows no Prometheus: start it with --prometheus, \
                             or leave out rollout.metric";

@@ -9,12 +9,11 @@ use baton_core::history::ProposeError;
 use baton_core::ids::InvalidId;
 use baton_core::release::TextError;
 use baton_store::state::{Kind, StateError};
-use baton_wire::api::Refused;
+use baton_wire::api::{BadPolicy, Refused};
 
 use crate::audit::Code;
 use crate::chain::chain;
 use crate::proposal::NoRandomness;
-use crate::view::BadPolicy;
 
 /// A refusal.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use baton_core::deploy::Policy;
 use baton_core::ids::ServiceName;
-use baton_wire::api::{Propose, Wanted};
+use baton_wire::api::{PolicyView, Propose, Wanted};
 
 use super::super::push::push;
 use crate::args::Deploy;
@@ -55,7 +55,7 @@ pub fn run(args: &Deploy, context: &Context) -> Result<(), Failure> {
         };
         let proposal = Propose {
             release: Some(release),
-            policy: Some(policy::view(&policy)),
+            policy: Some(PolicyView::of(&policy)),
             again: args.again,
             ..proposal(Wanted::Rollout, args.message.clone())?
         };
