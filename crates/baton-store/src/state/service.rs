@@ -121,9 +121,11 @@ impl Service {
         self.history.past().iter().map(|past| self.logged(&past.deploy))
     }
 
-    /// What is to be stored of the deploy with this id.
-    pub(super) fn find_logged(&self, id: DeployId) -> Option<LoggedDeploy> {
-        self.history.find(id).map(|deploy| self.logged(deploy))
+    /// What is to be stored of its deploys and is not stored so, newest first: what is in force is all that changes of a log that
+    /// grows.
+    pub(super) fn new_deploys(&self, stored: Option<&Self>) -> impl Iterator<Item = LoggedDeploy> {
+        let known = move |id| stored.and_then(|stored| Some(stored.logged(stored.history.find(id)?)));
+        self.log().rev().take_while(move |logged| known(logged.deploy.id).as_ref() != Some(logged))
     }
 
     fn logged(&self, deploy: &Deploy) -> LoggedDeploy {
@@ -136,15 +138,21 @@ impl Service {
         self.fleet.members().map(|(id, member)| (id, record_of(member))).collect()
     }
 
-    /// What is to be stored of members that may have changed since an earlier state of this service: none of whoever is not
-    /// known any more.
-    pub(super) fn changed_records(&self, since: &Self) -> Vec<(MemberId, Option<MemberRecord>)> {
-        let of = |service: &Self, id: &MemberId| service.fleet.member(id).map(record_of);
-        let differs = |id: &&MemberId| of(self, id) != of(since, id);
-        let changed = match self.fleet.changed_since(&since.fleet) {
-            Some(changed) => changed,
-            None => self.fleet.members().chain(since.fleet.members()).map(|(id, _)| id).collect(),
+    /// What is to be stored of members and is not stored so: none of whoever is not known any more.
+    pub(super) fn new_records(&self, stored: Option<&Self>) -> Vec<(MemberId, Option<MemberRecord>)> {
+        let (before, after) = (stored.map(Self::member_records).unwrap_or_default(), self.member_records());
+        let gone = before.keys().filter(|id| !after.contains_key(*id)).map(|id| ((*id).clone(), None));
+        let new = after.iter().filter(|(id, record)| before.get(*id) != Some(record));
+        new.map(|(id, record)| ((*id).clone(), Some(*record))).chain(gone).collect()
+    }
+
+    /// The same, where what is stored is an earlier state of this very service: who was not changed is not looked at.
+    pub(super) fn new_records_since(&self, stored: &Self) -> Vec<(MemberId, Option<MemberRecord>)> {
+        let Some(changed) = self.fleet.changed_since(&stored.fleet) else {
+            return self.new_records(Some(stored));
         };
+        let of = |service: &Self, id: &MemberId| service.fleet.member(id).map(record_of);
+        let differs = |id: &&MemberId| of(self, id) != of(stored, id);
         changed.into_iter().filter(differs).map(|id| (id.clone(), of(self, id))).collect()
     }
 

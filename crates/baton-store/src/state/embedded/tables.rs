@@ -80,21 +80,14 @@ pub(super) fn write_service(
         }
         transaction.open_table(SERVICES)?.insert(name.as_str(), &*record.to_bytes())?;
     }
-    let is_new = |logged: &LoggedDeploy| {
-        saved.and_then(|saved| saved.find_logged(logged.deploy.id)).as_ref() != Some(logged)
-    };
-    // What is in force is all that changes of a log that grows, so the rest of it is as it was.
-    for logged in service.log().rev().take_while(is_new) {
+    for logged in service.new_deploys(saved) {
         // An older program must not open what it would write back without what it does not know.
         transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
         let key = (name.as_str(), logged.deploy.epoch.0);
         transaction.open_table(DEPLOYS)?.insert(key, &*logged.to_bytes())?;
     }
     let mut table = transaction.open_table(MEMBERS)?;
-    let records = match saved {
-        Some(saved) => service.changed_records(saved),
-        None => service.member_records().into_iter().map(|(id, record)| (id.clone(), Some(record))).collect(),
-    };
+    let records = saved.map_or_else(|| service.new_records(None), |saved| service.new_records_since(saved));
     for (member, record) in records {
         let key = (name.as_str(), member.as_str());
         match record {

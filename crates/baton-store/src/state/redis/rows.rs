@@ -237,16 +237,16 @@ pub(super) fn write(
     }
     commands.cmd("SET").arg(keys.schema()).arg(SCHEMA);
     commands.cmd("SADD").arg(keys.services()).arg(name.as_str());
-    for logged in new_deploys(stored, service) {
+    for logged in service.new_deploys(stored) {
         commands.cmd("HSET").arg(keys.deploys(name)).arg(logged.deploy.epoch.0).arg(logged.to_bytes());
     }
-    let before = stored.map(Service::member_records).unwrap_or_default();
-    let after = service.member_records();
-    for (member, record) in after.iter().filter(|(member, record)| before.get(*member) != Some(record)) {
-        commands.cmd("HSET").arg(keys.members(name)).arg(member.as_str()).arg(record.to_bytes());
-    }
-    for member in before.keys().filter(|member| !after.contains_key(*member)) {
-        commands.cmd("HDEL").arg(keys.members(name)).arg(member.as_str());
+    for (member, record) in service.new_records(stored) {
+        match record {
+            Some(record) => {
+                commands.cmd("HSET").arg(keys.members(name)).arg(member.as_str()).arg(record.to_bytes())
+            }
+            None => commands.cmd("HDEL").arg(keys.members(name)).arg(member.as_str()),
+        };
     }
     let epoch = service.history().in_force().map_or(0, |deploy| deploy.epoch.0);
     let head = commands.cmd("HSET").arg(keys.service(name));
@@ -258,15 +258,7 @@ pub(super) fn write(
 pub(super) fn differs(stored: Option<&Service>, service: &Service) -> bool {
     stored.is_none_or(|stored| {
         stored.record() != service.record()
-            || new_deploys(Some(stored), service).next().is_some()
-            || stored.member_records() != service.member_records()
+            || service.new_deploys(Some(stored)).next().is_some()
+            || !service.new_records(Some(stored)).is_empty()
     })
-}
-
-/// The deploys that are not stored as they are: what is in force is all that changes of a log that grows.
-fn new_deploys(stored: Option<&Service>, service: &Service) -> impl Iterator<Item = LoggedDeploy> {
-    let is_new = move |logged: &LoggedDeploy| {
-        stored.and_then(|stored| stored.find_logged(logged.deploy.id)).as_ref() != Some(logged)
-    };
-    service.log().rev().take_while(is_new)
 }
