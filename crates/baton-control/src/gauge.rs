@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use baton_core::deploy::Kind;
 use baton_core::ids::{DeployId, ServiceName};
-use baton_core::metric::{Measure, MetricGate, Sample};
+use baton_core::metric::{ANSWER_MAX, Measure, MetricGate, Sample};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -20,8 +20,6 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::keeper::{Ask, Inbox};
 
-/// How long an answer may take: half of the shortest interval would be 0.5 s, and a Prometheus that is busy takes longer.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Most bytes of an answer that is one number.
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// How long it rests where nothing is to be asked and nothing happens.
@@ -55,7 +53,7 @@ impl Prometheus {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(None)
-            .timeout_global(Some(ANSWER_MAX))
+            .timeout_global(Some(Duration::from_millis(ANSWER_MAX.0)))
             .build();
         Ok(Self { base: base.to_owned(), agent: Agent::new_with_config(config) })
     }

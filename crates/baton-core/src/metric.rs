@@ -20,7 +20,9 @@ pub const FAILURES_MAX: u32 = 100;
 pub const INTERVAL_MIN: Millis = Millis::from_secs(1);
 /// How seldom: a rollout waits as long for every answer.
 pub const INTERVAL_MAX: Millis = Millis::from_secs(60 * 60);
-/// An answer counts for this many intervals: one may be lost.
+/// How long an answer may take: a Prometheus that is busy takes longer than the shortest interval.
+pub const ANSWER_MAX: Millis = Millis::from_secs(5);
+/// An answer counts for this many intervals, and for as long as it may take: one may be lost.
 const FRESH_INTERVALS: u64 = 2;
 /// What a number is counted in.
 const ONE: f64 = 1_000_000.0;
@@ -193,11 +195,14 @@ impl Samples {
                 false => Judgement::Waits(Unsure::Outside(outside)),
             };
         }
-        let fresh = |at: &Millis| *at >= since && now.since(*at) <= Millis(FRESH_INTERVALS * gate.interval.0);
-        match (&self.known, &self.last) {
-            (Some((at, _)), _) if fresh(at) => Judgement::Within,
+        // What counts is when it was asked for, and it may come late.
+        let fresh = Millis(FRESH_INTERVALS * gate.interval.0 + ANSWER_MAX.0);
+        let known = self.known.map(|(at, _)| at).filter(|at| *at >= since);
+        match (known.map(|at| now.since(at)), &self.last) {
+            (Some(age), _) if age <= fresh => Judgement::Within,
             (_, Some(Sample { found: Err(why), .. })) => Judgement::Waits(Unsure::Unknown(why.clone())),
-            _ => Judgement::Waits(Unsure::Unasked),
+            (Some(age), _) => Judgement::Waits(Unsure::Unknown(format!("the last answer is {age} old"))),
+            (None, _) => Judgement::Waits(Unsure::Unasked),
         }
     }
 }
@@ -403,15 +408,30 @@ mod tests {
         let away: [(u64, Option<&str>); 50] = core::array::from_fn(|second| (second as u64, None));
         assert_eq!(judge(&away, 0, 50), unknown, "however often");
         let good = [(10, Some("0"))];
-        assert_eq!(judge(&good, 0, 30), Judgement::Within);
-        assert_eq!(judge(&good, 0, 31), Judgement::Waits(Unsure::Unasked), "it is too old");
+        assert_eq!(judge(&good, 0, 35), Judgement::Within);
+        let old = Judgement::Waits(Unsure::Unknown("the last answer is 26 s old".to_string()));
+        assert_eq!(judge(&good, 0, 36), old);
         assert_eq!(
             judge(&good, 11, 12),
             Judgement::Waits(Unsure::Unasked),
             "from before what is asked about"
         );
-        assert_eq!(judge(&[(10, Some("0")), (20, None)], 0, 30), Judgement::Within, "one may be lost");
-        assert_eq!(judge(&[(10, Some("0")), (20, None)], 0, 31), unknown);
+        assert_eq!(judge(&[(10, Some("0")), (20, None)], 0, 35), Judgement::Within, "one may be lost");
+        assert_eq!(judge(&[(10, Some("0")), (20, None)], 0, 36), unknown);
+    }
+
+    #[test]
+    fn f81_answers_that_take_longer_than_two_intervals_are_waited_for_and_count() {
+        let gate = MetricGate { interval: INTERVAL_MIN, ..gate() };
+        let mut samples = Samples::default();
+        // Each comes 4 s after it was asked for, and before that the one of a second earlier is what is known.
+        for second in 0..10 {
+            samples.add(&gate, Sample { at: Millis::from_secs(second), found: Ok(Measure(0)) });
+            let comes = Millis::from_secs(second + 4);
+            for now in [comes, Millis(comes.0 + 999)] {
+                assert_eq!(samples.judge(&gate, Millis::ZERO, now), Judgement::Within, "{now}");
+            }
+        }
     }
 
     proptest! {
