@@ -10,6 +10,7 @@ use std::time::Duration;
 use baton_core::deploy::Kind;
 use baton_core::ids::{DeployId, ServiceName};
 use baton_core::metric::{ANSWER_MAX, Measure, MetricGate, Sample};
+use baton_core::words::Words;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -98,7 +99,7 @@ fn read(body: &str) -> Result<Measure, String> {
     let answer: Answer =
         serde_json::from_str(body).map_err(|_| "what answers is not Prometheus".to_owned())?;
     if answer.status != "success" {
-        return Err(format!("Prometheus refuses the query: {}", answer.error));
+        return Err(format!("Prometheus refuses the query: {}", Words::new(&answer.error)));
     }
     let no_number = || "the query does not find a number at one time".to_owned();
     let Data { kind, result } = answer.data.ok_or_else(no_number)?;
@@ -116,7 +117,7 @@ fn read(body: &str) -> Result<Measure, String> {
         }
         _ => return Err(no_number()),
     };
-    value.parse().map_err(|_| format!("the query finds {value}, which is no number"))
+    value.parse().map_err(|_| format!("the query finds {}, which is no number", Words::new(&value)))
 }
 
 /// Asks for all rollouts that have a metric, until nobody is left to tell.
@@ -209,6 +210,18 @@ mod tests {
         ] {
             let why = read(&body).unwrap_err();
             assert!(why.contains(says), "{body}: {why}");
+        }
+    }
+
+    #[test]
+    fn p36_what_prometheus_says_is_told_in_one_line_of_bounded_length() {
+        let long = "x\\u001b[31m\\n".repeat(10_000);
+        let error = format!(r#"{{"status":"error","error":"{long}"}}"#);
+        let value =
+            format!(r#"{{"status":"success","data":{{"resultType":"scalar","result":[1,"{long}"]}}}}"#);
+        for body in [error, value] {
+            let why = read(&body).unwrap_err();
+            assert!(why.len() < 400 && !why.contains(char::is_control) && why.contains("x [31m"), "{why:?}");
         }
     }
 
