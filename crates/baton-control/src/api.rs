@@ -188,13 +188,25 @@ impl Shared {
         self.clock
     }
 
+    /// What is on the board, which is nothing where the state store was not read yet.
     fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board.borrow())
     }
 
+    /// What is known, for who would take a service that is not there for one that nobody has heard of.
+    fn known(&self) -> Result<Arc<Board>, Refusal> {
+        let board = self.board();
+        match &board.trouble {
+            Some(trouble) if board.unread => {
+                Err(Refusal::unavailable(format!("this server has not read its state store yet: {trouble}")))
+            }
+            Some(_) | None => Ok(board),
+        }
+    }
+
     /// What is known of a service.
     fn posted(&self, service: &ServiceName) -> Result<Arc<Posted>, Refusal> {
-        let board = self.board();
+        let board = self.known()?;
         board.services.get(service).cloned().ok_or_else(|| {
             let known = board.services.keys().map(ServiceName::as_str).collect::<Vec<_>>().join(", ");
             let known =

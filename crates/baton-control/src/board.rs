@@ -23,6 +23,8 @@ pub(crate) struct Board {
     pub events: u64,
     /// Why nothing can be decided: the state store cannot be written.
     pub trouble: Option<String>,
+    /// The state store was away since this server started: it knows of no service, which says nothing about them.
+    pub unread: bool,
 }
 
 impl Board {
@@ -34,9 +36,10 @@ impl Board {
         })
     }
 
-    /// How a service stands that is known; it is locked as well where one is that it is a flavor of.
+    /// How a service stands that is known; it is locked as well where one is that it is a flavor of, and what is wrong with the
+    /// state store is wrong for every service.
     pub(crate) fn status(&self, service: &ServiceName, posted: &Posted) -> ServiceStatus {
-        let mut status = posted.status(service).clone();
+        let mut status = ServiceStatus { trouble: self.trouble.clone(), ..posted.status(service).clone() };
         if status.lock.is_none() {
             let above = self.lock_above(service);
             status.lock =

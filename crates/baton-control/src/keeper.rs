@@ -20,7 +20,8 @@ use baton_store::state::{Accepted, EVENTS_MAX, Kind, News, Service, StateError, 
 use baton_wire::session::Hello;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::Status;
 
 use crate::api::Refusal;
 use crate::board::{Board, Posted};
@@ -30,7 +31,7 @@ use crate::decision::{self, Decision, Fault, decide};
 use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
-use crate::sessions::{AllSessions, Outgoing, PeerKey};
+use crate::sessions::{AllSessions, Outgoing, PeerKey, end};
 use crate::view::status::{self, Blame, Face};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
@@ -177,10 +178,10 @@ struct Round {
 }
 
 impl Keeper {
-    /// A keeper that knows what the store knows.
+    /// A keeper that knows what the store knows. Where that is away, it waits for it once it runs.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, and waiting would not help.
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
         clock: Clock,
@@ -202,17 +203,86 @@ impl Keeper {
             events: Vec::new(),
             complaint: String::new(),
         };
-        for service in keeper.store.services()? {
-            keeper.remember(&service)?;
-            keeper.post(&service, true, true);
+        match keeper.take_over() {
+            Err(error) if error.may_heal() => keeper.tell_unread(&error),
+            done => done?,
         }
         Ok(keeper)
     }
 
+    /// Puts on the board what the store knows, all of it.
+    fn take_over(&mut self) -> Result<(), StateError> {
+        for service in self.store.services()? {
+            self.remember(&service)?;
+            self.post(&service, true, true);
+        }
+        Ok(())
+    }
+
+    fn tell_unread(&mut self, error: &StateError) {
+        if !self.board.borrow().unread {
+            eprintln!(
+                "baton server: the state store was not read yet: members go on as they are, and nobody is told anything \
+                 until it is there"
+            );
+        }
+        self.complain(error);
+        self.board.send_modify(|board| {
+            let board = Arc::make_mut(board);
+            (board.unread, board.trouble) = (true, Some(chain(error)));
+        });
+    }
+
+    /// Waits until the store was read for the first time, and turns everybody away meanwhile. Returns who came last and was
+    /// not answered yet; none when the server ends.
+    fn wait_for_store(&mut self, runtime: &Handle) -> Option<Vec<Ask>> {
+        let mut asks = Vec::new();
+        while self.board.borrow().unread {
+            if asks.drain(..).any(|ask| self.turn_down(ask)) {
+                return None;
+            }
+            // The limit is set inside, where the runtime's clock is.
+            let wait = async { timeout(TICK, self.inbox.recv_many(&mut asks, BATCH_MAX)).await };
+            if runtime.block_on(wait) == Ok(0) {
+                return None;
+            }
+            match self.take_over() {
+                Ok(()) => self.board.send_modify(|board| Arc::make_mut(board).unread = false),
+                Err(error) => self.tell_unread(&error),
+            }
+        }
+        Some(asks)
+    }
+
+    /// Answers somebody for whom nothing can be done before the store was read, and whether the server is to end. Members try
+    /// another server, which may be able to read it, or come again.
+    fn turn_down(&self, ask: Ask) -> bool {
+        match ask {
+            Ask::Hello { out, .. } => {
+                end(&out, Status::unavailable("control waits for its state store"));
+            }
+            Ask::Propose { service, proposal, reply } => {
+                drop(reply.send(self.store.propose(&service, proposal, self.clock.now())));
+            }
+            Ask::Lock { service, lock, reply } => drop(reply.send(self.store.set_lock(&service, lock))),
+            // What members say they say again in their next session.
+            Ask::News { .. } | Ask::Measured { .. } | Ask::Note(_) | Ask::LookAgain => {}
+            Ask::Stop => return true,
+        }
+        false
+    }
+
     /// Runs until it is told to stop, or nobody is left who could ask. Blocks; `runtime` is where timers run.
     pub(crate) fn run(mut self, runtime: &Handle) {
+        let Some(asks) = self.wait_for_store(runtime) else { return };
         let events = self.kept.keys().map(|service| happened::took_over(service, unix_ms())).collect();
         let mut round = Round { events, ..Round::default() };
+        for ask in asks {
+            self.take_in(ask, &mut round);
+        }
+        if round.stop {
+            return;
+        }
         self.finish(&mut round);
         // A moment, not a wait: however much is said in between, it comes.
         let mut tick = Instant::now() + TICK;

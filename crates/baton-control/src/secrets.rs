@@ -94,7 +94,11 @@ impl Desk {
         release: ReleaseId,
     ) -> Result<Vec<(Reference, Secret)>, String> {
         // Who may push may not read secrets by that: somebody must have deployed it.
-        if !self.was_deployed(service, release) {
+        let board = Arc::clone(&self.board.borrow());
+        if board.unread {
+            return Err("control waits for its state store".to_owned());
+        }
+        if !was_deployed(&board, service, release) {
             return Err(format!("release {} was never deployed to {service}", release.short()));
         }
         let wanted = self.wanted(release).await?;
@@ -134,14 +138,13 @@ impl Desk {
             .map_err(|error| format!("control cannot read release {}: {}", release.short(), chain(&error)))?;
         Ok(Arc::new(Wanted { service: manifest.service, secrets: manifest.run.secrets }))
     }
+}
 
-    fn was_deployed(&self, service: &ServiceName, release: ReleaseId) -> bool {
-        let board = Arc::clone(&self.board.borrow());
-        let posted = board.services.get(service);
-        posted.is_some_and(|posted| {
-            posted.service.history().past().iter().any(|past| past.deploy.release == release)
-        })
-    }
+fn was_deployed(board: &Board, service: &ServiceName, release: ReleaseId) -> bool {
+    let posted = board.services.get(service);
+    posted.is_some_and(|posted| {
+        posted.service.history().past().iter().any(|past| past.deploy.release == release)
+    })
 }
 
 #[cfg(test)]

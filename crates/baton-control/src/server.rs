@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::access::{self, Access, AccessError, Place, SealError, SealKey};
+use crate::access::{self, Access, AccessError, LedgerError, Place, SealError, SealKey};
 use crate::api;
 use crate::audit::{Audit, AuditError, Writer};
 use crate::board::Board;
@@ -186,6 +186,32 @@ pub enum ServerError {
     Serve(#[source] io::Error),
 }
 
+impl ServerError {
+    /// Whether the same attempt may succeed later without anybody's doing: a server that has never seen who may do what cannot
+    /// start while the state store is away that has it.
+    pub const fn may_heal(&self) -> bool {
+        match self {
+            Self::Access(AccessError::Kept(LedgerError::State(error))) => error.may_heal(),
+            Self::NotLoopback { .. }
+            | Self::Listen { .. }
+            | Self::DataDir { .. }
+            | Self::NoSealKey
+            | Self::Prometheus(_)
+            | Self::SealKey { .. }
+            | Self::Tls(_)
+            | Self::Access(_)
+            | Self::Audit(_)
+            | Self::State(_)
+            | Self::Artefacts(_)
+            | Self::Bucket(_)
+            | Self::Secrets(_)
+            | Self::Randomness(_)
+            | Self::Keeper(_)
+            | Self::Serve(_) => false,
+        }
+    }
+}
+
 /// A server that has its address and its stores, and does nothing yet.
 pub struct Server {
     address: SocketAddr,
@@ -205,7 +231,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address and opens the stores. Connections wait until [`Server::run`].
+    /// Takes the address and opens the stores. Connections wait until [`Server::run`]. A Redis that is away is waited for
+    /// there; only where nobody can be told apart without it, that is an error, see [`ServerError::may_heal`].
     ///
     /// # Errors
     /// When the address is not on this machine though it must be, or is taken, when another server uses the data directory, or when
@@ -244,7 +271,7 @@ impl Server {
         let shared = state != State::File;
         let states: Arc<dyn StateStore> = match state {
             State::File => Arc::new(EmbeddedStore::open(&data_dir.join(STATE_FILE), clock.now())?),
-            State::Redis(address) => Arc::new(RedisStore::open(address, clock.now())?),
+            State::Redis(address) => Arc::new(open_redis(address, clock)?),
         };
         let access = match open {
             true => None,
@@ -393,6 +420,15 @@ impl Server {
             Ok(Ok(())) => ended,
             Ok(Err(_)) | Err(_) => Err(ServerError::Keeper(None)),
         }
+    }
+}
+
+/// A Redis that may be away for now. What will not be otherwise by itself is told at once.
+fn open_redis(address: RedisAddress, clock: Clock) -> Result<RedisStore, StateError> {
+    let store = RedisStore::new(address, clock.now())?;
+    match store.ready() {
+        Err(error) if !error.may_heal() => Err(error),
+        Ok(()) | Err(_) => Ok(store),
     }
 }
 

@@ -220,6 +220,9 @@ pub struct ServiceStatus {
     pub deploy: Option<DeployView>,
     /// `idle`, `rolling-out`, `rolling-back`, `halted`, `switched`, `drained`, `incomplete`.
     pub state: String,
+    /// Why nothing is decided about any service: the state store cannot be used. It changes without a new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// Why nobody new gets a slot, in a sentence; absent while somebody does.
     pub waits: Option<String>,
     /// The reason's code.

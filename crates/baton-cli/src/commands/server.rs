@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use baton_control::{
     Artefacts, Backup, Callers, Certificates, Config, InvalidAddress, Server, ServerError, State, backup,
@@ -12,10 +13,14 @@ use baton_sys::descriptors;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 use crate::args::{self, ServerAction};
 use crate::failure::Failure;
 use crate::ui::Ui;
+
+/// How often it is tried again to bind a server that cannot be yet: as often as one that runs looks at its store.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// Serves until Ctrl-C or SIGTERM.
 pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
@@ -54,7 +59,8 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             Artefacts::Folder => String::new(),
             Artefacts::Bucket { url, .. } => format!(", its releases in {url}"),
         };
-        let server = Server::bind(Config {
+        tokio::pin!(shutdown);
+        let config = Config {
             listen: args.listen,
             callers,
             data_dir: data_dir.clone(),
@@ -64,7 +70,8 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             prometheus: args.prometheus.filter(|url| !url.is_empty()),
             secrets: variables(),
             allowed_secrets: args.allowed_secrets,
-        })?;
+        };
+        let Some(server) = bind(config, &mut shutdown, ui).await? else { return Ok(()) };
         let shared = match &state {
             State::File => String::new(),
             State::Redis(address) => format!(", deploys and members in {address}"),
@@ -86,6 +93,30 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         ui.text(&said)?;
         Ok(server.run(shutdown).await?)
     })
+}
+
+/// Binds the server. What it cannot do without and is away for now is waited for; none if it was asked to stop meanwhile.
+async fn bind(
+    config: Config,
+    mut shutdown: impl Future<Output = ()> + Unpin,
+    ui: &Ui,
+) -> Result<Option<Server>, Failure> {
+    let mut told = String::new();
+    loop {
+        let failure = match Server::bind(config.clone()) {
+            Err(error) if error.may_heal() => Failure::from(error),
+            bound => return Ok(Some(bound?)),
+        };
+        let why = failure.message();
+        if why != told {
+            ui.remark(&format!("{why}; it is waited for"));
+            told = why;
+        }
+        tokio::select! {
+            () = &mut shutdown => return Ok(None),
+            () = sleep(BIND_AGAIN) => {}
+        }
+    }
 }
 
 fn export(state: &State, data_dir: &Path, file: &Path, ui: &Ui) -> Result<(), Failure> {

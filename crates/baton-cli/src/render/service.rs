@@ -62,6 +62,9 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
     if let Some(costs) = rollout::costs(&status.costs) {
         lines.push(("costs", costs));
     }
+    if let Some(trouble) = &status.trouble {
+        lines.push(("stands still", escape(trouble)));
+    }
     if let Some(waits) = &status.waits {
         lines.push(("waits", escape(waits)));
     }

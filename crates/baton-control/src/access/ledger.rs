@@ -196,7 +196,11 @@ impl Ledger {
             book: RwLock::new(Arc::new(book)),
             changing: Mutex::default(),
         };
-        ledger.settle()?;
+        // One from the beginning, or from when the store is back.
+        match ledger.settle() {
+            Err(LedgerError::State(error)) if error.may_heal() => {}
+            settled => settled?,
+        }
         ledger.reserve.keep();
         Ok(ledger)
     }
@@ -424,7 +428,8 @@ fn share(
     known(data_dir, store, key)?.ok_or(AccessError::Kept(LedgerError::Sealed(SealError::Closed)))
 }
 
-/// What the store has and what was seen last, in one.
+/// What the store has and what was seen last, in one. While the store is away, what was seen last counts, as it does on a
+/// server that runs.
 fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Option<Book>, LedgerError> {
     let path = data_dir.join(COPY);
     let copied = match fs::read(&path) {
@@ -432,7 +437,11 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("read", &path)(error).into()),
     };
-    let found = store.access()?.map(|there| open(key, &store.fleet(), &there));
+    let there = match store.access() {
+        Err(error) if matches!(copied, Some(Ok(_))) && error.may_heal() => None,
+        there => there?,
+    };
+    let found = there.map(|there| open(key, &store.fleet(), &there));
     Ok(match (copied, found) {
         (None, None) => None,
         (None, Some(found)) => Some(found?.0),

@@ -130,7 +130,7 @@ async fn check(
     asked: &Propose,
 ) -> Result<Checked, Refusal> {
     let held = publishing(shared, asked).await;
-    let posted = shared.board().services.get(service).cloned();
+    let posted = shared.known()?.services.get(service).cloned();
     let history = posted.as_ref().map(|posted| posted.service.history());
     let parent = match &asked.parent {
         Some(parent) => Some(parent.parse::<DeployId>()?),
@@ -244,7 +244,7 @@ pub(super) fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refu
 
 /// Answers what the proposal would do, by the very check that would accept it.
 fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
-    let board = shared.board();
+    let board = shared.known()?;
     let posted = board.services.get(service);
     // Nobody has heard of it: a first deploy is welcome all the same.
     let (nothing, nobody) = (History::new(service.clone(), Vec::new()), Fleet::new());

@@ -110,7 +110,7 @@ fn not_repacked(error: &StoreError) -> Refusal {
 async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Refusal> {
     // Before the board: a deploy that waits no more has begun, and is there.
     let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
-    let references = References::of(&shared.board(), pending);
+    let references = References::of(&*shared.known()?, pending);
     let (artefacts, records) = (Arc::clone(&shared.artefacts), shared.builds.clone());
     let cache = shared.releases.clone();
     blocking(move || Look::at(&*artefacts, &records, &cache, &references, rules, needed)).await?

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use baton_core::ids::ServiceName;
 use baton_wire::api::{MemberStatus, ServiceStatus};
 use serde::Deserialize;
 
 use super::extract::{Asked, Named};
 use super::{Refusal, Shared};
 use crate::access::Caller;
-use crate::board::Board;
+use crate::board::{Board, Posted};
 use crate::view;
 
 /// Wait for something newer.
@@ -23,10 +24,10 @@ pub(super) struct After {
 pub(super) async fn list(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-) -> Json<Vec<ServiceStatus>> {
-    let board = shared.board();
+) -> Result<Json<Vec<ServiceStatus>>, Refusal> {
+    let board = shared.known()?;
     let seen = board.services.iter().filter(|(service, _)| caller.covers(service));
-    Json(seen.map(|(service, posted)| board.status(service, posted)).collect())
+    Ok(Json(seen.map(|(service, posted)| board.status(service, posted)).collect()))
 }
 
 pub(super) async fn one(

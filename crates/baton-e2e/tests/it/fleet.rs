@@ -130,6 +130,12 @@ impl Fleet {
     }
 
     pub fn start_control(&mut self) {
+        self.spawn_control();
+        wait_for("control to answer", || self.baton(&["status"]).status.success().then_some(()));
+    }
+
+    /// The same, and nobody waits until it can do its work.
+    pub fn spawn_control(&mut self) {
         let name = if self.asked == 0 { "control".to_owned() } else { format!("control-{}", self.asked) };
         let log = File::options().create(true).append(true).open(self.path(&format!("{name}.log"))).unwrap();
         let child = Command::new(binary("baton"))
@@ -142,7 +148,6 @@ impl Fleet {
             .spawn()
             .unwrap();
         self.servers[self.asked].1 = Some(child);
-        wait_for("control to answer", || self.baton(&["status"]).status.success().then_some(()));
     }
 
     /// Where control listens.

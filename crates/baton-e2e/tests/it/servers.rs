@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 
 use baton_e2e::load::Plan;
 use serde_json::{Value, json};
 
-use crate::boot::Folder;
+use crate::boot::{Folder, binary};
 use crate::fleet::Fleet;
 use crate::load::Load;
 use crate::moto::Moto;
@@ -186,6 +187,77 @@ fn p12_p16_f110_of_two_deploys_that_race_at_two_servers_one_wins() {
         wait_for("both to know", || (servers.fleet.status()["deploy"]["id"] == won.1["id"]).then_some(()));
         assert_eq!(servers.fleet.json(&["deploys", "--service", "web"]).as_array().unwrap().len(), 2);
     }
+}
+
+/// What a server says of its health: the status, and why.
+fn health(server: SocketAddr) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+#[test]
+fn p30_f65_a_server_that_starts_while_redis_is_away_waits_for_it_and_changes_nothing() {
+    let mut servers = Servers::start(1, 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let first = servers.fleet.release();
+    let load = load_on(&servers.fleet);
+    servers.redis.cli(&["SAVE"]);
+    servers.fleet.kill_control();
+    servers.redis.kill();
+    servers.fleet.spawn_control();
+    let (status, why) = wait_for("it to tell how it is", || health(servers.fleet.control()));
+    assert!(status == 503 && why.contains("the state store is not available"), "{status}: {why}");
+    // What it does not know is not told as if there were nothing.
+    for asked in [&["status"][..], &["members", "--service", "web"], &["events"], &["releases", "prune"]] {
+        let refused = servers.fleet.baton(asked);
+        let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(7), "{asked:?}: {why}");
+        assert!(why.contains("the state store is not available"), "{asked:?}: {why}");
+    }
+    folder.write("VERSION", "2");
+    let refused = servers.fleet.baton_in(folder.path(), &["deploy", "--detach"]);
+    assert_eq!(refused.status.code(), Some(7), "{refused:?}");
+    assert_eq!(servers.fleet.stop_control(), Some(0), "it stops when it is asked to");
+
+    servers.fleet.spawn_control();
+    wait_for("it to be there again", || health(servers.fleet.control()));
+    servers.redis.start_again();
+    wait_for("the members", || (servers.live() == 2).then_some(()));
+    assert_eq!(health(servers.fleet.control()).unwrap().0, 200);
+    assert_eq!(servers.fleet.release(), first, "it has read what was there");
+    assert_eq!(servers.fleet.deploy(&folder, &QUICK), Some(0));
+    let second = servers.fleet.release();
+    for member in 0..2 {
+        assert_eq!(servers.fleet.answers(member), Some(second.clone()));
+    }
+    assert_eq!(servers.told("deployed").len(), 2, "each is told once");
+    let log = servers.fleet.log("control");
+    assert_eq!(log.matches("the state store was not read yet").count(), 2, "once for each start: {log}");
+    assert!(log.contains("the state store can be written again"), "{log}");
+    let report = load.stop();
+    assert_eq!(report.lost, 0, "{report:#?}");
+}
+
+#[test]
+fn a_server_that_its_redis_will_never_let_in_ends_and_says_why() {
+    let redis = Redis::start();
+    redis.cli(&["CONFIG", "SET", "requirepass", "hunter2"]);
+    let data = Folder::empty();
+    let ended = Command::new(binary("baton"))
+        .args(["server", "--dev", "--listen", "127.0.0.1:0", "--data"])
+        .arg(data.path())
+        .args(["--state", &redis.address().replace("//", "//:s3cret@")])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{why}");
+    assert!(why.contains("password") && !why.contains("s3cret"), "{why}");
 }
 
 #[test]

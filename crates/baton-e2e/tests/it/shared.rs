@@ -36,6 +36,16 @@ impl Shared {
     }
 
     fn start_server(&mut self, server: usize) {
+        self.spawn_server(server);
+        wait_for("control to answer", || {
+            let token = self.path("control-0/admin.token");
+            (token.exists() && self.admin(server, &["status"]).status.success()).then_some(())
+        });
+    }
+
+    /// The same, and nobody waits until it can do its work.
+    fn spawn_server(&mut self, server: usize) {
+        let said = std::fs::File::create(self.path(&format!("control-{server}.log"))).unwrap();
         let child = Command::new(binary("baton"))
             .args([
                 "server",
@@ -51,14 +61,10 @@ impl Shared {
             .envs(self.moto.variables())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(said)
             .spawn()
             .unwrap();
         self.servers[server].1 = Some(child);
-        wait_for("control to answer", || {
-            let token = self.path("control-0/admin.token");
-            (token.exists() && self.admin(server, &["status"]).status.success()).then_some(())
-        });
     }
 
     fn kill_server(&mut self, server: usize) {
@@ -281,4 +287,36 @@ fn p38_f64_f67_a_redis_that_goes_back_does_not_bring_back_who_was_shut_out() {
     wait_for("it to be written back", || {
         shared.admin(0, &["token", "create", "grace", "--role", "viewer"]).status.success().then_some(())
     });
+}
+
+#[test]
+fn p37_f65_while_redis_is_away_a_server_starts_with_what_it_knew_and_one_that_knew_nothing_waits() {
+    let mut shared = Shared::start(1);
+    let ada = shared.token(0, "ada", "viewer");
+    shared.kill_server(0);
+    shared.redis.cli(&["SAVE"]);
+    shared.redis.kill();
+    shared.servers.push((free_address(), None));
+    (0..2).for_each(|server| shared.spawn_server(server));
+    let code = |shared: &Shared, server, token: &Path| {
+        shared.baton(server, token, shared.folder.path(), &["status"]).status.code()
+    };
+    // It knows who asks, by the certificate that its clients know it by, and cannot tell how anything stands.
+    let why = wait_for("it to answer", || {
+        let refused = shared.baton(0, &ada, shared.folder.path(), &["status"]);
+        let why = String::from_utf8(refused.stderr).unwrap();
+        why.contains("has not read its state store yet").then_some(why)
+    });
+    assert_eq!(code(&shared, 0, &ada), Some(7), "{why}");
+    shared.folder.write("nobody", "btn_none");
+    assert_ne!(code(&shared, 0, &shared.path("nobody")), Some(7));
+    // Nobody has told the other one yet who may ask.
+    wait_for("it to say that it waits", || {
+        let said = std::fs::read_to_string(shared.path("control-1.log")).unwrap();
+        said.contains("it is waited for").then_some(())
+    });
+    shared.redis.start_again();
+    for server in 0..2 {
+        wait_for("it to know all", || (code(&shared, server, &ada) == Some(0)).then_some(()));
+    }
 }

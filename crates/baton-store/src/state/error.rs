@@ -129,6 +129,18 @@ pub enum StateError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// The store answers, and will not let this server in, however long it is waited for.
+    #[error(
+        "cannot use the state store {store}: it does not let this server in, put its address, user, password or \
+         certificate right"
+    )]
+    Shut {
+        /// Where the store is.
+        store: String,
+        /// What it says.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// The store cannot be reached, or its disk fails.
     #[error("cannot {attempted}: the state store is not available")]
     Unavailable {
@@ -151,8 +163,16 @@ impl StateError {
             Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } | Self::NotEmpty { .. } => {
                 Kind::Denied
             }
-            Self::InUse { .. } | Self::DiskFull { .. } | Self::Unavailable { .. } => Kind::Unavailable,
+            Self::InUse { .. } | Self::DiskFull { .. } | Self::Shut { .. } | Self::Unavailable { .. } => {
+                Kind::Unavailable
+            }
             Self::Corrupt { .. } | Self::Wrong { .. } => Kind::Corrupt,
         }
+    }
+
+    /// Whether it may be over by itself, so that a server which starts waits for it: the store is away, and not in anybody
+    /// else's hands, of another version, or wrong.
+    pub const fn may_heal(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
     }
 }

@@ -55,15 +55,26 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// The store at this address, at the moment `now`. What is there is read when somebody first asks, and until that is
+    /// possible, whatever is asked fails.
+    ///
+    /// # Errors
+    /// There are no random numbers to be had.
+    pub fn new(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
+        let fleet = address.prefix.clone();
+        let shared = Shared::new(address, now)?;
+        let channel = shared.channel();
+        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet })
+    }
+
     /// Opens the store at this address, at the moment `now`, and reads all that is there.
     ///
     /// # Errors
     /// When it cannot be reached, when a newer version has written it, or when anything in it is not as it was written.
     pub fn open(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
-        let fleet = address.prefix.clone();
-        let shared = Shared::open(address, now)?;
-        let channel = shared.channel();
-        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet })
+        let store = Self::new(address, now)?;
+        store.shared().read()?;
+        Ok(store)
     }
 
     /// Brings a backup to a Redis in which there is nothing yet.
@@ -77,6 +88,13 @@ impl RedisStore {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         // What is held is replaced in one step, so a panic of another holder does no harm.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, of a store that was read: nobody takes one that was not for an empty one.
+    fn known(&self) -> Result<MutexGuard<'_, Shared>, StateError> {
+        let mut shared = self.shared();
+        shared.read()?;
+        Ok(shared)
     }
 
     /// Changes a service as it is in the store at that moment.
@@ -151,11 +169,11 @@ impl StateStore for RedisStore {
     }
 
     fn services(&self) -> Result<Vec<ServiceName>, StateError> {
-        Ok(self.shared().held.names())
+        Ok(self.known()?.held.names())
     }
 
     fn service(&self, name: &ServiceName, now: Millis) -> Result<Service, StateError> {
-        Ok(self.shared().held.look(name, now))
+        Ok(self.known()?.held.look(name, now))
     }
 
     fn propose(
@@ -197,7 +215,7 @@ impl StateStore for RedisStore {
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {
-        Ok(self.shared().hear(service, news, now))
+        Ok(self.known()?.hear(service, news, now))
     }
 
     fn append(&self, events: Vec<Event>) -> Result<(), StateError> {
@@ -218,7 +236,7 @@ impl StateStore for RedisStore {
         from: u64,
         max: usize,
     ) -> Result<Vec<Numbered>, StateError> {
-        Ok(self.shared().held.events().read(service, from, max))
+        Ok(self.known()?.held.events().read(service, from, max))
     }
 
     fn access(&self) -> Result<Option<Vec<u8>>, StateError> {

@@ -187,6 +187,33 @@ fn f64_a_store_that_is_empty_is_told_what_a_server_knows() {
 }
 
 #[test]
+fn f65_a_server_that_has_seen_the_list_starts_while_the_store_is_away_and_another_one_waits() {
+    let mut servers = Servers::new(2);
+    let first = servers.open(0);
+    let fingerprint = first.fingerprint();
+    first.make(&token(1, Role::Viewer)).unwrap();
+    drop(first);
+    let store = Arc::new(MemoryStore::new(Millis::ZERO));
+    assert!(store.set_access(None, &servers.stored()).unwrap());
+    let away = |calls| (1..=calls).for_each(|call| store.fail_call(call, Fault::Unreached));
+    servers.store = Arc::<MemoryStore>::clone(&store);
+
+    away(100);
+    let again = servers.open(0);
+    assert!(knows(&again, 1));
+    assert_eq!(again.fingerprint(), fingerprint, "and who knows its authority knows it");
+    assert!(again.make(&token(2, Role::Viewer)).is_err(), "nothing of it is changed meanwhile");
+    let never = servers.try_open(1, KEY).err().unwrap();
+    assert!(crate::ServerError::from(never).may_heal());
+    assert!(!first_token(servers.dirs[1].path()).exists(), "it begins no list of its own");
+
+    while store.access().is_err() {}
+    again.make(&token(2, Role::Viewer)).unwrap();
+    let late = servers.open(1);
+    assert!(knows(&late, 1) && knows(&late, 2));
+}
+
+#[test]
 fn p38_whoever_owns_the_store_reads_and_changes_nothing() {
     let servers = Servers::new(1);
     let access = servers.open(0);

@@ -3,10 +3,13 @@
 //! Answers are read one by one, and nothing is read after the first that does not come: the library's own pipelines wait for
 //! every further answer of a node that hangs.
 
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Arg, Cmd, Connection, Pipeline, RedisError, Value, cmd};
+use redis::{Arg, Cmd, Connection, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::address::{Host, RedisAddress, Unusable};
 use super::answer::{Unexpected, integer, text};
@@ -27,10 +30,17 @@ pub(super) struct Link {
     /// A key that is asked for, to see whether the node is the one that has it.
     probe: String,
     open: Option<Open>,
-    failed: Option<(Instant, String)>,
+    failed: Option<Failed>,
     /// Which process was written to last.
     node: Option<String>,
     is_other: bool,
+}
+
+/// What has failed last.
+struct Failed {
+    at: Instant,
+    why: String,
+    may_heal: bool,
 }
 
 struct Open {
@@ -57,6 +67,9 @@ pub(super) enum LinkError {
     Unexpected(#[from] Unexpected),
     #[error("no node takes writes: {0}")]
     NoPrimary(String),
+    /// It is there, and whoever asks again is told the same.
+    #[error("{0}")]
+    Shut(String),
     #[error("{have} of {wanted} copies were written in time")]
     Copies { have: u32, wanted: u32 },
     #[error("{0}")]
@@ -73,14 +86,24 @@ impl LinkError {
             | Self::Refused(_)
             | Self::Unexpected(_)
             | Self::NoPrimary(_)
+            | Self::Shut(_)
             | Self::Copies { .. }
             | Self::JustFailed(_) => None,
         }
     }
 
+    /// Whether it may be over without anybody's doing: nobody is there, or not ready yet.
+    pub(super) fn may_heal(&self) -> bool {
+        match self {
+            Self::Answer(error) | Self::Refused(error) => may_heal(error),
+            Self::NoPrimary(_) | Self::Copies { .. } | Self::JustFailed(_) => true,
+            Self::Address(_) | Self::WrongType { .. } | Self::Unexpected(_) | Self::Shut(_) => false,
+        }
+    }
+
     fn chain(&self) -> String {
         let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
+        let mut source = self.source();
         while let Some(cause) = source {
             text = format!("{text}: {cause}");
             source = cause.source();
@@ -214,10 +237,9 @@ impl Link {
     }
 
     fn with<T>(&mut self, act: impl FnOnce(&mut Open) -> Result<T, LinkError>) -> Result<T, LinkError> {
-        if let Some((at, why)) = &self.failed
-            && at.elapsed() < RETRY
-        {
-            return Err(LinkError::JustFailed(why.clone()));
+        if let Some(failed) = self.failed.as_ref().filter(|failed| failed.at.elapsed() < RETRY) {
+            let why = failed.why.clone();
+            return Err(if failed.may_heal { LinkError::JustFailed(why) } else { LinkError::Shut(why) });
         }
         let acted = match &mut self.open {
             Some(open) => act(open),
@@ -235,13 +257,13 @@ impl Link {
     /// Whatever has failed, the connection is not used again: nobody knows what else is still to come on it.
     fn fail(&mut self, error: LinkError) -> LinkError {
         self.open = None;
-        self.failed = Some((Instant::now(), error.chain()));
+        self.failed = Some(Failed { at: Instant::now(), why: error.chain(), may_heal: error.may_heal() });
         error
     }
 
     /// Finds the node that takes writes.
     fn connect(&mut self) -> Result<Open, LinkError> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut may_heal) = (Vec::new(), true);
         for host in self.address.hosts().to_vec() {
             let opened = match self.address.watched.clone() {
                 None => self.connect_to(host.clone()),
@@ -249,10 +271,14 @@ impl Link {
             };
             match opened {
                 Ok(open) => return Ok(open),
-                Err(error) => reasons.push(format!("{host}: {}", error.chain())),
+                Err(error) => {
+                    may_heal &= error.may_heal();
+                    reasons.push(format!("{host}: {}", error.chain()));
+                }
             }
         }
-        Err(LinkError::NoPrimary(reasons.join("; ")))
+        let reasons = reasons.join("; ");
+        Err(if may_heal { LinkError::NoPrimary(reasons) } else { LinkError::Shut(reasons) })
     }
 
     /// Connects to a node, or to the one that it names.
@@ -327,6 +353,28 @@ fn send(connection: &mut Connection, commands: &Pipeline, answers: usize) -> Res
         }
     }
     Ok(read)
+}
+
+/// Whether who asks again later may be told something else.
+fn may_heal(error: &RedisError) -> bool {
+    match error.kind() {
+        // What answers is no Redis, or not one for who asks.
+        ErrorKind::AuthenticationFailed
+        | ErrorKind::InvalidClientConfig
+        | ErrorKind::Parse
+        | ErrorKind::RESP3NotSupported => false,
+        ErrorKind::Io => !is_distrust(error),
+        // Of all that it says (`LOADING`, `MASTERDOWN`, `READONLY`, `NOREPLICAS`, too many clients, no memory), these alone
+        // are about who asks.
+        _ => !matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS" | "DENIED")),
+    }
+}
+
+/// Whether two ends do not believe each other's certificate, or one speaks no TLS.
+fn is_distrust(error: &RedisError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
 }
 
 fn refused(error: RedisError, commands: &Pipeline, number: usize) -> LinkError {

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     changes: u64,
     opened: (Instant, Millis),
     looked: Option<Instant>,
+    /// It was away when this server wanted to know first what is there.
+    is_late: bool,
 }
 
 /// What came of a look.
@@ -75,14 +77,15 @@ struct Survey {
 }
 
 impl Shared {
-    pub(super) fn open(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
+    /// Nothing is known of what is there before the first look.
+    pub(super) fn new(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
         let keys = Keys::new(&address.prefix);
         let mut id = [0; 8];
         let attempted = "open the state store: draw a random name for this server".to_owned();
         getrandom::fill(&mut id)
             .map_err(|error| StateError::Unavailable { attempted, source: error.into() })?;
         let kept = Kept::Copies(address.copies);
-        let mut shared = Self {
+        Ok(Self {
             link: Link::new(address, keys.schema()),
             keys,
             held: Held::new(BTreeMap::new(), EventLog::default(), now).keeping(kept),
@@ -97,9 +100,16 @@ impl Shared {
             changes: 0,
             opened: (Instant::now(), now),
             looked: None,
-        };
-        shared.look(None)?;
-        Ok(shared)
+            is_late: false,
+        })
+    }
+
+    /// Makes sure that what is there was read at least once.
+    pub(super) fn read(&mut self) -> Result<(), StateError> {
+        if self.looked.is_none() {
+            self.look(None)?;
+        }
+        Ok(())
     }
 
     pub(super) fn channel(&self) -> String {
@@ -180,11 +190,14 @@ impl Shared {
     /// heard of it.
     pub(super) fn look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
         let looked = self.try_look(also);
-        if self.link.take_other() {
+        // Who has got a slot while it was away has a lease to say so, as after any other start.
+        let is_first = looked.is_ok() && self.looked.is_none();
+        if self.link.take_other() || (is_first && self.is_late) {
             self.doubt();
         }
-        if looked.is_ok() {
-            self.looked = Some(Instant::now());
+        match &looked {
+            Ok(_) => self.looked = Some(Instant::now()),
+            Err(_) => self.is_late |= self.looked.is_none(),
         }
         looked
     }
@@ -540,6 +553,9 @@ impl Shared {
     pub(super) fn failed(&self, error: LinkError) -> StateError {
         if let Some(key) = error.wrong_key() {
             return self.wrong(key.to_owned(), error.to_string());
+        }
+        if !error.may_heal() {
+            return StateError::Shut { store: self.link.address().to_string(), source: error.into() };
         }
         StateError::Unavailable { attempted: self.attempted(), source: error.into() }
     }

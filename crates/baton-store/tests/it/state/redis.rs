@@ -1,6 +1,7 @@
 //! The state store in Redis: it conforms, for one server and for several, and what it forgets is not believed.
 
 mod changed;
+mod late;
 mod lost;
 mod nodes;
 mod several;
@@ -170,6 +171,7 @@ fn p43_the_redis_store_conforms_over_tls_as_a_user_who_may_do_nothing_else() {
 
     let refused = |address: String| {
         let error = RedisStore::open(address.parse().unwrap(), Millis::ZERO).err().expect("it is refused");
+        assert!(matches!(error, StateError::Shut { .. }), "{error:?}");
         let mut text = format!("{error} {error:?}");
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
