@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use baton_core::member::Input;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket, TrialState};
-use baton_core::units::Millis;
+use baton_core::units::{Micros, Millis};
 use baton_sys::signals::Signals;
 use tokio::sync::{mpsc, oneshot};
 
@@ -296,8 +296,8 @@ impl Driver {
     }
 
     fn decide_and_do(&mut self, event: Event) -> Option<u8> {
-        let now = self.now();
-        let mut code = None;
+        let (now, begun) = (self.now(), Instant::now());
+        let (mut code, mut selected_in) = (None, None);
         // A copy: should it panic, everything is as it was before.
         let mut machine = self.machine.clone();
         let commands = machine.step(now, event);
@@ -305,6 +305,13 @@ impl Driver {
         for command in commands {
             match command {
                 Command::Exit(exit) => code = Some(exit),
+                Command::Select(selection) => {
+                    selected_in = self.world.select(selection).then(|| begun.elapsed());
+                }
+                Command::TimeHandover(generation) => {
+                    let took = selected_in.and_then(|took| u64::try_from(took.as_micros()).ok());
+                    self.due.extend(took.map(|took| Event::HandedOver(generation, Micros(took))));
+                }
                 Command::Commit { generation, plan, ticket } => {
                     let used = self.world.learn(generation, ticket);
                     if let Some(controlled) = &self.controlled {

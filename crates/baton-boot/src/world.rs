@@ -11,7 +11,7 @@ use std::time::Duration;
 use baton_core::ids::GenerationId;
 use baton_core::run::{Probe, oom_score_adj};
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Scope, Slot, State, Supervisor};
+use baton_core::supervisor::{Command, Event, Scope, Selection, Slot, State, Supervisor};
 use baton_core::units::Millis;
 use baton_core::words::Words;
 use tokio::sync::mpsc;
@@ -93,15 +93,19 @@ impl World {
         self.watching.start(self.memory.clone(), self.events.clone());
     }
 
-    /// Does one thing. The exit code and what is to be committed are the caller's business.
+    /// Gives new connections to others, and whether that has succeeded.
+    pub fn select(&mut self, selection: Selection) -> bool {
+        let selected = self.listeners.select(selection);
+        if !selected {
+            self.tell(Event::NotSelected);
+        }
+        selected
+    }
+
+    /// Does one thing. Who gets new connections, the exit code and what is to be committed are the caller's business.
     pub fn perform(&mut self, command: Command) {
         match command {
             Command::Spare(count) => self.listeners.spares = count,
-            Command::Select(selection) => {
-                if !self.listeners.select(selection) {
-                    self.tell(Event::NotSelected);
-                }
-            }
             Command::Measure { generation, release } => self.measure(generation, release),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
@@ -124,7 +128,7 @@ impl World {
                 self.place.forget(generation);
             }
             Command::Say(fact) => log::say(&fact),
-            Command::Commit { .. } | Command::Exit(_) => {}
+            Command::Select(_) | Command::TimeHandover(_) | Command::Commit { .. } | Command::Exit(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a monitoring system reads: everything from the board, so that a restart loses nothing.
 
 use std::fmt::Error;
+use std::sync::atomic::AtomicU64;
 
 use baton_core::deploy::Kind;
 use baton_core::rollout::Rollout;
@@ -54,11 +55,22 @@ struct GuardLabels {
     service: String,
 }
 
+/// A gauge of a fraction.
+type Fraction = Gauge<f64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabels {
+    service: String,
+    release: String,
+}
+
 /// The metrics of one moment.
 struct Metrics {
     members: Family<PresenceLabels, Gauge>,
     releases: Family<ReleaseLabels, Gauge>,
-    proven: Family<ServiceLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    proven: Family<ServiceLabel, Fraction>,
+    startup: Family<CostLabels, Fraction>,
+    handover: Family<CostLabels, Fraction>,
     deploys: Family<KindLabels, Counter>,
     sessions: Family<ServiceLabel, Gauge>,
     seconds: Family<KindLabels, Histogram>,
@@ -75,6 +87,8 @@ pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64, off: &[GuardVie
         members: Family::default(),
         releases: Family::default(),
         proven: Family::default(),
+        startup: Family::default(),
+        handover: Family::default(),
         deploys: Family::default(),
         sessions: Family::default(),
         seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
@@ -107,6 +121,18 @@ impl Metrics {
             "rollout_proven_ratio",
             "Share of the members that have proven the release of the deploy in force",
             self.proven.clone(),
+        );
+        registry.register_with_unit(
+            "release_startup",
+            "How long after its launch the release of the deploy in force is healthy, the middle one of its members",
+            Unit::Seconds,
+            self.startup.clone(),
+        );
+        registry.register_with_unit(
+            "release_handover",
+            "How long after that was known it has the new connections of the release before it, the middle one",
+            Unit::Seconds,
+            self.handover.clone(),
         );
         registry.register("deploys", "Deploys that were accepted", self.deploys.clone());
         registry.register("sessions", "Members that are connected", self.sessions.clone());
@@ -145,6 +171,14 @@ impl Metrics {
             let counts = rollout.counts();
             let ratio = f64::from(counts.proven) / f64::from(counts.present().max(1));
             self.proven.get_or_create(&ServiceLabel { service: service() }).set(ratio);
+            let learnt = rollout.learnt();
+            let labels = CostLabels { service: service(), release: rollout.deploy().release.short() };
+            if let Some(startup) = learnt.startup {
+                self.startup.get_or_create(&labels).set(startup.median.0 as f64 / 1e3);
+            }
+            if let Some(handover) = learnt.handover {
+                self.handover.get_or_create(&labels).set(handover.0 as f64 / 1e6);
+            }
         }
         let sessions = i64::try_from(posted.sessions).unwrap_or(i64::MAX);
         self.sessions.get_or_create(&ServiceLabel { service: service() }).set(sessions);

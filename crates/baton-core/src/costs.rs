@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use crate::units::{Bytes, Millis};
+use crate::units::{Bytes, Micros, Millis};
 
 /// What costs this much more than with the last proven release is remarkable, in percent.
 pub const MORE_BY_PERCENT: u64 = 40;
@@ -27,6 +27,8 @@ pub struct Costs {
     pub memory_before: Option<Bytes>,
     /// How much of it was not on the member's disk.
     pub fetched: Option<Bytes>,
+    /// How long after it was known to be healthy it got the new connections of the one before it.
+    pub handover: Option<Micros>,
 }
 
 /// What may cost too much.
@@ -47,6 +49,8 @@ pub struct Learnt {
     pub memory: Option<Measured<Bytes>>,
     /// What members have fetched of it together.
     pub fetched: Bytes,
+    /// How long it takes to take over, the middle one.
+    pub handover: Option<Micros>,
 }
 
 /// One cost, over several members.
@@ -102,8 +106,10 @@ impl Costs {
 impl Learnt {
     /// What these members have told.
     pub fn of<'a>(all: impl Iterator<Item = &'a Costs>) -> Self {
-        let (mut startup, mut memory, mut fetched) = (Vec::new(), Vec::new(), 0_u64);
+        let (mut startup, mut memory, mut handover) = (Vec::new(), Vec::new(), Vec::new());
+        let mut fetched = 0_u64;
         for costs in all {
+            handover.extend(costs.handover);
             startup.extend(costs.startup.map(|startup| (startup, costs.startup_before)));
             memory.extend(costs.memory.map(|memory| (memory, costs.memory_before)));
             fetched = fetched.saturating_add(costs.fetched.unwrap_or_default().0);
@@ -112,6 +118,7 @@ impl Learnt {
             startup: measured(startup, is_slower),
             memory: measured(memory, is_larger),
             fetched: Bytes(fetched),
+            handover: median(handover),
         }
     }
 
@@ -199,6 +206,7 @@ mod tests {
             startup: Some(Millis(startup)),
             startup_before: before.map(Millis),
             fetched: Some(Bytes(10)),
+            handover: Some(Micros(startup / 10)),
             ..Costs::default()
         }
     }
@@ -212,6 +220,7 @@ mod tests {
         assert_eq!((startup.median, startup.before), (Millis(2000), Some(Millis(1000))));
         assert_eq!((startup.compared, startup.more, learnt.more(Cost::Startup)), (3, 2, Some((2, 3))));
         assert_eq!((learnt.fetched, learnt.memory, learnt.more(Cost::Memory)), (Bytes(40), None, None));
+        assert_eq!(learnt.handover, Some(Micros(200)), "the middle one");
         let half = Learnt::of(all[1..3].iter());
         assert_eq!(half.more(Cost::Startup), None, "one of two is not most");
         assert_eq!(Learnt::of([].iter()), Learnt::default());

@@ -569,7 +569,7 @@ impl Member {
         let proven_here = self.committed.map(|(release, _)| Running::Release(release)) == wished;
         let lost = self.status.healthy && self.status.serving == wished && !status.healthy;
         self.relapses += u32::from(proven_here && wished.is_some() && lost && !is_on_trial(&status));
-        self.learn_startup(&status);
+        self.learn(&status);
         let before = core::mem::replace(&mut self.status, status);
         if before.restoring && !self.status.restoring && !self.serves_what_it_restores() {
             self.restoring = None;
@@ -595,13 +595,13 @@ impl Member {
         }
     }
 
-    /// How long the release of the wish took to start, and the one that it is to replace.
-    fn learn_startup(&mut self, status: &Status) {
+    /// How long the release of the wish took to start and to take over, and the one to start that it is to replace.
+    fn learn(&mut self, status: &Status) {
         let serves = self.wish.is_some_and(|wish| status.serving == Some(Running::Release(wish.release)));
         if !serves {
             return;
         }
-        self.costs.startup = status.started_in;
+        (self.costs.startup, self.costs.handover) = (status.started_in, status.handed_over_in);
         if matches!(status.trial, Some((Ticket::Deploy { .. }, TrialState::Proving))) {
             self.costs.startup_before = status.proven_in;
         }

@@ -164,6 +164,9 @@ impl Supervisor {
             Event::Quiet(slot) => self.slots.quiet(slot),
             Event::NoMemoryLeft => self.make_room(now, &mut out),
             Event::NotSelected => self.select_at = Some(now + SELECT_AGAIN),
+            Event::HandedOver(id, took) => {
+                self.find_mut(id).into_iter().for_each(|generation| generation.handed_over_in = Some(took));
+            }
             Event::Woken => {}
         }
         self.pass_time(now, &mut out);

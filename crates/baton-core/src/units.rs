@@ -102,6 +102,22 @@ impl fmt::Display for Millis {
     }
 }
 
+/// Microseconds: a duration that is shorter than what people wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Micros(pub u64);
+
+impl fmt::Display for Micros {
+    /// `850 µs`, `1.2 ms`, and above a second as [`Millis`].
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            us @ 0..=999 => write!(f, "{us} µs"),
+            us @ 1000..=999_999 if us % 1000 < 100 => write!(f, "{} ms", us / 1000),
+            us @ 1000..=999_999 => write!(f, "{}.{} ms", us / 1000, us % 1000 / 100),
+            us => Millis(us / 1000).fmt(f),
+        }
+    }
+}
+
 /// So many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(pub u64);
@@ -267,6 +283,14 @@ mod tests {
             (90_000_000, "25 h"),
         ] {
             assert_eq!(Millis(ms).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn short_durations_read_as_people_say_them() {
+        let all = [(0, "0 µs"), (999, "999 µs"), (1000, "1 ms"), (1250, "1.2 ms"), (999_999, "999.9 ms")];
+        for (us, text) in all.into_iter().chain([(1_000_000, "1 s"), (2_500_000, "2.5 s")]) {
+            assert_eq!(Micros(us).to_string(), text);
         }
     }
 

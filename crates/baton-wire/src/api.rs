@@ -280,6 +280,9 @@ pub struct CostsView {
     /// What all members together have fetched of it, as files have it.
     #[serde(default)]
     pub fetched_bytes: u64,
+    /// How long after it was known to be healthy it had the new connections of the release before it, the middle one.
+    #[serde(default)]
+    pub handover_us: Option<u64>,
 }
 
 /// A member that a deploy waits for.

@@ -11,7 +11,7 @@ use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::run::secrets::{Reference, Secret};
 use baton_core::target::{InvalidLabel, LABELS_MAX, Label};
-use baton_core::units::{Bytes, Millis};
+use baton_core::units::{Bytes, Micros, Millis};
 use prost::Message as _;
 
 use crate::v1;
@@ -337,6 +337,7 @@ fn costs_to_wire(costs: &Costs) -> v1::Costs {
         memory_bytes: costs.memory.map(|memory| memory.0),
         memory_before_bytes: costs.memory_before.map(|memory| memory.0),
         fetched_bytes: costs.fetched.map(|fetched| fetched.0),
+        handover_us: costs.handover.map(|handover| handover.0),
     }
 }
 
@@ -347,6 +348,7 @@ fn costs_from_wire(costs: &v1::Costs) -> Costs {
         memory: costs.memory_bytes.map(Bytes),
         memory_before: costs.memory_before_bytes.map(Bytes),
         fetched: costs.fetched_bytes.map(Bytes),
+        handover: costs.handover_us.map(Micros),
     }
 }
 
@@ -465,6 +467,7 @@ mod tests {
                 memory: Some(Bytes(3)),
                 memory_before: Some(Bytes(2)),
                 fetched: Some(Bytes(1)),
+                handover: Some(Micros(6)),
             },
             labels: vec!["canary".parse().unwrap(), "zone=eu-1".parse().unwrap()],
         }

@@ -95,6 +95,7 @@ fn one(now: Millis, generation: &Generation, outside: &Outside) -> Value {
         "uses": outside.found.map(taken_up),
         "withheld": outside.withheld,
         "started_in_ms": generation.started_in.map(|took| took.0),
+        "handed_over_in_us": generation.handed_over_in.map(|took| took.0),
         "status": generation.said.as_ref().map(Words::as_str),
         "last_failure": generation.last_failure.as_ref().map(Words::as_str),
     })

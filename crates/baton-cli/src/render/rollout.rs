@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use baton_core::units::Millis;
+use baton_core::units::{Micros, Millis};
 use baton_wire::api::{CostsView, DeployView, FailureView, Preview, ServiceStatus};
 
 use super::{bar, bytes, count, id};
@@ -88,10 +88,11 @@ fn costs_more(costs: &CostsView) -> Option<String> {
 /// What a release costs, as far as it is known.
 pub fn costs(costs: &CostsView) -> Option<String> {
     let startup = costs.startup_ms.map(|startup| format!("starts in {}", Millis(startup)));
+    let handover = costs.handover_us.map(|handover| format!("takes over in {}", Micros(handover)));
     let memory = costs.memory_bytes.map(|memory| format!("uses {}", bytes(memory)));
     let fetched = Some(costs.fetched_bytes).filter(|fetched| *fetched > 0);
     let fetched = fetched.map(|fetched| format!("{} fetched by all", bytes(fetched)));
-    let said: Vec<String> = startup.into_iter().chain(memory).chain(fetched).collect();
+    let said: Vec<String> = startup.into_iter().chain(handover).chain(memory).chain(fetched).collect();
     match (said.is_empty(), costs_more(costs)) {
         (true, more) => more,
         (false, None) => Some(said.join(", ")),
@@ -283,6 +284,9 @@ mod tests {
         (view.startup_ms, view.startup_before_ms) = (Some(8000), Some(5000));
         (view.memory_bytes, view.memory_before_bytes) = (Some(300_000_000), Some(290_000_000));
         assert_eq!(costs(&view).unwrap(), "starts in 8 s, uses 300.0 MB");
+        view.handover_us = Some(1260);
+        assert_eq!(costs(&view).unwrap(), "starts in 8 s, takes over in 1.2 ms, uses 300.0 MB");
+        view.handover_us = None;
         view.slower = true;
         let more = "costs more: it takes 8 s to start, and 5 s before";
         assert_eq!(costs(&view).unwrap(), format!("starts in 8 s, uses 300.0 MB; {more}"));

@@ -147,7 +147,7 @@ pub(crate) fn wait_for_metric(status: &mut ServiceStatus, unsure: &Unsure) {
 }
 
 fn costs(learnt: &Learnt) -> CostsView {
-    let Learnt { startup, memory, fetched } = learnt;
+    let Learnt { startup, memory, fetched, handover } = learnt;
     CostsView {
         startup_ms: startup.map(|startup| startup.median.0),
         startup_before_ms: startup.and_then(|startup| startup.before).map(|before| before.0),
@@ -156,6 +156,7 @@ fn costs(learnt: &Learnt) -> CostsView {
         memory_before_bytes: memory.and_then(|memory| memory.before).map(|before| before.0),
         larger: learnt.more(Cost::Memory).is_some(),
         fetched_bytes: fetched.0,
+        handover_us: handover.map(|handover| handover.0),
     }
 }
 

@@ -9,7 +9,7 @@ use baton_core::ids::{Epoch, GenerationId, MemberId, ReleaseId};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Report, Stamp};
 use baton_core::supervisor::{Running, Status, Ticket, TrialState};
-use baton_core::units::Millis;
+use baton_core::units::{Micros, Millis};
 use baton_wire::session::{FromMember, Hello, ToMember};
 use baton_wire::v1;
 use baton_wire::v1::members_client::MembersClient;
@@ -24,6 +24,9 @@ const RECONNECT: Duration = Duration::from_millis(50);
 /// How often a bake that is held looks whether it may end.
 const HELD: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// What they say that every release takes.
+const STARTS_IN: Millis = Millis(1500);
+const TAKES_OVER_IN: Micros = Micros(250);
 
 /// What all members share: what releases are like, and who has tried what.
 pub struct World {
@@ -252,6 +255,7 @@ impl Light {
         } else {
             self.status.standby = self.status.serving.replace(Running::Release(release));
             self.status.healthy = true;
+            (self.status.started_in, self.status.handed_over_in) = (Some(STARTS_IN), Some(TAKES_OVER_IN));
             self.status.trial = Some((ticket, TrialState::Proving));
             self.bake = Some((release, ticket, Instant::now() + Duration::from_millis(bake.0)));
         }

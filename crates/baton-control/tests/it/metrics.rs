@@ -28,6 +28,8 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         ("baton_members", "gauge"),
         ("baton_member_releases", "gauge"),
         ("baton_rollout_proven_ratio", "gauge"),
+        ("baton_release_startup_seconds", "gauge"),
+        ("baton_release_handover_seconds", "gauge"),
         ("baton_deploys", "counter"),
         ("baton_sessions", "gauge"),
         ("baton_chunks_sent_bytes", "counter"),
@@ -36,7 +38,7 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         assert_eq!(types.get(name).map(String::as_str), Some(kind), "{text}");
         assert!(text.contains(&format!("# HELP {name} ")), "{name}");
     }
-    assert_eq!(types.len(), 8, "{types:?}");
+    assert_eq!(types.len(), 10, "{types:?}");
     for (sample, value) in [
         (r#"baton_members{service="web",presence="live"}"#, 2.0),
         (
@@ -47,6 +49,11 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
             2.0,
         ),
         (r#"baton_rollout_proven_ratio{service="web"}"#, 1.0),
+        (&format!(r#"baton_release_startup_seconds{{service="web",release="{}"}}"#, first.short()), 1.5),
+        (
+            &format!(r#"baton_release_handover_seconds{{service="web",release="{}"}}"#, first.short()),
+            0.000_25,
+        ),
         (r#"baton_deploys_total{service="web",kind="rollout"}"#, 1.0),
         (r#"baton_sessions{service="web"}"#, 2.0),
         ("baton_chunks_sent_bytes_total", 0.0),

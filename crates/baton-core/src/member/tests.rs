@@ -1,7 +1,7 @@
 //! Stories of one member.
 
 use super::*;
-use crate::units::Bytes;
+use crate::units::{Bytes, Micros};
 use alloc::vec;
 
 const OLD: ReleaseId = ReleaseId::from_bytes([1; 32]);
@@ -492,6 +492,7 @@ fn what_a_release_costs_is_told_beside_what_the_one_before_it_did() {
     let started = |release, took, proven| Status {
         started_in: Some(Millis(took)),
         proven_in: Some(Millis(proven)),
+        handed_over_in: Some(Micros(took)),
         ..serving(release)
     };
     let old = with_trial(&started(OLD, 500, 500), 2, TrialState::Trying);
@@ -507,6 +508,7 @@ fn what_a_release_costs_is_told_beside_what_the_one_before_it_did() {
         memory: Some(Bytes(70)),
         memory_before: Some(Bytes(40)),
         fetched: Some(Bytes(9)),
+        handover: Some(Micros(900)),
     };
     assert_eq!(member.report().costs, costs);
 

@@ -163,6 +163,7 @@ impl Scene {
             drained: has(6),
             bake_connections: u64::from(has(7)),
             costs: Costs {
+                handover: has(3).then_some(crate::units::Micros(3)),
                 startup: has(3).then_some(Millis(3000)),
                 startup_before: has(4).then_some(Millis(1000)),
                 ..Costs::default()

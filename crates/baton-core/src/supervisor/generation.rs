@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::health::Health;
 use crate::ids::GenerationId;
 use crate::run::RunSettings;
-use crate::units::Millis;
+use crate::units::{Micros, Millis};
 use crate::words::Words;
 
 /// The state of a generation. It changes in [`State::next`] and nowhere else.
@@ -168,6 +168,8 @@ pub struct Generation {
     pub healthy_since: Option<Millis>,
     /// How long after its launch it was healthy for the first time.
     pub started_in: Option<Millis>,
+    /// How long after it was known to be healthy it got the new connections of another one, if there was one.
+    pub handed_over_in: Option<Micros>,
     /// When its next sign of life is due.
     pub watchdog: Watchdog,
     /// When its progress file must have changed.
@@ -220,6 +222,7 @@ impl Generation {
             last_failure: None,
             healthy_since: None,
             started_in: None,
+            handed_over_in: None,
             watchdog: Watchdog::Off,
             beacon: Watchdog::Off,
             above_since: None,

@@ -12,7 +12,7 @@ use crate::ids::GenerationId;
 use crate::notice::Notice;
 use crate::run::Room;
 use crate::signal::Signal;
-use crate::units::Bytes;
+use crate::units::{Bytes, Micros};
 use crate::words::Words;
 
 /// Something that happened.
@@ -81,6 +81,8 @@ pub enum Event {
     NoMemoryLeft,
     /// The last [`Command::Select`] failed: everybody reaches whom they reached before.
     NotSelected,
+    /// The generation has got the new connections of another one, so long after it was known to be healthy.
+    HandedOver(GenerationId, Micros),
     /// The deadline has passed.
     Woken,
 }
@@ -108,6 +110,9 @@ pub enum Command {
     /// Give new connections to these slots; where that fails, [`Event::NotSelected`] follows, and a generation that
     /// is spawned after it is not started.
     Select(Selection),
+    /// With the [`Command::Select`] before this one the generation gets the new connections of another one:
+    /// [`Event::HandedOver`] follows, where that has succeeded.
+    TimeHandover(GenerationId),
     /// Find out whether there is memory for a generation; [`Event::Measured`] follows.
     Measure {
         /// Its number.

@@ -12,7 +12,7 @@ use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
 use crate::run::NoRoom;
-use crate::units::{Bytes, Millis, Share};
+use crate::units::{Bytes, Micros, Millis, Share};
 use crate::words::Words;
 
 /// Why a generation was not kept.
@@ -281,7 +281,9 @@ pub struct Status {
     pub said: Option<Words>,
     /// How long after its launch the serving generation was healthy for the first time.
     pub started_in: Option<Millis>,
-    /// The same of the last generation that was proven.
+    /// How long after that was known it got the new connections of another one, if there was one.
+    pub handed_over_in: Option<Micros>,
+    /// How long after its launch the last generation that was proven was healthy for the first time.
     pub proven_in: Option<Millis>,
     /// Who stands by, to be handed back to.
     pub standby: Option<Running>,
@@ -306,6 +308,7 @@ impl Supervisor {
             standby: self.standby().and_then(|id| self.find(id)).map(|g| g.plan.release),
             said: serving.and_then(|g| g.said.clone()),
             started_in: serving.and_then(|g| g.started_in),
+            handed_over_in: serving.and_then(|g| g.handed_over_in),
             proven_in: self.proven.as_ref().and_then(|proven| proven.started_in),
             trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
             restoring: self.trial.as_ref().is_some_and(Trial::restores),

@@ -21,7 +21,7 @@ use crate::run::{
     Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Probe, Room, RunSettings,
     SocketOptions,
 };
-use crate::units::{Bytes, Share};
+use crate::units::{Bytes, Micros, Share};
 
 /// A process as the world sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,6 +92,11 @@ fn settings() -> RunSettings {
         successes: 1,
     });
     settings
+}
+
+/// How long the world takes to give the new connections to a generation.
+fn handover(generation: GenerationId) -> Micros {
+    Micros(u64::from(generation.0) * 100)
 }
 
 fn release(number: u8) -> Running {
@@ -218,6 +223,10 @@ impl World {
                     |slot| self.processes.values().any(|p| p.slot == slot && p.healthy_once && p.main_alive);
                 assert!(split.is_none_or(|split| split.rest != serving && other(split.rest)), "{split:?}");
                 (self.selected, self.split) = ((serving, private), split);
+            }
+            Command::TimeHandover(generation) => {
+                assert_eq!(self.processes[&generation].slot, self.selected.0, "it has not taken over");
+                return Some(Event::HandedOver(generation, handover(generation)));
             }
             Command::Probe { generation, copy, private } => {
                 self.asked_copy = copy;

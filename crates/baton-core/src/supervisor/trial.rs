@@ -201,6 +201,9 @@ impl Supervisor {
             trial.baked_at = Some(now + bake);
         }
         self.select(out);
+        if old.is_some() && self.find(id).is_some_and(|g| !g.plan.settings.listen.is_empty()) {
+            out.push(Command::TimeHandover(id));
+        }
         if state == State::Standby {
             out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
         } else {

@@ -54,6 +54,7 @@ fn a_release_that_starts_much_slower_is_told_and_taken_back_by_a_gate() {
     let costs = fleet.status()["costs"].clone();
     assert!(costs["startup_ms"].as_u64().is_some_and(|startup| startup > 0), "{costs}");
     assert!(costs["fetched_bytes"].as_u64().is_some_and(|fetched| fetched > 0), "{costs}");
+    assert!(costs["handover_us"].is_null(), "there was nothing to take over: {costs}");
     let preview = fleet.baton_in(folder.path(), &[&["deploy", &first, "--dry-run"], &QUICK[..]].concat());
     assert!(said(&preview).contains("if it starts as what runs now"), "{}", said(&preview));
 
@@ -62,7 +63,9 @@ fn a_release_that_starts_much_slower_is_told_and_taken_back_by_a_gate() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert!(said(&output).contains("costs more: it takes"), "{}", said(&output));
     let slow = fleet.release();
-    assert_eq!(fleet.status()["costs"]["slower"], true);
+    let costs = fleet.status()["costs"].clone();
+    assert_eq!(costs["slower"], true);
+    assert!(costs["handover_us"].as_u64().is_some_and(|handover| handover > 0), "{costs}");
     let events = fleet.json(&["events", "--service", "web"]);
     assert!(events.as_array().unwrap().iter().any(|event| event["kind"] == "costs-more"), "{events:#}");
     let back = fleet.baton(&["rollback", "--service", "web"]);

@@ -37,6 +37,8 @@ fn report(standing: Standing) -> FromMember {
                 memory: Some(Bytes(3)),
                 memory_before: Some(Bytes(2)),
                 fetched: Some(Bytes(1)),
+                // Not said before.
+                handover: None,
             }
         } else {
             Costs::default()

@@ -141,6 +141,18 @@ fn a_release_that_starts_much_slower_than_the_last_proven_one_is_told_of() {
 }
 
 #[test]
+fn how_long_a_handover_takes_is_told_where_there_was_one() {
+    let mut world = World::serving(1);
+    assert_eq!(world.machine.status().handed_over_in, None, "nobody served before it");
+    world.order(Order::Try(launch(2, 100)));
+    assert_eq!(world.machine.status().handed_over_in, None);
+    world.answer(GenerationId(2), Outcome::Success);
+    assert_eq!(world.machine.status().handed_over_in, Some(handover(GenerationId(2))));
+    world.pass(SECOND, &[1, 2]);
+    assert_eq!(world.machine.status().handed_over_in, Some(handover(GenerationId(2))), "while it serves");
+}
+
+#[test]
 fn what_a_failed_trial_hides_is_told_all_the_same() {
     // Nobody stands by, so the member helps itself in the same moment.
     let mut world = World::serving(1);
