@@ -5,7 +5,7 @@
 //! | 0 | done |
 //! | 1 | failed |
 //! | 2 | usage: what was typed, or what `baton.toml` says, makes no sense |
-//! | 3 | the rollout was halted or rolled back |
+//! | 3 | the rollout was halted or rolled back; of `baton status`: control has stopped one, and a person has to decide |
 //! | 4 | timed out waiting; the rollout goes on |
 //! | 5 | conflict: somebody else was faster, or the service is locked |
 //! | 6 | not allowed |
@@ -22,7 +22,7 @@ pub enum Exit {
     Failed = 1,
     /// What was typed, or what `baton.toml` says, makes no sense.
     Usage = 2,
-    /// The rollout was halted or rolled back.
+    /// The rollout was halted or rolled back, or has been, and waits for a person.
     Halted = 3,
     /// It takes longer than `--timeout`.
     TimedOut = 4,

@@ -110,6 +110,9 @@ pub enum Failure {
     /// A guard is switched off. People have been told.
     #[error("{} guards are switched off", .0)]
     Unguarded(usize),
+    /// Rollouts wait for a person. People have been told.
+    #[error("a person has to decide what follows, for {0}")]
+    Stuck(String),
     /// The audit log is not as it was written.
     #[error("the audit log is not as it was written: {0}")]
     Tampered(String),
@@ -191,6 +194,7 @@ impl Failure {
             }
             Self::Ended(end) => end.exit(),
             Self::Unguarded(_) => Exit::Unguarded,
+            Self::Stuck(_) => Exit::Halted,
             // Whoever reads the output has seen enough.
             Self::Print(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Demo(DemoError::Interrupted) | Self::Doctor(DoctorError::Interrupted) => Exit::Interrupted,
@@ -223,6 +227,7 @@ impl Failure {
             Self::Client(ClientError::Refused { refused, .. }) => &refused.code,
             Self::Ended(end) => end.code(),
             Self::Damaged(_) | Self::NotRepaired(_) => "damaged",
+            Self::Stuck(_) => "needs-person",
             Self::Tampered(_) => "tampered",
             Self::Unfit(_) | Self::NotRunning(_) | Self::NotWritten => "unfit",
             Self::Push(PushError::Store(error)) if error.kind == store::Kind::Storage => "storage",
@@ -296,6 +301,7 @@ mod tests {
             (Failure::Ended(End::TimedOut), Exit::TimedOut, "timed-out"),
             (Failure::Ended(End::Superseded), Exit::Conflict, "superseded"),
             (Failure::Ended(End::Incomplete), Exit::Failed, "incomplete"),
+            (Failure::Stuck("web".to_owned()), Exit::Halted, "needs-person"),
             (Failure::Print(pipe()), Exit::Done, "failed"),
             (Failure::System { what: "wait", source: pipe() }, Exit::Failed, "failed"),
         ] {

@@ -63,6 +63,7 @@ pub fn status(state: &str) -> ServiceStatus {
         version: 17,
         deploy: Some(deploy()),
         state: state.to_owned(),
+        needs_person: None,
         trouble: None,
         waits: Some("15 of 15 slots are taken by web-1, web-2, web-3 and 12 others".to_owned()),
         waits_code: Some("slots-taken".to_owned()),

@@ -145,9 +145,21 @@ struct Kept {
     measured: (Option<DeployId>, Measured),
     /// Why the rollout waits for it, as that was put on the board last.
     unsure: Option<Unsure>,
+    /// The halt after which a person has to decide, as that was told last.
+    told_stuck: Option<DeployId>,
 }
 
 impl Kept {
+    /// Says that a person has to decide, once for each time.
+    fn tell_stuck(&mut self, name: &ServiceName) {
+        let why = status::needs_person(&self.seen);
+        let halt = self.seen.history().in_force().filter(|_| why.is_some()).map(|halt| halt.id);
+        if let Some(why) = why.filter(|_| halt != self.told_stuck) {
+            eprintln!("baton server: {name} needs a person: {why}");
+        }
+        self.told_stuck = halt;
+    }
+
     /// What is known of the metric of a service as it is now: nothing yet of a deploy that is new.
     fn measured(&mut self, service: &Service, now: Millis) -> &mut Measured {
         let deploy = service.history().in_force().map(|deploy| deploy.id);
@@ -475,6 +487,7 @@ impl Keeper {
                 blame: None,
                 measured: Default::default(),
                 unsure: None,
+                told_stuck: None,
             };
             self.kept.insert(service.clone(), kept);
         }
@@ -641,6 +654,7 @@ impl Keeper {
     /// at. Nobody is woken before the whole round is done.
     fn post(&mut self, name: &ServiceName, changed: bool, ticked: bool) {
         let Some(kept) = self.kept.get_mut(name) else { return };
+        kept.tell_stuck(name);
         let sessions = self.sessions.of(name);
         if ticked {
             let fleet = kept.seen.fleet();

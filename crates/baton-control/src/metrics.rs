@@ -76,6 +76,7 @@ struct Metrics {
     seconds: Family<KindLabels, Histogram>,
     chunk_bytes: Counter,
     guards_off: Family<GuardLabels, Gauge>,
+    needs_person: Family<ServiceLabel, Gauge>,
 }
 
 /// All metrics as text. `chunk_bytes` were sent since this server began; these guards are switched off.
@@ -94,6 +95,7 @@ pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64, off: &[GuardVie
         seconds: Family::new_with_constructor(|| Histogram::new(ROLLOUT_SECONDS)),
         chunk_bytes: Counter::default(),
         guards_off: Family::default(),
+        needs_person: Family::default(),
     };
     for GuardView { guard, service, .. } in off {
         let service = service.clone().unwrap_or_default();
@@ -141,6 +143,11 @@ impl Metrics {
             "Guards that are switched off, of a service or of all",
             self.guards_off.clone(),
         );
+        registry.register(
+            "rollout_needs_person",
+            "Control has stopped a rollout by itself and does nothing more until somebody decides what follows",
+            self.needs_person.clone(),
+        );
         registry.register_with_unit(
             "chunks_sent",
             "Content of releases that this server has sent, compressed; what members read from a bucket is not in it",
@@ -179,6 +186,9 @@ impl Metrics {
             if let Some(handover) = learnt.handover {
                 self.handover.get_or_create(&labels).set(handover.0 as f64 / 1e6);
             }
+        }
+        if posted.service.history().stuck().is_some() {
+            self.needs_person.get_or_create(&ServiceLabel { service: service() }).set(1);
         }
         let sessions = i64::try_from(posted.sessions).unwrap_or(i64::MAX);
         self.sessions.get_or_create(&ServiceLabel { service: service() }).set(sessions);

@@ -253,6 +253,16 @@ impl History {
         &self.past
     }
 
+    /// What control has stopped by itself, where nobody has decided since what follows: it does nothing more. The way back has
+    /// failed too, or there was none, or the policy wants a person to look.
+    pub fn stuck(&self) -> Option<&Deploy> {
+        match self.in_force()?.kind {
+            // A person's halt hands nothing back.
+            Kind::Halt { of, hand_back: true } => self.find(of),
+            Kind::Halt { hand_back: false, .. } | Kind::Rollout | Kind::Rollback { .. } => None,
+        }
+    }
+
     /// The deploy in force.
     pub fn in_force(&self) -> Option<&Deploy> {
         self.past.last().map(|past| &past.deploy)

@@ -220,6 +220,9 @@ pub struct ServiceStatus {
     pub deploy: Option<DeployView>,
     /// `idle`, `rolling-out`, `rolling-back`, `halted`, `switched`, `drained`, `incomplete`.
     pub state: String,
+    /// Why a person has to decide what follows, since control does nothing more; absent while none has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs_person: Option<String>,
     /// Why nothing is decided about any service: the state store cannot be used. It changes without a new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use baton_core::ids::ServiceName;
+use baton_wire::api::ServiceStatus;
 
 use crate::args::Status;
 use crate::commands::guards;
@@ -25,17 +26,20 @@ pub fn run(args: Status, context: &Context) -> Result<(), Failure> {
     if args.watch {
         return watch(&context.service(typed)?, context);
     }
-    show(typed.as_ref(), context)?;
+    let services = show(typed.as_ref(), context)?;
     guards::remind(context);
-    Ok(())
+    let stuck = services.into_iter().filter(|status| status.needs_person.is_some());
+    let stuck: Vec<String> = stuck.map(|status| status.service).collect();
+    if stuck.is_empty() { Ok(()) } else { Err(Failure::Stuck(stuck.join(", "))) }
 }
 
 /// Prints one service or all, as they are.
-fn show(typed: Option<&ServiceName>, context: &Context) -> Result<(), Failure> {
+fn show(typed: Option<&ServiceName>, context: &Context) -> Result<Vec<ServiceStatus>, Failure> {
     let ui = &context.ui;
     if let Some(service) = typed {
         let status = context.client.service(service)?;
-        return ui.result(&status, |status| detail(status, now_ms(), ui.width, ui.paint));
+        ui.result(&status, |status| detail(status, now_ms(), ui.width, ui.paint))?;
+        return Ok(vec![status]);
     }
     let services = match Project::read(Path::new("."))? {
         Some(project) => vec![context.client.service(&project.settings.service)?],
@@ -44,7 +48,8 @@ fn show(typed: Option<&ServiceName>, context: &Context) -> Result<(), Failure> {
     ui.result(&services, |services| match services.as_slice() {
         [one] => detail(one, now_ms(), ui.width, ui.paint),
         several => overview(several, now_ms(), ui.width),
-    })
+    })?;
+    Ok(services)
 }
 
 /// Prints a service whenever it changes, until Ctrl-C. A server that is away is waited for.

@@ -62,6 +62,9 @@ pub fn detail(status: &ServiceStatus, now_ms: u64, width: usize, paint: Paint) -
     if let Some(costs) = rollout::costs(&status.costs) {
         lines.push(("costs", costs));
     }
+    if let Some(why) = &status.needs_person {
+        lines.push(("needs you", escape(why)));
+    }
     if let Some(trouble) = &status.trouble {
         lines.push(("stands still", escape(trouble)));
     }

@@ -13,6 +13,7 @@ use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
 use baton_core::verdict::{HaltReason, Rule, Verdict, verdict};
+use baton_core::words::Words;
 use baton_store::state::{Kept, Service};
 use baton_wire::api::{CostsView, CountsView, FailureView, Fetching, LaggardView, ServiceStatus};
 
@@ -121,6 +122,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         version: 0,
         deploy: Some(deploy_at(deploy, rollout.switched())),
         state: state(&rollout, &verdict, service).to_owned(),
+        needs_person: needs_person(service),
         trouble: None,
         waits: waits.as_ref().map(|(text, _)| text.clone()),
         waits_code: waits.map(|(_, code)| code.to_owned()),
@@ -136,6 +138,23 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         laggards: laggards.iter().take(LAGGARDS_MAX).map(laggard).collect(),
         laggards_count: laggards.len() as u32,
     }
+}
+
+/// Why a person has to decide what follows, if one has to.
+pub(crate) fn needs_person(service: &Service) -> Option<String> {
+    let history = service.history();
+    let (stuck, halt) = history.stuck().zip(history.in_force())?;
+    let what = match stuck.kind {
+        Kind::Rollout => "rollout of",
+        Kind::Rollback { .. } => "way back to",
+        Kind::Halt { .. } => "halt of",
+    };
+    Some(format!(
+        "control has stopped the {what} release {} and does nothing more ({}): look at it, then deploy another release, go back \
+         to one with `baton rollback --to`, or go on with `baton resume`",
+        stuck.release.short(),
+        Words::new(&halt.reason)
+    ))
 }
 
 /// Nobody new gets a slot, and it does not end, before more is known of the metric.
@@ -172,6 +191,7 @@ fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: M
         version: 0,
         deploy: None,
         state: "idle".to_owned(),
+        needs_person: None,
         trouble: None,
         waits: None,
         waits_code: None,

@@ -87,6 +87,36 @@ async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f92_p46_a_way_back_that_fails_too_tells_that_it_needs_a_person_until_one_decides() {
+    let (server, fleet, first) = settled(3).await;
+    let second = server.push(2).await;
+    server.deploy(&rollout(second, 0)).await;
+    server.wait_until_switched(second).await;
+    let alarm = "baton_rollout_needs_person{service=\"web\"} 1";
+    let is_alarmed = async || server.call("GET", "/metrics", None).await.text().contains(alarm);
+    assert!(!is_alarmed().await);
+    fleet.world.spoil(first);
+    server.deploy(&wanted(Wanted::Rollback)).await;
+    let halted = server.wait_for("it is halted", |status| status.state == "halted").await;
+    let why = halted.needs_person.unwrap();
+    assert!(why.contains(&first.short()) && why.contains("baton rollback --to"), "{why}");
+    assert!(is_alarmed().await);
+    let address = server.address;
+    let dir = server.stop().await;
+
+    let server = Running::start_in(dir, address);
+    server.wait_for("all are back", |status| status.counts.live == 3).await;
+    let is_alarmed = async || server.call("GET", "/metrics", None).await.text().contains(alarm);
+    assert!(is_alarmed().await, "it stays so");
+    let third = server.push(3).await;
+    server.deploy(&rollout(third, 0)).await;
+    let status = server.wait_until_switched(third).await;
+    assert_eq!(status.needs_person, None);
+    assert!(!is_alarmed().await);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_person_halts_resumes_and_rolls_back() {
     let (server, fleet, first) = settled(3).await;
     let second = server.push(2).await;

@@ -77,6 +77,31 @@ fn a_rollback_goes_to_the_fallback_and_from_there_to_the_one_before() {
 }
 
 #[test]
+fn f92_what_control_has_stopped_is_stuck_until_a_person_decides() {
+    // By what it is stopped, and what a person does then.
+    let (by_control, by_a_person) = (Wish::Halt { hand_back: true }, Wish::Halt { hand_back: false });
+    let decided = [rollout(C), Wish::RollBack { to: Some(A) }, Wish::Resume, Wish::Abort];
+    for (stopped, wish) in decided
+        .into_iter()
+        .map(|wish| (rollout(B), wish))
+        .chain([(Wish::RollBack { to: None }, rollout(C)), (Wish::RollBack { to: None }, Wish::Resume)])
+    {
+        let mut history = history();
+        switch(&mut history, rollout(A));
+        switch(&mut history, rollout(B));
+        let stopped = deploy(&mut history, stopped).unwrap();
+        assert_eq!(history.stuck(), None, "it is under way");
+        let mut by_hand = history.clone();
+        deploy(&mut by_hand, by_a_person.clone()).unwrap();
+        assert_eq!(by_hand.stuck(), None, "who halts it knows");
+        deploy(&mut history, by_control.clone()).unwrap();
+        assert_eq!(history.stuck().map(|stuck| stuck.id), Some(stopped.id));
+        deploy(&mut history, wish.clone()).unwrap();
+        assert_eq!(history.stuck(), None, "{wish:?}");
+    }
+}
+
+#[test]
 fn a_rollback_goes_only_where_the_whole_fleet_has_been() {
     let mut history = history();
     assert_eq!(deploy(&mut history, Wish::RollBack { to: None }), Err(ProposeError::NothingToRollBack));

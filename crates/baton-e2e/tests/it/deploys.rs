@@ -105,6 +105,23 @@ fn p8_p9_a_release_that_fails_is_halted_and_taken_back_by_itself() {
 }
 
 #[test]
+fn f92_a_release_that_fails_with_no_way_back_tells_every_door_that_it_needs_a_person() {
+    let fleet = Fleet::start("web", 2);
+    let folder = Folder::with_example("python");
+    folder.write("behaviour", "exit-at-start=7\n");
+    assert_eq!(fleet.deploy(&folder, &["--policy", "safe"]), Some(3));
+    let status = fleet.baton(&["status", "web"]);
+    let (out, err) = (String::from_utf8_lossy(&status.stdout), String::from_utf8_lossy(&status.stderr));
+    assert_eq!(status.status.code(), Some(3), "{out}{err}");
+    assert!(out.contains("needs you") && err.contains("a person has to decide"), "{out}{err}");
+    assert_eq!(fleet.metric("baton_rollout_needs_person{service=\"web\"}"), 1);
+    assert_eq!(fleet.log("control").matches("web needs a person").count(), 1, "{}", fleet.log("control"));
+    folder.write("behaviour", "");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!(fleet.baton(&["status", "web"]).status.code(), Some(0));
+}
+
+#[test]
 fn p1_a_rollback_of_what_served_needs_no_argument_and_halt_and_resume_lose_nothing_either() {
     let fleet = Fleet::start("web", 3);
     let folder = Folder::with_example("python");
