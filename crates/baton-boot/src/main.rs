@@ -16,6 +16,7 @@ mod listener;
 mod listeners;
 mod log;
 mod memory;
+mod names;
 mod notify;
 mod outlive;
 mod output;

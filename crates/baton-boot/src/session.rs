@@ -9,6 +9,7 @@ use baton_release::control::Believed;
 use baton_release::peers::{Key, Keyring};
 use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1::members_client::MembersClient;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -18,6 +19,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::identity::{Identity, IdentityError};
 use crate::log;
+use crate::names::{ANSWER_MAX, Names};
 use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
 
@@ -83,6 +85,7 @@ pub struct Session {
     /// The servers, any of which will do, and which is tried next.
     endpoints: Vec<(String, Endpoint)>,
     next: usize,
+    names: Names,
     sequence: u64,
 }
 
@@ -126,7 +129,6 @@ impl Session {
         let endpoint = |server: &String| {
             let endpoint = Endpoint::from_shared(server.clone())?
                 .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE.0)
                 .keep_alive_timeout(KEEP_ALIVE.1)
                 .keep_alive_while_idle(true);
@@ -147,6 +149,7 @@ impl Session {
             renewing: None,
             endpoints,
             next,
+            names: Names::default(),
             sequence: 0,
         })
     }
@@ -192,8 +195,19 @@ impl Session {
         if server.starts_with("https://") {
             endpoint = endpoint.tls_config(tls(&believed))?;
         }
-        let channel = endpoint.connect().await?;
+        let channel = endpoint.connect_with_connector(self.connector()).await?;
         self.talk(channel).await
+    }
+
+    /// What connects, by names that are asked for at each attempt.
+    fn connector(&self) -> HttpConnector<Names> {
+        let mut connector = HttpConnector::new_with_resolver(self.names.clone());
+        // What `https://` means is added above it.
+        connector.enforce_http(false);
+        connector.set_nodelay(true);
+        // For all addresses of a name together.
+        connector.set_connect_timeout(Some(CONNECT.saturating_sub(ANSWER_MAX)));
+        connector
     }
 
     /// Has somebody get the next credential, when it is time for that. This session goes on with the one that it has.
@@ -221,6 +235,7 @@ impl Session {
             request.metadata_mut().insert("authorization", bearer);
         }
         let mut incoming = client.session(request).await?.into_inner();
+        self.names.works();
         // What is said first is a report: a sign of life alone is nobody's.
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -3,6 +3,7 @@
 mod half_open;
 mod launches;
 mod limits;
+mod names;
 mod processes;
 mod releases;
 mod surroundings;
