@@ -105,6 +105,29 @@ fn p8_p9_a_release_that_fails_is_halted_and_taken_back_by_itself() {
 }
 
 #[test]
+fn f119_the_same_release_again_starts_nothing_and_one_with_other_settings_takes_over() {
+    let fleet = Fleet::start("web", 2);
+    let folder = Folder::with_example("python");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let first = fleet.release();
+    let generations = || {
+        let generation =
+            |address| Client::connect(address).unwrap().get("/").unwrap().generation().to_owned();
+        fleet.addresses.iter().copied().map(generation).collect::<Vec<_>>()
+    };
+    let before = generations();
+    let load = load_on(&fleet);
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!((&fleet.status()["deploy"]["epoch"], fleet.release()), (&2.into(), first.clone()));
+    assert_eq!(generations(), before);
+    folder.write("baton.toml", &(folder.read("baton.toml") + "\n[env]\nCOLOUR = \"green\"\n"));
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_ne!(fleet.release(), first, "it is another release");
+    assert!(generations().iter().zip(&before).all(|(now, before)| now != before));
+    assert_nothing_lost(&load.stop());
+}
+
+#[test]
 fn f92_a_release_that_fails_with_no_way_back_tells_every_door_that_it_needs_a_person() {
     let fleet = Fleet::start("web", 2);
     let folder = Folder::with_example("python");

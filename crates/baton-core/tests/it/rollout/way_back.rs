@@ -122,6 +122,17 @@ fn f92_a_rollback_that_fails_too_halts() {
 }
 
 #[test]
+fn f119_the_same_release_deployed_again_asks_nothing_of_the_members_that_run_it() {
+    let mut scene = Scene::of(20, Policy::fast());
+    scene.run();
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+    begin(&mut scene, Kind::Rollout, NEW);
+    assert_eq!(scene.grant(), [], "before they have heard of it");
+    (0..20).for_each(|index| scene.stands(index, Standing::Proven));
+    assert_eq!((scene.grant(), scene.verdict()), (vec![], Verdict::Done { drained: true }));
+}
+
+#[test]
 fn a_resumed_rollout_counts_who_has_proven_the_release_and_starts_with_a_wide_window() {
     let mut scene = half_way();
     let of = scene.deploy.id;
