@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use baton_core::bake::Bake;
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Fetching, Refusal, Seen};
@@ -116,7 +117,7 @@ impl Controlled {
     /// Starts what this member has committed to; `false` when that is nothing.
     pub fn restore(&self) -> bool {
         let Some((release, _)) = self.member.committed() else { return false };
-        let (ticket, bake) = (Ticket::Restore, Millis::ZERO);
+        let (ticket, bake) = (Ticket::Restore, Bake::NONE);
         self.prepare(release, ticket, move |plan| Order::Try(Launch { plan, ticket, bake }));
         true
     }
@@ -139,7 +140,7 @@ impl Controlled {
                     self.prepare(release, ticket, move |plan| Order::Try(Launch { plan, ticket, bake }));
                 }
                 Action::GoBack { release, ticket } => {
-                    let bake = Millis::ZERO;
+                    let bake = Bake::NONE;
                     self.prepare(release, ticket, move |plan| Order::GoBack(Launch { plan, ticket, bake }));
                 }
                 Action::HandBack => self.order(Order::HandBack),

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use baton_core::bake::Bake;
 use baton_core::member::Input;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket, TrialState};
@@ -25,7 +26,7 @@ const FAR_AWAY: Duration = Duration::from_secs(3600);
 /// How long a member that has committed to nothing waits for control before it runs what its image brought.
 const IMAGE_PATIENCE: Millis = Millis::from_secs(5);
 /// How long a program that is reloaded under control bakes, as control says nothing about it.
-const RELOAD_BAKE: Millis = Millis::from_secs(5);
+const RELOAD_BAKE: Bake = Bake { time: Millis::from_secs(5), connections: 0 };
 
 /// How long after signals could not be read they are read again.
 const READ_AGAIN: Duration = Duration::from_millis(100);
@@ -362,7 +363,7 @@ impl Driver {
             }
         })?;
         // What runs anyway has nobody to be handed back to.
-        let bake = if ticket == Ticket::Restore { Millis::ZERO } else { bake };
+        let bake = if ticket == Ticket::Restore { Bake::NONE } else { bake };
         Ok(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))
     }
 

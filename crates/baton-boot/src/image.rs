@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use baton_core::bake::Bake;
 use baton_core::ids::ServiceName;
 use baton_core::run::secrets::Lacking;
 use baton_core::run::{OnExit, RunSettings, Stdin};
@@ -104,10 +105,11 @@ impl Image {
         }
     }
 
-    /// What to run now, and how long a reload bakes.
-    pub fn load(&self) -> Result<(Plan, Millis), ImageError> {
+    /// What to run now, and how a reload bakes.
+    pub fn load(&self) -> Result<(Plan, Bake), ImageError> {
         let Some(settings) = self.settings()? else { return self.bare_command() };
-        let bake = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
+        let time = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
+        let bake = Bake { time, connections: settings.policy.bake_connections };
         let secrets = assemble(&settings.run.secrets, |reference| local(&self.environment, reference))?;
         Ok((Plan::new(Running::Image, settings.run).with_secrets(secrets), bake))
     }
@@ -146,14 +148,14 @@ impl Image {
     }
 
     /// A command and nothing else: like any init, the bootloader ends when it does.
-    fn bare_command(&self) -> Result<(Plan, Millis), ImageError> {
+    fn bare_command(&self) -> Result<(Plan, Bake), ImageError> {
         if self.command.is_empty() {
             return Err(ImageError::Nothing);
         }
         let mut run = RunSettings::for_command(self.command.clone());
         run.on_exit = OnExit::Exit;
         run.process.stdin = Stdin::Inherit;
-        Ok((Plan::new(Running::Image, run), Millis::ZERO))
+        Ok((Plan::new(Running::Image, run), Bake::NONE))
     }
 }
 

@@ -31,6 +31,7 @@ mod service_manager;
 mod session;
 mod stream;
 mod supply;
+mod traffic;
 mod tree;
 mod trust;
 mod unix;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use baton_core::bake::Bake;
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::member::{Input, Wish};
 use baton_core::report::{Cause, Refusal, Seen};
@@ -36,8 +37,8 @@ pub enum Offer {
     Grant {
         /// For which deploy.
         deploy: DeployId,
-        /// How long the release must stay healthy after the switch.
-        bake: Millis,
+        /// What the release must go through after the switch.
+        bake: Bake,
     },
 }
 
@@ -138,12 +139,14 @@ impl Gate {
     }
 
     /// A slot counts while its deploy is still trusted, and the release bakes as long as was signed at the least.
-    fn grant(&self, deploy: DeployId, bake: Millis) -> Input {
+    fn grant(&self, deploy: DeployId, bake: Bake) -> Input {
         let told = self.last().accepted.clone().filter(|told| told.wish.seen.deploy == deploy);
         match told.map(|told| (self.allowed(&told), told)) {
             // The member knows of no such deploy either.
             None => Input::Grant { deploy, bake },
-            Some((Ok((_, shortest)), _)) => Input::Grant { deploy, bake: bake.max(shortest) },
+            Some((Ok((_, shortest)), _)) => {
+                Input::Grant { deploy, bake: Bake { time: bake.time.max(shortest), ..bake } }
+            }
             Some((Err(refusal), told)) => {
                 let seen = told.wish.seen;
                 log::say(format_args!("gives up deploy {}: {}", seen.deploy.short(), refusal.detail));

@@ -32,6 +32,7 @@ use crate::place::Place;
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Stray};
 use crate::runs::Runs;
+use crate::traffic::Traffic;
 use crate::tree;
 use crate::watching::Watching;
 
@@ -58,6 +59,7 @@ pub struct World {
     notices: mpsc::Sender<Event>,
     strays: mpsc::UnboundedSender<Stray>,
     bypasses: Bypasses,
+    traffic: Traffic,
 }
 
 impl World {
@@ -85,6 +87,7 @@ impl World {
             notices,
             strays,
             bypasses: Bypasses::default(),
+            traffic: Traffic::default(),
         }
     }
 
@@ -107,6 +110,8 @@ impl World {
         match command {
             Command::Spare(count) => self.listeners.spares = count,
             Command::Measure { generation, release } => self.measure(generation, release),
+            Command::CountAccepted { generation, enough } => self.count_accepted(generation, enough),
+            Command::StopCounting(generation) => self.traffic.forget(generation),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
             Command::Bypass { generation, copy } => self.bypass(generation, copy),
@@ -125,6 +130,7 @@ impl World {
                     self.listeners.forget(slot);
                 }
                 self.watching.forget(generation);
+                self.traffic.forget(generation);
                 self.place.forget(generation);
             }
             Command::Say(fact) => log::say(&fact),
@@ -170,6 +176,14 @@ impl World {
         }
     }
 
+    fn count_accepted(&mut self, id: GenerationId, enough: u64) {
+        let Some(run) = self.runs.get(id) else { return };
+        let listeners = run.plan.settings.listen.iter();
+        let mut here = |name: &String| self.listeners.named(run.slot, name)?.listen().address.tcp();
+        let addresses = listeners.filter_map(|listen| here(&listen.name)).collect();
+        self.traffic.count(id, addresses, enough, self.events.clone());
+    }
+
     fn question(&mut self, id: GenerationId, copy: u32, private: bool) -> Result<(Question, Millis), String> {
         let run = self.runs.get(id).ok_or("it does not run")?;
         let check = run.plan.check().cloned().ok_or("there is nothing to ask")?;
@@ -183,6 +197,7 @@ impl World {
         let way = listener.map(|listener| listener.way(slot, copy, private));
         let way = way.transpose().map_err(|error| log::chain(&error))?.flatten();
         let way = way.ok_or_else(|| format!("there is no way to listener {name:?}"))?;
+        self.traffic.note_own(id);
         Ok((Question::Connect { probe: check.probe, way }, check.timeout))
     }
 

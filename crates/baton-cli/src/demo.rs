@@ -286,6 +286,7 @@ fn policy() -> PolicyView {
         limits: LimitsView::default(),
         gates: Vec::new(),
         metric: None,
+        bake_connections: 0,
         all_at_once: false,
     }
 }

@@ -34,6 +34,7 @@ pub fn deploy() -> DeployView {
             limits: LimitsView::default(),
             gates: Vec::new(),
             metric: None,
+            bake_connections: 0,
             all_at_once: false,
         },
         reason: String::new(),

@@ -102,7 +102,7 @@ mod tests {
         let wish = |order: Option<ToMember>| matches!(order, Some(ToMember::Wish(wish, None)) if wish.release == RELEASE);
         assert!(wish(told(None, Standing::Behind)), "it has not heard of the deploy");
         assert!(wish(told(Some((1, 1)), Standing::Behind)), "it may have forgotten it");
-        let bake = Policy::safe().phases[0].bake;
+        let bake = Policy::safe().phases[0].bake.into();
         assert_eq!(
             told(Some((1, 1)), Standing::Staged),
             Some(ToMember::Grant { deploy: DEPLOY, bake }),

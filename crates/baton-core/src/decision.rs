@@ -3,13 +3,13 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use crate::bake::Bake;
 use crate::deploy::Deploy;
 use crate::fleet::{Member, Tie};
 use crate::history::Wish;
 use crate::ids::{DeployId, MemberId};
 use crate::report::{Seen, Standing};
 use crate::rollout::Rollout;
-use crate::units::Millis;
 use crate::verdict::{HaltReason, Verdict, verdict};
 
 /// What to write to the state store before anybody is told.
@@ -45,8 +45,8 @@ pub enum Order {
     Grant {
         /// In which deploy.
         deploy: DeployId,
-        /// How long the release must stay healthy after the switch.
-        bake: Millis,
+        /// What the release must go through after the switch.
+        bake: Bake,
     },
     /// The trial is over.
     HandBack {
@@ -108,7 +108,7 @@ impl Order {
             // A bootloader that was restarted has heard of the deploy and does not know it any more.
             Standing::Behind => Some(Self::Wish),
             Standing::Staged => match member.tie() {
-                Tie::Slot(grant) => Some(Self::Grant { deploy: deploy.id, bake: grant.bake }),
+                Tie::Slot(grant) => Some(Self::Grant { deploy: deploy.id, bake: deploy.bake(grant.bake) }),
                 Tie::Nothing | Tie::Leftover | Tie::Found => None,
             },
             Standing::Granted

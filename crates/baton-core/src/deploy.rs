@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::bake::Bake;
 use crate::costs::Cost;
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
 use crate::limits::{InvalidLimits, Limits};
@@ -60,6 +61,17 @@ pub enum Kind {
     },
 }
 
+impl Deploy {
+    /// What a member goes through that has a slot of a phase with this bake. On the way back nobody waits for connections.
+    pub fn bake(&self, time: Millis) -> Bake {
+        let connections = match self.kind {
+            Kind::Rollout => self.policy.bake_connections,
+            Kind::Halt { .. } | Kind::Rollback { .. } => 0,
+        };
+        Bake { time, connections }
+    }
+}
+
 /// How a release is brought to the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -83,6 +95,8 @@ pub struct Policy {
     pub gates: Vec<Cost>,
     /// What must stay within bounds meanwhile, where something is measured.
     pub metric: Option<MetricGate>,
+    /// How many connections a member must have accepted to count as proven, see [`crate::bake`].
+    pub bake_connections: u32,
 }
 
 /// One phase of a rollout.
@@ -180,6 +194,7 @@ impl Policy {
             limits: Limits::default(),
             gates: Vec::new(),
             metric: None,
+            bake_connections: 0,
         }
     }
 

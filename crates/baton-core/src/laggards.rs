@@ -49,6 +49,7 @@ pub fn laggards<'a>(rollout: &Rollout<'a>) -> Vec<(&'a MemberId, Lag)> {
     let lag = |id: &MemberId| match rollout.turn(id) {
         Turn::Wait(why) => match why {
             Why::OnTrial { .. }
+            | Why::NeedsTraffic { .. }
             | Why::Refused(_)
             | Why::CannotStage(_)
             | Why::NotStaged

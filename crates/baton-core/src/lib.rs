@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod access;
 pub mod backoff;
+pub mod bake;
 pub mod build;
 pub mod chorus;
 pub mod collection;

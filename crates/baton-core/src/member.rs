@@ -9,6 +9,7 @@ mod tests;
 
 use alloc::vec::Vec;
 
+use crate::bake::Bake;
 use crate::costs::Costs;
 use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
@@ -70,8 +71,8 @@ pub enum Input {
     Grant {
         /// For which deploy.
         deploy: DeployId,
-        /// How long the release must stay healthy after the switch.
-        bake: Millis,
+        /// What the release must go through after the switch.
+        bake: Bake,
     },
     /// Control wants the trial ended.
     HandBack {
@@ -117,8 +118,8 @@ pub enum Action {
         release: ReleaseId,
         /// On whose behalf.
         ticket: Ticket,
-        /// How long it bakes.
-        bake: Millis,
+        /// How it bakes.
+        bake: Bake,
     },
     /// End the trial under way.
     HandBack,
@@ -183,7 +184,7 @@ impl Staging {
 /// A slot, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Slot {
-    bake: Millis,
+    bake: Bake,
     /// When the release is tried, for the first time or again; nothing while it is.
     again_at: Option<Millis>,
 }
@@ -311,7 +312,7 @@ impl Member {
             relapses: self.relapses,
             standby: self.status.standby.and_then(Running::id),
             drained: self.status.draining == 0 && self.status.standby.is_none(),
-            bake_connections: 0,
+            bake_connections: self.status.accepted.unwrap_or(0),
             costs: self.costs,
             labels: self.labels.clone(),
         }
@@ -444,7 +445,7 @@ impl Member {
         self.wish.is_some_and(|wish| wish.seen.deploy == deploy)
     }
 
-    fn take_slot(&mut self, now: Millis, deploy: DeployId, bake: Millis) {
+    fn take_slot(&mut self, now: Millis, deploy: DeployId, bake: Bake) {
         let purpose = self.wish.map(|wish| wish.purpose);
         if !self.obeys(deploy) || self.standing() != Standing::Staged || purpose == Some(Purpose::Halt) {
             return;
@@ -452,7 +453,7 @@ impl Member {
         self.slot = Some(Slot { bake, again_at: Some(now) });
     }
 
-    fn try_out(&mut self, bake: Millis, out: &mut Vec<Action>) {
+    fn try_out(&mut self, bake: Bake, out: &mut Vec<Action>) {
         let Some(wish) = self.wish else { return };
         self.attempts += 1;
         let ticket = Ticket::Deploy { id: wish.seen.deploy, epoch: wish.seen.epoch };
@@ -507,7 +508,7 @@ impl Member {
             if self.is_bare() {
                 self.base_tried = true;
                 self.restoring = Some(release);
-                out.push(Action::Try { release, ticket: Ticket::Restore, bake: Millis::ZERO });
+                out.push(Action::Try { release, ticket: Ticket::Restore, bake: Bake::NONE });
             }
         }
     }
@@ -630,7 +631,7 @@ impl Member {
         let committed = self.committed.map(|(release, _)| release);
         if committed == Some(release) || self.may_commit_unasked(release) {
             self.restoring = Some(release);
-            out.push(Action::Try { release, ticket: Ticket::Restore, bake: Millis::ZERO });
+            out.push(Action::Try { release, ticket: Ticket::Restore, bake: Bake::NONE });
         }
     }
 

@@ -296,7 +296,8 @@ impl<'a> Rollout<'a> {
             (Presence::Live, Some(Standing::Refused(refusal))) if place.open => Why::Refused(refusal.clone()),
             (Presence::Live, Some(Standing::Refused(refusal))) => Why::CannotStage(refusal.clone()),
             (Presence::Live, _) if place.open => {
-                Why::OnTrial { standing: standing.map_or("granted", Standing::word) }
+                let on_trial = Why::OnTrial { standing: standing.map_or("granted", Standing::word) };
+                self.lacks_traffic(member).unwrap_or(on_trial)
             }
             (Presence::Live, _) => match self.stop().or_else(|| self.apart(member)) {
                 Some(why) => why,
@@ -305,6 +306,14 @@ impl<'a> Rollout<'a> {
                 None => self.why_no_room(),
             },
         }
+    }
+
+    /// Whether a member bakes and has accepted too few connections.
+    fn lacks_traffic(&self, member: &Member) -> Option<Why> {
+        let wanted = self.deploy().bake(Millis::ZERO).connections;
+        let report = member.report().filter(|report| report.standing == Standing::Proving)?;
+        let accepted = report.bake_connections;
+        (accepted < u64::from(wanted)).then_some(Why::NeedsTraffic { accepted, wanted })
     }
 
     /// Why it is not for this member though others go: the deploy is not meant for it, or it obeys another one.

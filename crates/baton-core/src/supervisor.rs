@@ -164,6 +164,7 @@ impl Supervisor {
             Event::Quiet(slot) => self.slots.quiet(slot),
             Event::NoMemoryLeft => self.make_room(now, &mut out),
             Event::NotSelected => self.select_at = Some(now + SELECT_AGAIN),
+            Event::Accepted(id, count) => self.on_accepted(id, count),
             Event::HandedOver(id, took) => {
                 self.find_mut(id).into_iter().for_each(|generation| generation.handed_over_in = Some(took));
             }
@@ -176,7 +177,7 @@ impl Supervisor {
     /// When to call [`Supervisor::step`] with [`Event::Woken`] if nothing else happens before.
     pub fn deadline(&self) -> Option<Millis> {
         let generations = self.generations.iter().filter_map(Generation::deadline);
-        let bake = self.trial.as_ref().and_then(Trial::baked_at);
+        let bake = self.trial.as_ref().and_then(Trial::bakes_until);
         let restart = self.restart_at();
         let stop = self.stop.as_ref().map(Stop::gives_up_at);
         generations.chain(bake).chain(restart).chain(stop).chain(self.select_at).min()
@@ -429,9 +430,7 @@ impl Supervisor {
         for id in ids {
             self.pass_time_for(now, id, out);
         }
-        if self.trial.as_ref().and_then(Trial::baked_at).is_some_and(|at| at <= now) {
-            self.prove(now, out);
-        }
+        self.bake(now, out);
         if self.restart_at().is_some_and(|at| at <= now)
             && let Some(restart) = self.restart.take()
         {

@@ -31,6 +31,13 @@ pub enum Why {
         /// The word of its standing.
         standing: &'static str,
     },
+    /// It bakes, and needs more connections than it has accepted.
+    NeedsTraffic {
+        /// How many it has accepted, as it has told.
+        accepted: u64,
+        /// How many it needs.
+        wanted: u32,
+    },
     /// It had its turn and kept or took back the old release.
     Refused(Refusal),
     /// It could not get the release.
@@ -108,6 +115,7 @@ impl Why {
         match self {
             Self::AlreadyThere => "already-there",
             Self::OnTrial { .. } => "on-trial",
+            Self::NeedsTraffic { .. } => "needs-traffic",
             Self::Refused(_) => "refused",
             Self::CannotStage(_) => "cannot-stage",
             Self::NotStaged => "not-staged",
@@ -137,6 +145,9 @@ impl fmt::Display for Why {
                 f.write_str("it has a slot, and has not begun")
             }
             Self::OnTrial { standing } => write!(f, "it is on trial ({standing})"),
+            Self::NeedsTraffic { accepted, wanted } => {
+                write!(f, "it is on trial (proving), and has accepted {accepted} of {wanted} connections")
+            }
             Self::Refused(refusal) => {
                 write!(f, "it refused the release: {refusal}; it tries again every minute")
             }

@@ -5,6 +5,7 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod accepted;
 pub mod attributes;
 pub mod descriptors;
 pub mod held;

@@ -6,6 +6,7 @@
 use core::fmt;
 use std::net::SocketAddr;
 
+use baton_core::bake::Bake;
 use baton_core::costs::Costs;
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
@@ -70,8 +71,8 @@ pub enum ToMember {
     Grant {
         /// Which deploy.
         deploy: DeployId,
-        /// How long the release must stay healthy after the switch.
-        bake: Millis,
+        /// What the release must go through after the switch.
+        bake: Bake,
     },
     /// End the trial under way and go back.
     HandBack {
@@ -108,9 +109,11 @@ impl ToMember {
                 base: optional_to_wire(wish.base),
                 warrant: warrant.clone().unwrap_or_default(),
             }),
-            Self::Grant { deploy, bake } => {
-                Message::Grant(v1::Grant { deploy: deploy.as_bytes().to_vec(), bake_ms: bake.0 })
-            }
+            Self::Grant { deploy, bake } => Message::Grant(v1::Grant {
+                deploy: deploy.as_bytes().to_vec(),
+                bake_ms: bake.time.0,
+                bake_connections: bake.connections,
+            }),
             Self::HandBack { deploy } => {
                 Message::HandBack(v1::HandBack { deploy: deploy.as_bytes().to_vec() })
             }
@@ -141,7 +144,8 @@ impl ToMember {
                 Self::Wish(wish_from_wire(&wish)?, warrant)
             }
             Some(Message::Grant(grant)) => {
-                Self::Grant { deploy: deploy_from_wire("Grant", &grant.deploy)?, bake: Millis(grant.bake_ms) }
+                let bake = Bake { time: Millis(grant.bake_ms), connections: grant.bake_connections };
+                Self::Grant { deploy: deploy_from_wire("Grant", &grant.deploy)?, bake }
             }
             Some(Message::HandBack(back)) => {
                 Self::HandBack { deploy: deploy_from_wire("HandBack", &back.deploy)? }
@@ -520,7 +524,8 @@ mod tests {
             wish(Purpose::Rollout, None),
             wish(Purpose::Halt, Some(ReleaseId::from_bytes([3; 32]))),
             wish(Purpose::Rollback, None),
-            ToMember::Grant { deploy, bake: Millis(500) },
+            ToMember::Grant { deploy, bake: Millis(500).into() },
+            ToMember::Grant { deploy, bake: Bake { time: Millis(500), connections: 20 } },
             ToMember::HandBack { deploy },
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Err("no".to_owned()) },
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Ok(secrets()) },

@@ -30,6 +30,9 @@ pub struct Simulate {
     /// How long a member takes to fetch the release, at the most
     #[arg(long, value_name = "DURATION", default_value = "2s")]
     pub fetch: Millis,
+    /// How many connections a member accepts in a second, where rollout.bake_connections needs some: else there are enough
+    #[arg(long, value_name = "NUMBER")]
+    pub traffic: Option<u32>,
     /// How many starts of the new release crash
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     pub crash_rate: Share,
@@ -55,7 +58,7 @@ pub struct Simulate {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
     /// Play a script instead: what is in this file happens, and is told below each line
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["members", "startup", "fetch", "crash_rate", "crash_after", "no_overlap", "policy", "max_unhealthy", "bake", "runs", "seed", "svg"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["members", "startup", "fetch", "traffic", "crash_rate", "crash_after", "no_overlap", "policy", "max_unhealthy", "bake", "runs", "seed", "svg"])]
     pub script: Option<PathBuf>,
     /// Draw the first run into this file
     #[arg(long, value_name = "FILE")]

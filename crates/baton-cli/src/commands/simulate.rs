@@ -90,7 +90,7 @@ fn scenario(args: &Simulate, settings: Option<Settings>) -> Result<Scenario, Fai
         policy,
         trouble: Trouble::None,
         overlap,
-        program: Program::starting_in(args.startup, args.fetch),
+        program: Program { traffic: args.traffic, ..Program::starting_in(args.startup, args.fetch) },
         flaws: Flaws { crashes: args.crash_rate, crashes_after: args.crash_after, ..Flaws::NONE },
         restarts: false,
     })

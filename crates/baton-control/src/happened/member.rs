@@ -51,7 +51,8 @@ pub(super) fn tell(
         presence(story, id, present_before, member.presence(after.now));
         let had_slot = same_deploy && earlier.is_some_and(|member| matches!(member.tie(), Tie::Slot(_)));
         if let (Tie::Slot(grant), false, Some(deploy)) = (member.tie(), had_slot, deploy) {
-            let text = format!("{id} may try release {}, bake {}", deploy.release.short(), grant.bake);
+            let text =
+                format!("{id} may try release {}, bake {}", deploy.release.short(), deploy.bake(grant.bake));
             story.tell_of(Some(id), What::Granted, text);
         }
         if contradicts(new, id) && !contradicts(old, id) {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use baton_core::bake::Bake;
 use baton_core::ids::{Epoch, GenerationId, MemberId, ReleaseId};
 use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Report, Stamp};
@@ -246,7 +247,7 @@ impl Light {
         }
     }
 
-    fn try_out(&mut self, release: ReleaseId, ticket: Ticket, bake: Millis) -> Input {
+    fn try_out(&mut self, release: ReleaseId, ticket: Ticket, bake: Bake) -> Input {
         if let Ticket::Deploy { .. } = ticket {
             self.world.begin(&self.id, release);
         }
@@ -257,7 +258,7 @@ impl Light {
             self.status.healthy = true;
             (self.status.started_in, self.status.handed_over_in) = (Some(STARTS_IN), Some(TAKES_OVER_IN));
             self.status.trial = Some((ticket, TrialState::Proving));
-            self.bake = Some((release, ticket, Instant::now() + Duration::from_millis(bake.0)));
+            self.bake = Some((release, ticket, Instant::now() + Duration::from_millis(bake.time.0)));
         }
         Input::Stands(self.status.clone())
     }

@@ -280,6 +280,7 @@ pub fn rollout(release: ReleaseId, bake_ms: u64) -> Propose {
         limits: LimitsView::default(),
         gates: Vec::new(),
         metric: None,
+        bake_connections: 0,
         all_at_once: false,
     };
     Propose { release: Some(release.to_string()), policy: Some(policy), ..wanted(Wanted::Rollout) }

@@ -41,7 +41,7 @@ fn staged() -> Member {
 }
 
 fn grant(epoch: u64) -> Input {
-    Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500) }
+    Input::Grant { deploy: DeployId::from_bytes([epoch as u8; 16]), bake: Millis(500).into() }
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn a_rollout_goes_from_behind_to_proven() {
     let mut member = staged();
     let tried = member.step(Millis(1), grant(2));
     let ticket = Ticket::Deploy { id: DeployId::from_bytes([2; 16]), epoch: Epoch(2) };
-    assert_eq!(tried, [Action::Try { release: NEW, ticket, bake: Millis(500) }]);
+    assert_eq!(tried, [Action::Try { release: NEW, ticket, bake: Millis(500).into() }]);
     assert_eq!(member.report().standing, Standing::Granted);
     assert_eq!(member.step(Millis(1), grant(2)), [], "said again it is no second slot");
     member.step(Millis(2), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Trying)));
@@ -205,7 +205,7 @@ fn p17_a_member_without_anything_starts_what_the_fleet_runs_and_not_what_is_on_t
     assert_eq!(staged, [Action::Stage(OLD), Action::Stage(NEW)]);
     assert_eq!(member.step(Millis(0), Input::Staged(NEW)), []);
     let started = member.step(Millis(0), Input::Staged(OLD));
-    assert_eq!(started, [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }]);
+    assert_eq!(started, [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Bake::NONE }]);
     member.step(Millis(0), Input::Stands(serving(OLD)));
     member.step(Millis(0), Input::Committed(OLD, Epoch(2)));
     assert_eq!(member.report().standing, Standing::Staged);
@@ -298,7 +298,7 @@ fn nothing_is_tried_before_what_the_member_runs_anyway_serves_or_has_failed_to()
 
 #[test]
 fn what_lacks_something_for_now_is_started_again_without_a_slot_until_something_serves() {
-    let restored = [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Millis::ZERO }];
+    let restored = [Action::Try { release: OLD, ticket: Ticket::Restore, bake: Bake::NONE }];
     let due = Millis(1) + RESTORE_RETRY;
     let rollout = wish(2, Purpose::Rollout, NEW);
     let committed = || Member::new("m".parse().unwrap(), Some(rollout.seen), Some((OLD, Epoch(1))));
@@ -371,7 +371,7 @@ fn what_the_whole_fleet_runs_is_launched_once_by_a_member_that_has_nothing() {
     member.step(Millis(0), Input::Wish(steady));
     member.step(Millis(0), Input::Remembered(steady.seen));
     let ticket = Ticket::Restore;
-    let launched = [Action::Try { release: NEW, ticket, bake: Millis::ZERO }];
+    let launched = [Action::Try { release: NEW, ticket, bake: Bake::NONE }];
     assert_eq!(member.step(Millis(1), Input::Staged(NEW)), launched);
     let story = [
         (grant(2), Standing::Granted),

@@ -308,10 +308,10 @@ impl Lacking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bake::Bake;
     use crate::ids::ReleaseId;
     use crate::run::RunSettings;
     use crate::supervisor::{Launch, Order, Plan, Running, Ticket};
-    use crate::units::Millis;
     use alloc::string::ToString;
     use alloc::vec;
     use proptest::prelude::*;
@@ -387,7 +387,7 @@ mod tests {
             let settings = RunSettings::for_command(vec!["server".to_owned()]);
             let running = Running::Release(ReleaseId::from_bytes([1; 32]));
             let plan = Plan::new(running, settings).with_secrets(values.clone());
-            let order = Order::Try(Launch { plan: plan.into(), ticket: Ticket::Restore, bake: Millis::ZERO });
+            let order = Order::Try(Launch { plan: plan.into(), ticket: Ticket::Restore, bake: Bake::NONE });
             for text in [format!("{values:?}"), format!("{order:?}"), format!("{order:#?}")] {
                 prop_assert!(!text.contains(&value) && text.contains("[secret]"), "{}", text);
             }

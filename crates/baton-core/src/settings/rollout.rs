@@ -21,6 +21,9 @@ const GATES: [(&str, Cost); 2] = [(Cost::Startup.code(), Cost::Startup), (Cost::
 /// Most members that a number can mean: above every fleet.
 const MEMBERS_MAX: u32 = 10_000_000;
 
+/// Most connections that a bake can need: more would be no bake but a load test.
+const BAKE_CONNECTIONS_MAX: u32 = 1_000_000;
+
 type MakePolicy = fn() -> Policy;
 
 const POLICIES: [(&str, MakePolicy); 3] =
@@ -60,6 +63,7 @@ pub(super) fn read(table: &mut Table<'_, '_>, mut policy: Policy, overlap: bool)
     if let Some(sizes) = table.list("phases", phase_size) {
         policy.phases = with_bakes_of(&policy.phases, &sizes);
     }
+    table.set("bake_connections", &mut policy.bake_connections, value::whole(0..=BAKE_CONNECTIONS_MAX));
     if let Some(bake) = table.read("bake", value::duration) {
         policy.phases.iter_mut().for_each(|phase| phase.bake = bake);
     }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use super::prng::Prng;
 use super::release::{Flaws, Program, RELEASES, Release};
+use crate::bake::Bake;
 use crate::costs::Costs;
 use crate::ids::{DeployId, Epoch, MemberId};
 use crate::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
@@ -18,7 +19,7 @@ use crate::units::Millis;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
     Wish { seen: Seen, release: Release },
-    Grant { deploy: DeployId, bake: Millis },
+    Grant { deploy: DeployId, bake: Bake },
     HandBack { deploy: DeployId },
 }
 
@@ -56,7 +57,7 @@ enum Activity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Trial {
     release: Release,
-    bake: Millis,
+    bake: Bake,
     /// Whether the next failure before the switch is the last.
     again: bool,
 }

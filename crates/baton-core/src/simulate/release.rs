@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
+use crate::bake::{Bake, TRAFFIC_PATIENCE};
 use crate::ids::ReleaseId;
 use crate::units::{Millis, Share};
 
@@ -66,6 +67,8 @@ pub struct Program {
     pub start: (Millis, Millis),
     /// How long it takes to launch again what ran before.
     pub relaunch: (Millis, Millis),
+    /// How many connections a member accepts in a second; none where there are always enough.
+    pub traffic: Option<u32>,
 }
 
 impl Program {
@@ -74,12 +77,21 @@ impl Program {
         fetch: (Millis(50), Millis::from_secs(3)),
         start: (Millis(300), Millis::from_secs(3)),
         relaunch: (Millis(300), Millis::from_secs(2)),
+        traffic: None,
     };
 
     /// One whose starts take about so long, a fifth more or less, and fetches at most so long.
     pub fn starting_in(start: Millis, fetch: Millis) -> Self {
         let about = (Millis(start.0 - start.0 / 5), Millis(start.0.saturating_add(start.0 / 5)));
-        Self { fetch: (Millis::ZERO, fetch), start: about, relaunch: about }
+        Self { fetch: (Millis::ZERO, fetch), start: about, relaunch: about, traffic: None }
+    }
+
+    /// How long a member bakes.
+    pub(super) fn bakes_for(&self, bake: Bake) -> Millis {
+        let Some(traffic) = self.traffic.filter(|_| bake.connections > 0) else { return bake.time };
+        let most = bake.time + TRAFFIC_PATIENCE;
+        let connected = (u64::from(bake.connections) * 1000).checked_div(u64::from(traffic));
+        connected.map_or(most, |connected| bake.time.max(Millis(connected).min(most)))
     }
 }
 

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::End;
 use super::member::Order;
 use super::release::Release;
+use crate::bake::Bake;
 use crate::decision::{self, Decision, Milestone, id_of_stop};
 use crate::deploy::{Deploy, Kind, Policy};
 use crate::fleet::{Fleet, Grant, Heard, Member, Presence, Tie};
@@ -290,7 +291,7 @@ impl Server {
             deploy: rollout.deploy().id,
             phase: rollout.phase(),
             slots: rollout.slots(),
-            bake: rollout.grant().bake,
+            bake: rollout.deploy().bake(rollout.grant().bake),
             stop: rollout.stop(),
             switched: rollout.switched(),
             verdict: verdict(&rollout),
@@ -319,7 +320,7 @@ pub(super) struct Look {
     pub deploy: DeployId,
     pub phase: usize,
     pub slots: u32,
-    pub bake: Millis,
+    pub bake: Bake,
     pub stop: Option<Why>,
     pub switched: bool,
     pub verdict: Verdict,

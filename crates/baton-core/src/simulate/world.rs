@@ -19,6 +19,7 @@ use super::script::{NO_FLAWS, Script, Setup, Step, Until};
 use super::server::{Change, Look, Server};
 use super::store::{Store, Version};
 use super::{End, HEARTBEAT, Moment, Outcome};
+use crate::bake::Bake;
 use crate::deploy::{PhaseSize, Policy};
 use crate::history::Wish;
 use crate::ids::{DeployId, MemberId, ServiceName};
@@ -284,6 +285,7 @@ impl World {
         let start = Millis(program.start.1.0.saturating_mul(100 + u64::from(slower)) / 100);
         let phases = || self.policy.phases.iter();
         let bake = phases().map(|phase| phase.bake).max().unwrap_or(Millis::ZERO);
+        let bake = program.bakes_for(Bake { time: bake, connections: self.policy.bake_connections });
         let last = phases().next_back().map_or(PhaseSize::One, |phase| phase.size);
         let members = self.members.len() as u32;
         let limits = &self.policy.limits;

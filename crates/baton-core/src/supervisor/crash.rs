@@ -7,6 +7,7 @@ use super::plan::{Launch, Plan, Ticket};
 use super::report::{Fact, Reason};
 use super::{Command, Generation, RELAUNCH_AGE_MIN, State, Supervisor};
 use crate::backoff::Next;
+use crate::bake::Bake;
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::run::OnExit;
@@ -68,7 +69,7 @@ impl Supervisor {
             self.start(now, id, out);
             self.serving = Some(id);
         } else {
-            let launch = Launch { plan: restart.plan, ticket: restart.ticket, bake: Millis::ZERO };
+            let launch = Launch { plan: restart.plan, ticket: restart.ticket, bake: Bake::NONE };
             self.try_plan(now, launch, out);
         }
     }

@@ -170,6 +170,8 @@ pub struct Generation {
     pub started_in: Option<Millis>,
     /// How long after it was known to be healthy it got the new connections of another one, if there was one.
     pub handed_over_in: Option<Micros>,
+    /// How many connections it has accepted since then, where that is counted and can be.
+    pub accepted: Option<u64>,
     /// When its next sign of life is due.
     pub watchdog: Watchdog,
     /// When its progress file must have changed.
@@ -223,6 +225,7 @@ impl Generation {
             healthy_since: None,
             started_in: None,
             handed_over_in: None,
+            accepted: None,
             watchdog: Watchdog::Off,
             beacon: Watchdog::Off,
             above_since: None,

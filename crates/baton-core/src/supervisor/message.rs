@@ -81,6 +81,8 @@ pub enum Event {
     NoMemoryLeft,
     /// The last [`Command::Select`] failed: everybody reaches whom they reached before.
     NotSelected,
+    /// The generation has accepted so many connections since [`Command::CountAccepted`].
+    Accepted(GenerationId, u64),
     /// The generation has got the new connections of another one, so long after it was known to be healthy.
     HandedOver(GenerationId, Micros),
     /// The deadline has passed.
@@ -110,6 +112,16 @@ pub enum Command {
     /// Give new connections to these slots; where that fails, [`Event::NotSelected`] follows, and a generation that
     /// is spawned after it is not started.
     Select(Selection),
+    /// Count the connections that are accepted at the generation's listeners from now on; [`Event::Accepted`] follows again and
+    /// again, until there are enough. Where nobody can tell, it does not.
+    CountAccepted {
+        /// Whose.
+        generation: GenerationId,
+        /// How many are enough.
+        enough: u64,
+    },
+    /// How many there are is of no use any more.
+    StopCounting(GenerationId),
     /// With the [`Command::Select`] before this one the generation gets the new connections of another one:
     /// [`Event::HandedOver`] follows, where that has succeeded.
     TimeHandover(GenerationId),

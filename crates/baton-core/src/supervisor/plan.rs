@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
+use crate::bake::Bake;
 use crate::ids::{DeployId, Epoch, ReleaseId};
 use crate::run::secrets::Values;
 use crate::run::{HealthCheck, Probe, RunSettings};
@@ -120,5 +121,5 @@ pub struct Launch {
     /// On whose behalf.
     pub ticket: Ticket,
     /// How long it must stay healthy after the switch before it counts as proven.
-    pub bake: Millis,
+    pub bake: Bake,
 }

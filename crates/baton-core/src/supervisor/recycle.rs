@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::plan::{Launch, Ticket};
 use super::report::Fact;
 use super::{Command, State, Supervisor};
+use crate::bake::Bake;
 use crate::ids::GenerationId;
 use crate::units::{Bytes, Millis};
 
@@ -45,7 +46,7 @@ impl Supervisor {
         self.recycled_at = Some(now);
         out.push(Command::Say(Fact::Recycled(id, used, threshold)));
         // It stands by for nobody: its memory is what is wanted back.
-        self.try_plan(now, Launch { plan, ticket: Ticket::Reload, bake: Millis::ZERO }, out);
+        self.try_plan(now, Launch { plan, ticket: Ticket::Reload, bake: Bake::NONE }, out);
     }
 }
 

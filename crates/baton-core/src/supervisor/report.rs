@@ -8,6 +8,7 @@ use super::generation::Illegal;
 use super::plan::{Running, Ticket};
 use super::trial::Trial;
 use super::{State, Supervisor};
+use crate::bake::TRAFFIC_PATIENCE;
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::report::Cause;
@@ -102,6 +103,10 @@ pub enum Fact {
     Reloads(GenerationId),
     /// A generation wants another process to be its main one, which is not followed.
     NotFollowed(GenerationId, i32),
+    /// A generation has baked for long enough, and lacks connections: so many of so many.
+    WaitsForTraffic(GenerationId, Option<u64>, u32),
+    /// Its wait for connections is over: it is proven with those that there were.
+    TooLittleTraffic(GenerationId, Option<u64>, u32),
     /// A generation stayed healthy for the whole bake.
     Proven(GenerationId, Running),
     /// A try failed before the switch and is repeated.
@@ -185,6 +190,16 @@ impl fmt::Display for Fact {
                 "generation {id} names process {pid} as its main one; it is not followed: signals go to the \
                  process that was started, and its end is the generation's"
             ),
+            Self::WaitsForTraffic(id, accepted, wanted) => write!(
+                f,
+                "generation {id} has baked, and waits for connections: {} of {wanted}, for {TRAFFIC_PATIENCE} at the most",
+                Counted(*accepted)
+            ),
+            Self::TooLittleTraffic(id, accepted, wanted) => write!(
+                f,
+                "generation {id} is taken for good with {} of {wanted} connections: no more came in {TRAFFIC_PATIENCE}",
+                Counted(*accepted)
+            ),
             Self::Proven(id, release) => write!(f, "generation {id} ({release}) is proven"),
             Self::Retried(id, cause) => write!(f, "generation {id} failed ({cause}); trying once more"),
             Self::Refused(id, release, cause) => write!(f, "generation {id} ({release}) refused: {cause}"),
@@ -231,6 +246,18 @@ impl fmt::Display for Fact {
             ),
             Self::Stopping => f.write_str("stopping"),
             Self::Fault(id, illegal) => write!(f, "fault in generation {id}: {illegal}; please report this"),
+        }
+    }
+}
+
+/// A number that nobody may know.
+struct Counted(Option<u64>);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(count) => count.fmt(f),
+            None => f.write_str("nobody knows how many"),
         }
     }
 }
@@ -283,6 +310,8 @@ pub struct Status {
     pub started_in: Option<Millis>,
     /// How long after that was known it got the new connections of another one, if there was one.
     pub handed_over_in: Option<Micros>,
+    /// How many connections it has accepted since, where that is counted and can be.
+    pub accepted: Option<u64>,
     /// How long after its launch the last generation that was proven was healthy for the first time.
     pub proven_in: Option<Millis>,
     /// Who stands by, to be handed back to.
@@ -309,6 +338,7 @@ impl Supervisor {
             said: serving.and_then(|g| g.said.clone()),
             started_in: serving.and_then(|g| g.started_in),
             handed_over_in: serving.and_then(|g| g.handed_over_in),
+            accepted: serving.and_then(|g| g.accepted),
             proven_in: self.proven.as_ref().and_then(|proven| proven.started_in),
             trial: trial.map(Trial::standing).or_else(|| self.last_trial.clone()),
             restoring: self.trial.as_ref().is_some_and(Trial::restores),

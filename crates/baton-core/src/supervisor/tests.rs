@@ -8,6 +8,7 @@ mod memory;
 mod restore;
 mod split;
 mod stop;
+mod traffic;
 mod warm;
 mod workers;
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
 use super::*;
+use crate::bake::{Bake, TRAFFIC_PATIENCE};
 use crate::notice::Notice;
 use crate::report::Cause;
 use crate::run::{
@@ -70,6 +72,8 @@ struct World {
     room: Option<Room>,
     /// How much every release has used here until it was proven.
     learnt: Option<Bytes>,
+    /// Whose connections are counted, and how many are enough.
+    counted: BTreeMap<GenerationId, u64>,
 }
 
 fn settings() -> RunSettings {
@@ -106,7 +110,12 @@ fn release(number: u8) -> Running {
 fn launch(number: u8, bake: u64) -> Launch {
     let id = crate::ids::DeployId::from_bytes([number; 16]);
     let ticket = Ticket::Deploy { id, epoch: crate::ids::Epoch(number.into()) };
-    Launch { plan: Arc::new(Plan::new(release(number), settings())), ticket, bake: Millis(bake) }
+    Launch { plan: Arc::new(Plan::new(release(number), settings())), ticket, bake: Millis(bake).into() }
+}
+
+/// The same, which needs so many connections as well.
+fn launch_in_traffic(number: u8, bake: u64, connections: u32) -> Launch {
+    Launch { bake: Bake { time: Millis(bake), connections }, ..launch(number, bake) }
 }
 
 /// What works on a queue: healthy at `READY=1`, and asked to take no new work before it is asked to stop.
@@ -154,6 +163,7 @@ impl World {
             elsewhere: None,
             room: None,
             learnt: None,
+            counted: BTreeMap::new(),
         }
     }
 
@@ -224,6 +234,12 @@ impl World {
                 assert!(split.is_none_or(|split| split.rest != serving && other(split.rest)), "{split:?}");
                 (self.selected, self.split) = ((serving, private), split);
             }
+            Command::CountAccepted { generation, enough } => {
+                assert!(self.counted.insert(generation, enough).is_none(), "counted twice");
+            }
+            Command::StopCounting(generation) => {
+                assert!(self.counted.remove(&generation).is_some(), "nothing is counted");
+            }
             Command::TimeHandover(generation) => {
                 assert_eq!(self.processes[&generation].slot, self.selected.0, "it has not taken over");
                 return Some(Event::HandedOver(generation, handover(generation)));
@@ -289,7 +305,8 @@ impl World {
             Command::Locate(id) => {
                 return self.elsewhere.clone().map(|hint| Event::ListensElsewhere(id, hint));
             }
-            Command::Spare(_) | Command::Kill { .. } | Command::Close | Command::Forget(_) => {}
+            Command::Forget(generation) => drop(self.counted.remove(&generation)),
+            Command::Spare(_) | Command::Kill { .. } | Command::Close => {}
         }
         None
     }

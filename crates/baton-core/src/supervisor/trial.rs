@@ -8,6 +8,7 @@ use super::report::{Fact, Reason, TrialState};
 use super::watchdog::Watchdog;
 use super::{Change, Command, Generation, Proven, Restart, State, Supervisor};
 use crate::backoff::{Backoff, Next};
+use crate::bake::{Bake, TRAFFIC_PATIENCE};
 use crate::costs::is_slower;
 use crate::ids::GenerationId;
 use crate::run::OnExit;
@@ -22,18 +23,20 @@ pub(super) struct Trial {
     generation: GenerationId,
     plan: Arc<Plan>,
     ticket: Ticket,
-    bake: Millis,
+    bake: Bake,
     tries: u32,
     /// Which part of the new connections it gets while it bakes, if not all.
     split: Option<Share>,
     /// Set at the switch.
     baked_at: Option<Millis>,
+    /// Set when that is over and connections are missing: until when they are waited for.
+    traffic_by: Option<Millis>,
 }
 
 impl Trial {
-    /// When the bake ends, once it has begun.
-    pub fn baked_at(&self) -> Option<Millis> {
-        self.baked_at
+    /// When the bake ends, or its time is over and connections are missing, once it has begun.
+    pub fn bakes_until(&self) -> Option<Millis> {
+        self.traffic_by.or(self.baked_at)
     }
 
     /// Which part of the new connections it is to get now, if not all.
@@ -96,7 +99,8 @@ impl Supervisor {
         let generation = self.launch_candidate(now, plan.clone(), ticket, out);
         // What takes the place of one that failed is better for everybody.
         let split = plan.settings.split.filter(|_| !matches!(ticket, Ticket::Restore | Ticket::Replace));
-        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, split, baked_at: None });
+        let (baked_at, traffic_by) = (None, None);
+        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, split, baked_at, traffic_by });
     }
 
     /// If what is wanted stands by, it serves from this moment on, and bakes like any other. Else it is given back.
@@ -112,7 +116,8 @@ impl Supervisor {
         let Launch { plan, ticket, bake } = launch;
         // It is as it was when it was proven, or not: there is no use in trying twice, nor with a part of everybody.
         let tries = TRIES;
-        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries, split: None, baked_at: None });
+        let (split, baked_at, traffic_by) = (None, None, None);
+        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries, split, baked_at, traffic_by });
         self.wake(now, id);
         self.switch(now, id, out);
         Ok(())
@@ -189,7 +194,9 @@ impl Supervisor {
         self.serving_slot = slot;
         self.has_served = true;
         self.restart = None;
-        let bake = self.trial.as_ref().map_or(Millis::ZERO, |trial| trial.bake);
+        // Where nothing served before it, nobody may be there yet who would connect.
+        self.trial.iter_mut().filter(|_| old.is_none()).for_each(|trial| trial.bake.connections = 0);
+        let Bake { time: bake, connections } = self.trial.as_ref().map_or(Bake::NONE, |trial| trial.bake);
         let standby = old.and_then(|old| self.find(old)).filter(|old| stands_by(old, bake)).map(|old| old.id);
         let change = if state == State::Standby { Change::HandedBack } else { Change::Promoted };
         self.change(id, change, out);
@@ -204,6 +211,7 @@ impl Supervisor {
         if old.is_some() && self.find(id).is_some_and(|g| !g.plan.settings.listen.is_empty()) {
             out.push(Command::TimeHandover(id));
         }
+        self.count_accepted(id, connections, out);
         if state == State::Standby {
             out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
         } else {
@@ -218,12 +226,63 @@ impl Supervisor {
         }
     }
 
+    /// Has the connections counted that the candidate accepts from now on, where some are wanted.
+    fn count_accepted(&mut self, id: GenerationId, connections: u32, out: &mut Vec<Command>) {
+        let share = self.trial_share();
+        let Some(generation) = self.find_mut(id).filter(|_| connections > 0) else { return };
+        generation.accepted = None;
+        let enough = u64::from(connections).saturating_mul(1_000_000).div_ceil(share.max(1));
+        out.push(Command::CountAccepted { generation: id, enough });
+    }
+
+    /// So many were accepted at the listeners of the candidate.
+    pub(super) fn on_accepted(&mut self, id: GenerationId, count: u64) {
+        if !self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
+            return;
+        }
+        let of_it = u128::from(count) * u128::from(self.trial_share()) / 1_000_000;
+        if let Some(generation) = self.find_mut(id) {
+            generation.accepted = u64::try_from(of_it).ok();
+        }
+    }
+
+    /// The part of the new connections that the candidate gets, in millionths: of those that are divided between two, nobody
+    /// knows who has accepted which.
+    fn trial_share(&self) -> u64 {
+        let split = self.trial.as_ref().and_then(|trial| trial.split);
+        u64::from(split.unwrap_or(Share::ALL).ppm())
+    }
+
+    /// Ends the bake, if its time is over and nothing is missing, or was waited for in vain.
+    pub(super) fn bake(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let Some(trial) = &self.trial else { return };
+        let Some(baked_at) = trial.baked_at.filter(|at| *at <= now) else { return };
+        let (id, wanted, waits_until) = (trial.generation, trial.bake.connections, trial.traffic_by);
+        let accepted = self.find(id).and_then(|generation| generation.accepted);
+        let enough = wanted == 0 || accepted.is_some_and(|accepted| accepted >= u64::from(wanted));
+        match waits_until {
+            _ if enough => self.prove(now, out),
+            None => {
+                out.push(Command::Say(Fact::WaitsForTraffic(id, accepted, wanted)));
+                self.trial.iter_mut().for_each(|trial| trial.traffic_by = Some(baked_at + TRAFFIC_PATIENCE));
+            }
+            Some(until) if until <= now => {
+                out.push(Command::Say(Fact::TooLittleTraffic(id, accepted, wanted)));
+                self.prove(now, out);
+            }
+            Some(_) => {}
+        }
+    }
+
     /// The whole bake was healthy: keep it, and let the one before go.
-    pub(super) fn prove(&mut self, now: Millis, out: &mut Vec<Command>) {
+    fn prove(&mut self, now: Millis, out: &mut Vec<Command>) {
         let split = self.split();
         let Some(trial) = self.trial.take() else { return };
         if split.is_some() {
             self.select(out);
+        }
+        if trial.bake.connections > 0 {
+            out.push(Command::StopCounting(trial.generation));
         }
         out.push(Command::Say(Fact::Proven(trial.generation, trial.plan.release)));
         if !trial.replaces_the_serving() {

@@ -387,7 +387,7 @@ impl Scene {
                     }
                 }
             }
-            Said::Grant(epoch) => self.feed(Input::Grant { deploy: deploy(*epoch), bake: Millis(1) }),
+            Said::Grant(epoch) => self.feed(Input::Grant { deploy: deploy(*epoch), bake: Millis(1).into() }),
             Said::HandBack(epoch) => self.feed(Input::HandBack { deploy: deploy(*epoch) }),
             Said::Restart => {
                 self.member = Member::new("m".parse().unwrap(), self.seen, self.committed);
@@ -413,7 +413,7 @@ impl Scene {
                     }
                     Action::Stage(release) => inputs.push_back(Input::Staged(release)),
                     Action::Try { release, ticket, bake } => {
-                        self.start(release, ticket, bake);
+                        self.start(release, ticket, bake.time);
                         inputs.push_back(Input::Stands(self.status.clone()));
                         if let Ticket::Deploy { epoch, .. } = ticket {
                             self.committed = Some((release, epoch));

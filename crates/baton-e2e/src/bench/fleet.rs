@@ -196,6 +196,7 @@ fn view(policy: &Policy) -> PolicyView {
         limits: LimitsView::default(),
         gates: Vec::new(),
         metric: None,
+        bake_connections: 0,
     }
 }
 

@@ -146,5 +146,6 @@ fn policy() -> PolicyView {
         limits: LimitsView::default(),
         gates: Vec::new(),
         metric: None,
+        bake_connections: 0,
     }
 }

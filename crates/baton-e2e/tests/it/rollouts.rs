@@ -46,6 +46,37 @@ fn members_are_chosen_by_label_and_by_number_and_the_rest_follows_later() {
 }
 
 #[test]
+fn a_bake_that_needs_connections_ends_when_clients_have_made_them_and_not_by_probes() {
+    let fleet = Fleet::start("web", 1);
+    let folder = Folder::with_example("python");
+    let settings = folder.read("baton.toml") + "\n[rollout]\nbake = \"1s\"\nbake_connections = 30\n";
+    folder.write("baton.toml", &settings);
+    // What a member runs first waits for nobody.
+    assert_eq!(fleet.deploy(&folder, &[]), Some(0));
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &["--detach"]), Some(0));
+    let why = || fleet.members_now()[0]["why"].as_str().unwrap_or_default().to_owned();
+    let accepted = || {
+        let told = why().split("has accepted ").nth(1)?.split(' ').next()?.parse::<u32>().ok()?;
+        assert!(told <= 10, "more than clients have made: {}", why());
+        Some(told)
+    };
+    let log = || fleet.log("web-0");
+    wait_for("it to have baked", || log().contains("waits for connections: 0 of 30").then_some(()));
+    wait_for("it to say so", &accepted);
+    assert_eq!(fleet.members_now()[0]["why_code"], "needs-traffic");
+    let connect = |count| (0..count).for_each(|_| assert!(fleet.answers(0).is_some()));
+    connect(10);
+    // One is missing where a probe came just after the handover.
+    wait_for("all of them to be counted", || accepted().filter(|told| *told >= 9));
+    // Probes go on meanwhile, once in two seconds.
+    connect(21);
+    wait_for("the proof", || (fleet.status()["state"] == "drained").then_some(()));
+    assert_eq!(fleet.members_now()[0]["standing"], "proven");
+    assert!(!log().contains("is taken for good with"), "{}", log());
+}
+
+#[test]
 fn a_release_that_starts_much_slower_is_told_and_taken_back_by_a_gate() {
     let fleet = Fleet::start("web", 3);
     let folder = Folder::with_example("python");

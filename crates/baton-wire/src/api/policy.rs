@@ -46,6 +46,9 @@ pub struct PolicyView {
     /// What must stay within bounds meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<MetricView>,
+    /// How many connections a member must have accepted in its bake.
+    #[serde(default)]
+    pub bake_connections: u32,
 }
 
 /// Limits of a rollout that are numbers.
@@ -128,6 +131,7 @@ impl PolicyView {
             limits: LimitsView::of(&policy.limits),
             gates: policy.gates.iter().map(|cost| cost.code().to_owned()).collect(),
             metric: policy.metric.as_ref().map(MetricView::of),
+            bake_connections: policy.bake_connections,
         }
     }
 
@@ -153,6 +157,7 @@ impl PolicyView {
             limits: self.limits.limits()?,
             gates: gates(&self.gates)?,
             metric: self.metric.as_ref().map(MetricView::gate).transpose()?,
+            bake_connections: self.bake_connections,
         };
         policy.check()?;
         Ok(policy)

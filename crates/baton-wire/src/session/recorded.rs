@@ -86,7 +86,7 @@ fn said_by_control() -> Vec<(&'static str, ToMember)> {
         ("rollout", wish(Purpose::Rollout, Some(RELEASE), None)),
         ("halt", wish(Purpose::Halt, None, Some("baton-warrant 1\n"))),
         ("rollback", wish(Purpose::Rollback, None, None)),
-        ("grant", ToMember::Grant { deploy: DEPLOY, bake: Millis(500) }),
+        ("grant", ToMember::Grant { deploy: DEPLOY, bake: Millis(500).into() }),
         ("hand-back", ToMember::HandBack { deploy: DEPLOY }),
         ("secrets", ToMember::SecretsTold { release: RELEASE, told: Ok(vec![secret]) }),
         ("no-secrets", ToMember::SecretsTold { release: RELEASE, told: Err("no aws-ssm:/db".to_owned()) }),

@@ -119,6 +119,7 @@ fn policy_message(policy: &Policy) -> v1::Policy {
         auto_rollback: Some(policy.auto_rollback),
         lock_after_rollback: policy.lock_after_rollback.then_some(true),
         metric: policy.metric.as_ref().map(metric_message),
+        bake_connections: Some(policy.bake_connections).filter(|connections| *connections > 0),
     }
 }
 
@@ -143,6 +144,7 @@ fn read_policy(message: v1::Policy) -> Result<Policy, BadRecord> {
         gates: message.gates.iter().map(|code| read_gate(code)).collect::<Result<_, _>>()?,
         limits: message.limits.map_or(Ok(Limits::default()), read_limits)?,
         metric: message.metric.map(read_metric).transpose()?,
+        bake_connections: message.bake_connections.unwrap_or(0),
     };
     match policy.check() {
         // More than half at once was allowed without being said on its own when older logs were written.

@@ -252,6 +252,7 @@ proptest! {
         [never_more_than, min_available] in prop::array::uniform2(prop::option::of(2..u32::MAX)),
         connections in prop::option::of((1..1000_u32, 2..1000_u32)),
         gates in 0..3_usize,
+        bake_connections: u32,
         metric in prop::option::of((".{1,40}", any::<i64>(), 1000..3_600_000_u64, 1..100_u32)),
     ) {
         let [target, max_unhealthy, failure_limit] = ppm.map(|ppm| Share::from_ppm(ppm).unwrap());
@@ -265,7 +266,7 @@ proptest! {
             let max = Some(Measure::of_millionths(max));
             MetricGate { query, min: None, max, interval: Millis(interval), failures }
         });
-        let policy = Policy { metric, gates, all_at_once, target, max_unhealthy, phases, failure_limit, auto_rollback, lock_after_rollback, limits };
+        let policy = Policy { bake_connections, metric, gates, all_at_once, target, max_unhealthy, phases, failure_limit, auto_rollback, lock_after_rollback, limits };
         let logged = deploy();
         comes_back(&LoggedDeploy { deploy: Deploy { policy, ..logged.deploy }, ..logged });
     }

@@ -160,7 +160,7 @@ impl Member {
                 self.standby = self.serving;
                 self.drained = false;
                 self.serve(Some(trial.release), fate, effects);
-                self.start(Activity::Proving(trial), trial.bake, effects);
+                self.start(Activity::Proving(trial), fate.program.bakes_for(trial.bake), effects);
                 effects.push(Effect::Report);
             }
             Activity::Proving(trial) => {

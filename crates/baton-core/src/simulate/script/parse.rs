@@ -97,6 +97,7 @@ struct Head {
     fleet: bool,
     startup: Option<Millis>,
     fetch: Option<Millis>,
+    traffic: Option<u32>,
 }
 
 impl Head {
@@ -121,6 +122,7 @@ impl Head {
             }
             "startup" => self.startup = Some(words.duration()?),
             "fetch" => self.fetch = Some(words.duration()?),
+            "traffic" => self.traffic = Some(words.number(0, u64::from(u32::MAX))? as u32),
             "no" => {
                 words.expect("overlap")?;
                 setup.overlap = false;
@@ -135,6 +137,7 @@ impl Head {
         if self.startup.is_some() || self.fetch.is_some() {
             setup.program = Program::starting_in(self.startup.unwrap_or(USUAL), self.fetch.unwrap_or(USUAL));
         }
+        setup.program.traffic = self.traffic;
         Some(setup)
     }
 }
@@ -238,6 +241,7 @@ fn policy(words: &mut Words<'_>) -> Result<NamedPolicy, ScriptError> {
         match word {
             "phases" => policy.phases = phases(words, &policy.phases)?,
             "bake" => bakes(words, &mut policy.phases)?,
+            "bake-connections" => policy.bake_connections = words.members()?,
             "target" => policy.target.amount = words.amount()?,
             "label" => policy.target.label = Some(words.read("a label, such as canary or zone=eu-1")?),
             "max-unhealthy" => policy.max_unhealthy = words.share()?,
@@ -259,7 +263,7 @@ fn policy(words: &mut Words<'_>) -> Result<NamedPolicy, ScriptError> {
             }
             _ => {
                 return Err(words.wrong(
-                    "is no part of a policy; write phases, bake, target, label, max-unhealthy, failure-limit, all-at-once, \
+                    "is no part of a policy; write phases, bake, bake-connections, target, label, max-unhealthy, failure-limit, all-at-once, \
                      no-auto-rollback, lock-after-rollback, singleton, never-more-than, min-available, connections or gate",
                 ));
             }
@@ -411,8 +415,9 @@ label zone=eu-1 10%
 label canary 3
 startup 8s
 fetch 500ms
+traffic 4
 no overlap
-policy careful phases 1,5%,50% bake 1m,30s,10s target 50% label canary max-unhealthy 10% failure-limit 1% no-auto-rollback lock-after-rollback singleton gate startup gate memory never-more-than 4100 min-available 3000 connections 9000 each 2
+policy careful phases 1,5%,50% bake 1m,30s,10s target 50% label canary max-unhealthy 10% failure-limit 1% no-auto-rollback lock-after-rollback singleton bake-connections 20 gate startup gate memory never-more-than 4100 min-available 3000 connections 9000 each 2
 policy fast all-at-once
 policy safe bake 1m30s
 crash r2 1%

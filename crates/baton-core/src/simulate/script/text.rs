@@ -49,6 +49,7 @@ impl Setup {
             lines.push(format!("startup {}", duration(middle)));
             lines.push(format!("fetch {}", duration(program.fetch.1)));
         }
+        lines.extend(program.traffic.map(|traffic| format!("traffic {traffic}")));
         lines.extend((!overlap).then(|| "no overlap".into()));
         lines
     }
@@ -139,6 +140,9 @@ impl fmt::Display for NamedPolicy {
         for (_, word) in words.iter().filter(|(holds, _)| *holds) {
             write!(f, " {word}")?;
         }
+        if policy.bake_connections != plain.bake_connections {
+            write!(f, " bake-connections {}", policy.bake_connections)?;
+        }
         gates.iter().try_for_each(|gate| write!(f, " gate {}", gate.code()))?;
         write_limits(f, limits)
     }
@@ -187,6 +191,7 @@ pub(super) const FORMS: &[&str] = &[
     "label LABEL AMOUNT",
     "startup DURATION",
     "fetch DURATION",
+    "traffic NUMBER",
     "no overlap",
     "policy NAME ...",
     "crash [RELEASE] SHARE",

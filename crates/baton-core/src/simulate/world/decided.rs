@@ -286,8 +286,10 @@ impl World {
         match changed {
             Changed::Begun { again: false } => self.announce(number),
             Changed::Granted { deploy, members, grant, .. } => {
+                let in_force = self.servers.get(number).and_then(|server| server.in_force());
+                let bake = in_force.map_or(grant.bake.into(), |in_force| in_force.bake(grant.bake));
                 for id in &members {
-                    self.order(number, id, Order::Grant { deploy, bake: grant.bake });
+                    self.order(number, id, Order::Grant { deploy, bake });
                 }
             }
             Changed::Locked => self.note(|| "done".into()),

@@ -95,7 +95,7 @@ impl World {
         let mut line = |text: String| lines.push(format!("{:MOMENT$}  {text}", ""));
         if let Kind::Rollout | Kind::Rollback { .. } = deploy.kind {
             let (phase, of) = (rollout.phase() + 1, rollout.phases().len());
-            let bake = rollout.grant().bake;
+            let bake = rollout.deploy().bake(rollout.grant().bake);
             line(format!("phase {phase} of {of}: {} at once, bake {bake}", rollout.slots()));
         }
         let mut sorts =
@@ -143,7 +143,9 @@ fn waiting(rollout: &Rollout<'_>) -> BTreeMap<String, u32> {
         let text = match known.clone().filter(|_| plain) {
             Some(text) => text,
             None => match rollout.turn(id) {
-                Turn::Go | Turn::Wait(Why::AlreadyThere | Why::OnTrial { .. }) => continue,
+                Turn::Go | Turn::Wait(Why::AlreadyThere | Why::OnTrial { .. } | Why::NeedsTraffic { .. }) => {
+                    continue;
+                }
                 Turn::Wait(why) => why.to_string(),
             },
         };

@@ -101,7 +101,7 @@ fn a_crash_of_what_is_proven_does_not_go_back_to_it_by_itself() {
 fn what_the_image_brought_may_have_changed_on_disk_and_is_launched_anew() {
     let image = |bake| {
         let plan = Plan { release: Running::Image, ..(*kept_warm(0, 0).plan).clone() };
-        Launch { plan: plan.into(), ticket: Ticket::Reload, bake: Millis(bake) }
+        Launch { plan: plan.into(), ticket: Ticket::Reload, bake: Millis(bake).into() }
     };
     let mut world = World::new();
     world.order(Order::Try(image(0)));

@@ -1,5 +1,7 @@
 //! Who gets a slot, and when.
 
+use baton_core::bake::Bake;
+use baton_core::decision::Order;
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::fleet::GONE_AFTER;
 use baton_core::ids::{DeployId, Epoch};
@@ -369,4 +371,30 @@ proptest! {
             prop_assert!(before.iter().all(|id| after.contains(id)));
         }
     }
+}
+
+#[test]
+fn what_a_bake_needs_comes_with_a_slot_and_who_lacks_it_is_told() {
+    let mut scene = Scene::of(4, Policy { bake_connections: 20, ..Policy::fast() });
+    let first = scene.grant()[0];
+    let order = |scene: &Scene| Order::of(&scene.deploy, scene.fleet.member(&id(first)), false);
+    let time = scene.rollout().grant().bake;
+    let bake = Bake { time, connections: 20 };
+    assert_eq!(order(&scene), Some(Order::Grant { deploy: scene.deploy.id, bake }));
+    for (standing, accepted, why) in [
+        (Standing::Trying, 0, "it is on trial (trying)"),
+        (Standing::Proving, 19, "it is on trial (proving), and has accepted 19 of 20 connections"),
+        (Standing::Proving, 20, "it is on trial (proving)"),
+    ] {
+        scene.says(first, |report| {
+            report.standing = standing.clone();
+            report.bake_connections = accepted;
+        });
+        let Turn::Wait(waits) = scene.rollout().turn(&id(first)) else { panic!() };
+        assert_eq!(waits.to_string(), why);
+    }
+    // Nobody waits for connections on the way back.
+    let of = scene.deploy.id;
+    scene.deploy.kind = Kind::Rollback { of };
+    assert_eq!(scene.deploy.bake(Millis::ZERO), Bake::NONE);
 }

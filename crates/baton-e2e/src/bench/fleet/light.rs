@@ -313,7 +313,7 @@ impl Light {
                 self.status.standby = self.status.serving.replace(release);
                 self.status.healthy = true;
                 self.status.trial = Some((ticket, TrialState::Proving));
-                self.bake = Some((release, ticket, Instant::now() + Duration::from_millis(bake.0)));
+                self.bake = Some((release, ticket, Instant::now() + Duration::from_millis(bake.time.0)));
             }
             // Nothing is kept warm here.
             Action::GoBack { .. } => {}

@@ -197,5 +197,6 @@ fn quarters() -> PolicyView {
         limits: LimitsView::default(),
         gates: Vec::new(),
         metric: None,
+        bake_connections: 0,
     }
 }
