@@ -277,6 +277,10 @@ impl Keeper {
                 drop(reply.send(self.store.propose(&service, proposal, self.clock.now())));
             }
             Ask::Lock { service, lock, reply } => drop(reply.send(self.store.set_lock(&service, lock))),
+            Ask::Forget { service, reply, .. } => {
+                let why = self.store.service(&service, self.clock.now()).map(|_| Vec::new());
+                drop(reply.send(why.map_err(Refusal::from)));
+            }
             // What members say they say again in their next session.
             Ask::News { .. } | Ask::Measured { .. } | Ask::Note(_) | Ask::LookAgain => {}
             Ask::Stop => return true,

@@ -204,6 +204,7 @@ impl ServerError {
             | Self::State(_)
             | Self::Artefacts(_)
             | Self::Bucket(_)
+            | Self::Allowed(_)
             | Self::Secrets(_)
             | Self::Randomness(_)
             | Self::Keeper(_)

@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, State};
-use baton_core::ids::ServiceName;
 use baton_wire::api::{MemberStatus, ServiceStatus};
 use serde::Deserialize;
 
 use super::extract::{Asked, Named};
 use super::{Refusal, Shared};
 use crate::access::Caller;
-use crate::board::{Board, Posted};
+use crate::board::Board;
 use crate::view;
 
 /// Wait for something newer.
