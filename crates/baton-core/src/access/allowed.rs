@@ -22,6 +22,9 @@ pub const ALLOWED_SECRETS_BYTES_MAX: usize = 1 << 20;
 /// What a reference begins with that control resolves.
 const KINDS: [&str; 3] = ["s3://", "aws-secretsmanager:", "aws-ssm:"];
 
+/// How names in the parameter store begin whose values lie elsewhere, such as `/aws/reference/secretsmanager/NAME`.
+const ELSEWHERE: &str = "/aws/reference/";
+
 /// Which service may have which secret. What no line allows is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedSecrets {
@@ -55,8 +58,22 @@ pub enum NotAllowed {
         /// What it is to have.
         reference: String,
     },
+    /// No line allows it, and none can say it without a `*` that would stand for more.
+    #[error(
+        "service {service} may not have {reference}: the list of allowed secrets has no line for it, and since there is a * in its \
+         name, no line can say exactly this: rename it, or allow how its name begins"
+    )]
+    Star {
+        /// The service.
+        service: ServiceName,
+        /// What it is to have.
+        reference: String,
+    },
     /// Who keeps the value may read its name in another way than it is compared here.
-    #[error("service {service} may not have {reference}: a part of its path is empty, `.` or `..`")]
+    #[error(
+        "service {service} may not have {reference}: a part of its path is empty, `.` or `..`, or its bucket has other characters \
+         than letters, digits, `.`, `_` and `-`"
+    )]
     Path {
         /// The service.
         service: ServiceName,
@@ -102,6 +119,7 @@ impl AllowedSecrets {
         }
         match self.lines.iter().any(|line| line.allows(&service, aws, &text)) {
             true => Ok(()),
+            false if text.contains('*') => Err(NotAllowed::Star { service, reference: text }),
             false => Err(NotAllowed::NoLine { service, reference: text }),
         }
     }
@@ -112,10 +130,12 @@ impl AllowedLine {
     fn allows(&self, service: &ServiceName, aws: &Aws, text: &str) -> bool {
         // Who may have all of a secret may have one member of it.
         let whole = aws.key.as_ref().and_then(|key| text.strip_suffix(key.as_str())?.strip_suffix('#'));
+        let is_elsewhere = is_elsewhere(aws);
         self.services.iter().any(|pattern| pattern.fits(service.as_str()))
             && self
                 .references
                 .iter()
+                .filter(|pattern| !is_elsewhere || pattern.says_elsewhere())
                 .any(|pattern| pattern.fits(text) || whole.is_some_and(|whole| pattern.fits(whole)))
     }
 }
@@ -132,6 +152,14 @@ impl Pattern {
         match self {
             Self::Exactly(exactly) => text == exactly,
             Self::Beginning(beginning) => text.starts_with(beginning.as_str()),
+        }
+    }
+
+    /// Whether somebody who wrote this has thought of what lies elsewhere, or means everything.
+    fn says_elsewhere(&self) -> bool {
+        match self {
+            Self::Exactly(_) => true,
+            Self::Beginning(beginning) => beginning.is_empty() || beginning.contains(ELSEWHERE),
         }
     }
 }
@@ -187,19 +215,36 @@ fn reference(words: &mut Words<'_>) -> Result<Pattern, TextError> {
     };
     // A star elsewhere would be taken for one that means something.
     let stars = text.strip_suffix('*').unwrap_or(text).contains('*');
-    let what = "a reference that control resolves, or how some begin, with a * at the end";
-    let wrong = || words.fault(Fault::NotA { what, text: text.to_string() });
+    // What is here may be a value, by mistake: it is not told.
+    let wrong = || words.fault(Fault::NoReference);
     (is_one && !stars).then_some(pattern).ok_or_else(wrong)
 }
 
-/// Whether the path of a value is written in the one way in which everybody reads it.
+/// Whether the name of a value is written in the one way in which everybody reads it. Who asks for an object makes an address of
+/// its bucket, in which other characters would lead to another one.
 fn is_plain(aws: &Aws) -> bool {
     let path = match &aws.place {
-        Place::S3 { object, .. } => object.as_str(),
+        Place::S3 { bucket, object } if is_bucket(bucket) => object.as_str(),
+        Place::S3 { .. } => return false,
         // A path of parameters begins with a slash, and so may a name.
         Place::SecretsManager(name) | Place::Ssm(name) => name.strip_prefix('/').unwrap_or(name),
     };
     path.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// Whether this may be the name of a bucket, also of one from before there were rules for them.
+fn is_bucket(name: &str) -> bool {
+    let is_known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.chars().all(is_known) && !matches!(name, "" | "." | "..")
+}
+
+/// Whether the parameter store has the value from elsewhere, in whichever way the name is written.
+fn is_elsewhere(aws: &Aws) -> bool {
+    let Place::Ssm(name) = &aws.place else { return false };
+    let name = name.to_ascii_lowercase();
+    let path = name.split_once(":parameter/").map_or(&*name, |(_, path)| path);
+    let path = path.strip_prefix('/').unwrap_or(path);
+    ELSEWHERE.strip_prefix('/').is_some_and(|elsewhere| path.starts_with(elsewhere))
 }
 
 #[cfg(test)]
@@ -210,7 +255,8 @@ mod tests {
 
     const LIST: &str = "baton-allowed-secrets 1\n# Who has what.\n\n\
         web,web.* aws-ssm:/prod/web/* aws-secretsmanager:prod/db#web\n\
-        mail s3://acme/mail.json aws-ssm:/prod/smtp\n* s3://shared/*\nadmin *\n";
+        mail s3://acme/mail.json aws-ssm:/prod/smtp\n* s3://shared/*\nadmin *\n\
+        buckets s3://acme-web-*\n";
 
     fn allows(list: &AllowedSecrets, service: &str, reference: &str) -> bool {
         list.check(&service.parse().unwrap(), &reference.parse().unwrap()).is_ok()
@@ -248,9 +294,66 @@ mod tests {
             ("other", "s3://shared/../acme/mail.json", false),
             ("other", "s3://shared//a", false),
             ("other", "s3://shared/a/", false),
+            ("buckets", "s3://acme-web-1/a", true),
+            ("buckets", "s3://acme-web-.A_9/a\\b", true),
+            ("buckets", r"s3://acme-web-\..\acme-mail\smtp.json/x", false),
+            ("buckets", "s3://acme-web-%2e%2e/x", false),
+            ("buckets", "s3://acme-web-?x/x", false),
+            ("buckets", "s3://acme-web-@host:1/x", false),
+            ("admin", "s3://../x", false),
+            ("admin", "s3://./x", false),
         ] {
             let parsed = reference.parse::<Reference>().is_ok();
             assert_eq!(parsed && allows(&list, service, reference), expected, "{service} {reference}");
+        }
+    }
+
+    /// The parameter store gives what lies in Secrets Manager, too, under names of its own.
+    #[test]
+    fn p43_who_may_have_parameters_may_not_have_secrets_by_way_of_them() {
+        const ARN: &str = "aws-ssm:arn:aws:ssm:eu-west-1:1:parameter";
+        let path = "/aws/reference/secretsmanager/db";
+        let plain = format!("aws-ssm:{path}");
+        let arn = format!("{ARN}{path}");
+        for (pattern, reference, expected) in [
+            ("aws-ssm:*", "aws-ssm:/prod/token", true),
+            ("aws-ssm:*", &plain, false),
+            ("aws-ssm:*", "aws-ssm:/AWS/Reference/secretsmanager/db", false),
+            ("aws-ssm:*", "aws-ssm:aws/reference/secretsmanager/db", false),
+            ("aws-ssm:*", &format!("{plain}#a"), false),
+            ("aws-ssm:*", &arn, false),
+            ("aws-ssm:/aws*", &plain, false),
+            ("aws-ssm:/aws*", "aws-ssm:/aws/service/x", true),
+            ("aws-ssm:/aws/reference/*", &plain, true),
+            ("aws-ssm:/aws/reference/secretsmanager/d*", &plain, true),
+            (&plain, &plain, true),
+            (&plain, &format!("{plain}#a"), true),
+            (&format!("{ARN}/*"), &arn, false),
+            (&format!("{ARN}/aws/reference/*"), &arn, true),
+            (&arn, &arn, true),
+            // All of it, which has the secrets themselves as well.
+            ("*", &plain, true),
+        ] {
+            let list = AllowedSecrets::parse(&format!("baton-allowed-secrets 1\nweb {pattern}\n")).unwrap();
+            assert_eq!(allows(&list, "web", reference), expected, "{pattern} {reference}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_no_line_can_say_exactly_is_told_so() {
+        let list = AllowedSecrets::parse(LIST).unwrap();
+        for reference in ["aws-ssm:/prod/a*", "s3://acme/*/b", "aws-ssm:/prod/a#*"] {
+            let error = list.check(&"web".parse().unwrap(), &reference.parse().unwrap());
+            let error = error.unwrap_err().to_string();
+            assert!(!error.contains('`') && error.contains("no line can say exactly"), "{error}");
+        }
+    }
+
+    #[test]
+    fn p43_what_may_be_a_value_by_mistake_is_not_told() {
+        for line in ["web hunter2", "web s3://hunter2", "web s3://a/b hunter2*"] {
+            let error = AllowedSecrets::parse(&format!("baton-allowed-secrets 1\n{line}\n")).unwrap_err();
+            assert!(!format!("{error:?} {error} {}", error.what).contains("hunter2"), "{error:?}");
         }
     }
 

@@ -126,6 +126,9 @@ pub enum Fault {
         /// What is here.
         text: String,
     },
+    /// Something else than a reference to a secret.
+    #[error("a reference that control resolves should be here, or how some begin, with a * at the end")]
+    NoReference,
     /// A text that is not in quotes, or in another than its one spelling.
     #[error("a text in quotes should be here, in its one right spelling")]
     Quotes,
