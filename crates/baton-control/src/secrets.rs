@@ -63,8 +63,8 @@ impl Desk {
     }
 
     /// What somebody has to do about that list, if anything.
-    pub(crate) fn warning(&self) -> Option<String> {
-        self.allowed.as_ref()?.warning()
+    pub(crate) fn warning(&self, all: bool) -> Option<String> {
+        self.allowed.as_ref()?.warning(all)
     }
 
     /// Whether a service may have all of these.

@@ -43,7 +43,7 @@ pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
     if let Some(warning) = shared.given.as_ref().and_then(|given| given.warning(unix_ms())) {
         add("certificate", None, warning);
     }
-    if let Some(warning) = shared.secrets.warning() {
+    if let Some(warning) = shared.secrets.warning(caller.covers_all()) {
         add("secrets", None, warning);
     }
     for (service, posted) in shared.board().services.iter().filter(|(service, _)| caller.covers(service)) {

@@ -10,7 +10,7 @@ use baton_core::release::TextError;
 use baton_core::run::secrets::Reference;
 use baton_release::disk::{DiskError, failed};
 
-use crate::reread::Reread;
+use crate::reread::{Reread, Trouble};
 
 /// Why there is no list.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +58,12 @@ impl Allowed {
         references.into_iter().try_for_each(|reference| list.check(service, reference))
     }
 
-    /// What somebody has to do about the file, if anything.
-    pub(crate) fn warning(&self) -> Option<String> {
+    /// What somebody has to do about the file, if anything, for who may see what is in it (`all`) or others.
+    pub(crate) fn warning(&self, all: bool) -> Option<String> {
         let (_, trouble) = self.list.get(|| read(&self.path));
-        trouble.map(|trouble| {
-            format!("the list that was changed is not used, and the one before it is: {trouble}")
+        trouble.map(|Trouble { full, brief }| {
+            let why = if all { full } else { brief };
+            format!("the list is not used as it is now, but as it was before: {why}")
         })
     }
 }

@@ -14,7 +14,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::TlsError;
-use crate::reread::Reread;
+use crate::reread::{Reread, Trouble};
 
 /// How long before its end a certificate is complained about: a month, in which somebody is at work.
 const WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -58,16 +58,16 @@ impl Given {
     }
 
     /// The certificate that is used now, and why the one in the files is not, where it is another one.
-    fn certificate(&self) -> (Certificate, Option<String>) {
+    fn certificate(&self) -> (Certificate, Option<Trouble>) {
         self.certificate.get(|| read(&self.chain, &self.key, &self.provider))
     }
 
     /// What somebody has to do about it, if anything, at this time in milliseconds since 1970.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
         let (Certificate { ends, .. }, trouble) = self.certificate();
-        if let Some(trouble) = trouble {
+        if let Some(Trouble { full, .. }) = trouble {
             return Some(format!(
-                "the certificate that was renewed is not used, and the one before it is: {trouble}"
+                "the certificate is not used as it is in the files now, but as it was before: {full}"
             ));
         }
         let left = ends.saturating_sub(now);
