@@ -402,8 +402,8 @@ impl Access {
         })
     }
 
-    /// Lets a deploy begin that waits, as far as this list is asked: nobody rejects it any more. Blocks; it is durable on
-    /// return.
+    /// Lets a deploy begin that waits, as far as this list is asked: nobody rejects it any more. Whoever asked first is who has
+    /// let it begin; when it was decided is of this call alone. Blocks; it is durable on return.
     ///
     /// # Errors
     /// It does not wait any more, or the disk or the store fails.
@@ -411,18 +411,21 @@ impl Access {
         self.ledger.change(|book| {
             let pending = book.pending.get_mut(&id).ok_or_else(|| waits_no_more(id))?;
             pending.approved_by.get_or_insert_with(|| by.to_owned());
+            pending.decide(unix_ms());
             Ok(pending.clone())
         })
     }
 
-    /// Lets a deploy wait on that was let begin and was refused, as if nobody had. Blocks; it is durable on return.
+    /// Lets a deploy wait on that was let begin and was refused, as if nobody had; where somebody else has let it begin since,
+    /// whose `decided` is another one, that stays. Blocks; it is durable on return.
     ///
     /// # Errors
     /// The disk or the store fails.
-    pub(crate) fn take_back(&self, id: PendingId) -> Result<(), Refusal> {
+    pub(crate) fn take_back(&self, id: PendingId, decided: u64) -> Result<(), Refusal> {
         self.ledger.change(|book| {
-            if let Some(pending) = book.pending.get_mut(&id) {
+            if let Some(pending) = book.pending.get_mut(&id).filter(|pending| pending.decided == decided) {
                 pending.approved_by = None;
+                pending.decide(unix_ms());
             }
             Ok(())
         })

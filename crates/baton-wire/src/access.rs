@@ -157,6 +157,9 @@ pub struct PendingView {
     /// Who has let it begin, where it has not begun yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approved_by: Option<String>,
+    /// When somebody has let it begin last, or that was taken back since it could not begin; absent where nobody ever has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_ms: Option<u64>,
     /// What was asked for, with the deploy that was in force then.
     pub asked: Propose,
 }

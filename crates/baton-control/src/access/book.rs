@@ -67,6 +67,9 @@ pub(crate) struct Pending {
     pub ends: u64,
     /// Who has let it begin, from when on nobody rejects it.
     pub approved_by: Option<String>,
+    /// When somebody has let it begin last, or that was taken back, in milliseconds since 1970; 0 where nobody ever has. No two
+    /// of these have the same time, so it tells them apart.
+    pub decided: u64,
     /// What was asked for.
     pub asked: Propose,
 }
@@ -99,11 +102,26 @@ pub(crate) struct Was {
 }
 
 impl Pending {
+    /// Something was decided about it: later than what was before, also where another server's clock is ahead.
+    pub(crate) fn decide(&mut self, now: u64) {
+        self.decided = now.max(self.decided.saturating_add(1));
+    }
+
     /// For people, and for the file.
     pub(crate) fn view(&self, id: PendingId) -> PendingView {
-        let Self { service, asked_by, at, ends, approved_by, asked } = self.clone();
+        let Self { service, asked_by, at, ends, approved_by, decided, asked } = self.clone();
         let (id, service) = (id.to_string(), service.to_string());
-        PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, approved_by, asked }
+        let decided = (decided > 0).then_some(decided);
+        PendingView {
+            id,
+            service,
+            asked_by,
+            at_ms: at,
+            ends_ms: ends,
+            approved_by,
+            decided_ms: decided,
+            asked,
+        }
     }
 }
 
@@ -217,10 +235,20 @@ impl Book {
         for StoredProtection { service, protected, at_ms } in &stored.protection {
             book.protection.insert(service.parse()?, Protected { at: *at_ms, on: *protected });
         }
-        for PendingView { id, service, asked_by, at_ms, ends_ms, approved_by, asked } in stored.pending {
-            let service = service.parse()?;
-            let pending = Pending { service, asked_by, at: at_ms, ends: ends_ms, approved_by, asked };
-            book.pending.insert(id.parse()?, pending);
+        for waits in stored.pending {
+            let PendingView {
+                id,
+                service,
+                asked_by,
+                at_ms: at,
+                ends_ms: ends,
+                approved_by,
+                decided_ms,
+                asked,
+            } = waits;
+            let (service, decided) = (service.parse()?, decided_ms.unwrap_or_default());
+            book.pending
+                .insert(id.parse()?, Pending { service, asked_by, at, ends, approved_by, decided, asked });
         }
         for StoredGone { id, until_ms, at_ms, token } in stored.gone {
             let held = token.as_ref().map(Held::read).transpose()?;

@@ -124,14 +124,18 @@ fn order(a: &StoredJoin, b: &StoredJoin) -> Ordering {
     (a.at_ms, who(a)).cmp(&(b.at_ms, who(b)))
 }
 
-/// One of two deploys that wait under one name: what was asked for first, approved if either is.
+/// One of two deploys that wait under one name: what was asked for first, approved or not as was decided last.
 fn one_of(a: &Pending, b: &Pending) -> Pending {
     let key = |pending: &Pending| {
         let asked = serde_json::to_string(&pending.asked).unwrap_or_default();
         (pending.at, pending.ends, pending.asked_by.clone(), asked)
     };
     let mut first = if key(b) < key(a) { b.clone() } else { a.clone() };
-    first.approved_by = [&a.approved_by, &b.approved_by].into_iter().flatten().min().cloned();
+    // Decided at the same moment, it is approved.
+    let last = [a, b].into_iter().max_by_key(|pending| (pending.decided, &pending.approved_by));
+    if let Some(Pending { approved_by, decided, .. }) = last {
+        (first.approved_by, first.decided) = (approved_by.clone(), *decided);
+    }
     first
 }
 

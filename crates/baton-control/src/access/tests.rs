@@ -216,7 +216,15 @@ fn waiting(number: usize) -> PendingId {
 
 fn pending(ends: u64) -> Pending {
     let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
-    Pending { service: web().0, asked_by: "ada".to_owned(), at: 1, ends, approved_by: None, asked }
+    Pending {
+        service: web().0,
+        asked_by: "ada".to_owned(),
+        at: 1,
+        ends,
+        approved_by: None,
+        decided: 0,
+        asked,
+    }
 }
 
 #[test]

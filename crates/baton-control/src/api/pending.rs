@@ -71,11 +71,12 @@ pub(super) async fn approve(
     // First, so that no other server rejects what this one lets begin.
     let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
     let pending = blocking(move || asked.approve(id, &by)).await??;
+    let decided = pending.decided;
     let begun = let_begin(&shared, &caller, id, pending).await;
     match Outcome::of(&begun) {
         Outcome::Over => blocking(move || access.settle(id)).await??,
         Outcome::WaitsOn => {
-            blocking(move || access.take_back(id)).await??;
+            blocking(move || access.take_back(id, decided)).await??;
             return begun.map_err(|refusal| {
                 refusal.and("it waits on: approve it when that has changed, or reject it")
             });
@@ -156,7 +157,8 @@ pub(super) async fn held_back(
     asked.idempotency_key = Some(key(id));
     let asked_by = token.holder.to_string();
     let (service_name, ends) = (service.clone(), now.saturating_add(WAIT_MS));
-    let pending = Pending { service: service_name, asked_by, at: now, ends, approved_by: None, asked };
+    let pending =
+        Pending { service: service_name, asked_by, at: now, ends, approved_by: None, decided: 0, asked };
     let access = Arc::clone(access);
     blocking(move || access.hold(id, &pending)).await??;
     let text = format!(

@@ -274,8 +274,15 @@ mod tests {
         let asked = serde_json::json!({ "wanted": "rollout", "release": release });
         let asked = serde_json::from_value(asked).unwrap();
         let service = "web".parse().unwrap();
-        let pending =
-            Pending { service, asked_by: "ada".to_owned(), at: 1, ends: 2, approved_by: None, asked };
+        let pending = Pending {
+            service,
+            asked_by: "ada".to_owned(),
+            at: 1,
+            ends: 2,
+            approved_by: None,
+            decided: 0,
+            asked,
+        };
         (PendingId::from_bytes([0; 6]), pending)
     }
 

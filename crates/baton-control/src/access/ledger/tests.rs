@@ -73,7 +73,15 @@ fn hold(access: &Access) -> Result<PendingId, Refusal> {
     let id = PendingId::of(&web().0, TokenId::from_bytes([0; 6]), None, 1);
     let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
     let ends = unix_ms() + 60_000;
-    let pending = Pending { service: web().0, asked_by: "ada".into(), at: 1, ends, approved_by: None, asked };
+    let pending = Pending {
+        service: web().0,
+        asked_by: "ada".into(),
+        at: 1,
+        ends,
+        approved_by: None,
+        decided: 0,
+        asked,
+    };
     access.hold(id, &pending).map(|()| id)
 }
 
@@ -141,6 +149,15 @@ fn p40_of_two_servers_one_lets_a_deploy_begin_and_the_other_rejects_it_no_more()
     assert_eq!(a.reject(id).unwrap_err().code, "conflict");
     // The answer was lost, and somebody else asks: it is begun by who was first.
     assert_eq!(a.approve(id, "linus").unwrap().approved_by.as_deref(), Some("grace"));
+    // It could not begin where the one was asked, and may have where the other was: that is not taken back with it.
+    let [one, other] = [&a, &b].map(|server| server.approve(id, "linus").unwrap().decided);
+    a.take_back(id, one).unwrap();
+    assert_eq!(a.reject(id).unwrap_err().code, "conflict");
+    b.take_back(id, other).unwrap();
+    let anew = a.approve(id, "linus").unwrap();
+    assert_eq!(anew.approved_by.as_deref(), Some("linus"), "nobody has let it begin any more");
+    b.take_back(id, other).unwrap();
+    assert_eq!(a.reject(id).unwrap_err().code, "conflict", "p40: what came late is of the one before");
     b.settle(id).unwrap();
     assert!(a.approve(id, "linus").is_err());
     assert_eq!(hold(&a).unwrap_err().code, "conflict", "what was settled does not wait again");

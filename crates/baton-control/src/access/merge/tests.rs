@@ -23,6 +23,7 @@ enum Step {
     Protect(u8, bool),
     Hold(u8, u8),
     Approve(u8, u8),
+    TakeBack(u8),
     Settle(u8),
     Vouch(u8),
 }
@@ -37,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         (n.clone(), any::<bool>()).prop_map(|(service, on)| Step::Protect(service, on)),
         (n.clone(), n.clone()).prop_map(|(id, by)| Step::Hold(id, by)),
         (n.clone(), n.clone()).prop_map(|(id, by)| Step::Approve(id, by)),
+        n.clone().prop_map(Step::TakeBack),
         n.clone().prop_map(Step::Settle),
         n.prop_map(Step::Vouch),
     ]
@@ -101,8 +103,15 @@ fn take(book: &mut Book, step: &Step, at: u64) {
         Step::Hold(n, by) => {
             let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
             let asked_by = format!("by{by}");
-            let held =
-                Pending { service: service(0), asked_by, at, ends: at + 100, approved_by: None, asked };
+            let held = Pending {
+                service: service(0),
+                asked_by,
+                at,
+                ends: at + 100,
+                approved_by: None,
+                decided: 0,
+                asked,
+            };
             if !book.settled.contains_key(&pending(n)) {
                 book.pending.entry(pending(n)).or_insert(held);
             }
@@ -110,6 +119,13 @@ fn take(book: &mut Book, step: &Step, at: u64) {
         Step::Approve(n, by) => {
             if let Some(pending) = book.pending.get_mut(&pending(n)) {
                 pending.approved_by.get_or_insert_with(|| format!("by{by}"));
+                pending.decide(at);
+            }
+        }
+        Step::TakeBack(n) => {
+            if let Some(pending) = book.pending.get_mut(&pending(n)).filter(|it| it.approved_by.is_some()) {
+                pending.approved_by = None;
+                pending.decide(at);
             }
         }
         Step::Settle(n) => drop(book.settle(pending(n))),
