@@ -211,7 +211,7 @@ impl SecretSource {
                 read::secrets_manager(&self.post_patiently("secretsmanager", target, &body).await?)
             }
             Place::Ssm(name) => {
-                let body = read::ask_ssm(name, version);
+                let body = read::ask_ssm(name, version)?;
                 read::ssm(&self.post_patiently("ssm", "AmazonSSM.GetParameter", &body).await?)
             }
         }

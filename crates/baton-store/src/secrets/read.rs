@@ -27,9 +27,16 @@ pub(super) fn secrets_manager(answer: &[u8]) -> Result<Found, SecretError> {
 }
 
 /// <https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameter.html>
-pub(super) fn ask_ssm(name: &str, version: Option<&str>) -> String {
-    let name = version.map_or_else(|| name.to_owned(), |version| format!("{name}:{version}"));
-    json!({ "Name": name, "WithDecryption": true }).to_string()
+pub(super) fn ask_ssm(name: &str, version: Option<&str>) -> Result<String, SecretError> {
+    let name = match version {
+        // Behind the name, anything else would be a label, or a part of another name.
+        Some(version) if version.is_empty() || version.contains(|c: char| !c.is_ascii_digit()) => {
+            return Err(refused("its version in the release is no number: push the release again"));
+        }
+        Some(version) => format!("{name}:{version}"),
+        None => name.to_owned(),
+    };
+    Ok(json!({ "Name": name, "WithDecryption": true }).to_string())
 }
 
 pub(super) fn ssm(answer: &[u8]) -> Result<Found, SecretError> {
@@ -90,6 +97,15 @@ mod tests {
 
     fn aws(text: &str) -> Aws {
         text.parse::<baton_core::run::secrets::Reference>().unwrap().aws().unwrap().clone()
+    }
+
+    #[test]
+    fn p43_the_version_of_a_parameter_leads_to_no_other_one() {
+        assert!(ask_ssm("/a", None).unwrap().contains("\"/a\""));
+        assert!(ask_ssm("/a", Some("12")).unwrap().contains("\"/a:12\""));
+        for version in ["", "label", "1:2", "-1", "1/../b", "\u{661}"] {
+            assert!(ask_ssm("/a", Some(version)).is_err(), "{version}");
+        }
     }
 
     #[test]
