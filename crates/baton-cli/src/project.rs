@@ -36,10 +36,20 @@ impl Project {
 
     /// The project as a service of it is run: one of its flavors, where that is its service. It may be pushed as any other
     /// service, too.
-    #[must_use]
-    pub fn of_service(self, service: &ServiceName) -> Self {
-        let settings = self.settings.of_service(service).unwrap_or(self.settings);
-        Self { settings, ..self }
+    ///
+    /// # Errors
+    /// By its name it is a flavor, and the settings have others only.
+    pub fn of_service(self, service: &ServiceName) -> Result<Self, Failure> {
+        let flavor = service.as_str().strip_prefix(self.settings.service.as_str());
+        let flavor = flavor.and_then(|flavor| flavor.strip_prefix('.'));
+        match flavor.filter(|_| !self.settings.flavors.is_empty()) {
+            Some(flavor) => {
+                let settings = self.settings.of_flavor(flavor);
+                let settings = settings.map_err(|error| Failure::Usage(error.to_string()))?;
+                Ok(Self { settings, ..self })
+            }
+            None => Ok(self),
+        }
     }
 
     fn read_all(dir: &Path) -> Result<Option<Self>, Failure> {
@@ -111,6 +121,16 @@ mod tests {
         assert!(worker.policy.phases.iter().all(|phase| phase.bake.0 == 60_000));
         let unknown = read("@cron").unwrap_err().message();
         assert!(unknown.contains("no [flavor.cron]: there is taskworker"), "{unknown}");
+        let of = |service: &str| {
+            let project = Project::required(folder.path()).unwrap().of_service(&service.parse().unwrap());
+            project.map(|project| project.settings.service.to_string()).map_err(|error| error.message())
+        };
+        assert_eq!(of("web.taskworker").unwrap(), "web.taskworker");
+        let unknown = of("web.tsakworker").unwrap_err();
+        assert!(unknown.contains("no [flavor.tsakworker]: there is taskworker"), "{unknown}");
+        for other in ["web", "web2", "api.taskworker"] {
+            assert_eq!(of(other).unwrap(), "web", "{other} is run as that");
+        }
         // Whoever has such a directory means it.
         let odd = folder.path().join("a@b");
         fs::create_dir(&odd).unwrap();

@@ -85,16 +85,21 @@ fn meant(args: &Deploy, here: &Path, context: &Context) -> Result<Meant, Failure
         Some(service) => service,
         None => context.service(None)?,
     };
-    Ok(Meant::of(service, project, args.release.is_some()))
+    Meant::of(service, project, args.release.is_some())
 }
 
 impl Meant {
     /// A deploy of this service in the directory of a project; of a release that was named, or of what is there.
-    fn of(service: ServiceName, project: Option<Project>, is_named: bool) -> Self {
-        let project = project.map(|project| project.of_service(&service));
+    fn of(service: ServiceName, project: Option<Project>, is_named: bool) -> Result<Self, Failure> {
+        let project = project.map(|project| match project.settings.of_service(&service) {
+            // A release that is named needs nothing of what is here, such as a flavor that is there no more.
+            None if is_named => Ok(project),
+            None | Some(_) => project.of_service(&service),
+        });
+        let project = project.transpose()?;
         let settings = project.as_ref().map(|project| &project.settings);
         let own = settings.filter(|settings| !is_named || settings.service == service);
-        Self { policy: own.map(|settings| settings.policy.clone()), service, project }
+        Ok(Self { policy: own.map(|settings| settings.policy.clone()), service, project })
     }
 }
 
@@ -118,7 +123,7 @@ mod tests {
             ("staging", false, Some(1), "serve"),
             ("staging", true, None, "serve"),
         ] {
-            let meant = Meant::of(service.parse().unwrap(), project(), is_named);
+            let meant = Meant::of(service.parse().unwrap(), project(), is_named).unwrap();
             let bake = meant.policy.map(|policy| policy.phases[0].bake.0 / 60_000);
             let run = meant.project.unwrap().settings.run;
             assert_eq!((bake, run.command.as_slice()), (minutes, &[command.to_owned()][..]), "{service}");

@@ -46,7 +46,7 @@ pub struct View {
 pub fn run(args: Push, context: &Context) -> Result<(), Failure> {
     let project = Project::required(&args.dir)?;
     let service = args.service.unwrap_or_else(|| project.settings.service.clone());
-    let project = project.of_service(&service);
+    let project = project.of_service(&service)?;
     let keys = keys::read(&args.keys)?;
     if !args.no_build {
         build(&project, context, trust(&keys), false)?;
