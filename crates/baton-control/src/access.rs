@@ -214,8 +214,7 @@ impl Access {
     }
 
     fn is_revoked(&self, credential: &Credential) -> bool {
-        let whose = (credential.service.clone(), credential.member.clone());
-        self.book().revoked.get(&whose).is_some_and(|before| credential.issued < *before)
+        is_revoked(&self.book(), credential)
     }
 
     /// All tokens that have not ended, with the members that they have made.
@@ -309,7 +308,8 @@ impl Access {
         }
         let key = TokenHash::of(key.as_bytes()).to_string();
         let (service_name, member_name) = (service.to_string(), member.to_string());
-        let joined = StoredJoin { service: service_name, member: member_name, key, at_ms: unix_ms() };
+        let now = unix_ms();
+        let joined = StoredJoin { service: service_name, member: member_name, key, at_ms: now };
         let same = |known: &StoredJoin| StoredJoin { at_ms: known.at_ms, ..joined.clone() } == *known;
         self.ledger.change(|book| {
             let held = book.tokens.get_mut(&token.hash);
@@ -327,21 +327,22 @@ impl Access {
                 None => held.joined = Some(joined.clone()),
             }
             // Before anybody can revoke it: a later revocation is of this one too.
-            Ok(credential_of(book, service, member))
+            Ok(credential_of(book, service, member, now))
         })
     }
 
-    /// The next credential of a member. Blocks while somebody else changes the book.
+    /// The next credential of a member.
     ///
     /// # Errors
     /// What it has was revoked since it was let in.
     pub(crate) fn renew(&self, credential: &Credential) -> Result<Secret, Refusal> {
-        // A revocation is either seen here, or comes later and is of the next one too.
-        let _alone = self.ledger.alone();
-        if self.is_revoked(credential) {
+        // The time first: a revocation is either seen in the book, or comes later and is of the next one too.
+        let now = unix_ms();
+        let book = self.book();
+        if is_revoked(&book, credential) {
             return Err(ended());
         }
-        Ok(credential_of(&self.book(), &credential.service, &credential.member))
+        Ok(credential_of(&book, &credential.service, &credential.member, now))
     }
 
     /// Whether deploys of a service wait for a second person: also where those of a service do that it is a flavor of.
@@ -461,7 +462,7 @@ impl Access {
     /// A new credential of a member. Who gives it out changes the book, or holds it, so that no revocation is overtaken.
     #[cfg(test)]
     pub(crate) fn credential(&self, service: &ServiceName, member: &MemberId) -> Secret {
-        credential_of(&self.book(), service, member)
+        credential_of(&self.book(), service, member, unix_ms())
     }
 
     fn book(&self) -> Arc<Book> {
@@ -469,11 +470,16 @@ impl Access {
     }
 }
 
+fn is_revoked(book: &Book, credential: &Credential) -> bool {
+    let whose = (credential.service.clone(), credential.member.clone());
+    book.revoked.get(&whose).is_some_and(|before| credential.issued < *before)
+}
+
 /// A new credential of a member.
-fn credential_of(book: &Book, service: &ServiceName, member: &MemberId) -> Secret {
+fn credential_of(book: &Book, service: &ServiceName, member: &MemberId, now: u64) -> Secret {
     let whose = (service.clone(), member.clone());
     // After a revocation, whatever the clock of who has revoked it says.
-    let issued = book.revoked.get(&whose).map_or_else(unix_ms, |before| unix_ms().max(*before));
+    let issued = book.revoked.get(&whose).map_or(now, |before| now.max(*before));
     let (service, member) = whose;
     book.key.seal(&Credential { service, member, issued })
 }

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use baton_release::disk::{DiskError, failed, replace_private};
 use baton_store::reserve::Reserve;
@@ -24,6 +25,8 @@ use crate::tls::Authority;
 
 /// How often a change is attempted anew because another server was faster. Each time one of them has got on.
 const RACES_MAX: usize = 100;
+/// And for how long: whoever owns the store could let each attempt fail, as slowly as it likes.
+const CHANGE_MAX: Duration = Duration::from_secs(10);
 /// The list of one server.
 const FILE: &str = "access.json";
 /// What a server has seen last of the list that it shares. It is sealed as that and not for the fleet: whoever brings a server to
@@ -52,8 +55,11 @@ pub(super) struct Ledger {
     /// Space for what is taken back.
     reserve: Reserve,
     book: RwLock<Arc<Book>>,
-    /// Held by who changes the book, from the look at it until it is kept.
+    /// Held by who changes the book, from the look at it until it is kept. What is taken back counts without it: the store may
+    /// hang meanwhile.
     changing: Mutex<Seen>,
+    /// Held by who writes the copy, so that none is replaced by an older one.
+    copying: Mutex<()>,
 }
 
 /// What was seen of the store last.
@@ -61,12 +67,19 @@ pub(super) struct Ledger {
 pub(super) struct Seen {
     /// What is there.
     there: Option<Vec<u8>>,
-    /// Whether that is all that is known here.
-    is_all: bool,
+    /// The book that it is, where nothing else was known here.
+    book: Option<Arc<Book>>,
     /// Whether it is sealed as this server would seal it.
     is_current: bool,
     /// Whether the copy in the data directory is of that.
     copied: bool,
+}
+
+impl Seen {
+    /// Whether that is all of this book, which is known here.
+    fn is_all(&self, known: &Arc<Book>) -> bool {
+        self.book.as_ref().is_some_and(|book| Arc::ptr_eq(book, known))
+    }
 }
 
 /// Something that was taken back.
@@ -195,6 +208,7 @@ impl Ledger {
             data_dir: data_dir.to_owned(),
             book: RwLock::new(Arc::new(book)),
             changing: Mutex::default(),
+            copying: Mutex::default(),
         };
         // One from the beginning, or from when the store is back.
         match ledger.settle() {
@@ -210,8 +224,7 @@ impl Ledger {
         Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Nobody changes the book here while this is held.
-    pub(super) fn alone(&self) -> MutexGuard<'_, Seen> {
+    fn alone(&self) -> MutexGuard<'_, Seen> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,29 +235,39 @@ impl Ledger {
         mut change: impl FnMut(&mut Book) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut seen = self.alone();
+        let until = Instant::now() + CHANGE_MAX;
         for _ in 0..RACES_MAX {
             let known = match &self.place {
-                Place::File => (*self.book()).clone(),
+                Place::File => self.book(),
                 Place::Store { store, key } => self.look(&**store, key, &mut seen)?,
             };
-            let mut book = known.clone();
+            let mut book = (*known).clone();
             // First, so that what has ended takes nobody's room.
             book.forget_ended(unix_ms());
             let done = change(&mut book)?;
-            if (book == known && seen.is_all) || self.keep(&mut seen, book)? {
+            if (book == *known && seen.is_all(&known)) || self.keep(&mut seen, &known, book)? {
                 return Ok(done);
+            }
+            if Instant::now() >= until {
+                break;
             }
         }
         Err(LedgerError::Busy.into())
     }
 
-    /// Takes something back. Who is asked to do so may be asked by somebody who has to get rid of a thief: what cannot be kept
-    /// counts on this server all the same, and is brought to where it belongs as soon as that can be used again. `take` may be
-    /// asked again, with another book, and takes back what was taken back. Blocks.
+    /// Takes something back. Who is asked to do so may be asked by somebody who has to get rid of a thief: it counts on this
+    /// server before anybody else is asked, whatever becomes of the rest, and is brought to where it belongs as soon as that
+    /// can be used. `take` may be asked again, with another book, and takes back what was taken back. Blocks.
     pub(super) fn take_back<T>(
         &self,
         mut take: impl FnMut(&mut Book) -> Result<T, Refusal>,
     ) -> Result<TakenBack<T>, Refusal> {
+        // What is not known here may be known elsewhere.
+        let here = self.take_here(&mut take).ok();
+        let copied = match &self.place {
+            Place::Store { key, .. } if here.is_some() => self.write_copy_in_any_case(key).is_ok(),
+            Place::Store { .. } | Place::File => false,
+        };
         let mut change = || self.change(|book| take(book).map_err(Stopped::Refused));
         let changed = match change() {
             Err(Stopped::Unkept(LedgerError::Disk(why))) if is_full(&why) && self.reserve.release() => {
@@ -257,25 +280,27 @@ impl Ledger {
             Err(Stopped::Refused(refusal)) => return Err(refusal),
             Err(Stopped::Unkept(why)) => why,
         };
-        let mut seen = self.alone();
-        let mut book = (*self.book()).clone();
-        // What is not known here may be where nobody can look.
-        let Ok(what) = take(&mut book) else { return Err(why.into()) };
-        self.put(book);
-        *seen = Seen::default();
-        let where_else = match &self.place {
-            Place::File => "until it is restarted: ask again once it can be written down",
-            Place::Store { key, .. } => match self.write_copy_in_any_case(key) {
-                Ok(()) => {
-                    "and the others do not know it yet: ask each of them, or wait until this one can tell them"
-                }
-                Err(_) => {
-                    "until it is restarted, and the others do not know it yet: ask each of them, and again later"
-                }
-            },
+        let Some(what) = here else { return Err(why.into()) };
+        let where_else = match (&self.place, copied) {
+            (Place::File, _) => "until it is restarted: ask again once it can be written down",
+            (Place::Store { .. }, true) => {
+                "and the others may not know it yet: ask each of them, or wait until this one can tell them"
+            }
+            (Place::Store { .. }, false) => {
+                "until it is restarted, and the others may not know it yet: ask each of them, and again later"
+            }
         };
         let only_here = format!("it is revoked on this server {where_else}: {}", chain(&why));
         Ok(TakenBack { what, only_here: Some(Refusal::unavailable(only_here)) })
+    }
+
+    /// Takes something back for all who look here, and asks nobody.
+    fn take_here<T>(&self, take: impl FnOnce(&mut Book) -> Result<T, Refusal>) -> Result<T, Refusal> {
+        let mut known = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        let mut book = (**known).clone();
+        let taken = take(&mut book)?;
+        *known = Arc::new(book);
+        Ok(taken)
     }
 
     /// Takes in what other servers have changed, and brings to the store what it has lost. Blocks; it is quick where nothing
@@ -284,9 +309,9 @@ impl Ledger {
         let Place::Store { store, key } = &self.place else { return Ok(()) };
         let mut seen = self.alone();
         let known = self.look(&**store, key, &mut seen)?;
-        if !seen.is_all {
+        if !seen.is_all(&known) {
             // Where another server was faster, the next look shows what it has written.
-            self.keep(&mut seen, known)?;
+            self.keep(&mut seen, &known, (*known).clone())?;
         }
         self.copy(&mut seen);
         Ok(())
@@ -301,7 +326,7 @@ impl Ledger {
         let mut seen = self.alone();
         for _ in 0..RACES_MAX {
             let known = self.look(&**store, key, &mut seen)?;
-            if (seen.is_all && seen.is_current) || self.keep(&mut seen, known)? {
+            if (seen.is_all(&known) && seen.is_current) || self.keep(&mut seen, &known, (*known).clone())? {
                 self.copy(&mut seen);
                 return Ok(());
             }
@@ -310,32 +335,31 @@ impl Ledger {
     }
 
     /// What is known here and in the store, in one.
-    fn look(&self, store: &dyn StateStore, key: &SealKey, seen: &mut Seen) -> Result<Book, LedgerError> {
-        let ours = self.book();
+    fn look(&self, store: &dyn StateStore, key: &SealKey, seen: &mut Seen) -> Result<Arc<Book>, LedgerError> {
         let there = store.access()?;
-        if seen.is_all && seen.there == there {
-            return Ok((*ours).clone());
+        let ours = self.book();
+        if seen.is_all(&ours) && seen.there == there {
+            return Ok(ours);
         }
         let found = there.as_deref().map(|there| open(key, &store.fleet(), there)).transpose()?;
-        let (book, is_all, is_current) = match found {
-            Some((found, is_current)) => {
-                let (book, is_all) = together((*ours).clone(), found, unix_ms());
-                (book, is_all, is_current)
-            }
-            None => ((*ours).clone(), false, false),
-        };
-        *seen = Seen { there, is_all, is_current, copied: false };
-        self.put(book.clone());
-        Ok(book)
+        *seen = Seen { there, ..Seen::default() };
+        if let Some((found, is_current)) = found {
+            let (book, is_all) = together((*ours).clone(), found, unix_ms());
+            let book = Arc::new(book);
+            self.put(&ours, &book);
+            seen.book = is_all.then_some(book);
+            seen.is_current = is_current;
+        }
+        Ok(self.book())
     }
 
-    /// Keeps a book in the place of what was seen, unless another server was faster.
-    fn keep(&self, seen: &mut Seen, book: Book) -> Result<bool, LedgerError> {
-        match &self.place {
+    /// Keeps a book in the place of what was seen, unless another server was faster. It was made of one that was known.
+    fn keep(&self, seen: &mut Seen, known: &Arc<Book>, book: Book) -> Result<bool, LedgerError> {
+        let there = match &self.place {
             Place::File => {
                 write_file(&self.data_dir.join(FILE), &book)?;
                 self.reserve.keep();
-                seen.is_all = true;
+                None
             }
             Place::Store { store, key } => {
                 let sealed = seal(key, &store.fleet(), &book)?;
@@ -343,22 +367,29 @@ impl Ledger {
                     *seen = Seen::default();
                     return Ok(false);
                 }
-                *seen = Seen { there: Some(sealed), is_all: true, is_current: true, copied: false };
+                Some(sealed)
             }
-        }
-        self.put(book);
+        };
+        let book = Arc::new(book);
+        self.put(known, &book);
+        *seen = Seen { there, book: Some(book), is_current: true, copied: false };
         self.copy(seen);
         Ok(true)
     }
 
-    pub(super) fn put(&self, book: Book) {
-        *self.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+    /// Lets a book count that was made of one that was known, with what was taken back meanwhile.
+    pub(super) fn put(&self, known: &Arc<Book>, book: &Arc<Book>) {
+        let mut counts = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        *counts = match Arc::ptr_eq(&counts, known) {
+            true => Arc::clone(book),
+            false => Arc::new(merge((**counts).clone(), book, unix_ms())),
+        };
     }
 
     /// Writes down what was seen last, so that a store that has less at the next start is not believed.
     fn copy(&self, seen: &mut Seen) {
         if let Place::Store { key, .. } = &self.place
-            && seen.is_all
+            && seen.book.is_some()
             && !seen.copied
         {
             // A disk that fails leaves an older copy, which is put together with what the store has all the same.
@@ -368,6 +399,7 @@ impl Ledger {
 
     /// Sealed here, so that it opens with this server's first key whoever has written what the store has.
     fn write_copy(&self, key: &SealKey) -> Result<(), LedgerError> {
+        let _alone = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         replace_private(&self.data_dir.join(COPY), &seal(key, COPY, &self.book())?)?;
         self.reserve.keep();
         Ok(())

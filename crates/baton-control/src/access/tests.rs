@@ -235,7 +235,7 @@ fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() 
     let fill = |ends| {
         let mut book = (*access.book()).clone();
         book.pending = (0..PENDING_MAX).map(|number| (waiting(number), pending(ends))).collect();
-        access.ledger.put(book);
+        access.ledger.put(&access.book(), &Arc::new(book));
     };
     fill(later);
     assert_eq!(access.hold(waiting(PENDING_MAX), &pending(later)).unwrap_err().code, "too-many");
@@ -265,7 +265,7 @@ fn tokens_that_have_ended_take_no_room_and_are_not_listed() {
             let token = Arc::new(Token { hash, expires, ..token(0, Role::Viewer, &[]) });
             book.tokens.insert(hash, Held { token, joined: None });
         }
-        access.ledger.put(book);
+        access.ledger.put(&access.book(), &Arc::new(book));
     };
     fill(None);
     assert_eq!(access.make(&token(1, Role::Viewer, &[])).unwrap_err().code, "too-many");

@@ -40,6 +40,12 @@ impl MemoryStore {
         let memory = &mut self.lock().medium;
         memory.planned.insert(memory.calls + number, fault);
     }
+
+    /// Answers nobody while `meanwhile` runs, as a store that hangs.
+    pub fn hang<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let _lock = self.lock();
+        meanwhile()
+    }
 }
 
 impl Medium for Memory {
