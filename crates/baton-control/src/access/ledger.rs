@@ -15,7 +15,7 @@ use baton_store::state::{StateError, StateStore};
 use baton_wire::access::BadBook;
 
 use super::book::Book;
-use super::merge::merge;
+use super::merge::{merge, together};
 use super::seal::{Opened, SealError, SealKey};
 use super::{AccessError, first_token};
 use crate::api::Refusal;
@@ -494,19 +494,6 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
             return Err(LedgerError::Copy { path, there: "one that it cannot use either", source });
         }
     })
-}
-
-/// Two books in one, and whether that is what was found.
-///
-/// What has ended is left out of both by one clock: a server that has forgotten it and one that has not would else write it
-/// out and in again for ever.
-fn together(mut known: Book, mut found: Book, now: u64) -> (Book, bool) {
-    known.forget_ended(now);
-    found.forget_ended(now);
-    let mut book = merge(known, &found, now);
-    book.forget_ended(now);
-    let is_all = found == book;
-    (book, is_all)
 }
 
 /// The list of one server is none any more. It is left for who wants to go back.

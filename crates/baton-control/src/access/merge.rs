@@ -21,14 +21,14 @@ pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
         (a.made, a.key) = (b.made, b.key.clone());
     }
     a.authority = older(a.authority.take(), b.authority.as_ref());
+    let mut lost = strays(&a, b);
+    lost.extend(strays(b, &a));
     for (hash, theirs) in &b.gone {
         let ours = a.gone.entry(*hash).or_insert_with(|| theirs.clone());
         ours.until = ours.until.max(theirs.until);
-        // What is told of it is the same for all, too.
-        let key = |was: &Was| (was.at, serde_json::to_string(&was.held.stored()).unwrap_or_default());
-        if theirs.was.as_ref().map(key) > ours.was.as_ref().map(key) {
-            ours.was.clone_from(&theirs.was);
-        }
+        // What is told of it is the same for all, too: when it was revoked first.
+        let key = |was: &&Was| (was.at, serde_json::to_string(&was.held.stored()).unwrap_or_default());
+        ours.was = [&ours.was, &theirs.was].into_iter().flatten().min_by_key(key).cloned();
     }
     raise(&mut a.settled, &b.settled);
     raise(&mut a.revoked, &b.revoked);
@@ -37,7 +37,10 @@ pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
         // Said at the same moment, they wait.
         *ours = (*ours).max(*theirs);
     }
-    merge_tokens(&mut a, b, now);
+    lost.extend(merge_tokens(&mut a, b));
+    for joined in lost {
+        shut_out(&mut a, &joined, now);
+    }
     for (id, theirs) in &b.pending {
         match a.pending.entry(*id) {
             Entry::Vacant(entry) => {
@@ -53,6 +56,18 @@ pub(super) fn merge(mut a: Book, b: &Book, now: u64) -> Book {
     tokens.retain(|hash, _| !gone.contains_key(hash));
     pending.retain(|id, _| !settled.contains_key(id));
     a
+}
+
+/// Two books in one, and whether that is what was found.
+///
+/// What has ended is left out of both by one clock: a server that has forgotten it and one that has not would else write it
+/// out and in again for ever. It is left out last: a token that has ended still tells who has used it as the second one.
+pub(super) fn together(known: Book, mut found: Book, now: u64) -> (Book, bool) {
+    let mut book = merge(known, &found, now);
+    book.forget_ended(now);
+    found.forget_ended(now);
+    let is_all = found == book;
+    (book, is_all)
 }
 
 /// As with the key: there is one authority, that which clients have believed for longest. One that an older version has made has
@@ -75,7 +90,39 @@ fn raise<K: Ord + Clone>(ours: &mut BTreeMap<K, u64>, theirs: &BTreeMap<K, u64>)
     }
 }
 
-fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
+/// Whom tokens have made members that are known to be revoked: those of `b` who have used one after that, or one that somebody
+/// else had used before.
+fn strays(a: &Book, b: &Book) -> Vec<StoredJoin> {
+    let used = |hash| {
+        let gone = || b.gone.get(hash).and_then(|gone| gone.was.as_ref()).map(|was| &was.held);
+        b.tokens.get(hash).or_else(gone).and_then(|held| held.joined.as_ref())
+    };
+    let mut lost = Vec::new();
+    for (hash, gone) in &a.gone {
+        let (Some(was), Some(used)) = (&gone.was, used(hash)) else { continue };
+        let known = was.held.joined.as_ref();
+        if known.is_some_and(|known| who(known) == who(used)) {
+            continue;
+        }
+        lost.extend(known.map(|known| if order(known, used) == Ordering::Greater { known } else { used }));
+        lost.extend((used.at_ms >= was.at).then_some(used));
+    }
+    lost.into_iter().cloned().collect()
+}
+
+/// Makes worth nothing what a member has that should not have become one.
+fn shut_out(book: &mut Book, StoredJoin { service, member, at_ms, .. }: &StoredJoin, now: u64) {
+    // They were names when they were written down.
+    if let (Ok(service), Ok(member)) = (service.parse(), member.parse()) {
+        // Whoever was revoked since may have come anew: an old copy does not shut it out again.
+        if !book.was_revoked_since(&service, &member, *at_ms) {
+            book.revoke(service, member, now);
+        }
+    }
+}
+
+/// Puts the tokens together. What comes back is who has used one as the second.
+fn merge_tokens(a: &mut Book, b: &Book) -> Vec<StoredJoin> {
     let mut lost = Vec::new();
     for (hash, theirs) in &b.tokens {
         let Some(ours) = a.tokens.get_mut(hash) else {
@@ -98,15 +145,7 @@ fn merge_tokens(a: &mut Book, b: &Book, now: u64) {
         let token = if text(theirs) < text(ours) { &theirs.token } else { &ours.token };
         *ours = Held { token: Arc::clone(token), joined };
     }
-    for StoredJoin { service, member, at_ms, .. } in lost {
-        // They were names when they were written down.
-        if let (Ok(service), Ok(member)) = (service.parse(), member.parse()) {
-            // Whoever was revoked since may have come anew: an old copy does not shut it out again.
-            if !a.was_revoked_since(&service, &member, at_ms) {
-                a.revoke(service, member, now);
-            }
-        }
-    }
+    lost
 }
 
 /// By which of two tokens with one hash is chosen: the older one, and of one moment any, as long as all choose the same.

@@ -198,6 +198,47 @@ proptest! {
         }
     }
 
+    /// Who has used a token after it was revoked elsewhere, or as the second one, has nothing any more.
+    #[test]
+    fn p38_who_joins_with_a_token_that_was_revoked_elsewhere_is_shut_out(a in steps(), b in steps()) {
+        let (a, b) = (book(&a), book(&b));
+        let together = both(&a, &b);
+        for (hash, gone) in &a.gone {
+            let (Some(was), Some(held)) = (&gone.was, b.tokens.get(hash)) else { continue };
+            let (Some(used), known) = (&held.joined, &was.held.joined) else { continue };
+            if known.as_ref().is_some_and(|known| who(known) == who(used)) {
+                continue;
+            }
+            let shut_out = |joined: &StoredJoin| {
+                let (service, member) = (joined.service.parse().unwrap(), joined.member.parse().unwrap());
+                together.was_revoked_since(&service, &member, joined.at_ms)
+            };
+            prop_assert!(used.at_ms < was.at || shut_out(used));
+            let second = known.as_ref().map(|known| if order(known, used).is_gt() { known } else { used });
+            prop_assert!(second.is_none_or(shut_out));
+        }
+    }
+
+    /// Nobody stays a member because the token has ended by which it should not have become one.
+    #[test]
+    fn p38_who_is_shut_out_is_so_also_where_the_token_has_ended(a in steps(), b in steps()) {
+        let (a, b) = (book(&a), book(&b));
+        let ended = |book: &Book| {
+            let mut book = book.clone();
+            for held in book.tokens.values_mut() {
+                held.token = Arc::new(Token { expires: Some(NOW - 1), ..(*held.token).clone() });
+            }
+            book.gone.values_mut().for_each(|gone| gone.until = NOW - 1);
+            book
+        };
+        let (found, is_all) = together(ended(&a), ended(&b), NOW);
+        prop_assert_eq!(&found.revoked, &both(&a, &b).revoked);
+        prop_assert!(found.tokens.is_empty() && found.gone.is_empty());
+        // Who has forgotten it and who has not do not write it out and in.
+        prop_assert!(together(ended(&a), found.clone(), NOW) == (found.clone(), true));
+        prop_assert!(!is_all || found.revoked == b.revoked);
+    }
+
     /// The text has all of it.
     #[test]
     fn what_is_written_is_read_as_it_was(a in steps()) {
