@@ -16,7 +16,7 @@ use baton_wire::access::BadBook;
 
 use super::book::Book;
 use super::merge::{merge, together};
-use super::seal::{Opened, SealError, SealKey};
+use super::seal::{Opened, SealError, SealKey, is_bound};
 use super::{AccessError, first_token};
 use crate::api::Refusal;
 use crate::chain::chain;
@@ -464,17 +464,24 @@ fn share(
 /// server that runs.
 fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Option<Book>, LedgerError> {
     let path = data_dir.join(COPY);
-    let copied = match fs::read(&path) {
-        Ok(sealed) => Some(open(key, COPY, &sealed)),
+    let copy = match fs::read(&path) {
+        Ok(sealed) => Some(sealed),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(failed("read", &path)(error).into()),
     };
+    // What an older version has sealed opens everywhere. Who has kept it gives it to nobody who has sealed anew.
+    let may_be_old = !copy.as_deref().is_some_and(is_bound);
+    let open = |whose: &str, sealed: &[u8]| match open(key, whose, sealed) {
+        Err(Unreadable::Sealed(SealError::Old)) if may_be_old => open_old(key, sealed),
+        opened => opened,
+    };
+    let copied = copy.map(|sealed| open(COPY, &sealed));
     let there = match store.access() {
         Err(error) if matches!(copied, Some(Ok(_))) && error.may_heal() => None,
         there => there?,
     };
-    let found = there.map(|there| open(key, &store.fleet(), &there));
-    Ok(match (copied, found) {
+    let found = there.as_deref().map(|there| open(&store.fleet(), there));
+    let book = match (copied, found) {
         (None, None) => None,
         (None, Some(found)) => Some(found?.0),
         (Some(Ok((copied, _))), None) => Some(copied),
@@ -493,7 +500,12 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
         (Some(Err(source)), Some(Err(_))) => {
             return Err(LedgerError::Copy { path, there: "one that it cannot use either", source });
         }
-    })
+    };
+    if let (Some(book), Some(there)) = (&book, there.filter(|there| !is_bound(there))) {
+        // At once: it is not opened again. Where another server was faster, it has done this.
+        store.set_access(Some(&there), &seal(key, &store.fleet(), book)?)?;
+    }
+    Ok(book)
 }
 
 /// The list of one server is none any more. It is left for who wants to go back.
@@ -504,6 +516,12 @@ fn put_away(data_dir: &Path) -> Result<(), LedgerError> {
 
 fn seal(key: &SealKey, whose: &str, book: &Book) -> Result<Vec<u8>, LedgerError> {
     Ok(key.seal(whose, &book.to_text()?)?)
+}
+
+/// The book that an older version has sealed.
+fn open_old(key: &SealKey, sealed: &[u8]) -> Result<(Book, bool), Unreadable> {
+    let Opened { text, is_current } = key.open_old(sealed)?;
+    Ok((Book::parse(&text)?, is_current))
 }
 
 /// The book that was sealed, and whether that was done as this server would do it now.

@@ -5,8 +5,9 @@
 //! ```
 //!
 //! The first line is sealed along, so that what servers of another fleet have sealed is not taken for this one's where they
-//! have the same key. `baton-sealed 1 LF` is that of older versions, which is opened whichever fleet it is of. Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce is
-//! never used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was changed.
+//! have the same key. `baton-sealed 1 LF` is that of older versions, which opens for every fleet, and for whoever asks for that only.
+//! Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce is never
+//! used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was changed.
 
 use std::fs;
 use std::path::Path;
@@ -61,6 +62,11 @@ pub enum SealError {
     /// It does not open.
     #[error("it was sealed with another key than this server has, or changed by somebody who has none")]
     Closed,
+    /// It is not said whose it is.
+    #[error(
+        "an older version has sealed it, and so whoever has kept what that has written may have put it there"
+    )]
+    Old,
     /// It is another fleet's.
     #[error("it is that of the fleet {theirs:?}, and this is {ours:?}: give each fleet a key of its own")]
     Elsewhere {
@@ -94,14 +100,24 @@ impl SealKey {
     /// # Errors
     /// There are no random numbers.
     pub(crate) fn seal(&self, fleet: &str, text: &str) -> Result<Vec<u8>, SealError> {
+        self.seal_under(&head(fleet), text)
+    }
+
+    /// As an older version seals.
+    #[cfg(test)]
+    pub(crate) fn seal_old(&self, text: &str) -> Vec<u8> {
+        self.seal_under(HEAD_OLD, text).unwrap()
+    }
+
+    fn seal_under(&self, head: &[u8], text: &str) -> Result<Vec<u8>, SealError> {
         let mut salt = [0; SALT_BYTES];
         getrandom::fill(&mut salt).map_err(SealError::Randomness)?;
         let Some(key) = self.0.first() else { return Err(SealError::NoKey) };
-        let (head, mut body) = (head(fleet), text.as_bytes().to_vec());
+        let mut body = text.as_bytes().to_vec();
         let sealed = cipher(key, &salt)
-            .and_then(|cipher| cipher.seal_in_place_append_tag(nonce(), Aad::from(&*head), &mut body));
+            .and_then(|cipher| cipher.seal_in_place_append_tag(nonce(), Aad::from(head), &mut body));
         sealed.map_err(|_| SealError::Closed)?;
-        Ok([&*head, &salt, &body].concat())
+        Ok([head, &salt, &body].concat())
     }
 
     /// Opens what was sealed for a fleet with one of the keys.
@@ -109,6 +125,29 @@ impl SealKey {
     /// # Errors
     /// It was not.
     pub(crate) fn open(&self, fleet: &str, sealed: &[u8]) -> Result<Opened, SealError> {
+        let (found, number, text) = self.open_any(sealed)?;
+        if found == head(fleet) {
+            return Ok(Opened { text, is_current: number == 0 });
+        }
+        if found == HEAD_OLD {
+            return Err(SealError::Old);
+        }
+        let theirs = String::from_utf8_lossy(found);
+        let theirs = theirs.trim_end_matches('\n').strip_prefix(HEAD).ok_or(SealError::Closed)?;
+        Err(SealError::Elsewhere { theirs: theirs.to_owned(), ours: fleet.to_owned() })
+    }
+
+    /// Opens what an older version has sealed with one of the keys, for whichever fleet.
+    ///
+    /// # Errors
+    /// It has not.
+    pub(crate) fn open_old(&self, sealed: &[u8]) -> Result<Opened, SealError> {
+        let (found, _, text) = self.open_any(sealed)?;
+        if found == HEAD_OLD { Ok(Opened { text, is_current: false }) } else { Err(SealError::Closed) }
+    }
+
+    /// The first line, which key it was, and the text.
+    fn open_any<'a>(&self, sealed: &'a [u8]) -> Result<(&'a [u8], usize, String), SealError> {
         let line = sealed.iter().position(|byte| *byte == b'\n').ok_or(SealError::Closed)?;
         let (found, rest) = sealed.split_at(line + 1);
         let (salt, body) = rest.split_at_checked(SALT_BYTES).ok_or(SealError::Closed)?;
@@ -119,14 +158,13 @@ impl SealKey {
         };
         // Before anything is said of it: only who has a key has written what opens.
         let (number, text) = self.0.iter().enumerate().find_map(open).ok_or(SealError::Closed)?;
-        let is_bound = found == head(fleet);
-        if is_bound || found == HEAD_OLD {
-            return Ok(Opened { text, is_current: is_bound && number == 0 });
-        }
-        let theirs = String::from_utf8_lossy(found);
-        let theirs = theirs.trim_end_matches('\n').strip_prefix(HEAD).ok_or(SealError::Closed)?;
-        Err(SealError::Elsewhere { theirs: theirs.to_owned(), ours: fleet.to_owned() })
+        Ok((found, number, text))
     }
+}
+
+/// Whether this says whose it is, as what older versions have sealed does not.
+pub(super) fn is_bound(sealed: &[u8]) -> bool {
+    sealed.starts_with(HEAD.as_bytes())
 }
 
 /// The first line of what is sealed for a fleet.
@@ -208,13 +246,15 @@ mod tests {
     const OLD: &str = "6261746f6e2d7365616c656420310af453c57177020f9d644c467309517d653d5b1e18eae929efd572a8a25eb5f91773a17dad00b58c026ec11b0e71856a49e2b9";
 
     #[test]
-    fn what_an_older_version_has_sealed_is_opened_and_sealed_anew() {
+    fn p38_what_an_older_version_has_sealed_is_opened_for_who_asks_for_that() {
         let old: Vec<u8> =
             (0..OLD.len()).step_by(2).map(|at| u8::from_str_radix(&OLD[at..at + 2], 16).unwrap()).collect();
         assert!(old.starts_with(HEAD_OLD));
         let opened = Opened { text: "{}".to_owned(), is_current: false };
-        assert_eq!(key(FIRST).open("shop", &old).unwrap(), opened);
-        assert!(key(SECOND).open("shop", &old).is_err());
+        assert!(matches!(key(FIRST).open("shop", &old), Err(SealError::Old)));
+        assert_eq!(key(FIRST).open_old(&old).unwrap(), opened);
+        assert!(key(SECOND).open_old(&old).is_err());
+        assert!(key(FIRST).open_old(&key(FIRST).seal("shop", "{}").unwrap()).is_err());
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl RedisStore {
     /// # Errors
     /// There are no random numbers to be had.
     pub fn new(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
-        let fleet = address.prefix.clone();
+        let fleet = address.fleet();
         let shared = Shared::new(address, now)?;
         let channel = shared.channel();
         Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet })

@@ -256,6 +256,29 @@ fn p38_whoever_owns_the_store_reads_and_changes_nothing() {
 }
 
 #[test]
+fn p38_what_an_older_version_has_sealed_is_sealed_anew_once_and_not_believed_again() {
+    let servers = Servers::new(2);
+    let a = servers.open(0);
+    a.make(&token(1, Role::Viewer)).unwrap();
+    let key = SealKey::read(&servers.dirs[0].path().join("seal.key")).unwrap();
+    let old = key.seal_old(&a.book().to_text().unwrap());
+    drop(a);
+    // As that version has left it, also in the data directory.
+    servers.put_back(&old);
+    fs::write(servers.dirs[0].path().join(COPY), &old).unwrap();
+    let (a, b) = (servers.open(0), servers.open(1));
+    assert!(is_bound(&servers.stored()) && knows(&a, 1) && knows(&b, 1));
+    a.revoke(token(1, Role::Viewer).id()).unwrap();
+    // Who has kept it gives it to nobody any more.
+    servers.put_back(&old);
+    let why = b.refresh().unwrap_err();
+    assert!(why.contains("older version"), "{why}");
+    drop(a);
+    assert!(servers.try_open(0, KEY).is_err());
+    assert_eq!(servers.stored(), old, "it is left for who looks for the cause");
+}
+
+#[test]
 fn the_key_is_replaced_at_one_server_after_the_other_while_nothing_else_is_changed() {
     let servers = Servers::new(2);
     let mut running: Vec<Access> = (0..2).map(|server| servers.open(server)).collect();

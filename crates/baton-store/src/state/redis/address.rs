@@ -73,6 +73,15 @@ impl RedisAddress {
         self.client_at(host, &self.login, self.database)
     }
 
+    /// Whose state is there: no two fleets have one prefix in one database.
+    pub(super) fn fleet(&self) -> String {
+        match self.database {
+            0 => self.prefix.clone(),
+            // Braces are in no prefix.
+            database => format!("{} {{database {database}}}", self.prefix),
+        }
+    }
+
     /// A client of one Sentinel, which knows neither users nor databases.
     pub(super) fn sentinel_client(&self, host: &Host) -> Result<Client, Unusable> {
         self.client_at(host, "", 0)
@@ -240,6 +249,9 @@ mod tests {
             let address = read(written).unwrap();
             assert_eq!((address.to_string(), format!("{address:?}")), (shown.to_owned(), shown.to_owned()));
         }
+        let fleets = ["a?prefix=shop", "a/3?prefix=shop", "a/4?prefix=shop", "a/3"]
+            .map(|address| read(&format!("redis://{address}")).unwrap().fleet());
+        assert_eq!(fleets, ["shop", "shop {database 3}", "shop {database 4}", "baton {database 3}"]);
         let address = read("redis://a?copies=2&prefix=shop").unwrap();
         assert_eq!((address.copies, &*address.prefix), (2, "shop"));
     }
