@@ -14,12 +14,9 @@ use baton_wire::api::Propose;
 
 use crate::tls::Authority;
 
-/// How long it is remembered that a token without an end was revoked: longer than anybody keeps a server away, or a copy of
-/// its data, and brings it back.
-const REMEMBERED_MS: u64 = 365 * 24 * 60 * 60 * 1000;
 /// For how long it is told what a token was that was revoked: whoever has not heard the answer asks again sooner.
 const TOLD_MS: u64 = 24 * 60 * 60 * 1000;
-/// Most tokens that are remembered so: some megabytes. The oldest ones go first.
+/// Most tokens of which it is remembered that they were revoked: some megabytes. Those that end first go first.
 const GONE_MAX: usize = 50_000;
 
 /// What is kept.
@@ -155,7 +152,8 @@ impl Book {
     /// Takes a token out, and remembers that.
     pub(super) fn end_token(&mut self, hash: TokenHash, now: u64) -> Option<Held> {
         let held = self.tokens.remove(&hash)?;
-        let until = held.token.expires.unwrap_or_else(|| now.saturating_add(REMEMBERED_MS));
+        // One without an end comes back with any old list. One that would have ended is asked for again, and made again.
+        let until = held.token.expires.map_or(u64::MAX, |ends| ends.max(now.saturating_add(TOLD_MS)));
         let was = Some(Was { at: now, held: held.clone() });
         self.gone.insert(hash, Gone { until, was });
         Some(held)

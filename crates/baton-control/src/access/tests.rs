@@ -115,6 +115,29 @@ fn p32_a_token_that_is_revoked_again_is_told_as_it_was_for_a_day() {
 }
 
 #[test]
+fn a_token_that_was_revoked_stays_so_for_a_day_after_it_would_have_ended_and_one_without_an_end_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let day = Duration::from_secs(24 * 60 * 60).as_millis() as u64;
+    let ends = unix_ms() + 60_000;
+    let short = Token { expires: Some(ends), ..token(1, Role::Viewer, &[]) };
+    let endless = token(2, Role::Viewer, &[]);
+    for token in [&short, &endless] {
+        access.make(token).unwrap();
+        access.revoke(token.id()).unwrap();
+    }
+    let at = |time| {
+        let mut book = (*access.book()).clone();
+        book.forget_ended(time);
+        [&short, &endless].map(|token| book.gone.contains_key(&token.hash))
+    };
+    // Who asks again, since the answer was lost, is told so; and who is late makes none of them anew.
+    assert_eq!(at(ends + 60_000), [true, true]);
+    assert_eq!(at(ends + day), [false, true]);
+    assert_eq!(at(ends + 3650 * day), [false, true]);
+}
+
+#[test]
 fn a_token_makes_one_member_once_and_the_same_one_again() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(&dir);
