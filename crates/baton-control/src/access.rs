@@ -64,7 +64,8 @@ pub enum AccessError {
     },
     /// A server that has a list for itself is to share another one.
     #[error(
-        "there is a list of tokens in {}, and another one in the state store: move the file away to use the one that servers          share, members of this server need new tokens then",
+        "there is a list of tokens in {}, and another one in the state store: move the file away to use the one that servers share: \
+         members of this server need new tokens then",
         path.display()
     )]
     Apart {

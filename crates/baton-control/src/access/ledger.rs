@@ -6,6 +6,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,8 @@ use crate::tls::Authority;
 const RACES_MAX: usize = 100;
 /// And for how long: whoever owns the store could let each attempt fail, as slowly as it likes.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether there is space for what is taken back.
+const RESERVE_EVERY: Duration = Duration::from_secs(60);
 /// The list of one server.
 const FILE: &str = "access.json";
 /// What a server has seen last of the list that it shares. It is sealed as that and not for the fleet: whoever brings a server to
@@ -34,6 +38,8 @@ const FILE: &str = "access.json";
 const COPY: &str = "access.sealed";
 /// What becomes of the list of one server that is shared from then on.
 const MOVED: &str = "access.json.shared";
+/// What becomes of what a server has seen last where it does not open.
+const UNREADABLE: &str = "access.sealed.unreadable";
 
 /// Where a book is kept.
 pub(crate) enum Place {
@@ -54,12 +60,16 @@ pub(super) struct Ledger {
     data_dir: PathBuf,
     /// Space for what is taken back.
     reserve: Reserve,
+    /// When it was looked last whether it is there.
+    reserved: Mutex<Option<Instant>>,
     book: RwLock<Arc<Book>>,
     /// Held by who changes the book, from the look at it until it is kept. What is taken back counts without it: the store may
     /// hang meanwhile.
     changing: Mutex<Seen>,
     /// Held by who writes the copy, so that none is replaced by an older one.
     copying: Mutex<()>,
+    /// Whether the list was looked at since this server has started, and is sealed as it would seal it.
+    is_settled: AtomicBool,
 }
 
 /// What was seen of the store last.
@@ -116,8 +126,8 @@ pub enum LedgerError {
     State(#[from] StateError),
     /// What is in the store is not what servers have sealed.
     #[error(
-        "the list of tokens in the state store cannot be used: give all servers the same key, or delete it there, and a server \
-         that knows it writes it back"
+        "the list of tokens in the state store cannot be used: {}or delete it there, and a server that knows it writes it back",
+        or_else(.0)
     )]
     Sealed(#[from] SealError),
     /// Neither what this server has seen last can be used, nor what is in the store.
@@ -136,7 +146,10 @@ pub enum LedgerError {
         source: Unreadable,
     },
     /// What was sealed is no book.
-    #[error("the list of tokens in the state store is not one that this version can read")]
+    #[error(
+        "the list of tokens in the state store is not one that this version can read: start the newest version that any server \
+         has, or delete it there, and a server that knows it writes it back"
+    )]
     Book(#[from] BadBook),
     /// It is changed too often.
     #[error("the other servers change the list of tokens all the time: try again")]
@@ -144,6 +157,17 @@ pub enum LedgerError {
     /// It cannot be made text.
     #[error("the list of tokens cannot be made text")]
     Text(#[from] serde_json::Error),
+}
+
+/// What can be done about what does not open, other than to delete it.
+const fn or_else(why: &SealError) -> &'static str {
+    match why {
+        SealError::Closed | SealError::Disk(_) | SealError::NoKey | SealError::Randomness(_) => {
+            "give all servers the same key, "
+        }
+        SealError::Elsewhere { .. } => "give this fleet a prefix or a database of its own, ",
+        SealError::Old => "start all servers in this version, ",
+    }
 }
 
 /// Why bytes are no book that was sealed.
@@ -207,8 +231,10 @@ impl Ledger {
             reserve: Reserve::of(&data_dir.join(file)),
             data_dir: data_dir.to_owned(),
             book: RwLock::new(Arc::new(book)),
+            reserved: Mutex::default(),
             changing: Mutex::default(),
             copying: Mutex::default(),
+            is_settled: AtomicBool::new(false),
         };
         // One from the beginning, or from when the store is back.
         match ledger.settle() {
@@ -306,7 +332,11 @@ impl Ledger {
     /// Takes in what other servers have changed, and brings to the store what it has lost. Blocks; it is quick where nothing
     /// is new.
     pub(super) fn refresh(&self) -> Result<(), LedgerError> {
+        self.keep_reserve();
         let Place::Store { store, key } = &self.place else { return Ok(()) };
+        if !self.is_settled.load(Relaxed) {
+            return self.settle();
+        }
         let mut seen = self.alone();
         let known = self.look(&**store, key, &mut seen)?;
         if !seen.is_all(&known) {
@@ -317,9 +347,18 @@ impl Ledger {
         Ok(())
     }
 
+    /// What was given away, or could not be had, is kept as soon as there is space.
+    fn keep_reserve(&self) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        if reserved.is_none_or(|at| at.elapsed() >= RESERVE_EVERY) {
+            *reserved = Some(Instant::now());
+            self.reserve.keep();
+        }
+    }
+
     /// Makes one of what is in the store and what was known here, sealed with this server's first key.
     ///
-    /// Only who starts seals what another key has sealed: while the key is replaced, servers have different first ones, and
+    /// Only who starts, or sees the store for the first time, seals what another key has sealed: while the key is replaced, servers have different first ones, and
     /// would seal it against each other for ever.
     fn settle(&self) -> Result<(), LedgerError> {
         let Place::Store { store, key } = &self.place else { return Ok(()) };
@@ -328,6 +367,7 @@ impl Ledger {
             let known = self.look(&**store, key, &mut seen)?;
             if (seen.is_all(&known) && seen.is_current) || self.keep(&mut seen, &known, (*known).clone())? {
                 self.copy(&mut seen);
+                self.is_settled.store(true, Relaxed);
                 return Ok(());
             }
         }
@@ -488,11 +528,13 @@ fn known(data_dir: &Path, store: &dyn StateStore, key: &SealKey) -> Result<Optio
         (Some(Ok((copied, _))), Some(found)) => Some(together(copied, found?.0, unix_ms()).0),
         // It was away while the key was replaced.
         (Some(Err(why)), Some(Ok((found, _)))) => {
-            let why = chain(&why);
+            let (why, kept) = (chain(&why), data_dir.join(UNREADABLE));
+            fs::rename(&path, &kept).map_err(failed("rename", &path))?;
             eprintln!(
-                "baton server: {} is of no use, and what the state store has is believed without it: look whether what was \
-                 revoked while this server ran is so still (`baton token list`): {why}",
-                path.display()
+                "baton server: what this server has seen last of the list of tokens is of no use, and is kept as {}; what the \
+                 state store has is believed without it: look whether what was revoked while this server ran is so still \
+                 (`baton token list`): {why}",
+                kept.display()
             );
             Some(found)
         }

@@ -68,7 +68,7 @@ pub enum SealError {
     )]
     Old,
     /// It is another fleet's.
-    #[error("it is that of the fleet {theirs:?}, and this is {ours:?}: give each fleet a key of its own")]
+    #[error("it is that of the fleet {theirs:?}, and this is {ours:?}")]
     Elsewhere {
         /// Whose it is.
         theirs: String,

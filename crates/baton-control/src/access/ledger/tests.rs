@@ -6,7 +6,7 @@ use baton_core::units::Millis;
 use baton_store::state::{Fault, MemoryStore};
 use tempfile::TempDir;
 
-use super::super::{Access, Caller, Pending};
+use super::super::{Access, Caller, Held, Pending};
 use super::*;
 
 /// Servers that have never met.
@@ -303,6 +303,56 @@ fn the_key_is_replaced_at_one_server_after_the_other_while_nothing_else_is_chang
 }
 
 #[test]
+fn a_server_that_started_while_the_store_was_away_seals_the_list_with_its_first_key_later() {
+    let servers = Servers::new(1);
+    drop(servers.open(0));
+    (1..=100).for_each(|call| servers.store.fail_call(call, Fault::Unreached));
+    let access = servers.try_open(0, &[OTHER_KEY, KEY].concat()).unwrap();
+    while servers.store.access().is_err() {}
+    access.refresh().unwrap();
+    let file = servers.dirs[0].path().join("new.key");
+    fs::write(&file, OTHER_KEY).unwrap();
+    let new = SealKey::read(&file).unwrap();
+    let stored = servers.stored();
+    assert!(open(&new, &servers.store.fleet(), &stored).is_ok());
+    access.refresh().unwrap();
+    assert_eq!(servers.stored(), stored, "and once");
+}
+
+#[test]
+fn space_for_what_is_taken_back_is_kept_again_without_a_change() {
+    let servers = Servers::new(2);
+    let shared = servers.open(0);
+    let alone = Access::open(servers.dirs[1].path(), Place::File, true).unwrap();
+    for (access, server) in [(&shared, 0), (&alone, 1)] {
+        let reserve = servers.dirs[server].path().join("access.reserve");
+        fs::remove_file(&reserve).unwrap();
+        access.refresh().unwrap();
+        assert!(reserve.exists());
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_told_with_what_to_do_about_it() {
+    let dir = TempDir::new().unwrap();
+    let key = |text: &str| {
+        let file = dir.path().join("seal.key");
+        fs::write(&file, text).unwrap();
+        SealKey::read(&file).unwrap()
+    };
+    let (key, other) = (key(KEY), key(OTHER_KEY));
+    for (sealed, says, says_not) in [
+        (key.seal("staging", "{}").unwrap(), "of its own", "same key"),
+        (other.seal("shop", "{}").unwrap(), "same key", "of its own"),
+        (key.seal_old("{}"), "delete it there", "same key"),
+        (key.seal("shop", "{}").unwrap(), "delete it there", "same key"),
+    ] {
+        let why = chain(&LedgerError::from(open(&key, "shop", &sealed).unwrap_err()));
+        assert!(why.contains(says) && !why.contains(says_not), "{why}");
+    }
+}
+
+#[test]
 fn a_server_that_was_away_while_the_key_was_replaced_takes_what_the_store_has() {
     let servers = Servers::new(2);
     drop([servers.open(0), servers.open(1)]);
@@ -312,6 +362,8 @@ fn a_server_that_was_away_while_the_key_was_replaced_takes_what_the_store_has() 
     let back = servers.try_open(1, OTHER_KEY).unwrap();
     assert!(knows(&back, 1));
     assert_ne!(fs::read(&copy).unwrap(), away, "what it has seen last is sealed anew");
+    let kept = servers.dirs[1].path().join("access.sealed.unreadable");
+    assert_eq!(fs::read(kept).unwrap(), away, "for who has the key that it was sealed with");
     drop(back);
 
     // A copy that does not open is nothing to begin with, and is not thrown away.
@@ -338,6 +390,13 @@ fn what_has_ended_is_not_brought_back_between_two_servers() {
     }
     assert!(knows(&b, 2));
     assert_eq!(a.book(), b.book());
+    // Nor by who has still seen it.
+    let mut book = (*b.book()).clone();
+    let ended = Token { expires: Some(1), ..token(1, Role::Viewer) };
+    book.tokens.insert(ended.hash, Held { token: Arc::new(ended), joined: None });
+    b.ledger.put(&b.book(), &Arc::new(book));
+    b.refresh().unwrap();
+    assert_eq!((servers.stored(), a.book()), (stored.clone(), b.book()));
     // Nor after a restart of who has it in its data directory.
     drop(b);
     let b = servers.open(1);
