@@ -63,11 +63,16 @@ pub struct StoredGone {
     /// Until when that is remembered, in milliseconds since 1970.
     pub until_ms: u64,
     /// When it was revoked, in milliseconds since 1970; 0 where that was not written down, or is of no use any more.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub at_ms: u64,
     /// The token as it was then, for whoever has not heard the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<StoredToken>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+const fn is_zero(time: &u64) -> bool {
+    *time == 0
 }
 
 /// Whether deploys of a service wait for a second person.
@@ -252,6 +257,8 @@ mod tests {
             "authority": { "certificate": "c", "key": "k" } }"#;
         let read = StoredBook::parse(text).unwrap();
         assert_eq!(read.gone, [StoredGone { id: "01".into(), until_ms: 5, at_ms: 0, token: None }]);
+        // And what has no more to say is written as it was, for who goes back to such a version.
+        assert_eq!(serde_json::to_string(&read.gone).unwrap(), r#"[{"id":"01","until_ms":5}]"#);
         let authority = read.authority.unwrap();
         assert_eq!((&*authority.certificate, &*authority.key, authority.made_ms), ("c", "k", 0));
     }
