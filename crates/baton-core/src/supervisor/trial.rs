@@ -192,11 +192,12 @@ impl Supervisor {
         let Some((slot, state)) = self.find(id).map(|g| (g.slot, g.state)) else { return };
         let (old, old_slot) = (self.serving.replace(id), self.serving_slot);
         self.serving_slot = slot;
-        self.has_served = true;
+        let is_first = !core::mem::replace(&mut self.has_served, true);
         self.restart = None;
-        // Where nothing served before it, nobody may be there yet who would connect.
-        self.trial.iter_mut().filter(|_| old.is_none()).for_each(|trial| trial.bake.connections = 0);
-        let Bake { time: bake, connections } = self.trial.as_ref().map_or(Bake::NONE, |trial| trial.bake);
+        // Where nothing has ever served, nobody may be there yet who would connect; and only what comes by TCP is counted.
+        let waits_for_nobody = |trial: &&mut Trial| is_first || !listens_by_tcp(&trial.plan);
+        self.trial.iter_mut().filter(waits_for_nobody).for_each(|trial| trial.bake.connections = 0);
+        let bake = self.trial.as_ref().map_or(Bake::NONE, |trial| trial.bake);
         let standby = old.and_then(|old| self.find(old)).filter(|old| stands_by(old, bake)).map(|old| old.id);
         let change = if state == State::Standby { Change::HandedBack } else { Change::Promoted };
         self.change(id, change, out);
@@ -205,13 +206,13 @@ impl Supervisor {
             self.find_mut(standby).into_iter().for_each(|standby| standby.left_at = Some(now));
         }
         if let Some(trial) = &mut self.trial {
-            trial.baked_at = Some(now + bake);
+            trial.baked_at = Some(now + bake.time);
         }
         self.select(out);
         if old.is_some() && self.find(id).is_some_and(|g| !g.plan.settings.listen.is_empty()) {
             out.push(Command::TimeHandover(id));
         }
-        self.count_accepted(id, connections, out);
+        self.count_accepted(id, bake.connections, out);
         if state == State::Standby {
             out.extend(old.map(|from| Command::Say(Fact::HandedBack { from, to: id })));
         } else {
@@ -468,9 +469,13 @@ fn is_what_it_was(old: &Plan, wanted: &Plan) -> bool {
 
 /// Whether the generation can be kept to hand back to. A worker without sockets cannot: it would go on taking
 /// work beside its successor.
-fn stands_by(old: &Generation, bake: Millis) -> bool {
+fn stands_by(old: &Generation, bake: Bake) -> bool {
     old.state == State::Serving
         && old.healthy_since.is_some()
         && !old.plan.settings.listen.is_empty()
-        && bake > Millis::ZERO
+        && (bake.time > Millis::ZERO || bake.connections > 0)
+}
+
+fn listens_by_tcp(plan: &Plan) -> bool {
+    plan.settings.listen.iter().any(|listen| listen.address.tcp().is_some())
 }

@@ -83,3 +83,57 @@ fn of_connections_that_are_divided_as_many_count_as_are_likely() {
     world.step(Event::Accepted(SECOND_ID, 200));
     assert_eq!(world.standing(), TrialState::Proven);
 }
+
+#[test]
+fn what_takes_the_place_of_one_that_ended_first_needs_its_connections_as_well() {
+    let mut world = World::serving(1);
+    let alone = RunSettings { overlap: false, ..settings() };
+    let bake = Bake { time: Millis(1000), connections: 20 };
+    world.order(Order::Try(Launch { bake, ..launch_of(alone, 2, 1000) }));
+    world.ends(1, Exit::Code(0));
+    world.answer(SECOND_ID, Outcome::Success);
+    assert_eq!(world.counted.get(&SECOND_ID), Some(&20));
+    world.pass(Millis(2000), &[2]);
+    assert_eq!(world.standing(), TrialState::Proving);
+    world.step(Event::Accepted(SECOND_ID, 20));
+    assert_eq!(world.standing(), TrialState::Proven);
+}
+
+#[test]
+fn a_bake_of_connections_alone_hands_back_as_well() {
+    let mut world = World::serving(1);
+    world.order(Order::Try(launch_in_traffic(2, 0, 20)));
+    world.answer(SECOND_ID, Outcome::Success);
+    assert_eq!(world.state(1), Some(State::Standby));
+    world.pass(SECOND, &[1, 2]);
+    assert_eq!(world.standing(), TrialState::Proving);
+    world.crash(2, 1);
+    assert_eq!(world.machine.status().serving, Some(release(1)));
+}
+
+#[test]
+fn where_nobody_can_be_counted_nobody_is_waited_for() {
+    let mut at_a_path = settings();
+    at_a_path.listen[0].address = Address::Unix("/run/web.sock".parse().unwrap());
+    for settings in [worker(), at_a_path] {
+        let healthy = |world: &mut World, id| {
+            if settings.listen.is_empty() {
+                world.say(id, Notice::Ready);
+            } else {
+                world.answer(GenerationId(id), Outcome::Success);
+            }
+        };
+        let mut world = World::new();
+        world.order(Order::Try(launch_of(settings.clone(), 1, 0)));
+        healthy(&mut world, 1);
+        let bake = Bake { time: Millis(1000), connections: 20 };
+        world.order(Order::Try(Launch { bake, ..launch_of(settings.clone(), 2, 1000) }));
+        healthy(&mut world, 2);
+        assert!(world.counted.is_empty());
+        world.pass(Millis(1500), &[1, 2]);
+        assert_eq!(
+            (world.machine.status().serving, world.standing()),
+            (Some(release(2)), TrialState::Proven)
+        );
+    }
+}
