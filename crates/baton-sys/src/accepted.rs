@@ -44,6 +44,8 @@ pub struct Accepted {
 struct Told {
     local: SocketAddr,
     cookie: u64,
+    /// There is another end: it is no listener, nor a socket that was only bound.
+    connected: bool,
     /// Some program has it; one that waits to be accepted nobody has.
     held: bool,
 }
@@ -92,7 +94,8 @@ impl Accepted {
             match recv(&self.gone, &mut buffer[..], RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     let ended = messages(&buffer[..length]).filter_map(|(_, content)| told(content));
-                    for told in ended.filter(|told| is_at(&self.addresses, told.local)).collect::<Vec<_>>() {
+                    let ended = ended.filter(|told| told.connected && is_at(&self.addresses, told.local));
+                    for told in ended.collect::<Vec<_>>() {
                         self.ended += u64::from(!self.before.remove(&told.cookie));
                     }
                 }
@@ -175,9 +178,10 @@ fn told(content: &[u8]) -> Option<Told> {
         AddressFamily::INET6 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(at(8, 24)?).ok()?)),
         _ => return None,
     };
+    let connected = at(6, 8)? != [0, 0];
     let cookie = u64::from_ne_bytes(at(44, 52)?.try_into().ok()?);
     let inode = u32::from_ne_bytes(at(68, 72)?.try_into().ok()?);
-    Some(Told { local: SocketAddr::new(ip.to_canonical(), port), cookie, held: inode != 0 })
+    Some(Told { local: SocketAddr::new(ip.to_canonical(), port), cookie, connected, held: inode != 0 })
 }
 
 fn is_at(addresses: &[SocketAddr], local: SocketAddr) -> bool {
@@ -250,6 +254,18 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_was_never_accepted_is_not_counted_when_it_goes() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut accepted = Accepted::since_now(vec![address]).unwrap();
+        drop(listener);
+        let listener = TcpListener::bind(address).unwrap();
+        end(connected(&listener), true);
+        // What the kernel tells of it comes last.
+        wait_for(&mut accepted, 1);
+    }
+
+    #[test]
     fn any_bytes_are_messages_or_none() {
         assert_eq!(messages(&[]).count(), 0);
         assert_eq!(messages(&[0; 64]).count(), 0, "a length of nothing");
@@ -260,8 +276,11 @@ mod tests {
         (content[4], content[5]) = (0x1f, 0x90);
         content[8..12].copy_from_slice(&[127, 0, 0, 1]);
         (content[44], content[68]) = (7, 1);
-        let expected = Told { local: "127.0.0.1:8080".parse().unwrap(), cookie: 7, held: true };
+        let expected =
+            Told { local: "127.0.0.1:8080".parse().unwrap(), cookie: 7, connected: false, held: true };
         assert_eq!(told(&content), Some(expected));
+        content[7] = 1;
+        assert_eq!(told(&content), Some(Told { connected: true, ..expected }));
         assert!(is_at(&["0.0.0.0:8080".parse().unwrap()], expected.local));
         assert!(!is_at(&["127.0.0.2:8080".parse().unwrap()], expected.local));
     }
