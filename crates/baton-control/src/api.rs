@@ -378,13 +378,16 @@ async fn healthz(State(shared): State<Shared>) -> Result<&'static str, Refusal> 
     }
 }
 
-async fn metrics(State(shared): State<Shared>, Extension(caller): Extension<Caller>) -> Response {
-    let off = guards::off(&shared, &caller);
-    match metrics::text(&shared.board(), shared.clock.now(), shared.sent.load(Ordering::Relaxed), &off) {
-        Ok(text) => ([(CONTENT_TYPE, metrics::CONTENT)], text).into_response(),
-        // A text that is written to memory.
-        Err(_) => Refusal::unavailable("the metrics cannot be written").into_response(),
-    }
+async fn metrics(
+    State(shared): State<Shared>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Refusal> {
+    let board = shared.known()?;
+    let off = guards::off(&shared, &board, &caller);
+    let text = metrics::text(&board, shared.clock.now(), shared.sent.load(Ordering::Relaxed), &off);
+    // It is written to memory.
+    let text = text.map_err(|_| Refusal::unavailable("the metrics cannot be written"))?;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT)], text).into_response())
 }
 
 #[cfg(test)]

@@ -5,19 +5,21 @@ use axum::extract::{Extension, State};
 use baton_core::ids::ServiceName;
 use baton_wire::access::GuardView;
 
-use super::Shared;
+use super::{Refusal, Shared};
 use crate::access::Caller;
+use crate::board::Board;
 use crate::clock::unix_ms;
 
 pub(super) async fn list(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-) -> Json<Vec<GuardView>> {
-    Json(off(&shared, &caller))
+) -> Result<Json<Vec<GuardView>>, Refusal> {
+    let board = shared.known()?;
+    Ok(Json(off(&shared, &board, &caller)))
 }
 
 /// Those that are off, as far as they concern somebody.
-pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
+pub(super) fn off(shared: &Shared, board: &Board, caller: &Caller) -> Vec<GuardView> {
     let mut off = Vec::new();
     let mut add = |guard: &str, service: Option<&ServiceName>, text: String| {
         let service = service.map(ServiceName::to_string);
@@ -46,7 +48,7 @@ pub(super) fn off(shared: &Shared, caller: &Caller) -> Vec<GuardView> {
     if let Some(warning) = shared.secrets.warning(caller.covers_all()) {
         add("secrets", None, warning);
     }
-    for (service, posted) in shared.board().services.iter().filter(|(service, _)| caller.covers(service)) {
+    for (service, posted) in board.services.iter().filter(|(service, _)| caller.covers(service)) {
         if posted.service.history().in_force().is_some_and(|deploy| !deploy.policy.auto_rollback) {
             let text = format!("a release of {service} that fails is halted, and not taken back");
             add("auto-rollback", Some(service), text);

@@ -59,7 +59,7 @@ pub(super) async fn approve(
     let _alone = shared.deciding.lock().await;
     let found = match found(&shared, &service, &id) {
         // Asked again, since the answer was lost.
-        Err(refusal) => return begun_before(&shared, &service, &id).ok_or(refusal),
+        Err(refusal) => return begun_before(&shared, &service, &id)?.ok_or(refusal),
         Ok(found) => found,
     };
     let (access, id, pending) = found;
@@ -94,7 +94,7 @@ async fn let_begin(
     pending: Pending,
 ) -> Result<Response, Refusal> {
     // It had begun, and whoever let it begin has not heard so.
-    if let Some(begun) = begun_before(shared, pending.service.as_str(), &id.to_string()) {
+    if let Some(begun) = begun_before(shared, pending.service.as_str(), &id.to_string())? {
         return Ok(begun);
     }
     if pending.asked.parent.is_none() && in_force(shared, &pending.service).is_some() {
@@ -188,12 +188,16 @@ fn in_force(shared: &Shared, service: &ServiceName) -> Option<String> {
 }
 
 /// The deploy that has waited as this, where it has begun.
-fn begun_before(shared: &Shared, service: &str, id: &str) -> Option<Response> {
-    let (service, id) = (service.parse::<ServiceName>().ok()?, id.parse::<PendingId>().ok()?);
+fn begun_before(shared: &Shared, service: &str, id: &str) -> Result<Option<Response>, Refusal> {
+    let (Ok(service), Ok(id)) = (service.parse::<ServiceName>(), id.parse::<PendingId>()) else {
+        return Ok(None);
+    };
     let deploy = id_of_key(&service, &key(id));
-    let posted = shared.posted(&service).ok()?;
-    let past = posted.service.history().past().iter().find(|past| past.deploy.id == deploy)?;
-    Some((StatusCode::CREATED, Json(view::deploy(past))).into_response())
+    let board = shared.known()?;
+    let mut past =
+        board.services.get(&service).into_iter().flat_map(|posted| posted.service.history().past());
+    let begun = past.find(|past| past.deploy.id == deploy);
+    Ok(begun.map(|past| (StatusCode::CREATED, Json(view::deploy(past))).into_response()))
 }
 
 fn found(shared: &Shared, service: &str, id: &str) -> Result<(Arc<Access>, PendingId, Pending), Refusal> {

@@ -27,12 +27,16 @@ struct Bare {
 
 impl Bare {
     fn new() -> Self {
+        Self::with(Board::default())
+    }
+
+    fn with(board: Board) -> Self {
         let dir = TempDir::new().unwrap();
         let access = Arc::new(Access::open(dir.path(), Place::File, false).unwrap());
         let (audit, writer) = Audit::open(dir.path(), true).unwrap();
         std::thread::spawn(move || writer.run());
         let (inbox, asked) = mpsc::channel(16);
-        let (_, board) = watch::channel(Arc::new(Board::default()));
+        let (_, board) = watch::channel(Arc::new(board));
         let kept = Kept {
             states: Arc::new(MemoryStore::new(Millis::ZERO)),
             artefacts: Arc::new(FolderStore::open(&dir.path().join("artefacts")).unwrap()),
@@ -197,6 +201,22 @@ async fn p37_what_is_not_there_is_told_only_to_who_is_known() {
         let door = Door { method, path, needs, leaves, in_lines: false };
         assert_eq!(bare.ask(&door, None).await, StatusCode::UNAUTHORIZED, "{door}");
         assert_eq!(bare.ask(&door, Some(&admin)).await, known, "{door}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_not_read_its_store_says_so_and_not_that_there_is_nothing() {
+    let bare =
+        Bare::with(Board { unread: true, trouble: Some("the store is away".to_owned()), ..Board::default() });
+    let admin = bare.shown(Role::Admin);
+    for (method, path) in [
+        (Method::GET, "/metrics"),
+        (Method::GET, "/v1/guards"),
+        (Method::POST, "/v1/services/{service}/pending/{id}"),
+    ] {
+        let doors = bare.doors();
+        let door = doors.find(&method, path).unwrap();
+        assert_eq!(bare.ask(door, Some(&admin)).await, StatusCode::SERVICE_UNAVAILABLE, "{door}");
     }
 }
 
