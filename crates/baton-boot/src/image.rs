@@ -109,7 +109,8 @@ impl Image {
     pub fn load(&self) -> Result<(Plan, Bake), ImageError> {
         let Some(settings) = self.settings()? else { return self.bare_command() };
         let time = settings.policy.phases.last().map_or(Millis::ZERO, |phase| phase.bake);
-        let bake = Bake { time, connections: settings.policy.bake_connections };
+        // Who reloads waits for it, and perhaps nobody connects meanwhile.
+        let bake = Bake::from(time);
         let secrets = assemble(&settings.run.secrets, |reference| local(&self.environment, reference))?;
         Ok((Plan::new(Running::Image, settings.run).with_secrets(secrets), bake))
     }
@@ -173,6 +174,18 @@ mod tests {
         };
         let error = image.load().unwrap_err().to_string();
         assert_eq!(error, "/ is a directory, not a file: write the settings in a file and name that");
+    }
+
+    #[test]
+    fn a_reload_waits_for_no_connections() {
+        let image = Image {
+            settings: None,
+            typed: "service = \"web\"\n[run]\ncommand = [\"true\"]\n[rollout]\nbake = \"7s\"\nbake_connections = 20\n"
+                .to_owned(),
+            command: Vec::new(),
+            environment: Vec::new(),
+        };
+        assert_eq!(image.load().unwrap().1, Bake { time: Millis::from_secs(7), connections: 0 });
     }
 
     #[test]

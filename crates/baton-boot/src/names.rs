@@ -57,9 +57,9 @@ impl Host {
 }
 
 impl Names {
-    /// Control was heard at one of the addresses that it was looked for at.
-    pub fn works(&self) {
-        for host in self.hosts().values_mut().filter(|host| host.attempts > 0) {
+    /// Control was heard at one of the addresses that this name was looked for at. Those of other servers are as unsure as before.
+    pub fn works(&self, name: &str) {
+        if let Some(host) = self.hosts().get_mut(name).filter(|host| host.attempts > 0) {
             host.good = host.candidates();
             host.good.truncate(GOOD_MAX);
             host.attempts = 0;
@@ -167,13 +167,25 @@ mod tests {
             names.hosts().get_mut("control.invalid").unwrap().found = addresses(found);
         };
         knows(&[1]);
-        names.works();
+        names.works("control.invalid");
         for _ in 0..3 {
             let found: Vec<_> = ask().await.unwrap().map(|address| address.ip()).collect();
             assert_eq!(found, addresses(&[1]));
         }
         // Nothing was found since that could have been heard.
-        names.works();
+        names.works("control.invalid");
         assert!(ask().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn f56_control_that_is_heard_by_one_name_says_nothing_of_another() {
+        let names = Names::default();
+        for name in ["one.invalid", "two.invalid"] {
+            let host = Host { found: addresses(&[1]), attempts: 1, ..Host::default() };
+            names.hosts().insert(name.to_owned(), host);
+        }
+        names.works("two.invalid");
+        let good = |name: &str| names.hosts()[name].good.clone();
+        assert_eq!((good("one.invalid"), good("two.invalid")), (Vec::new(), addresses(&[1])));
     }
 }

@@ -196,7 +196,7 @@ impl Session {
             endpoint = endpoint.tls_config(tls(&believed))?;
         }
         let channel = endpoint.connect_with_connector(self.connector()).await?;
-        self.talk(channel).await
+        self.talk(channel, endpoint.uri().host().unwrap_or_default()).await
     }
 
     /// What connects, by names that are asked for at each attempt.
@@ -222,7 +222,7 @@ impl Session {
         }
     }
 
-    async fn talk(&mut self, channel: Channel) -> Result<(), Ended> {
+    async fn talk(&mut self, channel: Channel, host: &str) -> Result<(), Ended> {
         let (out, queue) = mpsc::channel(QUEUE);
         let send = |message: FromMember| {
             let out = out.clone();
@@ -235,7 +235,7 @@ impl Session {
             request.metadata_mut().insert("authorization", bearer);
         }
         let mut incoming = client.session(request).await?.into_inner();
-        self.names.works();
+        self.names.works(host);
         // What is said first is a report: a sign of life alone is nobody's.
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use baton_core::ids::GenerationId;
+use baton_core::run::Address;
 use baton_core::supervisor::Event;
-use baton_sys::accepted::Accepted;
+use baton_sys::accepted::{Accepted, is_at};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
@@ -29,6 +30,7 @@ pub struct Traffic {
 
 struct Count {
     task: JoinHandle<()>,
+    addresses: Vec<SocketAddr>,
     /// How many of the connections are this bootloader's own: its probes prove nothing. Those of before [`SETTLE`] are among
     /// them, whether or not they are counted: too few are counted rather than too many.
     own: Arc<AtomicU64>,
@@ -49,7 +51,7 @@ impl Traffic {
         enough: u64,
         events: mpsc::UnboundedSender<Event>,
     ) {
-        let accepted = match Accepted::since_now(addresses) {
+        let accepted = match Accepted::since_now(addresses.clone()) {
             Ok(accepted) => accepted,
             Err(error) => {
                 log::say(format_args!(
@@ -60,12 +62,14 @@ impl Traffic {
         };
         let own = Arc::<AtomicU64>::default();
         let task = tokio::spawn(watch(generation, accepted, Arc::clone(&own), enough, events));
-        self.counts.insert(generation, Count { task, own });
+        self.counts.insert(generation, Count { task, addresses, own });
     }
 
-    /// A generation is about to be asked over a connection how it is.
-    pub fn note_own(&self, generation: GenerationId) {
-        if let Some(count) = self.counts.get(&generation) {
+    /// A generation is about to be asked over a connection how it is. Behind a proxy or a relay that goes another way than
+    /// what is counted.
+    pub fn note_own(&self, generation: GenerationId, to: &Address) {
+        let count = self.counts.get(&generation);
+        if let Some(count) = count.filter(|count| to.tcp().is_some_and(|to| is_at(&count.addresses, to))) {
             count.own.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -106,6 +110,29 @@ async fn watch(
             if events.send(Event::Accepted(generation, counted)).is_err() {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn probes_are_left_out_only_where_they_would_be_counted() {
+        let (mut traffic, id) = (Traffic::default(), GenerationId(1));
+        let (events, _told) = mpsc::unbounded_channel();
+        let addresses = ["0.0.0.0:8080", "127.0.0.1:9090"].map(|address| address.parse().unwrap());
+        traffic.count(id, addresses.to_vec(), 20, events);
+        for (to, own) in [
+            ("127.0.0.1:8080", 1),
+            ("127.0.0.1:9090", 2),
+            ("127.0.0.2:9090", 2),
+            ("127.0.0.1:40000", 2),
+            ("unix:/run/web.sock", 2),
+        ] {
+            traffic.note_own(id, &to.parse().unwrap());
+            assert_eq!(traffic.counts[&id].own.load(Ordering::Relaxed), own, "{to}");
         }
     }
 }

@@ -197,7 +197,7 @@ impl World {
         let way = listener.map(|listener| listener.way(slot, copy, private));
         let way = way.transpose().map_err(|error| log::chain(&error))?.flatten();
         let way = way.ok_or_else(|| format!("there is no way to listener {name:?}"))?;
-        self.traffic.note_own(id);
+        self.traffic.note_own(id, &way.to);
         Ok((Question::Connect { probe: check.probe, way }, check.timeout))
     }
 

@@ -184,7 +184,8 @@ fn told(content: &[u8]) -> Option<Told> {
     Some(Told { local: SocketAddr::new(ip.to_canonical(), port), cookie, connected, held: inode != 0 })
 }
 
-fn is_at(addresses: &[SocketAddr], local: SocketAddr) -> bool {
+/// Whether a connection that is accepted here is at one of the addresses; an unspecified one stands for all with its port.
+pub fn is_at(addresses: &[SocketAddr], local: SocketAddr) -> bool {
     addresses.iter().any(|address| {
         let ip = address.ip().to_canonical();
         address.port() == local.port() && (ip.is_unspecified() || ip == local.ip())
