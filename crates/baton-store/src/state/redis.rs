@@ -115,10 +115,7 @@ impl RedisStore {
     ) -> Result<T, StateError> {
         let mut shared = self.shared();
         for _ in 0..RACES_MAX {
-            shared.watch(name)?;
-            for other in others {
-                shared.watch(other)?;
-            }
+            shared.watch(others.iter().chain([name]))?;
             // What was repaired was written, which ends the watch.
             if shared.look(Some(name))? == Looked::Repaired {
                 continue;

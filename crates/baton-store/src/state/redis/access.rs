@@ -66,7 +66,7 @@ impl Shared {
 
     /// Puts other bytes in the place of those that were seen, if nobody was faster.
     pub(super) fn write_access(&mut self, seen: Option<&[u8]>, next: &[u8]) -> Result<bool, StateError> {
-        self.watch_key(&self.keys.access())?;
+        self.watch_keys(&[self.keys.access()])?;
         if self.read_all()?.as_deref() != seen {
             self.unwatch();
             return Ok(false);

@@ -45,7 +45,7 @@ struct Failed {
 
 struct Open {
     connection: Connection,
-    /// Whether a key is watched on it. It goes with the connection, as the watch does.
+    /// Whether anything is watched on it. It goes with the connection, as the watch does.
     watches: bool,
     /// Whether something was written on it. `WAIT` counts the copies of that, and of nothing that was written before.
     wrote: bool,
@@ -146,7 +146,7 @@ impl Link {
         Ok(self.all(&pipeline)?.pop().unwrap_or(Value::Nil))
     }
 
-    /// Carries out commands all at once, or none of them if the key that was watched has changed, or may have: the connection
+    /// Carries out commands all at once, or none of them if anything that was watched has changed, or may have: the connection
     /// on which it was watched is lost.
     pub(super) fn transact(&mut self, commands: &mut Pipeline) -> Result<bool, LinkError> {
         // `EXEC` on a new connection, which watches nothing, would write over what others have written.
@@ -182,10 +182,10 @@ impl Link {
         }
     }
 
-    /// Watches this key, and nothing else any more.
-    pub(super) fn watch(&mut self, key: &str) -> Result<(), LinkError> {
+    /// Watches these keys, and nothing else any more.
+    pub(super) fn watch(&mut self, keys: &[String]) -> Result<(), LinkError> {
         let mut commands = redis::pipe();
-        commands.cmd("UNWATCH").cmd("WATCH").arg(key);
+        commands.cmd("UNWATCH").cmd("WATCH").arg(keys);
         self.with(|open| {
             send(&mut open.connection, &commands, commands.len())?;
             open.watches = true;

@@ -148,8 +148,13 @@ impl Shared {
         std::mem::take(&mut self.unsaved)
     }
 
-    pub(super) fn watch(&mut self, name: &ServiceName) -> Result<(), StateError> {
-        self.watch_key(&self.keys.service(name))
+    /// Watches these services, and nothing else any more.
+    pub(super) fn watch<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a ServiceName>,
+    ) -> Result<(), StateError> {
+        let keys: Vec<_> = names.into_iter().map(|name| self.keys.service(name)).collect();
+        self.watch_keys(&keys)
     }
 
     pub(super) fn unwatch(&mut self) {
@@ -425,7 +430,7 @@ impl Shared {
         if let Some(found) = &found {
             self.tell_lost(name, &found.service, &here);
         }
-        self.watch(name)?;
+        self.watch([name])?;
         let again = self.read_service(name, None)?;
         let version = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.version.clone());
         let count = [version(&again), self.stored.get(name).map(|stored| stored.version.clone())];
@@ -518,7 +523,7 @@ impl Shared {
             return Err(StateError::NotEmpty { store: self.link.address().to_string() });
         }
         for (name, service) in held.services() {
-            self.watch(name)?;
+            self.watch([name])?;
             if self.read_service(name, None)?.is_some() || !self.put(name, None, service, 0)? {
                 return Err(StateError::NotEmpty { store: self.link.address().to_string() });
             }
@@ -532,8 +537,8 @@ impl Shared {
         self.write_events_back(0)
     }
 
-    pub(super) fn watch_key(&mut self, key: &str) -> Result<(), StateError> {
-        self.link.watch(key).map_err(|error| self.failed(error))
+    pub(super) fn watch_keys(&mut self, keys: &[String]) -> Result<(), StateError> {
+        self.link.watch(keys).map_err(|error| self.failed(error))
     }
 
     fn now(&self) -> Millis {

@@ -36,7 +36,7 @@ impl Shared {
     fn append_batch(&mut self, batch: &[Event]) -> Result<(), StateError> {
         let mut new = batch.to_vec();
         for _ in 0..RACES_MAX {
-            self.watch_key(&self.keys.events())?;
+            self.watch_keys(&[self.keys.events()])?;
             let mut ask = pipe();
             log::ask_last(&self.keys, &mut ask);
             let answers = self.ask(&ask)?;
@@ -102,7 +102,7 @@ impl Shared {
     /// The store has lost events: those after `last` are written again, under their numbers.
     pub(super) fn write_events_back(&mut self, mut last: u64) -> Result<(), StateError> {
         while last < self.last_event() {
-            self.watch_key(&self.keys.events())?;
+            self.watch_keys(&[self.keys.events()])?;
             let mut ask = pipe();
             log::ask_last(&self.keys, &mut ask);
             let answers = self.ask(&ask)?;
