@@ -248,6 +248,15 @@ impl Keeper {
         });
     }
 
+    /// In one step: whoever is answered is not told of a trouble that is over.
+    fn tell_read(&mut self) {
+        let trouble = self.trouble();
+        self.board.send_modify(|board| {
+            let board = Arc::make_mut(board);
+            (board.unread, board.trouble) = (false, trouble);
+        });
+    }
+
     /// Waits until the store was read for the first time, and turns everybody away meanwhile. Returns who came last and was
     /// not answered yet; none when the server ends.
     fn wait_for_store(&mut self, runtime: &Handle) -> Option<Vec<Ask>> {
@@ -262,7 +271,7 @@ impl Keeper {
                 return None;
             }
             match self.take_over() {
-                Ok(()) => self.board.send_modify(|board| Arc::make_mut(board).unread = false),
+                Ok(()) => self.tell_read(),
                 Err(error) => self.tell_unread(&error),
             }
         }
@@ -716,6 +725,7 @@ mod tests {
     use baton_core::fleet::{LEASE, Presence};
     use baton_core::report::Standing;
     use baton_store::state::MemoryStore;
+    use tokio::runtime::Runtime;
 
     use super::*;
     use crate::sample::report;
@@ -751,6 +761,25 @@ mod tests {
         let left: Vec<MemberId> = known.fleet().members().map(|(id, _)| id.clone()).collect();
         assert!(forgotten.len() + left.len() == 2 && !left.contains(&forgotten[0]));
         left
+    }
+
+    #[test]
+    fn p30_a_server_that_has_read_its_store_has_no_trouble_with_it_any_more() {
+        let (inbox, asked) = mpsc::channel(1);
+        let (post, board) = watch::channel(Arc::default());
+        let store = Arc::new(MemoryStore::new(Millis::ZERO));
+        let clock = Clock::start();
+        let key = PeerKey::new().unwrap();
+        let mut keeper = Keeper::new(store, clock, asked, Heartbeats::default(), post, key).unwrap();
+        let attempted = "read the store".to_owned();
+        keeper.tell_unread(&StateError::Unavailable { attempted, source: "it is away".into() });
+        assert!(board.borrow().unread && board.borrow().trouble.is_some());
+
+        inbox.try_send(Ask::LookAgain).ok().unwrap();
+        let runtime = Runtime::new().unwrap();
+        assert!(keeper.wait_for_store(runtime.handle()).is_some());
+        assert!(!board.borrow().unread);
+        assert_eq!(board.borrow().trouble, None);
     }
 
     #[test]
