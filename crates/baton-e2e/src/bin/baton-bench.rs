@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use baton_e2e::bench::fleet::redis::{self, SUBSCRIBE};
 use baton_e2e::bench::fleet::{self, Setup, growth};
 use baton_e2e::bench::goal::{self, Goal};
 use baton_e2e::bench::release::tree::Group;
@@ -13,7 +14,6 @@ use baton_e2e::bench::{
 };
 use baton_e2e::process::Footprint;
 use baton_e2e::sandbox;
-use nix::sys::resource::{Resource, setrlimit};
 use tempfile::{TempDir, tempdir};
 
 const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROUP ...]] | fleet [PART ...] | \
@@ -23,8 +23,6 @@ const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROU
 const FLEET_PARTS: [&str; 3] = ["file", "redis", "growth"];
 /// The sizes of the fleets that show how figures grow.
 const GROWTH: [usize; 4] = [250, 1000, 4000, 16_000];
-/// What the largest of them takes: its members are in one process, and so are as many subscribers of a Redis.
-const GROWTH_DESCRIPTORS: u64 = 40_000;
 /// Where the picture of that is written.
 const GROWTH_SVG: &str = "target/fleet-growth.svg";
 
@@ -59,8 +57,9 @@ fn main() -> anyhow::Result<()> {
         // An engine leaves bridges and rules of its firewall behind.
         ["swarm", ..] => Err(sandbox::enter(&["ip", "dockerd", "docker"])),
         [sandbox::INSIDE, "swarm", ref containers @ ..] => swarm(containers),
-        // The programs that are measured.
+        // The programs that are measured, or measured against.
         ["tell", path] => moments::program(Path::new(path), started),
+        [SUBSCRIBE, address, count] => redis::subscribe(address.parse()?, count.parse()?),
         ["write", bytes] => output::write(bytes.parse()?),
         ["spin"] => loop {
             std::hint::spin_loop();
@@ -123,12 +122,6 @@ fn fleets(named: &[&str]) -> anyhow::Result<()> {
     }
     let is_wanted = |name| named.is_empty() || named.contains(&name);
     baton_sys::descriptors::raise().context("cannot have enough descriptors")?;
-    if is_wanted("growth") {
-        let files = Resource::RLIMIT_NOFILE;
-        setrlimit(files, GROWTH_DESCRIPTORS, GROWTH_DESCRIPTORS).with_context(|| {
-            format!("cannot have {GROWTH_DESCRIPTORS} descriptors: be root, or leave the part growth out")
-        })?;
-    }
     let baton = program("baton")?;
     let measure = |members, servers| {
         let folder = temporary()?;

@@ -1,21 +1,23 @@
 //! What Redis does with the same notice: one PUBLISH to as many subscribers, each with a connection of its own.
 
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::select;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 
-use super::wait::until;
 use crate::bench::moments;
 use crate::bench::release::server::Server;
 use crate::ports::free_address;
 
+/// What the process of the subscribers is called with: an address, and how many.
+pub const SUBSCRIBE: &str = "subscribe";
 const CHANNEL: &str = "notice";
 /// As long as a wish is on the wire.
 const NOTICE_BYTES: usize = 120;
@@ -47,19 +49,12 @@ impl Redis {
     }
 }
 
-/// Subscribers that live until this is dropped.
+/// Subscribers, in a process of their own: with as many members, one process would have too many descriptors.
 pub struct Subscribers {
-    heard: Arc<Heard>,
+    process: Child,
+    heard: Lines<BufReader<ChildStdout>>,
     count: usize,
-    publisher: std::net::TcpStream,
-    _tasks: JoinSet<()>,
-}
-
-#[derive(Default)]
-struct Heard {
-    subscribed: AtomicUsize,
-    notices: AtomicUsize,
-    last: AtomicU64,
+    publisher: TcpStream,
 }
 
 impl Subscribers {
@@ -68,19 +63,16 @@ impl Subscribers {
     /// # Errors
     /// When they cannot connect.
     pub fn start(redis: &Redis, count: usize) -> anyhow::Result<Self> {
-        let heard = Arc::new(Heard::default());
-        let mut tasks = JoinSet::new();
-        for _ in 0..count {
-            let (heard, address) = (Arc::clone(&heard), redis.address);
-            tasks.spawn(async move {
-                // One that is missing is found by those who count.
-                let _ = listen(address, &heard).await;
-            });
-        }
-        until("the subscribers are there", || Ok(heard.subscribed.load(Ordering::Relaxed) == count))?;
-        let publisher = std::net::TcpStream::connect(redis.address)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([SUBSCRIBE, &redis.address.to_string(), &count.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut process = command.spawn().context("cannot start the subscribers")?;
+        let heard = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let publisher = TcpStream::connect(redis.address)?;
         publisher.set_nodelay(true)?;
-        Ok(Self { heard, count, publisher, _tasks: tasks })
+        let mut subscribers = Self { process, heard, count, publisher };
+        subscribers.last()?;
+        Ok(subscribers)
     }
 
     /// Milliseconds from one PUBLISH until the last subscriber has heard of it.
@@ -88,8 +80,6 @@ impl Subscribers {
     /// # Errors
     /// When somebody does not hear of it.
     pub fn publish(&mut self) -> anyhow::Result<f64> {
-        use std::io::{Read, Write};
-        self.heard.notices.store(0, Ordering::Relaxed);
         let notice = "x".repeat(NOTICE_BYTES);
         let command = command(&["PUBLISH", CHANNEL, &notice]);
         let begun = moments::now();
@@ -99,9 +89,47 @@ impl Subscribers {
         let answer = std::str::from_utf8(&answer[..read])?;
         let told: usize = answer.trim().strip_prefix(':').context("no number")?.parse()?;
         ensure!(told == self.count, "Redis told {told} of {} subscribers", self.count);
-        until("all have heard", || Ok(self.heard.notices.load(Ordering::Relaxed) == self.count))?;
-        Ok(moments::ms_between(begun, self.heard.last.load(Ordering::Relaxed)))
+        Ok(moments::ms_between(begun, self.last()?))
     }
+
+    /// Waits until every subscriber was answered, and tells when the last one was.
+    fn last(&mut self) -> anyhow::Result<u64> {
+        let line = self.heard.next().context("the subscribers have ended")??;
+        line.parse().with_context(|| format!("a subscriber says {line:?}"))
+    }
+}
+
+impl Drop for Subscribers {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What the process of the subscribers does: it writes a line, when the last was answered, each time that all of them were: first
+/// when they have subscribed, then for each notice.
+///
+/// # Errors
+/// When one cannot connect, or Redis has ended.
+pub fn subscribe(address: SocketAddr, count: usize) -> anyhow::Result<()> {
+    Runtime::new()?.block_on(async {
+        let (answered, mut answers) = unbounded_channel();
+        let mut clients = JoinSet::new();
+        for _ in 0..count {
+            clients.spawn(listen(address, answered.clone()));
+        }
+        let (mut all, mut last) = (0, 0);
+        loop {
+            select! {
+                ended = clients.join_next() => return ended.context("there are no subscribers")??,
+                Some(moment) = answers.recv() => (all, last) = (all + 1, moment.max(last)),
+            }
+            if all == count {
+                println!("{last}");
+                (all, last) = (0, 0);
+            }
+        }
+    })
 }
 
 fn command(words: &[&str]) -> String {
@@ -109,19 +137,16 @@ fn command(words: &[&str]) -> String {
     format!("*{}\r\n{words}", words.matches('$').count())
 }
 
-async fn listen(address: SocketAddr, heard: &Heard) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn listen(address: SocketAddr, answered: UnboundedSender<u64>) -> anyhow::Result<()> {
+    let mut stream = tokio::net::TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     stream.write_all(command(&["SUBSCRIBE", CHANNEL]).as_bytes()).await?;
     // Answers and notices are short, and what comes is one of them: nothing is said before the last was heard.
     let mut buffer = [0; 512];
-    ensure!(stream.read(&mut buffer).await? > 0, "not subscribed");
-    heard.subscribed.fetch_add(1, Ordering::Relaxed);
-    while stream.read(&mut buffer).await? > 0 {
-        heard.last.fetch_max(moments::now(), Ordering::Relaxed);
-        heard.notices.fetch_add(1, Ordering::Relaxed);
+    loop {
+        ensure!(stream.read(&mut buffer).await? > 0, "Redis has ended");
+        answered.send(moments::now())?;
     }
-    Ok(())
 }
 
 #[cfg(test)]
