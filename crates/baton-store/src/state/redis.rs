@@ -18,6 +18,7 @@ mod log;
 mod rows;
 mod said;
 mod shared;
+mod unsaved;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -40,9 +41,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a look that follows from a hint comes after the look before, at the least: where thousands of members report, there
 /// is a hint for each, and one look shows what all of them say.
 const HINTS_APART: Duration = Duration::from_millis(5);
-/// How often it is saved who the members are, where nothing else is written: what is lost until then only slows a rollout
-/// down, and every server reads what one of them writes.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// How often a write is attempted anew because another server was faster. Each time one of them has got on.
 const RACES_MAX: usize = 100;
 
@@ -139,10 +137,10 @@ impl RedisStore {
     /// Saves who the members are of the services of which something was told, if that is due. Where it fails it is left to
     /// the next time.
     fn save(&self) {
-        let due = self.shared().take_unsaved(SAVE_EVERY);
-        let failed = due.into_iter().filter(|service| self.write(service, |_| Ok(())).is_err());
-        let failed: Vec<_> = failed.collect();
-        self.shared().unsaved.extend(failed);
+        let due = self.shared().unsaved.take(Instant::now());
+        let is_failed = |service: &ServiceName| self.write(service, |_| Ok(())).is_err();
+        let failed: Vec<_> = due.into_iter().filter(is_failed).collect();
+        self.shared().unsaved.add(failed);
     }
 }
 
@@ -158,7 +156,7 @@ impl StateStore for RedisStore {
         }
         if shared.has_tales() {
             let services = shared.append(Vec::new())?;
-            shared.unsaved.extend(services);
+            shared.unsaved.add(services);
         }
         drop(shared);
         self.save();
@@ -222,7 +220,7 @@ impl StateStore for RedisStore {
             shared.look(None)?;
             shared.append(events)?
         };
-        self.shared().unsaved.extend(services);
+        self.shared().unsaved.add(services);
         self.save();
         Ok(())
     }

@@ -36,8 +36,8 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn note(&mut self, event: &Event) {
-        let (about, now) = (about(event), Instant::now());
+    pub(super) fn note(&mut self, event: &Event, now: Instant) {
+        let about = about(event);
         self.forget(now);
         self.recent.push_back((now, about.clone()));
         self.by_about.entry(about).or_default().push_back((now, event.what));
@@ -56,8 +56,8 @@ impl Told {
     }
 
     /// Whether another server has told this. Each is told once for one that it has told.
-    pub(super) fn take(&mut self, event: &Event) -> bool {
-        self.forget(Instant::now());
+    pub(super) fn take(&mut self, event: &Event, now: Instant) -> bool {
+        self.forget(now);
         let Entry::Occupied(mut told) = self.by_about.entry(about(event)) else { return false };
         let at = told.get().iter().position(|(_, told)| is_same(*told, event.what));
         let taken = at.is_some_and(|at| told.get_mut().remove(at).is_some());
@@ -154,16 +154,36 @@ mod tests {
 
     #[test]
     fn what_another_server_has_told_is_not_told_again_but_happens_again() {
-        let mut told = Told::default();
-        told.note(&event(What::Silent, Some("a"), "a is silent"));
-        told.note(&event(What::Frozen, None, "3 of 4 are silent"));
-        told.note(&event(What::Left, Some("b"), "b has left"));
-        told.note(&event(What::Pushed, None, "a release"));
-        assert!(!told.take(&event(What::Silent, Some("b"), "b is silent")), "somebody else");
-        assert!(told.take(&event(What::Silent, Some("a"), "a is silent")));
-        assert!(!told.take(&event(What::Silent, Some("a"), "a is silent")), "once more is once more");
-        assert!(told.take(&event(What::Frozen, None, "4 of 4 are silent")), "counted a moment later");
-        assert!(told.take(&event(What::Gone, Some("b"), "b is gone")), "it said goodbye to the other one");
-        assert!(!told.take(&event(What::Pushed, None, "a release")), "nobody else tells this");
+        let (mut told, now) = (Told::default(), Instant::now());
+        for event in [
+            event(What::Silent, Some("a"), "a is silent"),
+            event(What::Frozen, None, "3 of 4 are silent"),
+            event(What::Left, Some("b"), "b has left"),
+            event(What::Pushed, None, "a release"),
+        ] {
+            told.note(&event, now);
+        }
+        let mut take = |what, member, text| told.take(&event(what, member, text), now);
+        assert!(!take(What::Silent, Some("b"), "b is silent"), "somebody else");
+        assert!(take(What::Silent, Some("a"), "a is silent"));
+        assert!(!take(What::Silent, Some("a"), "a is silent"), "once more is once more");
+        assert!(take(What::Frozen, None, "4 of 4 are silent"), "counted a moment later");
+        assert!(take(What::Gone, Some("b"), "b is gone"), "it said goodbye to the other one");
+        assert!(!take(What::Pushed, None, "a release"), "nobody else tells this");
+    }
+
+    #[test]
+    fn what_another_server_has_told_long_ago_is_forgotten_whether_it_was_taken_or_not() {
+        let (mut told, early) = (Told::default(), Instant::now());
+        let late = early + RECENT;
+        let (silent, back) =
+            (event(What::Silent, Some("a"), "silent"), event(What::Returned, Some("a"), "back"));
+        for at in [early, late] {
+            told.note(&silent, at);
+            told.note(&back, at);
+        }
+        assert!(told.take(&silent, late) && !told.take(&silent, late), "the early one is forgotten");
+        told.forget(late + RECENT);
+        assert!(told.by_about.is_empty() && told.recent.is_empty(), "{told:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +23,7 @@ use super::link::{Link, LinkError};
 use super::log::{self, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
 use super::said::{self, Changed, Ours, Theirs};
+use super::unsaved::Unsaved;
 use crate::state::events::EventLog;
 use crate::state::held::Held;
 use crate::state::{Kept, News, Service, StateError};
@@ -43,9 +44,7 @@ pub(super) struct Shared {
     told: Told,
     /// What happened to the store itself, and nobody has told yet.
     tales: Vec<Event>,
-    /// The services whose members may have changed since they were saved.
-    pub(super) unsaved: BTreeSet<ServiceName>,
-    saved: Option<Instant>,
+    pub(super) unsaved: Unsaved,
     /// How many changes this server has made.
     changes: u64,
     opened: (Instant, Millis),
@@ -95,8 +94,7 @@ impl Shared {
             theirs: BTreeMap::new(),
             told: Told::default(),
             tales: Vec::new(),
-            unsaved: BTreeSet::new(),
-            saved: None,
+            unsaved: Unsaved::default(),
             changes: 0,
             opened: (Instant::now(), now),
             looked: None,
@@ -137,15 +135,6 @@ impl Shared {
     /// How much is left of this time since the last look.
     pub(super) fn looked_within(&self, time: Duration) -> Option<Duration> {
         time.checked_sub(self.looked?.elapsed()).filter(|left| !left.is_zero())
-    }
-
-    /// The services whose members are to be saved now: none where that was done less than `every` ago.
-    pub(super) fn take_unsaved(&mut self, every: Duration) -> BTreeSet<ServiceName> {
-        if self.unsaved.is_empty() || self.saved.is_some_and(|saved| saved.elapsed() < every) {
-            return BTreeSet::new();
-        }
-        self.saved = Some(Instant::now());
-        std::mem::take(&mut self.unsaved)
     }
 
     /// Watches these services, and nothing else any more.

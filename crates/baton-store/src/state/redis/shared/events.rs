@@ -1,5 +1,7 @@
 //! The events that all servers tell and read.
 
+use std::time::Instant;
+
 use baton_core::event::Event;
 use baton_core::ids::ServiceName;
 use redis::{Value, pipe};
@@ -46,7 +48,8 @@ impl Shared {
                 continue;
             }
             self.read_events(last)?;
-            new.retain(|event| !self.told.take(event));
+            let now = Instant::now();
+            new.retain(|event| !self.told.take(event, now));
             // What is there and is no event has used its number up.
             let next = last.max(self.last_event()).saturating_add(1);
             let numbered: Vec<_> =
@@ -85,10 +88,10 @@ impl Shared {
             // The rest was taken out by hand.
             let Some(end) = end.filter(|end| *end > from) else { break };
             from = end;
-            let first = self.looked.is_none();
+            let (first, now) = (self.looked.is_none(), Instant::now());
             for (numbered, by) in &events {
                 if !first && *by != self.ours.server {
-                    self.told.note(&numbered.event);
+                    self.told.note(&numbered.event, now);
                 }
             }
             let events: Vec<_> = events.into_iter().map(|(event, _)| event).collect();

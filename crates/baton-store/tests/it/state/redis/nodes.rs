@@ -21,7 +21,7 @@ pub fn replica_of(primary: &Redis) -> Redis {
     replica
 }
 
-fn wait(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn wait(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(60), "gave up waiting for {what}");

@@ -13,7 +13,7 @@ use baton_core::history::{Proposal, Wish};
 use baton_core::rollout::Rollout;
 use baton_store::state::{Kept, Kind, Milestone};
 
-use super::nodes::replica_of;
+use super::nodes::{replica_of, wait};
 use super::*;
 
 const SERVERS: usize = 3;
@@ -307,6 +307,23 @@ fn events_that_several_servers_see_are_told_once_and_numbered_for_all() {
         assert_eq!(read(server), all);
     }
     assert_eq!(read(&open(&redis.address())), all, "and to a server that comes later");
+}
+
+#[test]
+fn members_of_whom_something_was_told_are_saved_though_nothing_else_is_written() {
+    let redis = Redis::start();
+    let store = open(&redis.address());
+    let saved = || redis.cli(&["HLEN", "{baton}:members:web"]);
+    for number in 1..=2 {
+        hear(&store, report(&member(number), 1, None, Standing::Behind), NOW);
+        let (text, member) = ("joined".to_owned(), Some(member(number)));
+        let event = Event { at: 7, service: web(), deploy: None, member, what: What::Joined, text };
+        store.append(vec![event]).unwrap();
+        wait("it is saved", || {
+            store.ready().unwrap();
+            saved().trim() == number.to_string()
+        });
+    }
 }
 
 #[test]
