@@ -1,15 +1,52 @@
 //! The rollout policy that is meant: by name, by settings, and by single values.
 
 use baton_core::deploy::{InvalidPolicy, Policy};
+use baton_core::ids::ServiceName;
+use baton_core::target::Target;
 use baton_core::units::{Millis, Share};
 
 use crate::args::{Deploy, PolicyName};
+use crate::context::Context;
+use crate::failure::Failure;
 
-/// What the typed values make of the policy of the settings.
+/// What the typed values make of the policy of the settings that are here; where none of this service are, of the one of its
+/// deploy in force: what a service needs of every rollout does not end where somebody deploys from another directory.
+///
+/// # Errors
+/// The result cannot be rolled out, or control does not tell how the service stands.
+pub fn of_service(
+    service: &ServiceName,
+    settings: Option<Policy>,
+    typed: &Deploy,
+    context: &Context,
+) -> Result<Policy, Failure> {
+    let is_here = settings.is_some();
+    // Before anybody is asked: what was typed makes sense.
+    let policy = meant(settings, typed)?;
+    if is_here {
+        return Ok(policy);
+    }
+    let services = context.client.services()?;
+    let known = services.into_iter().find(|status| status.service == service.as_str());
+    let Some(deploy) = known.and_then(|status| status.deploy) else { return Ok(policy) };
+    let last = deploy.policy.policy().map_err(|error| Failure::Usage(format!("{service}: {error}")))?;
+    context.ui.remark(&format!(
+        "{service} is rolled out as its last deploy was, {}: there is no baton.toml of it here",
+        deploy.id
+    ));
+    Ok(meant(Some(of_the_next(last)), typed)?)
+}
+
+/// What holds of the deploy after one with this policy: not for whom that was meant, nor that it went everywhere at once.
+fn of_the_next(policy: Policy) -> Policy {
+    Policy { target: Target::ALL, ..policy.in_turns() }
+}
+
+/// What the typed values make of a policy, or of the default.
 ///
 /// # Errors
 /// The result cannot be rolled out.
-pub fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, InvalidPolicy> {
+fn meant(settings: Option<Policy>, typed: &Deploy) -> Result<Policy, InvalidPolicy> {
     let mut policy = paced(settings, typed.policy, typed.max_unhealthy, typed.bake);
     policy.target.amount = typed.target.unwrap_or(policy.target.amount);
     policy.target.label = typed.label.clone().or(policy.target.label);
@@ -81,6 +118,15 @@ mod tests {
             (Share::from_percent(10).into(), Share::from_percent(5))
         );
         assert!(single.phases.iter().all(|phase| phase.bake == Millis::from_secs(60)));
+    }
+
+    #[test]
+    fn limits_go_on_with_the_next_deploy_but_not_for_whom_one_was_meant_nor_that_it_went_at_once() {
+        let limited = Policy { auto_rollback: false, ..Policy::careful() };
+        let last = Policy { target: Share::from_percent(50).into(), ..limited.clone() };
+        assert_eq!(of_the_next(last), limited);
+        let next = of_the_next(limited.at_once());
+        assert!(!next.all_at_once && !next.auto_rollback && next.check().is_ok());
     }
 
     #[test]

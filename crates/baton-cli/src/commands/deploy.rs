@@ -30,7 +30,7 @@ pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
     let here = Path::new(flavor.as_deref().unwrap_or("."));
     let meant = meant(&args, here, context)?;
     // Before anything is pushed: what cannot be rolled out or signed need not travel.
-    let policy = policy::meant(meant.policy, &args)?;
+    let policy = policy::of_service(&meant.service, meant.policy, &args, context)?;
     let keys = keys::read(&args.signing.keys)?;
     let release = match (args.release, meant.project) {
         (Some(release), _) => release,

@@ -113,6 +113,41 @@ fn a_release_is_pushed_deployed_seen_and_stopped() {
 }
 
 #[test]
+fn what_limits_the_rollouts_of_a_service_does_so_from_wherever_one_is_deployed() {
+    let place = Place::new();
+    let settings = "service = \"web\"\n[run]\ncommand = [\"./start\"]\n\
+                    [rollout]\npolicy = \"careful\"\nmin_available = 10\nauto_rollback = false\n";
+    fs::write(place.dir.path().join("baton.toml"), settings).unwrap();
+    place.must(&["deploy", "--all-at-once", "--detach"]);
+    let release = place.must(&["status", "web", "--output", "json"]).json()["deploy"]["release"].clone();
+    let release = release.as_str().unwrap();
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    for deploy in [
+        &["deploy", release, "--service", "web"][..],
+        &["deploy", &format!("web={release}"), "then", "api=0"],
+    ] {
+        let typed: Vec<_> = deploy.iter().copied().chain(["--dry-run"]).collect();
+        let ran = run(elsewhere.path(), &place.control.url, &typed);
+        assert!(ran.stderr.contains("web is rolled out as its last deploy was"), "{ran:?}");
+    }
+    let ran = run(
+        elsewhere.path(),
+        &place.control.url,
+        &["deploy", release, "--service", "web", "--bake", "2m", "--detach"],
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let deploy = place.must(&["status", "web", "--output", "json"]).json()["deploy"].clone();
+    let policy = &deploy["policy"];
+    assert_eq!(policy["limits"]["min_available"], 10);
+    assert_eq!(
+        (policy["auto_rollback"].as_bool(), policy["all_at_once"].as_bool()),
+        (Some(false), Some(false))
+    );
+    assert_eq!(policy["phases"][0]["bake_ms"], 120_000, "what was typed goes over it");
+}
+
+#[test]
 fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
     let place = Place::new();
     let write = |name: &str, text: &str| fs::write(place.dir.path().join(name), text).unwrap();

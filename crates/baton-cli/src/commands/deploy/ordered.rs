@@ -25,7 +25,8 @@ const THEN: &str = "then";
 struct Item {
     service: ServiceName,
     source: Source,
-    policy: Policy,
+    /// That of the settings, where these are of the service.
+    policy: Option<Policy>,
 }
 
 /// Where its release comes from.
@@ -47,8 +48,13 @@ struct Checked {
 pub fn run(args: &Deploy, context: &Context) -> Result<(), Failure> {
     let items = items(args, Path::new("."))?;
     let keys = keys::read(&args.signing.keys)?;
-    let mut checked = Vec::new();
+    let mut meant = Vec::new();
     for Item { service, source, policy } in items {
+        let policy = policy::of_service(&service, policy, args, context)?;
+        meant.push((service, source, policy));
+    }
+    let mut checked = Vec::new();
+    for (service, source, policy) in meant {
         let release = match source {
             Source::Project(project) => push(&project, service.clone(), &keys, context)?.to_string(),
             Source::Release(release) => release,
@@ -98,7 +104,7 @@ fn items(args: &Deploy, here: &Path) -> Result<Vec<Item>, Failure> {
     }
     let mut items = Vec::new();
     for text in words(args.release.as_deref().unwrap_or_default(), &args.rest)? {
-        items.push(item(text, args, here)?);
+        items.push(item(text, here)?);
     }
     let mut seen = BTreeSet::new();
     match items.iter().find(|item| !seen.insert(item.service.clone())) {
@@ -124,19 +130,18 @@ fn words<'a>(first: &'a str, rest: &'a [String]) -> Result<Vec<&'a str>, Failure
 }
 
 /// `SERVICE=RELEASE`, which is rolled out as the settings here say, where that is their service; or a directory.
-fn item(text: &str, args: &Deploy, here: &Path) -> Result<Item, Failure> {
+fn item(text: &str, here: &Path) -> Result<Item, Failure> {
     if let Some((service, release)) = text.split_once('=') {
         let service = service.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
         let source = Source::Release(release.to_owned());
         let settings = Project::read(here)?.and_then(|project| project.settings.of_service(&service));
-        let policy = policy::meant(settings.map(|settings| settings.policy), args)?;
-        return Ok(Item { service, source, policy });
+        return Ok(Item { service, source, policy: settings.map(|settings| settings.policy) });
     }
     let project = Project::read(Path::new(text))?.ok_or_else(|| {
         Failure::Usage(format!("{text} is no directory with a {FILE}: name one, or write SERVICE=RELEASE"))
     })?;
-    let policy = policy::meant(Some(project.settings.policy.clone()), args)?;
-    Ok(Item { service: project.settings.service.clone(), source: Source::Project(Box::new(project)), policy })
+    let (service, policy) = (project.settings.service.clone(), Some(project.settings.policy.clone()));
+    Ok(Item { service, source: Source::Project(Box::new(project)), policy })
 }
 
 #[cfg(test)]
@@ -173,9 +178,9 @@ mod tests {
             services(&[path, "then", "web=9f3a", "then", "mail=1234"]).unwrap(),
             ["api", "web", "mail"]
         );
-        let items = items(&typed(&["web=9f3a", "then", path, "--bake", "1m"]), Path::new(".")).unwrap();
-        assert_eq!(items[0].policy.phases.len(), Policy::safe().phases.len());
-        assert_eq!(items[1].policy.phases.len(), Policy::fast().phases.len());
+        let items = items(&typed(&["web=9f3a", "then", path]), Path::new(".")).unwrap();
+        let policies: Vec<_> = items.into_iter().map(|item| item.policy).collect();
+        assert_eq!(policies, [None, Some(Policy::fast())]);
     }
 
     #[test]
@@ -185,8 +190,8 @@ mod tests {
             "service = \"web\"\n[run]\ncommand = [\"x\"]\n[flavor.beat]\nrollout.policy = \"careful\"\n";
         fs::write(dir.path().join(FILE), text).unwrap();
         let items = items(&typed(&["api=9f3a", "then", "web.beat=1234"]), dir.path()).unwrap();
-        let phases: Vec<usize> = items.iter().map(|item| item.policy.phases.len()).collect();
-        assert_eq!(phases, [Policy::safe().phases.len(), Policy::careful().phases.len()]);
+        let policies: Vec<_> = items.into_iter().map(|item| item.policy).collect();
+        assert_eq!(policies, [None, Some(Policy::careful())]);
     }
 
     #[test]
