@@ -3,6 +3,9 @@
 //! It is level-triggered: a message only says "look again", and every round decides from what the state store
 //! knows. So nothing that was lost, doubled or late matters for longer than one tick.
 
+mod ask;
+mod unread;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter;
 use std::mem;
@@ -11,18 +14,16 @@ use std::time::Duration;
 
 use baton_core::decision::id_of_stop;
 use baton_core::event::Event;
-use baton_core::fleet::{self, Fleet};
-use baton_core::history::{Backing, Lock, Proposal, ProposeError, Wish};
+use baton_core::fleet;
+use baton_core::history::{Backing, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_core::metric::{Measured, Sample, Unsure};
 use baton_core::report::Stamp;
 use baton_core::units::Millis;
-use baton_store::state::{Accepted, EVENTS_MAX, Kind, News, Service, StateError, StateStore};
-use baton_wire::session::Hello;
+use baton_store::state::{EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
-use tonic::Status;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::Refusal;
 use crate::board::{Board, Posted};
@@ -32,8 +33,10 @@ use crate::decision::{self, Decision, Fault, decide};
 use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
-use crate::sessions::{AllSessions, Outgoing, PeerKey, end};
+use crate::sessions::{AllSessions, PeerKey};
 use crate::view::status::{self, Blame, Face};
+
+pub(crate) use ask::{Ask, Choose, Inbox};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
 const TICK: Duration = Duration::from_secs(1);
@@ -44,76 +47,6 @@ const BATCH_MAX: usize = 1024;
 /// How often one round decides anew after it has changed something: a verdict, what follows from it, and room
 /// for a conflict. What is left waits for the next tick.
 const STEPS_MAX: usize = 4;
-
-/// Where the keeper is asked.
-pub(crate) type Inbox = mpsc::Sender<Ask>;
-
-/// What comes of a proposal.
-pub(crate) type Answer = Result<Accepted, StateError>;
-
-/// Chooses members of a fleet at a moment. The last one says of a member whether it was heard and that is not in the fleet yet.
-pub(crate) type Choose =
-    Box<dyn FnOnce(&Fleet, Millis, &dyn Fn(&MemberId) -> bool) -> Result<Vec<MemberId>, Refusal> + Send>;
-
-/// What the keeper is asked or told.
-pub(crate) enum Ask {
-    /// A member has connected.
-    Hello {
-        /// Who it is.
-        hello: Hello,
-        /// Where it is told things.
-        out: Outgoing,
-    },
-    /// A member says something.
-    News {
-        /// Its service.
-        service: ServiceName,
-        /// What.
-        news: News,
-    },
-    /// An operator wants something.
-    Propose {
-        /// For which service.
-        service: ServiceName,
-        /// What.
-        proposal: Proposal,
-        /// Told once it is durable and on the board.
-        reply: oneshot::Sender<Answer>,
-    },
-    /// An operator locks a service, or unlocks it with none.
-    Lock {
-        /// Which.
-        service: ServiceName,
-        /// Why, and who does it.
-        lock: Option<Lock>,
-        /// Told once it is durable and on the board.
-        reply: oneshot::Sender<Result<(), StateError>>,
-    },
-    /// An operator lets members go that will not come back.
-    Forget {
-        /// Of which service.
-        service: ServiceName,
-        /// Who, of those that are known at that moment.
-        choose: Choose,
-        /// Told who has gone, once that is on the board.
-        reply: oneshot::Sender<Result<Vec<MemberId>, Refusal>>,
-    },
-    /// What was answered to a query of a metric.
-    Measured {
-        /// For which service.
-        service: ServiceName,
-        /// For which deploy.
-        deploy: DeployId,
-        /// What.
-        sample: Sample,
-    },
-    /// Something happened elsewhere in the server.
-    Note(Event),
-    /// Another server may have changed something.
-    LookAgain,
-    /// The server ends.
-    Stop,
-}
 
 /// The keeper.
 pub(crate) struct Keeper {
@@ -223,81 +156,6 @@ impl Keeper {
             done => done?,
         }
         Ok(keeper)
-    }
-
-    /// Puts on the board what the store knows, all of it.
-    fn take_over(&mut self) -> Result<(), StateError> {
-        for service in self.store.services()? {
-            self.remember(&service)?;
-            self.post(&service, true, true);
-        }
-        Ok(())
-    }
-
-    fn tell_unread(&mut self, error: &StateError) {
-        if !self.board.borrow().unread {
-            eprintln!(
-                "baton server: the state store was not read yet: members go on as they are, and nobody is told anything \
-                 until it is there"
-            );
-        }
-        self.complain(error);
-        self.board.send_modify(|board| {
-            let board = Arc::make_mut(board);
-            (board.unread, board.trouble) = (true, Some(chain(error)));
-        });
-    }
-
-    /// In one step: whoever is answered is not told of a trouble that is over.
-    fn tell_read(&mut self) {
-        let trouble = self.trouble();
-        self.board.send_modify(|board| {
-            let board = Arc::make_mut(board);
-            (board.unread, board.trouble) = (false, trouble);
-        });
-    }
-
-    /// Waits until the store was read for the first time, and turns everybody away meanwhile. Returns who came last and was
-    /// not answered yet; none when the server ends.
-    fn wait_for_store(&mut self, runtime: &Handle) -> Option<Vec<Ask>> {
-        let mut asks = Vec::new();
-        while self.board.borrow().unread {
-            if asks.drain(..).any(|ask| self.turn_down(ask)) {
-                return None;
-            }
-            // The limit is set inside, where the runtime's clock is.
-            let wait = async { timeout(TICK, self.inbox.recv_many(&mut asks, BATCH_MAX)).await };
-            if runtime.block_on(wait) == Ok(0) {
-                return None;
-            }
-            match self.take_over() {
-                Ok(()) => self.tell_read(),
-                Err(error) => self.tell_unread(&error),
-            }
-        }
-        Some(asks)
-    }
-
-    /// Answers somebody for whom nothing can be done before the store was read, and whether the server is to end. Members try
-    /// another server, which may be able to read it, or come again.
-    fn turn_down(&self, ask: Ask) -> bool {
-        match ask {
-            Ask::Hello { out, .. } => {
-                end(&out, Status::unavailable("control waits for its state store"));
-            }
-            Ask::Propose { service, proposal, reply } => {
-                drop(reply.send(self.store.propose(&service, proposal, self.clock.now())));
-            }
-            Ask::Lock { service, lock, reply } => drop(reply.send(self.store.set_lock(&service, lock))),
-            Ask::Forget { service, reply, .. } => {
-                let why = self.store.service(&service, self.clock.now()).map(|_| Vec::new());
-                drop(reply.send(why.map_err(Refusal::from)));
-            }
-            // What members say they say again in their next session.
-            Ask::News { .. } | Ask::Measured { .. } | Ask::Note(_) | Ask::LookAgain => {}
-            Ask::Stop => return true,
-        }
-        false
     }
 
     /// Runs until it is told to stop, or nobody is left who could ask. Blocks; `runtime` is where timers run.
@@ -721,71 +579,4 @@ impl Keeper {
 }
 
 #[cfg(test)]
-mod tests {
-    use baton_core::fleet::{LEASE, Presence};
-    use baton_core::report::Standing;
-    use baton_store::state::MemoryStore;
-    use tokio::runtime::Runtime;
-
-    use super::*;
-    use crate::sample::report;
-
-    /// Who is left of two silent members, of which one was heard again, when those are let go that were not: also `in_tick`,
-    /// where what was heard is taken in at the end of the same round.
-    fn left_of_two(in_tick: bool) -> Vec<MemberId> {
-        let store = Arc::new(MemoryStore::new(Millis::ZERO));
-        let web = "web".parse().unwrap();
-        for member in ["back", "away"] {
-            let _ = store.hear(&web, report(member, 1, None, Standing::Behind), Millis::ZERO).unwrap();
-        }
-        let clock = Clock::started_ago(LEASE);
-        let heartbeats = Heartbeats::default();
-        heartbeats.add(&web, &"back".parse().unwrap(), Stamp { life: 1, sequence: 2 }, clock.now());
-        let (_inbox, asked) = mpsc::channel(1);
-        let (post, _board) = watch::channel(Arc::default());
-        let key = PeerKey::new().unwrap();
-        let mut keeper = Keeper::new(store.clone(), clock, asked, heartbeats, post, key).unwrap();
-
-        let (reply, mut answer) = oneshot::channel();
-        let choose: Choose = Box::new(|fleet, now, is_heard| {
-            let silent = |presence| matches!(presence, Presence::Silent { .. });
-            let members = fleet.members().filter(|(_, member)| silent(member.presence(now)));
-            Ok(members.map(|(id, _)| id.clone()).filter(|id| !is_heard(id)).collect())
-        });
-        let heard = if in_tick { keeper.heartbeats.take() } else { Heard::new() };
-        let mut round = Round { heard, ..Round::default() };
-        keeper.take_in(Ask::Forget { service: web.clone(), choose, reply }, &mut round);
-        keeper.finish(&mut round);
-        let forgotten = answer.try_recv().unwrap().unwrap();
-        let known = store.service(&web, clock.now()).unwrap();
-        let left: Vec<MemberId> = known.fleet().members().map(|(id, _)| id.clone()).collect();
-        assert!(forgotten.len() + left.len() == 2 && !left.contains(&forgotten[0]));
-        left
-    }
-
-    #[test]
-    fn p30_a_server_that_has_read_its_store_has_no_trouble_with_it_any_more() {
-        let (inbox, asked) = mpsc::channel(1);
-        let (post, board) = watch::channel(Arc::default());
-        let store = Arc::new(MemoryStore::new(Millis::ZERO));
-        let clock = Clock::start();
-        let key = PeerKey::new().unwrap();
-        let mut keeper = Keeper::new(store, clock, asked, Heartbeats::default(), post, key).unwrap();
-        let attempted = "read the store".to_owned();
-        keeper.tell_unread(&StateError::Unavailable { attempted, source: "it is away".into() });
-        assert!(board.borrow().unread && board.borrow().trouble.is_some());
-
-        inbox.try_send(Ask::LookAgain).ok().unwrap();
-        let runtime = Runtime::new().unwrap();
-        assert!(keeper.wait_for_store(runtime.handle()).is_some());
-        assert!(!board.borrow().unread);
-        assert_eq!(board.borrow().trouble, None);
-    }
-
-    #[test]
-    fn who_was_heard_since_somebody_looked_is_not_forgotten() {
-        for in_tick in [false, true] {
-            assert_eq!(left_of_two(in_tick), ["back".parse().unwrap()], "in a tick: {in_tick}");
-        }
-    }
-}
+mod tests;

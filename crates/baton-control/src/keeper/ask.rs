@@ -1,0 +1,84 @@
+//! What the keeper is asked and told, and what it answers.
+
+use baton_core::event::Event;
+use baton_core::fleet::Fleet;
+use baton_core::history::{Lock, Proposal};
+use baton_core::ids::{DeployId, MemberId, ServiceName};
+use baton_core::metric::Sample;
+use baton_core::units::Millis;
+use baton_store::state::{Accepted, News, StateError};
+use baton_wire::session::Hello;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::Refusal;
+use crate::sessions::Outgoing;
+
+/// Where the keeper is asked.
+pub(crate) type Inbox = mpsc::Sender<Ask>;
+
+/// What comes of a proposal.
+pub(crate) type Answer = Result<Accepted, StateError>;
+
+/// Chooses members of a fleet at a moment. The last one says of a member whether it was heard and that is not in the fleet yet.
+pub(crate) type Choose =
+    Box<dyn FnOnce(&Fleet, Millis, &dyn Fn(&MemberId) -> bool) -> Result<Vec<MemberId>, Refusal> + Send>;
+
+/// What the keeper is asked or told.
+pub(crate) enum Ask {
+    /// A member has connected.
+    Hello {
+        /// Who it is.
+        hello: Hello,
+        /// Where it is told things.
+        out: Outgoing,
+    },
+    /// A member says something.
+    News {
+        /// Its service.
+        service: ServiceName,
+        /// What.
+        news: News,
+    },
+    /// An operator wants something.
+    Propose {
+        /// For which service.
+        service: ServiceName,
+        /// What.
+        proposal: Proposal,
+        /// Told once it is durable and on the board.
+        reply: oneshot::Sender<Answer>,
+    },
+    /// An operator locks a service, or unlocks it with none.
+    Lock {
+        /// Which.
+        service: ServiceName,
+        /// Why, and who does it.
+        lock: Option<Lock>,
+        /// Told once it is durable and on the board.
+        reply: oneshot::Sender<Result<(), StateError>>,
+    },
+    /// An operator lets members go that will not come back.
+    Forget {
+        /// Of which service.
+        service: ServiceName,
+        /// Who, of those that are known at that moment.
+        choose: Choose,
+        /// Told who has gone, once that is on the board.
+        reply: oneshot::Sender<Result<Vec<MemberId>, Refusal>>,
+    },
+    /// What was answered to a query of a metric.
+    Measured {
+        /// For which service.
+        service: ServiceName,
+        /// For which deploy.
+        deploy: DeployId,
+        /// What.
+        sample: Sample,
+    },
+    /// Something happened elsewhere in the server.
+    Note(Event),
+    /// Another server may have changed something.
+    LookAgain,
+    /// The server ends.
+    Stop,
+}
