@@ -45,6 +45,29 @@ pub struct Report {
     pub labels: Vec<Label>,
 }
 
+impl Report {
+    /// That of a healthy member with nothing else to tell.
+    pub fn plain(member: MemberId, stamp: Stamp, standing: Standing) -> Self {
+        Self {
+            member,
+            stamp,
+            seen: None,
+            committed: None,
+            running: None,
+            healthy: true,
+            standing,
+            fetching: None,
+            attempts: 0,
+            relapses: 0,
+            standby: None,
+            drained: true,
+            bake_connections: 0,
+            costs: Costs::default(),
+            labels: Vec::new(),
+        }
+    }
+}
+
 /// The place of a report among those of its member; a greater one is newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Stamp {

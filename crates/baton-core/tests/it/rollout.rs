@@ -7,7 +7,6 @@ mod shared;
 mod verdicts;
 mod way_back;
 
-use baton_core::costs::Costs;
 use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::{Fleet, Heard};
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId};
@@ -51,21 +50,14 @@ fn report(index: usize, sequence: u64, deploy: &Deploy, standing: Standing) -> R
     let on_new = matches!(standing, Standing::Proving | Standing::Proven);
     let committed = if standing == Standing::Proven { deploy.release } else { OLD };
     Report {
-        member: id(index),
-        stamp: Stamp { life: 1, sequence },
         seen: Some(Seen { epoch: deploy.epoch, deploy: deploy.id }),
         committed: Some((committed, Epoch(1))),
         running: Some(if on_new { deploy.release } else { OLD }),
-        healthy: true,
         standby: (standing == Standing::Proving).then_some(OLD),
         drained: standing != Standing::Proving,
-        standing,
-        fetching: None,
         attempts: 1,
-        relapses: 0,
         bake_connections: 1,
-        costs: Costs::default(),
-        labels: Vec::new(),
+        ..Report::plain(id(index), Stamp { life: 1, sequence }, standing)
     }
 }
 

@@ -1,6 +1,5 @@
 //! What it costs the rule of rollouts, without any network or disk, to take in one report and to decide what follows.
 
-use baton_core::costs::Costs;
 use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::Fleet;
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId};
@@ -81,21 +80,6 @@ fn deploy(names: &[MemberId]) -> anyhow::Result<Deploy> {
 }
 
 fn report(member: MemberId, sequence: u64, standing: Standing) -> Report {
-    Report {
-        member,
-        stamp: Stamp { life: 1, sequence },
-        seen: Some(Seen { epoch: Epoch(1), deploy: DEPLOY }),
-        committed: None,
-        running: None,
-        healthy: true,
-        standing,
-        fetching: None,
-        attempts: 0,
-        relapses: 0,
-        standby: None,
-        drained: true,
-        bake_connections: 0,
-        costs: Costs::default(),
-        labels: Vec::new(),
-    }
+    let seen = Some(Seen { epoch: Epoch(1), deploy: DEPLOY });
+    Report { seen, ..Report::plain(member, Stamp { life: 1, sequence }, standing) }
 }

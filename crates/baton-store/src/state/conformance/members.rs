@@ -1,6 +1,5 @@
 //! Members and slots.
 
-use baton_core::costs::Costs;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{GONE_AFTER, Heard, Presence};
 use baton_core::ids::{Epoch, InvalidId, MemberId, ServiceName};
@@ -31,23 +30,7 @@ fn member(number: usize) -> Result<MemberId, InvalidId> {
 }
 
 fn report(member: &MemberId, sequence: u64, standing: Standing) -> Report {
-    Report {
-        member: member.clone(),
-        stamp: Stamp { life: 1, sequence },
-        seen: None,
-        committed: None,
-        running: None,
-        healthy: true,
-        standing,
-        fetching: None,
-        attempts: 0,
-        relapses: 0,
-        standby: None,
-        drained: true,
-        bake_connections: 0,
-        costs: Costs::default(),
-        labels: Vec::new(),
-    }
+    Report::plain(member.clone(), Stamp { life: 1, sequence }, standing)
 }
 
 /// Lets a new member say that it obeys this epoch.

@@ -1,6 +1,5 @@
 //! A state store as a file: brought to another store it is the same, and what is not whole is not brought anywhere.
 
-use baton_core::costs::Costs;
 use baton_core::event::{Event, What};
 use baton_core::report::{Report, Stamp, Standing};
 use baton_store::state::{
@@ -14,23 +13,8 @@ use crate::redis_server::Redis;
 fn fill(store: &dyn StateStore) {
     let first = store.propose(&web(), rollout(1, None), NOW).unwrap().deploy;
     store.reach(&web(), first.id, Milestone::Switched, 10).unwrap();
-    let report = Report {
-        member: "web-1".parse().unwrap(),
-        stamp: Stamp { life: 1, sequence: 1 },
-        seen: None,
-        committed: None,
-        running: None,
-        healthy: true,
-        standing: Standing::Behind,
-        fetching: None,
-        attempts: 0,
-        relapses: 0,
-        standby: None,
-        drained: true,
-        bake_connections: 0,
-        costs: Costs::default(),
-        labels: Vec::new(),
-    };
+    let stamp = Stamp { life: 1, sequence: 1 };
+    let report = Report::plain("web-1".parse().unwrap(), stamp, Standing::Behind);
     let _ = store.hear(&web(), News::Report(report), NOW).unwrap();
     store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap();
     let (service, text) = (web(), "it happened".to_owned());

@@ -9,7 +9,6 @@ mod several;
 use std::cell::Cell;
 use std::time::Duration;
 
-use baton_core::costs::Costs;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{Heard, LEASE};
 use baton_core::ids::{DeployId, MemberId};
@@ -86,23 +85,7 @@ const NOW: Millis = LEASE;
 
 fn report(member: &MemberId, sequence: u64, deploy: Option<&Deploy>, standing: Standing) -> News {
     let seen = deploy.map(|deploy| Seen { epoch: deploy.epoch, deploy: deploy.id });
-    News::Report(Report {
-        member: member.clone(),
-        stamp: Stamp { life: 1, sequence },
-        seen,
-        committed: None,
-        running: None,
-        healthy: true,
-        standing,
-        fetching: None,
-        attempts: 0,
-        relapses: 0,
-        standby: None,
-        drained: true,
-        bake_connections: 0,
-        costs: Costs::default(),
-        labels: Vec::new(),
-    })
+    News::Report(Report { seen, ..Report::plain(member.clone(), Stamp { life: 1, sequence }, standing) })
 }
 
 /// The same report, but for something.

@@ -1,6 +1,5 @@
 //! What a server finds that starts again.
 
-use baton_core::costs::Costs;
 use baton_core::event::{Event, What};
 use baton_core::fleet::{Grant, Heard, LEASE, Tie};
 use baton_core::history::Wish;
@@ -19,23 +18,7 @@ fn member(number: usize) -> MemberId {
 }
 
 pub fn report(number: usize, sequence: u64, seen: Option<Seen>, standing: Standing) -> News {
-    News::Report(Report {
-        member: member(number),
-        stamp: Stamp { life: 1, sequence },
-        seen,
-        committed: None,
-        running: None,
-        healthy: true,
-        standing,
-        fetching: None,
-        attempts: 0,
-        relapses: 0,
-        standby: None,
-        drained: true,
-        bake_connections: 0,
-        costs: Costs::default(),
-        labels: Vec::new(),
-    })
+    News::Report(Report { seen, ..Report::plain(member(number), Stamp { life: 1, sequence }, standing) })
 }
 
 #[test]
