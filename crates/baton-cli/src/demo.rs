@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use baton_core::deploy::Policy;
 use baton_core::ids::ReleaseId;
-use baton_wire::api::{EventView, LimitsView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
+use baton_wire::api::{EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 
 use self::load::{Counts, Load};
 use self::stage::{Programs, Stage};
@@ -274,21 +275,8 @@ fn runs(status: &ServiceStatus, release: ReleaseId) -> bool {
 /// The policy of the demo.
 fn policy() -> PolicyView {
     let phase = |size_ppm| PhaseView { size_ppm, bake_ms: 4000 };
-    PolicyView {
-        target_ppm: 1_000_000,
-        target_members: None,
-        target_label: None,
-        max_unhealthy_ppm: 500_000,
-        phases: vec![phase(None), phase(Some(500_000))],
-        failure_limit_ppm: 50_000,
-        auto_rollback: true,
-        lock_after_rollback: false,
-        limits: LimitsView::default(),
-        gates: Vec::new(),
-        metric: None,
-        bake_connections: 0,
-        all_at_once: false,
-    }
+    let phases = vec![phase(None), phase(Some(500_000))];
+    PolicyView { max_unhealthy_ppm: 500_000, phases, ..PolicyView::of(&Policy::safe()) }
 }
 
 /// The policy of the first deploy, while nobody is served yet.

@@ -1,6 +1,7 @@
 //! Answers of the API that tests start from.
 
-use baton_wire::api::{CostsView, CountsView, DeployView, LimitsView, PhaseView, PolicyView, ServiceStatus};
+use baton_core::deploy::Policy;
+use baton_wire::api::{CostsView, CountsView, DeployView, PolicyView, ServiceStatus};
 
 /// A release id.
 pub fn release() -> String {
@@ -18,25 +19,7 @@ pub fn deploy() -> DeployView {
         of: None,
         release: release(),
         fallback: None,
-        policy: PolicyView {
-            target_ppm: 1_000_000,
-            target_members: None,
-            target_label: None,
-            max_unhealthy_ppm: 250_000,
-            phases: vec![
-                PhaseView { size_ppm: None, bake_ms: 10_000 },
-                PhaseView { size_ppm: Some(50_000), bake_ms: 5000 },
-                PhaseView { size_ppm: Some(250_000), bake_ms: 5000 },
-            ],
-            failure_limit_ppm: 50_000,
-            auto_rollback: true,
-            lock_after_rollback: false,
-            limits: LimitsView::default(),
-            gates: Vec::new(),
-            metric: None,
-            bake_connections: 0,
-            all_at_once: false,
-        },
+        policy: PolicyView::of(&Policy::safe()),
         reason: String::new(),
         actor: "kim@laptop".to_owned(),
         created_ms: 1_795_209_567_000,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use baton_control::{Artefacts, Callers, Certificates, Config, Server, ServerError, State};
 use baton_core::access::Shown;
+use baton_core::deploy::Policy;
 use baton_core::ids::ReleaseId;
 use baton_core::release::outline::Outlined;
 use baton_core::release::{Manifest, Provenance, Tree};
@@ -14,9 +15,7 @@ use baton_release::manifest::pack_outline;
 use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, StoreError};
-use baton_wire::api::{
-    DeployView, EventView, LimitsView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted,
-};
+use baton_wire::api::{DeployView, EventView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
@@ -268,20 +267,6 @@ pub fn wanted(wanted: Wanted) -> Propose {
 /// A rollout with one slot, then with two of five members at a time.
 pub fn rollout(release: ReleaseId, bake_ms: u64) -> Propose {
     let phases = vec![PhaseView { size_ppm: None, bake_ms }, PhaseView { size_ppm: Some(400_000), bake_ms }];
-    let policy = PolicyView {
-        target_ppm: 1_000_000,
-        target_members: None,
-        target_label: None,
-        max_unhealthy_ppm: 400_000,
-        phases,
-        failure_limit_ppm: 50_000,
-        auto_rollback: true,
-        lock_after_rollback: false,
-        limits: LimitsView::default(),
-        gates: Vec::new(),
-        metric: None,
-        bake_connections: 0,
-        all_at_once: false,
-    };
+    let policy = PolicyView { max_unhealthy_ppm: 400_000, phases, ..PolicyView::of(&Policy::safe()) };
     Propose { release: Some(release.to_string()), policy: Some(policy), ..wanted(Wanted::Rollout) }
 }

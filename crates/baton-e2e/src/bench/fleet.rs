@@ -18,7 +18,7 @@ use baton_core::deploy::{Phase, PhaseSize, Policy};
 use baton_core::forecast::forecast;
 use baton_core::rollout;
 use baton_core::units::{Millis, Share};
-use baton_wire::api::{LimitsView, PhaseView, PolicyView};
+use baton_wire::api::PolicyView;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 
@@ -174,32 +174,6 @@ fn phase(percent: u32, bake: u64) -> Phase {
     Phase { size: PhaseSize::Share(Share::from_percent(percent)), bake: Millis(bake) }
 }
 
-/// A policy as the API has it.
-fn view(policy: &Policy) -> PolicyView {
-    let phase = |phase: &Phase| PhaseView {
-        size_ppm: match phase.size {
-            PhaseSize::One => None,
-            PhaseSize::Share(share) => Some(share.ppm()),
-        },
-        bake_ms: phase.bake.0,
-    };
-    PolicyView {
-        target_ppm: Share::ALL.ppm(),
-        target_members: None,
-        target_label: None,
-        max_unhealthy_ppm: policy.max_unhealthy.ppm(),
-        all_at_once: policy.all_at_once,
-        phases: policy.phases.iter().map(phase).collect(),
-        failure_limit_ppm: policy.failure_limit.ppm(),
-        auto_rollback: policy.auto_rollback,
-        lock_after_rollback: policy.lock_after_rollback,
-        limits: LimitsView::default(),
-        gates: Vec::new(),
-        metric: None,
-        bake_connections: 0,
-    }
-}
-
 /// The seconds that a rollout bakes, were everything else done at once.
 fn bakes(policy: &Policy, members: usize) -> f64 {
     let members = u32::try_from(members).unwrap_or(u32::MAX);
@@ -226,7 +200,7 @@ struct Deployed {
 impl Rollouts<'_> {
     /// Deploys the other release, and waits until it is switched.
     fn deploy(&mut self, policy: &Policy) -> anyhow::Result<Deployed> {
-        let (release, policy) = (&self.releases[self.next % self.releases.len()], view(policy));
+        let (release, policy) = (&self.releases[self.next % self.releases.len()], PolicyView::of(policy));
         self.next += 1;
         let mut operator = self.servers.operator();
         let members = operator.status(None).map_or(0, |status| status.counts.live);

@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use baton_core::deploy::Policy;
 use baton_wire::api::{
-    DeployView, EventView, LimitsView, MemberStatus, PhaseView, PolicyView, Propose, ServiceStatus, Wanted,
+    DeployView, EventView, MemberStatus, PhaseView, PolicyView, Propose, ServiceStatus, Wanted,
 };
 use serde::de::DeserializeOwned;
 
@@ -133,19 +134,6 @@ impl Server {
 /// What the releases' settings say, for deploys that are proposed without a push.
 fn policy() -> PolicyView {
     let phase = |size_ppm| PhaseView { size_ppm, bake_ms: BAKE.0 };
-    PolicyView {
-        target_ppm: 1_000_000,
-        target_members: None,
-        target_label: None,
-        max_unhealthy_ppm: 500_000,
-        all_at_once: false,
-        phases: vec![phase(None), phase(Some(500_000))],
-        failure_limit_ppm: 50_000,
-        auto_rollback: true,
-        lock_after_rollback: false,
-        limits: LimitsView::default(),
-        gates: Vec::new(),
-        metric: None,
-        bake_connections: 0,
-    }
+    let phases = vec![phase(None), phase(Some(500_000))];
+    PolicyView { max_unhealthy_ppm: 500_000, phases, ..PolicyView::of(&Policy::safe()) }
 }

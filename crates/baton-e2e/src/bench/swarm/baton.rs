@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use baton_wire::api::{LimitsView, PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
+use baton_core::deploy::Policy;
+use baton_wire::api::{PhaseView, PolicyView, Propose, ServiceStatus, Wanted};
 use serde::de::DeserializeOwned;
 
 use super::{LIMIT, Places, Updated, image, until};
@@ -184,19 +185,6 @@ fn settings(version: usize) -> String {
 
 /// Four waves, none of which waits after its last probe.
 fn quarters() -> PolicyView {
-    PolicyView {
-        target_ppm: 1_000_000,
-        target_members: None,
-        target_label: None,
-        max_unhealthy_ppm: QUARTER_PPM,
-        all_at_once: false,
-        phases: vec![PhaseView { size_ppm: Some(QUARTER_PPM), bake_ms: 0 }],
-        failure_limit_ppm: 50_000,
-        auto_rollback: true,
-        lock_after_rollback: false,
-        limits: LimitsView::default(),
-        gates: Vec::new(),
-        metric: None,
-        bake_connections: 0,
-    }
+    let phases = vec![PhaseView { size_ppm: Some(QUARTER_PPM), bake_ms: 0 }];
+    PolicyView { max_unhealthy_ppm: QUARTER_PPM, phases, ..PolicyView::of(&Policy::safe()) }
 }
