@@ -30,6 +30,9 @@ mod secrets;
 mod server;
 mod session;
 mod sessions;
+#[cfg(test)]
+#[path = "../../baton-release/tests/disk/small.rs"]
+mod small_disk;
 mod tls;
 mod view;
 mod watcher;

@@ -7,6 +7,7 @@ use axum::http::HeaderValue;
 use baton_core::access::{Right, Scope};
 
 use super::*;
+use crate::small_disk;
 
 fn open(dir: &tempfile::TempDir) -> Access {
     Access::open(dir.path(), Place::File, false).unwrap()
@@ -331,29 +332,15 @@ fn what_cannot_be_written_is_not_true_but_for_what_is_taken_back() {
     assert!(open(&dir).caller(&shown(2), 0).is_err());
 }
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
-
 #[test]
 fn p29_a_token_is_revoked_on_a_disk_that_is_full() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_full_disk(Path::new(&disk));
+    match small_disk::disk() {
+        Some(disk) => on_full_disk(&disk),
+        None => {
+            let test = "access::tests::p29_a_token_is_revoked_on_a_disk_that_is_full";
+            small_disk::again(test, "size=8m");
+        }
     }
-    let test = "access::tests::p29_a_token_is_revoked_on_a_disk_that_is_full";
-    let dir = tempfile::tempdir().unwrap();
-    // Only the child sees the file system, and it ends with it.
-    let script = format!(
-        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = std::process::Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
 }
 
 fn on_full_disk(disk: &Path) {

@@ -4,6 +4,7 @@ use std::fs;
 use std::thread::JoinHandle;
 
 use super::*;
+use crate::small_disk;
 
 struct Log {
     audit: Audit,
@@ -92,29 +93,15 @@ async fn p42_nothing_is_changed_that_cannot_be_written_down() {
     log.close();
 }
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
-
 #[tokio::test]
 async fn p29_p42_what_stops_harm_is_written_down_on_a_disk_that_is_full() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_full_disk(Path::new(&disk)).await;
+    match small_disk::disk() {
+        Some(disk) => on_full_disk(&disk).await,
+        None => {
+            let test = "audit::tests::p29_p42_what_stops_harm_is_written_down_on_a_disk_that_is_full";
+            small_disk::again(test, "size=4m");
+        }
     }
-    let test = "audit::tests::p29_p42_what_stops_harm_is_written_down_on_a_disk_that_is_full";
-    let dir = tempfile::tempdir().unwrap();
-    // Only the child sees the file system, and it ends with it.
-    let script = format!(
-        "mount -t tmpfs -o size=4m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = std::process::Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
 }
 
 async fn on_full_disk(disk: &Path) {

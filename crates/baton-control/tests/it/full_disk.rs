@@ -1,10 +1,8 @@
-//! A data directory on a disk that is really full: the test program starts itself again on a small file system
-//! of its own.
+//! A data directory on a disk that is really full.
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 use baton_core::ids::PackId;
@@ -16,46 +14,28 @@ use tokio::time::Instant;
 
 use crate::light::{Fleet, names};
 use crate::running::{Answer, LIMIT, Running, rollout, wanted};
+use crate::small_disk::{again, disk};
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
+/// Room for the state of a server, and little more.
+const SMALL: &str = "size=8m";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_small_disk(&PathBuf::from(disk)).await;
+    if let Some(disk) = disk() {
+        return on_small_disk(&disk).await;
     }
-    let errors =
-        again("full_disk::p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space");
+    let test = "full_disk::p29_p30_control_refuses_on_a_full_disk_says_why_and_goes_on_once_there_is_space";
+    let errors = again(test, SMALL);
     assert!(errors.contains("baton server: cannot write the state store"), "{errors}");
     assert!(errors.contains("baton server: the state store can be written again"), "{errors}");
 }
 
-/// Runs a test of this program again, on a small disk that only it sees and that ends with it. Returns its errors.
-fn again(test: &str) -> String {
-    let dir = TempDir::new().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{errors}");
-    errors.into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn p29_a_rollout_is_halted_on_a_disk_that_is_full() {
-    let Some(disk) = std::env::var_os(CHILD) else {
-        again("full_disk::p29_a_rollout_is_halted_on_a_disk_that_is_full");
+    let Some(disk) = disk() else {
+        again("full_disk::p29_a_rollout_is_halted_on_a_disk_that_is_full", SMALL);
         return;
     };
-    let disk = PathBuf::from(disk);
     let (server, _fleet, [_, second]) = settled(&disk).await;
     let hour = 60 * 60 * 1000;
     let epoch = server.deploy(&rollout(second, hour)).await.epoch;
@@ -72,11 +52,10 @@ async fn p29_a_rollout_is_halted_on_a_disk_that_is_full() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p29_a_release_that_fails_is_taken_back_on_a_disk_that_is_full() {
-    let Some(disk) = std::env::var_os(CHILD) else {
-        again("full_disk::p29_a_release_that_fails_is_taken_back_on_a_disk_that_is_full");
+    let Some(disk) = disk() else {
+        again("full_disk::p29_a_release_that_fails_is_taken_back_on_a_disk_that_is_full", SMALL);
         return;
     };
-    let disk = PathBuf::from(disk);
     let (server, fleet, [first, second]) = settled(&disk).await;
     fleet.world.allow_proofs(0);
     let epoch = server.deploy(&rollout(second, 0)).await.epoch;

@@ -21,4 +21,6 @@ mod restart;
 mod rollout;
 mod running;
 mod secrets;
+#[path = "../../../baton-release/tests/disk/small.rs"]
+mod small_disk;
 mod verify;

@@ -1,8 +1,8 @@
-//! A disk that is really full: the test program starts itself again on a small file system of its own.
+//! A disk that is really full, or takes no more writes.
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,24 +10,11 @@ use baton_release::fetch::{FetchError, Step, fetch};
 use baton_release::store::memory::MemoryStore;
 
 use crate::sample::{Nodes, chain, file, left, nodes, noise, open, push_nodes};
+use crate::small_disk::{again, disk};
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
-
-/// Runs a child on a tmpfs with these options, which only it sees and which ends with it.
-fn on_small_disk(child: &str, options: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let script = format!(
-        "mount -t tmpfs -o {options} tmpfs {dir} && exec {exe} --exact disk_full::{child} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    assert!(output.status.success(), "{options}: {}", String::from_utf8_lossy(&output.stderr));
+/// Runs a test of this file on a small disk.
+fn on_small_disk(test: &str, options: &str) {
+    again(&format!("disk_full::{test}"), options);
 }
 
 /// 8 MB in 400 files.
@@ -40,7 +27,7 @@ fn large() -> Nodes {
 /// Not a test by itself: the member with the small disk. One release fits, a second does not.
 #[test]
 fn the_member_without_room() {
-    let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let Some(disk) = disk() else { return };
     let store = MemoryStore::new();
     let fits = push_nodes(&nodes(1), &store).id;
     let too_large = push_nodes(&large(), &store).id;
@@ -82,7 +69,7 @@ fn fill(dir: &Path) {
 /// Not a test by itself: the member whose disk somebody else fills while a release arrives.
 #[test]
 fn the_member_whose_disk_fills() {
-    let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let Some(disk) = disk() else { return };
     let store = MemoryStore::new();
     let fits = push_nodes(&nodes(1), &store).id;
     let fits_too = push_nodes(&large(), &store).id;
@@ -115,7 +102,7 @@ fn p29_a_disk_that_fills_up_is_a_reason_and_the_space_is_given_back() {
 /// Not a test by itself: the member whose disk takes no more writes while a release arrives.
 #[test]
 fn the_member_whose_disk_turns_read_only() {
-    let Some(disk) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    let Some(disk) = disk() else { return };
     let mount = |options: &[&str], at: &Path| {
         Command::new("mount").args(options).arg(at).output().unwrap().status.success()
     };

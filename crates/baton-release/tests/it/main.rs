@@ -17,4 +17,6 @@ mod retention;
 mod round_trip;
 mod sample;
 mod seen;
+#[path = "../disk/small.rs"]
+mod small_disk;
 mod spare;

@@ -11,4 +11,6 @@ mod artefact;
 #[path = "../redis/server.rs"]
 mod redis_server;
 mod secrets;
+#[path = "../../../baton-release/tests/disk/small.rs"]
+mod small_disk;
 mod state;

@@ -1,46 +1,31 @@
-//! A disk that is really full: the test program starts itself again on a small file system of its own.
+//! A state store on a disk that is really full.
 
 use std::error::Error;
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::Heard;
 use baton_core::history::{Lock, Proposal, Wish};
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
-use tempfile::TempDir;
 
 use super::{NOW, reopened, rollout, web};
-
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
+use crate::small_disk;
 
 /// Far more events than a small disk has room for.
 const EVENTS: usize = 100_000;
 
 #[test]
 fn p29_a_store_on_a_full_disk_says_so_and_goes_on_once_there_is_space() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_small_disk(&PathBuf::from(disk));
+    match small_disk::disk() {
+        Some(disk) => on_small_disk(&disk),
+        None => {
+            let test = "state::full::p29_a_store_on_a_full_disk_says_so_and_goes_on_once_there_is_space";
+            small_disk::again(test, "size=8m");
+        }
     }
-    let test = "state::full::p29_a_store_on_a_full_disk_says_so_and_goes_on_once_there_is_space";
-    let dir = TempDir::new().unwrap();
-    // Only the child sees the file system, and it ends with it.
-    let script = format!(
-        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
 }
 
 fn on_small_disk(disk: &Path) {
