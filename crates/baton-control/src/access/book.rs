@@ -120,6 +120,14 @@ impl Pending {
             asked,
         }
     }
+
+    /// Reads what [`Pending::view`] has written.
+    fn read(view: PendingView) -> Result<(PendingId, Self), BadBook> {
+        let PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, approved_by, decided_ms, asked } =
+            view;
+        let (service, decided) = (service.parse()?, decided_ms.unwrap_or_default());
+        Ok((id.parse()?, Self { service, asked_by, at, ends, approved_by, decided, asked }))
+    }
 }
 
 impl Held {
@@ -234,19 +242,8 @@ impl Book {
             book.protection.insert(service.parse()?, Protected { at: *at_ms, on: *protected });
         }
         for waits in stored.pending {
-            let PendingView {
-                id,
-                service,
-                asked_by,
-                at_ms: at,
-                ends_ms: ends,
-                approved_by,
-                decided_ms,
-                asked,
-            } = waits;
-            let (service, decided) = (service.parse()?, decided_ms.unwrap_or_default());
-            book.pending
-                .insert(id.parse()?, Pending { service, asked_by, at, ends, approved_by, decided, asked });
+            let (id, pending) = Pending::read(waits)?;
+            book.pending.insert(id, pending);
         }
         for StoredGone { id, until_ms, at_ms, token } in stored.gone {
             let held = token.as_ref().map(Held::read).transpose()?;
