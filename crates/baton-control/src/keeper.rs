@@ -241,7 +241,6 @@ impl Keeper {
                 let news = News::Heartbeat { member: member.clone(), stamp };
                 match self.store.hear(&service, news, at) {
                     Ok(fleet::Heard::News) => {}
-                    // What it has reported since was taken in before.
                     Ok(fleet::Heard::Stale) => {
                         let known = self.stamp(&service, &member);
                         // What it has reported since was taken in before.
