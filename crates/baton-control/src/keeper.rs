@@ -217,12 +217,12 @@ impl Keeper {
                 if answer.is_err() {
                     self.forget_if_empty(&service, round);
                 }
-                round.answers.push(Box::new(|| drop(reply.send(answer))));
+                round.answers.push(Box::new(|| drop(reply.send(answer.map_err(Refusal::from)))));
             }
             Ask::Lock { service, lock, reply } => {
                 self.touch(service.clone(), round);
                 let answer = self.store.set_lock(&service, lock);
-                round.answers.push(Box::new(|| drop(reply.send(answer))));
+                round.answers.push(Box::new(|| drop(reply.send(answer.map_err(Refusal::from)))));
             }
             Ask::Forget { service, choose, reply } => {
                 let answer = self.forget(&service, choose, round);

@@ -6,7 +6,7 @@ use baton_core::history::{Lock, Proposal};
 use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_core::metric::Sample;
 use baton_core::units::Millis;
-use baton_store::state::{Accepted, News, StateError};
+use baton_store::state::{Accepted, News};
 use baton_wire::session::Hello;
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,7 +17,7 @@ use crate::sessions::Outgoing;
 pub(crate) type Inbox = mpsc::Sender<Ask>;
 
 /// What comes of a proposal.
-pub(crate) type Answer = Result<Accepted, StateError>;
+pub(crate) type Answer = Result<Accepted, Refusal>;
 
 /// Chooses members of a fleet at a moment. The last one says of a member whether it was heard and that is not in the fleet yet.
 pub(crate) type Choose =
@@ -55,7 +55,7 @@ pub(crate) enum Ask {
         /// Why, and who does it.
         lock: Option<Lock>,
         /// Told once it is durable and on the board.
-        reply: oneshot::Sender<Result<(), StateError>>,
+        reply: oneshot::Sender<Result<(), Refusal>>,
     },
     /// An operator lets members go that will not come back.
     Forget {

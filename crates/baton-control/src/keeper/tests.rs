@@ -1,11 +1,22 @@
+use baton_core::deploy::Policy;
 use baton_core::fleet::{LEASE, Presence};
+use baton_core::history::Lock;
+use baton_core::ids::ReleaseId;
 use baton_core::report::Standing;
-use baton_store::state::MemoryStore;
+use baton_store::state::{Fault, MemoryStore};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::*;
 use crate::sample::report;
+
+/// A keeper over this store, and where it is asked.
+fn keeper(store: &Arc<MemoryStore>, clock: Clock, heartbeats: Heartbeats) -> (Inbox, Keeper) {
+    let (inbox, asked) = mpsc::channel(8);
+    let (post, _) = watch::channel(Arc::default());
+    let key = PeerKey::new().unwrap();
+    (inbox, Keeper::new(store.clone(), clock, asked, heartbeats, post, key).unwrap())
+}
 
 /// Who is left of two silent members, of which one was heard again, when those are let go that were not: also `in_tick`,
 /// where what was heard is taken in at the end of the same round.
@@ -18,10 +29,7 @@ fn left_of_two(in_tick: bool) -> Vec<MemberId> {
     let clock = Clock::started_ago(LEASE);
     let heartbeats = Heartbeats::default();
     heartbeats.add(&web, &"back".parse().unwrap(), Stamp { life: 1, sequence: 2 }, clock.now());
-    let (_inbox, asked) = mpsc::channel(1);
-    let (post, _board) = watch::channel(Arc::default());
-    let key = PeerKey::new().unwrap();
-    let mut keeper = Keeper::new(store.clone(), clock, asked, heartbeats, post, key).unwrap();
+    let (_inbox, mut keeper) = keeper(&store, clock, heartbeats);
 
     let (reply, mut answer) = oneshot::channel();
     let choose: Choose = Box::new(|fleet, now, is_heard| {
@@ -42,12 +50,9 @@ fn left_of_two(in_tick: bool) -> Vec<MemberId> {
 
 #[test]
 fn p30_a_server_that_has_read_its_store_has_no_trouble_with_it_any_more() {
-    let (inbox, asked) = mpsc::channel(1);
-    let (post, board) = watch::channel(Arc::default());
     let store = Arc::new(MemoryStore::new(Millis::ZERO));
-    let clock = Clock::start();
-    let key = PeerKey::new().unwrap();
-    let mut keeper = Keeper::new(store, clock, asked, Heartbeats::default(), post, key).unwrap();
+    let (inbox, mut keeper) = keeper(&store, Clock::start(), Heartbeats::default());
+    let board = keeper.board.subscribe();
     let attempted = "read the store".to_owned();
     keeper.tell_unread(&StateError::Unavailable { attempted, source: "it is away".into() });
     assert!(board.borrow().unread && board.borrow().trouble.is_some());
@@ -64,4 +69,51 @@ fn who_was_heard_since_somebody_looked_is_not_forgotten() {
     for in_tick in [false, true] {
         assert_eq!(left_of_two(in_tick), ["back".parse().unwrap()], "in a tick: {in_tick}");
     }
+}
+
+#[test]
+fn nothing_is_carried_out_before_the_store_was_read_also_where_it_answers_again() {
+    let store = Arc::new(MemoryStore::new(Millis::ZERO));
+    let (web, member) = ("web".parse::<ServiceName>().unwrap(), "web-1".parse::<MemberId>().unwrap());
+    let _ = store.hear(&web, report("web-1", 1, None, Standing::Behind), Millis::ZERO).unwrap();
+    // It is away at the start, and when the keeper looks again.
+    for call in [1, 2] {
+        store.fail_call(call, Fault::Unreached);
+    }
+    let (inbox, keeper) = keeper(&store, Clock::start(), Heartbeats::default());
+
+    let (propose, mut proposed) = oneshot::channel();
+    let (lock, mut locked) = oneshot::channel();
+    let (forget, mut forgotten) = oneshot::channel();
+    let proposal = Proposal {
+        id: DeployId::from_bytes([1; 16]),
+        parent: None,
+        wish: Wish::Rollout { release: ReleaseId::from_bytes([1; 32]), policy: Policy::safe(), again: false },
+        reason: String::new(),
+        actor: "ada".to_owned(),
+        created: 1,
+        backing: Backing::Nobody,
+    };
+    let why = Lock { reason: "frozen".to_owned(), actor: "ada".to_owned(), since: 1 };
+    let choose: Choose = Box::new(|_, _, _| Ok(vec![member]));
+    for ask in [
+        Ask::Propose { service: web.clone(), proposal, reply: propose },
+        Ask::Lock { service: web.clone(), lock: Some(why), reply: lock },
+        Ask::Forget { service: web.clone(), choose, reply: forget },
+    ] {
+        inbox.try_send(ask).unwrap_or_else(|_| panic!("no room"));
+    }
+    drop(inbox);
+    keeper.run(Runtime::new().unwrap().handle());
+
+    let refused = [
+        proposed.try_recv().unwrap().err(),
+        locked.try_recv().unwrap().err(),
+        forgotten.try_recv().unwrap().err(),
+    ];
+    let codes = refused.each_ref().map(|refused| refused.as_ref().map(|refusal| refusal.code));
+    assert_eq!(codes, [Some("unavailable"); 3], "{refused:?}");
+    let service = store.service(&web, Millis::ZERO).unwrap();
+    assert!(service.history().past().is_empty() && service.history().lock().is_none());
+    assert_eq!(service.fleet().members().count(), 1);
 }

@@ -12,6 +12,9 @@ use crate::api::Refusal;
 use crate::chain::chain;
 use crate::sessions::end;
 
+/// Why nobody gets what they ask for.
+const WAITS: &str = "control waits for its state store";
+
 impl Keeper {
     /// Puts on the board what the store knows, all of it.
     pub(super) fn take_over(&mut self) -> Result<(), StateError> {
@@ -50,7 +53,7 @@ impl Keeper {
     pub(super) fn wait_for_store(&mut self, runtime: &Handle) -> Option<Vec<Ask>> {
         let mut asks = Vec::new();
         while self.board.borrow().unread {
-            if asks.drain(..).any(|ask| self.turn_down(ask)) {
+            if asks.drain(..).any(turn_down) {
                 return None;
             }
             // The limit is set inside, where the runtime's clock is.
@@ -65,26 +68,22 @@ impl Keeper {
         }
         Some(asks)
     }
+}
 
-    /// Answers somebody for whom nothing can be done before the store was read, and whether the server is to end. Members try
-    /// another server, which may be able to read it, or come again.
-    fn turn_down(&self, ask: Ask) -> bool {
-        match ask {
-            Ask::Hello { out, .. } => {
-                end(&out, Status::unavailable("control waits for its state store"));
-            }
-            Ask::Propose { service, proposal, reply } => {
-                drop(reply.send(self.store.propose(&service, proposal, self.clock.now())));
-            }
-            Ask::Lock { service, lock, reply } => drop(reply.send(self.store.set_lock(&service, lock))),
-            Ask::Forget { service, reply, .. } => {
-                let why = self.store.service(&service, self.clock.now()).map(|_| Vec::new());
-                drop(reply.send(why.map_err(Refusal::from)));
-            }
-            // What members say they say again in their next session.
-            Ask::News { .. } | Ask::Measured { .. } | Ask::Note(_) | Ask::LookAgain => {}
-            Ask::Stop => return true,
-        }
-        false
+/// Answers somebody for whom nothing can be done before the store was read, and whether the server is to end. Members try another
+/// server, which may be able to read it, or come again.
+fn turn_down(ask: Ask) -> bool {
+    let waits = || Refusal::unavailable(format!("{WAITS}: try again, or ask another server"));
+    match ask {
+        Ask::Hello { out, .. } => end(&out, Status::unavailable(WAITS)),
+        // Also where the store answers again: only who has taken over tells what was changed, and answers once that is on the
+        // board.
+        Ask::Propose { reply, .. } => drop(reply.send(Err(waits()))),
+        Ask::Lock { reply, .. } => drop(reply.send(Err(waits()))),
+        Ask::Forget { reply, .. } => drop(reply.send(Err(waits()))),
+        // What members say they say again in their next session.
+        Ask::News { .. } | Ask::Measured { .. } | Ask::Note(_) | Ask::LookAgain => {}
+        Ask::Stop => return true,
     }
+    false
 }
