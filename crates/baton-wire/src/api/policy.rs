@@ -232,6 +232,7 @@ mod tests {
             },
             lock_after_rollback: true,
             gates: vec![Cost::Startup, Cost::Memory],
+            bake_connections: 20,
             ..Policy::safe()
         };
         for sent in [Policy::safe(), Policy::fast(), Policy::careful(), Policy::safe().at_once(), limited] {
