@@ -24,6 +24,7 @@ pub(crate) fn preview(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Preview {
         members: live,
         phases: rollout.iter().flat_map(Rollout::phases).map(phase).collect(),
         deploy: Some(view::deploy_at(deploy, false)),
+        bake_connections: deploy.bake(Millis::ZERO).connections,
         startup_ms: startup.map(|startup| startup.0),
         expected_ms: rollout.as_ref().zip(startup).and_then(expected).map(|expected| expected.0),
         order: rollout.as_ref().map_or_else(Vec::new, |rollout| names(rollout, now)),
@@ -50,4 +51,35 @@ fn names(rollout: &Rollout<'_>, now: Millis) -> Vec<String> {
     let mut names: Vec<_> = members.map(|(id, _)| id).collect();
     names.sort_by_key(|id| order(deploy.id, id));
     names.into_iter().take(rollout.wanted() as usize).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::deploy::Policy;
+    use baton_core::ids::{DeployId, Epoch, ReleaseId};
+
+    use super::*;
+
+    #[test]
+    fn members_wait_for_connections_on_the_way_forward_only() {
+        let deploy = |kind| Deploy {
+            id: DeployId::from_bytes([2; 16]),
+            service: "web".parse().unwrap(),
+            epoch: Epoch(2),
+            kind,
+            parent: None,
+            release: ReleaseId::from_bytes([2; 32]),
+            fallback: None,
+            policy: Policy { bake_connections: 20, ..Policy::safe() },
+            reason: String::new(),
+            actor: String::new(),
+            created: 0,
+            warrant: None,
+        };
+        let fleet = Fleet::restore([], None, Epoch(1), Millis::ZERO);
+        let of = DeployId::from_bytes([1; 16]);
+        for (kind, expected) in [(Kind::Rollout, 20), (Kind::Rollback { of }, 0)] {
+            assert_eq!(preview(&fleet, &deploy(kind), Millis::ZERO).bake_connections, expected, "{kind:?}");
+        }
+    }
 }

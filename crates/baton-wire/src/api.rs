@@ -156,7 +156,12 @@ pub struct Preview {
     /// How long what runs now takes to start, as members have told: the middle one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup_ms: Option<u64>,
-    /// How long it would take if nothing failed and the release started as fast; without fetching and draining.
+    /// How many connections each member waits for beside its bake, at most for
+    /// [`TRAFFIC_PATIENCE`](baton_core::bake::TRAFFIC_PATIENCE) longer.
+    #[serde(default)]
+    pub bake_connections: u32,
+    /// How long it would take if nothing failed and the release started as fast; without fetching, draining, and waiting for
+    /// connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_ms: Option<u64>,
     /// The deploy as it would be, for who signs it. Its id is another one each time.

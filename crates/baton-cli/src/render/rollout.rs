@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use baton_core::bake::TRAFFIC_PATIENCE;
 use baton_core::units::{Micros, Millis};
 use baton_wire::api::{CostsView, DeployView, FailureView, Preview, ServiceStatus};
 
@@ -223,9 +224,16 @@ pub fn preview(preview: &Preview, width: usize) -> String {
             phase.slots
         ));
     }
+    let waits = preview.bake_connections > 0;
+    if waits {
+        let connections = count(preview.bake_connections.into(), "connection");
+        let most = TRAFFIC_PATIENCE;
+        text.push_str(&format!("  each also waits for {connections}, {most} longer at the most\n"));
+    }
     if let Some((expected, startup)) = preview.expected_ms.zip(preview.startup_ms) {
         let (expected, startup) = (Millis(expected), Millis(startup));
-        text.push_str(&format!("about {expected}, if it starts as what runs now, in {startup}\n"));
+        let come = if waits { ", and connections come in time" } else { "" };
+        text.push_str(&format!("about {expected}, if it starts as what runs now, in {startup}{come}\n"));
     }
     let named = preview.order.iter().take(ORDER_SHOWN).map(|member| escape(member));
     let mut order = named.collect::<Vec<_>>().join(", ");
@@ -372,16 +380,17 @@ mod tests {
         let slots = [1, 12, 60];
         let phases = slots.map(|slots| baton_wire::api::PreviewPhase { slots, bake_ms: 5000 }).to_vec();
         let order = (0..240).map(|n| format!("web-{n}")).collect();
-        let text = Preview {
+        let mut looked = Preview {
             release: sample::release(),
             members: 240,
             phases,
             order,
             startup_ms: Some(1200),
+            bake_connections: 0,
             expected_ms: Some(37_200),
             deploy: None,
         };
-        let text = preview(&text, 80);
+        let text = preview(&looked, 80);
         assert_eq!(
             text,
             "release 9f3a2b7c1d5e would go to 240 members:\n  \
@@ -391,5 +400,10 @@ mod tests {
              about 37.2 s, if it starts as what runs now, in 1.2 s\n\
              in this order: web-0, web-1, web-2, web-3, web-4, web-5, web-6, web-7, web-8, w…\n"
         );
+        looked.bake_connections = 20;
+        let text = preview(&looked, 80);
+        let waits = "to the end\n  each also waits for 20 connections, 5 min longer at the most\n\
+                     about 37.2 s, if it starts as what runs now, in 1.2 s, and connections come in time\n";
+        assert!(text.contains(waits), "{text}");
     }
 }
