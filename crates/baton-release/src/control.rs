@@ -104,8 +104,8 @@ impl Control {
         Self { bases, asked, authority: None, shown: Mutex::default(), believed: OnceLock::new() }
     }
 
-    /// The server at this address, or several of them, separated by commas, to which this is shown; `authority` is a file with certificates, of which one must vouch for
-    /// it. Nothing is sent yet.
+    /// The server at this address, or several of them, separated by commas, to which this is shown; `authority` is a file with
+    /// certificates, of which one must vouch for it. Nothing is sent yet.
     ///
     /// # Errors
     /// The address is none, or what is shown could be read on the way there.

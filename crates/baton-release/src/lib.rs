@@ -1,8 +1,8 @@
 //! A directory and its chunks: cut it, push it, fetch it, lay it out, verify it.
 //!
 //! A release is described by its [`Manifest`](baton_core::release::Manifest); its content lies in an
-//! [`ArtefactStore`](store::ArtefactStore) as chunks that are named by their hash, many of them to a pack. Members keep complete, verified
-//! releases in a [`ReleasesDir`](releases::ReleasesDir), from where they start without any network.
+//! [`ArtefactStore`](store::ArtefactStore) as chunks that are named by their hash, many of them to a pack. Members keep
+//! complete, verified releases in a [`ReleasesDir`](releases::ReleasesDir), from where they start without any network.
 //!
 //! Everything here blocks; callers that must not wait put it on a thread.
 

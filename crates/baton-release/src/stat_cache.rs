@@ -7,10 +7,10 @@
 //! chunk 6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85 1042
 //! ```
 //!
-//! Files are in the order of their paths. A file is the same as long as its inode, its length, and the times when its content and its inode were changed are: the
-//! last one cannot be set by anybody. Whoever writes twice within one tick of the file system's clock leaves the same time
-//! twice, so of a file that was changed just before it was looked at nothing is kept. What is damaged, or was written by
-//! another version, is as good as nothing.
+//! Files are in the order of their paths. A file is the same as long as its inode, its length, and the times when its content
+//! and its inode were changed are: the last one cannot be set by anybody. Whoever writes twice within one tick of the file
+//! system's clock leaves the same time twice, so of a file that was changed just before it was looked at nothing is kept. What
+//! is damaged, or was written by another version, is as good as nothing.
 
 use std::cmp::Ordering;
 use std::fmt::Write as _;

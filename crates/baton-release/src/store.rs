@@ -105,10 +105,10 @@ pub trait Custody: ArtefactStore {
 
     /// Removes a pack. What other packs hold of it is found there from then on. One that is not there is no error.
     ///
-    /// To be removed is a pack none of whose chunks a known release or the record of a build step names, and which is older than any push takes: a push
-    /// brings the packs first, and counts on those that it was told are there. It comes after the last release that named it,
-    /// with nothing published between the look at the releases and the removal (see [`collect`](crate::collect)). A push that had counted on it finds out when it
-    /// publishes, and brings it again.
+    /// To be removed is a pack none of whose chunks a known release or the record of a build step names, and which is older
+    /// than any push takes: a push brings the packs first, and counts on those that it was told are there. It comes after the
+    /// last release that named it, with nothing published between the look at the releases and the removal (see
+    /// [`collect`](crate::collect)). A push that had counted on it finds out when it publishes, and brings it again.
     fn remove_pack(&self, id: PackId) -> Result<(), StoreError>;
 
     /// Sets a damaged pack aside. Those of its frames that are not damaged stay, in a new one; what is not there any more is

@@ -32,8 +32,8 @@ impl World {
         })
     }
 
-    /// A generation was proven: remembers what it has used until now, and answers it. What the member runs anyway does not bake, and
-    /// shows less than it takes.
+    /// A generation was proven: remembers what it has used until now, and answers it. What the member runs anyway does not
+    /// bake, and shows less than it takes.
     pub fn learn(&mut self, id: GenerationId, ticket: Ticket) -> Option<Bytes> {
         let (found, releases) = (self.watching.of(id), self.place.releases());
         let run = self.runs.get_mut(id)?;

@@ -358,8 +358,8 @@ impl Ledger {
 
     /// Makes one of what is in the store and what was known here, sealed with this server's first key.
     ///
-    /// Only who starts, or sees the store for the first time, seals what another key has sealed: while the key is replaced, servers have different first ones, and
-    /// would seal it against each other for ever.
+    /// Only who starts, or sees the store for the first time, seals what another key has sealed: while the key is replaced,
+    /// servers have different first ones, and would seal it against each other for ever.
     fn settle(&self) -> Result<(), LedgerError> {
         let Place::Store { store, key } = &self.place else { return Ok(()) };
         let mut seen = self.alone();

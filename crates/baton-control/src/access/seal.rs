@@ -5,9 +5,10 @@
 //! ```
 //!
 //! The first line is sealed along, so that what servers of another fleet have sealed is not taken for this one's where they
-//! have the same key. `baton-sealed 1 LF` is that of older versions, which opens for every fleet, and for whoever asks for that only.
-//! Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce is never
-//! used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was changed.
+//! have the same key. `baton-sealed 1 LF` is that of older versions, which opens for every fleet, and for whoever asks for that
+//! only. Each text has a key of its own, the BLAKE3 hash of 32 random bytes, the salt, under the key of the servers. So a nonce
+//! is never used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was
+//! changed.
 
 use std::fs;
 use std::path::Path;

@@ -2,8 +2,8 @@
 //! who answers, and what was asked. Its release is its generation, so that two of them are told apart, or what the variable
 //! named by `$ANSWERS_BY` says. It may be [ill](baton_e2e::chaos::ill).
 //!
-//! It binds `$PORT` of `$HOST`, which is loopback if nothing is said, or with `--stdin` takes the socket that is its standard input. On SIGTERM it finishes what it has and
-//! ends. With `$MOMENTS` it tells there when it was asked for its health first.
+//! It binds `$PORT` of `$HOST`, which is loopback if nothing is said, or with `--stdin` takes the socket that is its standard
+//! input. On SIGTERM it finishes what it has and ends. With `$MOMENTS` it tells there when it was asked for its health first.
 
 use std::os::fd::AsFd;
 use std::path::Path;

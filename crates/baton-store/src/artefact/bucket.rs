@@ -1,9 +1,10 @@
 //! An artefact store in a bucket: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
 //!
 //! The objects have the names of a folder's files: `packs/2d3a…`, `manifests/2d3a…`, `signatures/2d3a…/9f…`, `corrupt/…`, each
-//! behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one request: no pack is long enough to gain
-//! from several. Only the outline of a release that is pushed again is written over by itself, so that its age says so. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among those
-//! that are known, and before a release is published. What is in them is read from their beginnings, and held in memory.
+//! behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one request: no pack
+//! is long enough to gain from several. Only the outline of a release that is pushed again is written over by itself, so that
+//! its age says so. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among
+//! those that are known, and before a release is published. What is in them is read from their beginnings, and held in memory.
 //!
 //! Members read straight from the bucket, by addresses that are signed for a while; so this holds no more than what is read
 //! through the server: manifests mostly, which is why what was read lately is kept.

@@ -1,7 +1,7 @@
 //! What earlier versions of either side have said, as it was on the wire: every later control reads it.
 //!
-//! `fixtures/session-VERSION` has one message in each line: who says it, its name and its bytes in hexadecimal. What was recorded is
-//! never changed; a version that says more gets a file of its own.
+//! `fixtures/session-VERSION` has one message in each line: who says it, its name and its bytes in hexadecimal. What was
+//! recorded is never changed; a version that says more gets a file of its own.
 
 use super::*;
 

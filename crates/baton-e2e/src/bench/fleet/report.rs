@@ -18,8 +18,8 @@ const TURNS: usize = 11;
 /// How many reports one measurement is of.
 const REPORTS: usize = 2000;
 
-/// Nanoseconds of a processor for one report of a fleet of this size: it is taken in, what is known is copied for readers, and it is
-/// decided who may go and whether it goes on.
+/// Nanoseconds of a processor for one report of a fleet of this size: it is taken in, what is known is copied for readers, and
+/// it is decided who may go and whether it goes on.
 ///
 /// # Errors
 /// When a name or a decision is not what it must be.
