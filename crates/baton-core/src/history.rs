@@ -5,6 +5,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -309,17 +310,28 @@ impl History {
         self.past.iter().rev().filter(whole).map(|past| &past.deploy)
     }
 
+    /// The releases of which [`History::is_marked`] holds, found in one pass: a log grows for years.
+    fn marked(&self) -> BTreeSet<ReleaseId> {
+        let (mut releases, mut marked) = (BTreeMap::new(), BTreeSet::new());
+        for Past { deploy, .. } in &self.past {
+            releases.insert(deploy.id, deploy.release);
+            match deploy.kind {
+                Kind::Rollout => drop(marked.remove(&deploy.release)),
+                Kind::Rollback { of } => marked.extend(releases.get(&of)),
+                Kind::Halt { .. } => {}
+            }
+        }
+        marked
+    }
+
     /// Where a rollback may go, newest first, each once; not to any of `except`. Under `singleton`, only to what was
     /// deployed so: other releases may run beside what they replace.
     fn ways_back(&self, except: &[ReleaseId], policy: &Policy) -> Vec<ReleaseId> {
-        let mut ways = Vec::new();
+        let mut passed = self.marked();
+        passed.extend(except);
         let alone = |deploy: &&Deploy| deploy.policy.limits.singleton || !policy.limits.singleton;
-        for release in self.reached_all().filter(alone).map(|deploy| deploy.release) {
-            if !except.contains(&release) && !ways.contains(&release) && !self.is_marked(release) {
-                ways.push(release);
-            }
-        }
-        ways
+        let releases = self.reached_all().filter(alone).map(|deploy| deploy.release);
+        releases.filter(|release| passed.insert(*release)).collect()
     }
 
     /// Turns a proposal into the next deploy. It is in force once it was added and stored, both in one step

@@ -5,6 +5,8 @@ use crate::limits::Limits;
 use crate::trust::Bounds;
 use crate::units::Share;
 use alloc::vec;
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 const A: ReleaseId = ReleaseId::from_bytes([0xa; 32]);
 const B: ReleaseId = ReleaseId::from_bytes([0xb; 32]);
@@ -152,6 +154,28 @@ fn a_release_that_was_rolled_back_is_marked_until_it_is_asked_for_again() {
     let again = Wish::Rollout { release: B, policy: Policy::safe(), again: true };
     deploy(&mut history, again).unwrap();
     assert!(!history.is_marked(B));
+}
+
+proptest! {
+    #[test]
+    fn what_is_marked_is_the_same_one_by_one_and_in_one_pass(steps in vec((0..4usize, 0..3u8), 0..30)) {
+        let mut history = history();
+        for (kind, release) in steps {
+            let release = ReleaseId::from_bytes([release; 32]);
+            let wish = match kind {
+                0 | 1 => Wish::Rollout { release, policy: Policy::safe(), again: true },
+                2 => Wish::RollBack { to: None },
+                _ => Wish::Halt { hand_back: false },
+            };
+            let refused = deploy(&mut history, wish).is_err();
+            if kind == 0 && !refused {
+                history.note_switched(history.in_force().unwrap().id);
+            }
+            let one_by_one = history.past().iter().map(|past| past.deploy.release);
+            let one_by_one: BTreeSet<_> = one_by_one.filter(|release| history.is_marked(*release)).collect();
+            prop_assert_eq!(history.marked(), one_by_one);
+        }
+    }
 }
 
 #[test]
