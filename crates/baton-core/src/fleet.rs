@@ -38,7 +38,7 @@ pub struct Fleet {
     in_force: Option<InForce>,
     highest_epoch: Epoch,
     restored: Option<Restored>,
-    /// The last moment at which most of the fleet was silent. Nobody's patience runs out during it.
+    /// The last moment at which most of the fleet was silent, or could not be heard. Nobody's patience runs out during it.
     mass_silence_at: Millis,
 }
 
@@ -446,6 +446,16 @@ impl Fleet {
         }
     }
 
+    /// Nobody is blamed for having been silent until now: it is more likely that nobody could be heard.
+    pub fn excuse(&mut self, now: Millis) {
+        let now = now.max(self.roster.placed_at());
+        let blamed = self.counts(now).overdue > 0;
+        self.mass_silence_at = now;
+        if blamed {
+            self.roster.change_all(scene(self.in_force.as_ref(), now, now), |_, _| true);
+        }
+    }
+
     /// Finds out who is gone by now and returns their names. Nobody is while most of the fleet is silent:
     /// then it is probably us. To be called before every decision.
     pub fn sweep(&mut self, now: Millis) -> Vec<MemberId> {
@@ -453,11 +463,7 @@ impl Fleet {
         let lost = self.roster.settle(scene(self.in_force.as_ref(), self.mass_silence_at, now));
         let counts = self.counts(now);
         if counts.silence().is_mass() {
-            self.mass_silence_at = now;
-            if counts.overdue > 0 {
-                // Whoever was blamed for silence is not any more.
-                self.roster.change_all(scene(self.in_force.as_ref(), now, now), |_, _| true);
-            }
+            self.excuse(now);
             return Vec::new();
         }
         let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
@@ -494,15 +500,18 @@ impl Fleet {
     }
 
     /// Takes over from `stored` what a state store keeps that several servers write to: the deploy in force and who has
-    /// slots. What members have said here stays, and counts for it.
-    pub fn adopt(&mut self, stored: &Self, now: Millis) {
+    /// slots. What members have said here stays, and counts for it. `before` is what was taken over or written last: who was
+    /// in it and is not here any more has left here, and whoever wrote `stored` did not know that yet.
+    pub fn adopt(&mut self, stored: &Self, before: Option<&Self>, now: Millis) {
         let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.clone());
         let (ours, theirs) = (deploy(self), deploy(stored));
         let same = ours.as_ref().map(|deploy| deploy.id) == theirs.as_ref().map(|deploy| deploy.id);
         self.in_force.clone_from(&stored.in_force);
         self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
         let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
-        let strangers = stored.members().map(|(id, _)| id).filter(|id| !self.roster.contains(id));
+        let has_left = |id: &MemberId| before.is_some_and(|before| before.roster.contains(id));
+        let is_stranger = |id: &&MemberId| !self.roster.contains(id) && !has_left(id);
+        let strangers = stored.members().map(|(id, _)| id).filter(is_stranger);
         for id in strangers.collect::<Vec<_>>() {
             self.roster.insert(id, stranger(self.in_force.as_ref(), id, now), scene);
         }

@@ -183,7 +183,7 @@ impl Scene {
         let members: Vec<_> =
             members.chain(slots.iter().map(|&slot| (id(slot), Tie::Slot(grant)))).skip(1).collect();
         let stored = Fleet::restore(members, Some(in_force), Epoch(self.epoch.into()), self.now);
-        self.fleet.adopt(&stored, self.now);
+        self.fleet.adopt(&stored, None, self.now);
     }
 
     /// Whoever is lost goes, and nobody else, and nobody at all while most are silent.

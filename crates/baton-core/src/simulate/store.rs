@@ -283,7 +283,7 @@ impl Store {
 
     fn take_over(&mut self, server: &mut Server, found: &Stored, now: Millis) {
         let before = server.history.in_force().map(|deploy| deploy.id);
-        server.fleet.adopt(&found.fleet, now);
+        server.fleet.adopt(&found.fleet, None, now);
         server.history = found.history(&server.history);
         self.links[server.number].version = found.version;
         if server.history.in_force().map(|deploy| deploy.id) != before {

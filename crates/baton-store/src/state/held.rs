@@ -120,6 +120,11 @@ impl Held {
         self.note_change();
     }
 
+    /// Members may have spoken where nobody has heard them: nobody is blamed for having been silent until now.
+    pub(super) fn excuse(&mut self, now: Millis) {
+        self.services.values_mut().for_each(|service| service.excuse(now));
+    }
+
     pub(super) fn hear(&mut self, name: &ServiceName, news: News, now: Millis) -> Heard {
         let mut new = None;
         let service = match self.services.get_mut(name) {

@@ -168,7 +168,9 @@ impl StateStore for RedisStore {
     }
 
     fn service(&self, name: &ServiceName, now: Millis) -> Result<Service, StateError> {
-        Ok(self.known()?.held.look(name, now))
+        let mut shared = self.known()?;
+        let now = shared.heard_until(now);
+        Ok(shared.held.look(name, now))
     }
 
     fn propose(

@@ -1,5 +1,7 @@
 //! One service as a store knows it, and everything that can be done to it.
 
+mod reconciled;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -161,10 +163,15 @@ impl Service {
         Arc::make_mut(&mut self.fleet).sweep(now);
     }
 
-    /// Takes over what the store has, where another server has changed it.
-    pub(super) fn adopt(&mut self, stored: Self, now: Millis) {
-        Arc::make_mut(&mut self.fleet).adopt(&stored.fleet, now);
+    /// Takes over what the store has, where another server has changed it. `before` is what was taken over or written last.
+    pub(super) fn adopt(&mut self, stored: Self, before: Option<&Self>, now: Millis) {
+        Arc::make_mut(&mut self.fleet).adopt(&stored.fleet, before.map(|before| &*before.fleet), now);
         (self.history, self.notes) = (stored.history, stored.notes);
+    }
+
+    /// Nobody is blamed for having been silent until now.
+    pub(super) fn excuse(&mut self, now: Millis) {
+        Arc::make_mut(&mut self.fleet).excuse(now);
     }
 
     /// Another server has heard a member at this moment.

@@ -27,20 +27,20 @@ fn p10_what_members_have_said_here_counts_for_slots_that_another_server_gave() {
     let theirs = stored(&scene);
     // This server has seen no slot, and then sees the other's; its members go on meanwhile.
     let mut here = Scene::of(5, Policy::fast());
-    here.fleet.adopt(&theirs, NOW);
+    here.fleet.adopt(&theirs, None, NOW);
     for &index in &granted {
         assert!(matches!(here.fleet.member(&id(index)).unwrap().tie(), Tie::Slot(grant) if !grant.proven));
         here.sequence = 1000;
         here.stands(index, Standing::Proven);
     }
-    here.fleet.adopt(&theirs, NOW);
+    here.fleet.adopt(&theirs, None, NOW);
     for &index in &granted {
         let tie = here.fleet.member(&id(index)).unwrap().tie();
         assert!(matches!(tie, Tie::Slot(grant) if grant.proven), "the store lags behind: {tie:?}");
     }
     assert_eq!(here.rollout().counts().proven as usize, granted.len());
     // A store that has lost the slots does not make the members run something else.
-    here.fleet.adopt(&before, NOW);
+    here.fleet.adopt(&before, None, NOW);
     assert_eq!(here.rollout().counts().proven as usize, granted.len());
     assert_eq!(here.fleet.grants().count(), 0);
 }
@@ -50,13 +50,13 @@ fn p10_a_proof_that_another_server_has_heard_of_before_is_no_relapse_here() {
     let mut there = Scene::of(20, Policy::fast());
     let granted = there.grant();
     let mut here = Scene::of(20, Policy::fast());
-    here.fleet.adopt(&stored(&there), NOW);
+    here.fleet.adopt(&stored(&there), None, NOW);
     for &index in &granted {
         here.stands(index, Standing::Proving);
         there.stands(index, Standing::Proven);
     }
     // The proofs come with the store before what the members have said there.
-    here.fleet.adopt(&stored(&there), NOW);
+    here.fleet.adopt(&stored(&there), None, NOW);
     let rollout = here.rollout();
     let counts = rollout.counts();
     assert_eq!((counts.failed, counts.proven, counts.open as usize), (0, 0, granted.len()));
@@ -85,14 +85,56 @@ fn p12_another_deploy_ends_the_slots_and_members_come_and_go_with_the_store() {
     let in_force = InForce { deploy: next.clone(), members_at_start: 4, switched: false };
     let known = (0..3).chain([7]).map(|index| (id(index), Tie::Nothing));
     let theirs = Fleet::restore(known, Some(in_force), Epoch(9), NOW);
-    scene.fleet.adopt(&theirs, NOW);
+    scene.fleet.adopt(&theirs, None, NOW);
     assert_eq!(scene.fleet.in_force().unwrap().deploy, next);
     assert_eq!(scene.fleet.grants().count(), 0);
     assert_eq!(scene.fleet.highest_epoch(), Epoch(9), "somebody has seen more");
     assert!(scene.fleet.member(&id(3)).is_some(), "who is live here has only just come");
     assert!(scene.fleet.member(&id(7)).unwrap().report().is_none(), "who came elsewhere is known");
-    scene.fleet.adopt(&theirs, NOW + LEASE);
+    scene.fleet.adopt(&theirs, None, NOW + LEASE);
     assert!(scene.fleet.member(&id(3)).is_none(), "who is silent here was let go elsewhere");
+}
+
+#[test]
+fn who_has_left_here_does_not_come_back_with_what_another_server_wrote_before_it_knew() {
+    let mut scene = Scene::of(4, Policy::fast());
+    let before = stored(&scene);
+    scene.grant();
+    let theirs = stored(&scene);
+    let mut here = Scene::of(4, Policy::fast());
+    here.fleet.leave(&id(3));
+    here.fleet.adopt(&theirs, Some(&before), NOW);
+    assert!(here.fleet.member(&id(3)).is_none(), "it said goodbye to this server");
+    assert_eq!(here.fleet.grants().count(), scene.fleet.grants().count());
+    here.fleet.adopt(&theirs, None, NOW);
+    assert!(here.fleet.member(&id(3)).is_some(), "who was in no state before has come elsewhere");
+}
+
+#[test]
+fn p10_f50_nobody_is_blamed_for_a_silence_in_which_nobody_could_be_heard() {
+    let mut scene = Scene::of(20, Policy::fast());
+    let granted = scene.grant();
+    let gone = |scene: &Scene, now| {
+        let gone = |(_, member): &(_, &baton_core::fleet::Member)| member.presence(now) == Presence::Gone;
+        scene.fleet.members().filter(gone).count()
+    };
+    // Most of the others are heard, so it is no mass silence.
+    let late = NOW + GONE_AFTER;
+    scene.now = late;
+    (0..20).filter(|index| !granted.contains(index)).for_each(|index| scene.stands(index, Standing::Staged));
+    let mut blamed = scene.fleet.clone();
+    blamed.sweep(late);
+    assert!(
+        blamed.members().any(|(_, member)| member.presence(late) == Presence::Gone),
+        "as a rule they are gone"
+    );
+
+    assert_eq!(scene.rollout().counts().overdue as usize, granted.len());
+    scene.fleet.excuse(late);
+    assert_eq!(scene.rollout().counts().overdue, 0);
+    scene.fleet.sweep(late);
+    assert_eq!(gone(&scene, late), 0);
+    assert!(matches!(scene.verdict(), Verdict::Continue));
 }
 
 #[test]

@@ -121,9 +121,14 @@ impl Link {
         &self.address
     }
 
-    /// Whether another process is written to than before, so that something may be lost. It is told once.
-    pub(super) fn take_other(&mut self) -> bool {
-        std::mem::take(&mut self.is_other)
+    /// Whether another process is written to than before, so that something may be lost.
+    pub(super) const fn is_other(&self) -> bool {
+        self.is_other
+    }
+
+    /// What is there was read since.
+    pub(super) const fn note_read(&mut self) {
+        self.is_other = false;
     }
 
     /// Carries out commands, one after the other. None of them may fail.

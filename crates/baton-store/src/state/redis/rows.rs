@@ -18,6 +18,9 @@ use crate::state::rows::check_link;
 const VERSION: &str = "version";
 const EPOCH: &str = "epoch";
 const RECORD: &str = "record";
+/// The version that has last put together what two servers knew: who knows the service from before looks at what it knows
+/// alone. Servers of before have none, and leave it as it is.
+const ERA: &str = "era";
 
 /// What is wrong with something that is stored.
 pub(super) type Wrong = Box<dyn Error + Send + Sync>;
@@ -55,6 +58,7 @@ pub(super) struct Glance {
     /// None when the store knows nothing of it.
     pub(super) version: Option<Version>,
     epoch: u64,
+    era: Option<String>,
     deploys: u64,
     members: u64,
 }
@@ -64,21 +68,24 @@ pub(super) const GLANCE: usize = 3;
 
 /// Asks how a service stands.
 pub(super) fn ask_glance(keys: &Keys, name: &ServiceName, ask: &mut Pipeline) {
-    ask.cmd("HMGET").arg(keys.service(name)).arg(&[VERSION, EPOCH]);
+    ask.cmd("HMGET").arg(keys.service(name)).arg(&[VERSION, EPOCH, ERA]);
     ask.cmd("HLEN").arg(keys.deploys(name));
     ask.cmd("HLEN").arg(keys.members(name));
 }
 
 pub(super) fn read_glance(answers: &[Value]) -> Result<Glance, Unexpected> {
     let [head, deploys, members] = answers else { return Err(Unexpected::new("a glance", None)) };
-    let [version, epoch] = list(head)? else { return Err(Unexpected::new("a version and an epoch", None)) };
+    let [version, epoch, era] = list(head)? else {
+        return Err(Unexpected::new("a version, an epoch and an era", None));
+    };
     let version = match version {
         Value::Nil => None,
         version => Some(Version::parse(&text(version)?)?),
     };
     let epoch = if version.is_some() { number(epoch)? } else { 0 };
     let count = |value| Ok(integer(value)?.unsigned_abs());
-    Ok(Glance { version, epoch, deploys: count(deploys)?, members: count(members)? })
+    let era = optional(era)?.map(|era| String::from_utf8_lossy(era).into_owned());
+    Ok(Glance { version, epoch, era, deploys: count(deploys)?, members: count(members)? })
 }
 
 /// A service as the store has it.
@@ -86,21 +93,27 @@ pub(super) fn read_glance(answers: &[Value]) -> Result<Glance, Unexpected> {
 pub(super) struct Stored {
     pub(super) version: Version,
     pub(super) service: Service,
+    pub(super) era: Option<String>,
     deploys: u64,
     members: u64,
 }
 
 impl Stored {
-    pub(super) fn new(version: Version, service: Service) -> Self {
+    pub(super) fn new(version: Version, service: Service, era: Option<String>) -> Self {
         let deploys = service.history().past().len() as u64;
         let members = service.member_records().len() as u64;
-        Self { version, service, deploys, members }
+        Self { version, service, era, deploys, members }
     }
 
     /// Whether a glance shows this state, whole.
     pub(super) fn is(&self, glance: &Glance) -> bool {
         glance.version.as_ref() == Some(&self.version)
             && (glance.deploys, glance.members) == (self.deploys, self.members)
+    }
+
+    /// Whether a glance shows a state that has come of this one, or of another one that a loss has left.
+    pub(super) fn is_of_era(&self, glance: &Glance) -> bool {
+        self.era == glance.era
     }
 
     /// Whether a glance shows a later state than this.
@@ -134,13 +147,13 @@ impl<'a> Since<'a> {
 /// between is known to be of one state.
 pub(super) fn ask_rows(keys: &Keys, name: &ServiceName, since: Option<Since<'_>>, ask: &mut Pipeline) {
     let head = keys.service(name);
-    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD]);
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD, ERA]);
     match since {
         Some(since) => ask.cmd("HMGET").arg(keys.deploys(name)).arg(since.last()).arg(since.epoch),
         None => ask.cmd("HGETALL").arg(keys.deploys(name)),
     };
     ask.cmd("HGETALL").arg(keys.members(name));
-    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD]);
+    ask.cmd("HMGET").arg(&head).arg(&[VERSION, EPOCH, RECORD, ERA]);
 }
 
 /// What came of it.
@@ -166,7 +179,7 @@ pub(super) fn read_rows(
     if head != again {
         return Ok(Read::Changing);
     }
-    let [version, epoch, record] = list(head)? else { return Err("it has no version".into()) };
+    let [version, epoch, record, era] = list(head)? else { return Err("it has no version".into()) };
     let Some(version) = optional(version)? else { return Ok(Read::Nothing) };
     let version = Version::parse(&String::from_utf8_lossy(version))?;
     let record = ServiceRecord::from_bytes(bytes(record)?)?;
@@ -181,7 +194,8 @@ pub(super) fn read_rows(
     };
     let members = read_members(members)?;
     let service = Service::stored(name, log, members, record, now);
-    Ok(Read::Rows(Stored::new(version, service)))
+    let era = optional(era)?.map(|era| String::from_utf8_lossy(era).into_owned());
+    Ok(Read::Rows(Stored::new(version, service, era)))
 }
 
 fn read_log(name: &ServiceName, deploys: &Value) -> Result<Vec<LoggedDeploy>, Wrong> {
@@ -222,14 +236,14 @@ fn read_members(members: &Value) -> Result<Vec<(MemberId, MemberRecord)>, Wrong>
     pairs(members)?.map(row).collect()
 }
 
-/// Writes what differs from what is `stored`, and the version. Without anything stored, all of it in the place of whatever
-/// is there.
+/// Writes what differs from what is `stored`, the version, and the era where a new one begins. Without anything stored, all of
+/// it in the place of whatever is there.
 pub(super) fn write(
     keys: &Keys,
     name: &ServiceName,
     stored: Option<&Service>,
     service: &Service,
-    version: &Version,
+    (version, era): (&Version, Option<&str>),
     commands: &mut Pipeline,
 ) {
     if stored.is_none() {
@@ -252,6 +266,9 @@ pub(super) fn write(
     let head = commands.cmd("HSET").arg(keys.service(name));
     head.arg(VERSION).arg(version.to_string()).arg(EPOCH).arg(epoch);
     head.arg(RECORD).arg(service.record().to_bytes());
+    if let Some(era) = era {
+        head.arg(ERA).arg(era);
+    }
 }
 
 /// Whether anything differs from what is stored.

@@ -80,8 +80,7 @@ impl Ours {
     }
 
     /// A member has said something that counts. `life` is which of its lives it was.
-    pub(super) fn note(&mut self, service: &ServiceName, news: News, life: Option<u64>) {
-        let heard = Instant::now();
+    pub(super) fn note(&mut self, service: &ServiceName, news: News, life: Option<u64>, heard: Instant) {
         let (place, message) = match news {
             News::Heartbeat { member, .. } => {
                 let place = (service.clone(), member);
@@ -110,9 +109,10 @@ impl Ours {
         }
     }
 
-    /// Nobody may have heard anything of it: everything is said again.
-    pub(super) fn repeat(&mut self) {
-        self.unsaid = self.said.keys().cloned().collect();
+    /// Nobody may have heard anything of it: everything is said again, but for what those said who are gone.
+    pub(super) fn repeat(&mut self, now: Instant) {
+        let is_there = |(_, said): &(&Place, &Said)| millis(now.duration_since(said.heard)) < GONE_AFTER.0;
+        self.unsaid = self.said.iter().filter(is_there).map(|(place, _)| place.clone()).collect();
         self.unheard.clone_from(&self.unsaid);
     }
 
@@ -123,19 +123,19 @@ impl Ours {
 
     /// The store knows of this many members of this server. When they are not those that were written, something was lost
     /// there.
-    pub(super) fn compare(&mut self, stored: usize) {
+    pub(super) fn compare(&mut self, stored: usize, now: Instant) {
         if stored != self.written {
-            self.repeat();
+            self.repeat(now);
         }
     }
 
-    /// Writes what others do not know yet. `store_now` is the clock of the store.
-    pub(super) fn write(&mut self, keys: &Keys, store_now: u64, commands: &mut Pipeline) {
+    /// Writes what others do not know yet. `store_now` is the same moment as `now` by the clock of the store.
+    pub(super) fn write(&mut self, keys: &Keys, now: Instant, store_now: u64, commands: &mut Pipeline) {
         let (said, changed) = (keys.said(&self.server), keys.changed(&self.server));
         let heard = keys.heard(&self.server);
         commands.cmd("ZADD").arg(keys.servers()).arg(store_now).arg(&self.server);
-        // Who has left needs not be remembered longer than who is gone.
-        let past = |said: &Said| said.message == FromMember::Goodbye && said.heard.elapsed() >= KEPT;
+        // Who has left needs not be remembered, nor who is gone: it would come back with every loss.
+        let past = |said: &Said| now.duration_since(said.heard) >= KEPT;
         let past: Vec<_> =
             self.said.iter().filter(|(_, said)| past(said)).map(|(place, _)| place.clone()).collect();
         past.iter().for_each(|place| self.give_up(place));
@@ -155,7 +155,7 @@ impl Ours {
         }
         for place in &self.unheard {
             let Some(news) = self.said.get(place) else { continue };
-            let at = store_now.saturating_sub(millis(news.heard.elapsed()));
+            let at = store_now.saturating_sub(millis(now.duration_since(news.heard)));
             commands.cmd("ZADD").arg(&heard).arg(at).arg(field(place));
         }
         for key in [&said, &changed, &heard] {
@@ -302,21 +302,35 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Which servers there are besides this one, and which of them have ended long ago.
-pub(super) fn read_servers(
-    answer: &Value,
-    own: &str,
-    store_now: u64,
-) -> Result<(Vec<String>, Vec<String>), Unexpected> {
-    let (mut there, mut ended) = (Vec::new(), Vec::new());
-    for (server, at) in pairs(answer)? {
-        let (server, at) = (text(server)?, number(at)?);
-        let is_there = at.saturating_add(millis(KEPT)) > store_now;
-        if server != own {
-            if is_there { there.push(server) } else { ended.push(server) }
+/// The servers besides this one.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Servers {
+    /// Who is there, or may come back.
+    pub(super) there: Vec<String>,
+    /// Who has ended long ago.
+    pub(super) ended: Vec<String>,
+    /// Whether one of those that are there has not told for a lease what it hears.
+    pub(super) is_any_away: bool,
+}
+
+impl Servers {
+    pub(super) fn read(answer: &Value, own: &str, store_now: u64) -> Result<Self, Unexpected> {
+        let mut servers = Self::default();
+        for (server, at) in pairs(answer)? {
+            let (server, at) = (text(server)?, number(at)?);
+            let away = store_now.saturating_sub(at);
+            if server != own {
+                let is_there = away < millis(KEPT);
+                if is_there {
+                    servers.there.push(server)
+                } else {
+                    servers.ended.push(server)
+                }
+                servers.is_any_away |= is_there && away >= LEASE.0;
+            }
         }
+        Ok(servers)
     }
-    Ok((there, ended))
 }
 
 /// How many members the store knows of a server.
@@ -327,6 +341,40 @@ pub(super) fn read_count(answer: &Value) -> Result<usize, Unexpected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GONE: Duration = Duration::from_millis(GONE_AFTER.0);
+
+    #[test]
+    fn what_those_said_who_are_gone_is_neither_repeated_nor_kept() {
+        let (mut ours, start) = (Ours::new("a".to_owned()), Instant::now());
+        let place = |name: &str| ("web".parse().unwrap(), name.parse().unwrap());
+        let message = FromMember::Goodbye;
+        for (name, heard) in [("dead", start), ("there", start + GONE)] {
+            ours.said.insert(place(name), Said { message: message.clone(), life: 1, heard });
+        }
+        ours.repeat(start + GONE);
+        assert_eq!(ours.unsaid, [place("there")].into());
+        ours.write(&Keys::new("baton"), start + KEPT, 0, &mut Pipeline::new());
+        assert_eq!(ours.said.keys().collect::<Vec<_>>(), [&place("there")]);
+        assert_eq!(ours.dropped, [place("dead")].into());
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_what_it_hears_is_away_until_it_has_ended() {
+        let read = |ago: u64| {
+            let entry = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+            let (now, own) = (1_000_000, entry("own"));
+            let answer = Value::Array(vec![own, entry("0"), entry("other"), entry(&(now - ago).to_string())]);
+            Servers::read(&answer, "own", now).unwrap()
+        };
+        let there = |is_any_away| Servers { there: vec!["other".to_owned()], ended: vec![], is_any_away };
+        assert_eq!(read(0), there(false));
+        assert_eq!(read(LEASE.0 - 1), there(false));
+        assert_eq!(read(LEASE.0), there(true));
+        assert_eq!(read(millis(KEPT) - 1), there(true));
+        let ended = Servers { ended: vec!["other".to_owned()], ..Servers::default() };
+        assert_eq!(read(millis(KEPT)), ended);
+    }
 
     #[test]
     fn a_moment_of_the_store_is_told_by_the_callers_clock_unless_it_lies_ahead() {

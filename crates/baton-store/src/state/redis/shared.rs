@@ -7,8 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::event::{Event, What};
-use baton_core::fleet::Heard;
-use baton_core::history::{Settled, settle};
+use baton_core::fleet::{Heard, LEASE};
 use baton_core::ids::ServiceName;
 use baton_core::report::Report;
 use baton_core::units::Millis;
@@ -22,7 +21,7 @@ use super::keys::Keys;
 use super::link::{Link, LinkError};
 use super::log::{self, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
-use super::said::{self, Changed, Ours, Theirs};
+use super::said::{self, Changed, Ours, Servers, Theirs};
 use super::unsaved::Unsaved;
 use crate::state::events::EventLog;
 use crate::state::held::Held;
@@ -62,16 +61,24 @@ pub(super) enum Looked {
     Repaired,
 }
 
+/// Whether others are told that what they know alone may be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Era {
+    Same,
+    New,
+}
+
 /// What a look has shown, before anything follows from it.
 struct Survey {
+    /// A moment before any of it was asked.
+    now: Millis,
     store_now: u64,
     services: Vec<ServiceName>,
     glances: Vec<(ServiceName, Glance)>,
     last_event: u64,
     access: Option<String>,
     written: usize,
-    servers: Vec<String>,
-    ended: Vec<String>,
+    servers: Servers,
     changed: Vec<(String, Changed)>,
 }
 
@@ -132,6 +139,11 @@ impl Shared {
         self.looked.is_none_or(|looked| looked.elapsed() >= ago)
     }
 
+    /// The moment up to which it is known whom others have heard, where the caller's is `now`.
+    pub(super) fn heard_until(&self, now: Millis) -> Millis {
+        heard_until(now, self.looked.map_or(Duration::ZERO, |looked| looked.elapsed()))
+    }
+
     /// How much is left of this time since the last look.
     pub(super) fn looked_within(&self, time: Duration) -> Option<Duration> {
         time.checked_sub(self.looked?.elapsed()).filter(|left| !left.is_zero())
@@ -175,7 +187,7 @@ impl Shared {
         };
         let heard = self.held.hear(service, news.clone(), now);
         if heard == Heard::News {
-            self.ours.note(service, news, life);
+            self.ours.note(service, news, life, Instant::now());
         }
         heard
     }
@@ -184,13 +196,17 @@ impl Shared {
     /// heard of it.
     pub(super) fn look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
         let looked = self.try_look(also);
-        // Who has got a slot while it was away has a lease to say so, as after any other start.
+        // Who has got a slot while it was away, or of another process, has a lease to say so: from the moment on in which
+        // others can say something at all.
         let is_first = looked.is_ok() && self.looked.is_none();
-        if self.link.take_other() || (is_first && self.is_late) {
+        if self.link.is_other() || (is_first && self.is_late) {
             self.doubt();
         }
         match &looked {
-            Ok(_) => self.looked = Some(Instant::now()),
+            Ok(_) => {
+                self.link.note_read();
+                self.looked = Some(Instant::now());
+            }
             Err(_) => self.is_late |= self.looked.is_none(),
         }
         looked
@@ -199,6 +215,9 @@ impl Shared {
     fn try_look(&mut self, also: Option<&ServiceName>) -> Result<Looked, StateError> {
         let survey = self.survey(also)?;
         self.exchange(&survey)?;
+        if survey.servers.is_any_away || self.looked.is_some_and(|looked| is_blind(looked.elapsed())) {
+            self.held.excuse(survey.now);
+        }
         self.link.copies(false).map_err(|error| self.failed(error))?;
         self.read_events(survey.last_event)?;
         if self.access.is_news(&survey.access) {
@@ -226,15 +245,17 @@ impl Shared {
             names.sort();
             names.dedup();
             let servers: Vec<String> = self.theirs.keys().cloned().collect();
+            // Whatever takes long, nobody was heard later than he was.
+            let now = self.now();
             let answers = self.ask(&self.questions(&names, &servers))?;
-            let survey = self.read_survey(&names, &servers, &answers)?;
+            let survey = self.read_survey(now, &names, &servers, &answers)?;
             let new = |name: &&ServiceName| !names.contains(*name);
             let unknown: Vec<_> = survey.services.iter().filter(new).cloned().collect();
-            for ended in &survey.ended {
+            for ended in &survey.servers.ended {
                 self.theirs.remove(ended);
             }
             let mut strangers = false;
-            for server in &survey.servers {
+            for server in &survey.servers.there {
                 strangers |= !self.theirs.contains_key(server);
                 self.theirs.entry(server.clone()).or_default();
             }
@@ -266,6 +287,7 @@ impl Shared {
 
     fn read_survey(
         &self,
+        now: Millis,
         names: &[ServiceName],
         servers: &[String],
         answers: &[Value],
@@ -281,7 +303,6 @@ impl Shared {
         };
         let services = read(services).map_err(|error| self.wrong(self.keys.services(), error))?;
         let own = &self.ours.server;
-        let (there, ended) = said::read_servers(known, own, store_now).map_err(wrong(self.keys.servers()))?;
         let (glances, theirs) = rest.split_at_checked(names.len() * rows::GLANCE).unwrap_or((rest, &[]));
         let glance = |(name, answers): (&ServiceName, &[Value])| {
             let glance = rows::read_glance(answers).map_err(wrong(self.keys.service(name)))?;
@@ -291,14 +312,14 @@ impl Shared {
             Ok((server.clone(), Changed::of(answers).map_err(wrong(self.keys.changed(server)))?))
         };
         Ok(Survey {
+            now,
             store_now,
             services,
             glances: names.iter().zip(glances.chunks(rows::GLANCE)).map(glance).collect::<Result<_, _>>()?,
             last_event: log::read_last(last).map_err(wrong(self.keys.events()))?,
             access: access::read_mark(mark).map_err(wrong(self.keys.access()))?,
             written: said::read_count(written).map_err(wrong(self.keys.said(own)))?,
-            servers: there,
-            ended,
+            servers: Servers::read(known, own, store_now).map_err(wrong(self.keys.servers()))?,
             changed: servers.iter().zip(theirs.chunks(2)).map(changed).collect::<Result<_, _>>()?,
         })
     }
@@ -317,25 +338,25 @@ impl Shared {
 
     /// Tells the others what was said here, and hears what was said to them.
     fn exchange(&mut self, survey: &Survey) -> Result<(), StateError> {
-        let Survey { store_now, changed, written, ended, .. } = survey;
-        self.ours.compare(*written);
+        let Survey { now, store_now, changed, written, servers, .. } = survey;
+        let heard = Instant::now();
+        self.ours.compare(*written, heard);
         let mut commands = pipe();
         let news: Vec<_> = changed.iter().filter(|(_, changed)| changed.has_news()).collect();
         for (server, changed) in &news {
             changed.ask(&self.keys, server, &mut commands);
         }
-        for server in ended {
+        for server in &servers.ended {
             commands.cmd("ZREM").arg(self.keys.servers()).arg(server);
         }
         let says = self.ours.has_news();
-        self.ours.write(&self.keys, *store_now, &mut commands);
+        self.ours.write(&self.keys, heard, *store_now, &mut commands);
         let answers = self.link.write(&commands).map_err(|error| self.failed(error))?;
         self.ours.note_written();
         let mut answers = answers.iter();
-        let now = self.now();
         for (server, changed) in changed {
             let said = if changed.has_news() { answers.next() } else { None };
-            let taken = changed.take_in(said, &mut self.ours, &mut self.held, now, *store_now);
+            let taken = changed.take_in(said, &mut self.ours, &mut self.held, *now, *store_now);
             taken.map_err(|error| self.wrong(self.keys.said(server), error))?;
             if let Some(theirs) = self.theirs.get_mut(server) {
                 theirs.read(changed);
@@ -354,7 +375,8 @@ impl Shared {
             None if glance.version.is_none() => Ok(Looked::Known),
             Some(stored) if stored.is(glance) && listed => Ok(Looked::Known),
             stored => {
-                let forward = stored.is_none_or(|stored| stored.is_before(glance));
+                let is_later = |stored: &Stored| stored.is_before(glance) && stored.is_of_era(glance);
+                let forward = stored.is_none_or(|stored| is_later(stored) && !self.link.is_other());
                 let only = (forward && stored.is_some()).then_some(glance);
                 let found = self.read_service(name, only)?;
                 match (found, forward) {
@@ -362,7 +384,7 @@ impl Shared {
                         self.take_over(name, found);
                         Ok(Looked::Known)
                     }
-                    (found, _) => self.repair(name, found),
+                    (found, _) => self.repair(name, found, listed),
                 }
             }
         }
@@ -398,41 +420,55 @@ impl Shared {
 
     fn take_over(&mut self, name: &ServiceName, found: Stored) {
         let mut service = self.held.get(name);
-        service.adopt(found.service.clone(), self.now());
+        let before = self.stored.get(name).map(|stored| &stored.service);
+        service.adopt(found.service.clone(), before, self.now());
         self.held.put(name, service);
         self.stored.insert(name.clone(), found);
     }
 
     /// The store has less than it had, or something else: what is known is written back, or given up for what others have
     /// accepted since. Either way slots may be lost.
-    fn repair(&mut self, name: &ServiceName, found: Option<Stored>) -> Result<Looked, StateError> {
+    fn repair(
+        &mut self,
+        name: &ServiceName,
+        found: Option<Stored>,
+        listed: bool,
+    ) -> Result<Looked, StateError> {
         self.doubt();
         let here = self.held.get(name);
-        let write_back = found
-            .as_ref()
-            .is_none_or(|found| settle(here.history(), found.service.history()) == Settled::WriteBack);
-        if !write_back && let Some(found) = found {
-            self.tell_lost(name, &here, &found.service);
-            self.take_over(name, found);
+        let before = self.stored.get(name).cloned();
+        let next = found.as_ref().map_or_else(
+            || here.clone(),
+            |found| {
+                here.reconciled(&found.service, before.as_ref().map(|before| &before.service), self.now())
+            },
+        );
+        let is_next = |found: &Stored| listed && !rows::differs(Some(&found.service), &next);
+        if let Some(found) = found.clone().filter(is_next) {
+            self.tell_lost(name, &here, &next);
+            self.held.put(name, next);
+            self.stored.insert(name.clone(), found);
             return Ok(Looked::Known);
-        }
-        if let Some(found) = &found {
-            self.tell_lost(name, &found.service, &here);
         }
         self.watch([name])?;
         let again = self.read_service(name, None)?;
         let version = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.version.clone());
-        let count = [version(&again), self.stored.get(name).map(|stored| stored.version.clone())];
+        let count = [version(&again), version(&before)];
         let count = count.iter().flatten().map(|version| version.count).max().unwrap_or(0);
         // Another server has written it back meanwhile: the next look shows it.
-        if version(&again) == version(&found) && self.put(name, None, &here, count)? {
+        if version(&again) == version(&found) && self.put(name, None, &next, count, Era::New)? {
+            self.tell_lost(name, &here, &next);
+            if let Some(found) = &found {
+                self.tell_lost(name, &found.service, &next);
+            }
             let stored = found.map_or(0, |found| found.service.history().past().len());
-            let deploys = here.history().past().len().saturating_sub(stored);
+            let deploys = next.history().past().len().saturating_sub(stored);
             let text = format!(
                 "the state store had lost something of {name} ({deploys} deploys): it was written back; \
                  no slots are given for a lease"
             );
             self.tell(name, What::StoreRestored, text);
+            self.held.put(name, next);
         }
         Ok(Looked::Repaired)
     }
@@ -460,7 +496,7 @@ impl Shared {
     /// What was granted may be lost, and what was said here as well.
     fn doubt(&mut self) {
         self.held.listen_anew(self.now());
-        self.ours.repeat();
+        self.ours.repeat(Instant::now());
     }
 
     /// Writes a service that was changed, unless another server was faster. On return it is in the store.
@@ -472,7 +508,7 @@ impl Shared {
             return Ok(true);
         }
         let count = before.as_ref().map_or(0, |stored| stored.version.count);
-        let written = self.put(name, stored, next, count)?;
+        let written = self.put(name, stored, next, count, Era::Same)?;
         if written && let Err(error) = self.link.copies(false) {
             // It is there, and does not count before it can be read with enough copies. What was known before still does:
             // should the store lose that, it is written back.
@@ -492,14 +528,17 @@ impl Shared {
         stored: Option<&Service>,
         service: &Service,
         count: u64,
+        era: Era,
     ) -> Result<bool, StateError> {
         self.changes += 1;
         let version = Version::after(count, &self.ours.server, self.changes);
+        let new = (era == Era::New).then(|| version.to_string());
         let mut commands = pipe();
-        rows::write(&self.keys, name, stored, service, &version, &mut commands);
+        rows::write(&self.keys, name, stored, service, (&version, new.as_deref()), &mut commands);
         let written = self.link.transact(&mut commands).map_err(|error| self.failed(error))?;
         if written {
-            self.stored.insert(name.clone(), Stored::new(version, service.clone()));
+            let era = new.or_else(|| self.stored.get(name)?.era.clone());
+            self.stored.insert(name.clone(), Stored::new(version, service.clone(), era));
             self.link.hint(&self.keys.hints());
         }
         Ok(written)
@@ -513,7 +552,7 @@ impl Shared {
         }
         for (name, service) in held.services() {
             self.watch([name])?;
-            if self.read_service(name, None)?.is_some() || !self.put(name, None, service, 0)? {
+            if self.read_service(name, None)?.is_some() || !self.put(name, None, service, 0, Era::Same)? {
                 return Err(StateError::NotEmpty { store: self.link.address().to_string() });
             }
         }
@@ -556,5 +595,29 @@ impl Shared {
 
     pub(super) fn wrong(&self, what: String, source: impl Into<Wrong>) -> StateError {
         StateError::Wrong { store: self.link.address().to_string(), what, source: source.into() }
+    }
+}
+
+/// Whether a server does not know who is silent, after it could not look for so long: the others tell whom they hear with each
+/// look.
+fn is_blind(since: Duration) -> bool {
+    said::millis(since) >= LEASE.0
+}
+
+/// The moment up to which it is known who was heard, `since` the last look.
+fn heard_until(now: Millis, since: Duration) -> Millis {
+    if is_blind(since) { Millis(now.0.saturating_sub(said::millis(since))) } else { now }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_look_does_not_know_that_anybody_is_silent_since() {
+        let now = Millis::from_secs(100);
+        for (since, until) in [(0, 100), (1, 100), (9, 100), (10, 90), (70, 30), (200, 0)] {
+            assert_eq!(heard_until(now, Duration::from_secs(since)), Millis::from_secs(until), "{since}");
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::error::Error;
 use std::time::Instant;
 
 use baton_core::event::{Event, What};
+use baton_core::history::Lock;
 use baton_core::rollout::Rollout;
 use baton_core::turn::Why;
-use baton_store::state::Kind;
+use baton_store::state::{Kind, Milestone};
 
 use super::*;
 
@@ -87,6 +88,50 @@ fn f64_a_store_that_starts_empty_is_written_back() {
     assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })));
     assert_eq!(tales(&store), [What::StoreRestored]);
     assert_eq!(in_force(&open(&redis.address())), Some(second.id));
+}
+
+#[test]
+fn p31_f63_f64_what_was_accepted_on_either_side_of_a_loss_is_there_afterwards() {
+    let mut redis = Redis::start();
+    let (store, second) = settled(&redis);
+    let other = open(&redis.address());
+    redis.cli(&["SAVE"]);
+    grant(&store, &second, NOW).unwrap();
+    store.reach(&web(), second.id, Milestone::Incomplete, 7).unwrap();
+    redis.kill();
+    redis.start_again();
+    // What it has lost this one has never seen.
+    wait_until_ready(&other);
+    assert_eq!(service(&other, NOW).fleet().grants().count(), 0);
+    let lock = Lock { reason: "Christmas".to_owned(), actor: "ada".to_owned(), since: 7 };
+    other.set_lock(&web(), Some(lock.clone())).unwrap();
+
+    wait_until_ready(&store);
+    look(&other);
+    for store in [&store, &other, &open(&redis.address())] {
+        let known = service(store, NOW);
+        assert_eq!(known.history().lock(), Some(&lock));
+        assert_eq!(known.fleet().grants().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [member(0)]);
+        assert_eq!(known.milestones(second.id).incomplete, Some(7));
+    }
+    for store in [&store, &other] {
+        assert!(matches!(stop(store, NOW), Some(Why::Listening { .. })));
+    }
+}
+
+#[test]
+fn f64_whoever_sees_that_another_server_has_written_back_what_was_lost_listens_for_a_lease() {
+    let redis = Redis::start();
+    let (store, _) = settled(&redis);
+    let other = open(&redis.address());
+    assert!(!matches!(stop(&other, NOW), Some(Why::Listening { .. })));
+    redis.cli(&["FLUSHALL"]);
+    look(&store);
+    look(&other);
+    assert!(matches!(stop(&other, NOW), Some(Why::Listening { .. })), "it may have had slots that are gone");
+    // That is over once.
+    look(&other);
+    assert!(!matches!(stop(&other, NOW + LEASE), Some(Why::Listening { .. })));
 }
 
 #[test]

@@ -51,6 +51,36 @@ fn p31_how_many_copies_there_are_of_what_was_accepted_is_told_and_too_few_are_no
 }
 
 #[test]
+fn f63_the_lease_after_a_failover_begins_when_the_others_can_say_something_again() {
+    let mut redis = Redis::start();
+    let mut replica = replica_of(&redis);
+    let opened = Instant::now();
+    let now = || Millis(u64::try_from(opened.elapsed().as_millis()).unwrap());
+    let store = open(&format!("{}?copies=2", redis.address()));
+    deploy(&store, 1).unwrap();
+    hear(&store, report(&member(1), 1, None, Standing::Behind), NOW);
+    look(&store);
+    redis.cli(&["SAVE"]);
+    replica.kill();
+    redis.kill();
+    redis.start_again();
+    wait("it is asked, and has too few nodes", || {
+        let why = store.changed(0, Duration::ZERO).err().and_then(|error| Some(error.source()?.to_string()));
+        why.is_some_and(|why| why.contains("1 of 2 copies"))
+    });
+    let asked = now();
+    wait("it is long asked in vain", || {
+        let _ = store.changed(0, Duration::ZERO);
+        now() >= asked + Millis::from_secs(2)
+    });
+    replica.start_again();
+    wait_until_ready(&store);
+    let within = asked + LEASE + Millis::from_secs(1);
+    hear(&store, report(&member(1), 2, None, Standing::Behind), within);
+    assert!(matches!(stop(&store, within), Some(Why::Listening { .. })));
+}
+
+#[test]
 fn p31_f63_what_was_accepted_is_written_back_also_after_something_else_was_not() {
     let mut redis = Redis::start();
     let mut replica = replica_of(&redis);

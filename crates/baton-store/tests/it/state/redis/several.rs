@@ -359,8 +359,26 @@ fn p32_f68_connections_that_are_cut_at_any_moment_make_no_deploy_twice_and_lose_
     }
 }
 
+/// What of a command that is cut off arrives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrives {
+    Nothing,
+    /// It is carried out, and its answer is lost.
+    All,
+}
+
 /// The port of a way to a node, on which the first hint does not arrive: `before` is done, and the connection is cut.
 fn cut_at_hint(redis: &Redis, before: impl FnOnce() + Send + 'static) -> u16 {
+    cut_at(redis, b"PUBLISH", Arrives::Nothing, before)
+}
+
+/// The port of a way to a node, on which the connection is cut once, at the first command of this name.
+fn cut_at(
+    redis: &Redis,
+    name: &'static [u8],
+    arrives: Arrives,
+    before: impl FnOnce() + Send + 'static,
+) -> u16 {
     let (to, listener) = (redis.port(), TcpListener::bind("127.0.0.1:0").unwrap());
     let port = listener.local_addr().unwrap().port();
     let mut before = Some(before);
@@ -370,14 +388,19 @@ fn cut_at_hint(redis: &Redis, before: impl FnOnce() + Send + 'static) -> u16 {
             let mut client = client.unwrap();
             let mut node = TcpStream::connect(("127.0.0.1", to)).unwrap();
             let (mut answers, mut back) = (node.try_clone().unwrap(), client.try_clone().unwrap());
+            let back_of = client.try_clone().unwrap();
             thread::spawn(move || io::copy(&mut answers, &mut back));
             let mut bytes = [0; 4096];
             while let Ok(length @ 1..) = client.read(&mut bytes) {
                 let asked = &bytes[..length];
-                if asked.windows(7).any(|word| word == b"PUBLISH")
+                if asked.windows(name.len()).any(|word| word == name)
                     && let Some(before) = before.take()
                 {
                     before();
+                    if arrives == Arrives::All {
+                        let _ = back_of.shutdown(Shutdown::Write);
+                        node.write_all(asked).unwrap();
+                    }
                     break;
                 }
                 if node.write_all(asked).is_err() {
@@ -424,6 +447,67 @@ fn p31_f68_a_connection_that_is_lost_behind_the_write_tells_of_no_copies() {
     assert_eq!(accept(&store, 3).unwrap_err().kind(), Kind::Unavailable);
     // Asked again, it is the same deploy, and there are two.
     assert_eq!(accept(&store, 3).unwrap(), Kept::Copies(2));
+}
+
+#[test]
+fn f68_events_whose_answer_is_lost_are_told_once() {
+    let redis = Redis::start();
+    let store = open(&format!("redis://127.0.0.1:{}", cut_at(&redis, b"EXEC", Arrives::All, || ())));
+    let event = |what, text: &str| {
+        let (service, text) = (web(), text.to_owned());
+        Event { at: 7, service, deploy: None, member: Some(member(1)), what, text }
+    };
+    let told = [event(What::Joined, "joined"), event(What::Pushed, "one"), event(What::Pushed, "two")];
+    assert_eq!(store.append(told.to_vec()).unwrap_err().kind(), Kind::Unavailable);
+    wait("the events to be there", || redis.cli(&["XLEN", "{baton}:events"]).trim() == "3");
+    wait("it to answer again", || store.append(told.to_vec()).is_ok());
+    assert_eq!(store.events(None, 0, usize::MAX).unwrap().len(), told.len());
+    assert_eq!(open(&redis.address()).events(None, 0, usize::MAX).unwrap().len(), told.len());
+}
+
+#[test]
+fn who_has_left_one_server_does_not_come_back_with_what_another_one_writes() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let (deploy, members) = fleet(&servers);
+    servers[1].grant(&web(), deploy.epoch, &members[..1], NOW).unwrap();
+    all_look(&servers);
+    let left = members.last().unwrap();
+    hear(&servers[0], News::Left(left.clone()), NOW);
+    // It has not been told yet.
+    servers[1].grant(&web(), deploy.epoch, &members[1..2], NOW).unwrap();
+    look(&servers[0]);
+    assert!(service(&servers[0], NOW).fleet().member(left).is_none());
+    all_look(&servers);
+    for server in &servers {
+        assert!(service(server, NOW).fleet().member(left).is_none());
+        assert_eq!(service(server, NOW).fleet().members().count(), MEMBERS - 1);
+    }
+}
+
+#[test]
+fn p10_members_of_a_server_that_tells_nothing_are_silent_and_not_gone() {
+    for (seconds, is_there) in [(30, true), (2, false)] {
+        let redis = Redis::start();
+        let other = open(&redis.address());
+        hear(&other, report(&member(9), 1, None, Standing::Behind), NOW);
+        look(&other);
+        let other = redis.cli(&["ZRANGE", "{baton}:servers", "0", "-1"]).trim().to_owned();
+        let clock: u64 = redis.cli(&["TIME"]).lines().next().unwrap().parse().unwrap();
+        let ago = |seconds: u64| ((clock - seconds) * 1000).to_string();
+        redis.cli(&["ZADD", "{baton}:servers", &ago(seconds), &other]);
+        redis.cli(&["ZADD", &format!("{{baton}}:heard:{other}"), &ago(70), "web m-09"]);
+
+        let now = Millis::from_secs(1000);
+        let store = RedisStore::open(redis.address().parse().unwrap(), now).unwrap();
+        for number in 0..3 {
+            hear(&store, report(&member(number), 1, None, Standing::Behind), now);
+        }
+        look(&store);
+        let known = service(&store, Millis(now.0 + 100));
+        assert_eq!(known.fleet().member(&member(9)).is_some(), is_there, "silent for {seconds} s");
+        assert_eq!(known.fleet().members().count(), 3 + usize::from(is_there));
+    }
 }
 
 /// Proposes under one id until it is accepted, as somebody does who gets no answer or comes too late.
