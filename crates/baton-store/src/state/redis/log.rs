@@ -27,27 +27,42 @@ const SERVER: &str = "by";
 /// What an event is about.
 type About = (ServiceName, Option<DeployId>, Option<MemberId>);
 
-/// What other servers have told lately. Thousands of members do the same at once, so it is found by what it is about.
+/// What was told lately. Thousands of members do the same at once, so it is found by what it is about.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    by_about: BTreeMap<About, VecDeque<(Instant, What)>>,
+    by_about: BTreeMap<About, VecDeque<One>>,
     /// In the order in which it is forgotten. What was taken is still here.
     recent: VecDeque<(Instant, About)>,
 }
 
+#[derive(Debug)]
+struct One {
+    at: Instant,
+    by: By,
+    event: Event,
+}
+
+/// Who has told something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// This server, which may not know it: the answer was lost.
+    Us,
+    Others,
+}
+
 impl Told {
-    pub(super) fn note(&mut self, event: &Event, now: Instant) {
+    pub(super) fn note(&mut self, event: &Event, by: By, now: Instant) {
         let about = about(event);
         self.forget(now);
         self.recent.push_back((now, about.clone()));
-        self.by_about.entry(about).or_default().push_back((now, event.what));
+        self.by_about.entry(about).or_default().push_back(One { at: now, by, event: event.clone() });
     }
 
     fn forget(&mut self, now: Instant) {
         let is_old = |at: Instant| now.duration_since(at) >= RECENT;
         while let Some((_, about)) = self.recent.pop_front_if(|(at, _)| is_old(*at)) {
             if let Entry::Occupied(mut told) = self.by_about.entry(about) {
-                told.get_mut().retain(|(at, _)| !is_old(*at));
+                told.get_mut().retain(|one| !is_old(one.at));
                 if told.get().is_empty() {
                     told.remove();
                 }
@@ -55,11 +70,14 @@ impl Told {
         }
     }
 
-    /// Whether another server has told this. Each is told once for one that it has told.
+    /// Whether this was told. Each is told once for one that another server has told.
     pub(super) fn take(&mut self, event: &Event, now: Instant) -> bool {
         self.forget(now);
         let Entry::Occupied(mut told) = self.by_about.entry(about(event)) else { return false };
-        let at = told.get().iter().position(|(_, told)| is_same(*told, event.what));
+        let at = told.get().iter().position(|one| match one.by {
+            By::Us => one.event == *event,
+            By::Others => is_same(one.event.what, event.what),
+        });
         let taken = at.is_some_and(|at| told.get_mut().remove(at).is_some());
         if told.get().is_empty() {
             told.remove();
@@ -161,7 +179,7 @@ mod tests {
             event(What::Left, Some("b"), "b has left"),
             event(What::Pushed, None, "a release"),
         ] {
-            told.note(&event, now);
+            told.note(&event, By::Others, now);
         }
         let mut take = |what, member, text| told.take(&event(what, member, text), now);
         assert!(!take(What::Silent, Some("b"), "b is silent"), "somebody else");
@@ -173,14 +191,23 @@ mod tests {
     }
 
     #[test]
+    fn what_this_server_has_told_is_told_again_unless_it_is_the_very_same() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let pushed = event(What::Pushed, None, "a release");
+        told.note(&pushed, By::Us, now);
+        assert!(!told.take(&event(What::Pushed, None, "another release"), now));
+        assert!(told.take(&pushed, now) && !told.take(&pushed, now));
+    }
+
+    #[test]
     fn what_another_server_has_told_long_ago_is_forgotten_whether_it_was_taken_or_not() {
         let (mut told, early) = (Told::default(), Instant::now());
         let late = early + RECENT;
         let (silent, back) =
             (event(What::Silent, Some("a"), "silent"), event(What::Returned, Some("a"), "back"));
         for at in [early, late] {
-            told.note(&silent, at);
-            told.note(&back, at);
+            told.note(&silent, By::Others, at);
+            told.note(&back, By::Us, at);
         }
         assert!(told.take(&silent, late) && !told.take(&silent, late), "the early one is forgotten");
         told.forget(late + RECENT);

@@ -7,7 +7,7 @@ use baton_core::ids::ServiceName;
 use redis::{Value, pipe};
 
 use super::super::RACES_MAX;
-use super::super::log::{self, Part};
+use super::super::log::{self, By, Part};
 use super::Shared;
 use crate::state::{Numbered, StateError};
 
@@ -22,11 +22,14 @@ impl Shared {
         services.sort();
         services.dedup();
         services.retain(|service| self.held.services().contains_key(service));
-        let mut left = &events[..];
-        while !left.is_empty() {
-            let (batch, rest) = left.split_at(left.len().min(log::BATCH));
-            self.append_batch(batch)?;
-            left = rest;
+        for (before, batch) in events.chunks(log::BATCH).enumerate() {
+            if let Err(error) = self.append_batch(batch) {
+                // All of it is told again.
+                let now = Instant::now();
+                let written = &events[..before * log::BATCH];
+                written.iter().for_each(|event| self.told.note(event, By::Us, now));
+                return Err(error);
+            }
         }
         self.tales.clear();
         if !events.is_empty() {
@@ -89,10 +92,9 @@ impl Shared {
             let Some(end) = end.filter(|end| *end > from) else { break };
             from = end;
             let (first, now) = (self.looked.is_none(), Instant::now());
-            for (numbered, by) in &events {
-                if !first && *by != self.ours.server {
-                    self.told.note(&numbered.event, now);
-                }
+            for (numbered, by) in events.iter().filter(|_| !first) {
+                let by = if *by == self.ours.server { By::Us } else { By::Others };
+                self.told.note(&numbered.event, by, now);
             }
             let events: Vec<_> = events.into_iter().map(|(event, _)| event).collect();
             if !events.is_empty() {
