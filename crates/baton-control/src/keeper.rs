@@ -309,6 +309,8 @@ impl Keeper {
         choose: Choose,
         round: &mut Round,
     ) -> Result<Vec<MemberId>, Refusal> {
+        // Whom others hear is not known while the store is out of reach.
+        self.ready_or_full()?;
         let now = self.clock.now();
         let known = self.store.service(service, now)?;
         let heard = round.heard.get(service);
@@ -442,11 +444,8 @@ impl Keeper {
             let (mut now, mut service, mut decision) = self.look(name)?;
             // What cannot be taken back is not decided by what was known before the store was out of reach.
             if decision.as_ref().is_some_and(Decision::is_final) {
-                match self.store.ready() {
-                    // For what stops a rollout there is room all the same, and nothing else is written.
-                    Ok(()) | Err(StateError::DiskFull { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+                // For what stops a rollout there is room on a full disk, and nothing else is written.
+                self.ready_or_full()?;
                 (now, service, decision) = self.look(name)?;
             }
             let Some(decision) = decision else { return Ok(()) };
@@ -457,6 +456,14 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+
+    /// Whether all that others know is known as well.
+    fn ready_or_full(&self) -> Result<(), StateError> {
+        match self.store.ready() {
+            Ok(()) | Err(StateError::DiskFull { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What there is to write for a service, as the store knows it now.

@@ -49,6 +49,22 @@ fn left_of_two(in_tick: bool) -> Vec<MemberId> {
 }
 
 #[test]
+fn nobody_is_forgotten_while_the_store_is_out_of_reach() {
+    let store = Arc::new(MemoryStore::new(Millis::ZERO));
+    let web: ServiceName = "web".parse().unwrap();
+    let _ = store.hear(&web, report("a", 1, None, Standing::Behind), Millis::ZERO).unwrap();
+    let (_inbox, mut keeper) = keeper(&store, Clock::start(), Heartbeats::default());
+    let all: fn(&Fleet) -> Vec<MemberId> = |fleet| fleet.members().map(|(id, _)| id.clone()).collect();
+    let mut forget =
+        || keeper.forget(&web, Box::new(move |fleet, _, _| Ok(all(fleet))), &mut Round::default());
+    store.fail_call(1, Fault::Unreached);
+    let refused = forget().unwrap_err();
+    assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(store.service(&web, Millis::ZERO).unwrap().fleet().members().count(), 1);
+    assert_eq!(forget().unwrap().len(), 1);
+}
+
+#[test]
 fn p30_a_server_that_has_read_its_store_has_no_trouble_with_it_any_more() {
     let store = Arc::new(MemoryStore::new(Millis::ZERO));
     let (inbox, mut keeper) = keeper(&store, Clock::start(), Heartbeats::default());
