@@ -507,12 +507,13 @@ async fn p42_who_hangs_up_does_not_take_along_the_record_of_what_was_changed() {
         client.write_all(&request.as_bytes()[..request.len() - 1]).await.unwrap();
         clients.push(client);
     }
-    // All of them have asked at once, so that most wait while the first ones are served.
     for client in &mut clients {
         client.write_all(b"}").await.unwrap();
     }
-    wait_for(&server, "locked", |known| known.iter().any(|service| service.lock.is_some())).await;
+    // It has come to who asked after them, and writes each lock to its disk: most of them wait for that, and hang up.
+    let _: Vec<ServiceStatus> = server.get("/v1/services").await;
     drop(clients);
+    wait_for(&server, "locked", |known| known.iter().any(|service| service.lock.is_some())).await;
     // Whatever waited for the keeper comes before what is asked now.
     let path = format!("/v1/services/{last}/lock");
     assert_eq!(server.post(&path, &serde_json::json!({ "reason": "last" })).await.status, 200);
