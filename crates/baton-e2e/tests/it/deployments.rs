@@ -49,10 +49,17 @@ fn validate(arguments: &[&str], file: &str, text: &str) {
 }
 
 #[test]
-fn the_manifest_for_kubernetes_is_as_its_schema_wants_it() {
-    let page = fs::read_to_string(repository().join("docs/how-to/kubernetes.md")).unwrap();
-    assert!(page.contains(&format!("the schema of Kubernetes {KUBERNETES}.")));
-    validate(&["kubernetes", KUBERNETES], "deployment.yaml", &block("kubernetes.md", "yaml"));
+fn the_manifests_for_kubernetes_are_as_their_schema_wants_them() {
+    for (page, count) in [("kubernetes.md", 1), ("control.md", 2)] {
+        let text = fs::read_to_string(repository().join("docs/how-to").join(page)).unwrap();
+        let named = format!("the schema of Kubernetes {KUBERNETES}");
+        assert!(text.contains(&named), "{page} does not say: {named}");
+        let manifests = blocks(page, "yaml");
+        assert_eq!(manifests.len(), count, "{page}");
+        for manifest in manifests {
+            validate(&["kubernetes", KUBERNETES], "manifest.yaml", &manifest);
+        }
+    }
 }
 
 #[test]
@@ -61,15 +68,19 @@ fn the_task_definition_for_ecs_is_as_its_schema_wants_it() {
 }
 
 #[test]
-fn the_unit_for_systemd_is_found_good() {
-    let folder = Folder::empty();
-    // It looks for the program, which is not installed here.
-    let boot = repository().join("target/release/baton-boot").canonicalize().unwrap();
-    let unit = block("systemd.md", "ini");
-    assert_eq!(unit.matches("/usr/local/bin/baton-boot").count(), 2);
-    folder.write("web.service", &unit.replace("/usr/local/bin/baton-boot", &boot.display().to_string()));
-    let said = succeed(Command::new("systemd-analyze").arg("verify").arg(folder.path().join("web.service")));
-    assert!(!said.contains("web.service"), "{said}");
+fn the_units_for_systemd_are_found_good() {
+    for (page, program, count) in [("systemd.md", "baton-boot", 2), ("control.md", "baton", 1)] {
+        let folder = Folder::empty();
+        // It looks for the program, which is not installed here.
+        let installed = format!("/usr/local/bin/{program}");
+        let built = repository().join("target/release").join(program).canonicalize().unwrap();
+        let unit = block(page, "ini");
+        assert_eq!(unit.matches(&installed).count(), count, "{page}");
+        folder.write("page.service", &unit.replace(&installed, &built.display().to_string()));
+        let path = folder.path().join("page.service");
+        let said = succeed(Command::new("systemd-analyze").arg("verify").arg(path));
+        assert!(!said.contains("page.service"), "{page}: {said}");
+    }
 }
 
 /// Removes the container of the page when the test is over.
