@@ -289,7 +289,8 @@ impl Access {
         })
     }
 
-    /// Makes a member of who has a token for it. Blocks; it is durable on return.
+    /// Makes a member of who has a token for it, and says whether it was not one by that token already. Blocks; it is durable on
+    /// return.
     ///
     /// # Errors
     /// The token is for others, or was used by somebody else, or the disk fails.
@@ -299,7 +300,7 @@ impl Access {
         service: &ServiceName,
         member: &MemberId,
         key: &str,
-    ) -> Result<Secret, Refusal> {
+    ) -> Result<(Secret, bool), Refusal> {
         let refused = |text: String| Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text);
         if !token.scope.covers(service) {
             return Err(refused(format!("this token makes no members of service {service}")));
@@ -315,7 +316,7 @@ impl Access {
         self.ledger.change(|book| {
             let held = book.tokens.get_mut(&token.hash);
             let held = held.ok_or_else(|| unknown("this token was revoked, or has ended"))?;
-            match held.joined.as_ref().filter(|_| !token.reusable) {
+            let is_new = match held.joined.as_ref().filter(|_| !token.reusable) {
                 Some(known) if !same(known) => {
                     return Err(Refusal::new(
                         StatusCode::FORBIDDEN,
@@ -323,12 +324,16 @@ impl Access {
                         "this token was used already, by another process: make a new one with `baton token join`",
                     ));
                 }
-                Some(_) => {}
-                None if token.reusable => {}
-                None => held.joined = Some(joined.clone()),
-            }
+                Some(_) => false,
+                // Who has made how many members with it is in the audit log alone.
+                None if token.reusable => true,
+                None => {
+                    held.joined = Some(joined.clone());
+                    true
+                }
+            };
             // Before anybody can revoke it: a later revocation is of this one too.
-            Ok(credential_of(book, service, member, now))
+            Ok((credential_of(book, service, member, now), is_new))
         })
     }
 
@@ -376,15 +381,15 @@ impl Access {
         pending.into_iter().filter(|(_, pending)| now < pending.ends).collect()
     }
 
-    /// Lets a deploy wait for a second person. Blocks; it is durable on return.
+    /// Lets a deploy wait for a second person, and says whether it did not already. Blocks; it is durable on return.
     ///
     /// # Errors
     /// Too many wait, or the disk fails.
-    pub(crate) fn hold(&self, id: PendingId, pending: &Pending) -> Result<(), Refusal> {
+    pub(crate) fn hold(&self, id: PendingId, pending: &Pending) -> Result<bool, Refusal> {
         self.ledger.change(|book| {
             // Asked again, it is the one that waits already.
             if book.pending.contains_key(&id) {
-                return Ok(());
+                return Ok(false);
             }
             if book.pending.len() >= PENDING_MAX {
                 let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
@@ -400,7 +405,7 @@ impl Access {
                 return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
             }
             book.pending.insert(id, pending.clone());
-            Ok(())
+            Ok(true)
         })
     }
 

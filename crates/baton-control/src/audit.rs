@@ -18,6 +18,7 @@ use tokio::task::spawn_blocking;
 
 use crate::api::Refusal;
 use crate::chain::chain;
+use crate::clock::unix_ms;
 
 /// Longest line that is read: twice the longest that is written.
 const LINE_BYTES_MAX: u64 = 16 << 10;
@@ -27,6 +28,10 @@ const WAITING_MAX: usize = 4096;
 
 /// How much space on the disk is kept for further lines: some thousands of them.
 const ROOM_BYTES: u64 = 1 << 20;
+/// How much of it is left to what stops harm once no more is to be had: some hundreds of lines.
+const HARM_BYTES: u64 = ROOM_BYTES / 4;
+/// How often half as much space is tried for where nobody knows how much was kept before: down to some lines.
+const TRIES_MAX: u32 = 8;
 
 /// The code of a refusal, beside the answer that has it in its body.
 #[derive(Debug, Clone)]
@@ -56,22 +61,40 @@ pub enum AuditError {
     },
 }
 
-/// What a call has come to.
+/// What a call has come to. A handler says so where the status does not: what succeeds has changed something, and what is refused
+/// has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Something was changed by it.
     Changed,
-    /// It was refused, or has brought bytes that nothing refers to yet.
+    /// It was refused, or was done before, or has brought bytes that nothing refers to yet.
     Nothing,
 }
 
-/// A record to be written, or only the question whether those before it are; and where the answer goes.
-type Asked = (Option<(Record, Effect)>, oneshot::Sender<Result<(), String>>);
+/// What for something is to be changed: the last space on a full disk is not there for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To stop harm: a halt, an abort, a way back, a revocation, a lock.
+    StopsHarm,
+    /// Anything else.
+    Other,
+}
+
+/// What is asked of who writes.
+enum Asked {
+    /// To write a record.
+    Write(Record, Effect),
+    /// Whether what was written before is on the disk, and there is room for what is to be changed.
+    Room(Purpose),
+}
+
+/// It, and where the answer goes.
+type Question = (Asked, oneshot::Sender<Result<(), String>>);
 
 /// Where records go.
 #[derive(Clone)]
 pub(crate) struct Audit {
-    queue: mpsc::Sender<Asked>,
+    queue: mpsc::Sender<Question>,
     path: Arc<PathBuf>,
     head: Arc<Mutex<Head>>,
     /// Whether a call waits for the disk, and is refused when that fails.
@@ -96,7 +119,7 @@ pub(crate) struct Writer {
     left_out: u64,
     /// Lines that are not in the file yet.
     waiting: Vec<String>,
-    queue: mpsc::Receiver<Asked>,
+    queue: mpsc::Receiver<Question>,
 }
 
 impl Audit {
@@ -133,12 +156,12 @@ impl Audit {
         Ok((Self { queue: sender, path, head, strict }, writer))
     }
 
-    /// Whether something may be changed: what was written down before is on the disk.
+    /// Whether something may be changed: what was written down before is on the disk, and what space is left there is for this.
     ///
     /// # Errors
     /// It is not, and cannot be.
-    pub(crate) async fn ready(&self) -> Result<(), Refusal> {
-        match self.send(None).await {
+    pub(crate) async fn ready(&self, purpose: Purpose) -> Result<(), Refusal> {
+        match self.send(Asked::Room(purpose)).await {
             Err(why) if self.strict => {
                 Err(Refusal::unavailable(format!("nothing is changed that is not written down: {why}")))
             }
@@ -155,20 +178,20 @@ impl Audit {
         if !(durable && self.strict) {
             let (reply, _) = oneshot::channel();
             // A queue that is full is one that nobody can write down.
-            let _ = self.queue.try_send((Some((record, effect)), reply));
+            let _ = self.queue.try_send((Asked::Write(record, effect), reply));
             return Ok(());
         }
         let outcome = record.outcome.clone();
-        self.send(Some((record, effect))).await.map_err(|why| {
+        self.send(Asked::Write(record, effect)).await.map_err(|why| {
             let text = format!("what was asked was done ({outcome}), and is not written down yet: {why}");
             Refusal::unavailable(text)
         })
     }
 
-    async fn send(&self, record: Option<(Record, Effect)>) -> Result<(), String> {
+    async fn send(&self, asked: Asked) -> Result<(), String> {
         let (reply, written) = oneshot::channel();
         let stopping = || "the server is stopping".to_owned();
-        self.queue.send((record, reply)).await.map_err(|_| stopping())?;
+        self.queue.send((asked, reply)).await.map_err(|_| stopping())?;
         written.await.map_err(|_| stopping())?
     }
 
@@ -198,39 +221,74 @@ impl Writer {
         let mut batch = Vec::new();
         while self.queue.blocking_recv_many(&mut batch, WAITING_MAX) > 0 {
             let mut replies = Vec::new();
-            for (record, reply) in batch.drain(..) {
-                if let Some((record, effect)) = record {
-                    self.take(&record, effect);
-                }
-                replies.push(reply);
+            for (asked, reply) in batch.drain(..) {
+                let answer = match asked {
+                    Asked::Write(record, effect) => {
+                        self.take(&record, effect);
+                        Ok(())
+                    }
+                    Asked::Room(purpose) => self.has_room(purpose),
+                };
+                replies.push((reply, answer));
             }
             let written = self.write().map_err(|error| chain(&error));
-            for reply in replies {
+            for (reply, answer) in replies {
                 // Whoever does not wait has gone.
-                let _ = reply.send(written.clone());
+                let _ = reply.send(written.clone().and(answer));
             }
+        }
+        if self.left_out > 0 {
+            self.tell_left_out(unix_ms(), "");
+            // It was tried: the disk is full.
+            let _ = self.write();
         }
     }
 
-    /// Lets a record wait for the next write. On a disk that is full the space that is left is for what stops harm: who is refused
-    /// there without end must not use it up.
+    /// Lets a record wait for the next write. On a disk that is full the space that is left is for what changes something: who is
+    /// refused there without end must not use it up.
     fn take(&mut self, record: &Record, effect: Effect) {
         match effect {
             Effect::Nothing if self.is_short() => {
                 self.left_out += 1;
+                // Ever more seldom, for who finds this log after a server that was killed.
+                if self.left_out.is_power_of_two() && self.room() >= HARM_BYTES {
+                    self.tell_left_out(record.at, " so far");
+                }
                 return;
             }
             Effect::Nothing | Effect::Changed => {}
         }
         if self.left_out > 0 && !self.is_full {
-            let detail = format!("{} calls that changed nothing, while the disk was full", self.left_out);
+            self.tell_left_out(record.at, "");
             self.left_out = 0;
-            self.waiting.push(self.chain.add(&Record { detail, ..not_written(record.at) }));
         }
         // Only refusals can be more than that, while nothing can be written.
         if self.waiting.len() < WAITING_MAX {
             self.waiting.push(self.chain.add(record));
         }
+    }
+
+    /// Lets a line wait for the next write that says how many were left out.
+    fn tell_left_out(&mut self, at: u64, until: &str) {
+        let detail = format!("{} calls that changed nothing{until}, while the disk was full", self.left_out);
+        self.waiting.push(self.chain.add(&Record { detail, ..not_written(at) }));
+    }
+
+    /// Whether something may be changed for this purpose, as far as the space on the disk is asked.
+    fn has_room(&mut self, purpose: Purpose) -> Result<(), String> {
+        if purpose == Purpose::StopsHarm || !self.is_short() || self.room() >= HARM_BYTES {
+            return Ok(());
+        }
+        Err(format!(
+            "its disk is full, and what room is left in {} is kept for who stops harm: free some space there",
+            self.path.display()
+        ))
+    }
+
+    /// How much of the space that is kept is left.
+    fn room(&self) -> u64 {
+        let waiting: usize = self.waiting.iter().map(|line| line.len() + 1).sum();
+        self.room_until.saturating_sub(self.length + waiting as u64)
     }
 
     /// Whether there is less space than is kept, and no more to be had.
@@ -268,13 +326,25 @@ impl Writer {
     /// Keeps space on the disk for further lines, behind the end of the file, so that a halt can be written down when something
     /// has filled the disk. Where there is none, the next line may not be written.
     fn keep_room(&mut self) {
-        if self.room_until < self.length + ROOM_BYTES / 2 {
-            let room = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, ROOM_BYTES);
-            if room.is_ok() {
-                self.room_until = self.length + ROOM_BYTES;
+        if self.room_until >= self.length + ROOM_BYTES / 2 {
+            return;
+        }
+        let keep = |from, bytes| fallocate(&self.file, FallocateFlags::KEEP_SIZE, from, bytes);
+        let kept = keep(self.length, ROOM_BYTES);
+        if kept.is_ok() {
+            self.room_until = self.length + ROOM_BYTES;
+        }
+        // Where space cannot be kept at all, nobody knows how much there is.
+        self.is_full = matches!(kept, Err(Errno::NOSPC | Errno::DQUOT));
+        if self.is_full && self.room_until <= self.length {
+            // A server before this one may have kept some, which is there still.
+            let mut until = self.length;
+            for bytes in (1..=TRIES_MAX).map(|half| ROOM_BYTES >> half) {
+                if keep(until, bytes).is_ok() {
+                    until += bytes;
+                }
             }
-            // Where space cannot be kept at all, nobody knows how much there is.
-            self.is_full = matches!(room, Err(Errno::NOSPC | Errno::DQUOT));
+            self.room_until = until;
         }
     }
 

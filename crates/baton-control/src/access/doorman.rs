@@ -15,7 +15,7 @@ use super::doors::{Door, Doors, Leaves, Needs};
 use super::limits::Limits;
 use super::{Access, Caller};
 use crate::api::{Line, Refusal};
-use crate::audit::{Audit, Code, Effect, Note};
+use crate::audit::{Audit, Code, Effect, Note, Purpose};
 use crate::clock::{Clock, unix_ms};
 use crate::listen::CallerAddress;
 
@@ -65,7 +65,7 @@ impl Doorman {
 pub(crate) async fn check(State(doorman): State<Doorman>, request: Request, next: Next) -> Response {
     let matched = request.extensions().get::<MatchedPath>();
     let door = matched.and_then(|path| doorman.doors.find(request.method(), path.as_str())).cloned();
-    if door.as_ref().is_none_or(|door| door.leaves != Leaves::Change) {
+    if !door.as_ref().is_some_and(|door| door.leaves.changes()) {
         return pass(doorman, door, request, next).await;
     }
     // Who hangs up does not take along the record of what was changed.
@@ -86,7 +86,7 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
         visit.is_known();
     }
     let judged = match judged {
-        Ok(caller) if leaves == Leaves::Change => match doorman.audit.ready().await {
+        Ok(caller) if leaves.changes() => match doorman.audit.ready(purpose(leaves)).await {
             Ok(()) => Ok(caller),
             Err(refusal) => Err((Some(caller), refusal)),
         },
@@ -106,12 +106,10 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
     let too_often = response.status() == StatusCode::TOO_MANY_REQUESTS;
     let asked = leaves != Leaves::Nothing && !too_often;
     if asked && (who.is_some() || doorman.limits.writes_stranger(doorman.clock.now())) {
-        let waits = leaves == Leaves::Change && who.is_some();
+        let waits = leaves.changes() && who.is_some();
         let record = record(who.unwrap_or_else(|| "nobody".to_owned()), from, what, &response);
-        let refused = response.status().is_client_error() || response.status().is_server_error();
-        // A refusal with a note has changed something all the same: what could be taken back here only.
-        let changes = leaves == Leaves::Change && (!refused || response.extensions().get::<Note>().is_some());
-        let effect = if changes { Effect::Changed } else { Effect::Nothing };
+        let refused = is_refusal(&response);
+        let effect = if leaves.changes() { effect(&response) } else { Effect::Nothing };
         // What was refused has not been done, written down or not.
         if let Err(refusal) = doorman.audit.add(record, effect, waits).await
             && !refused
@@ -120,6 +118,24 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
         }
     }
     response
+}
+
+/// What for something is changed at a door, before it is known what is asked there.
+const fn purpose(leaves: Leaves) -> Purpose {
+    match leaves {
+        Leaves::Remedy => Purpose::StopsHarm,
+        Leaves::Nothing | Leaves::Bytes | Leaves::Change => Purpose::Other,
+    }
+}
+
+fn is_refusal(response: &Response) -> bool {
+    response.status().is_client_error() || response.status().is_server_error()
+}
+
+/// What a call that may change something has come to.
+pub(crate) fn effect(response: &Response) -> Effect {
+    let by_status = if is_refusal(response) { Effect::Nothing } else { Effect::Changed };
+    response.extensions().get().copied().unwrap_or(by_status)
 }
 
 /// A refusal in the words that whoever asks there understands.

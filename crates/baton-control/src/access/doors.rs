@@ -32,6 +32,19 @@ pub(crate) enum Leaves {
     Bytes,
     /// Something else than before.
     Change,
+    /// The same, and it may stop harm, so that the last space on a full disk is there for it. Who can be asked for something else
+    /// as well sees to it that there is room for that.
+    Remedy,
+}
+
+impl Leaves {
+    /// Whether something is changed.
+    pub(crate) const fn changes(self) -> bool {
+        match self {
+            Self::Nothing | Self::Bytes => false,
+            Self::Change | Self::Remedy => true,
+        }
+    }
 }
 
 /// One method of one path.
@@ -105,6 +118,16 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// A POST that changes something.
     pub(crate) fn post<T: 'static>(self, path: &str, needs: Needs, handler: impl Handler<T, S>) -> Self {
         self.add(Method::POST, path, needs, Leaves::Change, on(MethodFilter::POST, handler))
+    }
+
+    /// A POST that may stop harm.
+    pub(crate) fn remedy<T: 'static>(self, path: &str, needs: Needs, handler: impl Handler<T, S>) -> Self {
+        self.add(Method::POST, path, needs, Leaves::Remedy, on(MethodFilter::POST, handler))
+    }
+
+    /// A DELETE of what lets somebody in.
+    pub(crate) fn revoke<T: 'static>(self, path: &str, needs: Needs, handler: impl Handler<T, S>) -> Self {
+        self.add(Method::DELETE, path, needs, Leaves::Remedy, on(MethodFilter::DELETE, handler))
     }
 
     /// A PUT.

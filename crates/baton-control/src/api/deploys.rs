@@ -18,7 +18,7 @@ use tokio::sync::{OwnedRwLockReadGuard, oneshot};
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared, pending, releases};
 use crate::access::Caller;
-use crate::audit::Note;
+use crate::audit::{Effect, Note, Purpose};
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 use crate::preview::preview;
@@ -65,8 +65,15 @@ pub(super) async fn propose(
         parent: proposal.parent.map(|id| id.to_string()),
         ..asked
     };
+    if pending::exposes(&exact) {
+        shared.audit.ready(Purpose::Other).await?;
+    }
     pending::held_back(&shared, &service, &caller, exact).await?;
-    put_in_force(&shared, service, proposal, held).await
+    let known =
+        shared.posted(&service).is_ok_and(|posted| posted.service.history().find(proposal.id).is_some());
+    let response = put_in_force(&shared, service, proposal, held).await?;
+    // Asked again, since the answer was lost.
+    Ok(if known { (Extension(Effect::Nothing), response).into_response() } else { response })
 }
 
 /// Puts a deploy in force that has waited for a second person.
@@ -254,7 +261,7 @@ fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Res
     let lock = above.map_or(Ok(()), |(base, lock)| history.check_lock(&base, lock, &proposal.wish));
     let deploy = lock.and_then(|()| history.propose(proposal, fleet.highest_epoch()));
     let deploy = deploy.map_err(|error| Refusal::from(&error))?;
-    Ok(Json(preview(fleet, &deploy, shared.clock.now())).into_response())
+    Ok((Extension(Effect::Nothing), Json(preview(fleet, &deploy, shared.clock.now()))).into_response())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::extract::Sent;
 use super::tokens::taken_back;
 use super::{Refusal, Shared, blocking};
 use crate::access::Caller;
-use crate::audit::Note;
+use crate::audit::{Effect, Note};
 use crate::keeper::Ask;
 
 /// Longest key of a member that joins.
@@ -39,8 +39,9 @@ pub(super) async fn join(
         return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
     }
     let note = Note(format!("member {service}/{member} by token {}", token.id()));
-    let credential = blocking(move || access.join(&token, &service, &member, &asked.key)).await??;
-    Ok((Extension(note), Json(joined(&credential))).into_response())
+    let (credential, is_new) = blocking(move || access.join(&token, &service, &member, &asked.key)).await??;
+    let effect = if is_new { Effect::Changed } else { Effect::Nothing };
+    Ok((Extension(note), Extension(effect), Json(joined(&credential))).into_response())
 }
 
 pub(super) async fn renew(

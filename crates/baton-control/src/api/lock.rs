@@ -1,6 +1,7 @@
 //! Locking a service, so that it takes no new release.
 
 use axum::extract::State;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use baton_core::history::Lock;
 use baton_core::ids::ServiceName;
@@ -11,6 +12,7 @@ use super::deploys::{ACTOR_BYTES_MAX, REASON_BYTES_MAX, check_text};
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared};
 use crate::access::Caller;
+use crate::audit::Effect;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 use crate::view;
@@ -20,15 +22,19 @@ pub(super) async fn lock(
     Named(service): Named,
     Extension(caller): Extension<Caller>,
     Sent(asked): Sent<Locking>,
-) -> Result<Json<LockView>, Refusal> {
+) -> Result<Response, Refusal> {
     check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     if asked.reason.trim().is_empty() {
         return Err(Refusal::invalid("reason is empty: say why, for whoever is refused by it"));
     }
     let lock = Lock { reason: asked.reason, actor: caller.actor(asked.actor), since: unix_ms() };
+    let is_same = |known: &&Lock| (&known.reason, &known.actor) == (&lock.reason, &lock.actor);
+    if let Some(known) = shared.posted(&service)?.service.history().lock().filter(is_same) {
+        return Ok((Extension(Effect::Nothing), Json(view::lock(known))).into_response());
+    }
     set(&shared, service, Some(lock.clone())).await?;
-    Ok(Json(view::lock(&lock)))
+    Ok(Json(view::lock(&lock)).into_response())
 }
 
 /// Answers the lock that was there.

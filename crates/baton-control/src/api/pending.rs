@@ -18,7 +18,7 @@ use super::deploys;
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared, blocking};
 use crate::access::{Access, Caller, Pending};
-use crate::audit::Note;
+use crate::audit::{Effect, Note};
 use crate::clock::unix_ms;
 use crate::proposal::id_of_key;
 use crate::view;
@@ -59,7 +59,10 @@ pub(super) async fn approve(
     let _alone = shared.deciding.lock().await;
     let found = match found(&shared, &service, &id) {
         // Asked again, since the answer was lost.
-        Err(refusal) => return begun_before(&shared, &service, &id)?.ok_or(refusal),
+        Err(refusal) => {
+            let begun = begun_before(&shared, &service, &id)?.ok_or(refusal)?;
+            return Ok((Extension(Effect::Nothing), begun).into_response());
+        }
         Ok(found) => found,
     };
     let (access, id, pending) = found;
@@ -72,6 +75,7 @@ pub(super) async fn approve(
     let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
     let pending = blocking(move || asked.approve(id, &by)).await??;
     let decided = pending.decided;
+    let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));
     let begun = let_begin(&shared, &caller, id, pending).await;
     match Outcome::of(&begun) {
         Outcome::Over => blocking(move || access.settle(id)).await??,
@@ -83,7 +87,8 @@ pub(super) async fn approve(
         }
         Outcome::Unknown => {}
     }
-    begun
+    // Where it has not begun, it waits no more, or nobody rejects it any more.
+    begun.map_err(|refusal| refusal.after(note))
 }
 
 /// Puts in force what has waited, once.
@@ -148,7 +153,7 @@ pub(super) async fn held_back(
     mut asked: Propose,
 ) -> Result<(), Refusal> {
     let (Some(access), Caller::Holder(token)) = (&shared.access, caller) else { return Ok(()) };
-    if !needs_second(&asked) || !access.is_protected(service) {
+    if !exposes(&asked) || !access.is_protected(service) {
         return Ok(());
     }
     let now = unix_ms();
@@ -160,16 +165,18 @@ pub(super) async fn held_back(
     let pending =
         Pending { service: service_name, asked_by, at: now, ends, approved_by: None, decided: 0, asked };
     let access = Arc::clone(access);
-    blocking(move || access.hold(id, &pending)).await??;
+    let note = Note(format!("pending {id} of {service}"));
+    let is_new = blocking(move || access.hold(id, &pending)).await??;
     let text = format!(
         "service {service} is protected: somebody else with the role approver has to let this begin within a day, \
          with `baton pending approve {id}`"
     );
-    Err(Refusal::new(StatusCode::FORBIDDEN, "needs-approval", text))
+    let refusal = Refusal::new(StatusCode::FORBIDDEN, "needs-approval", text);
+    Err(if is_new { refusal.after(note) } else { refusal })
 }
 
 /// Whether a request exposes members to something: stopping that, and the way back, must never wait.
-fn needs_second(asked: &Propose) -> bool {
+pub(super) fn exposes(asked: &Propose) -> bool {
     match asked.wanted {
         Wanted::Rollout | Wanted::Resume => true,
         Wanted::Rollback => asked.release.is_some(),

@@ -11,7 +11,7 @@ use baton_core::release::TextError;
 use baton_store::state::{Kind, StateError};
 use baton_wire::api::{BadPolicy, Refused};
 
-use crate::audit::Code;
+use crate::audit::{Code, Effect, Note};
 use crate::chain::chain;
 use crate::proposal::NoRandomness;
 
@@ -21,11 +21,13 @@ pub(crate) struct Refusal {
     pub status: StatusCode,
     pub code: &'static str,
     pub message: String,
+    /// What was changed all the same; mostly nothing.
+    changed: Option<Note>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into() }
+        Self { status, code, message: message.into(), changed: None }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -42,6 +44,11 @@ impl Refusal {
 
     pub(crate) fn stopping() -> Self {
         Self::unavailable("the server is stopping: try again")
+    }
+
+    /// The same, of a call that has changed something all the same, for the audit log.
+    pub(crate) fn after(self, changed: Note) -> Self {
+        Self { changed: Some(changed), ..self }
     }
 
     /// The same, with what follows from it.
@@ -79,6 +86,10 @@ impl IntoResponse for Refusal {
         let body = Refused { code: self.code.to_owned(), message: self.message };
         let mut response = (self.status, Json(body)).into_response();
         response.extensions_mut().insert(Code(self.code));
+        if let Some(note) = self.changed {
+            response.extensions_mut().insert(note);
+            response.extensions_mut().insert(Effect::Changed);
+        }
         response
     }
 }

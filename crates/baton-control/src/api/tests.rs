@@ -8,6 +8,7 @@ use baton_core::units::Millis;
 use baton_store::artefact::FolderStore;
 use baton_store::state::MemoryStore;
 use tempfile::TempDir;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
@@ -15,13 +16,16 @@ use super::*;
 use crate::access::Place;
 use crate::access::doors::{Door, Doors};
 use crate::clock::unix_ms;
-use crate::keeper::Ask;
+use crate::keeper::{Ask, Keeper};
+use crate::sessions::PeerKey;
 
-/// A server without a keeper: nothing that would be decided is.
+mod effects;
+
+/// A server without a network, and mostly without a keeper: nothing that would be decided is.
 struct Bare {
     shared: Shared,
     access: Arc<Access>,
-    _asked: mpsc::Receiver<Ask>,
+    _asked: Option<mpsc::Receiver<Ask>>,
     _dir: TempDir,
 }
 
@@ -31,14 +35,39 @@ impl Bare {
     }
 
     fn with(board: Board) -> Self {
+        let (inbox, asked) = mpsc::channel(16);
+        let (_, board) = watch::channel(Arc::new(board));
+        let states = Arc::new(MemoryStore::new(Millis::ZERO));
         let dir = TempDir::new().unwrap();
+        let shared = (inbox, Heartbeats::default(), board);
+        Self { _asked: Some(asked), ..Self::over(dir, states, shared, Clock::start()) }
+    }
+
+    /// One with a keeper, which keeps what it has on the disk in this directory.
+    fn deciding(dir: TempDir) -> Self {
+        let (inbox, asked) = mpsc::channel(16);
+        let (post, board) = watch::channel(Arc::new(Board::default()));
+        let (clock, heartbeats) = (Clock::start(), Heartbeats::default());
+        let states = Arc::new(MemoryStore::new(Millis::ZERO));
+        let kept: Arc<dyn StateStore> = Arc::<MemoryStore>::clone(&states);
+        let key = PeerKey::new().unwrap();
+        let keeper = Keeper::new(kept, clock, asked, heartbeats.clone(), post, key).unwrap();
+        let runtime = Handle::current();
+        std::thread::spawn(move || keeper.run(&runtime));
+        Self::over(dir, states, (inbox, heartbeats, board), clock)
+    }
+
+    fn over(
+        dir: TempDir,
+        states: Arc<MemoryStore>,
+        (inbox, heartbeats, board): (Inbox, Heartbeats, watch::Receiver<Arc<Board>>),
+        clock: Clock,
+    ) -> Self {
         let access = Arc::new(Access::open(dir.path(), Place::File, false).unwrap());
         let (audit, writer) = Audit::open(dir.path(), true).unwrap();
         std::thread::spawn(move || writer.run());
-        let (inbox, asked) = mpsc::channel(16);
-        let (_, board) = watch::channel(Arc::new(board));
         let kept = Kept {
-            states: Arc::new(MemoryStore::new(Millis::ZERO)),
+            states,
             artefacts: Arc::new(FolderStore::open(&dir.path().join("artefacts")).unwrap()),
             builds: Records::open(&dir.path().join("builds")).unwrap(),
             access: Some(Arc::clone(&access)),
@@ -49,8 +78,8 @@ impl Bare {
             audit,
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();
-        let shared = Shared::new(inbox, Heartbeats::default(), board, kept, Clock::start(), secrets).unwrap();
-        Self { shared, access, _asked: asked, _dir: dir }
+        let shared = Shared::new(inbox, heartbeats, board, kept, clock, secrets).unwrap();
+        Self { shared, access, _asked: None, _dir: dir }
     }
 
     fn doors(&self) -> Doors {

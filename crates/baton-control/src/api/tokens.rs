@@ -61,7 +61,7 @@ pub(super) async fn revoke(
 pub(super) fn taken_back(note: Note, only_here: Option<Refusal>, done: impl IntoResponse) -> Response {
     match only_here {
         None => (Extension(note), done).into_response(),
-        Some(refusal) => (Extension(note), refusal).into_response(),
+        Some(refusal) => refusal.after(note).into_response(),
     }
 }
 

@@ -82,9 +82,9 @@ async fn p42_nothing_is_changed_that_cannot_be_written_down() {
     // A disk that is full for ever.
     std::os::unix::fs::symlink("/dev/full", dir.path().join("audit.log")).unwrap();
     let log = open(dir.path());
-    assert!(log.audit.ready().await.is_ok(), "nothing has failed yet");
+    assert!(log.audit.ready(Purpose::Other).await.is_ok(), "nothing has failed yet");
     log.audit.add(record("done, and not written"), Effect::Changed, true).await.unwrap_err();
-    let refusal = log.audit.ready().await.unwrap_err();
+    let refusal = log.audit.ready(Purpose::Other).await.unwrap_err();
     assert!(
         refusal.message.contains("not written down") && refusal.message.contains("No space"),
         "{refusal:?}"
@@ -112,25 +112,59 @@ async fn on_full_disk(disk: &Path) {
     // Whoever is refused, which is what happens there, leaves the space to who stops harm.
     for _ in 0..20_000 {
         log.audit.add(record("refused"), Effect::Nothing, false).await.unwrap();
-        log.audit.ready().await.unwrap();
+        log.audit.ready(Purpose::Other).await.unwrap();
     }
+    // Those that were written, with the lines that say how many were not.
     let refused = log.audit.head().number - 1;
-    for _ in 0..1000 {
-        log.audit.ready().await.unwrap();
+    let left_out = 20_000 - (refused - interim(&log, refused).await);
+    // A server that stops says how many it has left out, and one that starts finds the space that is left.
+    log.close();
+    let log = open(disk);
+    let told = |lines: &[String], count: u64| {
+        let told = format!("\t{count} calls that changed nothing, while the disk was full\t");
+        assert!(lines[0].contains(&told), "{told} in {lines:#?}");
+    };
+    told(&log.audit.lines(refused + 1, 1).await.unwrap(), left_out);
+    // Who changes something leaves the last of it to who stops harm.
+    let mut changed = 0;
+    while log.audit.ready(Purpose::Other).await.is_ok() {
         log.audit.add(record("on a full disk"), Effect::Changed, true).await.unwrap();
+        changed += 1;
     }
-    assert_eq!(log.audit.head().number, refused + 1001);
+    assert!(changed > 100, "{changed}");
+    let why = log.audit.ready(Purpose::Other).await.unwrap_err().message;
+    assert!(why.contains("its disk is full") && why.contains("audit.log"), "{why}");
+    for _ in 0..200 {
+        log.audit.ready(Purpose::StopsHarm).await.unwrap();
+        log.audit.add(record("a halt"), Effect::Changed, true).await.unwrap();
+    }
+    log.audit.add(record("refused"), Effect::Nothing, true).await.unwrap();
+    let number = log.audit.head().number;
+    assert_eq!(number, 1 + refused + 1 + changed + 200);
     // Once there is space, it is told that there were more.
     drop(filler);
     fs::remove_file(disk.join("filler")).unwrap();
     log.audit.add(record("refused"), Effect::Nothing, true).await.unwrap();
-    let lines = log.audit.lines(refused + 1001, 2).await.unwrap();
-    let told = format!("{} calls that changed nothing, while the disk was full", 20_000 - refused);
-    assert!(lines[0].contains(&told) && lines[1].contains("refused"), "{lines:#?}");
+    log.audit.ready(Purpose::Other).await.unwrap();
+    let lines = log.audit.lines(number, 2).await.unwrap();
+    told(&lines, 1);
+    assert!(lines[1].contains("\trefused\t"), "{lines:#?}");
     log.close();
     let log = open(disk);
-    assert_eq!(log.audit.head().number, refused + 1003, "after a restart");
+    assert_eq!(log.audit.head().number, number + 2, "after a restart");
     log.close();
+}
+
+/// How many lines say how many were left out so far: ever more seldom, so that there are few.
+async fn interim(log: &Log, until: u64) -> u64 {
+    let (mut found, mut after) = (0, 0);
+    while after < until {
+        let lines = log.audit.lines(after, 1000).await.unwrap();
+        found += lines.iter().filter(|line| line.contains("changed nothing so far")).count() as u64;
+        after += lines.len() as u64;
+    }
+    assert!((5..=64).contains(&found), "{found}");
+    found
 }
 
 /// A file that tells how much of it is read.

@@ -82,7 +82,7 @@ fn hold(access: &Access) -> Result<PendingId, Refusal> {
         decided: 0,
         asked,
     };
-    access.hold(id, &pending).map(|()| id)
+    access.hold(id, &pending).map(|_| id)
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn p37_a_join_token_is_used_once_over_all_servers() {
     let (a, b) = (servers.open(0), servers.open(1));
     let join = a.make(&token(1, Role::Join)).unwrap();
     let (service, member) = web();
-    let credential = a.join(&join, &service, &member, "key").unwrap();
+    let (credential, _) = a.join(&join, &service, &member, "key").unwrap();
     let other = b.join(&join, &service, &"web-2".parse().unwrap(), "other").unwrap_err();
     assert_eq!(other.code, "token-used");
     assert!(b.join(&join, &service, &member, "key").is_ok(), "the same one, whose answer was lost");
@@ -134,7 +134,7 @@ fn p39_a_member_that_is_revoked_at_one_server_is_shut_out_of_the_others_and_can_
     let Caller::Member(old) = inside else { panic!() };
     assert!(b.renew(&old).is_err());
     let join = a.make(&token(1, Role::Join)).unwrap();
-    let anew = b.join(&join, &service, &member, "key").unwrap();
+    let (anew, _) = b.join(&join, &service, &member, "key").unwrap();
     assert!(a.caller(anew.reveal(), unix_ms()).is_ok(), "also while clocks may still differ");
 }
 
