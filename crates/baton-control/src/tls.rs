@@ -149,7 +149,12 @@ impl Authority {
     /// # Errors
     /// The disk fails.
     pub(crate) fn publish(&self, data_dir: &Path) -> Result<(), TlsError> {
-        Ok(replace(&authority_file(data_dir), self.certificate.as_bytes())?)
+        let file = authority_file(data_dir);
+        // What is there already takes no space, so that a server starts on a disk that is full.
+        if fs::read(&file).is_ok_and(|there| there == self.certificate.as_bytes()) {
+            return Ok(());
+        }
+        Ok(replace(&file, self.certificate.as_bytes())?)
     }
 
     /// What clients know it by.

@@ -17,8 +17,13 @@ struct Servers {
 
 impl Servers {
     fn new(number: usize) -> Self {
+        Self::within(&std::env::temp_dir(), number)
+    }
+
+    /// With their data in this directory.
+    fn within(dir: &Path, number: usize) -> Self {
         let store = Arc::new(MemoryStore::new(Millis::ZERO));
-        Self { store, dirs: (0..number).map(|_| TempDir::new().unwrap()).collect() }
+        Self { store, dirs: (0..number).map(|_| TempDir::new_in(dir).unwrap()).collect() }
     }
 
     fn try_open(&self, server: usize, key: &str) -> Result<Access, AccessError> {
@@ -506,6 +511,57 @@ fn p38_f65_a_store_that_hangs_keeps_no_revocation_from_counting() {
     assert!(!knows(&a, 1) && !is_in(), "who has looked meanwhile undoes nothing");
     b.refresh().unwrap();
     assert!(!knows(&b, 1) && b.caller(credential.reveal(), unix_ms()).is_err());
+}
+
+/// Where the child's small file system is; its presence makes it the child.
+const CHILD: &str = "BATON_TEST_SMALL_DISK";
+
+#[test]
+fn p29_p38_what_is_revoked_on_a_full_disk_while_the_store_is_away_stays_so_after_a_restart() {
+    if let Some(disk) = std::env::var_os(CHILD) {
+        return on_full_disk(Path::new(&disk));
+    }
+    let test = "access::ledger::tests::p29_p38_what_is_revoked_on_a_full_disk_while_the_store_is_away_stays_so_after_a_restart";
+    let dir = TempDir::new().unwrap();
+    // Only the child sees the file system, and it ends with it.
+    let script = format!(
+        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
+        dir = dir.path().display(),
+        exe = std::env::current_exe().unwrap().display(),
+    );
+    let mut command = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
+}
+
+fn on_full_disk(disk: &Path) {
+    let servers = Servers::within(disk, 2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    (1..=3).for_each(|seed| drop(a.make(&token(seed, Role::Admin)).unwrap()));
+    let (service, member) = web();
+    let credential = a.credential(&service, &member);
+    b.refresh().unwrap();
+    let mut filler = fs::File::create(disk.join("filler")).unwrap();
+    while io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+    (1..=100).for_each(|call| servers.store.fail_call(call, Fault::Unreached));
+    for seed in 1..=3 {
+        let revoked = a.revoke(token(seed, Role::Admin).id()).unwrap();
+        let only_here = revoked.only_here.unwrap().message;
+        assert!(only_here.contains("wait until this one can tell them"), "it is written down: {only_here}");
+    }
+    assert!(a.revoke_member(&service, &member).unwrap().only_here.is_some());
+    drop(a);
+    let a = servers.open(0);
+    assert!((1..=3).all(|seed| !knows(&a, seed)) && a.caller(credential.reveal(), unix_ms()).is_err());
+    assert!((1..=3).all(|seed| knows(&b, seed)), "which is what the answer says");
+    while servers.store.access().is_err() {}
+    a.refresh().unwrap();
+    b.refresh().unwrap();
+    assert!((1..=3).all(|seed| !knows(&b, seed)) && b.caller(credential.reveal(), unix_ms()).is_err());
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
