@@ -18,6 +18,9 @@ use crate::tls::Authority;
 const TOLD_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most tokens of which it is remembered that they were revoked: some megabytes. Those that end first go first.
 const GONE_MAX: usize = 50_000;
+/// Most members of whom it is remembered that they were revoked after all that they had has ended: a megabyte. Those that were
+/// revoked first go first.
+const SHUT_OUT_MAX: usize = 10_000;
 
 /// What is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,9 +216,26 @@ impl Book {
         }
         self.pending.retain(|_, pending| now < pending.ends);
         self.settled.retain(|_, until| now < *until);
-        // No credential from before then is worth anything by now.
+        self.forget_revoked(now);
+    }
+
+    /// Forgets that members were revoked of which no credential is worth anything by now. While there is a token that was used
+    /// before, an old copy may tell that somebody else has used it: whoever was shut out for that, and has come anew, is not shut
+    /// out again.
+    fn forget_revoked(&mut self, now: u64) {
         let longest = Credential::TTL_MS + Credential::RENEWABLE_MS;
-        self.revoked.retain(|_, before| before.saturating_add(longest) > now);
+        let has_ended = |before: u64| before.saturating_add(longest) <= now;
+        let joined = self.tokens.values().filter_map(|held| held.joined.as_ref());
+        let first = joined.map(|joined| joined.at_ms).min().unwrap_or(u64::MAX);
+        self.revoked.retain(|_, before| !has_ended(*before) || first <= *before);
+        let mut ended: Vec<_> = self.revoked.iter().filter(|(_, before)| has_ended(**before)).collect();
+        if let Some(excess) = ended.len().checked_sub(SHUT_OUT_MAX) {
+            ended.sort_unstable_by_key(|(whose, before)| (**before, *whose));
+            let oldest: Vec<_> = ended.into_iter().take(excess).map(|(whose, _)| whose.clone()).collect();
+            for whose in oldest {
+                self.revoked.remove(&whose);
+            }
+        }
     }
 
     /// Reads what [`Book::to_text`] has written.

@@ -297,6 +297,45 @@ fn who_was_second_is_shut_out_once_and_not_again_by_every_old_copy() {
 }
 
 #[test]
+fn an_old_copy_does_not_shut_out_again_who_has_come_anew_also_long_after_the_revocation_has_ended() {
+    let (first, second) = (joined(1, 1, 5), joined(2, 2, 6));
+    let (mut known, _) = together(first, second.clone(), NOW);
+    let shut_out = known.revoked.clone();
+    assert!(shut_out.contains_key(&(service(0), member(2))));
+    let month = 30 * 24 * 60 * 60 * 1000;
+    for later in [NOW + month, NOW + 12 * month] {
+        // As every change does.
+        known.forget_ended(later);
+        assert_eq!(together(known.clone(), second.clone(), later).0.revoked, shut_out);
+        assert_eq!(together(second.clone(), known.clone(), later).0.revoked, shut_out);
+    }
+    // Once the token has ended, no copy tells of it any more.
+    let held = known.tokens.get_mut(&hash(1)).unwrap();
+    held.token = Arc::new(Token { expires: Some(NOW + 13 * month), ..(*held.token).clone() });
+    known.forget_ended(NOW + 13 * month);
+    assert!(known.revoked.is_empty());
+    assert!(together(known, second, NOW + 13 * month).0.revoked.is_empty());
+}
+
+#[test]
+fn whom_no_old_copy_can_shut_out_is_forgotten_and_the_others_are_not_without_end() {
+    let longest = Credential::TTL_MS + Credential::RENEWABLE_MS;
+    let mut late = joined(1, 1, NOW);
+    late.revoke(service(0), member(2), NOW - Credential::SKEW_MS - 1);
+    late.forget_ended(NOW + longest);
+    assert!(late.revoked.is_empty(), "it was before anybody has used a token");
+    let mut many = joined(1, 1, 5);
+    for number in 0..20_000_u64 {
+        many.revoke(service(0), format!("m{number}").parse().unwrap(), NOW + number);
+    }
+    many.forget_ended(NOW);
+    assert_eq!(many.revoked.len(), 20_000, "what they have may be worth something");
+    many.forget_ended(NOW + 20_000 + Credential::SKEW_MS + longest);
+    assert_eq!(many.revoked.len(), 10_000);
+    assert!(many.revoked.contains_key(&(service(0), "m19999".parse().unwrap())));
+}
+
+#[test]
 fn of_two_books_that_were_begun_apart_the_older_ones_key_counts() {
     let (old, new) = (Book::new(1, CredentialKey::new([9; 32])), Book::new(2, CredentialKey::new([1; 32])));
     assert_eq!(both(&new, &old).key, old.key);
