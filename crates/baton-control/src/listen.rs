@@ -20,14 +20,14 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
 use self::doorstep::{Doorstep, Place};
-pub(crate) use self::network::Network;
+pub(crate) use self::network::{Network, networks};
 pub(crate) use self::visitor::Visit;
 use self::visitor::{Visitor, prepare};
 
 /// How long a client may take to agree on a key, with the time that it waits for its turn: where many come at once, those who
 /// say nothing must not keep it from the others for longer.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
-/// How many may be about to, of whom one network may have a part only.
+/// How many may be about to, of whom one address and one network may have a part only.
 const HANDSHAKES_MAX: usize = 512;
 /// Connections that are agreed upon and not taken yet.
 const AGREED_MAX: usize = 16;
@@ -106,8 +106,8 @@ impl Listener for Incoming {
     }
 }
 
-/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody, and those of one network hold up
-/// nobody elsewhere.
+/// Takes connections and agrees on keys, many at a time: one that is slow holds up nobody, those of one address hold up none of
+/// their neighbours, and those of one network nobody elsewhere.
 async fn agree(
     mut listener: TcpListener,
     acceptor: TlsAcceptor,

@@ -9,12 +9,12 @@ use baton_core::ids::{MemberId, ServiceName, TokenHash};
 use baton_core::units::Millis;
 
 use super::Caller;
-use crate::listen::Network;
+use crate::listen::{Network, networks};
 
 /// What one caller may ask: a push with 16 connections to a server nearby takes a fifth of it.
 const CALLER: Rate = Rate { per_second: 500, burst: 1000 };
-/// What may be asked from one network without credentials that are known: enough for whoever looks whether the server lives, and
-/// for a fleet that shows what was revoked; too little to guess anything.
+/// What may be asked from one address without credentials that are known: enough for whoever looks whether the server lives, and
+/// for a fleet that shows what was revoked; too little to guess anything. A network has it several times.
 const STRANGER: Rate = Rate { per_second: 20, burst: 100 };
 /// How many refusals of those whom nobody knows are written down, from wherever they come: what tells that somebody tries, and
 /// at the most some tens of megabytes a day.
@@ -27,7 +27,8 @@ const REMEMBERED_MAX: usize = 50_000;
 enum Who {
     Token(TokenHash),
     Member(ServiceName, MemberId),
-    Network(Network),
+    /// An address or a network, with how many times the part of one address it has.
+    Network(Network, u32),
     /// All whom nobody knows, together.
     Strangers,
 }
@@ -42,37 +43,61 @@ impl Limits {
         match caller {
             // It is on this machine.
             Caller::Anybody => true,
-            Caller::Holder(token) => self.take(Who::Token(token.hash), CALLER, now),
+            Caller::Holder(token) => self.take(Who::Token(token.hash), now),
             Caller::Member(credential) | Caller::Late(credential) => {
-                self.take(Who::Member(credential.service.clone(), credential.member.clone()), CALLER, now)
+                self.take(Who::Member(credential.service.clone(), credential.member.clone()), now)
             }
         }
     }
 
-    /// Whether somebody unknown may ask once more from the network of this address.
+    /// Whether somebody unknown may ask once more from this address, and from each network that it is in.
     pub(super) fn admit_stranger(&self, address: IpAddr, now: Millis) -> bool {
-        self.take(Who::Network(address.into()), STRANGER, now)
+        self.take_of_all(networks(address).map(|(network, addresses)| Who::Network(network, addresses)), now)
     }
 
     /// Whether one more refusal of somebody unknown is written down.
     pub(super) fn writes_stranger(&self, now: Millis) -> bool {
-        self.take(Who::Strangers, WRITTEN, now)
+        self.take(Who::Strangers, now)
     }
 
-    fn take(&self, who: Who, rate: Rate, now: Millis) -> bool {
+    fn take(&self, who: Who, now: Millis) -> bool {
+        self.take_of_all(std::iter::once(who), now)
+    }
+
+    /// Takes one of each, if each has one left, and else of none: who is one too many takes nothing from its neighbours, and is
+    /// remembered only where it has not asked too often with them.
+    fn take_of_all(&self, all: impl Iterator<Item = Who> + Clone, now: Millis) -> bool {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= REMEMBERED_MAX && !buckets.contains_key(&who) {
-            let rate = |who: &Who| match who {
-                Who::Token(_) | Who::Member(..) => CALLER,
-                Who::Network(_) => STRANGER,
-                Who::Strangers => WRITTEN,
-            };
-            buckets.retain(|who, bucket| !bucket.is_full(rate(who), now));
-            if buckets.len() >= REMEMBERED_MAX {
+        let has_left = |who: Who| {
+            let bucket = buckets.get(&who).copied();
+            bucket.is_none_or(|mut bucket| bucket.take(who.rate(), now))
+        };
+        if !all.clone().all(has_left) {
+            return false;
+        }
+        let new = all.clone().filter(|who| !buckets.contains_key(who)).count();
+        if new > 0 && buckets.len() + new > REMEMBERED_MAX {
+            buckets.retain(|who, bucket| !bucket.is_full(who.rate(), now));
+            if buckets.len() + new > REMEMBERED_MAX {
                 return false;
             }
         }
-        buckets.entry(who).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
+        for who in all {
+            let rate = who.rate();
+            buckets.entry(who).or_insert_with(|| Bucket::full(rate, now)).take(rate, now);
+        }
+        true
+    }
+}
+
+impl Who {
+    /// How often it may ask.
+    const fn rate(&self) -> Rate {
+        match self {
+            Self::Token(_) | Self::Member(..) => CALLER,
+            Self::Network(_, addresses) => STRANGER.times(*addresses),
+            Self::Strangers => WRITTEN,
+        }
     }
 }
 
@@ -83,14 +108,26 @@ mod tests {
     #[test]
     fn f105_one_that_asks_too_often_does_not_take_it_from_others() {
         let limits = Limits::default();
-        let address = |last| IpAddr::from([10, 0, 0, last]);
-        let admitted = (0..10_000).filter(|_| limits.admit_stranger(address(1), Millis(0))).count();
-        assert_eq!(admitted, STRANGER.burst as usize);
-        assert!(limits.admit_stranger(address(2), Millis(0)));
-        assert!(limits.admit_stranger(address(1), Millis(1000)));
-        let address = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]);
-        let admitted = (0..10_000).filter(|host| limits.admit_stranger(address(*host), Millis(0))).count();
-        assert_eq!(admitted, STRANGER.burst as usize, "whoever has a network of IPv6 is one");
+        let asks = |many: u32, from: &dyn Fn(u32) -> IpAddr, at: u64| {
+            (0..many).filter(|number| limits.admit_stranger(from(*number), Millis(at))).count()
+        };
+        let v4 = |network: u8, host: u32| IpAddr::from([10, 0, network, (host % 256) as u8]);
+        let v6 = |site: u16, network: u16, host: u32| {
+            IpAddr::from([0x2001, 0xdb8, site, network, 0, 0, (host >> 16) as u16, host as u16])
+        };
+        let one = STRANGER.burst as usize;
+        assert_eq!(asks(10_000, &|_| v4(1, 1), 0), one);
+        assert_eq!(asks(1, &|_| v4(1, 2), 0), 1, "its neighbour");
+        assert_eq!(asks(10_000, &|_| v4(1, 1), 1000), STRANGER.per_second as usize);
+        // What it was refused has taken nothing from its neighbours.
+        assert_eq!(
+            asks(10_000, &|number| v4(1, number), 1000),
+            3 * one - 1 + 3 * STRANGER.per_second as usize
+        );
+        assert_eq!(asks(10_000, &|_| v4(2, 1), 1000), one, "another network");
+        assert_eq!(asks(10_000, &|host| v6(1, 1, host), 0), 4 * one, "who has a network of IPv6");
+        assert_eq!(asks(10_000, &|host| v6(1, host as u16, host), 0), 4 * one, "who has more of them");
+        assert_eq!(asks(1, &|_| v6(2, 1, 1), 0), 1, "another site");
     }
 
     #[test]
@@ -107,5 +144,14 @@ mod tests {
             limits.admit_stranger(IpAddr::from(number.to_be_bytes()), Millis(u64::from(number)));
         }
         assert!(limits.0.lock().unwrap().len() <= REMEMBERED_MAX);
+        // Nor is everybody remembered who is one too many.
+        let limits = Limits::default();
+        for number in 0..10_000_u32 {
+            limits.admit_stranger(
+                IpAddr::from(((0x2001_u128 << 112) | u128::from(number)).to_be_bytes()),
+                Millis(0),
+            );
+        }
+        assert!(limits.0.lock().unwrap().len() <= 4 * STRANGER.burst as usize + 2);
     }
 }

@@ -11,6 +11,16 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl Rate {
+    /// So many callers together.
+    pub const fn times(self, callers: u32) -> Self {
+        Self {
+            per_second: self.per_second.saturating_mul(callers),
+            burst: self.burst.saturating_mul(callers),
+        }
+    }
+}
+
 /// What one caller has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
