@@ -7,10 +7,12 @@ use std::time::Duration;
 use baton_core::access::Shown;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError};
-use baton_wire::access::{AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, TokenView};
+use baton_wire::access::{
+    AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, ProtectionView, TokenView,
+};
 use baton_wire::api::{
     DeployView, EventView, Forget, Forgotten, LockView, Locking, MemberStatus, Preview, Propose, Prune,
-    Pruned, References, Refused, ReleaseView, ServiceStatus, Verified, Verify, Versions,
+    Pruned, References, Refused, ReleaseView, ServiceStatus, Unlocked, Verified, Verify, Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -230,8 +232,8 @@ impl Client {
         self.post(&format!("/v1/services/{service}/lock"), why)
     }
 
-    /// Unlocks a service, and tells what the lock was.
-    pub fn unlock(&self, service: &ServiceName, why: &Locking) -> Result<Option<LockView>, ClientError> {
+    /// Unlocks a service, and tells what the lock was, and which one holds on.
+    pub fn unlock(&self, service: &ServiceName, why: &Locking) -> Result<Option<Unlocked>, ClientError> {
         self.post(&format!("/v1/services/{service}/unlock"), why)
     }
 
@@ -313,7 +315,11 @@ impl Client {
     }
 
     /// Lets deploys of a service wait for a second person, or no more.
-    pub fn protect(&self, service: &ServiceName, protection: Protection) -> Result<Protection, ClientError> {
+    pub fn protect(
+        &self,
+        service: &ServiceName,
+        protection: Protection,
+    ) -> Result<ProtectionView, ClientError> {
         let path = format!("/v1/services/{service}/protection");
         let body = serde_json::to_vec(&protection).map_err(|source| self.not_understood(source))?;
         self.answer(|agent| {

@@ -351,11 +351,12 @@ impl Access {
         Ok(credential_of(&book, &credential.service, &credential.member, now))
     }
 
-    /// Whether deploys of a service wait for a second person: also where those of a service do that it is a flavor of.
-    pub(crate) fn is_protected(&self, service: &ServiceName) -> bool {
+    /// Because of which service deploys of a service wait for a second person: of itself, or of one that it is a flavor of.
+    pub(crate) fn protected_by(&self, service: &ServiceName) -> Option<ServiceName> {
         let book = self.book();
-        let protected = |name: ServiceName| book.protection.get(&name).is_some_and(|protected| protected.on);
-        iter::once(service.clone()).chain(service.bases()).any(protected)
+        let is_protected =
+            |name: &ServiceName| book.protection.get(name).is_some_and(|protected| protected.on);
+        iter::once(service.clone()).chain(service.bases()).find(is_protected)
     }
 
     /// Lets deploys of a service wait for a second person, or no more. Blocks; it is durable on return.

@@ -8,7 +8,7 @@ use baton_core::ids::ServiceName;
 use baton_core::metric::Unsure;
 use baton_core::units::Millis;
 use baton_store::state::Service;
-use baton_wire::api::{LockView, ServiceStatus};
+use baton_wire::api::ServiceStatus;
 
 use crate::sessions::Hellos;
 use crate::view;
@@ -42,8 +42,7 @@ impl Board {
         let mut status = ServiceStatus { trouble: self.trouble.clone(), ..posted.status(service).clone() };
         if status.lock.is_none() {
             let above = self.lock_above(service);
-            status.lock =
-                above.map(|(base, lock)| LockView { service: Some(base.to_string()), ..view::lock(lock) });
+            status.lock = above.map(|(base, lock)| view::lock_of(&base, lock));
         }
         status
     }

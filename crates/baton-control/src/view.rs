@@ -5,6 +5,7 @@ pub(crate) mod status;
 
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::history::{Lock, Past};
+use baton_core::ids::ServiceName;
 use baton_core::trust::Signed;
 use baton_store::state::Numbered;
 use baton_wire::api::{DeployView, EventView, LockView, PolicyView};
@@ -51,6 +52,11 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
 /// A lock.
 pub(crate) fn lock(lock: &Lock) -> LockView {
     LockView { reason: lock.reason.clone(), actor: lock.actor.clone(), since_ms: lock.since, service: None }
+}
+
+/// The lock of a service that the one which was asked about is a flavor of.
+pub(crate) fn lock_of(base: &ServiceName, above: &Lock) -> LockView {
+    LockView { service: Some(base.to_string()), ..lock(above) }
 }
 
 /// An event.

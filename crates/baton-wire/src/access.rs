@@ -8,7 +8,7 @@
 //! | `POST /v1/join` | [`Join`] | [`Joined`]; sent again with the same key it is the same member |
 //! | `POST /v1/renew` | | [`Joined`] |
 //! | `DELETE /v1/services/{service}/members/{member}/credential` | | `200`: what the member has is worth nothing any more |
-//! | `PUT /v1/services/{service}/protection` | [`Protection`] | the same |
+//! | `PUT /v1/services/{service}/protection` | [`Protection`] | [`ProtectionView`] |
 //! | `GET /v1/pending` | | `[`[`PendingView`]`]`: deploys that wait for a second person |
 //! | `POST /v1/services/{service}/pending/{id}` | | `201` and the deploy: it has begun |
 //! | `DELETE /v1/services/{service}/pending/{id}` | | [`PendingView`] of the one that waits no more |
@@ -139,6 +139,16 @@ impl std::fmt::Debug for Joined {
 pub struct Protection {
     /// They do.
     pub protected: bool,
+}
+
+/// Whether deploys of a service wait for a second person, once it was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProtectionView {
+    /// They do because of the service itself.
+    pub protected: bool,
+    /// The service that this is a flavor of, and because of which they do all the same; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A deploy that waits for a second person.

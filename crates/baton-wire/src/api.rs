@@ -124,6 +124,17 @@ pub struct LockView {
     pub service: Option<String>,
 }
 
+/// A service that is not locked any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlocked {
+    /// The lock that there was.
+    #[serde(flatten)]
+    pub was: LockView,
+    /// The lock of a service that this one is a flavor of, which holds for this one as well; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still: Option<LockView>,
+}
+
 /// Members that will not come back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forget {

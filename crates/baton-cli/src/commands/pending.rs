@@ -1,6 +1,6 @@
 //! `baton pending`: deploys that wait for a second person.
 
-use baton_wire::access::{PendingView, Protection};
+use baton_wire::access::{PendingView, Protection, ProtectionView};
 
 use crate::args::{Pending, PendingAction, PendingOne, PendingProtect};
 use crate::context::Context;
@@ -33,9 +33,13 @@ pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
 fn protect(args: PendingProtect, context: &Context) -> Result<(), Failure> {
     let service = context.service(args.service)?;
     let protection = context.client.protect(&service, Protection { protected: !args.off })?;
-    context.ui.result(&protection, |protection| match protection.protected {
-        true => format!("deploys of {service} wait for a second person\n"),
-        false => format!("deploys of {service} wait for nobody\n"),
+    context.ui.result(&protection, |ProtectionView { protected, by }| match (protected, by) {
+        (true, _) => format!("deploys of {service} wait for a second person\n"),
+        (false, Some(by)) => format!(
+            "{service} itself is not protected, and its deploys wait for a second person all the same, since {by} is: \
+             `baton pending protect --service {by} --off` is for both\n"
+        ),
+        (false, None) => format!("deploys of {service} wait for nobody\n"),
     })
 }
 

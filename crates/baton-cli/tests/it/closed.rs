@@ -79,6 +79,17 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
     assert!(protected.code == 0 && protected.stdout.contains("wait for a second person"), "{protected:?}");
     assert_eq!(run(dir.path(), &control, &ci, &["pending", "protect", "--service", "web", "--off"]).code, 6);
 
+    let flavor = |how: &[&str]| {
+        run(dir.path(), &control, &admin, &[&["pending", "protect", "--service", "web.beat"], how].concat())
+    };
+    assert!(flavor(&[]).stdout.contains("of web.beat wait for a second person"));
+    let off = flavor(&["--off"]);
+    assert!(
+        off.stdout.contains("all the same, since web is: `baton pending protect --service web --off`"),
+        "{off:?}"
+    );
+    assert_eq!(flavor(&["--off", "--output", "json"]).json()["by"], "web");
+
     let held = run(dir.path(), &control, &ci, &["deploy", "--detach", "--output", "json"]);
     assert_eq!((held.code, held.error_code()), (6, "needs-approval".to_owned()), "{held:?}");
     let waits = run(dir.path(), &control, &ada, &["pending", "--output", "json"]).json();

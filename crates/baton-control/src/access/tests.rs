@@ -219,7 +219,7 @@ fn p39_who_was_let_in_before_a_revocation_renews_nothing_after_it() {
 fn p40_a_service_that_is_protected_is_so_with_its_flavors() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(&dir);
-    let is_protected = |name: &str| access.is_protected(&name.parse().unwrap());
+    let is_protected = |name: &str| access.protected_by(&name.parse().unwrap()).is_some();
     access.protect(&web().0, true).unwrap();
     for (name, expected) in
         [("web", true), ("web.beat", true), ("web.beat.a", true), ("webs", false), ("api", false)]

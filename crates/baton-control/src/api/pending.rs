@@ -10,7 +10,7 @@ use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::ids::{PendingId, ServiceName};
-use baton_wire::access::{PendingView, Protection};
+use baton_wire::access::{PendingView, Protection, ProtectionView};
 use baton_wire::api::{Propose, Wanted};
 use tokio::sync::Mutex;
 
@@ -37,8 +37,10 @@ pub(super) async fn protect(
     let access = shared.access()?;
     let note =
         Note(format!("{service} is {}", if protected { "protected" } else { "not protected any more" }));
-    blocking(move || access.protect(&service, protected)).await??;
-    Ok((Extension(note), Json(Protection { protected })).into_response())
+    let (known, of) = (Arc::clone(&access), service.clone());
+    blocking(move || known.protect(&of, protected)).await??;
+    let by = access.protected_by(&service).filter(|by| *by != service).map(|by| by.to_string());
+    Ok((Extension(note), Json(ProtectionView { protected, by })).into_response())
 }
 
 pub(super) async fn list(
@@ -153,7 +155,7 @@ pub(super) async fn held_back(
     mut asked: Propose,
 ) -> Result<(), Refusal> {
     let (Some(access), Caller::Holder(token)) = (&shared.access, caller) else { return Ok(()) };
-    if !exposes(&asked) || !access.is_protected(service) {
+    if !exposes(&asked) || access.protected_by(service).is_none() {
         return Ok(());
     }
     let now = unix_ms();

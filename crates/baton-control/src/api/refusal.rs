@@ -15,6 +15,9 @@ use crate::audit::{Code, Effect, Note};
 use crate::chain::chain;
 use crate::proposal::NoRandomness;
 
+/// The code of what is so already.
+pub(super) const NOTHING_TO_DO: &str = "nothing-to-do";
+
 /// A refusal.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -72,7 +75,7 @@ impl Refusal {
             | ProposeError::NotLocked
             | ProposeError::HaltedAlready { .. }
             | ProposeError::NothingToResume
-            | ProposeError::NothingToRollBack => (StatusCode::UNPROCESSABLE_ENTITY, "nothing-to-do"),
+            | ProposeError::NothingToRollBack => (StatusCode::UNPROCESSABLE_ENTITY, NOTHING_TO_DO),
             ProposeError::NoFallback { .. } | ProposeError::NeverSwitched { .. } => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "no-way-back")
             }

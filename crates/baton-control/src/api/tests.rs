@@ -20,6 +20,7 @@ use crate::keeper::{Ask, Keeper};
 use crate::sessions::PeerKey;
 
 mod effects;
+mod flavors;
 
 /// A server without a network, and mostly without a keeper: nothing that would be decided is.
 struct Bare {

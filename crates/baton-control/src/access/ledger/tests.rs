@@ -109,7 +109,7 @@ fn p37_what_one_server_gives_out_and_takes_back_counts_on_all() {
     a.make(&token(2, Role::Viewer)).unwrap();
     c.protect(&web().0, true).unwrap();
     a.refresh().unwrap();
-    assert!(a.is_protected(&web().0) && knows(&a, 2) && knows(&c, 2));
+    assert!(a.protected_by(&web().0).is_some() && knows(&a, 2) && knows(&c, 2));
 }
 
 #[test]

@@ -17,22 +17,26 @@ use crate::audit::Effect::{self, Changed, Nothing};
 use crate::audit::Note;
 
 /// A server, and people who ask it.
-struct Asked {
-    bare: Bare,
+pub(super) struct Asked {
+    pub bare: Bare,
     router: Router,
 }
 
 impl Asked {
-    fn new(dir: TempDir) -> Self {
+    pub fn new(dir: TempDir) -> Self {
         let bare = Bare::deciding(dir);
         let router = router(bare.shared.clone());
         Self { bare, router }
     }
 
-    /// A release without files, which is there.
+    /// A release of `web` without files, which is there.
     fn release(&self) -> ReleaseId {
+        self.release_of("web")
+    }
+
+    pub fn release_of(&self, service: &str) -> ReleaseId {
         let manifest = Manifest {
-            service: "web".parse().unwrap(),
+            service: service.parse().unwrap(),
             provenance: Provenance { created: 1, builder: "test".into(), commit: None },
             run: RunSettings::for_command(vec!["true".into()]),
             tree: Tree::of(Vec::new()).unwrap(),
@@ -55,7 +59,7 @@ impl Asked {
     }
 
     /// What is answered to a request with this body.
-    async fn answer(&self, who: &str, method: &Method, path: &str, body: &Value) -> Response {
+    pub async fn answer(&self, who: &str, method: &Method, path: &str, body: &Value) -> Response {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -67,8 +71,8 @@ impl Asked {
     }
 
     /// How a POST ends, and what it has come to.
-    async fn post(&self, who: &str, path: &str, body: Value) -> (u16, Effect) {
-        let answer = self.answer(who, &Method::POST, path, &body).await;
+    async fn post(&self, who: &str, path: &str, body: &Value) -> (u16, Effect) {
+        let answer = self.answer(who, &Method::POST, path, body).await;
         (answer.status().as_u16(), effect(&answer))
     }
 }
@@ -95,7 +99,7 @@ async fn p42_what_was_done_before_counts_as_nothing_and_a_refusal_that_leaves_so
         ("/v1/services/web/unlock", json!({}), (200, Changed)),
         ("/v1/services/web/unlock", json!({}), (422, Nothing)),
     ] {
-        assert_eq!(asked.post(&deployer, path, body.clone()).await, expected, "{path} {body}");
+        assert_eq!(asked.post(&deployer, path, &body).await, expected, "{path} {body}");
     }
 
     asked.bare.access.protect(&"web".parse().unwrap(), true).unwrap();
@@ -103,12 +107,12 @@ async fn p42_what_was_done_before_counts_as_nothing_and_a_refusal_that_leaves_so
     assert_eq!((held.status().as_u16(), effect(&held)), (403, Changed), "it is kept");
     let (id, _) = asked.bare.access.pending().pop().unwrap();
     assert!(held.extensions().get::<Note>().unwrap().0.contains(&id.to_string()));
-    assert_eq!(asked.post(&deployer, deploys, rollout("d")).await, (403, Nothing), "it waits already");
+    assert_eq!(asked.post(&deployer, deploys, &rollout("d")).await, (403, Nothing), "it waits already");
     asked.bare.access.protect(&"web".parse().unwrap(), false).unwrap();
-    assert_eq!(asked.post(&deployer, deploys, rollout("e")).await.0, 201);
+    assert_eq!(asked.post(&deployer, deploys, &rollout("e")).await.0, 201);
     let pending = format!("/v1/services/web/pending/{id}");
-    assert_eq!(asked.post(&approver, &pending, json!({})).await, (409, Changed), "it waits no more");
-    assert_eq!(asked.post(&approver, &pending, json!({})).await, (404, Nothing));
+    assert_eq!(asked.post(&approver, &pending, &json!({})).await, (409, Changed), "it waits no more");
+    assert_eq!(asked.post(&approver, &pending, &json!({})).await, (404, Nothing));
 }
 
 #[tokio::test]
@@ -125,7 +129,7 @@ async fn p42_who_joins_again_with_the_same_token_has_changed_nothing() {
         // Who has made how many is known by the log alone.
         (&many, "web-3", (200, Changed)),
     ] {
-        assert_eq!(asked.post(token, "/v1/join", join(member)).await, expected, "{member}");
+        assert_eq!(asked.post(token, "/v1/join", &join(member)).await, expected, "{member}");
     }
 }
 
@@ -177,7 +181,7 @@ async fn on_full_disk(disk: &Path) {
     let stolen = asked.bare.token(19, Role::Viewer, &[], None);
     let (deploys, lock) = ("/v1/services/web/deploys", "/v1/services/web/lock");
     let rollout = json!({ "wanted": "rollout", "release": asked.release().to_string() });
-    assert_eq!(asked.post(&deployer, deploys, rollout.clone()).await.0, 201);
+    assert_eq!(asked.post(&deployer, deploys, &rollout).await.0, 201);
     let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
     while filler.write_all(&[0; 4096]).is_ok() {}
     let mut refused = None;
@@ -197,17 +201,17 @@ async fn on_full_disk(disk: &Path) {
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(text.contains("its disk is full") && text.contains("stops harm"), "{text}");
     for (path, body) in [("/v1/services/web/unlock", json!({})), (deploys, rollout)] {
-        assert_eq!(asked.post(&deployer, path, body).await, (503, Nothing), "{path}");
+        assert_eq!(asked.post(&deployer, path, &body).await, (503, Nothing), "{path}");
     }
 
-    assert_eq!(asked.post(&deployer, deploys, json!({ "wanted": "halt" })).await, (201, Changed));
+    assert_eq!(asked.post(&deployer, deploys, &json!({ "wanted": "halt" })).await, (201, Changed));
     let token = format!("/v1/tokens/{}", TokenHash::of(&[19; TOKEN_BYTES]).id());
     let revoked = asked.answer(&admin, &Method::DELETE, &token, &json!({})).await;
     assert_eq!((revoked.status().as_u16(), effect(&revoked)), (200, Changed));
     assert!(
         asked.bare.access.tokens().iter().all(|held| held.token.hash != TokenHash::of(&[19; TOKEN_BYTES]))
     );
-    assert_eq!(asked.post(&stolen, lock, json!({ "reason": "x" })).await.0, 401);
+    assert_eq!(asked.post(&stolen, lock, &json!({ "reason": "x" })).await.0, 401);
     let log = std::fs::read_to_string(asked.bare._dir.path().join("audit.log")).unwrap();
     for written in ["halt of release", "DELETE /v1/tokens/"] {
         assert!(log.lines().any(|line| line.contains(written)), "{written}");
