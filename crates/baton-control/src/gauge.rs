@@ -3,7 +3,10 @@
 //! Every server of control asks for itself: whoever does not know gives no slots. What is asked is the deploy's, and where is
 //! the operator's of this server alone, so that who may deploy sends control nowhere else.
 
+mod login;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +14,18 @@ use baton_core::deploy::Kind;
 use baton_core::ids::{DeployId, ServiceName};
 use baton_core::metric::{ANSWER_MAX, Measure, MetricGate, Sample};
 use baton_core::words::Words;
+use baton_release::control::is_here;
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 use ureq::Agent;
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{StatusCode, Uri};
 
+pub use self::login::{LoginError, PrometheusLogin};
 use crate::board::Board;
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::keeper::{Ask, Inbox};
 
@@ -26,28 +34,73 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// How long it rests where nothing is to be asked and nothing happens.
 const REST: Duration = Duration::from_secs(60);
 
-/// Why an address is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not the address of a Prometheus server: write http://HOST:PORT or https://HOST:PORT")]
-pub struct InvalidPrometheus(String);
+/// Why nobody can be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidPrometheus {
+    /// The address is none.
+    #[error("{0:?} is not the address of a Prometheus server: write http://HOST:PORT or https://HOST:PORT")]
+    Address(String),
+    /// There is something to show, and no address of who is to see it.
+    #[error("there is no Prometheus server that is to see what is in {}: say which one, with --prometheus", .0.display())]
+    Nobody(PathBuf),
+    /// Others could read on the way what is shown.
+    #[error(
+        "what is in {} could be read on the way to {address}: use https://, or a proxy on this machine that does",
+        path.display()
+    )]
+    Plain {
+        /// The file.
+        path: PathBuf,
+        /// Where it would go.
+        address: String,
+    },
+    /// There is nothing to show.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+}
 
 /// Where Prometheus is.
 #[derive(Debug, Clone)]
 pub(crate) struct Prometheus {
     base: String,
     agent: Agent,
+    login: Option<PrometheusLogin>,
 }
 
 impl Prometheus {
-    /// At this address. Nothing is sent yet.
+    /// The one that this server asks, where there is one.
     ///
     /// # Errors
-    /// It is none.
-    pub(crate) fn at(address: &str) -> Result<Self, InvalidPrometheus> {
+    /// See [`Prometheus::at`], or there is something to show and nobody to see it.
+    pub(crate) fn new(
+        address: Option<&str>,
+        login: Option<PrometheusLogin>,
+    ) -> Result<Option<Self>, InvalidPrometheus> {
+        match (address, login) {
+            (Some(address), login) => Self::at(address, login).map(Some),
+            (None, Some(login)) => Err(InvalidPrometheus::Nobody(login.path().clone())),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// At this address, which is shown this. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// It is none, or there is nothing to show, or others could read that on the way.
+    pub(crate) fn at(address: &str, login: Option<PrometheusLogin>) -> Result<Self, InvalidPrometheus> {
         let base = address.trim_end_matches('/');
         let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or_default();
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || matches!(c, '?' | '#' | '@')) {
-            return Err(InvalidPrometheus(address.to_owned()));
+            return Err(InvalidPrometheus::Address(address.to_owned()));
+        }
+        if let Some(login) = &login {
+            let uri: Uri = base.parse().map_err(|_| InvalidPrometheus::Address(address.to_owned()))?;
+            if base.starts_with("http://") && !uri.host().is_some_and(is_here) {
+                let (path, address) = (login.path().clone(), base.to_owned());
+                return Err(InvalidPrometheus::Plain { path, address });
+            }
+            // A mistake in it is told now, and not in the first rollout.
+            login.header()?;
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -56,20 +109,38 @@ impl Prometheus {
             .proxy(None)
             .timeout_global(Some(Duration::from_millis(ANSWER_MAX.0)))
             .build();
-        Ok(Self { base: base.to_owned(), agent: Agent::new_with_config(config) })
+        Ok(Self { base: base.to_owned(), agent: Agent::new_with_config(config), login })
     }
 
     /// The value of a query now, or why there is none. Blocks.
     fn ask(&self, query: &str) -> Result<Measure, String> {
         let url = format!("{}/api/v1/query", self.base);
-        let mut answer = self
-            .agent
-            .get(&url)
-            .query("query", query)
-            .call()
-            .map_err(|error| format!("{} does not answer: {error}", self.base))?;
+        let mut request = self.agent.get(&url).query("query", query);
+        if let Some(login) = &self.login {
+            request = request.header(AUTHORIZATION, login.header().map_err(|error| chain(&error))?.reveal());
+        }
+        let mut answer = request.call().map_err(|error| format!("{} does not answer: {error}", self.base))?;
+        if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(self.not_let_in(answer.status()));
+        }
         let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
         read(&body.map_err(|error| format!("{} does not answer: {error}", self.base))?)
+    }
+
+    fn not_let_in(&self, status: StatusCode) -> String {
+        let (base, status) = (&self.base, status.as_u16());
+        match &self.login {
+            Some(login) => {
+                let path = login.path().display();
+                format!(
+                    "{base} does not let this server in with what is in {path} ({status}): replace it there"
+                )
+            }
+            None => format!(
+                "{base} wants to know who asks ({status}): start this server with --prometheus-token-file or \
+                 --prometheus-password-file"
+            ),
+        }
     }
 }
 
@@ -228,8 +299,40 @@ mod tests {
     #[test]
     fn an_address_that_is_none_is_refused() {
         for bad in ["", "localhost:9090", "ftp://x", "http://", "http://a b", "http://u:p@host"] {
-            assert!(Prometheus::at(bad).is_err(), "{bad}");
+            assert!(Prometheus::at(bad, None).is_err(), "{bad}");
         }
-        assert!(Prometheus::at("http://127.0.0.1:9090/prom/").is_ok());
+        assert!(Prometheus::at("http://127.0.0.1:9090/prom/", None).is_ok());
+    }
+
+    #[test]
+    fn p43_what_is_shown_is_sent_nowhere_where_others_could_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        std::fs::write(&file, "hunter2\n").unwrap();
+        let at = |address: &str| Prometheus::at(address, Some(PrometheusLogin::Token(file.clone())));
+        for fine in [
+            "https://prometheus.internal",
+            "https://10.0.0.1:9090/prom",
+            "http://127.0.0.1:9090",
+            "http://[::1]:9090",
+            "http://localhost:9090/x",
+        ] {
+            assert!(at(fine).is_ok(), "{fine}");
+        }
+        for bad in [
+            "http://prometheus.internal",
+            "http://10.0.0.1:9090",
+            "http://127.0.0.1.example:9090",
+            "http://localhost.example",
+        ] {
+            let error = at(bad).unwrap_err();
+            assert!(matches!(error, InvalidPrometheus::Plain { .. }), "{bad}: {error}");
+            assert!(Prometheus::at(bad, None).is_ok(), "{bad}");
+        }
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(at("https://prometheus.internal"), Err(InvalidPrometheus::Login(_))));
+        let nobody = Prometheus::new(None, Some(PrometheusLogin::Token(file.clone())));
+        assert!(matches!(nobody, Err(InvalidPrometheus::Nobody(_))));
+        assert!(Prometheus::new(None, None).unwrap().is_none());
     }
 }

@@ -40,7 +40,7 @@ mod watcher;
 pub use access::{AccessError, LedgerError, SealError, Unreadable};
 pub use audit::AuditError;
 pub use baton_store::state::{Backup, BackupError, InvalidAddress, RedisAddress, StateError};
-pub use gauge::InvalidPrometheus;
+pub use gauge::{InvalidPrometheus, LoginError, PrometheusLogin};
 pub use secrets::AllowedError;
 pub use server::{Artefacts, Callers, Config, Server, ServerError, State};
 pub use tls::{Certificates, TlsError};

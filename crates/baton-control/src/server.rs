@@ -24,7 +24,7 @@ use crate::api;
 use crate::audit::{Audit, AuditError, Writer};
 use crate::board::Board;
 use crate::clock::Clock;
-use crate::gauge::{self, InvalidPrometheus, Prometheus};
+use crate::gauge::{self, InvalidPrometheus, Prometheus, PrometheusLogin};
 use crate::guard;
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
@@ -59,6 +59,8 @@ pub struct Config {
     pub seal_key: Option<PathBuf>,
     /// The address of a Prometheus server, for rollouts that wait for a metric.
     pub prometheus: Option<String>,
+    /// What that server is shown; it is in no settings of a release.
+    pub prometheus_login: Option<PrometheusLogin>,
     /// The variables that say with which credentials it reads secrets: those that begin with `AWS_`.
     pub secrets: Vec<(String, String)>,
     /// The file with the list of which service may have which secret. None lets each have all.
@@ -139,7 +141,7 @@ pub enum ServerError {
          `head -c 32 /dev/urandom | base64 > seal.key`, and give it to every server with --seal-key-file"
     )]
     NoSealKey,
-    /// The address is none.
+    /// Nobody can be asked what is measured.
     #[error(transparent)]
     Prometheus(#[from] InvalidPrometheus),
     /// The key cannot be used.
@@ -247,6 +249,7 @@ impl Server {
             artefacts,
             seal_key,
             prometheus,
+            prometheus_login,
             secrets,
             allowed_secrets,
         } = config;
@@ -258,7 +261,7 @@ impl Server {
             return Err(ServerError::NoSealKey);
         }
         let allowed = allowed_secrets.map(Allowed::open).transpose()?;
-        let prometheus = prometheus.as_deref().map(Prometheus::at).transpose()?;
+        let prometheus = Prometheus::new(prometheus.as_deref(), prometheus_login)?;
         let failed = |source| ServerError::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;

@@ -267,7 +267,7 @@ fn is_in_plain(base: &str) -> Result<bool, ControlError> {
 }
 
 /// Whether a host is this machine, as far as its name alone tells.
-fn is_here(host: &str) -> bool {
+pub fn is_here(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }

@@ -55,6 +55,17 @@ pub struct Server {
     /// A Prometheus server, for rollouts that wait for a metric
     #[arg(long, env = "BATON_PROMETHEUS", value_name = "URL")]
     pub prometheus: Option<String>,
+    /// The file with a token that --prometheus is shown
+    #[arg(long, env = "BATON_PROMETHEUS_TOKEN_FILE", value_name = "FILE")]
+    pub prometheus_token_file: Option<PathBuf>,
+    /// The file with NAME:PASSWORD that --prometheus is shown
+    #[arg(
+        long,
+        env = "BATON_PROMETHEUS_PASSWORD_FILE",
+        value_name = "FILE",
+        conflicts_with = "prometheus_token_file"
+    )]
+    pub prometheus_password_file: Option<PathBuf>,
     /// A bucket to keep releases in: s3://BUCKET/PREFIX, gs://… or az://… [default: a folder with the other data]
     #[arg(long, env = "BATON_STORE", value_name = "URL")]
     pub store: Option<String>,

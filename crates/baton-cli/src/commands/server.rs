@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use baton_control::{
-    Artefacts, Backup, Callers, Certificates, Config, InvalidAddress, Server, ServerError, State, backup,
+    Artefacts, Backup, Callers, Certificates, Config, InvalidAddress, PrometheusLogin, Server, ServerError,
+    State, backup,
 };
 use baton_sys::descriptors;
 use serde_json::json;
@@ -49,6 +50,8 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
         (false, false, Some(chain), Some(key)) => Callers::Known(Certificates::Given { chain, key }),
         (false, false, ..) => Callers::Known(Certificates::Own { names: args.names }),
     };
+    let token = args.prometheus_token_file.map(PrometheusLogin::Token);
+    let login = token.or_else(|| args.prometheus_password_file.map(PrometheusLogin::Password));
     let system = |what| move |source| Failure::System { what, source };
     // Each member has a connection. Where the kernel refuses, there may be as many as before.
     let _ = descriptors::raise();
@@ -68,6 +71,7 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
             artefacts,
             seal_key: args.seal_key_file,
             prometheus: args.prometheus.filter(|url| !url.is_empty()),
+            prometheus_login: login.clone(),
             secrets: variables(),
             allowed_secrets: args.allowed_secrets,
         };

@@ -40,6 +40,7 @@ impl Control {
             artefacts: Artefacts::Folder,
             seal_key: None,
             prometheus: None,
+            prometheus_login: None,
             secrets: Vec::new(),
             allowed_secrets: None,
         };

@@ -22,6 +22,7 @@ fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
             artefacts: Artefacts::Folder,
             seal_key: None,
             prometheus: None,
+            prometheus_login: None,
             secrets: Vec::new(),
             allowed_secrets: None,
         };
@@ -44,6 +45,7 @@ async fn a_second_server_does_not_get_the_same_directory() {
         artefacts: Artefacts::Folder,
         seal_key: None,
         prometheus: None,
+        prometheus_login: None,
         secrets: Vec::new(),
         allowed_secrets: None,
     };

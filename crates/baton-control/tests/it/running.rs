@@ -109,6 +109,7 @@ impl Running {
             artefacts: Artefacts::Folder,
             seal_key: None,
             prometheus: None,
+            prometheus_login: None,
             secrets: Vec::new(),
             allowed_secrets: None,
         });

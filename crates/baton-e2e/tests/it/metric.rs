@@ -14,11 +14,24 @@ struct Prometheus {
     folder: Folder,
     address: SocketAddr,
     child: Option<Child>,
+    /// Whether it wants to know who asks.
+    is_closed: bool,
 }
 
 impl Prometheus {
     fn new() -> Self {
-        Self { folder: Folder::empty(), address: free_address(), child: None }
+        Self { folder: Folder::empty(), address: free_address(), child: None, is_closed: false }
+    }
+
+    /// One that lets in `admin` with the password `test` and nobody else, as in its own guide.
+    fn closed() -> Self {
+        let mut closed = Self::new();
+        closed.is_closed = true;
+        closed.folder.write(
+            "web.yml",
+            "basic_auth_users:\n  admin: $2b$12$hNf2lSsxfm0.i4a.1kVpSOVyBCfIB51VRjgBUyv6kdnyTlgWj81Ay\n",
+        );
+        closed
     }
 
     fn url(&self) -> String {
@@ -36,7 +49,9 @@ impl Prometheus {
             ),
         );
         let (config, data) = (self.folder.path().join("prometheus.yml"), self.folder.path().join("data"));
+        let web = self.folder.path().join("web.yml");
         let child = Command::new("prometheus")
+            .args(self.is_closed.then(|| format!("--web.config.file={}", web.display())))
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address={}", self.address))
@@ -196,4 +211,44 @@ fn f81_a_server_that_knows_no_prometheus_takes_no_release_that_waits_for_one() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(said.contains("no-metrics") && said.contains("--prometheus"), "{said}");
+}
+
+/// Waits until the rollout waits since nothing is measured, and says so in these words.
+fn wait_until_unknown(fleet: &Fleet, says: &str) -> Value {
+    wait_for(says, || {
+        let status = fleet.status();
+        let waits = status["waits"].as_str().is_some_and(|waits| waits.contains(says));
+        (status["waits_code"] == "metric-unknown" && waits).then_some(status)
+    })
+}
+
+#[test]
+fn f81_a_prometheus_that_wants_to_know_who_asks_is_shown_what_is_in_a_file() {
+    let mut prometheus = Prometheus::closed();
+    let folder = Folder::empty();
+    release(&folder, "1", false);
+    let address = ("BATON_PROMETHEUS".to_owned(), prometheus.url());
+    let stranger = Fleet::start_with("web", 1, vec![address.clone()]);
+    let login = Folder::empty();
+    login.write("login", "admin:hunter2\n");
+    let file = login.path().join("login");
+    let shown = ("BATON_PROMETHEUS_PASSWORD_FILE".to_owned(), file.display().to_string());
+    let fleet = Fleet::start_with("web", 1, vec![address, shown]);
+    prometheus.start(&fleet.addresses);
+
+    assert_eq!(stranger.deploy(&folder, &["--detach"]), Some(0));
+    wait_until_unknown(
+        &stranger,
+        "start this server with --prometheus-token-file or --prometheus-password-file",
+    );
+    assert_eq!(fleet.deploy(&folder, &["--detach"]), Some(0));
+    let waiting = wait_until_unknown(&fleet, "does not let this server in");
+    let waits = waiting["waits"].as_str().unwrap();
+    assert!(waits.contains("(401)") && waits.contains("login"), "{waits}");
+    assert!(!waiting.to_string().contains("hunter2"), "p43: {waiting:#}");
+
+    // Who replaces it need not restart the server.
+    login.write("login", "admin:test\n");
+    wait_for("the rollout to go on", || (fleet.status()["state"] == "drained").then_some(()));
+    assert_eq!(stranger.status()["waits_code"], "metric-unknown");
 }
