@@ -313,6 +313,7 @@ pub struct Signing {
 #[command(after_help = "\
 Examples:
   baton deploy                             push this directory and roll it out
+  baton deploy ./web                       another directory
   baton deploy 9f3a2b --policy careful     roll out a release that was pushed
   baton deploy --target 10% -m \"try it\"    to a tenth of the members only
   baton deploy --dry-run                   push, then show what would happen
@@ -323,9 +324,9 @@ Waits until the rollout has switched every member (exit 0), was halted or
 rolled back (3), or took too long (4). Ctrl-C stops the waiting, not the
 rollout.")]
 pub struct Deploy {
-    /// The release: its id or the first 4 or more digits; or a flavor of a directory, @FLAVOR or DIR@FLAVOR [default: push
-    /// this directory]
-    #[arg(value_name = "RELEASE")]
+    /// The release: its id or the first 4 or more digits; or a directory that is pushed, DIR, or a flavor of one, @FLAVOR or
+    /// DIR@FLAVOR [default: push this directory]
+    #[arg(value_name = "RELEASE or DIR")]
     pub release: Option<String>,
     /// Several services in an order: directories, DIR@FLAVOR, or SERVICE=RELEASE with `then` in between
     #[arg(value_name = "then NEXT", requires = "release")]
@@ -363,7 +364,7 @@ pub struct Deploy {
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
-    /// Only show what would happen; without RELEASE this pushes
+    /// Only show what would happen; a directory is pushed all the same
     #[arg(long, conflicts_with = "detach")]
     pub dry_run: bool,
     /// Why

@@ -1,13 +1,15 @@
 //! `baton deploy`: a release, onto the members of a service.
 
+mod named;
 mod ordered;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use baton_core::deploy::Policy;
 use baton_core::ids::ServiceName;
 use baton_wire::api::{PolicyView, Propose, Wanted};
 
+use self::named::Named;
 use super::push::push;
 use crate::args::Deploy;
 use crate::context::Context;
@@ -25,10 +27,14 @@ pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
     if !args.rest.is_empty() {
         return ordered::run(&args, context);
     }
-    // No release has that in its id: it is a flavor of a directory.
-    let flavor = args.release.take_if(|text| text.contains('@'));
-    let here = Path::new(flavor.as_deref().unwrap_or("."));
-    let meant = meant(&args, here, context)?;
+    let named = args.release.take().map(|text| Named::of(&text, Path::new("."))).transpose()?;
+    let (here, release) = match named {
+        Some(Named::Directory(dir)) => (dir, None),
+        Some(Named::Release(release)) => (PathBuf::from("."), Some(release)),
+        None => (PathBuf::from("."), None),
+    };
+    args.release = release;
+    let meant = meant(&args, &here, context)?;
     // Before anything is pushed: what cannot be rolled out or signed need not travel.
     let policy = policy::of_service(&meant.service, meant.policy, &args, context)?;
     let keys = keys::read(&args.signing.keys)?;
@@ -38,7 +44,7 @@ pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
         (None, _) if args.renew => in_force(&meant.service, context)?,
         (None, Some(project)) => push(&project, meant.service.clone(), &keys, context)?.to_string(),
         (None, None) => {
-            let project = Project::required(here)?;
+            let project = Project::required(&here)?;
             push(&project, meant.service.clone(), &keys, context)?.to_string()
         }
     };

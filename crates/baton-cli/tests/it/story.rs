@@ -148,6 +148,22 @@ fn what_limits_the_rollouts_of_a_service_does_so_from_wherever_one_is_deployed()
 }
 
 #[test]
+fn a_directory_that_is_named_is_pushed_and_rolled_out() {
+    let place = Place::new();
+    let above = tempfile::tempdir().unwrap();
+    fs::create_dir(above.path().join("shop")).unwrap();
+    sample_project(&above.path().join("shop"));
+    let run = |arguments: &[&str]| run(above.path(), &place.control.url, arguments);
+    for (epoch, named) in [(1, "./shop"), (2, "shop")] {
+        let ran = run(&["deploy", named, "--detach", "--output", "json"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let deployed = ran.json();
+        assert_eq!((&deployed["service"], &deployed["epoch"]), (&"web".into(), &epoch.into()), "{named}");
+        assert_eq!(deployed["policy"]["max_unhealthy_ppm"], 200_000, "as its baton.toml says");
+    }
+}
+
+#[test]
 fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
     let place = Place::new();
     let write = |name: &str, text: &str| fs::write(place.dir.path().join(name), text).unwrap();

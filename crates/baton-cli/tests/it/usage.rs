@@ -42,6 +42,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["deploy", "9f3a", "--service", "web", "--target", "0%"], "choose more, such as 10%"),
         (&["status", "web", "--service", "web"], "cannot be used with"),
         (&["deploy"], "there is no baton.toml"),
+        (&["deploy", "./hello"], "there is no baton.toml in ./hello"),
+        (&["deploy", "hello"], "no release and no directory with a baton.toml"),
         (&["push", "nowhere"], "there is no baton.toml"),
         (&["push", "/dev/null"], "there is no baton.toml"),
         (&["doctor"], "let `baton init` write one"),
