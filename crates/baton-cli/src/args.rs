@@ -7,6 +7,7 @@ mod releases;
 mod server;
 mod simulate;
 mod token;
+mod wait;
 
 use std::path::PathBuf;
 
@@ -17,11 +18,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use lock::{Lock, Unlock};
-pub use pending::{Pending, PendingAction, PendingOne, PendingProtect};
+pub use pending::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
 pub use server::{Server, ServerAction};
 pub use simulate::Simulate;
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
+pub use wait::{Await, Until, Wait};
 
 /// Where control is, unless something else is said.
 pub const SERVER: &str = "http://127.0.0.1:7400";
@@ -45,7 +47,8 @@ Example, in a directory with a baton.toml:
   baton rollback          take it back
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 halted or rolled back, 4 timed out,
-5 conflict, 6 not allowed, 7 control unreachable, 8 a guard is off, 130 Ctrl-C."
+5 conflict, 6 not allowed, 7 control unreachable, 8 a guard is off,
+9 kept until somebody approves it, 130 Ctrl-C."
 )]
 pub struct Cli {
     /// What every command takes.
@@ -115,6 +118,8 @@ pub enum Command {
     Audit(Audit),
     /// Roll a release out, and wait until every member runs it
     Deploy(Deploy),
+    /// Wait for the end of a rollout that is under way
+    Wait(Await),
     /// Take the last deploy back
     Rollback(Rollback),
     /// Take back the rollout that is under way
@@ -373,29 +378,6 @@ pub struct Deploy {
     /// Whether to wait, and how long.
     #[command(flatten)]
     pub wait: Wait,
-}
-
-/// Whether to wait for the end of a rollout, and how long.
-#[derive(Debug, Clone, Copy, Args)]
-pub struct Wait {
-    /// What to wait for
-    #[arg(long = "wait", value_enum, value_name = "WHAT", default_value = "switched")]
-    pub until: Until,
-    /// Return as soon as it is accepted
-    #[arg(long, conflicts_with = "until")]
-    pub detach: bool,
-    /// How long to wait before giving up waiting
-    #[arg(long, value_name = "DURATION", default_value = "15m")]
-    pub timeout: Millis,
-}
-
-/// The two ends of a rollout that goes well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Until {
-    /// Every member that shall have the release has proven it
-    Switched,
-    /// No old generation is left either
-    Drained,
 }
 
 /// Policies that have a name.

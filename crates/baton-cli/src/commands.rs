@@ -23,6 +23,7 @@ mod server;
 mod simulate;
 mod status;
 mod token;
+mod wait;
 
 use crate::args::{Cli, Command, Key, Token};
 use crate::context::Context;
@@ -57,6 +58,7 @@ pub fn run(cli: Cli, ui: Ui) -> Result<(), Failure> {
         Command::Guards(_) => guards::run(&context()?),
         Command::Audit(args) => audit::run(args, &context()?),
         Command::Deploy(args) => deploy::run(args, &context()?),
+        Command::Wait(args) => wait::run(args, &context()?),
         Command::Rollback(args) => rollback::run(args, &context()?),
         Command::Abort(args) => abort::run(args, &context()?),
         Command::Lock(args) => lock::lock(args, &context()?),

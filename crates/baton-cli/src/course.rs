@@ -40,6 +40,12 @@ impl Course {
         Self { deploy: deploy.id.clone(), epoch: deploy.epoch, rollback: None }
     }
 
+    /// Follows this deploy, after which there may have been others: `deploys` are those of its service, newest first.
+    pub fn among(deploy: &DeployView, deploys: &[DeployView]) -> Self {
+        let rollback = rollback_of(deploy, deploys).map(|rollback| rollback.id.clone());
+        Self { rollback, ..Self::of(deploy) }
+    }
+
     /// How far it is, by this status. Statuses may be missing in between, or come twice.
     pub fn see(&mut self, status: &ServiceStatus) -> Stage {
         let Some(in_force) = &status.deploy else {
@@ -77,6 +83,21 @@ impl Course {
             Stage::Superseded
         }
     }
+}
+
+/// What became of a deploy after which somebody has deployed something else.
+pub fn stage_before(deploy: &DeployView, deploys: &[DeployView]) -> Stage {
+    let switched = deploys.iter().any(|past| past.id == deploy.id && past.switched);
+    match rollback_of(deploy, deploys) {
+        Some(_) => Stage::RolledBack,
+        None if switched => Stage::Switched,
+        None => Stage::Superseded,
+    }
+}
+
+/// The rollback that took a deploy back.
+fn rollback_of<'a>(deploy: &DeployView, deploys: &'a [DeployView]) -> Option<&'a DeployView> {
+    deploys.iter().find(|past| past.kind == "rollback" && past.of.as_ref() == Some(&deploy.id))
 }
 
 #[cfg(test)]
@@ -137,5 +158,41 @@ mod tests {
         let mut empty = sample::status("idle");
         empty.deploy = None;
         assert_eq!(Course::of(&sample::deploy()).see(&empty), Stage::Rolling);
+    }
+
+    #[test]
+    fn what_became_of_a_deploy_is_known_from_those_after_it() {
+        let past = |id: &str, kind: &str, of: Option<&str>, switched: bool| DeployView {
+            id: id.to_owned(),
+            kind: kind.to_owned(),
+            of: of.map(str::to_owned),
+            switched,
+            ..sample::deploy()
+        };
+        for (switched, next, stage) in [
+            (false, past("b", "rollout", None, true), Stage::Superseded),
+            (true, past("b", "rollout", None, true), Stage::Switched),
+            (true, past("b", "rollback", Some("x"), true), Stage::Switched),
+            (false, past("b", "rollback", Some("a"), true), Stage::RolledBack),
+            (true, past("b", "rollback", Some("a"), true), Stage::RolledBack),
+            (false, past("b", "halt", Some("a"), true), Stage::Superseded),
+        ] {
+            let mine = past("a", "rollout", None, switched);
+            let deploys = [past("c", "rollout", None, false), next, mine.clone()];
+            assert_eq!(stage_before(&mine, &deploys), stage, "{deploys:?}");
+        }
+    }
+
+    #[test]
+    fn a_rollback_that_nobody_saw_and_that_halts_is_stuck_all_the_same() {
+        let mine = DeployView { id: "a".to_owned(), ..sample::deploy() };
+        let rollback = DeployView {
+            id: "b".to_owned(),
+            kind: "rollback".to_owned(),
+            of: Some("a".to_owned()),
+            ..sample::deploy()
+        };
+        let mut course = Course::among(&mine, &[rollback, mine.clone()]);
+        assert_eq!(course.see(&status("c", "halt", Some("b"), 7, "halted")), Stage::RollbackStuck);
     }
 }

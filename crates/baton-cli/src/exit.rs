@@ -11,6 +11,7 @@
 //! | 6 | not allowed |
 //! | 7 | control is unreachable, or cannot work now |
 //! | 8 | a guard is switched off: only of `baton guards` |
+//! | 9 | kept: the service is protected, and the deploy begins when somebody else approves it |
 //! | 130 | interrupted by Ctrl-C; what was accepted goes on |
 
 /// How `baton` ends; the numbers are a promise to scripts.
@@ -34,6 +35,8 @@ pub enum Exit {
     Unreachable = 7,
     /// A guard is switched off.
     Unguarded = 8,
+    /// What was asked for waits until somebody else approves it.
+    Kept = 9,
     /// Ctrl-C, as shells have it: 128 and the number of SIGINT.
     Interrupted = 130,
 }
@@ -72,7 +75,7 @@ mod tests {
                 .collect()
         };
         let here = rows(include_str!("exit.rs"));
-        assert_eq!(here.len(), 10);
+        assert_eq!(here.len(), 11);
         assert_eq!(rows(page), here, "docs/reference/exit-codes.md and exit.rs differ");
     }
 

@@ -23,6 +23,9 @@ use crate::exit::Exit;
 use crate::keys::KeyFault;
 use crate::local::LocalError;
 
+/// What the API says to a deploy that is kept until a second person lets it begin.
+const KEPT: &str = "needs-approval";
+
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -171,6 +174,8 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Client(ClientError::Unreachable { .. }) => Exit::Unreachable,
+            // Nothing was done, and nobody needs to ask again.
+            Self::Client(ClientError::Refused { refused, .. }) if refused.code == KEPT => Exit::Kept,
             Self::Client(ClientError::Refused { status, .. }) => Exit::of_status(*status),
             Self::Client(ClientError::NotUnderstood { .. }) => Exit::Failed,
             Self::Client(
@@ -239,6 +244,7 @@ impl Failure {
                 Exit::Conflict => "conflict",
                 Exit::NotAllowed => "not-allowed",
                 Exit::Unguarded => "unguarded",
+                Exit::Kept => KEPT,
                 Exit::Done | Exit::Failed | Exit::Halted | Exit::TimedOut | Exit::Interrupted => "failed",
             },
         }
@@ -293,6 +299,7 @@ mod tests {
         for (failure, exit, code) in [
             (refused(409, "conflict"), Exit::Conflict, "conflict"),
             (refused(403, "not-allowed"), Exit::NotAllowed, "not-allowed"),
+            (refused(403, "needs-approval"), Exit::Kept, "needs-approval"),
             (refused(404, "not-found"), Exit::Failed, "not-found"),
             (Failure::Usage(String::new()), Exit::Usage, "usage"),
             (Failure::Policy(InvalidPolicy::AllAtOnce(baton_core::units::Share::ALL)), Exit::Usage, "usage"),

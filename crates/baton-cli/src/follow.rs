@@ -8,7 +8,7 @@ use baton_wire::api::{DeployView, FailureView, ServiceStatus};
 use crate::args::{Until, Wait};
 use crate::client::ClientError;
 use crate::context::Context;
-use crate::course::{Course, Stage};
+use crate::course::{self, Course, Stage};
 use crate::end::End;
 use crate::failure::Failure;
 use crate::patience::Pauses;
@@ -32,20 +32,68 @@ pub fn follow(
     deploy: &DeployView,
     wait: &Wait,
 ) -> Result<(), Failure> {
-    let ui = &context.ui;
     if wait.detach {
-        return ui.result(deploy, |deploy| {
+        return context.ui.result(deploy, |deploy| {
             let accepted = render::rollout::accepted(deploy);
-            format!("{accepted}see how it goes with `baton status {service} --watch`\n")
+            format!(
+                "{accepted}see how it goes with `baton status {service} --watch`, wait for its end with `baton wait \
+                 --service {service}`\n"
+            )
         });
     }
-    ui.text(&render::rollout::accepted(deploy))?;
+    let ended = to_the_end(context, service, deploy, Course::of(deploy), wait)?;
+    tell(context, deploy, &ended, Some(ended.took), wait.until)
+}
+
+/// The same for a deploy that was accepted before; `deploys` are those of its service.
+///
+/// # Errors
+/// As for [`follow`].
+pub fn follow_on(
+    context: &Context,
+    service: &ServiceName,
+    deploy: &DeployView,
+    deploys: &[DeployView],
+    wait: &Wait,
+) -> Result<(), Failure> {
+    let ended = to_the_end(context, service, deploy, Course::among(deploy, deploys), wait)?;
+    // How long it took nobody has seen; but how long it was waited for in vain.
+    let took = Some(ended.took).filter(|_| end(ended.stage, wait.until) == Some(End::TimedOut));
+    tell(context, deploy, &ended, took, wait.until)
+}
+
+/// How a deploy stood when the waiting for it ended.
+struct Ended {
+    stage: Stage,
+    status: ServiceStatus,
+    took: Duration,
+    cause: Option<FailureView>,
+}
+
+fn to_the_end(
+    context: &Context,
+    service: &ServiceName,
+    deploy: &DeployView,
+    course: Course,
+    wait: &Wait,
+) -> Result<Ended, Failure> {
+    context.ui.text(&render::rollout::accepted(deploy))?;
     context.interrupt.on_ctrl_c(&format!(
         "detached: the rollout goes on; see `baton status {service} --watch`, stop it with `baton halt`"
     ));
-    let (stage, status, took, cause) = watch(context, service, deploy, wait)?;
-    ui.result(&status, |status| summary(deploy, stage, status, cause.as_ref(), took))?;
-    match end(stage, wait.until) {
+    watch(context, service, deploy, course, wait)
+}
+
+fn tell(
+    context: &Context,
+    deploy: &DeployView,
+    ended: &Ended,
+    took: Option<Duration>,
+    until: Until,
+) -> Result<(), Failure> {
+    let Ended { stage, status, cause, .. } = ended;
+    context.ui.result(status, |status| summary(deploy, *stage, status, cause.as_ref(), took))?;
+    match end(*stage, until) {
         None => Ok(()),
         Some(end) => Err(Failure::Ended(end)),
     }
@@ -67,17 +115,16 @@ const fn end(stage: Stage, until: Until) -> Option<End> {
     }
 }
 
-type Watched = (Stage, ServiceStatus, Duration, Option<FailureView>);
-
 /// Looks until the deploy has ended or the time is up.
 fn watch(
     context: &Context,
     service: &ServiceName,
     deploy: &DeployView,
+    mut course: Course,
     wait: &Wait,
-) -> Result<Watched, Failure> {
+) -> Result<Ended, Failure> {
     let (start, limit) = (Instant::now(), Duration::from_millis(wait.timeout.0));
-    let (mut course, mut show) = (Course::of(deploy), Show::default());
+    let mut show = Show::default();
     let mut cause = None;
     let mut status = context.client.service(service)?;
     loop {
@@ -102,7 +149,7 @@ fn watch(
             let took = start.elapsed();
             let may_have_ended = stage == Stage::Superseded && wait.until == Until::Switched;
             let stage = if may_have_ended { how_it_was(context, service, deploy)? } else { stage };
-            return Ok((stage, status, took, cause));
+            return Ok(Ended { stage, status, took, cause });
         }
         let longest = if context.ui.is_live() { TICK } else { QUESTION };
         match context.client.service_after(service, status.version, left.min(longest)) {
@@ -128,11 +175,9 @@ fn back_again(context: &Context, service: &ServiceName, limit: Duration) -> Resu
     }
 }
 
-/// What became of a deploy that another one took over from: it may have ended well just before.
+/// What became of a deploy that another one took over from: it may have ended just before.
 fn how_it_was(context: &Context, service: &ServiceName, deploy: &DeployView) -> Result<Stage, Failure> {
-    let deploys = context.client.deploys(service)?;
-    let switched = deploys.iter().any(|past| past.id == deploy.id && past.switched);
-    Ok(if switched { Stage::Switched } else { Stage::Superseded })
+    Ok(course::stage_before(deploy, &context.client.deploys(service)?))
 }
 
 /// Shows a rollout as it goes on: redrawn on a terminal, else a line for each change.

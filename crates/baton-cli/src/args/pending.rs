@@ -1,7 +1,10 @@
 //! What was typed behind `baton pending`.
 
 use baton_core::ids::ServiceName;
+use baton_core::units::Millis;
 use clap::{Args, Subcommand};
+
+use super::Until;
 
 /// `baton pending`
 #[derive(Debug, Args)]
@@ -23,7 +26,7 @@ pub struct Pending {
 #[derive(Debug, Subcommand)]
 pub enum PendingAction {
     /// Let somebody else's deploy begin
-    Approve(PendingOne),
+    Approve(PendingApprove),
     /// Let a deploy wait no more
     Reject(PendingOne),
     /// Let deploys of a service wait for a second person
@@ -36,6 +39,20 @@ pub struct PendingOne {
     /// Which one, or the first digits of it
     #[arg(value_name = "ID")]
     pub id: String,
+}
+
+/// `baton pending approve`
+#[derive(Debug, Args)]
+pub struct PendingApprove {
+    /// Which one.
+    #[command(flatten)]
+    pub one: PendingOne,
+    /// Wait for its end, as `baton deploy` does; until it is switched if nothing else is said
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "switched")]
+    pub wait: Option<Until>,
+    /// How long to wait before giving up waiting
+    #[arg(long, value_name = "DURATION", default_value = "15m", requires = "wait")]
+    pub timeout: Millis,
 }
 
 /// `baton pending protect`

@@ -1,10 +1,12 @@
 //! `baton pending`: deploys that wait for a second person.
 
+use baton_core::ids::ServiceName;
 use baton_wire::access::{PendingView, Protection, ProtectionView};
 
-use crate::args::{Pending, PendingAction, PendingOne, PendingProtect};
+use crate::args::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect, Wait};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::follow::follow;
 use crate::moment::now_ms;
 use crate::render::access;
 
@@ -15,19 +17,29 @@ pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
             let pending = context.client.pending()?;
             context.ui.result(&pending, |pending| access::pending(pending, now_ms(), context.ui.width))
         }
-        Some(PendingAction::Approve(args)) => {
-            let pending = one(&args, context)?;
-            let deploy = context.client.approve(&pending)?;
-            context.ui.result(&deploy, |deploy| {
-                format!("deploy {} of {} has begun: see `baton status`\n", deploy.epoch, deploy.service)
-            })
-        }
+        Some(PendingAction::Approve(args)) => approve(&args, context),
         Some(PendingAction::Reject(args)) => {
             let rejected = context.client.reject(&one(&args, context)?)?;
             context.ui.result(&rejected, |rejected| format!("{} waits no more\n", rejected.id))
         }
         Some(PendingAction::Protect(args)) => protect(args, context),
     }
+}
+
+/// Lets one begin, and waits for its end if that is wanted.
+fn approve(args: &PendingApprove, context: &Context) -> Result<(), Failure> {
+    let pending = one(&args.one, context)?;
+    let deploy = context.client.approve(&pending)?;
+    let service: ServiceName = deploy.service.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
+    if let Some(until) = args.wait {
+        return follow(context, &service, &deploy, &Wait { until, detach: false, timeout: args.timeout });
+    }
+    context.ui.result(&deploy, |deploy| {
+        format!(
+            "deploy {} of {service} has begun: wait for its end with `baton wait --service {service}`\n",
+            deploy.epoch
+        )
+    })
 }
 
 fn protect(args: PendingProtect, context: &Context) -> Result<(), Failure> {

@@ -148,46 +148,54 @@ pub fn accepted(deploy: &DeployView) -> String {
     format!("{service} {what} release {release}: deploy {} (epoch {epoch}, {kept})\n", id(&deploy.id))
 }
 
-/// How it ended.
+/// How it ended, and how long that took, where anybody has seen it.
 pub fn summary(
     deploy: &DeployView,
     stage: Stage,
     status: &ServiceStatus,
     cause: Option<&FailureView>,
-    took: Duration,
+    took: Option<Duration>,
 ) -> String {
-    let (service, release, took) = (escape(&deploy.service), id(&deploy.release), time(took));
+    let (service, release) = (escape(&deploy.service), id(&deploy.release));
+    let after = took.map_or_else(String::new, |took| format!(" after {}", time(took)));
+    let within = took.map_or_else(String::new, |took| format!(" in {}", time(took)));
     let now = status.deploy.as_ref();
     let (proven, total) = (status.counts.proven, bar::total(&status.counts));
     let mut text = match stage {
+        Stage::Switched if now.is_some_and(|now| now.epoch > deploy.epoch) => {
+            format!("{service} ran release {release}: it was switched before another deploy took over\n")
+        }
         Stage::Switched => {
-            format!("{service} runs release {release} on {proven} of {total} members: switched in {took}\n")
+            format!("{service} runs release {release} on {proven} of {total} members: switched{within}\n")
         }
         Stage::Drained => format!(
-            "{service} runs release {release} on {proven} of {total} members: switched and drained in {took}\n"
+            "{service} runs release {release} on {proven} of {total} members: switched and drained{within}\n"
         ),
         Stage::Incomplete => format!(
             "release {release} is proven on {proven} of {total} members; the others refuse it or cannot get it\n\
              they try again every minute: see `baton members --service {service}`\n"
         ),
         Stage::Halted => format!(
-            "halted after {took}: release {release} stays on {proven} of {total} members\n\
+            "halted{after}: release {release} stays on {proven} of {total} members\n\
              go on with `baton resume`, or take it back with `baton rollback`\n"
         ),
         Stage::RolledBack => format!(
-            "rolled back after {took}: {service} runs release {} on {proven} of {total} members\n",
+            "rolled back{after}: {service} runs release {} on {proven} of {total} members\n",
             now.map_or_else(String::new, |now| id(&now.release))
         ),
         Stage::RollbackStuck => format!(
-            "release {release} was being rolled back, and that stopped after {took}\n\
+            "release {release} was being rolled back, and that stopped{after}\n\
              members keep what serves: see `baton members --service {service}`\n"
         ),
         Stage::Superseded => format!(
-            "another deploy took over after {took} (deploy {}): see `baton deploys --service {service}`\n",
+            "another deploy took over{after} (deploy {}): see `baton deploys --service {service}`\n",
             now.map_or_else(String::new, |now| id(&now.id))
         ),
         Stage::Rolling | Stage::RollingBack => {
-            format!("not done after {took}; it goes on: see `baton status {service} --watch`\n")
+            format!(
+                "not done{after}; it goes on: see `baton status {service} --watch`, or wait on with \
+                 `baton wait --service {service}`\n"
+            )
         }
     };
     if let (Stage::Switched | Stage::Drained | Stage::Incomplete, true) = (stage, status.counts.refused > 0) {
@@ -300,7 +308,7 @@ mod tests {
         assert_eq!(costs(&view).unwrap(), format!("starts in 8 s, uses 300.0 MB; {more}"));
         let status = ServiceStatus { costs: view, ..sample::status("switched") };
         assert!(block(&status, ELAPSED, 80, Paint::Without).contains(more));
-        let told = summary(&sample::deploy(), Stage::Switched, &status, None, ELAPSED);
+        let told = summary(&sample::deploy(), Stage::Switched, &status, None, Some(ELAPSED));
         assert!(told.ends_with(&format!("{more}\n")), "{told}");
     }
 
@@ -319,7 +327,7 @@ mod tests {
         let line = "waits for a (drains), b (drains), c (drains) and 27 others";
         assert_eq!(laggards(&status).unwrap(), line);
         assert!(change_line(&status).ends_with(line));
-        let end = |stage| summary(&sample::deploy(), stage, &status, None, ELAPSED);
+        let end = |stage| summary(&sample::deploy(), stage, &status, None, Some(ELAPSED));
         assert!(end(Stage::Switched).ends_with(&format!("switched in 12.3 s\n{line}\n")));
         assert!(!end(Stage::Drained).contains("waits for"));
     }
@@ -353,7 +361,7 @@ mod tests {
     fn every_end_says_what_happened_and_what_to_do() {
         let deploy = sample::deploy();
         let mut status = sample::status("switched");
-        let end = |stage, status: &ServiceStatus| summary(&deploy, stage, status, None, ELAPSED);
+        let end = |stage, status: &ServiceStatus| summary(&deploy, stage, status, None, Some(ELAPSED));
         assert_eq!(
             end(Stage::Switched, &status),
             "web runs release 9f3a2b7c1d5e on 82 of 240 members: switched in 12.3 s\n"

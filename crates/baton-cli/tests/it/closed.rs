@@ -91,7 +91,7 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
     assert_eq!(flavor(&["--off", "--output", "json"]).json()["by"], "web");
 
     let held = run(dir.path(), &control, &ci, &["deploy", "--detach", "--output", "json"]);
-    assert_eq!((held.code, held.error_code()), (6, "needs-approval".to_owned()), "{held:?}");
+    assert_eq!((held.code, held.error_code()), (9, "needs-approval".to_owned()), "{held:?}");
     let waits = run(dir.path(), &control, &ada, &["pending", "--output", "json"]).json();
     let id = waits[0]["id"].as_str().unwrap().to_owned();
     assert_eq!((&waits[0]["asked_by"], waits.as_array().unwrap().len()), (&"ci".into(), 1));
@@ -100,6 +100,13 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
     assert_eq!(begun["actor"], "ci, approved by ada");
     let waits = run(dir.path(), &control, &ada, &["pending"]);
     assert!(waits.stdout.contains("nothing waits"), "{waits:?}");
+
+    // Who lets it begin may wait for its end, like who has asked for it.
+    assert_eq!(run(dir.path(), &control, &ci, &["deploy"]).code, 9);
+    let waits = run(dir.path(), &control, &ada, &["pending", "--output", "json"]).json();
+    let approve = ["pending", "approve", waits[0]["id"].as_str().unwrap(), "--wait", "--timeout", "1ms"];
+    let waited = run(dir.path(), &control, &ada, &approve);
+    assert!(waited.code == 4 && waited.stdout.contains("not done after"), "{waited:?}");
 }
 
 #[test]

@@ -277,6 +277,31 @@ fn another_deploy_ends_the_waiting() {
 }
 
 #[test]
+fn a_rollout_that_began_before_is_waited_for_as_by_who_began_it() {
+    let place = Place::new();
+    let nothing = place.run(&["wait", "--service", "web"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (1, ""), "nobody knows the service: {nothing:?}");
+    let deploy = place.must(&["deploy", "--detach", "--output", "json"]).json();
+    let deploy = deploy["id"].as_str().unwrap();
+    let over = place.run(&["wait", "--timeout", "1ms", "--output", "json"]);
+    assert_eq!((over.code, over.error_code().as_str()), (4, "timed-out"), "{over:?}");
+    assert_eq!(over.json()["deploy"]["id"], deploy);
+    let unknown = place.run(&["wait", "zz"]);
+    assert!(unknown.code == 2 && unknown.stderr.contains("`baton deploys`"), "{unknown:?}");
+    let mut waiting = [place.start(&["wait", &deploy[..6]]), place.start(&["wait", "--for", "drained"])];
+    place.must(&["halt", "-m", "no"]);
+    for waiting in &mut waiting {
+        assert_eq!(waiting.wait().unwrap().code(), Some(3));
+    }
+    // Also who comes later.
+    let late = place.run(&["wait"]);
+    assert!(late.code == 3 && late.stdout.contains("halted: release"), "{late:?}");
+    place.must(&["deploy", "--detach"]);
+    let gone = place.run(&["wait", deploy]);
+    assert!(gone.code == 5 && gone.stdout.contains("another deploy took over (deploy"), "{gone:?}");
+}
+
+#[test]
 fn ctrl_c_detaches_and_never_aborts() {
     let place = Place::new();
     let waiting = place.start(&["deploy"]);

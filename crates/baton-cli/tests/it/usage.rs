@@ -10,10 +10,10 @@ use crate::program::run;
 /// An address where nobody is: port 1 is for root, and for a service that nobody runs.
 const NOBODY: &str = "http://127.0.0.1:1";
 
-const COMMANDS: [&str; 23] = [
+const COMMANDS: [&str; 24] = [
     "demo", "dev", "simulate", "abort", "lock", "unlock", "init", "doctor", "server", "push", "deploy",
-    "rollback", "halt", "resume", "status", "members", "deploys", "releases", "events", "token", "audit",
-    "pending", "guards",
+    "wait", "rollback", "halt", "resume", "status", "members", "deploys", "releases", "events", "token",
+    "audit", "pending", "guards",
 ];
 
 #[test]
@@ -108,6 +108,7 @@ fn a_server_that_is_not_there_is_exit_code_7() {
         &["push"],
         &["deploy"],
         &["deploy", "9f3a", "--service", "web"],
+        &["wait"],
         &["rollback"],
         &["halt"],
         &["resume"],
