@@ -20,7 +20,7 @@ pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use lock::{Lock, Unlock};
 pub use pending::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect};
 pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
-pub use server::{Server, ServerAction};
+pub use server::{LISTEN, Server, ServerAction};
 pub use simulate::Simulate;
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};
 pub use wait::{Await, Until, Wait};

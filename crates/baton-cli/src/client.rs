@@ -1,12 +1,14 @@
 //! The HTTP API of control, typed.
 
+mod advice;
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use baton_core::access::Shown;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
-use baton_release::control::{Control, ControlError};
+use baton_release::control::{Control, ControlError, Hindrance};
 use baton_wire::access::{
     AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, ProtectionView, TokenView,
 };
@@ -28,6 +30,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an answer may take for which the server looks at all that was made.
 const LONG_TIMEOUT: Duration = Duration::from_secs(600);
+/// The status of an answer to who has shown nothing, or nothing that is known.
+const UNAUTHORIZED: u16 = 401;
 /// Most bytes of an answer: the members of the largest fleet, 100,000, each with its last lines of output.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
@@ -63,10 +67,12 @@ pub enum ClientError {
     #[error(transparent)]
     Control(#[from] ControlError),
     /// Nobody answers.
-    #[error("control is unreachable at {base}: start it with `baton server`, or name another with --server")]
+    #[error("control is unreachable at {base}: {advice}")]
     Unreachable {
         /// The address.
         base: String,
+        /// What to do about it.
+        advice: String,
         /// Why.
         #[source]
         source: Box<ureq::Error>,
@@ -106,7 +112,7 @@ impl ClientError {
     /// What happened, without advice for who has just begun.
     pub fn cause(&self) -> String {
         match self {
-            Self::Unreachable { base, source } => format!("{base}: {source}"),
+            Self::Unreachable { base, source, .. } => format!("{base}: {source}"),
             Self::Refused { .. }
             | Self::Address { .. }
             | Self::Port { .. }
@@ -248,7 +254,7 @@ impl Client {
         match self.body(|agent| self.without_body(agent.get(self.url(&path)), ANSWER_TIMEOUT))? {
             (404, _) => Ok(None),
             (200, body) => Ok(Some(String::from_utf8_lossy(&body).into_owned())),
-            (status, body) => Err(ClientError::Refused { status, refused: refused(status, &body) }),
+            (status, body) => Err(self.refused(status, &body)),
         }
     }
 
@@ -262,7 +268,7 @@ impl Client {
         match self.body(send)? {
             (404, _) => Ok(false),
             (200, _) => Ok(true),
-            (status, body) => Err(ClientError::Refused { status, refused: refused(status, &body) }),
+            (status, body) => Err(self.refused(status, &body)),
         }
     }
 
@@ -355,7 +361,14 @@ impl Client {
         if let Some(asking) = self.asking.get() {
             return Ok(asking);
         }
-        let config = self.control.asking()?.timeout_connect(Some(CONNECT_TIMEOUT)).build();
+        let asking = self.control.asking().map_err(|error| match error {
+            ControlError::Unreachable { source, .. } => self.unreachable(ureq::Error::Io(source)),
+            ControlError::Stranger { source, .. } if Hindrance::of_io(&source) == Hindrance::NotTls => {
+                self.unreachable(ureq::Error::Io(source))
+            }
+            other => ClientError::Control(other),
+        })?;
+        let config = asking.timeout_connect(Some(CONNECT_TIMEOUT)).build();
         Ok(self.asking.get_or_init(|| Agent::new_with_config(config)))
     }
 
@@ -389,7 +402,7 @@ impl Client {
         if (200..300).contains(&status) {
             serde_json::from_slice(&body).map_err(|source| self.not_understood(source))
         } else {
-            Err(ClientError::Refused { status, refused: refused(status, &body) })
+            Err(self.refused(status, &body))
         }
     }
 
@@ -408,10 +421,22 @@ impl Client {
             Err(error) if broke(&error) => read(),
             first => first,
         };
-        answered.map_err(|source| ClientError::Unreachable {
-            base: self.base().to_owned(),
-            source: Box::new(source),
-        })
+        answered.map_err(|source| self.unreachable(source))
+    }
+
+    fn unreachable(&self, source: ureq::Error) -> ClientError {
+        let base = self.base().to_owned();
+        let advice = advice::advice(Hindrance::of(&source), &base, self.control.authority());
+        ClientError::Unreachable { base, advice, source: Box::new(source) }
+    }
+
+    /// What a server says instead of the answer, with what to do about it here.
+    fn refused(&self, status: u16, body: &[u8]) -> ClientError {
+        let mut refused = refused(self.base(), status, body);
+        if status == UNAUTHORIZED && self.control.shown().is_none() {
+            refused.message.push_str(advice::NO_TOKEN);
+        }
+        ClientError::Refused { status, refused }
     }
 
     fn not_understood(&self, source: serde_json::Error) -> ClientError {
@@ -435,12 +460,18 @@ fn broke(error: &ureq::Error) -> bool {
     }
 }
 
-/// What a server says instead of the answer. A proxy in between does not speak JSON.
-fn refused(status: u16, body: &[u8]) -> Refused {
+/// What a server says instead of the answer. A proxy in between does not speak JSON, and neither does who is no control.
+fn refused(base: &str, status: u16, body: &[u8]) -> Refused {
     serde_json::from_slice(body).unwrap_or_else(|_| {
         let text = String::from_utf8_lossy(body);
         let line = text.lines().next().unwrap_or_default().trim();
-        Refused { code: "failed".to_owned(), message: format!("the server answers {status}: {line}") }
+        let message = match Exit::of_status(status) {
+            Exit::Unreachable => format!("the server answers {status}: {line}"),
+            _ => format!(
+                "{base} does not answer like control, but with {status} ({line}): name control with --server"
+            ),
+        };
+        Refused { code: "failed".to_owned(), message }
     })
 }
 
@@ -473,7 +504,13 @@ mod tests {
     #[test]
     fn who_refuses_without_json_is_quoted() {
         let json = br#"{"code":"conflict","message":"somebody was faster","new":1}"#;
+        let refused = |status, body| refused("http://control", status, body);
         assert_eq!(refused(409, json).code, "conflict");
         assert_eq!(refused(502, b"Bad Gateway\n<html>").message, "the server answers 502: Bad Gateway");
+        let stranger = refused(404, b"<!DOCTYPE HTML>\n<html>").message;
+        assert_eq!(
+            stranger,
+            "http://control does not answer like control, but with 404 (<!DOCTYPE HTML>): name control with --server"
+        );
     }
 }

@@ -5,12 +5,13 @@
 //! is said, and kept in memory. Nothing is shown to a server on another machine without TLS.
 
 mod authority;
+mod hindrance;
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,7 @@ use ureq::typestate::AgentScope;
 use ureq::{Agent, RequestBuilder};
 
 pub use self::authority::Believed;
+pub use self::hindrance::Hindrance;
 
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -60,7 +62,10 @@ pub enum ControlError {
         source: io::Error,
     },
     /// It is another one than that of the token.
-    #[error("{base} is not the server that the token is for, or has another certificate authority by now")]
+    #[error(
+        "{base} is not the server that the token is for, or has another certificate authority by now: show a token that it \
+         has made"
+    )]
     Stranger {
         /// Its address.
         base: String,
@@ -124,6 +129,11 @@ impl Control {
     pub fn base(&self) -> &str {
         let asked = self.asked.load(Ordering::Relaxed) % self.bases.len().max(1);
         self.bases.get(asked).map_or("", String::as_str)
+    }
+
+    /// The file with certificates that are believed, where one is.
+    pub fn authority(&self) -> Option<&Path> {
+        self.authority.as_deref()
     }
 
     /// The addresses of all.

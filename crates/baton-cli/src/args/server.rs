@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+/// Where control listens, unless something else is said.
+pub const LISTEN: &str = "127.0.0.1:7400";
+
 /// `baton server`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,7 +25,7 @@ pub struct Server {
     #[command(subcommand)]
     pub action: Option<ServerAction>,
     /// Where to listen
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7400", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = LISTEN, value_parser = address)]
     pub listen: SocketAddr,
     /// Ask nobody who they are, and speak no TLS; on this machine only
     #[arg(long)]

@@ -1,6 +1,8 @@
 //! The commands against a server that asks who is there.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 
 use baton_control::Certificates;
@@ -36,10 +38,11 @@ fn p37_commands_need_a_token_and_do_what_its_role_may() {
         (create("eve", "viewer", &[]), create("ci", "deployer", &["--service", "web", "--ttl", "1h"]));
 
     let nobody = run(dir.path(), &control, "", &["status"]);
-    assert_ne!(nobody.code, 0, "without a token it is not even known whom to believe: {nobody:?}");
+    assert_eq!(nobody.code, 7, "without a token it is not even known whom to believe: {nobody:?}");
     let ca = dir.path().join("data/ca.pem");
     let nobody = run(dir.path(), &control, "", &["status", "--ca", ca.to_str().unwrap()]);
     assert!(nobody.code == 6 && nobody.stderr.contains("baton token create"), "{nobody:?}");
+    assert!(nobody.stderr.contains("--token-file FILE"), "{nobody:?}");
     assert_eq!(run(dir.path(), &control, &viewer, &["releases"]).code, 0);
     assert_eq!(run(dir.path(), &control, &viewer, &["push"]).code, 6);
     let pushed = run(dir.path(), &control, &ci, &[&["deploy", "--detach"], &json[..]].concat());
@@ -63,6 +66,61 @@ fn p37_commands_need_a_token_and_do_what_its_role_may() {
     assert_eq!(from_file.code, 0, "{from_file:?}");
     let bad = run(dir.path(), &control, "hunter2", &["status"]);
     assert!(bad.code == 2 && !bad.stderr.contains("hunter2"), "p43: {bad:?}");
+}
+
+#[test]
+fn who_gets_no_answer_is_told_what_is_wrong_and_not_to_start_a_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let (control, admin) = start(dir.path());
+    let open = Control::start(&dir.path().join("open"));
+    let another = dir.path().join("another");
+    let other = Control::start_closed(&another, Certificates::Own { names: Vec::new() });
+    drop(other);
+    let wrong_ca = another.join("ca.pem");
+    let wrong_ca = wrong_ca.to_str().unwrap();
+    let strangers_token = fs::read_to_string(another.join("admin.token")).unwrap();
+    let unknown = format!("https://{}:7400", "a".repeat(64));
+    let web = stranger();
+    let (plain, over_tls) = (control.url.replace("https", "http"), open.url.replace("http", "https"));
+    for (url, token, more, code, says) in [
+        (control.url.as_str(), "", &[][..], 7, "--ca FILE, which is ca.pem"),
+        (&control.url, "", &["--ca", wrong_ca], 7, "vouches for it: name the right file with --ca"),
+        (&control.url, &strangers_token, &[], 6, "by now: show a token that it has made"),
+        (&plain, "", &[], 7, plain.replace("http", "write https").as_str()),
+        (&plain, &admin, &[], 7, plain.replace("http", "write https").as_str()),
+        (&over_tls, "", &[], 7, over_tls.replace("https", "write http").as_str()),
+        (&over_tls, &admin, &[], 7, over_tls.replace("https", "write http").as_str()),
+        (&unknown, "", &[], 7, "nothing is known by this name"),
+        (&web, "", &[], 1, "does not answer like control, but with 404 (<!DOCTYPE HTML>)"),
+    ] {
+        let ran = baton(dir.path(), url, &[&["status"], more].concat()).env("BATON_TOKEN", token).output();
+        let ran = Ran::from(ran.unwrap());
+        assert!(ran.code == code && ran.stderr.contains(says), "{url} {more:?}: {ran:?}");
+        assert!(!ran.stderr.contains("start it with"), "{ran:?}");
+    }
+    // Whether a token says whom to believe or not.
+    for token in ["", &admin] {
+        let away = baton(dir.path(), "https://127.0.0.1:1", &["status"]).env("BATON_TOKEN", token).output();
+        let away = Ran::from(away.unwrap());
+        assert!(away.code == 7, "{away:?}");
+        assert!(away.stderr.contains("start it with `baton server --listen 127.0.0.1:1`"), "{away:?}");
+    }
+}
+
+/// A server of web pages, which has none.
+fn stranger() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let page = "<!DOCTYPE HTML>\n<title>no</title>\n";
+            let head = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n", page.len());
+            stream.write_all((head + page).as_bytes()).unwrap();
+        }
+    });
+    url
 }
 
 #[test]

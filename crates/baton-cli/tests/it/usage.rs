@@ -121,7 +121,7 @@ fn a_server_that_is_not_there_is_exit_code_7() {
         let ran = run(dir.path(), NOBODY, arguments);
         assert_eq!(ran.code, 7, "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains("control is unreachable at http://127.0.0.1:1"), "{}", ran.stderr);
-        assert!(ran.stderr.contains("`baton server`"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("`baton server --dev --listen 127.0.0.1:1`"), "{}", ran.stderr);
     }
     let ran = run(dir.path(), NOBODY, &["status", "--output", "json"]);
     assert_eq!((ran.code, ran.error_code().as_str(), ran.stdout.as_str()), (7, "unreachable", ""));

@@ -171,7 +171,7 @@ fn record(who: String, from: IpAddr, what: String, response: &Response) -> Recor
 fn allowed(caller: &Caller, door: &Door, request: &Request) -> Result<(), Refusal> {
     let must = |right: Right| match caller.may(right) {
         true => Ok(()),
-        false => Err(not_allowed(format!("the role {} has no right to {right}", caller.role()))),
+        false => Err(without(caller, right)),
     };
     match door.needs {
         Needs::Nothing => Ok(()),
@@ -198,6 +198,15 @@ fn allowed(caller: &Caller, door: &Door, request: &Request) -> Result<(), Refusa
 fn service_in(door: &str, path: &str) -> Option<ServiceName> {
     let place = door.split('/').position(|part| part == "{service}")?;
     path.split('/').nth(place)?.parse().ok()
+}
+
+/// Who has another role. A member that was given the wrong token is told which one it needs.
+fn without(caller: &Caller, right: Right) -> Refusal {
+    let instead = match right {
+        Right::Join => ": a member starts with a token from `baton token join`",
+        _ => "",
+    };
+    not_allowed(format!("the role {} has no right to {right}{instead}", caller.role()))
 }
 
 fn not_allowed(text: String) -> Refusal {

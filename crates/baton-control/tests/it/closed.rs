@@ -418,6 +418,9 @@ async fn p47_a_guard_that_is_switched_off_is_in_the_metrics() {
 async fn p39_a_member_joins_once_and_is_that_member_and_nothing_more() {
     let server = start();
     let admin = Asker::new(&server, Some(server.first_token()));
+    let wrong: Refused = admin.join("web", "web-1", "k").await.json();
+    assert_eq!(wrong.code, "not-allowed");
+    assert!(wrong.message.ends_with("a token from `baton token join`"), "{wrong:?}");
     let join = admin.give(&server, 1, Role::Join, &["web"]).await;
     assert_eq!(join.join("api", "api-1", "k").await.status, 403);
     let joined: Joined = join.join("web", "web-1", "k").await.json();
