@@ -4,10 +4,12 @@ use baton_core::deploy::{InvalidPolicy, Policy};
 use baton_core::ids::ServiceName;
 use baton_core::target::Target;
 use baton_core::units::{Millis, Share};
+use baton_wire::api::Preview;
 
 use crate::args::{Deploy, PolicyName};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::render::{count, id};
 
 /// What the typed values make of the policy of the settings that are here; where none of this service are, of the one of its
 /// deploy in force: what a service needs of every rollout does not end where somebody deploys from another directory.
@@ -75,6 +77,23 @@ pub fn paced(
     policy
 }
 
+/// Whether anybody could ever try a release, as control has looked ahead. Where there are no members yet, any that come can.
+///
+/// # Errors
+/// A limit leaves no room for a single try, with as many members as there are.
+pub fn has_room(policy: &Policy, preview: &Preview) -> Result<(), Failure> {
+    if preview.members == 0 || preview.phases.iter().any(|phase| phase.slots > 0) {
+        return Ok(());
+    }
+    let limit = policy.limits.that_blocks(preview.members);
+    let limit = limit.map_or_else(|| "a limit leaves no room".to_owned(), |limit| limit.to_string());
+    let members = count(preview.members.into(), "member");
+    Err(Failure::Usage(format!(
+        "of {members} none could ever try release {}: {limit}; start more members, or give another limit in baton.toml",
+        id(&preview.release)
+    )))
+}
+
 /// The policy of this name.
 pub fn named(name: PolicyName) -> Policy {
     match name {
@@ -86,10 +105,14 @@ pub fn named(name: PolicyName) -> Policy {
 
 #[cfg(test)]
 mod tests {
+    use baton_core::limits::Limits;
+    use baton_wire::api::PreviewPhase;
     use clap::Parser;
 
     use super::*;
     use crate::args::{Cli, Command};
+    use crate::exit::Exit;
+    use crate::sample;
 
     fn typed(arguments: &[&str]) -> Deploy {
         match Cli::try_parse_from(["baton", "deploy"].iter().chain(arguments)).unwrap().command {
@@ -160,5 +183,37 @@ mod tests {
     #[test]
     fn a_rollout_to_nobody_is_refused() {
         assert_eq!(meant(None, &typed(&["--target", "0%"])), Err(InvalidPolicy::Nobody));
+    }
+
+    #[test]
+    fn a_rollout_that_no_member_could_ever_try_is_refused_where_it_is_looked_at_ahead() {
+        let policy =
+            Policy { limits: Limits { min_available: Some(10), ..Limits::default() }, ..Policy::fast() };
+        let preview = |members, slots: &[u32]| Preview {
+            release: sample::release(),
+            members,
+            phases: slots.iter().map(|&slots| PreviewPhase { slots, bake_ms: 5000 }).collect(),
+            order: Vec::new(),
+            startup_ms: None,
+            expected_ms: None,
+            deploy: None,
+        };
+        let refused = has_room(&policy, &preview(1, &[0, 0])).unwrap_err();
+        assert_eq!(refused.exit(), Exit::Usage);
+        assert_eq!(
+            refused.message(),
+            "of 1 member none could ever try release 9f3a2b7c1d5e: 1 members serve, and min_available is 10; start more \
+             members, or give another limit in baton.toml"
+        );
+        // Members that are silent count where nobody may be too many.
+        assert!(
+            has_room(&Policy::fast(), &preview(2, &[0]))
+                .unwrap_err()
+                .message()
+                .contains("a limit leaves no room")
+        );
+        for (members, slots) in [(11, &[1, 1][..]), (20, &[0, 10]), (0, &[0, 0])] {
+            assert!(has_room(&policy, &preview(members, slots)).is_ok(), "{members}");
+        }
     }
 }

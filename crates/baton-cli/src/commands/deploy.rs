@@ -57,6 +57,7 @@ pub fn run(mut args: Deploy, context: &Context) -> Result<(), Failure> {
     };
     if args.dry_run {
         let preview = context.client.preview(&meant.service, &proposal)?;
+        policy::has_room(&policy, &preview)?;
         let width = context.ui.width;
         return context.ui.result(&preview, |preview| render::rollout::preview(preview, width));
     }

@@ -41,6 +41,7 @@ enum Source {
 struct Checked {
     service: ServiceName,
     proposal: Propose,
+    policy: Policy,
 }
 
 /// Pushes everything, sees to it that control would take all of it, and then deploys each once the one before it has come
@@ -65,11 +66,15 @@ pub fn run(args: &Deploy, context: &Context) -> Result<(), Failure> {
             again: args.again,
             ..proposal(Wanted::Rollout, args.message.clone())?
         };
-        checked.push(Checked { service, proposal });
+        checked.push(Checked { service, proposal, policy });
     }
     let mut previews = Vec::new();
-    for Checked { service, proposal } in &checked {
-        previews.push(context.client.preview(service, &Propose { dry_run: true, ..proposal.clone() })?);
+    for Checked { service, proposal, policy } in &checked {
+        let preview = context.client.preview(service, &Propose { dry_run: true, ..proposal.clone() })?;
+        if args.dry_run {
+            policy::has_room(policy, &preview)?;
+        }
+        previews.push(preview);
     }
     if args.dry_run {
         let width = context.ui.width;
@@ -78,7 +83,7 @@ pub fn run(args: &Deploy, context: &Context) -> Result<(), Failure> {
         });
     }
     let services: Vec<ServiceName> = checked.iter().map(|one| one.service.clone()).collect();
-    for (at, Checked { service, proposal }) in checked.into_iter().enumerate() {
+    for (at, Checked { service, proposal, .. }) in checked.into_iter().enumerate() {
         let deployed = propose(context, &service, proposal, &keys, &args.signing)
             .and_then(|deploy| follow(context, &service, &deploy, &args.wait));
         if let Err(failure) = deployed {
