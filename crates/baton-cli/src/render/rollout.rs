@@ -40,12 +40,8 @@ fn phase(status: &ServiceStatus) -> String {
 pub fn block(status: &ServiceStatus, elapsed: Duration, width: usize, paint: Paint) -> String {
     let mut text = phase_line(status, elapsed, width, paint);
     text.push_str(&bar::legend(&status.counts, width, paint));
-    if let Some(waits) = &status.waits {
-        text.push_str(&fit(&format!("waits: {}", escape(waits)), width));
-        text.push('\n');
-    }
-    if let Some(laggards) = laggards(status) {
-        text.push_str(&fit(&laggards, width));
+    for waits in waits(status) {
+        text.push_str(&fit(&waits, width));
         text.push('\n');
     }
     if let Some(costs) = costs_more(&status.costs) {
@@ -65,13 +61,19 @@ pub fn change_line(status: &ServiceStatus) -> String {
     if let Some(failure) = &status.failure {
         text.push_str(&format!("; {}", failure_line(failure)));
     }
-    if let Some(waits) = &status.waits {
-        text.push_str(&format!("; waits: {}", escape(waits)));
-    }
-    if let Some(laggards) = laggards(status) {
-        text.push_str(&format!("; {laggards}"));
+    for waits in waits(status) {
+        text.push_str(&format!("; {waits}"));
     }
     text
+}
+
+/// Why nobody new may try, and who keeps the deploy from its end. Where that is one member for one reason, it is said once.
+fn waits(status: &ServiceStatus) -> impl Iterator<Item = String> {
+    let next = status.waits.as_ref().map(|waits| format!("waits: {}", escape(waits)));
+    let only = status.laggards.first().filter(|_| status.laggards_count == 1);
+    let is_said = only.is_some_and(|one| status.waits == Some(format!("{}: {}", one.member, one.why)));
+    let end = laggards(status).filter(|_| !is_said);
+    next.into_iter().chain(end)
 }
 
 /// That a release costs much more than the one before it, on one line.
@@ -339,6 +341,25 @@ mod tests {
             "phase 2/3: 82 proven, 12 proving, 3 trying, 100 staged, 41 behind, 2 silent; \
              waits: 15 of 15 slots are taken by web-1, web-2, web-3 and 12 others"
         );
+    }
+
+    #[test]
+    fn one_member_that_all_wait_for_is_told_once() {
+        let mut status = sample::status("rolling-out");
+        status.waits = Some("hello-1: it is on trial (granted)".to_owned());
+        status.laggards = vec![LaggardView {
+            member: "hello-1".to_owned(),
+            code: "on-trial".to_owned(),
+            why: "it is on trial (granted)".to_owned(),
+        }];
+        status.laggards_count = 1;
+        let line = change_line(&status);
+        assert!(line.ends_with("2 silent; waits: hello-1: it is on trial (granted)"), "{line}");
+        assert_eq!(block(&status, ELAPSED, 80, Paint::Without).matches("hello-1").count(), 1);
+        // What keeps it from its end is another thing than what keeps others from a try.
+        status.waits = Some("1 of 1 slots is taken by hello-1".to_owned());
+        let line = change_line(&status);
+        assert!(line.ends_with("; waits for hello-1: it is on trial (granted)"), "{line}");
     }
 
     #[test]
