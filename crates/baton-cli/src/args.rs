@@ -3,18 +3,20 @@
 mod key;
 mod lock;
 mod pending;
+mod reach;
 mod releases;
 mod server;
 mod simulate;
 mod token;
 mod wait;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::target::{Amount, Label};
 use baton_core::units::{Millis, Share};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use lock::{Lock, Unlock};
@@ -59,8 +61,25 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// What was typed.
+///
+/// # Errors
+/// It makes no sense, or asks for help.
+pub fn parse(typed: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(typed)?;
+    reach::check(&mut command, &matches)?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// The whole command line.
+fn command() -> clap::Command {
+    reach::hidden(Cli::command())
+}
+
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Address of control
     #[arg(long, global = true, env = "BATON_SERVER", value_name = "URL", default_value = SERVER)]
@@ -90,7 +109,7 @@ pub enum Output {
 pub enum Command {
     /// Show the whole product on this machine, in a minute and a half
     Demo(Demo),
-    /// Run a directory on this machine as a fleet would, and deploy it whenever a file is saved
+    /// Run a directory on this machine as a fleet would; with --watch deploy it whenever a file is saved
     Dev(Dev),
     /// Tell what a rollout would do: how long it takes, and what a bad release would touch
     Simulate(Simulate),
@@ -527,7 +546,7 @@ pub enum MembersAction {
 
 /// `baton members forget`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(group = ArgGroup::new("whom").required(true).args(["members", "silent"]), after_help = "\
 Examples:
   baton members forget web-7 web-9         their machines are gone
   baton members forget --silent            all that cannot be heard
@@ -536,10 +555,10 @@ While more than half of a fleet is silent nothing is decided, since that is
 rather a fault of the network. A person may know better.")]
 pub struct MembersForget {
     /// Their names
-    #[arg(value_name = "MEMBER", required_unless_present = "silent")]
+    #[arg(value_name = "MEMBER")]
     pub members: Vec<MemberId>,
     /// All that cannot be heard
-    #[arg(long, conflicts_with = "members")]
+    #[arg(long)]
     pub silent: bool,
 }
 
@@ -576,19 +595,17 @@ pub struct Events {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
     fn every_command_and_flag_is_in_the_reference() {
         let page = include_str!("../../../docs/reference/cli.md");
-        let mut cli = Cli::command();
+        let mut cli = command();
         cli.build();
         for command in cli.get_subcommands() {
             let heading = format!("\n## baton {}\n", command.get_name());
@@ -613,7 +630,7 @@ mod tests {
 
     #[test]
     fn every_help_has_an_example_and_fits_80_columns() {
-        let mut cli = Cli::command();
+        let mut cli = command();
         cli.build();
         for command in cli.get_subcommands_mut() {
             let help = command.render_long_help().to_string();

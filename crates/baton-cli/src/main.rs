@@ -38,14 +38,11 @@ mod ui;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use crate::args::Cli;
 use crate::exit::Exit;
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let ui = Ui::new(cli.global.output, std::env::var_os("NO_COLOR").as_deref());
     match commands::run(cli, ui) {
         Ok(()) => Exit::Done.into(),

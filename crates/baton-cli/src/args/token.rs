@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use baton_core::access::Role;
 use baton_core::ids::{AuditHash, HolderName, MemberId, ServiceName, TokenId};
 use baton_core::units::Millis;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 /// `baton token`
 #[derive(Debug, Subcommand)]
@@ -71,12 +71,13 @@ pub struct TokenList {}
 
 /// `baton token revoke`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true).args(["id", "member"]))]
 pub struct TokenRevoke {
     /// The token, as the list has it
-    #[arg(value_name = "ID", required_unless_present = "member")]
+    #[arg(value_name = "ID")]
     pub id: Option<TokenId>,
     /// Not a token, but what this member has: it needs a new token then
-    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    #[arg(long, value_name = "NAME")]
     pub member: Option<MemberId>,
     /// The service of that member
     #[arg(long, value_name = "SERVICE", requires = "member")]
