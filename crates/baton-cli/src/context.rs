@@ -63,7 +63,7 @@ fn token(typed: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Res
     let usage = |name: &str, error| Failure::Usage(format!("{name}: {error}"));
     let file = |path: &Path| {
         let text =
-            fs::read_to_string(path).map_err(|source| Failure::Read { path: path.to_owned(), source })?;
+            fs::read_to_string(path).map_err(|source| Failure::Token { path: path.to_owned(), source })?;
         text.parse().map_err(|error| usage(&path.display().to_string(), error))
     };
     let set = |name: &str| variable(name).filter(|text| !text.is_empty());
@@ -132,7 +132,7 @@ mod tests {
         is(shown(None, "baton_text", &file), Some("baton_text"));
         is(shown(None, "", &file), Some("baton_file"));
         is(shown(None, "", ""), None);
-        assert!(matches!(shown(Some(&path("none")), "baton_text", ""), Err(Failure::Read { .. })));
+        assert!(matches!(shown(Some(&path("none")), "baton_text", ""), Err(Failure::Token { .. })));
         let failure = shown(None, "no token", "").unwrap_err();
         assert!(failure.message().starts_with("BATON_TOKEN: "), "{}", failure.message());
     }

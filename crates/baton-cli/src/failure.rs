@@ -50,6 +50,15 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
+    /// The file with the token cannot be read.
+    #[error("cannot read the token in {}: name its file with --token-file, or in BATON_TOKEN_FILE", path.display())]
+    Token {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// What is to be imported cannot be.
     #[error("cannot import {}", path.display())]
     Backup {
@@ -184,8 +193,18 @@ impl Failure {
             | Self::Client(ClientError::Control(
                 ControlError::Address(_) | ControlError::InPlain(_) | ControlError::Authority { .. },
             ))
-            | Self::Server(ServerError::NotLoopback { .. } | ServerError::Bucket(_) | ServerError::Tls(_))
+            | Self::Server(
+                ServerError::NotLoopback { .. }
+                | ServerError::DataDir { .. }
+                | ServerError::NoSealKey
+                | ServerError::SealKey { .. }
+                | ServerError::Prometheus(_)
+                | ServerError::Allowed(_)
+                | ServerError::Bucket(_)
+                | ServerError::Tls(_),
+            )
             | Self::Usage(_)
+            | Self::Token { .. }
             | Self::Policy(_)
             | Self::PrivateKey { .. }
             | Self::TrustedKeys { .. }

@@ -1,6 +1,6 @@
 //! The server: its address, its stores, and its life from start to stop.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
@@ -38,6 +38,8 @@ use crate::watcher::Watcher;
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 /// Nobody else reads what members and operators have said.
 const DATA_DIR_MODE: u32 = 0o700;
+/// The file that shows that files can be made in the data directory.
+const TRIAL_FILE: &str = ".trial";
 /// The state store in the data directory.
 pub(crate) const STATE_FILE: &str = "state.redb";
 
@@ -126,8 +128,8 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
-    /// The data directory cannot be made.
-    #[error("cannot make the data directory {}", .path.display())]
+    /// The data directory cannot be made, or no files in it.
+    #[error("cannot keep data in {}: choose another directory with --data", .path.display())]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -270,6 +272,7 @@ impl Server {
             .recursive(true)
             .mode(DATA_DIR_MODE)
             .create(&data_dir)
+            .and_then(|()| takes_files(&data_dir))
             .map_err(|source| ServerError::DataDir { path: data_dir.clone(), source })?;
         let clock = Clock::start();
         let shared = state != State::File;
@@ -424,6 +427,24 @@ impl Server {
             Ok(Ok(())) => ended,
             Ok(Err(_)) | Err(_) => Err(ServerError::Keeper(None)),
         }
+    }
+}
+
+/// Whether files can be made in the data directory, whose names would mean nothing to who is told of one that cannot. That
+/// there is no room for one is another matter: a server starts on a full disk.
+fn takes_files(data_dir: &Path) -> io::Result<()> {
+    let path = data_dir.join(TRIAL_FILE);
+    match File::create(&path) {
+        Ok(_) => fs::remove_file(&path),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::NotFound
+            ) =>
+        {
+            Err(error)
+        }
+        Err(_) => Ok(()),
     }
 }
 

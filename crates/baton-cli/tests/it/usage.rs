@@ -60,6 +60,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["status", "--server", "http://127.0.0.1:99999"], "from 1 to 65535"),
         (&["status", "--server", "http://kim:pw@127.0.0.1:1"], "not supported"),
         (&["server", "--listen", "localhost:7401"], "write 127.0.0.1:7401"),
+        (&["status", "--token-file", "nowhere"], "cannot read the token in nowhere"),
+        (&["status", "--ca", "nowhere"], "cannot use the certificates in nowhere"),
         (&["server", "--dev", "--listen", "0.0.0.0:0", "--data", "data"], "--dev"),
         (&[], "Usage"),
     ] {
@@ -67,6 +69,30 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
         assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn what_a_server_cannot_use_is_told_with_what_it_could_and_is_one_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ["server", "--listen", "127.0.0.1:0"];
+    for (arguments, says) in [
+        (&["--dev", "--data", "/dev/null"][..], "choose another directory with --data"),
+        (&["--dev", "--data", "/proc/x"], "choose another directory with --data"),
+        // Nobody can make a file there, whoever it is.
+        (&["--dev", "--data", "/sys/kernel"], "cannot keep data in /sys/kernel: choose another directory"),
+        (&["--dev", "--state", "x"], "write redis://"),
+        (&["--dev", "--store", "x"], "write s3://"),
+        (&["--dev", "--prometheus", "x"], "write http://HOST:PORT"),
+        (&["--dev", "--allowed-secrets", "nowhere"], "which service may have which secret"),
+        (&["--cert", "nowhere", "--cert-key", "nowhere"], "nowhere"),
+        (&["--state", "redis://127.0.0.1:1"], "--seal-key-file"),
+        (&["--state", "redis://127.0.0.1:1", "--seal-key-file", "nowhere"], "cannot use the key in nowhere"),
+    ] {
+        let ran = run(dir.path(), NOBODY, &[&server, arguments].concat());
+        assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
+        assert!(ran.stderr.contains(says), "{arguments:?}: {}", ran.stderr);
+        assert!(!ran.stderr.contains(".state-"), "{}", ran.stderr);
     }
 }
 
