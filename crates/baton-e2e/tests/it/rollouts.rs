@@ -46,6 +46,22 @@ fn members_are_chosen_by_label_and_by_number_and_the_rest_follows_later() {
 }
 
 #[test]
+fn a_rollout_that_began_before_is_waited_for_and_one_that_no_member_could_try_is_not_begun() {
+    let fleet = Fleet::start("web", 1);
+    let folder = Folder::with_example("python");
+    let begun = fleet.baton_in(folder.path(), &[&["deploy", "--detach"], &QUICK[..]].concat());
+    assert_eq!(begun.status.code(), Some(0), "{}", said(&begun));
+    let waited = fleet.baton(&["wait", "--service", "web"]);
+    assert_eq!(waited.status.code(), Some(0), "{}", said(&waited));
+    assert!(said(&waited).contains("on 1 of 1 members: switched"), "{}", said(&waited));
+
+    folder.write("baton.toml", &(folder.read("baton.toml") + "\n[rollout]\nmin_available = 10\n"));
+    let refused = fleet.baton_in(folder.path(), &["deploy", "--dry-run"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("1 members serve, and min_available is 10"), "{}", said(&refused));
+}
+
+#[test]
 fn a_bake_that_needs_connections_ends_when_clients_have_made_them_and_not_by_probes() {
     let fleet = Fleet::start("web", 1);
     let folder = Folder::with_example("python");
