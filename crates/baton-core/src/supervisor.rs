@@ -327,9 +327,7 @@ impl Supervisor {
         fresh: bool,
         out: &mut Vec<Command>,
     ) {
-        if let Some(generation) = self.find_mut(id) {
-            generation.healthy_since = None;
-        }
+        let healthy_since = self.find_mut(id).and_then(|generation| generation.healthy_since.take());
         if self.is_candidate(id) {
             self.try_failed(now, id, cause, out);
         } else if self.serving == Some(id) {
@@ -337,15 +335,17 @@ impl Supervisor {
                 // Before anything is done about it.
                 out.push(Command::Examine(id));
             }
-            self.on_serving_unhealthy(now, id, cause, fresh, out);
+            self.on_serving_unhealthy(now, id, healthy_since, cause, fresh, out);
         }
     }
 
-    /// A hung program is not cut off: the same release is started beside it and takes over when it is healthy.
+    /// A hung program is not cut off: the same release is started beside it and takes over when it is healthy. How long
+    /// it was healthy until now says whether this is the next failure of a series.
     fn on_serving_unhealthy(
         &mut self,
         now: Millis,
         id: GenerationId,
+        healthy_since: Option<Millis>,
         cause: &Reason,
         fresh: bool,
         out: &mut Vec<Command>,
@@ -357,7 +357,6 @@ impl Supervisor {
         if bakes {
             self.refuse(id, cause, out);
         }
-        let Some(healthy_since) = self.find(id).map(|generation| generation.healthy_since) else { return };
         if self.trial.is_none() && self.restart.is_none() && self.stop.is_none() {
             match self.backoff.next(now, healthy_since) {
                 Next::Restart(wait) => {

@@ -160,6 +160,7 @@ impl Supervisor {
         }
         let cause = Reason::Ended { exit, after: generation.age(now), behind: false };
         let (state, settings) = (generation.state, &generation.plan.settings);
+        let healthy_since = generation.healthy_since;
         let queues = settings.listen.iter().any(|listen| settings.sockets(listen) > 1);
         if queues && matches!(state, State::Serving | State::Standby) {
             // Before anything else: nobody must wait for it.
@@ -167,10 +168,10 @@ impl Supervisor {
         }
         match generation.state {
             State::Starting | State::Probing => self.on_never_healthy(now, id, &cause, out),
-            State::Serving if bakes => self.on_serving_unhealthy(now, id, &cause, true, out),
+            State::Serving if bakes => self.on_serving_unhealthy(now, id, healthy_since, &cause, true, out),
             State::Serving => match generation.copies.next(now, copy) {
                 Next::Restart(wait) => out.push(Command::Say(Fact::CopyRestarting { id, copy, cause, wait })),
-                Next::GiveUp => self.on_serving_unhealthy(now, id, &cause, true, out),
+                Next::GiveUp => self.on_serving_unhealthy(now, id, healthy_since, &cause, true, out),
             },
             State::Standby => {
                 out.push(Command::Say(Fact::StandbyLost(id, cause)));

@@ -164,3 +164,36 @@ fn what_a_failed_trial_hides_is_told_all_the_same() {
     world.pass(SECOND, &[3]);
     assert_eq!(world.machine.status().serving, Some(release(1)), "what was proven");
 }
+
+#[test]
+fn a_program_that_hangs_now_and_then_is_replaced_as_soon_as_the_first_time() {
+    let mut world = World::new();
+    world.order(Order::Try(launch_of(watched(), 1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    for id in 1..=12 {
+        for _ in 0..400 {
+            world.pass(Millis::from_secs(9), &[id]);
+            world.say(id, Notice::Alive);
+        }
+        world.pass(Millis::from_secs(10), &[id]);
+        let at_once =
+            Fact::Restarting(GenerationId(id), Reason::Hung(Some(Millis::from_secs(10))), Millis::ZERO);
+        assert!(world.said.contains(&at_once), "{id}: {:?}", world.said.last());
+        world.pass(SECOND, &[id + 1]);
+        assert_eq!(world.state(id + 1), Some(State::Serving));
+    }
+}
+
+#[test]
+fn a_program_that_hangs_again_at_once_is_waited_for_longer_each_time() {
+    let mut world = World::new();
+    world.order(Order::Try(launch_of(watched(), 1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    for (id, wait) in [(1, 0), (2, 100), (3, 200)] {
+        world.pass(Millis::from_secs(10), &[id]);
+        let told =
+            Fact::Restarting(GenerationId(id), Reason::Hung(Some(Millis::from_secs(10))), Millis(wait));
+        assert!(world.said.contains(&told), "{:?}", world.said);
+        world.pass(SECOND, &[id + 1]);
+    }
+}
