@@ -17,7 +17,7 @@ use crate::log;
 use crate::memory::Memory;
 use crate::output::LastLines;
 use crate::probe::Surroundings;
-use crate::tree::{self, Main, Root};
+use crate::tree::{self, Main, Root, signal_all};
 
 /// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
 const LAST_WORDS: usize = 4;
@@ -129,17 +129,24 @@ impl Run {
     fn signal(&self, signal: Signal, scope: Scope) -> io::Result<()> {
         let Some(root) = &self.root else { return Ok(()) };
         match scope {
-            Scope::Main => {
-                let sent: Vec<io::Result<()>> =
-                    self.mains().map(|pid| process::signal_child(pid, signal)).collect();
-                sent.into_iter().collect()
-            }
+            Scope::Main => self.signal_mains(signal),
             Scope::Rest => {
-                let rest = tree::of(root)?.into_iter().filter(|process| !root.is_main(process.pid));
-                signal_all(rest.collect(), signal)
+                let mut rest = tree::of(root)?;
+                rest.retain(|process| !root.is_main(process.pid));
+                signal_all(&rest, signal)
             }
-            Scope::Tree => signal_all(tree::of(root)?, signal),
+            Scope::Tree if signal == Signal::KILL => {
+                let killed = tree::kill(|| tree::of(root));
+                // Those are reached also without a free descriptor to find anybody else by.
+                self.signal_mains(signal).and(killed)
+            }
+            Scope::Tree => signal_all(&tree::of(root)?, signal),
         }
+    }
+
+    fn signal_mains(&self, signal: Signal) -> io::Result<()> {
+        let sent: Vec<io::Result<()>> = self.mains().map(|pid| process::signal_child(pid, signal)).collect();
+        sent.into_iter().collect()
     }
 }
 
@@ -201,7 +208,8 @@ impl Runs {
 
     /// Who stops a program at our terminal means us too.
     fn stopped(&self, pid: i32) {
-        let main = |run: &&Run| run.mains().any(|main| main == pid);
+        // Those that we kill we suspend ourselves.
+        let main = |run: &&Run| !run.killed && run.mains().any(|main| main == pid);
         let foreground = |run: &Run| run.on_terminal && terminal::foreground() == Some(pid);
         if self.runs.values().find(main).is_some_and(foreground)
             && let Err(error) = terminal::stop_too()
@@ -310,8 +318,12 @@ impl Runs {
     /// Sends a signal to a generation.
     pub fn signal(&mut self, id: GenerationId, signal: Signal, scope: Scope) {
         let Some(run) = self.get_mut(id) else { return };
+        // What cannot be killed is tried again and again.
+        let told = run.killed && signal == Signal::KILL;
         run.killed |= signal == Signal::KILL;
-        if let Err(error) = run.signal(signal, scope) {
+        if let Err(error) = run.signal(signal, scope)
+            && !told
+        {
             log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
         }
     }
@@ -332,7 +344,7 @@ impl Runs {
         };
         tokio::spawn(async move {
             end.await;
-            if let Err(error) = signal_all(mains, signal) {
+            if let Err(error) = signal_all(&mains, signal) {
                 log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
             }
         });
@@ -354,11 +366,4 @@ impl Runs {
         let gone = || self.last_words.iter().find(|(gone, _)| *gone == id).map(|(_, lines)| lines);
         living.or_else(gone).map(LastLines::get).unwrap_or_default()
     }
-}
-
-/// Signals all of them, even if one cannot be; the first reason is told.
-pub fn signal_all(processes: Vec<process::Process>, signal: Signal) -> io::Result<()> {
-    let results: Vec<io::Result<()>> =
-        processes.into_iter().map(|process| process::signal(process, signal)).collect();
-    results.into_iter().collect()
 }

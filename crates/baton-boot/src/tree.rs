@@ -108,6 +108,41 @@ fn closure(all: &[Process], belongs: impl Fn(&Process) -> bool) -> Vec<Process> 
     all.iter().filter(|process| pids.contains(&process.pid) && !process.zombie).copied().collect()
 }
 
+/// How often it is looked for processes that were started while others were suspended. Each look finds fewer; who starts
+/// them faster than that is found when the kill is repeated.
+const LOOKS: u32 = 8;
+
+/// Kills all processes that `find` finds, those included that are started meanwhile. All are suspended first, as a
+/// suspended one starts no other: one after the other killed, the last one may answer the end of the first.
+pub fn kill(find: impl Fn() -> std::io::Result<Vec<Process>>) -> std::io::Result<()> {
+    let mut suspended: Vec<Process> = Vec::new();
+    let is = |one: &Process, other: &Process| (one.pid, one.started) == (other.pid, other.started);
+    let mut looked = Ok(());
+    for _ in 0..LOOKS {
+        let mut new = match find() {
+            Ok(found) => found,
+            Err(error) => {
+                looked = Err(error);
+                break;
+            }
+        };
+        new.retain(|process| !suspended.iter().any(|known| is(known, process)));
+        if new.is_empty() {
+            break;
+        }
+        // One that cannot be suspended can hardly be killed, which is told.
+        let _ = signal_all(&new, Signal::STOP);
+        suspended.extend(new);
+    }
+    signal_all(&suspended, Signal::KILL).and(looked)
+}
+
+/// Signals all of them, even if one cannot be; the first reason is told.
+pub fn signal_all(processes: &[Process], signal: Signal) -> std::io::Result<()> {
+    let sent: Vec<_> = processes.iter().map(|process| process::signal(*process, signal)).collect();
+    sent.into_iter().collect()
+}
+
 /// How often to look whether strays have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How much of the time is kept for the kernel to bury what is killed.
@@ -122,10 +157,12 @@ pub async fn end_strays(limit: Duration) {
         if left.is_empty() {
             return;
         }
-        for process in left {
-            // One that has ended meanwhile is as good; one that we may not signal we cannot end.
-            let _ = process::signal(process, signal);
-            let _ = process::signal(process, Signal::CONT);
+        // One that has ended meanwhile is as good; one that we may not signal we cannot end.
+        if signal == Signal::KILL {
+            let _ = kill(|| Ok(strays()));
+        } else {
+            let _ = signal_all(&left, signal);
+            let _ = signal_all(&left, Signal::CONT);
         }
         while tokio::time::Instant::now() < until && !strays().is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -179,5 +216,24 @@ mod tests {
         assert_eq!(found, [10, 11, 12, 20, 21], "of each copy");
         let stranger = Root { mains: vec![main(10, 7)], ..root.clone() };
         assert_eq!(members(&stranger, &all, |_| false), []);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody reaps this child but the test")]
+    fn p19_what_was_suspended_is_killed_although_it_cannot_be_looked_again() {
+        use std::os::unix::process::ExitStatusExt;
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let found = process::all().unwrap().into_iter().find(|one| one.pid.cast_unsigned() == child.id());
+        let looks = std::cell::Cell::new(0);
+        let find = || {
+            looks.set(looks.get() + 1);
+            if looks.get() == 1 {
+                Ok(found.into_iter().collect())
+            } else {
+                Err(std::io::ErrorKind::Other.into())
+            }
+        };
+        assert!(kill(find).is_err());
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.number()));
     }
 }

@@ -114,15 +114,15 @@ pub struct Ending {
     pub examined: bool,
     /// What the main process left has been asked to stop too.
     pub tree_asked: bool,
-    /// Everything left has been killed.
-    pub killed: bool,
+    /// When everything left was killed, for the last time.
+    pub killed_at: Option<Millis>,
 }
 
 impl Ending {
     /// One that begins at that moment, by itself: nobody is to be asked.
     pub(super) fn begin(now: Millis, settings: &RunSettings) -> Self {
         let kill_at = now + settings.drain;
-        Self { ask_at: None, since: now, kill_at, examined: false, tree_asked: false, killed: false }
+        Self { ask_at: None, since: now, kill_at, examined: false, tree_asked: false, killed_at: None }
     }
 }
 
@@ -144,6 +144,9 @@ pub(super) enum EndingStep {
 const FIRST_REQUEST: Millis = Millis(250);
 /// How long before it is killed a program that does not end is looked at: longer than that takes.
 const EXAMINE_BEFORE: Millis = Millis(500);
+/// How long after everything left was killed it is killed again, until nothing is left: what was started in that moment
+/// was overlooked.
+const KILL_AGAIN: Millis = Millis::from_secs(1);
 /// How long before a generation has used up its time it is looked at where it listens: longer than that takes.
 const LOCATE_BEFORE: Millis = Millis(500);
 
@@ -309,8 +312,8 @@ impl Generation {
             ending.ask_at.map(|at| (at, EndingStep::Ask)),
             (!ending.tree_asked).then_some((ending.since + tree_after, EndingStep::AskTree)),
             // What has no main process left has nothing to look at.
-            (!ending.examined && !ending.killed && self.exit.is_none()).then_some(examine),
-            (!ending.killed).then_some((ending.kill_at, EndingStep::Kill)),
+            (!ending.examined && ending.killed_at.is_none() && self.exit.is_none()).then_some(examine),
+            Some((ending.killed_at.map_or(ending.kill_at, |at| at + KILL_AGAIN), EndingStep::Kill)),
         ];
         steps.into_iter().flatten().min_by_key(|(at, _)| *at)
     }

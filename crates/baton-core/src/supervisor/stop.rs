@@ -82,7 +82,7 @@ impl Supervisor {
         match shutdown(asked) {
             Urgency::Ask => self.begin_stop(now, 0, out),
             Urgency::AskTree => self.each_alive(|this, id| this.ask_all(id, out)),
-            Urgency::Kill => self.each_alive(|this, id| this.kill(id, out)),
+            Urgency::Kill => self.each_alive(|this, id| this.kill(now, id, out)),
         }
         if let Some(stop) = &mut self.stop {
             stop.asked = asked;
@@ -201,7 +201,7 @@ impl Supervisor {
                 EndingStep::Ask => self.ask(id, out),
                 EndingStep::AskTree => self.ask_rest(id, out),
                 EndingStep::Examine => self.examine(id, out),
-                EndingStep::Kill => self.kill(id, out),
+                EndingStep::Kill => self.kill(now, id, out),
             }
         }
     }
@@ -254,11 +254,11 @@ impl Supervisor {
         out.push(Command::Kill { generation: id, signal: Signal::CONT, scope: Scope::Tree });
     }
 
-    fn kill(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+    fn kill(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         if let Some(ending) = &mut generation.ending {
             ending.tree_asked = true;
-            ending.killed = true;
+            ending.killed_at = Some(now);
         }
         out.push(Command::Kill { generation: id, signal: Signal::KILL, scope: Scope::Tree });
     }

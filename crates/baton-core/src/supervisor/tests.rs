@@ -66,6 +66,8 @@ struct World {
     stopping: bool,
     /// Every spawn fails.
     cannot_spawn: bool,
+    /// How many kills will overlook a process.
+    overlooked: u32,
     /// Where every program listens that does not answer.
     elsewhere: Option<Words>,
     /// How much memory there is.
@@ -160,6 +162,7 @@ impl World {
             exit: None,
             stopping: false,
             cannot_spawn: false,
+            overlooked: 0,
             elsewhere: None,
             room: None,
             learnt: None,
@@ -252,7 +255,10 @@ impl World {
                 assert!(self.probes.insert(generation), "two probes at once");
             }
             Command::Kill { generation, signal: Signal::KILL, scope: Scope::Tree } => {
-                return self.end(generation, Exit::Signal(Signal::KILL), true);
+                let overlooks = self.overlooked > 0;
+                self.overlooked = self.overlooked.saturating_sub(1);
+                self.processes.get_mut(&generation)?.leaves_children |= overlooks;
+                return self.end(generation, Exit::Signal(Signal::KILL), !overlooks);
             }
             Command::Stop { generation, .. } => {
                 self.asked.push(generation);

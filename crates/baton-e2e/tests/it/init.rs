@@ -285,3 +285,44 @@ fn p3_the_main_process_is_asked_to_stop_once() {
     assert_eq!(boot.stop().code(), Some(137));
     assert_eq!((folder.read("asked").as_str(), folder.read("child").as_str()), ("asked\n", "asked\n"));
 }
+
+/// Many sleepers, and a leader that answers the end of each of them with another one. All of them ignore the request to
+/// stop, for three minutes. The leader is started last, so that it lives while the others are killed.
+const CREW: &str = r#"
+import os, select, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def sleeper():
+    end, held = os.pipe()
+    if os.fork() == 0:
+        os.close(end)
+        signal.alarm(180)
+        while True:
+            signal.pause()
+    os.close(held)
+    return end
+ends = [sleeper() for _ in range(100)]
+if os.fork() == 0:
+    signal.alarm(180)
+    open("crew", "w").write("complete")
+    while True:
+        for ended in select.select(ends, [], [])[0]:
+            ends.remove(ended)
+            ends.append(sleeper())
+while True:
+    signal.pause()
+"#;
+
+#[test]
+fn p19_p20_who_answers_the_end_of_a_worker_with_another_one_is_killed_all_the_same() {
+    let folder = Folder::empty();
+    folder.write("crew.py", CREW);
+    let run = "command = [\"python3\", \"crew.py\"]\ndrain = \"300ms\"";
+    folder.write("baton.toml", &format!("service = \"crew\"\n[run]\n{run}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    wait_for("the crew", || (folder.read("crew") == "complete").then_some(()));
+    boot.signal(Signal::HUP);
+    boot.wait_for("generation 1 is gone", 1);
+    assert_eq!(boot.stop().code(), Some(137));
+}

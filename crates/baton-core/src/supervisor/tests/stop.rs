@@ -55,3 +55,21 @@ fn a_third_request_to_stop_kills() {
     }
     assert_eq!(world.exit, Some(137));
 }
+
+#[test]
+fn p19_what_a_kill_has_overlooked_is_killed_again_until_nothing_is_left() {
+    let mut world = World::serving(1);
+    world.overlooked = 3;
+    world.order(Order::Try(launch(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.pass(Millis(30_250), &[2]);
+    assert_eq!(
+        world.state(1),
+        Some(State::Draining),
+        "it was asked when its last clients had said what they want"
+    );
+    world.pass(Millis::from_secs(2), &[2]);
+    assert_eq!(world.state(1), Some(State::Draining), "the third kill has overlooked one as well");
+    world.pass(SECOND, &[2]);
+    assert_eq!((world.state(1), world.overlooked), (None, 0));
+}
