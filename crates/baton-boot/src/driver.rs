@@ -11,7 +11,7 @@ use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket, TrialState};
 use baton_core::units::{Micros, Millis};
 use baton_sys::signals::Signals;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::admin::{self, Asked, Request};
 use crate::controlled::Controlled;
@@ -19,6 +19,7 @@ use crate::image::Image;
 use crate::log;
 use crate::outlive::{self, caught, outlive};
 use crate::service_manager::ServiceManager;
+use crate::signalled;
 use crate::world::World;
 
 /// How long to wait when nothing has a deadline: any time, as something else always comes first.
@@ -32,8 +33,10 @@ const RELOAD_BAKE: Bake = Bake { time: Millis::from_secs(5), connections: 0 };
 const READ_AGAIN: Duration = Duration::from_millis(100);
 
 /// Something that happened.
+#[derive(Debug)]
 enum Happening {
     Signal(Signal),
+    Children,
     Machine(Event),
     Member(Input),
     Asked(Asked),
@@ -42,7 +45,7 @@ enum Happening {
 
 /// Where things that happen arrive.
 pub struct Inbox {
-    signals: mpsc::UnboundedReceiver<Signal>,
+    signals: signalled::Receiver,
     events: mpsc::UnboundedReceiver<Event>,
     inputs: mpsc::UnboundedReceiver<Input>,
     /// What programs say of themselves.
@@ -53,7 +56,7 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox for signals, what happens to generations, what control says and what operators ask.
     pub fn new(
-        signals: mpsc::UnboundedReceiver<Signal>,
+        signals: signalled::Receiver,
         events: mpsc::UnboundedReceiver<Event>,
         inputs: mpsc::UnboundedReceiver<Input>,
         notices: mpsc::Receiver<Event>,
@@ -67,13 +70,21 @@ impl Inbox {
         tokio::select! {
             // Signals first: a stop must not wait behind a flood of anything else.
             biased;
-            Some(signal) = self.signals.recv() => Happening::Signal(signal),
+            Some(signal) = self.signals.others.recv() => Happening::Signal(signal),
             Some(event) = self.events.recv() => Happening::Machine(event),
             Some(input) = self.inputs.recv() => Happening::Member(input),
             Some(asked) = self.asked.recv() => Happening::Asked(asked),
-            Some(notice) = self.notices.recv() => Happening::Machine(notice),
+            happening = frequent(&self.signals.children, &mut self.notices) => happening,
             () = tokio::time::sleep(limit) => Happening::Woken,
         }
+    }
+}
+
+/// What programs can make happen at any rate: neither keeps the other waiting.
+async fn frequent(children: &Notify, notices: &mut mpsc::Receiver<Event>) -> Happening {
+    tokio::select! {
+        () = children.notified() => Happening::Children,
+        Some(notice) = notices.recv() => Happening::Machine(notice),
     }
 }
 
@@ -160,9 +171,17 @@ impl Driver {
         let now = self.now();
         self.manager.iter_mut().for_each(|manager| manager.tell(now, &self.machine));
         let left = self.deadline().map_or(FAR_AWAY, |at| Duration::from_millis(at.since(self.now()).0));
+        let left = self.world.looks_in().map_or(left, |looks| looks.min(left));
         let happening = self.inbox.next(left).await;
+        let woken = matches!(happening, Happening::Woken);
         let meant = self.meaning_of(happening);
         self.due.extend(meant);
+        // What is due waits for no pause in what happens.
+        if !woken && self.deadline().is_some_and(|at| at <= self.now()) {
+            let meant = self.meaning_of(Happening::Woken);
+            self.due.extend(meant);
+        }
+        self.world.look();
         None
     }
 
@@ -203,6 +222,10 @@ impl Driver {
         let now = self.now();
         match happening {
             Happening::Signal(signal) => self.meaning_of_signal(signal).into_iter().collect(),
+            Happening::Children => {
+                self.world.reap();
+                Vec::new()
+            }
             Happening::Machine(event) => {
                 Some(event).filter(|event| self.is_wanted(event)).into_iter().collect()
             }
@@ -229,10 +252,6 @@ impl Driver {
     /// What a signal to the bootloader asks for. What is not listed is the program's.
     fn meaning_of_signal(&mut self, signal: Signal) -> Option<Event> {
         match signal {
-            Signal::CHLD => {
-                self.world.reap();
-                None
-            }
             Signal::CONT if self.world.resume() => None,
             Signal::TERM | Signal::INT => Some(Event::Order(Order::Stop)),
             Signal::HUP => {
@@ -404,11 +423,11 @@ impl Driver {
 }
 
 /// Reads signals in a thread of its own, for as long as somebody wants them.
-pub fn read(signals: Signals, send: mpsc::UnboundedSender<Signal>) -> io::Result<()> {
+pub fn read(signals: Signals, sender: signalled::Sender) -> io::Result<()> {
     let read = move || {
         loop {
             match signals.next() {
-                Ok(signal) if send.send(signal).is_err() => return,
+                Ok(signal) if !sender.send(signal) => return,
                 Ok(_) => {}
                 // Deaf for good it must never be: nothing could stop it.
                 Err(error) => {
@@ -420,4 +439,38 @@ pub fn read(signals: Signals, send: mpsc::UnboundedSender<Signal>) -> io::Result
     };
     let thread = std::thread::Builder::new().name("signals".to_owned()).stack_size(128 * 1024);
     thread.spawn(move || outlive(read)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ends of thousands of orphans, and what else has happened meanwhile.
+    #[tokio::test]
+    async fn f7_children_that_end_keep_nothing_else_waiting() {
+        let (sender, signals) = signalled::channel();
+        let (events, happened) = mpsc::unbounded_channel();
+        let (_inputs, heard) = mpsc::unbounded_channel();
+        let (notices, said) = mpsc::channel(1);
+        let (_asking, asked) = mpsc::unbounded_channel();
+        let mut inbox = Inbox::new(signals, happened, heard, said, asked);
+        (0..10_000).for_each(|_| assert!(sender.send(Signal::CHLD)));
+        assert!(sender.send(Signal::TERM));
+        events.send(Event::NoMemoryLeft).unwrap();
+        assert!(matches!(inbox.next(FAR_AWAY).await, Happening::Signal(Signal::TERM)));
+        assert!(matches!(inbox.next(FAR_AWAY).await, Happening::Machine(Event::NoMemoryLeft)));
+        assert!(matches!(inbox.next(FAR_AWAY).await, Happening::Children));
+        assert!(matches!(inbox.next(Duration::ZERO).await, Happening::Woken), "they were told of");
+        // While more and more end, what programs say is heard.
+        notices.send(Event::Woken).await.unwrap();
+        loop {
+            sender.send(Signal::CHLD);
+            match inbox.next(FAR_AWAY).await {
+                Happening::Children => {}
+                other => break assert!(matches!(other, Happening::Machine(Event::Woken))),
+            }
+        }
+        drop(inbox);
+        assert!(!sender.send(Signal::CHLD) && !sender.send(Signal::TERM));
+    }
 }

@@ -27,8 +27,10 @@ mod proxy;
 mod rescue;
 mod runs;
 mod secrets;
+mod seldom;
 mod service_manager;
 mod session;
+mod signalled;
 mod stream;
 mod supply;
 mod traffic;
@@ -46,7 +48,6 @@ use std::time::Duration;
 
 use baton_core::ids::ServiceName;
 use baton_core::retention;
-use baton_core::signal::Signal;
 use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
 use baton_sys::descriptors;
@@ -121,7 +122,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
         log::say(format_args!("programs can look into this process: {error}"));
     }
     // The first program is launched before there are any other threads: they would cost it time. Signals wait.
-    let (signalled, heard) = mpsc::unbounded_channel();
+    let (signalled, heard) = signalled::channel();
     let begun = runtime.block_on(async {
         let (mut driver, followers) = build(heard, config, image, outlet)?;
         let code = driver.begin();
@@ -160,7 +161,7 @@ fn runtime() -> std::io::Result<Runtime> {
 }
 
 fn build(
-    signals: mpsc::UnboundedReceiver<Signal>,
+    signals: signalled::Receiver,
     config: Config,
     image: Image,
     outlet: Outlet,

@@ -188,12 +188,15 @@ impl Runs {
         self.runs.iter().map(|(id, run)| (*id, run))
     }
 
-    /// Takes the exit status of every child that has ended, and tells what that means.
-    pub fn reap(&mut self, memory: &Memory) -> Vec<Event> {
-        let mut events = Vec::new();
+    /// Takes the exit status of every child that has ended, and tells what that means; `None` when none has.
+    pub fn reap(&mut self, memory: &Memory) -> Option<Vec<Event>> {
+        let (mut events, mut ended) = (Vec::new(), false);
         loop {
             match process::reap() {
-                Ok(Some(Waited::Ended(pid, exit))) => events.extend(self.ended(pid, exit, memory)),
+                Ok(Some(Waited::Ended(pid, exit))) => {
+                    ended = true;
+                    events.extend(self.ended(pid, exit, memory));
+                }
                 Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
                 Ok(None) => break,
                 Err(error) => {
@@ -202,8 +205,7 @@ impl Runs {
                 }
             }
         }
-        events.extend(self.emptied());
-        events
+        ended.then_some(events)
     }
 
     /// Who stops a program at our terminal means us too.

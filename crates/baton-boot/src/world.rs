@@ -6,7 +6,7 @@ mod bypass;
 mod launch;
 mod room;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_core::ids::GenerationId;
 use baton_core::run::{Probe, oom_score_adj};
@@ -32,6 +32,7 @@ use crate::place::Place;
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Stray};
 use crate::runs::Runs;
+use crate::seldom::Seldom;
 use crate::traffic::Traffic;
 use crate::tree;
 use crate::watching::Watching;
@@ -60,6 +61,9 @@ pub struct World {
     strays: mpsc::UnboundedSender<Stray>,
     bypasses: Bypasses,
     traffic: Traffic,
+    /// It is looked whether generations without a main process have lost their last one, which takes a list of all
+    /// processes.
+    emptied: Seldom,
 }
 
 impl World {
@@ -88,6 +92,7 @@ impl World {
             strays,
             bypasses: Bypasses::default(),
             traffic: Traffic::default(),
+            emptied: Seldom::default(),
         }
     }
 
@@ -140,7 +145,22 @@ impl World {
 
     /// Takes the exit status of every child that has ended.
     pub fn reap(&mut self) {
-        self.runs.reap(&self.memory).into_iter().for_each(|event| self.tell(event));
+        let Some(events) = self.runs.reap(&self.memory) else { return };
+        events.into_iter().for_each(|event| self.tell(event));
+        self.emptied.want();
+        self.look();
+    }
+
+    /// In how long it is to be looked again who has lost its last process, if it is.
+    pub fn looks_in(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.emptied.due(now).map(|due| due.duration_since(now))
+    }
+
+    /// Looks who has lost its last process, if that is due.
+    pub fn look(&mut self) {
+        let emptied = self.emptied.take(Instant::now, || self.runs.emptied());
+        emptied.into_iter().flatten().for_each(|event| self.tell(event));
     }
 
     /// Lets a program at our terminal go on, after we were stopped with it; `false` where there is none.

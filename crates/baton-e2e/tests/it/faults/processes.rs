@@ -165,3 +165,38 @@ fn f41_a_member_that_dies_under_load_costs_no_other_member_anything_and_comes_ba
     wait_or_tell(serves, || (fleet.answers(0)? == release).then_some(()));
     others.into_iter().for_each(|load| assert_nothing_lost(&load.stop()));
 }
+
+/// Ends when it is told to, and leaves one behind that makes orphans for three minutes, each of which ends at once.
+const FLOOD: &str = r#"
+import os, signal, time
+while not os.path.exists("go"):
+    time.sleep(0.01)
+if os.fork() > 0:
+    os._exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.alarm(180)
+while True:
+    if os.fork() == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.001)
+        os._exit(0)
+    time.sleep(0.002)
+"#;
+
+/// With each orphan the bootloader learns that the last process may have gone; to look whether it has takes a while here.
+#[test]
+fn f7_a_flood_of_orphans_does_not_outlive_the_limit_of_a_stop() {
+    let folder = Folder::empty();
+    folder.write("flood.py", FLOOD);
+    let run = "command = [\"python3\", \"flood.py\"]\non_exit = \"exit\"\ndrain = \"500ms\"";
+    folder.write("baton.toml", &format!("service = \"flood\"\n[run]\n{run}\n"));
+    let slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_enter=50ms"];
+    let before = [&["strace", "-D", "-q", "-o", "/dev/null"][..], &slow].concat();
+    let boot = Boot::start_under(&before, &folder, &[]);
+    boot.wait_for(" serves, ", 1);
+    folder.write("go", "");
+    assert_eq!(boot.exit().code(), Some(0));
+}

@@ -1,0 +1,72 @@
+//! Something that may take long and is wanted often: it is done when it is wanted, and never takes more than a part of
+//! the time of whoever does it.
+
+use std::time::Instant;
+
+/// How much longer than it took it rests.
+const REST: u32 = 10;
+
+/// When it is done.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    wanted: bool,
+    rests_until: Option<Instant>,
+}
+
+impl Seldom {
+    /// It is wanted.
+    pub fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// When it is to be done, if it is wanted.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.wanted.then(|| self.rests_until.map_or(now, |until| until.max(now)))
+    }
+
+    /// Does it, if it is wanted and has rested.
+    pub fn take<T>(&mut self, now: impl Fn() -> Instant, what: impl FnOnce() -> T) -> Option<T> {
+        let begun = now();
+        if self.due(begun) != Some(begun) {
+            return None;
+        }
+        self.wanted = false;
+        let done = what();
+        let ended = now();
+        self.rests_until = Some(ended + ended.duration_since(begun) * REST);
+        Some(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_is_done_when_it_is_wanted_and_rests_ten_times_as_long_as_it_took() {
+        let start = Instant::now();
+        let clock = Cell::new(start);
+        let mut seldom = Seldom::default();
+        let take = |seldom: &mut Seldom, took: u64| {
+            let work = || clock.set(clock.get() + Duration::from_millis(took));
+            seldom.take(|| clock.get(), work).is_some()
+        };
+        assert!(!take(&mut seldom, 3) && seldom.due(start).is_none(), "nobody wants it");
+        seldom.want();
+        assert!(take(&mut seldom, 3));
+        assert!(!take(&mut seldom, 3), "once is enough");
+        seldom.want();
+        let rested = start + Duration::from_millis(33);
+        assert_eq!(seldom.due(clock.get()), Some(rested));
+        clock.set(rested - Duration::from_millis(1));
+        assert!(!take(&mut seldom, 3));
+        clock.set(rested);
+        assert!(take(&mut seldom, 0));
+        // What takes no time is done whenever it is wanted.
+        seldom.want();
+        assert!(take(&mut seldom, 0));
+    }
+}
