@@ -1,6 +1,7 @@
 //! `baton-boot`: the process wrapper in every member.
 
 mod admin;
+mod capacity;
 mod config;
 mod controlled;
 mod driver;

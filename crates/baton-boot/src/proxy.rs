@@ -3,7 +3,6 @@
 //! Each slot has a private port on the loopback address, which its program binds. Established connections stay
 //! with their generation; whom new ones go to is one value. While nobody can be reached, clients wait.
 
-mod capacity;
 mod exchange;
 mod framing;
 mod header;
@@ -25,12 +24,12 @@ use baton_sys::{ports, socket, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
+use crate::capacity::Capacity;
 use crate::group::{GroupError, reached_at};
 use crate::listener::Tenant;
 use crate::log;
 use crate::stream::{Incoming, Stream};
 use crate::unix::{Owner, Shown, Unix};
-use capacity::Capacity;
 use splice::Pipes;
 
 /// How many ports are tried before the machine counts as full.

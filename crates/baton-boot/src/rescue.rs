@@ -3,7 +3,7 @@
 //! Handshakes that were under way end where they began, and a program that has ended accepts nothing any more.
 //! What waits there is accepted here and forwarded to the serving generation.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 use baton_core::run::Address;
 use baton_sys::{process, socket};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::mpsc;
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::capacity::Capacity;
 use crate::forwarding::Forwarding;
 use crate::stream::Stream;
 use crate::tree::{self, Root};
@@ -36,9 +38,11 @@ const FULL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Stray {
     /// The client.
-    pub client: OwnedFd,
+    client: OwnedFd,
     /// The address that it had dialled.
-    pub to: Address,
+    to: Address,
+    /// It has the descriptors that it takes.
+    _place: OwnedSemaphorePermit,
 }
 
 /// One socket of the slot, and where its clients had dialled.
@@ -59,7 +63,7 @@ pub fn watch(
     owner: Option<&Root>,
     strays: &mpsc::UnboundedSender<Stray>,
     quiet: impl FnOnce() + Send + 'static,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let mut queues: Vec<Queue> = sockets.iter().cloned().map(Queue::new).collect();
     let (owner, strays) = (owner.cloned(), strays.clone());
     let run = move || {
@@ -121,7 +125,7 @@ impl Bypass {
 enum Found {
     Nothing,
     Strays,
-    /// Something waits that the program may still accept itself.
+    /// Something waits that the program may still accept itself, or that there is no descriptor for.
     LeftAlone,
 }
 
@@ -156,13 +160,33 @@ impl Queue {
             let _ = socket::set_blocking(self.watched.socket.as_fd(), false);
         }
         // Beside a program that may still accept, one at a time: should it take this one, the next look finds none.
-        while let Ok(client) = socket::accept(self.watched.socket.as_fd()) {
-            let _ = strays.send(Stray { client, to: self.watched.to.clone() });
+        loop {
+            // Without one, a client that was accepted could not be sent on: the queue keeps it.
+            let Some(place) = Capacity::of_process().connection_now() else { return Found::LeftAlone };
+            match self.accept() {
+                Ok(Some(client)) => {
+                    let _ = strays.send(Stray { client, to: self.watched.to.clone(), _place: place });
+                }
+                Ok(None) => return Found::Strays,
+                // No descriptor, or no memory.
+                Err(_) => return Found::LeftAlone,
+            }
             if !alone {
-                break;
+                return Found::Strays;
             }
         }
-        Found::Strays
+    }
+
+    /// Accepts one.
+    fn accept(&self) -> io::Result<Option<OwnedFd>> {
+        match socket::accept(self.watched.socket.as_fd()) {
+            Ok(client) => Ok(Some(client)),
+            // None waits any more.
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same, for somebody who must not wait: beside a process that holds the socket, nothing is touched.
@@ -185,13 +209,13 @@ impl Queue {
 }
 
 /// Connects a stray to whoever serves its address now, and copies both ways until both have ended.
-pub async fn forward(stray: Stray) -> std::io::Result<()> {
-    let mut client = Stream::accepted(stray.client)?;
+pub async fn forward(stray: Stray) -> io::Result<()> {
+    let Stray { client, to, _place } = stray;
+    let mut client = Stream::accepted(client)?;
     let end = Instant::now() + PATIENCE;
     let mut server = loop {
-        match Stream::connect(&stray.to).await {
-            // The queue of a Unix socket is full: a client would wait as well.
-            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+        match Stream::connect(&to).await {
+            Err(error) if passes(&error) && Instant::now() < end => {
                 tokio::time::sleep(FULL).await;
             }
             connected => break connected?,
@@ -200,4 +224,34 @@ pub async fn forward(stray: Stray) -> std::io::Result<()> {
     let _answers = Forwarding::begin();
     tokio::io::copy_bidirectional(&mut client, &mut server).await?;
     Ok(())
+}
+
+/// Whether a connection may be made a little later: the queue of a Unix socket is full, where a client would wait as well,
+/// or something is used up.
+fn passes(error: &io::Error) -> bool {
+    let used_up = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.kind() == ErrorKind::WouldBlock
+        || Errno::from_io_error(error).is_some_and(|no| used_up.contains(&no))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_up_may_be_there_again_and_a_refusal_is_one() {
+        for (error, expected) in [
+            (Errno::AGAIN, true),
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::NOBUFS, true),
+            (Errno::NOMEM, true),
+            (Errno::ADDRNOTAVAIL, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::NOENT, false),
+        ] {
+            assert_eq!(passes(&error.into()), expected, "{error}");
+        }
+        assert!(!passes(&ErrorKind::UnexpectedEof.into()));
+    }
 }

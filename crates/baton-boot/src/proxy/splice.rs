@@ -13,7 +13,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::capacity::Capacity;
+use crate::capacity::Capacity;
 use crate::forwarding::Forwarding;
 use crate::stream::Stream;
 

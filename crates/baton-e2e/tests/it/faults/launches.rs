@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
 use baton_sys::listening;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::{example, generation, process, serving};
 use crate::boot::{Boot, Folder, free_address};
@@ -136,6 +136,29 @@ fn f16_what_the_proxy_has_no_descriptor_for_waits_to_be_accepted_and_nothing_is_
     // Each that has its answer makes room for the next.
     drop(clients);
     assert!(asking.into_iter().all(|asking| asking.join().unwrap()), "one of them was not answered");
+    assert!(!boot.log().contains("os error 24"), "{}", boot.log());
+    assert!(boot.stop().success());
+}
+
+/// What stood by is killed while more clients wait in its queue than may be forwarded at a time.
+#[test]
+fn p4_f16_f28_what_is_rescued_waits_until_there_are_descriptors_and_nothing_is_lost() {
+    let (folder, address) = example("5m");
+    let boot = Boot::start_under(&["prlimit", DESCRIPTORS], &folder, &[]);
+    boot.wait_for(" serves, ", 1);
+    let program = process(address);
+    kill_process(program, Signal::STOP).unwrap();
+    let mut clients: Vec<Client> = (0..100).map(|_| Client::connect(address).unwrap()).collect();
+    clients.iter_mut().for_each(|client| client.send("/"));
+    boot.signal(Signal::HUP);
+    boot.wait_for(" serves, ", 2);
+    kill_process(program, Signal::KILL).unwrap();
+    // Each that has its answer makes room for the next.
+    let answered_by = |mut client: Client| client.answer().map(|answer| answer.generation().to_owned());
+    let asking: Vec<_> =
+        clients.into_iter().map(|client| std::thread::spawn(move || answered_by(client))).collect();
+    let answers: Vec<_> = asking.into_iter().map(|asking| asking.join().unwrap()).collect();
+    assert!(answers.iter().all(|answer| answer.as_deref() == Some("2")), "{answers:?}");
     assert!(!boot.log().contains("os error 24"), "{}", boot.log());
     assert!(boot.stop().success());
 }

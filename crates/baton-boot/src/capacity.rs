@@ -7,14 +7,14 @@ use baton_sys::descriptors;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Descriptors kept for everything else: listening sockets, pipes for the output of programs and their copies, probes,
-/// what is rescued, pipes that are spare. Of few, half.
+/// pipes that are spare. Of few, half.
 const OWN: u64 = 256;
 /// What a connection takes: its client's side and its server's.
 const EACH: u64 = 2;
 /// What a pipe takes.
 const PIPE: u64 = 2;
 
-/// What all proxies and relays of this process may take up together.
+/// What all proxies and relays of this process, and what is rescued, may take up together.
 #[derive(Debug)]
 pub struct Capacity {
     connections: Arc<Semaphore>,
@@ -37,6 +37,11 @@ impl Capacity {
     /// Waits until one more connection may be accepted.
     pub async fn connection(&self) -> Option<OwnedSemaphorePermit> {
         self.connections.clone().acquire_owned().await.ok()
+    }
+
+    /// Whether one more connection may be accepted, now.
+    pub fn connection_now(&self) -> Option<OwnedSemaphorePermit> {
+        self.connections.clone().try_acquire_owned().ok()
     }
 
     /// Whether there may be one more pipe, now.
