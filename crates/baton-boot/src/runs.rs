@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
@@ -10,8 +11,9 @@ use baton_core::signal::Signal;
 use baton_core::supervisor::{Event, Plan, Scope, Slot};
 use baton_sys::process::{self, Waited};
 use baton_sys::terminal;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::log;
 use crate::memory::Memory;
@@ -46,6 +48,8 @@ pub struct Run {
     pub beacon: Option<JoinHandle<()>>,
     /// Looks at what its main process does, which is not asked to stop meanwhile.
     pub examination: Option<JoinHandle<()>>,
+    /// When it is sent at the latest what [`Runs::signal_after`] is to send.
+    latest: Option<watch::Sender<Instant>>,
     /// Its `oom_score_adj`, once it was set.
     pub weight: Option<i16>,
     /// Our terminal is its own.
@@ -74,6 +78,7 @@ impl Run {
             notices: None,
             beacon: None,
             examination: None,
+            latest: None,
             weight: None,
             on_terminal: false,
             proven: false,
@@ -330,14 +335,18 @@ impl Runs {
         }
     }
 
-    /// Sends a signal to a generation's main processes when something has come to an end, those that still run then.
+    /// Sends a signal to a generation's main processes when something has come to an end, or the limit has passed: to those
+    /// that still run then.
     pub fn signal_after(
         &mut self,
         end: impl Future<Output = ()> + Send + 'static,
+        limit: Duration,
         id: GenerationId,
         signal: Signal,
     ) {
-        let Some(run) = self.get(id) else { return };
+        let Some(run) = self.get_mut(id) else { return };
+        let (latest, at) = watch::channel(Instant::now() + limit);
+        run.latest = Some(latest);
         let running = |main: &&Main| run.mains().any(|pid| pid == main.pid);
         let mains = run.root.iter().flat_map(|root| &root.mains).filter(running);
         let Some(mains) = mains.map(Main::process).collect::<Option<Vec<_>>>() else {
@@ -345,11 +354,19 @@ impl Runs {
             return self.signal(id, signal, Scope::Main);
         };
         tokio::spawn(async move {
-            end.await;
+            end_or_latest(end, at).await;
             if let Err(error) = signal_all(&mains, signal) {
                 log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
             }
         });
+    }
+
+    /// What [`Runs::signal_after`] is to send to a generation is sent after this time at the latest.
+    pub fn hurry(&mut self, id: GenerationId, limit: Duration) {
+        let by = Instant::now() + limit;
+        if let Some(latest) = self.get(id).and_then(|run| run.latest.as_ref()) {
+            latest.send_modify(|at| *at = by.min(*at));
+        }
     }
 
     /// Lets go of a generation of which no process is left, and tells its slot unless another one has that.
@@ -367,5 +384,22 @@ impl Runs {
         let living = self.get(id).map(|run| &run.lines);
         let gone = || self.last_words.iter().find(|(gone, _)| *gone == id).map(|(_, lines)| lines);
         living.or_else(gone).map(LastLines::get).unwrap_or_default()
+    }
+}
+
+/// Waits for an end, but not longer than until the latest moment, which may come nearer meanwhile.
+async fn end_or_latest(end: impl Future<Output = ()>, mut latest: watch::Receiver<Instant>) {
+    let passed = async {
+        loop {
+            let at = *latest.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => return,
+                changed = latest.changed() => if changed.is_err() { return },
+            }
+        }
+    };
+    tokio::select! {
+        () = end => {}
+        () = passed => {}
     }
 }

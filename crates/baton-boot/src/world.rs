@@ -123,7 +123,8 @@ impl World {
             Command::Probe { generation, copy, private } => self.probe(generation, copy, private),
             Command::Examine(generation) => self.examine(generation),
             Command::Locate(generation) => self.locate(generation),
-            Command::Stop { generation, signal } => self.stop(generation, signal),
+            Command::Stop { generation, signal, limit } => self.stop(generation, signal, in_ms(limit)),
+            Command::Hurry { generation, limit } => self.runs.hurry(generation, in_ms(limit)),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
             Command::Rescue(slot) => self.rescue(slot),
             Command::Close => {
@@ -262,10 +263,8 @@ impl World {
         });
     }
 
-    fn stop(&mut self, id: GenerationId, signal: Signal) {
+    fn stop(&mut self, id: GenerationId, signal: Signal, limit: Duration) {
         let Some(run) = self.runs.get_mut(id) else { return };
-        // The other half is the program's own.
-        let limit = Duration::from_millis(run.plan.settings.drain.0 / 2);
         let examination = run.examination.take_if(|examination| !examination.is_finished());
         // Its program may close a socket at which a connection still waits that was forwarded to it.
         let settled = self.listeners.settled(run.slot, limit);
@@ -275,7 +274,7 @@ impl World {
             let ready = async {
                 tokio::join!(ended(examination), ended(settled));
             };
-            self.runs.signal_after(ready, id, signal);
+            self.runs.signal_after(ready, limit, id, signal);
         }
         self.runs.signal(id, Signal::CONT, Scope::Main);
     }
@@ -342,6 +341,10 @@ impl World {
         self.listeners.close();
         self.place.leave();
     }
+}
+
+fn in_ms(time: Millis) -> Duration {
+    Duration::from_millis(time.0)
 }
 
 /// Waits for what may not be there.

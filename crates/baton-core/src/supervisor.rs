@@ -380,11 +380,11 @@ impl Supervisor {
         }
         if let Some(generation) = self.find_mut(id) {
             generation.exit = Some(exit);
-            let ending = Ending::begin(now, &generation.plan.settings);
+            let ending = Ending::begin(now, generation.plan.settings.drain);
             let was_asked = generation.ending.get_or_insert(ending).ask_at.is_none();
             if !was_asked {
                 // It ended before it was asked to: its sockets are left to look after.
-                self.ask(id, out);
+                self.ask(now, id, out);
             }
         }
         // Whatever follows may launch on the same sockets, if nobody holds them any more.

@@ -10,7 +10,6 @@ use super::watchdog::Watchdog;
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::ids::GenerationId;
-use crate::run::RunSettings;
 use crate::units::{Micros, Millis};
 use crate::words::Words;
 
@@ -120,8 +119,8 @@ pub struct Ending {
 
 impl Ending {
     /// One that begins at that moment, by itself: nobody is to be asked.
-    pub(super) fn begin(now: Millis, settings: &RunSettings) -> Self {
-        let kill_at = now + settings.drain;
+    pub(super) fn begin(now: Millis, drain: Millis) -> Self {
+        let kill_at = now + drain;
         Self { ask_at: None, since: now, kill_at, examined: false, tree_asked: false, killed_at: None }
     }
 }

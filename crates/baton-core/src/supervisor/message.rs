@@ -12,7 +12,7 @@ use crate::ids::GenerationId;
 use crate::notice::Notice;
 use crate::run::Room;
 use crate::signal::Signal;
-use crate::units::{Bytes, Micros};
+use crate::units::{Bytes, Micros, Millis};
 use crate::words::Words;
 
 /// Something that happened.
@@ -173,6 +173,16 @@ pub enum Command {
         generation: GenerationId,
         /// By which signal. One that is suspended is continued, for it handles no signal until then.
         signal: Signal,
+        /// How long it may take to accept that.
+        limit: Millis,
+    },
+    /// There is less time than there was when a generation was to be stopped: it is asked after this much at the
+    /// latest, if it has not been yet.
+    Hurry {
+        /// Whom.
+        generation: GenerationId,
+        /// How long what was forwarded to it may still take to be accepted.
+        limit: Millis,
     },
     /// Find out whether a generation that does not answer listens elsewhere; [`Event::ListensElsewhere`] follows if
     /// it does.

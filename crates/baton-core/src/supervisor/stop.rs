@@ -109,17 +109,27 @@ impl Supervisor {
         self.reload = None;
         self.select_at = None;
         out.push(Command::Say(Fact::Stopping));
-        self.each_alive(|this, id| this.retire(now, id, out));
-        // What may take its time beside a successor may not hold up the end of the container.
-        for generation in &mut self.generations {
-            let by = now + drain_within(generation.plan.settings.drain, limit);
-            generation.ending.iter_mut().for_each(|ending| ending.kill_at = ending.kill_at.min(by));
-        }
+        self.each_alive(|this, id| {
+            this.hurry(now, id, out);
+            this.retire(now, id, out);
+        });
         // Clients of a container that ends are better refused at once than left in a queue that nobody reads;
         // but with a candidate in the group its sockets must stay where the selector expects them. After asking:
         // what is forwarded to a program is to be accepted before it is asked.
         if candidate.is_none() {
             out.push(Command::Close);
+        }
+    }
+
+    /// What may take its time beside a successor may not hold up the end of the container.
+    fn hurry(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
+        let limit = self.stop_limit;
+        let Some(generation) = self.find_mut(id) else { return };
+        let by = now + drain_within(generation.plan.settings.drain, limit);
+        let Some(ending) = &mut generation.ending else { return };
+        ending.kill_at = ending.kill_at.min(by);
+        if ending.ask_at.is_none() && generation.exit.is_none() {
+            out.push(Command::Hurry { generation: id, limit: to_accept(now, ending) });
         }
     }
 
@@ -166,25 +176,28 @@ impl Supervisor {
         if state != State::Gone && generation.ending.is_none() {
             let ask_at = if succeeded { generation.may_be_asked_at(now) } else { now };
             self.change(id, Change::Retired, out);
+            let limit = self.stop.as_ref().and(self.stop_limit);
             if let Some(generation) = self.find_mut(id) {
-                generation.ending =
-                    Some(Ending { ask_at: Some(ask_at), ..Ending::begin(ask_at, &generation.plan.settings) });
+                let drain = drain_within(generation.plan.settings.drain, limit);
+                generation.ending = Some(Ending { ask_at: Some(ask_at), ..Ending::begin(ask_at, drain) });
             }
         }
         let waits = self.find(id).and_then(|g| g.ending?.ask_at).is_some_and(|at| at > now);
         if !waits || self.stop.is_some() {
-            self.ask(id, out);
+            self.ask(now, id, out);
         }
     }
 
     /// Asks its main process to stop, unless it was or has ended by itself: then it only has its sockets left to look
     /// after.
-    pub(super) fn ask(&mut self, id: GenerationId, out: &mut Vec<Command>) {
+    pub(super) fn ask(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {
         let Some(generation) = self.find_mut(id) else { return };
         let (slot, signal) = (generation.slot, generation.plan.settings.stop_signal);
-        let asked = generation.ending.as_mut().and_then(|ending| ending.ask_at.take());
-        if asked.is_some() && generation.exit.is_none() {
-            out.push(Command::Stop { generation: id, signal });
+        if let Some(ending) = &mut generation.ending
+            && ending.ask_at.take().is_some()
+            && generation.exit.is_none()
+        {
+            out.push(Command::Stop { generation: id, signal, limit: to_accept(now, ending) });
         }
         if slot != self.serving_slot && self.stop.is_none() {
             self.leave_slot(slot, out);
@@ -198,7 +211,7 @@ impl Supervisor {
         };
         while let Some(step) = due(self) {
             match step {
-                EndingStep::Ask => self.ask(id, out),
+                EndingStep::Ask => self.ask(now, id, out),
                 EndingStep::AskTree => self.ask_rest(id, out),
                 EndingStep::Examine => self.examine(id, out),
                 EndingStep::Kill => self.kill(now, id, out),
@@ -269,6 +282,12 @@ impl Supervisor {
             visit(self, id);
         }
     }
+}
+
+/// How long a program may accept what was forwarded to it before it is asked to stop: the other half of its time is to
+/// finish in.
+fn to_accept(now: Millis, ending: &Ending) -> Millis {
+    Millis(ending.kill_at.since(now).0 / 2)
 }
 
 /// The exit code that tells why the member gave up.

@@ -58,6 +58,8 @@ struct World {
     examined: Vec<GenerationId>,
     quiesced: Vec<GenerationId>,
     asked: Vec<GenerationId>,
+    /// How long each may accept what was forwarded to it before it is asked.
+    limits: BTreeMap<GenerationId, Millis>,
     /// Which copy was asked last.
     asked_copy: u32,
     /// Copies whose connections others got, in order.
@@ -157,6 +159,7 @@ impl World {
             examined: Vec::new(),
             quiesced: Vec::new(),
             asked: Vec::new(),
+            limits: BTreeMap::new(),
             asked_copy: 0,
             bypassed: Vec::new(),
             exit: None,
@@ -260,8 +263,10 @@ impl World {
                 self.processes.get_mut(&generation)?.leaves_children |= overlooks;
                 return self.end(generation, Exit::Signal(Signal::KILL), !overlooks);
             }
-            Command::Stop { generation, .. } => {
+            Command::Hurry { generation, limit } => drop(self.limits.insert(generation, limit)),
+            Command::Stop { generation, limit, .. } => {
                 self.asked.push(generation);
+                self.limits.insert(generation, limit);
                 let serves = self.processes.get(&generation).is_some_and(|p| p.slot == self.selected.0);
                 let gave_up = self
                     .said

@@ -384,3 +384,41 @@ fn p6_told_to_close_clients_leave_before_the_program_closes_their_connections() 
     let (_folder, boot, address) = hasty("");
     eprintln!("without close_hint: {} idle closes", idle_closes(boot, address));
 }
+
+/// Accepts nobody; what it is asked it writes down.
+const DEAF: &str = r#"
+import os, signal, socket
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+def asked(*_):
+    open("asked-" + os.environ["BATON_GENERATION"], "w").write("to stop")
+    os._exit(0)
+signal.signal(signal.SIGTERM, asked)
+listener.accept()
+while True:
+    signal.pause()
+"#;
+
+/// By itself it would be waited for until half of its drain is over; the platform gives it less.
+#[test]
+fn p4_a_proxied_program_that_accepts_nobody_is_asked_to_stop_within_the_platforms_limit() {
+    let folder = Folder::empty();
+    folder.write("program.py", DEAF);
+    let address = free_address();
+    let listen = format!("name = \"http\"\naddress = \"{address}\"\nhandover = \"proxy\"");
+    let run = "[run]\ndrain = \"1h\"\ncommand = [\"python3\", \"program.py\"]";
+    let rollout = "[rollout]\nbake = \"500ms\"";
+    folder.write("baton.toml", &format!("service = \"test\"\n{run}\n[[run.listen]]\n{listen}\n{rollout}\n"));
+    for reloaded in [false, true] {
+        let boot = Boot::start(&folder, &[], &[("BATON_STOP_LIMIT", "4s")]);
+        boot.wait_for(" serves, ", 1);
+        let _waits: Vec<_> = (0..6).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        if reloaded {
+            // From then on it is waited for.
+            boot.signal(Signal::HUP);
+            boot.wait_for(" is proven", 2);
+        }
+        assert!(boot.stop().code().is_some());
+        assert_eq!(folder.read("asked-1"), "to stop", "reloaded: {reloaded}");
+        std::fs::remove_file(folder.path().join("asked-1")).unwrap();
+    }
+}

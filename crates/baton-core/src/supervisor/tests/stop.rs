@@ -73,3 +73,20 @@ fn p19_what_a_kill_has_overlooked_is_killed_again_until_nothing_is_left() {
     world.pass(SECOND, &[2]);
     assert_eq!((world.state(1), world.overlooked), (None, 0));
 }
+
+#[test]
+fn p4_what_is_forwarded_may_be_accepted_for_half_of_the_time_that_there_is_and_no_longer() {
+    let mut world = World::new();
+    world.machine = Supervisor::new().with_stop_limit(Some(Millis::from_secs(12)));
+    world.order(Order::Try(launch(1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    world.order(Order::Try(launch(2, 0)));
+    world.answer(GenerationId(2), Outcome::Success);
+    world.pass(Millis(250), &[2]);
+    assert_eq!(world.limits, [(GenerationId(1), Millis::from_secs(15))].into());
+    // The one has been told to stop for a while; of the platform's time two seconds are ours.
+    world.pass(Millis::from_secs(1), &[2]);
+    world.order(Order::Stop);
+    assert_eq!(world.limits, [1, 2].map(|id| (GenerationId(id), Millis::from_secs(5))).into());
+    assert_eq!(world.asked, [1, 2].map(GenerationId));
+}

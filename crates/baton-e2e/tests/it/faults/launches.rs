@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
 use baton_sys::listening;
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{example, generation, process, serving};
 use crate::boot::{Boot, Folder, free_address};
