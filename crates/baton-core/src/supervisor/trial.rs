@@ -31,6 +31,26 @@ pub(super) struct Trial {
     baked_at: Option<Millis>,
     /// Set when that is over and connections are missing: until when they are waited for.
     traffic_by: Option<Millis>,
+    /// The connections that were accepted.
+    traffic: Traffic,
+}
+
+/// Connections that were accepted where the candidate listens, and how many of them were its own.
+#[derive(Debug, Clone, Copy, Default)]
+struct Traffic {
+    all: u64,
+    /// In millionths.
+    own: u128,
+}
+
+impl Traffic {
+    /// There are so many by now, of which the candidate has got this part since they were counted last: of those that are
+    /// divided between two, nobody knows who has accepted which.
+    fn count(&mut self, all: u64, part: Share) -> u64 {
+        self.own += u128::from(all.saturating_sub(self.all)) * u128::from(part.ppm());
+        self.all = all;
+        u64::try_from(self.own / 1_000_000).unwrap_or(u64::MAX)
+    }
 }
 
 impl Trial {
@@ -99,8 +119,9 @@ impl Supervisor {
         let generation = self.launch_candidate(now, plan.clone(), ticket, out);
         // What takes the place of one that failed is better for everybody.
         let split = plan.settings.split.filter(|_| !matches!(ticket, Ticket::Restore | Ticket::Replace));
-        let (baked_at, traffic_by) = (None, None);
-        self.trial = Some(Trial { generation, plan, ticket, bake, tries: 1, split, baked_at, traffic_by });
+        let (baked_at, traffic_by, traffic) = (None, None, Traffic::default());
+        self.trial =
+            Some(Trial { generation, plan, ticket, bake, tries: 1, split, baked_at, traffic_by, traffic });
     }
 
     /// If what is wanted stands by, it serves from this moment on, and bakes like any other. Else it is given back.
@@ -116,8 +137,9 @@ impl Supervisor {
         let Launch { plan, ticket, bake } = launch;
         // It is as it was when it was proven, or not: there is no use in trying twice, nor with a part of everybody.
         let tries = TRIES;
-        let (split, baked_at, traffic_by) = (None, None, None);
-        self.trial = Some(Trial { generation: id, plan, ticket, bake, tries, split, baked_at, traffic_by });
+        let (split, baked_at, traffic_by, traffic) = (None, None, None, Traffic::default());
+        self.trial =
+            Some(Trial { generation: id, plan, ticket, bake, tries, split, baked_at, traffic_by, traffic });
         self.wake(now, id);
         self.switch(now, id, out);
         Ok(())
@@ -229,7 +251,7 @@ impl Supervisor {
 
     /// Has the connections counted that the candidate accepts from now on, where some are wanted.
     fn count_accepted(&mut self, id: GenerationId, connections: u32, out: &mut Vec<Command>) {
-        let share = self.trial_share();
+        let share = u64::from(self.trial_share().ppm());
         let Some(generation) = self.find_mut(id).filter(|_| connections > 0) else { return };
         generation.accepted = None;
         let enough = u64::from(connections).saturating_mul(1_000_000).div_ceil(share.max(1));
@@ -238,20 +260,17 @@ impl Supervisor {
 
     /// So many were accepted at the listeners of the candidate.
     pub(super) fn on_accepted(&mut self, id: GenerationId, count: u64) {
-        if !self.trial.as_ref().is_some_and(|trial| trial.bakes(id)) {
-            return;
-        }
-        let of_it = u128::from(count) * u128::from(self.trial_share()) / 1_000_000;
+        let share = self.trial_share();
+        let Some(trial) = self.trial.as_mut().filter(|trial| trial.bakes(id)) else { return };
+        let own = trial.traffic.count(count, share);
         if let Some(generation) = self.find_mut(id) {
-            generation.accepted = u64::try_from(of_it).ok();
+            generation.accepted = Some(own);
         }
     }
 
-    /// The part of the new connections that the candidate gets, in millionths: of those that are divided between two, nobody
-    /// knows who has accepted which.
-    fn trial_share(&self) -> u64 {
-        let split = self.trial.as_ref().and_then(|trial| trial.split);
-        u64::from(split.unwrap_or(Share::ALL).ppm())
+    /// The part of the new connections that the candidate gets: all, where nothing stands by.
+    fn trial_share(&self) -> Share {
+        self.split().map_or(Share::ALL, |split| split.share)
     }
 
     /// Ends the bake, if its time is over and nothing is missing, or was waited for in vain.

@@ -85,6 +85,31 @@ fn of_connections_that_are_divided_as_many_count_as_are_likely() {
 }
 
 #[test]
+fn all_connections_count_where_nothing_stands_by_to_get_the_rest() {
+    let bake = Bake { time: Millis(1000), connections: 20 };
+    let split = Some(Share::from_percent(10));
+    let mut world = World::serving(1);
+    let alone = RunSettings { overlap: false, split, ..settings() };
+    world.order(Order::Try(Launch { bake, ..launch_of(alone, 2, 1000) }));
+    world.ends(1, Exit::Code(0));
+    world.answer(SECOND_ID, Outcome::Success);
+    assert_eq!(world.counted.get(&SECOND_ID), Some(&20));
+    // What stood by is lost: of the 100 until then ten count, and each one from then on.
+    let mut world = World::serving(1);
+    let divided = RunSettings { split, ..settings() };
+    world.order(Order::Try(Launch { bake, ..launch_of(divided, 2, 1000) }));
+    world.answer(SECOND_ID, Outcome::Success);
+    world.step(Event::Accepted(SECOND_ID, 100));
+    world.crash(1, 1);
+    world.step(Event::Accepted(SECOND_ID, 109));
+    assert_eq!(world.machine.status().accepted, Some(19));
+    world.pass(Millis(2000), &[2]);
+    assert_eq!(world.standing(), TrialState::Proving);
+    world.step(Event::Accepted(SECOND_ID, 110));
+    assert_eq!(world.standing(), TrialState::Proven);
+}
+
+#[test]
 fn what_takes_the_place_of_one_that_ended_first_needs_its_connections_as_well() {
     let mut world = World::serving(1);
     let alone = RunSettings { overlap: false, ..settings() };
