@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::capacity::Capacity;
 use crate::forwarding::Forwarding;
 use crate::stream::Stream;
+use crate::traffic::Traffic;
 use crate::tree::{self, Root};
 
 /// How long nothing must have landed on a slot before it may be used again: no handshake takes longer.
@@ -45,6 +46,15 @@ pub struct Stray {
     _place: OwnedSemaphorePermit,
 }
 
+/// What becomes of connections that are found.
+#[derive(Clone)]
+pub struct Onward {
+    /// They are sent to whoever serves by whoever receives this.
+    pub strays: mpsc::UnboundedSender<Stray>,
+    /// They are counted where they end.
+    pub traffic: Traffic,
+}
+
 /// One socket of the slot, and where its clients had dialled.
 #[derive(Debug, Clone)]
 pub struct Watched {
@@ -61,11 +71,11 @@ pub struct Watched {
 pub fn watch(
     sockets: &[Watched],
     owner: Option<&Root>,
-    strays: &mpsc::UnboundedSender<Stray>,
+    onward: &Onward,
     quiet: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let mut queues: Vec<Queue> = sockets.iter().cloned().map(Queue::new).collect();
-    let (owner, strays) = (owner.cloned(), strays.clone());
+    let (owner, onward) = (owner.cloned(), onward.clone());
     let run = move || {
         let mut last = Instant::now();
         while last.elapsed() < HANDSHAKE_GRACE {
@@ -75,7 +85,7 @@ pub fn watch(
             // An error here is a signal at worst; the queues say what is true.
             let _ = poll(&mut fds, Some(&WAIT));
             drop(fds);
-            let found = queues.iter_mut().map(|queue| queue.empty(owner.as_ref(), &strays)).max();
+            let found = queues.iter_mut().map(|queue| queue.empty(owner.as_ref(), &onward)).max();
             if found.is_some_and(|found| found != Found::Nothing) {
                 last = Instant::now();
             }
@@ -95,19 +105,19 @@ pub fn watch(
 pub struct Bypass {
     queues: Vec<Queue>,
     owner: Option<Root>,
-    strays: mpsc::UnboundedSender<Stray>,
+    onward: Onward,
 }
 
 impl Bypass {
     /// For these queues of a generation that is known by `owner`.
-    pub fn new(sockets: Vec<Watched>, owner: Option<Root>, strays: mpsc::UnboundedSender<Stray>) -> Self {
-        Self { queues: sockets.into_iter().map(Queue::new).collect(), owner, strays }
+    pub fn new(sockets: Vec<Watched>, owner: Option<Root>, onward: Onward) -> Self {
+        Self { queues: sockets.into_iter().map(Queue::new).collect(), owner, onward }
     }
 
     /// Forwards what waits now, unless a process still holds the socket.
     pub fn look(&mut self) {
         for queue in &mut self.queues {
-            queue.empty_at_once(self.owner.as_ref(), &self.strays);
+            queue.empty_at_once(self.owner.as_ref(), &self.onward);
         }
     }
 
@@ -143,7 +153,7 @@ impl Queue {
     }
 
     /// Forwards what waits, if nobody else reads this queue.
-    fn empty(&mut self, owner: Option<&Root>, strays: &mpsc::UnboundedSender<Stray>) -> Found {
+    fn empty(&mut self, owner: Option<&Root>, onward: &Onward) -> Found {
         let waiting = socket::queue(self.watched.socket.as_fd()).map_or(0, |queue| queue.waiting);
         if waiting != self.seen.0 {
             self.seen = (waiting, Instant::now());
@@ -163,22 +173,30 @@ impl Queue {
         loop {
             // Without one, a client that was accepted could not be sent on: the queue keeps it.
             let Some(place) = Capacity::of_process().connection_now() else { return Found::LeftAlone };
-            match self.accept() {
-                Ok(Some(client)) => {
-                    let _ = strays.send(Stray { client, to: self.watched.to.clone(), _place: place });
-                }
+            let client = match self.accept(&onward.traffic) {
+                Ok(Some(client)) => client,
                 Ok(None) => return Found::Strays,
                 // No descriptor, or no memory.
                 Err(_) => return Found::LeftAlone,
-            }
+            };
+            let _ = onward.strays.send(Stray { client, to: self.watched.to.clone(), _place: place });
             if !alone {
                 return Found::Strays;
             }
         }
     }
 
-    /// Accepts one.
-    fn accept(&self) -> io::Result<Option<OwnedFd>> {
+    /// Accepts one. That is taken note of before, so that at no time it is counted twice.
+    fn accept(&self, traffic: &Traffic) -> io::Result<Option<OwnedFd>> {
+        let noted = traffic.note_rescued(&self.watched.to);
+        let accepted = self.try_accept();
+        if !matches!(accepted, Ok(Some(_))) {
+            noted.withdraw();
+        }
+        accepted
+    }
+
+    fn try_accept(&self) -> io::Result<Option<OwnedFd>> {
         match socket::accept(self.watched.socket.as_fd()) {
             Ok(client) => Ok(Some(client)),
             // None waits any more.
@@ -190,10 +208,10 @@ impl Queue {
     }
 
     /// The same, for somebody who must not wait: beside a process that holds the socket, nothing is touched.
-    fn empty_at_once(&mut self, owner: Option<&Root>, strays: &mpsc::UnboundedSender<Stray>) {
+    fn empty_at_once(&mut self, owner: Option<&Root>, onward: &Onward) {
         let waiting = socket::queue(self.watched.socket.as_fd()).map_or(0, |queue| queue.waiting);
         if waiting > 0 && !self.is_held(owner) {
-            self.empty(owner, strays);
+            self.empty(owner, onward);
         }
     }
 

@@ -30,7 +30,7 @@ use crate::memory::Memory;
 use crate::output::Outlet;
 use crate::place::Place;
 use crate::probe::{self, Check, Question};
-use crate::rescue::{self, Stray};
+use crate::rescue::{self, Onward, Stray};
 use crate::runs::Runs;
 use crate::seldom::Seldom;
 use crate::traffic::Traffic;
@@ -58,9 +58,8 @@ pub struct World {
     outlet: Outlet,
     events: mpsc::UnboundedSender<Event>,
     notices: mpsc::Sender<Event>,
-    strays: mpsc::UnboundedSender<Stray>,
+    onward: Onward,
     bypasses: Bypasses,
-    traffic: Traffic,
     /// It is looked whether generations without a main process have lost their last one, which takes a list of all
     /// processes.
     emptied: Seldom,
@@ -89,9 +88,8 @@ impl World {
             outlet,
             events,
             notices,
-            strays,
+            onward: Onward { strays, traffic: Traffic::default() },
             bypasses: Bypasses::default(),
-            traffic: Traffic::default(),
             emptied: Seldom::default(),
         }
     }
@@ -116,7 +114,7 @@ impl World {
             Command::Spare(count) => self.listeners.spares = count,
             Command::Measure { generation, release } => self.measure(generation, release),
             Command::CountAccepted { generation, enough } => self.count_accepted(generation, enough),
-            Command::StopCounting(generation) => self.traffic.forget(generation),
+            Command::StopCounting(generation) => self.onward.traffic.forget(generation),
             Command::Spawn { generation, plan, slot } => self.spawn(generation, &plan, slot),
             Command::SpawnCopy { generation, copy } => self.spawn_copy(generation, copy),
             Command::Bypass { generation, copy } => self.bypass(generation, copy),
@@ -136,7 +134,7 @@ impl World {
                     self.listeners.forget(slot);
                 }
                 self.watching.forget(generation);
-                self.traffic.forget(generation);
+                self.onward.traffic.forget(generation);
                 self.place.forget(generation);
             }
             Command::Say(fact) => log::say(&fact),
@@ -202,7 +200,7 @@ impl World {
         let listeners = run.plan.settings.listen.iter();
         let mut here = |name: &String| self.listeners.named(run.slot, name)?.listen().address.tcp();
         let addresses = listeners.filter_map(|listen| here(&listen.name)).collect();
-        self.traffic.count(id, addresses, enough, self.events.clone());
+        self.onward.traffic.count(id, addresses, enough, self.events.clone());
     }
 
     fn question(&mut self, id: GenerationId, copy: u32, private: bool) -> Result<(Question, Millis), String> {
@@ -218,7 +216,7 @@ impl World {
         let way = listener.map(|listener| listener.way(slot, copy, private));
         let way = way.transpose().map_err(|error| log::chain(&error))?.flatten();
         let way = way.ok_or_else(|| format!("there is no way to listener {name:?}"))?;
-        self.traffic.note_own(id, &way.to);
+        self.onward.traffic.note_own(id, &way.to);
         Ok((Question::Connect { probe: check.probe, way }, check.timeout))
     }
 
@@ -288,7 +286,7 @@ impl World {
 
     fn rescue(&mut self, slot: Slot) {
         self.bypasses.end(slot, None);
-        let (owner, strays, events) = (self.runs.owner(slot), self.strays.clone(), self.events.clone());
+        let (owner, onward, events) = (self.runs.owner(slot), self.onward.clone(), self.events.clone());
         // What is relayed to a program that has ended would wait for it: the rescue accepts instead.
         drop(self.listeners.settled(slot, Duration::ZERO));
         let watched = self.listeners.queues(slot);
@@ -300,7 +298,7 @@ impl World {
                 let events = events.clone();
                 move || drop(events.send(Event::Quiet(slot)))
             };
-            while let Err(error) = rescue::watch(&watched, owner.as_ref(), &strays, quiet()) {
+            while let Err(error) = rescue::watch(&watched, owner.as_ref(), &onward, quiet()) {
                 log::say(format_args!("cannot watch slot {} yet: {error}", slot.0));
                 tokio::time::sleep(WATCH_AGAIN).await;
             }

@@ -53,7 +53,7 @@ impl World {
         if queues.is_empty() {
             return;
         }
-        let mut bypass = Bypass::new(queues, self.runs.owner(slot), self.strays.clone());
+        let mut bypass = Bypass::new(queues, self.runs.owner(slot), self.onward.clone());
         // At once: the copy may be launched again in the next moment, and take its time to start.
         bypass.look();
         self.bypasses.0.push(Bypassed { slot, copy, task: tokio::spawn(bypass.run()) });

@@ -4,11 +4,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 
 use baton_sys::listening;
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 
 use super::{example, generation, process, serving};
 use crate::boot::{Boot, Folder, free_address};
 use crate::cgroup::Group;
+use crate::fleet::Fleet;
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
 use crate::program::Client;
@@ -93,22 +94,52 @@ fn f15_without_room_for_a_process_the_old_one_serves_and_a_reload_works_when_the
 fn f16_without_a_free_descriptor_the_old_one_serves_and_a_reload_works_when_there_are_some() {
     let (_folder, boot, address) = serving("50ms");
     boot.wait_for(" is proven", 1);
-    let limit = |most: usize| {
-        let changed = std::process::Command::new("prlimit")
-            .args([&format!("--pid={}", boot.pid()), &format!("--nofile={most}:")])
-            .status();
-        assert!(changed.unwrap().success());
-    };
-    // The lowest number that is free is the first that is not allowed.
-    let is_open = |number: &usize| std::fs::read_link(format!("/proc/{}/fd/{number}", boot.pid())).is_ok();
-    limit((0..).find(|number| !is_open(number)).unwrap());
+    limit(boot.pid(), lowest_free(boot.pid()));
     boot.signal(Signal::HUP);
     boot.wait_for("Too many open files (os error 24)", 1);
     assert_eq!(generation(address), "1");
-    limit(1024);
+    limit(boot.pid(), 1024);
     boot.signal(Signal::HUP);
     boot.wait_for(" is proven", 2);
     assert!(boot.stop().success());
+}
+
+/// Counting takes a descriptor each time.
+#[test]
+fn f16_connections_of_a_bake_are_counted_again_when_there_are_descriptors() {
+    let (fleet, folder) = (Fleet::start("web", 1), Folder::with_example("python"));
+    // Probes lack one as well, and its health is no matter here.
+    folder.change("baton.toml", "interval        = \"1s\"", "interval = \"1s\"\nfailures = 100");
+    let settings = folder.read("baton.toml") + "\n[rollout]\nbake = \"1s\"\nbake_connections = 5\n";
+    folder.write("baton.toml", &settings);
+    assert_eq!(fleet.deploy(&folder, &[]), Some(0));
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &["--detach"]), Some(0));
+    let said = |text: &str| fleet.log("web-0").contains(text).then_some(());
+    wait_for("it to have baked", || said("waits for connections"));
+    let member = i32::try_from(fleet.members[0].pid()).unwrap();
+    wait_for("a count that fails", || {
+        limit(member, lowest_free(member));
+        said("cannot count the connections that it accepts")
+    });
+    limit(member, 1024);
+    (0..10).for_each(|_| assert!(fleet.answers(0).is_some()));
+    wait_for("the proof", || (fleet.status()["state"] == "drained").then_some(()));
+    assert!(said("is taken for good with").is_none());
+}
+
+/// How many descriptors it may have from now on.
+fn limit(pid: i32, most: usize) {
+    let changed = std::process::Command::new("prlimit")
+        .args([&format!("--pid={pid}"), &format!("--nofile={most}:")])
+        .status();
+    assert!(changed.unwrap().success());
+}
+
+/// The lowest number that is free is the first that is not allowed.
+fn lowest_free(pid: i32) -> usize {
+    let is_open = |number: &usize| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).is_ok();
+    (0..).find(|number| !is_open(number)).unwrap()
 }
 
 /// With so many there may be 20 connections.
