@@ -196,7 +196,12 @@ impl Queue {
         accepted
     }
 
+    /// The program may have accepted what was seen before, and where the socket blocks, to wait for the next one could take
+    /// for ever.
     fn try_accept(&self) -> io::Result<Option<OwnedFd>> {
+        if socket::queue(self.watched.socket.as_fd())?.waiting == 0 {
+            return Ok(None);
+        }
         match socket::accept(self.watched.socket.as_fd()) {
             Ok(client) => Ok(Some(client)),
             // None waits any more.
@@ -271,5 +276,19 @@ mod tests {
             assert_eq!(passes(&error.into()), expected, "{error}");
         }
         assert!(!passes(&ErrorKind::UnexpectedEof.into()));
+    }
+
+    #[test]
+    fn what_the_program_has_accepted_itself_meanwhile_is_not_waited_for() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = Arc::new(OwnedFd::from(listener.try_clone().unwrap()));
+        let queue = Queue::new(Watched { socket, to: address.into() });
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(socket::queue(listener.as_fd()).unwrap().waiting, 1);
+        let _accepted = listener.accept().unwrap();
+        assert!(queue.accept(&Traffic::default()).unwrap().is_none());
+        let _next = std::net::TcpStream::connect(address).unwrap();
+        assert!(queue.accept(&Traffic::default()).unwrap().is_some());
     }
 }
