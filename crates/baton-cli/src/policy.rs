@@ -196,6 +196,7 @@ mod tests {
             order: Vec::new(),
             startup_ms: None,
             expected_ms: None,
+            bake_connections: 0,
             deploy: None,
         };
         let refused = has_room(&policy, &preview(1, &[0, 0])).unwrap_err();
