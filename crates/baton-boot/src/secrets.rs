@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use baton_core::ids::ReleaseId;
 use baton_core::run::environment::is_own;
 use baton_core::run::secrets::{
-    Keep, Lacking, Reference, SECRET_BYTES_MAX, SECRETS_BYTES_MAX, Secret, Secrets, Values, fits,
+    Keep, Lacking, Reference, SECRET_BYTES_MAX, SECRETS_BYTES_MAX, Secret, Secrets, Values, fits, hide,
 };
 use baton_release::releases::ReleasesDir;
 use serde_json::{Map, Value, json};
@@ -90,7 +90,7 @@ impl Resolver {
 
     /// A text that others are told, without any value that is known here.
     pub fn hide(&self, text: &str) -> String {
-        self.known().values().fold(text.to_owned(), |text, values| values.hide(&text))
+        hide(text, self.known().values())
     }
 
     /// Forgets those of releases that are not here any more.

@@ -5,8 +5,8 @@ use core::fmt;
 
 /// How much of such a text is kept: a sentence, not a page.
 const BYTES_MAX: usize = 240;
-/// Stands where a text was cut.
-const CUT: &str = "…";
+/// Stands where a text was cut: whoever hides something in it must know that it may have been there.
+pub const CUT: &str = "…";
 
 /// One line of somebody else's words: bounded, and nothing in it drives a terminal or ends a line.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

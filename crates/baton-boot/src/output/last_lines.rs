@@ -7,6 +7,7 @@ use baton_core::ids::GenerationId;
 use baton_core::output::ring::{Line, Ring};
 use baton_core::output::time::UnixMicros;
 use baton_core::output::{Stream, readable};
+use baton_core::words::CUT;
 
 /// How many lines a failure report has: a stack trace and what led to it.
 const LINES_KEPT: usize = 40;
@@ -46,7 +47,6 @@ impl LastLines {
     /// The lines, oldest first.
     pub fn get(&self) -> Vec<String> {
         let (lines, _) = self.lock().ring.tail(LINES_KEPT);
-        let shown = |line: &Line| readable(&line.bytes[..line.bytes.len().min(LINE_BYTES_KEPT)]);
         lines.iter().map(shown).collect()
     }
 
@@ -83,9 +83,19 @@ impl LastLines {
     }
 }
 
+/// A line as the report has it, with a mark wherever something of it is missing: that may be a part of a secret, of
+/// which the rest is hidden later.
+fn shown(line: &Line) -> String {
+    let text = readable(&line.bytes);
+    let kept = &text[..text.floor_char_boundary(LINE_BYTES_KEPT)];
+    let mark = |torn: bool| if torn { CUT } else { "" };
+    [mark(line.cut), kept, mark(kept.len() < text.len())].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_core::run::secrets::{Secret, Values, hide};
 
     #[test]
     fn the_last_lines_are_kept_whole_or_cut_and_cannot_drive_a_terminal() {
@@ -99,7 +109,37 @@ mod tests {
         let kept = lines.get();
         assert_eq!(kept.len(), LINES_KEPT);
         assert_eq!(kept[LINES_KEPT - 3], "line 99");
-        assert_eq!(kept[LINES_KEPT - 2].len(), LINE_BYTES_KEPT);
+        assert_eq!(kept[LINES_KEPT - 2], "x".repeat(LINE_BYTES_KEPT) + "…");
         assert_eq!(kept[LINES_KEPT - 1], "\u{fffd}[31mred");
+    }
+
+    /// Of values that are longer than what is kept of a line, stand at its end, or are older than what is kept at all.
+    #[test]
+    fn p43_no_piece_of_a_secret_is_left_in_the_last_lines() {
+        let letters =
+            |count: usize| (0..count).map(|at| char::from(b'A' + (at * 7 % 26) as u8)).collect::<String>();
+        let (long, short, huge) = (letters(600), letters(40), letters(100_000));
+        let pem =
+            ["-----BEGIN KEY-----", &letters(64)[3..], &letters(64)[9..], "-----END KEY-----"].join("\n");
+        let of = [&long, &short, &huge, &pem].map(|value| ("A".to_owned(), Secret::new(value.clone())));
+        let values = Values { merged: Vec::new(), named: of.to_vec() };
+        let told = |written: &[u8]| {
+            let lines = LastLines::default();
+            lines.add(GenerationId(1), Stream::Stdout, UnixMicros(0), written);
+            hide(&lines.get().join("\n"), [&values])
+        };
+        for written in [
+            format!("token {long}\n"),
+            format!("{}{short} and more\n", "x".repeat(500)),
+            format!("{}ü{short} and more\n", "x".repeat(499)),
+            format!("token {huge} and more\n"),
+            format!("token {huge}"),
+            format!("{pem}\n{}", "x\n".repeat(38)),
+            pem.replace('\n', "\r\n"),
+        ] {
+            let told = told(written.as_bytes());
+            let left = told.split(|c: char| !c.is_ascii_uppercase()).map(str::len).max();
+            assert!(left < Some(16) && told.contains("[secret]"), "{told}");
+        }
     }
 }
