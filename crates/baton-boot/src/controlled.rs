@@ -297,9 +297,13 @@ impl Controlled {
         });
     }
 
-    /// Whether a launch that has been prepared is still wanted.
-    pub fn wants(&self, ticket: Ticket) -> bool {
-        self.member.wants(ticket)
+    /// Whether an order that took time to prepare is still wanted.
+    pub fn wants(&self, order: &Order) -> bool {
+        match order {
+            Order::Try(launch) => self.member.wants(launch.ticket),
+            Order::GoBack(launch) => self.member.wants_back(launch.ticket),
+            Order::HandBack | Order::Stop | Order::Forward(_) => true,
+        }
     }
 
     /// Verifies a release, gets its secrets and gives the order. One that was altered on disk is refused, and fetched again later.

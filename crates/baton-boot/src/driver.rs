@@ -244,7 +244,7 @@ impl Driver {
     /// A launch takes time to prepare, and may come when another deploy is in force.
     fn is_wanted(&self, event: &Event) -> bool {
         match (event, &self.controlled) {
-            (Event::Order(Order::Try(launch)), Some(controlled)) => controlled.wants(launch.ticket),
+            (Event::Order(order), Some(controlled)) => controlled.wants(order),
             (_, _) => true,
         }
     }

@@ -528,6 +528,15 @@ impl Member {
         }
     }
 
+    /// Whether going back on this ticket to what is kept warm is still wanted, which took time to prepare: that needs no slot,
+    /// but the deploy must still be the one to obey.
+    pub fn wants_back(&self, ticket: Ticket) -> bool {
+        match ticket {
+            Ticket::Deploy { id, .. } => self.obeys(id),
+            Ticket::Restore | Ticket::Replace | Ticket::Reload => true,
+        }
+    }
+
     /// Whether a release that came without a slot may be committed: only what the whole fleet runs, by a
     /// member that has nothing.
     pub fn may_commit_unasked(&self, release: ReleaseId) -> bool {

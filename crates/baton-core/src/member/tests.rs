@@ -422,6 +422,22 @@ fn p12_a_launch_that_took_long_is_not_wanted_by_another_deploy() {
 }
 
 #[test]
+fn p12_a_way_back_that_took_long_is_not_wanted_by_another_deploy() {
+    let ticket =
+        |number| Ticket::Deploy { id: DeployId::from_bytes([number; 16]), epoch: Epoch(number.into()) };
+    for next in [wish(4, Purpose::Rollout, NEW), wish(4, Purpose::Halt, OLD)] {
+        let mut member = staged();
+        let back = wish(3, Purpose::Rollback, OLD);
+        member.step(Millis(0), Input::Wish(back));
+        member.step(Millis(0), Input::Remembered(back.seen));
+        assert!(member.wants_back(ticket(3)), "without a slot");
+        member.step(Millis(1), Input::Wish(next));
+        member.step(Millis(1), Input::Remembered(next.seen));
+        assert_eq!([3, 4].map(|number| member.wants_back(ticket(number))), [false, true], "{next:?}");
+    }
+}
+
+#[test]
 fn p29_what_cannot_be_committed_is_refused_and_tried_again() {
     let mut member = staged();
     member.step(Millis(0), grant(2));
