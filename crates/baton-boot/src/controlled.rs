@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::Control;
+use crate::errands::{Errand, Errands};
 use crate::identity::Identity;
 use crate::log;
 use crate::secrets::Resolver;
@@ -54,6 +55,7 @@ pub struct Controlled {
     gate: Arc<Gate>,
     secrets: Arc<Resolver>,
     supply: Arc<Supply>,
+    errands: Arc<Errands>,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
     status: Status,
@@ -106,6 +108,7 @@ impl Controlled {
             gate,
             secrets,
             supply,
+            errands: Arc::default(),
             saying,
             session,
             status: Status::default(),
@@ -132,6 +135,7 @@ impl Controlled {
         self.upkeep_due |= matches!(input, Input::Committed(..));
         let actions = self.member.step(now, input);
         self.hold_more();
+        self.errands.need(self.member.needs());
         for action in actions {
             match action {
                 Action::Remember(seen) => self.remember(seen),
@@ -251,50 +255,38 @@ impl Controlled {
         });
     }
 
+    /// What is here waits for nothing that is fetched: it may be the way back.
     fn stage(&self, release: ReleaseId) {
-        let (gate, supply, inputs) = (self.gate.clone(), self.supply.clone(), self.inputs.clone());
-        self.blocking(move |_| {
-            let start = Instant::now();
-            // The receiver lives as long as the member.
-            let tell = |fetching| drop(inputs.send(Input::Fetching(release, fetching)));
-            // Whether it may be here at all comes before anything is created.
-            let staged = gate.papers(release, supply.remote()).and_then(|papers| {
-                let fetched = supply.fetch(release, tell);
-                let fetched = fetched.map_err(|error| refusal_of_fetch(&error))?;
-                say_fetched(release, fetched, start.elapsed());
-                // A small one comes before anything is told of it.
-                if fetched.bytes_fetched > 0 {
-                    let all = Bytes(fetched.bytes_fetched);
-                    tell(Fetching { fetched: all, total: all });
-                }
-                gate.keep(release, &papers)
-            });
-            Some(match staged {
-                Ok(()) => Input::Staged(release),
-                Err(refusal) => {
-                    log::say(format_args!("cannot fetch release {}: {}", release.short(), refusal.detail));
-                    Input::NotStaged(release, refusal)
-                }
-            })
+        let (errands, work) = (self.errands.clone(), self.work());
+        self.blocking(move |releases| {
+            match releases.verify(release) {
+                Ok(_) => work(Errand::Fetch(release)),
+                Err(_) => errands.run(Errand::Fetch(release), work),
+            }
+            None
         });
     }
 
     fn upkeep(&self) {
-        let secrets = self.secrets.clone();
-        self.blocking(move |releases| {
-            match releases.upkeep() {
-                Ok(done) => {
-                    for release in done.gone {
-                        log::say(format_args!("release {} is no longer kept", release.short()));
-                    }
-                }
-                Err(error) => {
-                    log::say(format_args!("cannot put the state directory in order: {}", log::chain(&error)));
-                }
-            }
-            secrets.forget_gone();
+        let (errands, work) = (self.errands.clone(), self.work());
+        self.blocking(move |_| {
+            errands.run(Errand::Upkeep, work);
             None
         });
+    }
+
+    /// What does an errand.
+    fn work(&self) -> impl Fn(Errand) + Send + 'static {
+        let (gate, supply, inputs) = (self.gate.clone(), self.supply.clone(), self.inputs.clone());
+        let (releases, secrets) = (self.releases.clone(), self.secrets.clone());
+        move |errand| match errand {
+            // The receiver lives as long as the member.
+            Errand::Fetch(release) => drop(inputs.send(bring(release, &gate, &supply, &inputs))),
+            Errand::Upkeep => {
+                put_in_order(&releases);
+                secrets.forget_gone();
+            }
+        }
     }
 
     /// Whether an order that took time to prepare is still wanted.
@@ -383,6 +375,45 @@ impl Controlled {
     }
 }
 
+/// Brings a release to the disk, with what allows it to be there.
+fn bring(release: ReleaseId, gate: &Gate, supply: &Supply, inputs: &mpsc::UnboundedSender<Input>) -> Input {
+    let start = Instant::now();
+    // The receiver lives as long as the member.
+    let tell = |fetching| drop(inputs.send(Input::Fetching(release, fetching)));
+    // Whether it may be here at all comes before anything is created.
+    let staged = gate.papers(release, supply.remote()).and_then(|papers| {
+        let fetched = supply.fetch(release, tell);
+        let fetched = fetched.map_err(|error| refusal_of_fetch(&error))?;
+        say_fetched(release, fetched, start.elapsed());
+        // A small one comes before anything is told of it.
+        if fetched.bytes_fetched > 0 {
+            let all = Bytes(fetched.bytes_fetched);
+            tell(Fetching { fetched: all, total: all });
+        }
+        gate.keep(release, &papers)
+    });
+    match staged {
+        Ok(()) => Input::Staged(release),
+        Err(refusal) => {
+            log::say(format_args!("cannot fetch release {}: {}", release.short(), refusal.detail));
+            Input::NotStaged(release, refusal)
+        }
+    }
+}
+
+fn put_in_order(releases: &ReleasesDir) {
+    match releases.upkeep() {
+        Ok(done) => {
+            for release in done.gone {
+                log::say(format_args!("release {} is no longer kept", release.short()));
+            }
+        }
+        Err(error) => {
+            log::say(format_args!("cannot put the state directory in order: {}", log::chain(&error)));
+        }
+    }
+}
+
 /// Says how a release came to the disk.
 fn say_fetched(release: ReleaseId, Fetched { way, bytes_fetched, bytes_copied }: Fetched, took: Duration) {
     let how = match way {
@@ -424,3 +455,6 @@ fn refusal_of_verify(error: &VerifyError) -> Refusal {
     };
     Refusal { cause, detail: log::chain(error) }
 }
+
+#[cfg(test)]
+mod tests;

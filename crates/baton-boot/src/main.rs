@@ -7,6 +7,7 @@ mod controlled;
 mod driver;
 mod elsewhere;
 mod environment;
+mod errands;
 mod evidence;
 mod forwarding;
 mod group;
