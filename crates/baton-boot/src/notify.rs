@@ -45,7 +45,7 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Opens one in this folder, which goes with the generation. Not every program knows what to do with an
+    /// Opens one in this folder, which goes with the generation and is nobody else's yet. Not every program knows what to do with an
     /// abstract name (Ruby's take it for a path), so that is only for want of a folder, or one with a long name.
     pub fn open(folder: Option<&Path>) -> io::Result<Self> {
         let path = folder.map(|folder| folder.join(".notify"));

@@ -3,7 +3,7 @@
 mod scratch;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use baton_core::ids::GenerationId;
@@ -61,13 +61,16 @@ impl Place {
         Ok(Self { image, scratch, releases })
     }
 
-    /// Makes what a generation needs; `owner` is who its program runs as, if not who we are.
-    pub fn prepare(
+    /// Makes what a generation needs; `owner` is who its program runs as, if not who we are. `furnish` puts into its folder what
+    /// is ours, before the folder is the owner's: from then on any of their processes, such as those of the generation before,
+    /// can make a name in it lead elsewhere.
+    pub fn prepare<T>(
         &self,
         id: GenerationId,
         release: Running,
         owner: Option<&User>,
-    ) -> Result<GenerationPlace, PlaceError> {
+        furnish: impl FnOnce(Option<&Path>) -> T,
+    ) -> Result<(GenerationPlace, T), PlaceError> {
         let directory = match release {
             Running::Image => self.image.clone(),
             Running::Release(id) => match &self.releases {
@@ -76,14 +79,17 @@ impl Place {
             },
         };
         let Some(scratch) = self.scratch_of(id) else {
-            return Ok(GenerationPlace { directory, scratch: None });
+            return Ok((GenerationPlace { directory, scratch: None }, furnish(None)));
         };
-        let owned = std::fs::create_dir_all(&scratch).and_then(|()| match owner {
-            Some(owner) => std::os::unix::fs::chown(&scratch, Some(owner.uid), Some(owner.gid)),
-            None => Ok(()),
+        let made = std::fs::create_dir_all(&scratch).and_then(|()| {
+            let furnished = furnish(Some(&scratch));
+            if let Some(owner) = owner {
+                std::os::unix::fs::chown(&scratch, Some(owner.uid), Some(owner.gid))?;
+            }
+            Ok(furnished)
         });
-        match owned {
-            Ok(()) => Ok(GenerationPlace { directory, scratch: Some(scratch) }),
+        match made {
+            Ok(furnished) => Ok((GenerationPlace { directory, scratch: Some(scratch) }, furnished)),
             Err(source) => Err(PlaceError { path: scratch, source }),
         }
     }
@@ -110,5 +116,33 @@ impl Place {
         if let Some(scratch) = &self.scratch {
             scratch.remove();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::NotifySocket;
+    use std::os::unix::fs::MetadataExt;
+
+    #[tokio::test]
+    async fn f35_the_notify_socket_is_in_the_folder_before_anybody_else_can_put_something_in_its_place() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("not run: only root can give a folder away");
+            return;
+        }
+        let state = tempfile::tempdir().unwrap();
+        let place = Place::open(Some(state.path().to_owned()), None).unwrap();
+        let program = User { uid: 54_321, gid: 54_321, groups: Vec::new(), known_as: None };
+        let owner = |path: &Path| std::fs::symlink_metadata(path).unwrap().uid();
+        let (made, (before, socket)) = place
+            .prepare(GenerationId(1), Running::Image, Some(&program), |folder| {
+                let socket = NotifySocket::open(folder).unwrap();
+                (owner(folder.unwrap()), socket)
+            })
+            .unwrap();
+        assert_eq!((before, owner(&made.scratch.unwrap())), (0, program.uid));
+        let found = std::fs::symlink_metadata(socket.address()).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o777), (0, 0o666));
     }
 }

@@ -148,10 +148,10 @@ impl World {
         let relay = self.interception.must_relay(plan);
         let attributes = attributes(&plan.settings.process)?;
         let user = attributes.user.as_ref();
-        let place = self.place.prepare(id, plan.release, user)?;
+        let (place, notify) = self.place.prepare(id, plan.release, user, NotifySocket::open)?;
+        let notify = notify.map_err(cannot_open("a notify socket"))?;
         let scratch = place.scratch.as_deref();
         self.listeners.prepare(Launching { plan, slot, relay, user, scratch })?;
-        let notify = NotifySocket::open(place.scratch.as_deref()).map_err(cannot_open("a notify socket"))?;
         let listeners = self.given_listeners(slot);
         let given = Given {
             generation: id,
