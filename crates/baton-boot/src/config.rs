@@ -1,5 +1,6 @@
 //! What the bootloader was started with: its arguments and its environment, read once.
 
+mod known;
 mod supply;
 mod typed;
 
@@ -171,6 +172,14 @@ pub enum ConfigError {
     /// An argument that is not text.
     #[error("the argument {0:?} is not UTF-8; write it in UTF-8")]
     NotText(OsString),
+    /// A variable that begins like ours, and is not.
+    #[error("{name} is no setting of baton-boot: {instead}")]
+    Unknown {
+        /// Its name.
+        name: String,
+        /// What to do about it.
+        instead: String,
+    },
     /// `BATON_LISTEN` cannot be read.
     #[error(
         "BATON_LISTEN has {0:?}, which is not NAME=ADDRESS, has port 0, or has a name or an address a second time; \
@@ -254,7 +263,9 @@ impl Config {
             Typed::Print(text) => return Ok(Request::Print(text)),
             Typed::Run { settings, typed, command } => (settings, typed, command),
         };
+        known::check(&environment)?;
         let variable = |name: &str| {
+            debug_assert!(!name.starts_with("BATON_") || known::OWN.contains(&name), "{name} is not listed");
             let found = environment.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.to_string_lossy().into_owned()).filter(|value| !value.is_empty())
         };
@@ -453,6 +464,16 @@ mod tests {
         assert_eq!(run(&["--settings", "a.toml", "node", "--inspect"], &[]).command, ["node", "--inspect"]);
         assert_eq!(run(&["--settings=a.toml"], &[]).settings, Some("a.toml".into()));
         assert!(crate::log::chain(&parse(&["--sttings", "x"], &[]).unwrap_err()).contains("--sttings"));
+    }
+
+    #[test]
+    fn the_help_explains_every_variable() {
+        for name in known::OWN {
+            assert!(HELP.lines().any(|line| line.split_whitespace().next() == Some(name)), "{name}");
+        }
+        assert!(matches!(parse(&[], &[("BATON_TRUSTED_KEY", "/nope")]), Err(ConfigError::Unknown { .. })));
+        // Who asks another one is not told about that one's settings.
+        assert!(parse(&["status"], &[("BATON_TRUSTED_KEY", "/nope")]).is_ok());
     }
 
     #[test]

@@ -32,6 +32,7 @@ use toml::de::DeTable;
 use self::findings::Findings;
 pub use self::mistake::{Mistake, Mistakes};
 pub use self::push::PushSettings;
+pub use self::suggest::nearest;
 use self::table::Table;
 use crate::build::Step;
 use crate::deploy::Policy;

@@ -12,7 +12,7 @@ use strsim::damerau_levenshtein;
 const LETTERS_PER_SLIP: usize = 3;
 
 /// Among `names`, the one nearest to `word`, if any is near.
-pub(super) fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = |name: &&str| slips(word, name).is_some();
     names.into_iter().filter(near).min_by_key(|name| slips(word, name))
 }
