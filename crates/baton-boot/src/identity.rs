@@ -100,7 +100,18 @@ impl Identity {
         // A token for another control counts more than what the one before has given.
         let fingerprint = token.as_ref().and_then(|token| token.fingerprint);
         let same = |kept: &Kept| fingerprint.is_none() || kept.shown.fingerprint == fingerprint;
-        let kept = read(&dir.join(CREDENTIAL), &service, &member).filter(same);
+        let path = dir.join(CREDENTIAL);
+        let kept = match read(&path, (&service, &member)) {
+            Some(Left::Ours(kept)) => Some(kept).filter(same),
+            Some(Left::Others(whose)) => {
+                // With a token, this one becomes a member.
+                if control.token.is_none() {
+                    log::say(of_another(&path, &whose, (&service, &member)));
+                }
+                None
+            }
+            None => None,
+        };
         let (shown, due) = kept.map_or((token, None), |kept| (Some(kept.shown), Some(kept.due)));
         let server = Arc::new(Server::new(&control.server, shown, control.authority.clone())?);
         let (token, dir, due) = (control.token.clone(), dir.to_owned(), Mutex::new(due));
@@ -247,16 +258,45 @@ impl Identity {
     }
 }
 
-/// What an earlier life has kept, if it is that of this member.
-fn read(path: &Path, service: &ServiceName, member: &MemberId) -> Option<Kept> {
+/// A member, and its service.
+type Whose<'a> = (&'a ServiceName, &'a MemberId);
+
+/// What an earlier life has left.
+enum Left {
+    /// This member's credential.
+    Ours(Kept),
+    /// That of another one: this one had another name or service then.
+    Others((ServiceName, MemberId)),
+}
+
+fn read(path: &Path, ours: Whose<'_>) -> Option<Left> {
     let text = fs::read_to_string(path).ok()?;
     let mut lines = text.lines();
     let shown = lines.next()?.parse().ok()?;
-    if lines.next()? != service.as_str() || lines.next()? != member.as_str() {
-        return None;
+    let whose: (ServiceName, MemberId) = (lines.next()?.parse().ok()?, lines.next()?.parse().ok()?);
+    if (&whose.0, &whose.1) != ours {
+        return Some(Left::Others(whose));
     }
     let since: u64 = lines.next()?.parse().ok()?;
-    Some(Kept { shown, due: UNIX_EPOCH + Duration::from_secs(since) })
+    Some(Left::Ours(Kept { shown, due: UNIX_EPOCH + Duration::from_secs(since) }))
+}
+
+/// Why this member has no credential, where there is one.
+fn of_another(path: &Path, (service, member): &(ServiceName, MemberId), ours: Whose<'_>) -> String {
+    let (of, is, set) = match ours.0 == service {
+        true => (String::new(), String::new(), String::new()),
+        false => (
+            format!(" of service {service}"),
+            format!(" of service {}", ours.0),
+            format!("BATON_SERVICE={service} and "),
+        ),
+    };
+    format!(
+        "the credential in {} is of member {member}{of}, and this is {}{is}: set {set}BATON_MEMBER={member}, or give a token \
+         (BATON_TOKEN_FILE)",
+        path.display(),
+        ours.1
+    )
 }
 
 #[cfg(test)]
@@ -323,6 +363,36 @@ mod tests {
         // It was asked for just now.
         identity.doubt();
         assert!(!identity.is_due());
+    }
+
+    #[test]
+    fn a_credential_of_another_member_is_told_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CREDENTIAL);
+        let (service, member) = ("web".parse().unwrap(), "web-1".parse().unwrap());
+        let told = |kept: &str| {
+            fs::write(&path, kept).unwrap();
+            match read(&path, (&service, &member)) {
+                Some(Left::Others(whose)) => Some(of_another(&path, &whose, (&service, &member))),
+                Some(Left::Ours(_)) | None => None,
+            }
+        };
+        let is = format!("the credential in {} is of member", path.display());
+        let token = "or give a token (BATON_TOKEN_FILE)";
+        assert_eq!(
+            told("member_theirs\nweb\na\n0\n"),
+            Some(format!("{is} a, and this is web-1: set BATON_MEMBER=a, {token}"))
+        );
+        assert_eq!(
+            told("member_theirs\napi\na\n0\n"),
+            Some(format!(
+                "{is} a of service api, and this is web-1 of service web: \
+                 set BATON_SERVICE=api and BATON_MEMBER=a, {token}"
+            ))
+        );
+        for ours in ["member_mine\nweb\nweb-1\n0\n", "", "member_mine\nwe b\na\n0\n", "member_mine\n"] {
+            assert_eq!(told(ours), None, "{ours:?}");
+        }
     }
 
     #[test]
