@@ -194,6 +194,52 @@ fn f35_another_user_is_refused_by_the_admin_socket() {
     assert!(boot.stop().success());
 }
 
+/// Becomes somebody else, connects so often to what it is given, and says when it has.
+const SILENT: &str = r#"
+import os, socket, sys
+os.setgroups([])
+os.setgid(54321)
+os.setuid(54321)
+clients = [socket.socket(socket.AF_UNIX) for _ in range(1000)]
+for client in clients:
+    client.connect("\0" + sys.argv[1])
+print("connected", flush=True)
+sys.stdin.read()
+"#;
+
+#[test]
+fn f35_a_thousand_silent_strangers_at_the_admin_socket_take_no_descriptors_from_the_program() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not run: only root can become another user");
+        return;
+    }
+    let (folder, address) = example("50ms");
+    let boot = Boot::start_under(&["prlimit", "--nofile=300:300"], &folder, &[]);
+    boot.wait_for(" serves, ", 1);
+    let before = descriptors(boot.pid());
+    let name = admin(&boot).as_abstract_name().map(|name| String::from_utf8(name.to_vec()).unwrap());
+    let mut strangers = std::process::Command::new("prlimit")
+        .args(["--nofile=2000:2000", "python3", "-c", SILENT, &name.unwrap()])
+        .current_dir("/")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 10];
+    strangers.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    // It comes after all of them.
+    let mut status = std::process::Command::new(binary("baton-boot"));
+    assert!(status.args(["status", &boot.pid().to_string()]).output().unwrap().status.success());
+    let open = descriptors(boot.pid());
+    assert!(open < before + 30, "{before} descriptors before, {open} with the strangers");
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) is proven", 2);
+    assert!(Client::connect(address).unwrap().get("/").is_some());
+    drop(strangers.stdin.take());
+    strangers.wait().unwrap();
+    assert!(boot.stop().success());
+}
+
 #[test]
 fn f36_a_download_that_outlasts_the_drain_is_cut_at_its_limit_and_nobody_else() {
     let (folder, address) = example("50ms");
