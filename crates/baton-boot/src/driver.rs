@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use baton_core::bake::Bake;
 use baton_core::member::Input;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Launch, Order, Supervisor, Ticket, TrialState};
+use baton_core::supervisor::{Command, Event, Launch, Order, Plan, Supervisor, Ticket, TrialState};
 use baton_core::units::{Micros, Millis};
 use baton_sys::signals::Signals;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -139,10 +139,12 @@ impl Driver {
         Self { status_signal, ..self }
     }
 
-    /// Does what a member starts with; the exit code, when it ends at once.
-    pub fn begin(&mut self) -> Option<u8> {
-        let first = self.first();
-        self.due.extend(first);
+    /// Does what a member starts with; the exit code, when it ends at once. `first` is what the image brought, if there is no
+    /// control.
+    pub fn begin(&mut self, first: Option<Plan>) -> Option<u8> {
+        let launch = |plan: Plan| Launch { plan: plan.into(), ticket: Ticket::Restore, bake: Bake::NONE };
+        self.due.extend(first.map(|plan| Event::Order(Order::Try(launch(plan)))));
+        self.begin_with_control();
         let code = self.work();
         self.world.watch();
         code
@@ -195,20 +197,15 @@ impl Driver {
         None
     }
 
-    /// What a member starts with: what it has committed to, else what its image brought.
-    fn first(&mut self) -> Vec<Event> {
-        match &self.controlled {
-            None => self.or_say(self.launch_image(Ticket::Restore)).into_iter().collect(),
-            Some(controlled) => {
-                let restored = controlled.restore();
-                if !self.image.is_empty() {
-                    // Also beside a release, which may turn out not to be what it was.
-                    self.image_at = Some(self.now() + IMAGE_PATIENCE);
-                } else if !restored {
-                    log::say("nothing was ever committed here; waiting for control to say what to run");
-                }
-                Vec::new()
-            }
+    /// A member starts with what it has committed to, else what its image brought.
+    fn begin_with_control(&mut self) {
+        let Some(controlled) = &self.controlled else { return };
+        let restored = controlled.restore();
+        if !self.image.is_empty() {
+            // Also beside a release, which may turn out not to be what it was.
+            self.image_at = Some(self.now() + IMAGE_PATIENCE);
+        } else if !restored {
+            log::say("nothing was ever committed here; waiting for control to say what to run");
         }
     }
 
@@ -366,30 +363,27 @@ impl Driver {
             self.image_at = Some(now + IMAGE_PATIENCE);
             return None;
         }
-        let launch = self.launch_image(Ticket::Restore);
-        self.or_say(launch.map_err(|why| format!("{why}; waiting for control to say what to run")))
+        let first = self.image.first().map_err(|error| {
+            let why = log::chain(&error);
+            format!("the image cannot be run: {why}; waiting for control to say what to run")
+        });
+        // What runs anyway has nobody to be handed back to.
+        let launch =
+            |(plan, _): (Plan, Bake)| Launch { plan: plan.into(), ticket: Ticket::Restore, bake: Bake::NONE };
+        self.or_say(first.map(|image| Event::Order(Order::Try(launch(image)))))
     }
 
     /// The order to try what the settings say now. Mistakes in them leave everything as it is.
-    fn launch_image(&self, ticket: Ticket) -> Result<Event, String> {
-        let (plan, bake) = self.image.load().map_err(|error| {
-            let why = log::chain(&error);
-            match ticket {
-                Ticket::Restore => format!("the image cannot be run: {why}"),
-                Ticket::Deploy { .. } | Ticket::Replace | Ticket::Reload => {
-                    format!("nothing is changed: {why}")
-                }
-            }
-        })?;
-        // What runs anyway has nobody to be handed back to.
-        let bake = if ticket == Ticket::Restore { Bake::NONE } else { bake };
-        Ok(Event::Order(Order::Try(Launch { plan: plan.into(), ticket, bake })))
+    fn reload_image(&self) -> Result<Event, String> {
+        let loaded = self.image.load();
+        let (plan, bake) = loaded.map_err(|error| format!("nothing is changed: {}", log::chain(&error)))?;
+        Ok(Event::Order(Order::Try(Launch { plan: plan.into(), ticket: Ticket::Reload, bake })))
     }
 
     /// The order to start anew what serves: what the settings say now, or the same release.
     fn reload(&self) -> Result<Event, String> {
         if self.controlled.is_none() {
-            return self.launch_image(Ticket::Reload);
+            return self.reload_image();
         }
         let plan = self.machine.serving_plan().ok_or("not reloaded: nothing runs yet")?;
         if self.machine.on_trial() {

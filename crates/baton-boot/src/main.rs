@@ -102,13 +102,12 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
                 return admin::run(question);
             }
         };
-    let image = Image::new(&config);
     // Mistakes are told before anything is opened. Who has control can do without the image, whatever it lacks.
-    match config.control {
-        None => drop(image.load()?),
-        Some(_) if image.is_empty() => {}
-        Some(_) => image.check()?,
-    }
+    let image = Image::open(&config)?;
+    let first = match config.control {
+        None => Some(image.first()?.0),
+        Some(_) => None,
+    };
     become_subreaper()?;
     let runtime = runtime()?;
     let no_way_out = |error| format!("cannot pass on output: {error}");
@@ -127,7 +126,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     let (signalled, heard) = signalled::channel();
     let begun = runtime.block_on(async {
         let (mut driver, followers) = build(heard, config, image, outlet)?;
-        let code = driver.begin();
+        let code = driver.begin(first);
         Ok::<_, Box<dyn Error>>((driver, followers, code))
     });
     // While there is one, what is to be done waits for it when no other can be made; without any it would be a panic.

@@ -208,6 +208,22 @@ fn f16_the_bootloader_may_have_as_many_descriptors_as_there_may_be_and_its_progr
 }
 
 #[test]
+fn p36_settings_from_a_pipe_launch_the_program_and_a_reload_waits_for_no_more_of_them() {
+    let (folder, _) = example("50ms");
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let settings = folder.read("baton.toml");
+    let to = pipe.clone();
+    let writer = std::thread::spawn(move || std::fs::write(to, settings).unwrap());
+    let boot = Boot::start(&folder, &["--settings", "pipe"], &[]);
+    writer.join().unwrap();
+    boot.wait_for(" serves, ", 1);
+    boot.signal(Signal::HUP);
+    boot.wait_for("nothing is changed: pipe is no file, and can be read at the start only", 1);
+    assert!(boot.stop().success());
+}
+
+#[test]
 fn f22_a_second_bootloader_on_the_same_state_is_told_who_has_it() {
     let folder = Folder::empty();
     // Nobody answers there, and nobody has to.
