@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use baton_core::bake::Bake;
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member};
+use baton_core::output::time::UnixMicros;
 use baton_core::report::{Cause, Fetching, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
 use baton_core::units::{Bytes, Millis};
@@ -16,12 +17,14 @@ use baton_release::fetch::{FetchError, Fetched, Way};
 use baton_release::read::ReadError;
 use baton_release::releases::{self, Keep, ReleasesDir, VerifyError};
 use baton_wire::session::Hello;
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::config::Control;
 use crate::errands::{Errand, Errands};
 use crate::identity::Identity;
+use crate::link::{Link, LinkStatus};
 use crate::log;
 use crate::secrets::Resolver;
 use crate::session::{Saying, Session};
@@ -58,6 +61,8 @@ pub struct Controlled {
     errands: Arc<Errands>,
     saying: watch::Sender<Saying>,
     session: JoinHandle<()>,
+    link: Arc<Link>,
+    identity: Arc<Identity>,
     status: Status,
     keep: Keep,
     /// Old releases are to be removed, and the next one prepared for, once nothing is tried.
@@ -96,8 +101,8 @@ impl Controlled {
         let keys = supply.peering().map(Peering::keys);
         let (asks, asked) = mpsc::unbounded_channel();
         let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
-        let session = Session::new(identity, hello, said, asked, inputs.clone(), gate.clone(), keys)?;
-        let session = tokio::spawn(session.run());
+        let session = Session::new(identity.clone(), hello, said, asked, inputs.clone(), gate.clone(), keys)?;
+        let (link, session) = (session.link(), tokio::spawn(session.run()));
         Ok(Self {
             member,
             releases,
@@ -111,9 +116,30 @@ impl Controlled {
             errands: Arc::default(),
             saying,
             session,
+            link,
+            identity,
             status: Status::default(),
             keep: Keep { held: BTreeSet::new(), proven: keep },
             upkeep_due: true,
+        })
+    }
+
+    /// How the member stands with control, for the admin socket.
+    pub fn standing(&self) -> serde_json::Value {
+        let LinkStatus { connected, since, server, trouble } = self.link.status();
+        let report = self.member.report();
+        let time = |at: SystemTime| UnixMicros(micros(at.duration_since(UNIX_EPOCH).unwrap_or_default()));
+        json!({
+            "connected": connected,
+            "since_ms": micros(since) / 1000,
+            "server": server,
+            "trouble": trouble,
+            "member": report.member.as_str(),
+            "service": self.service.as_str(),
+            "seen_epoch": report.seen.map(|seen| seen.epoch.0),
+            "committed": report.committed.map(|(release, _)| release.to_string()),
+            "committed_epoch": report.committed.map(|(_, epoch)| epoch.0),
+            "credential_renewed": self.identity.due().map(|due| time(due).to_string()),
         })
     }
 
@@ -428,6 +454,10 @@ fn say_fetched(release: ReleaseId, Fetched { way, bytes_fetched, bytes_copied }:
         release.short(),
         took.as_millis()
     ));
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Which life of this member begins now: later ones have greater numbers.

@@ -264,7 +264,9 @@ impl Driver {
     }
 
     fn status(&self) -> serde_json::Value {
-        self.world.status(self.now(), &self.machine, self.image.source())
+        let mut status = self.world.status(self.now(), &self.machine, self.image.source());
+        status["control"] = self.controlled.as_ref().map(Controlled::standing).into();
+        status
     }
 
     fn meaning_of_request(&mut self, asked: Asked) -> Option<Event> {

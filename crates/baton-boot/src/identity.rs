@@ -153,6 +153,11 @@ impl Identity {
         self.due().is_some_and(|due| due <= SystemTime::now())
     }
 
+    /// When the next one is asked for; none without one.
+    pub fn due(&self) -> Option<SystemTime> {
+        *self.lock()
+    }
+
     /// Control has refused what was shown: the next one is asked for before it is shown again, or, where it was asked for
     /// just now, in a while.
     pub fn doubt(&self) {
@@ -247,10 +252,6 @@ impl Identity {
         let key: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         replace_private(&path, key.as_bytes())?;
         Ok(key)
-    }
-
-    fn due(&self) -> Option<SystemTime> {
-        *self.lock()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<SystemTime>> {

@@ -14,6 +14,7 @@ mod group;
 mod identity;
 mod image;
 mod interception;
+mod link;
 mod listener;
 mod listeners;
 mod log;

@@ -18,6 +18,7 @@ use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::identity::{Identity, IdentityError};
+use crate::link::Link;
 use crate::log;
 use crate::names::{ANSWER_MAX, Names};
 use crate::secrets::Ask;
@@ -80,6 +81,7 @@ pub struct Session {
     gate: Arc<Gate>,
     keys: Option<Arc<Keyring>>,
     identity: Arc<Identity>,
+    link: Arc<Link>,
     /// Getting the next credential, while that takes.
     renewing: Option<JoinHandle<()>>,
     /// The servers, any of which will do, and which is tried next.
@@ -146,12 +148,18 @@ impl Session {
             gate,
             keys,
             identity,
+            link: Arc::default(),
             renewing: None,
             endpoints,
             next,
             names: Names::default(),
             sequence: 0,
         })
+    }
+
+    /// How the session stands from now on.
+    pub fn link(&self) -> Arc<Link> {
+        Arc::clone(&self.link)
     }
 
     /// Keeps the session up until the member says goodbye.
@@ -171,6 +179,7 @@ impl Session {
             // The next control may be another one, and has not said what was refused.
             self.gate.forget_refused();
             self.tell(Some(Input::Parted));
+            self.link.ends(log::chain(&ended));
             // One that control closes at once, as for a second member of this name, is no success.
             if begun.elapsed() >= CALM {
                 (waits, told) = (Waits::default(), false);
@@ -192,6 +201,7 @@ impl Session {
         let (server, mut endpoint) = endpoint.cloned().ok_or(Ended::Closed)?;
         // Whatever ends the session, another server may be better off.
         self.next += 1;
+        self.link.tries(&server);
         if server.starts_with("https://") {
             endpoint = endpoint.tls_config(tls(&believed))?;
         }
@@ -236,6 +246,7 @@ impl Session {
         }
         let mut incoming = client.session(request).await?.into_inner();
         self.names.works(host);
+        self.link.begins();
         // What is said first is a report: a sign of life alone is nobody's.
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

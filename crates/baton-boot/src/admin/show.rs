@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+/// How many digits of a release are shown.
+const RELEASE_DIGITS: usize = 12;
+
 /// A word of the answer; a dash where there is none.
 fn word(value: &Value) -> String {
     match value {
@@ -58,6 +61,9 @@ pub fn status(answer: &Value) -> String {
     if answer["replaced_on_disk"] == true {
         text.push_str("its file was replaced: the new one runs from the next start of the container on\n");
     }
+    if answer["control"] != Value::Null {
+        text.push_str(&control(&answer["control"]));
+    }
     let each = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
     let mut line = |columns: [String; 9]| {
         let [a, b, c, d, e, f, g, h, i] = columns;
@@ -102,6 +108,33 @@ pub fn status(answer: &Value) -> String {
     text
 }
 
+/// How a member stands with control, on two lines.
+fn control(control: &Value) -> String {
+    let [server, member, service, epoch] =
+        ["server", "member", "service", "seen_epoch"].map(|name| word(&control[name]));
+    let since = age(&control["since_ms"]);
+    let session = match (&control["connected"], &control["trouble"]) {
+        (Value::Bool(true), _) => format!("connected to {server} for {since}"),
+        (_, Value::Null) => format!("not connected yet, for {since}"),
+        (_, trouble) => format!("not connected for {since}, {server} was tried last: {}", word(trouble)),
+    };
+    let committed = match &control["committed"] {
+        Value::Null => "nothing committed".to_owned(),
+        // As long as it is shown everywhere else.
+        release => {
+            let short: String = word(release).chars().take(RELEASE_DIGITS).collect();
+            format!("committed {short} of epoch {}", word(&control["committed_epoch"]))
+        }
+    };
+    let credential = match &control["credential_renewed"] {
+        Value::Null => "no credential".to_owned(),
+        at => format!("credential renewed {}", word(at)),
+    };
+    format!(
+        "control: {session}\nmember {member} of {service}, {committed}, newest epoch seen {epoch}, {credential}\n"
+    )
+}
+
 /// Lines of output, each with who wrote it when.
 pub fn logs(answer: &Value) -> String {
     let lines = answer["lines"].as_array().cloned().unwrap_or_default();
@@ -135,6 +168,31 @@ fn trial(answer: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_member_tells_how_it_stands_with_control() {
+        let told = |control: &Value| {
+            status(&json!({ "control": control })).lines().skip(1).take(2).collect::<Vec<_>>().join("\n")
+        };
+        let mut member = json!({
+            "connected": true, "since_ms": 200_000, "server": "https://c:7400", "trouble": null, "member": "web-1",
+            "service": "web", "seen_epoch": 9, "committed": "0123456789abcdef", "committed_epoch": 8,
+            "credential_renewed": "2026-01-31T23:59:59.000001Z",
+        });
+        let rest = "member web-1 of web, committed 0123456789ab of epoch 8, newest epoch seen 9, credential renewed \
+            2026-01-31T23:59:59.000001Z";
+        assert_eq!(told(&member), format!("control: connected to https://c:7400 for 3 min\n{rest}"));
+        member["connected"] = false.into();
+        member["trouble"] = "cannot connect".into();
+        let lost = "control: not connected for 3 min, https://c:7400 was tried last: cannot connect";
+        assert_eq!(told(&member), format!("{lost}\n{rest}"));
+        for name in ["trouble", "server", "committed", "committed_epoch", "seen_epoch", "credential_renewed"]
+        {
+            member[name] = Value::Null;
+        }
+        let new = "control: not connected yet, for 3 min\nmember web-1 of web, nothing committed, newest epoch seen -, no credential";
+        assert_eq!(told(&member), new);
+    }
 
     #[test]
     fn a_status_reads_as_tables() {
