@@ -1,5 +1,6 @@
+use axum::http::StatusCode;
 use baton_core::deploy::Policy;
-use baton_core::fleet::{LEASE, Presence};
+use baton_core::fleet::{Fleet, LEASE, Presence};
 use baton_core::history::Lock;
 use baton_core::ids::ReleaseId;
 use baton_core::report::Standing;
