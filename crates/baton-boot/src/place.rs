@@ -128,7 +128,7 @@ mod tests {
     #[tokio::test]
     async fn f35_the_notify_socket_is_in_the_folder_before_anybody_else_can_put_something_in_its_place() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("not run: only root can give a folder away");
+            crate::log::say("not run: only root can give a folder away");
             return;
         }
         let state = tempfile::tempdir().unwrap();

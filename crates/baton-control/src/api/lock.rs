@@ -65,5 +65,5 @@ async fn set(shared: &Shared, service: ServiceName, lock: Option<Lock>) -> Resul
     let (reply, answer) = oneshot::channel();
     let ask = Ask::Lock { service, lock, reply };
     shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
-    Ok(answer.await.map_err(|_| Refusal::stopping())??)
+    answer.await.map_err(|_| Refusal::stopping())?
 }

@@ -80,8 +80,8 @@ fn torn_in(part: &str, begins: bool, ends: bool, pieces: &[&str]) -> impl Iterat
 
 /// Up to where a text begins with the end of a value.
 fn ending(text: &str, piece: &str) -> Option<usize> {
-    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).filter(|end| *end >= BYTES_MIN);
-    ends.filter(|end| piece.ends_with(&text[..*end])).last()
+    let mut ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).filter(|end| *end >= BYTES_MIN).rev();
+    ends.find(|end| piece.ends_with(&text[..*end]))
 }
 
 /// From where on a text is the beginning of a value.

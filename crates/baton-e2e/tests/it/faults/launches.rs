@@ -213,8 +213,7 @@ fn p36_settings_from_a_pipe_launch_the_program_and_a_reload_waits_for_no_more_of
     let pipe = folder.path().join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
     let settings = folder.read("baton.toml");
-    let to = pipe.clone();
-    let writer = std::thread::spawn(move || std::fs::write(to, settings).unwrap());
+    let writer = std::thread::spawn(move || std::fs::write(pipe, settings).unwrap());
     let boot = Boot::start(&folder, &["--settings", "pipe"], &[]);
     writer.join().unwrap();
     boot.wait_for(" serves, ", 1);

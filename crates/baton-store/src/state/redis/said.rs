@@ -321,11 +321,8 @@ impl Servers {
             let away = store_now.saturating_sub(at);
             if server != own {
                 let is_there = away < millis(KEPT);
-                if is_there {
-                    servers.there.push(server)
-                } else {
-                    servers.ended.push(server)
-                }
+                let list = if is_there { &mut servers.there } else { &mut servers.ended };
+                list.push(server);
                 servers.is_any_away |= is_there && away >= LEASE.0;
             }
         }
