@@ -13,10 +13,10 @@ use super::ill::Ill;
 use super::{Outcome, oracle};
 use crate::load::Phase;
 
-const HEAD: &str = "# Half an hour of chaos
+const HEAD: &str = "# Chaos
 
-`make chaos` runs a small fleet in which everything is broken while it deploys, and writes this page. `MINUTES=2` is how long,
-`SEED=7` draws the same faults and deploys again. It must be root, and makes network namespaces, all of which end with it,
+`make chaos` runs a small fleet in which everything is broken while it deploys, and writes this page. It takes half an hour
+unless `MINUTES=2` says how long; `SEED=7` draws the same faults and deploys again. It must be root, and makes network namespaces, all of which end with it,
 whatever ends it: nothing is changed on the machine, and nothing is left. It ends with exit code 1 if anything of what is said
 below does not hold.
 
