@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::super::{Access, Caller, Held, Pending};
 use super::*;
+use crate::small_disk;
 
 /// Servers that have never met.
 struct Servers {
@@ -513,29 +514,15 @@ fn p38_f65_a_store_that_hangs_keeps_no_revocation_from_counting() {
     assert!(!knows(&b, 1) && b.caller(credential.reveal(), unix_ms()).is_err());
 }
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
-
 #[test]
 fn p29_p38_what_is_revoked_on_a_full_disk_while_the_store_is_away_stays_so_after_a_restart() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_full_disk(Path::new(&disk));
+    match small_disk::disk() {
+        Some(disk) => on_full_disk(&disk),
+        None => {
+            let test = "access::ledger::tests::p29_p38_what_is_revoked_on_a_full_disk_while_the_store_is_away_stays_so_after_a_restart";
+            small_disk::again(test, "size=8m");
+        }
     }
-    let test = "access::ledger::tests::p29_p38_what_is_revoked_on_a_full_disk_while_the_store_is_away_stays_so_after_a_restart";
-    let dir = TempDir::new().unwrap();
-    // Only the child sees the file system, and it ends with it.
-    let script = format!(
-        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = std::process::Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
 }
 
 fn on_full_disk(disk: &Path) {

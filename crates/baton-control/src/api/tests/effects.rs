@@ -15,6 +15,7 @@ use super::*;
 use crate::access::doorman::effect;
 use crate::audit::Effect::{self, Changed, Nothing};
 use crate::audit::Note;
+use crate::small_disk;
 
 /// A server, and people who ask it.
 pub(super) struct Asked {
@@ -147,29 +148,16 @@ async fn p42_the_last_space_of_a_full_disk_is_there_for_what_stops_harm() {
     assert_eq!(remedies.collect::<Vec<_>>(), expected);
 }
 
-/// Where the child's small file system is; its presence makes it the child.
-const CHILD: &str = "BATON_TEST_SMALL_DISK";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn p29_p42_who_may_deploy_does_not_use_up_the_space_that_a_halt_needs() {
-    if let Some(disk) = std::env::var_os(CHILD) {
-        return on_full_disk(Path::new(&disk)).await;
+    match small_disk::disk() {
+        Some(disk) => on_full_disk(&disk).await,
+        None => {
+            let test =
+                "api::tests::effects::p29_p42_who_may_deploy_does_not_use_up_the_space_that_a_halt_needs";
+            small_disk::again(test, "size=8m");
+        }
     }
-    let test = "api::tests::effects::p29_p42_who_may_deploy_does_not_use_up_the_space_that_a_halt_needs";
-    let dir = tempfile::tempdir().unwrap();
-    // Only the child sees the file system, and it ends with it.
-    let script = format!(
-        "mount -t tmpfs -o size=8m tmpfs {dir} && exec {exe} --exact {test} --nocapture",
-        dir = dir.path().display(),
-        exe = std::env::current_exe().unwrap().display(),
-    );
-    let mut command = std::process::Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    let output = command.args(["--mount", "sh", "-c", &script]).env(CHILD, dir.path()).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{output:?}");
 }
 
 async fn on_full_disk(disk: &Path) {
