@@ -282,15 +282,15 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Scene<'a> {
     pub(crate) deploy: Option<&'a Deploy>,
     /// The last moment at which most of the fleet was silent.
-    pub(crate) mass_silence_at: Millis,
+    pub(crate) excused_until: Millis,
     pub(crate) now: Millis,
 }
 
 impl<'a> Scene<'a> {
     const fn moment(self) -> Option<Moment<'a>> {
-        let Self { deploy, mass_silence_at, now } = self;
+        let Self { deploy, excused_until, now } = self;
         match deploy {
-            Some(deploy) => Some(Moment { deploy, mass_silence_at, now }),
+            Some(deploy) => Some(Moment { deploy, excused_until, now }),
             None => None,
         }
     }
@@ -300,7 +300,7 @@ impl<'a> Scene<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub(crate) deploy: &'a Deploy,
-    pub(crate) mass_silence_at: Millis,
+    pub(crate) excused_until: Millis,
     pub(crate) now: Millis,
 }
 
@@ -348,6 +348,6 @@ impl Moment<'_> {
     /// Whether a member has been silent long enough to be blamed for it. A fleet that falls silent at once
     /// takes up to a lease to look so, and as long to come back, which must not look like single failures.
     fn is_overdue(&self, member: &Member) -> bool {
-        self.now.since(member.heard_at.max(self.mass_silence_at)) >= OVERDUE_AFTER
+        self.now.since(member.heard_at.max(self.excused_until)) >= OVERDUE_AFTER
     }
 }

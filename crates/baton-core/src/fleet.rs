@@ -39,7 +39,7 @@ pub struct Fleet {
     highest_epoch: Epoch,
     restored: Option<Restored>,
     /// The last moment at which most of the fleet was silent, or could not be heard. Nobody's patience runs out during it.
-    mass_silence_at: Millis,
+    excused_until: Millis,
 }
 
 /// The deploy in force and what must be remembered of it across a restart of control, beside the grants.
@@ -315,8 +315,8 @@ impl Fleet {
     }
 
     /// The last moment at which most of the fleet was silent.
-    pub(crate) const fn mass_silence_at(&self) -> Millis {
-        self.mass_silence_at
+    pub(crate) const fn excused_until(&self) -> Millis {
+        self.excused_until
     }
 
     /// The slots given in the deploy in force: what a state store keeps.
@@ -332,7 +332,7 @@ impl Fleet {
     pub fn begin(&mut self, deploy: Deploy, now: Millis) {
         let before = self.in_force.take();
         let mut live = 0;
-        let scene = Scene { deploy: Some(&deploy), mass_silence_at: self.mass_silence_at, now };
+        let scene = Scene { deploy: Some(&deploy), excused_until: self.excused_until, now };
         self.roster.change_all(scene, |id, member| {
             live += u32::from(member.presence(now) == Presence::Live);
             member.rank = rollout::order(deploy.id, id);
@@ -361,7 +361,7 @@ impl Fleet {
         }
         let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
         let in_force = self.in_force.as_ref();
-        let scene = scene(in_force, self.mass_silence_at, now.max(self.roster.placed_at()));
+        let scene = scene(in_force, self.excused_until, now.max(self.roster.placed_at()));
         if !self.roster.contains(&id) {
             self.roster.insert(&id, stranger(in_force, &id, now), scene);
         }
@@ -423,7 +423,7 @@ impl Fleet {
         if self.member(id).is_some_and(|member| member.presence(at) == Presence::Live) {
             self.roster.renew(id, note);
         } else {
-            self.roster.change(id, scene(self.in_force.as_ref(), self.mass_silence_at, at), note);
+            self.roster.change(id, scene(self.in_force.as_ref(), self.excused_until, at), note);
         }
     }
 
@@ -439,7 +439,7 @@ impl Fleet {
             Tie::Leftover | Tie::Nothing => false,
         };
         if remembered {
-            let scene = scene(self.in_force.as_ref(), self.mass_silence_at, self.roster.placed_at());
+            let scene = scene(self.in_force.as_ref(), self.excused_until, self.roster.placed_at());
             self.roster.change(id, scene, |member| member.gone = true);
         } else {
             self.roster.remove(id);
@@ -450,7 +450,7 @@ impl Fleet {
     pub fn excuse(&mut self, now: Millis) {
         let now = now.max(self.roster.placed_at());
         let blamed = self.counts(now).overdue > 0;
-        self.mass_silence_at = now;
+        self.excused_until = now;
         if blamed {
             self.roster.change_all(scene(self.in_force.as_ref(), now, now), |_, _| true);
         }
@@ -460,13 +460,13 @@ impl Fleet {
     /// then it is probably us. To be called before every decision.
     pub fn sweep(&mut self, now: Millis) -> Vec<MemberId> {
         let now = now.max(self.roster.placed_at());
-        let lost = self.roster.settle(scene(self.in_force.as_ref(), self.mass_silence_at, now));
+        let lost = self.roster.settle(scene(self.in_force.as_ref(), self.excused_until, now));
         let counts = self.counts(now);
         if counts.silence().is_mass() {
             self.excuse(now);
             return Vec::new();
         }
-        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
+        let scene = scene(self.in_force.as_ref(), self.excused_until, now);
         for id in &lost {
             let tie = self.roster.get(id).map(|member| member.tie);
             // Who may have the release is remembered, so that nobody else gets it instead.
@@ -493,7 +493,7 @@ impl Fleet {
     /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]), all with
     /// this grant (see [`crate::rollout::Rollout::grant`]).
     pub fn grant(&mut self, members: &[MemberId], grant: Grant) {
-        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, self.roster.placed_at());
+        let scene = scene(self.in_force.as_ref(), self.excused_until, self.roster.placed_at());
         for id in members {
             self.roster.change(id, scene, |member| member.tie = Tie::Slot(grant));
         }
@@ -508,7 +508,7 @@ impl Fleet {
         let same = ours.as_ref().map(|deploy| deploy.id) == theirs.as_ref().map(|deploy| deploy.id);
         self.in_force.clone_from(&stored.in_force);
         self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
-        let scene = scene(self.in_force.as_ref(), self.mass_silence_at, now);
+        let scene = scene(self.in_force.as_ref(), self.excused_until, now);
         let has_left = |id: &MemberId| before.is_some_and(|before| before.roster.contains(id));
         let is_stranger = |id: &&MemberId| !self.roster.contains(id) && !has_left(id);
         let strangers = stored.members().map(|(id, _)| id).filter(is_stranger);
@@ -557,12 +557,12 @@ impl Fleet {
     }
 
     pub(crate) fn scene(&self, now: Millis) -> Scene<'_> {
-        scene(self.in_force.as_ref(), self.mass_silence_at, now)
+        scene(self.in_force.as_ref(), self.excused_until, now)
     }
 }
 
-fn scene(in_force: Option<&InForce>, mass_silence_at: Millis, now: Millis) -> Scene<'_> {
-    Scene { deploy: in_force.map(|in_force| &in_force.deploy), mass_silence_at, now }
+fn scene(in_force: Option<&InForce>, excused_until: Millis, now: Millis) -> Scene<'_> {
+    Scene { deploy: in_force.map(|in_force| &in_force.deploy), excused_until, now }
 }
 
 /// Somebody of whom nothing is known.

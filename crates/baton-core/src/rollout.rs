@@ -121,7 +121,7 @@ impl<'a> Rollout<'a> {
     pub fn of(fleet: &'a Fleet, now: Millis) -> Option<Self> {
         let in_force = fleet.in_force()?;
         let deploy = &in_force.deploy;
-        let moment = Moment { deploy, mass_silence_at: fleet.mass_silence_at(), now };
+        let moment = Moment { deploy, excused_until: fleet.excused_until(), now };
         let counts = fleet.counts(now);
         // Who vanished with the release still counts, or others would get it instead.
         let target = deploy.policy.target.of(counts.known_meant);

@@ -244,7 +244,7 @@ impl Roster {
 
 /// Whether a member has been silent for so long that it is gone.
 fn is_lost(member: &Member, scene: Scene<'_>) -> bool {
-    !member.gone && scene.now.since(member.heard_at.max(scene.mass_silence_at)) >= GONE_AFTER
+    !member.gone && scene.now.since(member.heard_at.max(scene.excused_until)) >= GONE_AFTER
 }
 
 /// The next moment at which silence makes a difference, if nobody hears of the member until then.
@@ -252,7 +252,7 @@ fn next_due(member: &Member, scene: Scene<'_>) -> Option<Millis> {
     if member.gone {
         return None;
     }
-    let since = member.heard_at.max(scene.mass_silence_at);
+    let since = member.heard_at.max(scene.excused_until);
     let moments = [member.heard_at + LEASE, since + OVERDUE_AFTER, since + GONE_AFTER];
     let next = moments.into_iter().filter(|moment| *moment > scene.now).min();
     // Whoever is lost and not let go yet is looked at again.
