@@ -279,15 +279,17 @@ fn ask(mut operator: Operator, done: &AtomicBool) -> anyhow::Result<Histogram<u6
     while !done.load(Ordering::Relaxed) {
         match operator.status(None) {
             Ok(_) => {
-                if answered {
-                    took.record(u64::try_from(begun.elapsed().as_micros())?)?;
-                }
                 answered = true;
+                took.record(u64::try_from(begun.elapsed().as_micros())?)?;
                 std::thread::park_timeout(ASKS_EVERY);
                 begun = Instant::now();
             }
             // Who is turned away among thousands that come from the same address asks again, and all of it counts.
-            Err(_) => std::thread::park_timeout(ASKS_EVERY),
+            Err(_) if answered => std::thread::park_timeout(ASKS_EVERY),
+            Err(_) => {
+                std::thread::park_timeout(ASKS_EVERY);
+                begun = Instant::now();
+            }
         }
     }
     Ok(took)
