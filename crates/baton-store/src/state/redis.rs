@@ -17,6 +17,7 @@ mod link;
 mod log;
 mod rows;
 mod said;
+mod servers;
 mod shared;
 mod unsaved;
 

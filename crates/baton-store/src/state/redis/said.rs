@@ -19,7 +19,7 @@ use crate::state::News;
 use crate::state::held::Held;
 
 /// How long what a server has heard outlives it: until every member that is not heard elsewhere is gone.
-const KEPT: Duration = Duration::from_millis(2 * GONE_AFTER.0);
+pub(super) const KEPT: Duration = Duration::from_millis(2 * GONE_AFTER.0);
 /// How far a moment may lie ahead of the store's clock: it was written just now, and the clock was read before. What lies
 /// further ahead was written by another clock, and says nothing.
 const AHEAD_MAX: u64 = 1000;
@@ -302,34 +302,6 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The servers besides this one.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Servers {
-    /// Who is there, or may come back.
-    pub(super) there: Vec<String>,
-    /// Who has ended long ago.
-    pub(super) ended: Vec<String>,
-    /// Whether one of those that are there has not told for a lease what it hears.
-    pub(super) is_any_away: bool,
-}
-
-impl Servers {
-    pub(super) fn read(answer: &Value, own: &str, store_now: u64) -> Result<Self, Unexpected> {
-        let mut servers = Self::default();
-        for (server, at) in pairs(answer)? {
-            let (server, at) = (text(server)?, number(at)?);
-            let away = store_now.saturating_sub(at);
-            if server != own {
-                let is_there = away < millis(KEPT);
-                let list = if is_there { &mut servers.there } else { &mut servers.ended };
-                list.push(server);
-                servers.is_any_away |= is_there && away >= LEASE.0;
-            }
-        }
-        Ok(servers)
-    }
-}
-
 /// How many members the store knows of a server.
 pub(super) fn read_count(answer: &Value) -> Result<usize, Unexpected> {
     Ok(usize::try_from(integer(answer)?).unwrap_or(0))
@@ -354,23 +326,6 @@ mod tests {
         ours.write(&Keys::new("baton"), start + KEPT, 0, &mut Pipeline::new());
         assert_eq!(ours.said.keys().collect::<Vec<_>>(), [&place("there")]);
         assert_eq!(ours.dropped, [place("dead")].into());
-    }
-
-    #[test]
-    fn a_server_that_does_not_tell_what_it_hears_is_away_until_it_has_ended() {
-        let read = |ago: u64| {
-            let entry = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-            let (now, own) = (1_000_000, entry("own"));
-            let answer = Value::Array(vec![own, entry("0"), entry("other"), entry(&(now - ago).to_string())]);
-            Servers::read(&answer, "own", now).unwrap()
-        };
-        let there = |is_any_away| Servers { there: vec!["other".to_owned()], ended: vec![], is_any_away };
-        assert_eq!(read(0), there(false));
-        assert_eq!(read(LEASE.0 - 1), there(false));
-        assert_eq!(read(LEASE.0), there(true));
-        assert_eq!(read(millis(KEPT) - 1), there(true));
-        let ended = Servers { ended: vec!["other".to_owned()], ..Servers::default() };
-        assert_eq!(read(millis(KEPT)), ended);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What one server knows, and what it shares with the others by way of Redis.
 
 mod events;
+mod repair;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,7 +22,8 @@ use super::keys::Keys;
 use super::link::{Link, LinkError};
 use super::log::{self, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
-use super::said::{self, Changed, Ours, Servers, Theirs};
+use super::said::{self, Changed, Ours, Theirs};
+use super::servers::Servers;
 use super::unsaved::Unsaved;
 use crate::state::events::EventLog;
 use crate::state::held::Held;
@@ -369,33 +371,6 @@ impl Shared {
         Ok(())
     }
 
-    /// What follows for a service from how it stands in the store, and whether it is listed there.
-    fn compare(&mut self, name: &ServiceName, glance: &Glance, listed: bool) -> Result<Looked, StateError> {
-        match self.stored.get(name) {
-            None if glance.version.is_none() => Ok(Looked::Known),
-            Some(stored) if stored.is(glance) && listed => Ok(Looked::Known),
-            stored => {
-                let is_later = |stored: &Stored| stored.is_before(glance) && stored.is_of_era(glance);
-                let forward = stored.is_none_or(|stored| is_later(stored) && !self.link.is_other());
-                let only = (forward && stored.is_some()).then_some(glance);
-                let found = self.read_service(name, only)?;
-                match (found, forward) {
-                    (Some(found), true) if self.continues(name, &found) => {
-                        self.take_over(name, found);
-                        Ok(Looked::Known)
-                    }
-                    (found, _) => self.repair(name, found, listed),
-                }
-            }
-        }
-    }
-
-    /// Whether a log that was found has all that is known.
-    fn continues(&self, name: &ServiceName, found: &Stored) -> bool {
-        let known = self.stored.get(name).and_then(|stored| stored.service.history().in_force());
-        known.is_none_or(|known| found.service.history().find(known.id) == Some(known))
-    }
-
     /// Reads a service, of its log only what is new where `only` shows it.
     fn read_service(
         &mut self,
@@ -416,76 +391,6 @@ impl Shared {
             }
         }
         Err(self.too_busy())
-    }
-
-    fn take_over(&mut self, name: &ServiceName, found: Stored) {
-        let mut service = self.held.get(name);
-        let before = self.stored.get(name).map(|stored| &stored.service);
-        service.adopt(found.service.clone(), before, self.now());
-        self.held.put(name, service);
-        self.stored.insert(name.clone(), found);
-    }
-
-    /// The store has less than it had, or something else: what is known is written back, or given up for what others have
-    /// accepted since. Either way slots may be lost.
-    fn repair(
-        &mut self,
-        name: &ServiceName,
-        found: Option<Stored>,
-        listed: bool,
-    ) -> Result<Looked, StateError> {
-        self.doubt();
-        let here = self.held.get(name);
-        let before = self.stored.get(name).cloned();
-        let next = found.as_ref().map_or_else(
-            || here.clone(),
-            |found| {
-                here.reconciled(&found.service, before.as_ref().map(|before| &before.service), self.now())
-            },
-        );
-        let is_next = |found: &Stored| listed && !rows::differs(Some(&found.service), &next);
-        if let Some(found) = found.clone().filter(is_next) {
-            self.tell_lost(name, &here, &next);
-            self.held.put(name, next);
-            self.stored.insert(name.clone(), found);
-            return Ok(Looked::Known);
-        }
-        self.watch([name])?;
-        let again = self.read_service(name, None)?;
-        let version = |stored: &Option<Stored>| stored.as_ref().map(|stored| stored.version.clone());
-        let count = [version(&again), version(&before)];
-        let count = count.iter().flatten().map(|version| version.count).max().unwrap_or(0);
-        // Another server has written it back meanwhile: the next look shows it.
-        if version(&again) == version(&found) && self.put(name, None, &next, count, Era::New)? {
-            self.tell_lost(name, &here, &next);
-            if let Some(found) = &found {
-                self.tell_lost(name, &found.service, &next);
-            }
-            let stored = found.map_or(0, |found| found.service.history().past().len());
-            let deploys = next.history().past().len().saturating_sub(stored);
-            let text = format!(
-                "the state store had lost something of {name} ({deploys} deploys): it was written back; \
-                 no slots are given for a lease"
-            );
-            self.tell(name, What::StoreRestored, text);
-            self.held.put(name, next);
-        }
-        Ok(Looked::Repaired)
-    }
-
-    /// Tells which deploys are in one log and not in the one that goes on.
-    fn tell_lost(&mut self, name: &ServiceName, lost: &Service, goes_on: &Service) {
-        for past in lost.history().past() {
-            let deploy = &past.deploy;
-            if goes_on.history().find(deploy.id) != Some(deploy) {
-                let (actor, release, epoch) = (&deploy.actor, deploy.release.short(), deploy.epoch);
-                let text = format!(
-                    "the state store has lost the deploy of release {release} by {actor} (epoch {epoch}): another one has \
-                     taken its place, deploy again if it is still wanted"
-                );
-                self.tell(name, What::DeployLost, text);
-            }
-        }
     }
 
     fn tell(&mut self, service: &ServiceName, what: What, text: String) {

@@ -36,6 +36,15 @@ impl Service {
         next
     }
 
+    /// Whether it has all that was accepted in another state of the service: its deploys and how far they got, its lock, its
+    /// slots. What members say is not accepted by anybody, and is heard again.
+    pub(in crate::state) fn has_all_of(&self, other: &Self) -> bool {
+        let has_slot = |id| self.fleet.member(id).is_some_and(|known| matches!(known.tie(), Tie::Slot(_)));
+        self.history == other.history
+            && self.log().eq(other.log())
+            && other.fleet.grants().all(|(id, _)| has_slot(id))
+    }
+
     /// Slots that were given, and are not known any more.
     fn give_again(&mut self, fleet: &Fleet) {
         for (member, grant) in fleet.grants() {

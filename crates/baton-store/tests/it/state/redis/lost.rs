@@ -120,6 +120,25 @@ fn p31_f63_f64_what_was_accepted_on_either_side_of_a_loss_is_there_afterwards() 
 }
 
 #[test]
+fn f63_nothing_is_told_to_be_lost_where_others_have_gone_on_and_all_of_it_is_there() {
+    let mut redis = Redis::start();
+    let (store, second) = settled(&redis);
+    let other = open(&redis.address());
+    redis.cli(&["SAVE"]);
+    redis.kill();
+    redis.start_again();
+    wait_until_ready(&other);
+    other.reach(&web(), second.id, Milestone::Incomplete, 7).unwrap();
+    // Nobody has saved yet that it is there.
+    hear(&store, report(&member(7), 1, None, Standing::Behind), NOW);
+    wait_until_ready(&store);
+    assert_eq!(service(&store, NOW).milestones(second.id).incomplete, Some(7));
+    assert!(service(&store, NOW).fleet().member(&member(7)).is_some());
+    assert_eq!(tales(&store), [] as [What; 0]);
+    assert!(matches!(stop(&store, NOW), Some(Why::Listening { .. })), "it may be, all the same");
+}
+
+#[test]
 fn f64_whoever_sees_that_another_server_has_written_back_what_was_lost_listens_for_a_lease() {
     let redis = Redis::start();
     let (store, _) = settled(&redis);
