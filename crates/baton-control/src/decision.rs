@@ -84,11 +84,13 @@ pub(crate) fn decide(service: &Service, measured: &Measured, now: Millis) -> Opt
     Some(Decision { deploy, stop, reached, grants })
 }
 
-/// What the metric says of a rollout that has one and is under way; nothing else waits for it.
+/// What the metric says of a rollout that has one and is under way; nothing else waits for it. While nothing can be decided
+/// about members, it decides nothing either: what keeps them from being heard may be what is out of bounds.
 fn judge(rollout: &Rollout<'_>, service: &Service, measured: &Measured, now: Millis) -> Judgement {
     let deploy = rollout.deploy();
     let under_way = deploy.kind == Kind::Rollout && service.milestones(deploy.id).switched.is_none();
-    let Some(gate) = deploy.policy.metric.as_ref().filter(|_| under_way) else { return Judgement::Within };
+    let asked = under_way && !rollout.is_held();
+    let Some(gate) = deploy.policy.metric.as_ref().filter(|_| asked) else { return Judgement::Within };
     match verdict(rollout) {
         Verdict::Done { .. } => measured.may_end(gate, now),
         Verdict::Continue | Verdict::Incomplete | Verdict::Halt(_) | Verdict::RollBack(_) => {
@@ -120,5 +122,77 @@ fn way_out(deploy: &Deploy) -> Wish {
     match deploy.policy.auto_rollback && deploy.fallback.is_some() {
         true => Wish::RollBack { to: None },
         false => Wish::Halt { hand_back: true },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::deploy::Policy;
+    use baton_core::fleet::LEASE;
+    use baton_core::history::{Backing, Proposal};
+    use baton_core::ids::{DeployId, Epoch, ReleaseId};
+    use baton_core::metric::{Measure, MetricGate, Sample};
+    use baton_core::report::{Seen, Standing};
+    use baton_store::state::{MemoryStore, StateStore};
+
+    use super::*;
+    use crate::sample::report;
+
+    const MEMBERS: u64 = 10;
+    const BEGUN: Millis = LEASE;
+    const DEPLOY: DeployId = DeployId::from_bytes([1; 16]);
+
+    /// A rollout that one member bakes, with a metric that has been out of bounds for too long, when so many of the members
+    /// were not heard for longer than a lease.
+    fn stopped(silent: u64) -> bool {
+        let (store, web) = (MemoryStore::new(Millis::ZERO), "web".parse().unwrap());
+        let id = |number: u64| format!("web-{number}");
+        let say = |number, sequence, seen, standing, at| {
+            let _ = store.hear(&web, report(&id(number), sequence, seen, standing), at).unwrap();
+        };
+        let seen = Some(Seen { epoch: Epoch(1), deploy: DEPLOY });
+        (0..MEMBERS).for_each(|number| say(number, 1, None, Standing::Behind, BEGUN));
+        let gate = MetricGate {
+            query: "errors".to_owned(),
+            min: None,
+            max: Some(Measure::of_millionths(1)),
+            interval: MetricGate::INTERVAL,
+            failures: 1,
+        };
+        let policy = Policy { metric: Some(gate.clone()), ..Policy::safe() };
+        let wish = Wish::Rollout { release: ReleaseId::from_bytes([2; 32]), policy, again: false };
+        let (reason, actor) = (String::new(), String::new());
+        let proposal = Proposal {
+            id: DEPLOY,
+            parent: None,
+            wish,
+            reason,
+            actor,
+            created: 0,
+            backing: Backing::InForce,
+        };
+        store.propose(&web, proposal, BEGUN).unwrap();
+        (0..MEMBERS).for_each(|number| say(number, 2, seen, Standing::Staged, BEGUN));
+        let mut measured = Measured::default();
+        let decision = decide(&store.service(&web, BEGUN).unwrap(), &measured, BEGUN).unwrap();
+        store.grant(&web, decision.deploy.epoch, &decision.grants, BEGUN).unwrap();
+        let trying = &decision.grants[0];
+        let now = Millis(BEGUN.0 + LEASE.0 + 1);
+        let heard = (0..MEMBERS).filter(|&number| id(number) != trying.as_str());
+        for number in heard.skip(silent as usize) {
+            say(number, 3, seen, Standing::Staged, now);
+        }
+        let _ = store.hear(&web, report(trying.as_str(), 3, seen, Standing::Proving), now).unwrap();
+        let service = store.service(&web, now).unwrap();
+        see(&service, &mut measured, now);
+        measured.add(&gate, Sample { at: now, found: Ok(Measure::of_millionths(2)) });
+        decide(&service, &measured, now).unwrap().stop.is_some()
+    }
+
+    #[test]
+    fn p14_what_is_measured_stops_no_rollout_while_most_members_cannot_be_heard() {
+        assert!(stopped(0));
+        assert!(stopped(5));
+        assert!(!stopped(6), "it is frozen");
     }
 }

@@ -217,7 +217,7 @@ impl<'a> Rollout<'a> {
     }
 
     /// Whether nothing can be decided: it is halted, or too little is known.
-    pub(crate) const fn is_held(&self) -> bool {
+    pub const fn is_held(&self) -> bool {
         self.stop.is_some()
     }
 
