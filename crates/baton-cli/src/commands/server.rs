@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use baton_control::{
@@ -12,7 +14,7 @@ use baton_control::{
 };
 use baton_sys::descriptors;
 use serde_json::json;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
@@ -55,7 +57,7 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
     let system = |what| move |source| Failure::System { what, source };
     // Each member has a connection. Where the kernel refuses, there may be as many as before.
     let _ = descriptors::raise();
-    let runtime = Runtime::new().map_err(system("start threads"))?;
+    let runtime = runtime().map_err(system("start threads"))?;
     runtime.block_on(async {
         let shutdown = asked_to_stop().map_err(system("listen for signals"))?;
         let releases = match &artefacts {
@@ -206,4 +208,16 @@ mod tests {
         );
         assert!(matches!(with(&[("HOME", "")]), Err(Failure::Usage(_))));
     }
+}
+
+/// Where the server's connections live. The loop that decides has a thread of its own, so theirs are one less than there are
+/// processors. What that loop has to tell goes before what has just come in: a deploy is heard of by all before the answers
+/// of the first are read.
+fn runtime() -> io::Result<Runtime> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread()
+        .worker_threads(processors.saturating_sub(1).max(1))
+        .global_queue_interval(1)
+        .enable_all()
+        .build()
 }
