@@ -22,9 +22,10 @@ use baton_core::ids::{HolderName, MemberId, PendingId, ServiceName, TokenHash, T
 use baton_core::run::secrets::Secret;
 use baton_release::disk::{DiskError, replace_private};
 use baton_wire::access::{BadBook, StoredJoin};
+use tokio::sync::watch;
 
-use self::book::{Book, Protected};
-pub(crate) use self::book::{Held, Pending};
+use self::book::Protected;
+pub(crate) use self::book::{Book, Held, Pending};
 use self::ledger::Ledger;
 pub use self::ledger::{LedgerError, Unreadable};
 pub(crate) use self::ledger::{Place, TakenBack};
@@ -212,6 +213,11 @@ impl Access {
                 credential.standing(now) == Standing::Valid && !self.is_revoked(credential)
             }
         }
+    }
+
+    /// Where it is told that this may have changed.
+    pub(crate) fn changes(&self) -> watch::Receiver<Arc<Book>> {
+        self.ledger.changes()
     }
 
     fn is_revoked(&self, credential: &Credential) -> bool {

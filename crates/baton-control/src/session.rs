@@ -1,5 +1,6 @@
 //! The members' end of the server: one gRPC stream each way, opened by the member.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,12 +14,13 @@ use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
 use baton_wire::v1;
 use baton_wire::v1::members_server::{Members, MembersServer};
 use tokio::sync::mpsc::{self, WeakSender};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Access, Caller};
+use crate::access::{Access, Book, Caller};
 use crate::clock::{Clock, unix_ms};
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
@@ -33,10 +35,6 @@ const ORDERS_MAX: usize = 16;
 /// How long a stream may be without a message before it is given up: three leases, so that the lease decides
 /// about the member long before, and a dead connection does not stay for ever.
 const QUIET_MAX: Duration = Duration::from_secs(30);
-
-/// How often it is asked, where nothing is said, whether who has a stream may have it still: to people, who was revoked is
-/// gone at once.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// For how many releases a member may wait for secrets: the one that it tries, and the one that it goes back to.
 const SECRETS_WANTED_MAX: usize = 2;
@@ -85,7 +83,7 @@ impl Members for SessionService {
             secrets: self.secrets.clone(),
             telling: JoinSet::new(),
             caller: caller.ok_or_else(|| Status::unauthenticated("nobody has said who this is"))?,
-            access: self.access.clone(),
+            access: self.access.clone().map(Watched::new),
             clock: self.clock,
             bucket: Bucket::full(MESSAGES, self.clock.now()),
             from: request.into_inner(),
@@ -115,6 +113,36 @@ impl Drop for Orders {
     }
 }
 
+/// Who may do what, and where it is told that this has changed.
+struct Watched {
+    access: Arc<Access>,
+    changes: watch::Receiver<Arc<Book>>,
+}
+
+impl Watched {
+    fn new(access: Arc<Access>) -> Self {
+        Self { changes: access.changes(), access }
+    }
+
+    /// Returns when it may have changed whether somebody is known: to people, who was revoked is gone at once. Never on a server
+    /// that asks nobody who they are.
+    async fn changed(watched: &mut Option<Self>, caller: &Caller) {
+        let Some(Self { changes, .. }) = watched else { return pending().await };
+        let left = caller.ends().map(|ends| Duration::from_millis(ends.saturating_sub(unix_ms())));
+        let ended = async {
+            match left {
+                Some(left) => sleep(left).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            // It is told for as long as `access` is there.
+            _ = changes.changed() => {}
+            () = ended => {}
+        }
+    }
+}
+
 /// Reads what a member says.
 struct Reader {
     inbox: Inbox,
@@ -123,7 +151,7 @@ struct Reader {
     /// Who gets secrets for this member. They end with the session.
     telling: JoinSet<()>,
     caller: Caller,
-    access: Option<Arc<Access>>,
+    access: Option<Watched>,
     clock: Clock,
     /// How much it may still say.
     bucket: Bucket,
@@ -225,19 +253,21 @@ impl Reader {
     /// What is said next; nothing at the end. Who may not say anything any more is not waited for.
     async fn hear(&mut self) -> Result<Option<v1::FromMember>, Status> {
         let quiet_until = Instant::now() + QUIET_MAX;
-        while Instant::now() < quiet_until {
-            // What has come of a message stays in the stream for the next look.
-            if let Ok(message) = timeout(LOOK_EVERY, self.from.message()).await {
-                return message;
+        loop {
+            tokio::select! {
+                // What has come of a message stays in the stream for the next look.
+                message = self.from.message() => return message,
+                () = sleep_until(quiet_until) => {
+                    return Err(Status::deadline_exceeded("nothing was said for too long"));
+                }
+                () = Watched::changed(&mut self.access, &self.caller) => self.check_known()?,
             }
-            self.check_known()?;
         }
-        Err(Status::deadline_exceeded("nothing was said for too long"))
     }
 
     /// Whether who speaks would still be let in.
     fn check_known(&self) -> Result<(), Status> {
-        if self.access.as_ref().is_some_and(|access| !access.still_knows(&self.caller, unix_ms())) {
+        if self.access.as_ref().is_some_and(|watched| !watched.access.still_knows(&self.caller, unix_ms())) {
             return Err(Status::unauthenticated("this credential has ended: come again with the next one"));
         }
         Ok(())

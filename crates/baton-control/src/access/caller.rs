@@ -57,6 +57,15 @@ impl Caller {
         }
     }
 
+    /// When it ends that it is known, in milliseconds since 1970; none where that does not end by itself.
+    pub(crate) fn ends(&self) -> Option<u64> {
+        match self {
+            Self::Anybody => None,
+            Self::Holder(token) => token.expires,
+            Self::Member(credential) | Self::Late(credential) => Some(credential.until()),
+        }
+    }
+
     /// The role, for people.
     pub(crate) fn role(&self) -> &'static str {
         match self {

@@ -8,13 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_release::disk::{DiskError, failed, replace_private};
 use baton_store::reserve::Reserve;
 use baton_store::state::{StateError, StateStore};
 use baton_wire::access::BadBook;
+use tokio::sync::watch;
 
 use super::book::Book;
 use super::merge::{merge, together};
@@ -62,7 +63,7 @@ pub(super) struct Ledger {
     reserve: Reserve,
     /// When it was looked last whether it is there.
     reserved: Mutex<Option<Instant>>,
-    book: RwLock<Arc<Book>>,
+    book: watch::Sender<Arc<Book>>,
     /// Held by who changes the book, from the look at it until it is kept. What is taken back counts without it: the store may
     /// hang meanwhile.
     changing: Mutex<Seen>,
@@ -230,7 +231,7 @@ impl Ledger {
             place,
             reserve: Reserve::of(&data_dir.join(file)),
             data_dir: data_dir.to_owned(),
-            book: RwLock::new(Arc::new(book)),
+            book: watch::Sender::new(Arc::new(book)),
             reserved: Mutex::default(),
             changing: Mutex::default(),
             copying: Mutex::default(),
@@ -247,7 +248,12 @@ impl Ledger {
 
     /// The book as it is known here.
     pub(super) fn book(&self) -> Arc<Book> {
-        Arc::clone(&self.book.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.book.borrow())
+    }
+
+    /// Where it is told that another book counts.
+    pub(super) fn changes(&self) -> watch::Receiver<Arc<Book>> {
+        self.book.subscribe()
     }
 
     fn alone(&self) -> MutexGuard<'_, Seen> {
@@ -289,7 +295,7 @@ impl Ledger {
         mut take: impl FnMut(&mut Book) -> Result<T, Refusal>,
     ) -> Result<TakenBack<T>, Refusal> {
         // What is not known here may be known elsewhere.
-        let here = self.take_here(&mut take).ok();
+        let here = self.take_here(&mut take);
         let copied = match &self.place {
             Place::Store { key, .. } if here.is_some() => self.write_copy_in_any_case(key).is_ok(),
             Place::Store { .. } | Place::File => false,
@@ -320,13 +326,18 @@ impl Ledger {
         Ok(TakenBack { what, only_here: Some(Refusal::unavailable(only_here)) })
     }
 
-    /// Takes something back for all who look here, and asks nobody.
-    fn take_here<T>(&self, take: impl FnOnce(&mut Book) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let mut known = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        let mut book = (**known).clone();
-        let taken = take(&mut book)?;
-        *known = Arc::new(book);
-        Ok(taken)
+    /// Takes something back for all who look here, and asks nobody; none where it is not known here.
+    fn take_here<T>(&self, take: impl FnOnce(&mut Book) -> Result<T, Refusal>) -> Option<T> {
+        let mut taken = None;
+        self.book.send_if_modified(|known| {
+            let mut book = (**known).clone();
+            taken = take(&mut book).ok();
+            if taken.is_some() {
+                *known = Arc::new(book);
+            }
+            taken.is_some()
+        });
+        taken
     }
 
     /// Takes in what other servers have changed, and brings to the store what it has lost. Blocks; it is quick where nothing
@@ -419,11 +430,12 @@ impl Ledger {
 
     /// Lets a book count that was made of one that was known, with what was taken back meanwhile.
     pub(super) fn put(&self, known: &Arc<Book>, book: &Arc<Book>) {
-        let mut counts = self.book.write().unwrap_or_else(PoisonError::into_inner);
-        *counts = match Arc::ptr_eq(&counts, known) {
-            true => Arc::clone(book),
-            false => Arc::new(merge((**counts).clone(), book, unix_ms())),
-        };
+        self.book.send_modify(|counts| {
+            *counts = match Arc::ptr_eq(counts, known) {
+                true => Arc::clone(book),
+                false => Arc::new(merge((**counts).clone(), book, unix_ms())),
+            };
+        });
     }
 
     /// Writes down what was seen last, so that a store that has less at the next start is not believed.
