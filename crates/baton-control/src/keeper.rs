@@ -4,6 +4,7 @@
 //! knows. So nothing that was lost, doubled or late matters for longer than one tick.
 
 mod ask;
+mod inbox;
 mod unread;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +23,7 @@ use baton_core::report::Stamp;
 use baton_core::units::Millis;
 use baton_store::state::{EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::Refusal;
@@ -36,12 +37,12 @@ use crate::order::Orders;
 use crate::sessions::{AllSessions, PeerKey};
 use crate::view::status::{self, Blame, Face};
 
-pub(crate) use ask::{Ask, Choose, Inbox};
+pub(crate) use ask::{Ask, Choose};
+use inbox::MEMBERS_MAX;
+pub(crate) use inbox::{Asked, Inbox, WeakInbox, inbox};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
 const TICK: Duration = Duration::from_secs(1);
-/// What may wait to be taken in. Above it, senders wait, and with them their members' streams.
-pub(crate) const INBOX_MAX: usize = 4096;
 /// What is taken in before the next decision: a whole fleet that reports at once is one decision, not thousands.
 const BATCH_MAX: usize = 1024;
 /// How often one round decides anew after it has changed something: a verdict, what follows from it, and room
@@ -52,7 +53,7 @@ const STEPS_MAX: usize = 4;
 pub(crate) struct Keeper {
     store: Arc<dyn StateStore>,
     clock: Clock,
-    inbox: mpsc::Receiver<Ask>,
+    inbox: Asked,
     heartbeats: Heartbeats,
     board: watch::Sender<Arc<Board>>,
     sessions: AllSessions,
@@ -133,7 +134,7 @@ impl Keeper {
     pub(crate) fn new(
         store: Arc<dyn StateStore>,
         clock: Clock,
-        inbox: mpsc::Receiver<Ask>,
+        inbox: Asked,
         heartbeats: Heartbeats,
         board: watch::Sender<Arc<Board>>,
         peer_key: PeerKey,
@@ -188,8 +189,8 @@ impl Keeper {
                 round.ticked = true;
                 round.touched = self.kept.keys().cloned().collect();
                 // What a member has said before it was heard again comes before that.
-                let waiting = iter::from_fn(|| self.inbox.try_recv().ok());
-                asks.extend(waiting.take(INBOX_MAX));
+                let waiting = iter::from_fn(|| self.inbox.try_recv());
+                asks.extend(waiting.take(MEMBERS_MAX));
             }
             for ask in asks {
                 self.take_in(ask, &mut round);

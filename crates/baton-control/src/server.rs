@@ -16,7 +16,7 @@ use baton_store::artefact::{BucketError, BucketStore, FolderStore};
 use baton_store::secrets::{SecretError, SecretSource};
 use baton_store::state::{EmbeddedStore, RedisAddress, RedisStore, StateError, StateStore};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use crate::access::{self, Access, AccessError, LedgerError, Place, SealError, SealKey};
@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::gauge::{self, InvalidPrometheus, Prometheus, PrometheusLogin};
 use crate::guard;
 use crate::heartbeats::Heartbeats;
-use crate::keeper::{Ask, INBOX_MAX, Inbox, Keeper};
+use crate::keeper::{Ask, Inbox, Keeper, inbox};
 use crate::listen::{CallerAddress, Incoming};
 use crate::secrets::{Allowed, AllowedError};
 use crate::sessions::PeerKey;
@@ -301,7 +301,7 @@ impl Server {
         };
         let builds = api::Records::open(&data_dir.join("builds"))?;
         let secrets = SecretSource::new(secrets)?;
-        let (inbox, asked) = mpsc::channel(INBOX_MAX);
+        let (inbox, asked) = inbox();
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let peer_key = PeerKey::new().map_err(ServerError::Randomness)?;
         let heartbeats = Heartbeats::default();

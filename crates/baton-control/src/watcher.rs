@@ -6,10 +6,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use baton_store::state::StateStore;
-use tokio::sync::mpsc::WeakSender;
 
 use crate::access::Access;
-use crate::keeper::Ask;
+use crate::keeper::WeakInbox;
 
 /// How long one wait takes at most: after it, it is seen whether the server has stopped.
 const WAIT_MAX: Duration = Duration::from_secs(1);
@@ -38,13 +37,13 @@ impl Watcher {
     }
 
     /// Begins. It ends when the keeper has ended.
-    pub(crate) fn start(self, inbox: WeakSender<Ask>) -> io::Result<JoinHandle<()>> {
+    pub(crate) fn start(self, inbox: WeakInbox) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name("watcher".to_owned()).spawn(move || self.run(&inbox))
     }
 
-    fn run(self, inbox: &WeakSender<Ask>) {
+    fn run(self, inbox: &WeakInbox) {
         let (mut seen, mut told) = (0, Told::default());
-        while let Some(inbox) = inbox.upgrade().filter(|inbox| !inbox.is_closed()) {
+        while inbox.is_open() {
             let changed = self.store.changed(seen, WAIT_MAX);
             // Also where nothing is told to have changed: what is known here may not be there any more.
             if changed.is_ok() {
@@ -54,7 +53,7 @@ impl Watcher {
                 Ok(version) if version == seen => {}
                 Ok(version) => {
                     seen = version;
-                    if inbox.blocking_send(Ask::LookAgain).is_err() {
+                    if !inbox.look_again() {
                         return;
                     }
                 }

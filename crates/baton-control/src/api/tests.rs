@@ -9,14 +9,14 @@ use baton_store::artefact::FolderStore;
 use baton_store::state::MemoryStore;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
 use crate::access::Place;
 use crate::access::doors::{Door, Doors};
 use crate::clock::unix_ms;
-use crate::keeper::{Ask, Keeper};
+use crate::keeper::{Asked, Keeper, inbox};
 use crate::sessions::PeerKey;
 
 mod effects;
@@ -26,7 +26,7 @@ mod flavors;
 struct Bare {
     shared: Shared,
     access: Arc<Access>,
-    _asked: Option<mpsc::Receiver<Ask>>,
+    _asked: Option<Asked>,
     _dir: TempDir,
 }
 
@@ -36,7 +36,7 @@ impl Bare {
     }
 
     fn with(board: Board) -> Self {
-        let (inbox, asked) = mpsc::channel(16);
+        let (inbox, asked) = inbox();
         let (_, board) = watch::channel(Arc::new(board));
         let states = Arc::new(MemoryStore::new(Millis::ZERO));
         let dir = TempDir::new().unwrap();
@@ -46,7 +46,7 @@ impl Bare {
 
     /// One with a keeper, which keeps what it has on the disk in this directory.
     fn deciding(dir: TempDir) -> Self {
-        let (inbox, asked) = mpsc::channel(16);
+        let (inbox, asked) = inbox();
         let (post, board) = watch::channel(Arc::new(Board::default()));
         let (clock, heartbeats) = (Clock::start(), Heartbeats::default());
         let states = Arc::new(MemoryStore::new(Millis::ZERO));

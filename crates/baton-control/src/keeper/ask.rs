@@ -8,13 +8,10 @@ use baton_core::metric::Sample;
 use baton_core::units::Millis;
 use baton_store::state::{Accepted, News};
 use baton_wire::session::Hello;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::api::Refusal;
 use crate::sessions::Outgoing;
-
-/// Where the keeper is asked.
-pub(crate) type Inbox = mpsc::Sender<Ask>;
 
 /// What comes of a proposal.
 pub(crate) type Answer = Result<Accepted, Refusal>;
@@ -81,4 +78,20 @@ pub(crate) enum Ask {
     LookAgain,
     /// The server ends.
     Stop,
+}
+
+impl Ask {
+    /// Whether a member says it.
+    pub(super) const fn is_of_member(&self) -> bool {
+        match self {
+            Self::Hello { .. } | Self::News { .. } => true,
+            Self::Propose { .. }
+            | Self::Lock { .. }
+            | Self::Forget { .. }
+            | Self::Measured { .. }
+            | Self::Note(_)
+            | Self::LookAgain
+            | Self::Stop => false,
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::sample::report;
 
 /// A keeper over this store, and where it is asked.
 fn keeper(store: &Arc<MemoryStore>, clock: Clock, heartbeats: Heartbeats) -> (Inbox, Keeper) {
-    let (inbox, asked) = mpsc::channel(8);
+    let (inbox, asked) = inbox();
     let (post, _) = watch::channel(Arc::default());
     let key = PeerKey::new().unwrap();
     (inbox, Keeper::new(store.clone(), clock, asked, heartbeats, post, key).unwrap())
@@ -74,8 +74,8 @@ fn p30_a_server_that_has_read_its_store_has_no_trouble_with_it_any_more() {
     keeper.tell_unread(&StateError::Unavailable { attempted, source: "it is away".into() });
     assert!(board.borrow().unread && board.borrow().trouble.is_some());
 
-    inbox.try_send(Ask::LookAgain).ok().unwrap();
     let runtime = Runtime::new().unwrap();
+    runtime.block_on(inbox.send(Ask::LookAgain)).ok().unwrap();
     assert!(keeper.wait_for_store(runtime.handle()).is_some());
     assert!(!board.borrow().unread);
     assert_eq!(board.borrow().trouble, None);
@@ -113,15 +113,16 @@ fn nothing_is_carried_out_before_the_store_was_read_also_where_it_answers_again(
     };
     let why = Lock { reason: "frozen".to_owned(), actor: "ada".to_owned(), since: 1 };
     let choose: Choose = Box::new(|_, _, _| Ok(vec![member]));
+    let runtime = Runtime::new().unwrap();
     for ask in [
         Ask::Propose { service: web.clone(), proposal, reply: propose },
         Ask::Lock { service: web.clone(), lock: Some(why), reply: lock },
         Ask::Forget { service: web.clone(), choose, reply: forget },
     ] {
-        inbox.try_send(ask).unwrap_or_else(|_| panic!("no room"));
+        runtime.block_on(inbox.send(ask)).ok().unwrap();
     }
     drop(inbox);
-    keeper.run(Runtime::new().unwrap().handle());
+    keeper.run(runtime.handle());
 
     let refused = [
         proposed.try_recv().unwrap().err(),
