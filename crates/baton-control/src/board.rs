@@ -12,7 +12,7 @@ use baton_wire::api::ServiceStatus;
 
 use crate::sessions::Hellos;
 use crate::view;
-use crate::view::status::{self, Blame};
+use crate::view::status;
 
 /// Everything.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +57,6 @@ pub(crate) struct Posted {
     pub service: Service,
     /// When that was so.
     pub seen_at: Millis,
-    /// Why a deploy was stopped, if one was.
-    pub blame: Option<Blame>,
     /// Why the rollout waits for its metric, if it does.
     pub unsure: Option<Unsure>,
     /// What its members said of themselves when they connected.
@@ -73,7 +71,7 @@ impl Posted {
     /// How it stands by itself.
     fn status(&self, name: &ServiceName) -> &ServiceStatus {
         self.status.get_or_init(|| {
-            let mut status = status::of(name, &self.service, self.blame.as_ref(), self.seen_at);
+            let mut status = status::of(name, &self.service, self.seen_at);
             if let Some(unsure) = &self.unsure {
                 status::wait_for_metric(&mut status, unsure);
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use baton_core::blame::Blame;
 use baton_core::decision::{self, Milestone};
 use baton_core::deploy::{Deploy, Kind};
 use baton_core::history::Wish;
@@ -32,6 +33,16 @@ pub(crate) enum Fault {
     Members(HaltReason),
     /// What was measured.
     Metric(Outside),
+}
+
+impl Fault {
+    /// What is kept of it.
+    pub(crate) fn blame(&self, rollout: &Rollout<'_>) -> Blame {
+        match self {
+            Self::Members(reason) => Blame::of(rollout, reason),
+            Self::Metric(outside) => Blame::of_metric(outside),
+        }
+    }
 }
 
 impl fmt::Display for Fault {
@@ -170,6 +181,7 @@ mod tests {
             actor,
             created: 0,
             backing: Backing::InForce,
+            blame: None,
         };
         store.propose(&web, proposal, BEGUN).unwrap();
         (0..MEMBERS).for_each(|number| say(number, 2, seen, Standing::Staged, BEGUN));

@@ -13,6 +13,7 @@ use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use baton_core::blame::Blame;
 use baton_core::decision::id_of_stop;
 use baton_core::event::Event;
 use baton_core::fleet;
@@ -20,6 +21,7 @@ use baton_core::history::{Backing, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_core::metric::{Measured, Sample, Unsure};
 use baton_core::report::Stamp;
+use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
 use baton_store::state::{EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use tokio::runtime::Handle;
@@ -35,7 +37,7 @@ use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
 use crate::sessions::{AllSessions, PeerKey};
-use crate::view::status::{self, Blame, Face};
+use crate::view::status::{self, Face};
 
 pub(crate) use ask::{Ask, Choose};
 use inbox::MEMBERS_MAX;
@@ -75,7 +77,6 @@ struct Kept {
     changes: u64,
     /// How it looked when it was put on the board last.
     face: Option<Face>,
-    blame: Option<Blame>,
     /// What is known of the metric of the deploy in force.
     measured: (Option<DeployId>, Measured),
     /// Why the rollout waits for it, as that was put on the board last.
@@ -362,7 +363,6 @@ impl Keeper {
                 seen_at,
                 changes: 0,
                 face: None,
-                blame: None,
                 measured: Default::default(),
                 unsure: None,
                 told_stuck: None,
@@ -485,13 +485,8 @@ impl Keeper {
         now: Millis,
     ) -> Result<(), StateError> {
         if let Some((wish, reason)) = &decision.stop {
-            if let Some(kept) = self.kept.get_mut(name) {
-                kept.blame = Some(match reason {
-                    Fault::Members(reason) => Blame::of(service, decision.deploy.id, reason, now),
-                    Fault::Metric(outside) => Blame::of_metric(decision.deploy.id, outside),
-                });
-            }
-            return self.stop(name, decision, wish, reason);
+            let blame = Rollout::of(service.fleet(), now).map(|rollout| reason.blame(&rollout));
+            return self.stop(name, decision, wish, reason, blame.as_ref());
         }
         for &milestone in &decision.reached {
             self.store.reach(name, decision.deploy.id, milestone, unix_ms())?;
@@ -509,6 +504,7 @@ impl Keeper {
         decision: &Decision,
         wish: &Wish,
         reason: &Fault,
+        blame: Option<&Blame>,
     ) -> Result<(), StateError> {
         let propose = |wish: &Wish| {
             let proposal = Proposal {
@@ -519,6 +515,7 @@ impl Keeper {
                 actor: "baton".to_owned(),
                 created: unix_ms(),
                 backing: Backing::InForce,
+                blame: blame.cloned(),
             };
             self.store.propose(name, proposal, self.clock.now()).map(drop)
         };
@@ -543,7 +540,7 @@ impl Keeper {
             let fleet = kept.seen.fleet();
             sessions.keep_hellos(|member| fleet.member(member).is_some());
         }
-        let face = Some(status::face(&kept.seen, kept.blame.as_ref(), kept.seen_at));
+        let face = Some(status::face(&kept.seen, kept.seen_at));
         let unsure = decision::unsure(&kept.seen, &kept.measured.1, kept.seen_at);
         kept.changes += u64::from(changed || face != kept.face || unsure != kept.unsure);
         (kept.face, kept.unsure) = (face, unsure);
@@ -551,7 +548,6 @@ impl Keeper {
             version: self.started + kept.changes,
             service: kept.seen.clone(),
             seen_at: kept.seen_at,
-            blame: kept.blame.clone(),
             unsure: kept.unsure.clone(),
             hellos: sessions.hellos(),
             sessions: sessions.count(),

@@ -85,8 +85,16 @@ mod tests {
         let _ = store.hear(&web, report("web-1", 1, None, Standing::Behind), NOW).unwrap();
         let wish = Wanted::Rollout { release: RELEASE, policy: Policy::safe(), again: false };
         let (reason, actor) = (String::new(), String::new());
-        let proposal =
-            Proposal { id: DEPLOY, parent: None, wish, reason, actor, created: 0, backing: Backing::InForce };
+        let proposal = Proposal {
+            id: DEPLOY,
+            parent: None,
+            wish,
+            reason,
+            actor,
+            created: 0,
+            backing: Backing::InForce,
+            blame: None,
+        };
         store.propose(&web, proposal, NOW).unwrap();
         let _ = store.hear(&web, report("web-1", 2, seen.map(seen_of), standing), NOW).unwrap();
         let decision = decide(&store.service(&web, NOW).unwrap(), &Measured::default(), NOW).unwrap();

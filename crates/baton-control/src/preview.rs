@@ -75,6 +75,7 @@ mod tests {
             actor: String::new(),
             created: 0,
             warrant: None,
+            blame: None,
         };
         let fleet = Fleet::restore([], None, Epoch(1), Millis::ZERO);
         let of = DeployId::from_bytes([1; 16]);

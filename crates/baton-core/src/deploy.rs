@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::bake::Bake;
+use crate::blame::Blame;
 use crate::costs::Cost;
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
 use crate::limits::{InvalidLimits, Limits};
@@ -39,6 +40,8 @@ pub struct Deploy {
     pub created: u64,
     /// The signed deploy that it stands on: its own, or, for a halt or a return by control, the one that allows it.
     pub warrant: Option<Signed<Warrant>>,
+    /// What has stopped the deploy before, where control decided itself on this one.
+    pub blame: Option<Blame>,
 }
 
 /// What a deploy is for.

@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::blame::Blame;
 use crate::deploy::{Deploy, InvalidPolicy, Kind, Policy};
 use crate::ids::{DeployId, Epoch, ReleaseId, ServiceName};
 use crate::target::Target;
@@ -52,6 +53,8 @@ pub struct Proposal {
     pub created: u64,
     /// Who answers for it.
     pub backing: Backing,
+    /// What has stopped the deploy in force, where control proposes.
+    pub blame: Option<Blame>,
 }
 
 /// Who answers for a proposal, in a fleet whose members trust keys.
@@ -367,6 +370,7 @@ impl History {
             actor: proposal.actor,
             created: proposal.created,
             warrant: None,
+            blame: proposal.blame,
         };
         deploy.warrant = self.backed(&deploy, proposal.backing)?;
         if let Some(Signed { of: warrant, .. }) = &deploy.warrant {

@@ -13,6 +13,7 @@ extern crate std;
 pub mod access;
 pub mod backoff;
 pub mod bake;
+pub mod blame;
 pub mod build;
 pub mod chorus;
 pub mod collection;

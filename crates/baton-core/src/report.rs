@@ -1,6 +1,7 @@
 //! What a member says of itself over its session.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -227,6 +228,17 @@ impl fmt::Display for Cause {
             Self::Unhealthy => "the candidate was not healthy",
             Self::Memory => "the candidate was killed for memory",
         })
+    }
+}
+
+impl Refusal {
+    /// The cause and all of the detail.
+    pub fn text(&self) -> String {
+        if self.detail.is_empty() {
+            self.cause.to_string()
+        } else {
+            format!("{}: {}", self.cause, self.detail)
+        }
     }
 }
 

@@ -168,7 +168,7 @@ async fn check(
         None => Backing::InForce,
     };
     let (reason, actor) = (asked.reason.clone(), asked.actor.clone());
-    let proposal = Proposal { id, parent, wish, reason, actor, created: unix_ms(), backing };
+    let proposal = Proposal { id, parent, wish, reason, actor, created: unix_ms(), backing, blame: None };
     Ok(Checked { proposal, all_at_once, held })
 }
 
@@ -274,7 +274,8 @@ mod tests {
         let id = DeployId::from_bytes([history.past().len() as u8 + 1; 16]);
         let parent = history.in_force().map(|deploy| deploy.id);
         let (reason, actor) = (String::new(), "ada".to_owned());
-        let proposal = Proposal { id, parent, wish, reason, actor, created: 0, backing: Backing::InForce };
+        let proposal =
+            Proposal { id, parent, wish, reason, actor, created: 0, backing: Backing::InForce, blame: None };
         let deploy = history.propose(proposal, Epoch(0)).unwrap();
         history.add(deploy);
         id

@@ -110,6 +110,7 @@ fn nothing_is_carried_out_before_the_store_was_read_also_where_it_answers_again(
         actor: "ada".to_owned(),
         created: 1,
         backing: Backing::Nobody,
+        blame: None,
     };
     let why = Lock { reason: "frozen".to_owned(), actor: "ada".to_owned(), since: 1 };
     let choose: Choose = Box::new(|_, _, _| Ok(vec![member]));

@@ -8,7 +8,6 @@ use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
 use baton_wire::api::{Fetching, MemberStatus};
 
-use super::status::text;
 use crate::board::Posted;
 
 /// All members of a service, in the order of their names.
@@ -84,7 +83,7 @@ pub(crate) fn standing<'a>(fleet: &Fleet, member: &'a Member) -> Option<&'a Stan
 
 fn refusal(standing: &Standing) -> Option<String> {
     match standing {
-        Standing::Refused(refusal) => Some(text(refusal)),
+        Standing::Refused(refusal) => Some(refusal.text()),
         Standing::Behind
         | Standing::Staged
         | Standing::Granted

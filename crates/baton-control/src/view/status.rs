@@ -1,5 +1,6 @@
 //! How a service stands.
 
+use baton_core::blame::Blame;
 use baton_core::costs::{Cost, Learnt};
 use baton_core::counts::Counts;
 use baton_core::deploy::Kind;
@@ -7,66 +8,22 @@ use baton_core::fleet::{Presence, Silence};
 use baton_core::history::Lock;
 use baton_core::ids::{DeployId, MemberId, ReleaseId, ServiceName};
 use baton_core::laggards::{Lag, laggards};
-use baton_core::metric::{Outside, Unsure};
-use baton_core::report::Refusal;
+use baton_core::metric::Unsure;
 use baton_core::rollout::Rollout;
 use baton_core::turn::{Turn, Why};
 use baton_core::units::Millis;
-use baton_core::verdict::{HaltReason, Rule, Verdict, verdict};
+use baton_core::verdict::{Verdict, verdict};
 use baton_core::words::Words;
 use baton_store::state::{Kept, Service};
 use baton_wire::api::{CostsView, CountsView, FailureView, Fetching, LaggardView, ServiceStatus};
 
 use super::deploy_at;
 
-/// Why a deploy was stopped: what outlives it, since its members forget it when they go back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Blame {
-    deploy: DeployId,
-    failure: FailureView,
-}
-
-impl Blame {
-    /// The failure that stops a deploy.
-    pub(crate) fn of(service: &Service, deploy: DeployId, reason: &HaltReason, now: Millis) -> Self {
-        let refused = Rollout::of(service.fleet(), now).and_then(|rollout| {
-            rollout
-                .refused()
-                .find(|(member, _)| **member == reason.member)
-                .map(|(_, refusal)| refusal.clone())
-        });
-        let member = service.fleet().member(&reason.member);
-        let (code, detail) = match refused {
-            Some(refusal) => (refusal.cause.code(), text(&refusal)),
-            None => {
-                let code = match (reason.rule, member.map(|member| member.presence(now))) {
-                    (Rule::TooCostly { .. }, _) => reason.rule.code(),
-                    (_, Some(Presence::Live)) => "relapsed",
-                    (_, Some(Presence::Silent { .. })) => "silent",
-                    (_, Some(Presence::Gone) | None) => "gone",
-                };
-                (code, reason.failure.clone())
-            }
-        };
-        let member = Some(reason.member.to_string());
-        let rule = Some(reason.rule.code().to_owned());
-        Self { deploy, failure: FailureView { member, code: code.to_owned(), rule, detail } }
-    }
-
-    /// The metric that stops it.
-    pub(crate) fn of_metric(deploy: DeployId, outside: &Outside) -> Self {
-        let (code, detail) = (outside.code().to_owned(), outside.to_string());
-        let rule = Some(code.clone());
-        Self { deploy, failure: FailureView { member: None, code, rule, detail } }
-    }
-}
-
 /// All of a status that does not take a look at every member: while it stays the same, nobody who waits is woken.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Face {
     silence: Silence,
     lock: Option<Lock>,
-    blame: Option<Blame>,
     kept: Kept,
     rollout: Option<Progress>,
 }
@@ -82,7 +39,7 @@ struct Progress {
 }
 
 /// How a service looks.
-pub(crate) fn face(service: &Service, blame: Option<&Blame>, now: Millis) -> Face {
+pub(crate) fn face(service: &Service, now: Millis) -> Face {
     let progress = |rollout: Rollout<'_>| Progress {
         deploy: rollout.deploy().id,
         state: state(&rollout, &verdict(&rollout), service),
@@ -94,7 +51,6 @@ pub(crate) fn face(service: &Service, blame: Option<&Blame>, now: Millis) -> Fac
     Face {
         silence: service.fleet().silence(now),
         lock: service.history().lock().cloned(),
-        blame: blame.cloned(),
         kept: service.kept(),
         rollout: Rollout::of(service.fleet(), now).map(progress),
     }
@@ -104,7 +60,7 @@ pub(crate) fn face(service: &Service, blame: Option<&Blame>, now: Millis) -> Fac
 const LAGGARDS_MAX: usize = 20;
 
 /// The status, with version 0.
-pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, now: Millis) -> ServiceStatus {
+pub(crate) fn of(name: &ServiceName, service: &Service, now: Millis) -> ServiceStatus {
     let committed = service.history().release_for_new_member().map(|release: ReleaseId| release.to_string());
     let Some(rollout) = Rollout::of(service.fleet(), now) else {
         return idle(name, service, committed, now);
@@ -134,7 +90,7 @@ pub(crate) fn of(name: &ServiceName, service: &Service, blame: Option<&Blame>, n
         costs: costs(&rollout.learnt()),
         committed,
         lock: service.history().lock().map(super::lock),
-        failure: failure(&rollout, blame),
+        failure: failure(&rollout),
         laggards: laggards.iter().take(LAGGARDS_MAX).map(laggard).collect(),
         laggards_count: laggards.len() as u32,
     }
@@ -261,28 +217,15 @@ fn fetching(service: &Service, now: Millis) -> Option<Fetching> {
 }
 
 /// What stopped this deploy or led to it, or else the first member that refuses it now.
-fn failure(rollout: &Rollout<'_>, blame: Option<&Blame>) -> Option<FailureView> {
-    let deploy = rollout.deploy();
-    let about = |blame: &&Blame| match deploy.kind {
-        Kind::Rollout => blame.deploy == deploy.id,
-        Kind::Halt { of, .. } | Kind::Rollback { of } => blame.deploy == of || blame.deploy == deploy.id,
-    };
-    if let Some(blame) = blame.filter(about) {
-        return Some(blame.failure.clone());
+fn failure(rollout: &Rollout<'_>) -> Option<FailureView> {
+    if let Some(Blame { member, code, rule, detail }) = &rollout.deploy().blame {
+        let (member, rule) = (member.as_ref().map(ToString::to_string), Some(rule.clone()));
+        return Some(FailureView { member, code: code.clone(), rule, detail: detail.clone() });
     }
     rollout.refused().next().map(|(member, refusal)| FailureView {
         member: Some(member.to_string()),
         code: refusal.cause.code().to_owned(),
         rule: None,
-        detail: text(refusal),
+        detail: refusal.text(),
     })
-}
-
-/// The cause and all of the detail.
-pub(super) fn text(refusal: &Refusal) -> String {
-    if refusal.detail.is_empty() {
-        refusal.cause.to_string()
-    } else {
-        format!("{}: {}", refusal.cause, refusal.detail)
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use baton_core::ids::ReleaseId;
-use baton_wire::api::{LockView, Locking, MemberStatus, Propose, Refused, Wanted};
+use baton_wire::api::{LockView, Locking, MemberStatus, Propose, Refused, ServiceStatus, Wanted};
 
 use crate::light::{Fleet, names};
 use crate::running::{Running, rollout, wanted};
@@ -57,7 +57,7 @@ async fn p13_a_deploy_is_switched_when_every_member_has_proven_it_within_its_slo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one_member() {
+async fn p8_p9_p46_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one_member() {
     let (server, fleet, first) = settled(5).await;
     let bad = server.push(2).await;
     fleet.world.spoil(bad);
@@ -71,9 +71,10 @@ async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one
     assert_eq!(fleet.world.tries(bad).len(), 1, "it touches one slot");
     let failure = status.failure.unwrap();
     assert_eq!(
-        (failure.code.as_str(), failure.member.unwrap()),
+        (failure.code.as_str(), failure.member.clone().unwrap()),
         ("exit", fleet.world.tries(bad)[0].to_string())
     );
+    assert_eq!(failure.rule.as_deref(), Some("first-member-failed"));
     assert!(failure.detail.ends_with("fatal: no such table"), "{}", failure.detail);
     let events = server.events().await;
     for kind in ["refused", "rolled-back"] {
@@ -83,6 +84,12 @@ async fn p8_p9_a_release_that_fails_at_start_goes_back_by_itself_and_touches_one
     // What was taken back is not deployed again by mistake.
     let again = server.propose(&rollout(bad, 100)).await;
     assert_eq!((again.status, again.json::<serde_json::Value>()["code"].as_str()), (422, Some("marked")));
+
+    let address = server.address;
+    let dir = server.stop().await;
+    let server = Running::start_in(dir, address);
+    let status: ServiceStatus = server.get("/v1/services/web").await;
+    assert_eq!(status.failure, Some(failure), "a server that starts anew can say why");
     server.stop().await;
 }
 

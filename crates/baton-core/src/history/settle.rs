@@ -51,6 +51,7 @@ mod tests {
                 actor: "ada".into(),
                 created: 0,
                 backing: Backing::Nobody,
+                blame: None,
             };
             let deploy = log.propose(proposal, Epoch(epoch - 1)).unwrap();
             assert_eq!(deploy.epoch, Epoch(epoch));

@@ -25,6 +25,7 @@ fn proposal(history: &History, wish: Wish) -> Proposal {
         actor: "ada".into(),
         created: 0,
         backing: Backing::InForce,
+        blame: None,
     }
 }
 

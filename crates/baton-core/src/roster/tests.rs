@@ -86,6 +86,7 @@ fn deploy(epoch: u8, kind: u8) -> Deploy {
         actor: String::new(),
         created: 0,
         warrant: None,
+        blame: None,
     }
 }
 

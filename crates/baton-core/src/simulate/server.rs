@@ -126,7 +126,7 @@ impl Server {
     pub(super) fn proposal(&self, id: DeployId, wish: Wish, reason: &str, now: Millis) -> Proposal {
         let parent = self.history.in_force().map(|deploy| deploy.id);
         let (reason, actor, created) = (reason.into(), "baton".into(), now.0);
-        Proposal { id, parent, wish, reason, actor, created, backing: Backing::InForce }
+        Proposal { id, parent, wish, reason, actor, created, backing: Backing::InForce, blame: None }
     }
 
     /// Does what a state store does with a change, from what is known here.

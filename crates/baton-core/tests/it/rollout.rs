@@ -38,6 +38,7 @@ fn deploy(policy: Policy) -> Deploy {
         actor: "ada".into(),
         created: 0,
         warrant: None,
+        blame: None,
     }
 }
 

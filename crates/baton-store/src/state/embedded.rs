@@ -351,6 +351,7 @@ mod tests {
             actor: "ada".to_owned(),
             created: 0,
             backing: Backing::InForce,
+            blame: None,
         };
         let propose = |next: &mut Service, _: &Held| next.propose(&web(), proposal, None, Millis::ZERO);
         let accepted = held.write(&web(), propose, |next| disk.save(&[(&web(), next)], &[]))?;

@@ -108,6 +108,7 @@ mod tests {
                 actor: "ada".to_owned(),
                 created: 0,
                 backing: Backing::InForce,
+                blame: None,
             };
             store.fail_call(1, fault);
             let error = store.propose(&web, proposal.clone(), Millis::ZERO).unwrap_err();

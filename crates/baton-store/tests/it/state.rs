@@ -42,6 +42,7 @@ fn rollout(number: u64, parent: Option<DeployId>) -> Proposal {
         actor: "ada".into(),
         created: 7,
         backing: Backing::InForce,
+        blame: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Deploys.
 
+use baton_core::blame::Blame;
 use baton_core::costs::Cost;
 use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
@@ -51,6 +52,7 @@ fn deploy_message(deploy: &Deploy) -> v1::Deploy {
         actor: Some(deploy.actor.clone()),
         created: Some(deploy.created),
         warrant: deploy.warrant.as_ref().map(Signed::to_text),
+        blame: deploy.blame.as_ref().map(blame_message),
     }
 }
 
@@ -69,6 +71,27 @@ fn read_deploy(message: v1::Deploy) -> Result<Deploy, BadRecord> {
         actor: present(message.actor, "deploy.actor")?,
         created: present(message.created, "deploy.created")?,
         warrant: message.warrant.as_deref().map(read_warrant).transpose()?,
+        blame: message.blame.map(read_blame).transpose()?,
+    })
+}
+
+fn blame_message(blame: &Blame) -> v1::Blame {
+    let Blame { member, code, rule, detail } = blame;
+    v1::Blame {
+        member: member.as_ref().map(ToString::to_string),
+        code: Some(code.clone()),
+        rule: Some(rule.clone()),
+        detail: Some(detail.clone()),
+    }
+}
+
+fn read_blame(message: v1::Blame) -> Result<Blame, BadRecord> {
+    let v1::Blame { member, code, rule, detail } = message;
+    Ok(Blame {
+        member: member.map(|member| parsed(Some(member), "deploy.blame.member")).transpose()?,
+        code: present(code, "deploy.blame.code")?,
+        rule: present(rule, "deploy.blame.rule")?,
+        detail: present(detail, "deploy.blame.detail")?,
     })
 }
 

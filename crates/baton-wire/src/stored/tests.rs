@@ -1,3 +1,4 @@
+use baton_core::blame::Blame;
 use baton_core::costs::Cost;
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::event::{Event, What};
@@ -25,6 +26,7 @@ fn deploy() -> LoggedDeploy {
         actor: "ada".into(),
         created: 1_700_000_000_000,
         warrant: Some(warrant()),
+        blame: None,
     };
     let milestones = Milestones { switched: None, incomplete: Some(5), drained: None };
     LoggedDeploy { deploy, members_at_start: 8, milestones }
@@ -92,6 +94,16 @@ fn records_come_back_as_they_were() {
         comes_back(&LoggedDeploy { deploy: Deploy { kind, ..logged.deploy }, ..logged });
     }
     let logged = deploy();
+    let blame = Blame {
+        member: Some("m-1".parse().unwrap()),
+        code: "exited".into(),
+        rule: "first-member-failed".into(),
+        detail: "the candidate ended: exit code 3".into(),
+    };
+    let blamed = Deploy { blame: Some(blame.clone()), ..logged.deploy.clone() };
+    comes_back(&LoggedDeploy { deploy: blamed, ..logged.clone() });
+    let blamed = Deploy { blame: Some(Blame { member: None, ..blame }), ..logged.deploy.clone() };
+    comes_back(&LoggedDeploy { deploy: blamed, ..logged.clone() });
     let policy = Policy { target: Share::from_percent(1).into(), auto_rollback: false, ..Policy::careful() };
     let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
     let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };

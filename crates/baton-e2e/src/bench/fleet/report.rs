@@ -76,6 +76,7 @@ fn deploy(names: &[MemberId]) -> anyhow::Result<Deploy> {
         actor: String::new(),
         created: 0,
         warrant: None,
+        blame: None,
     })
 }
 

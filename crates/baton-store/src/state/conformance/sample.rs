@@ -39,6 +39,7 @@ pub(super) fn wish(number: u8, parent: Option<DeployId>, wish: Wish) -> Proposal
         actor,
         created: 1_700_000_000_000,
         backing: Backing::InForce,
+        blame: None,
     }
 }
 
