@@ -2,7 +2,10 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use baton_core::deploy::Kind;
+use baton_core::history::History;
 use baton_core::ids::ServiceName;
+use baton_core::units::Share;
 use baton_wire::access::GuardView;
 
 use super::{Refusal, Shared};
@@ -49,10 +52,73 @@ pub(super) fn off(shared: &Shared, board: &Board, caller: &Caller) -> Vec<GuardV
         add("secrets", None, warning);
     }
     for (service, posted) in board.services.iter().filter(|(service, _)| caller.covers(service)) {
-        if posted.service.history().in_force().is_some_and(|deploy| !deploy.policy.auto_rollback) {
-            let text = format!("a release of {service} that fails is halted, and not taken back");
-            add("auto-rollback", Some(service), text);
+        for (guard, text) in off_of_service(posted.service.history()) {
+            add(guard, Some(service), text);
         }
     }
     off
+}
+
+/// Those that the deploy in force goes without.
+fn off_of_service(history: &History) -> Vec<(&'static str, String)> {
+    let mut off = Vec::new();
+    let Some(deploy) = history.in_force() else { return off };
+    let (service, policy) = (&deploy.service, &deploy.policy);
+    if !policy.auto_rollback {
+        off.push((
+            "auto-rollback",
+            format!("a release of {service} that fails is halted, and not taken back"),
+        ));
+    }
+    if policy.failure_limit == Share::ALL {
+        let text =
+            format!("a release of {service} may fail on every member that tries it, one after the other");
+        off.push(("failure-limit", text));
+    }
+    if policy.all_at_once && deploy.kind == Kind::Rollout {
+        off.push(("phases", format!("a release of {service} goes everywhere at once")));
+    }
+    let was_signed = history.past().iter().any(|past| past.deploy.warrant.is_some());
+    if was_signed && deploy.warrant.is_none() {
+        let text =
+            format!("nobody has signed the deploy of {service} in force, and earlier ones were signed");
+        off.push(("signature", text));
+    }
+    off
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::deploy::Policy;
+    use baton_core::history::{Backing, Proposal, Wish};
+    use baton_core::ids::{DeployId, Epoch, ReleaseId};
+
+    use super::*;
+
+    #[test]
+    fn p47_each_guard_that_a_policy_goes_without_is_told() {
+        let off = |policy: Policy| {
+            let wish = Wish::Rollout { release: ReleaseId::from_bytes([2; 32]), policy, again: false };
+            let proposal = Proposal {
+                id: DeployId::from_bytes([1; 16]),
+                parent: None,
+                wish,
+                reason: String::new(),
+                actor: "ada".to_owned(),
+                created: 0,
+                backing: Backing::InForce,
+                blame: None,
+            };
+            let mut history = History::new("web".parse().unwrap(), Vec::new());
+            history.add(history.propose(proposal, Epoch(0)).unwrap());
+            off_of_service(&history).into_iter().map(|(guard, _)| guard).collect::<Vec<_>>()
+        };
+        let nothing: [&str; 0] = [];
+        for whole in [Policy::safe(), Policy::fast(), Policy::careful()] {
+            assert_eq!(off(whole), nothing);
+        }
+        assert_eq!(off(Policy { auto_rollback: false, ..Policy::safe() }), ["auto-rollback"]);
+        assert_eq!(off(Policy { failure_limit: Share::ALL, ..Policy::safe() }), ["failure-limit"]);
+        assert_eq!(off(Policy::safe().at_once()), ["phases"]);
+    }
 }
