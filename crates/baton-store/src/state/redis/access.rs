@@ -1,7 +1,6 @@
 //! Who may do what, in Redis: bytes that this store does not understand, and a mark of them, so that nobody reads them again
 //! who has them.
 
-use baton_wire::stored::SCHEMA;
 use redis::{Pipeline, Value, pipe};
 
 use super::answer::{Unexpected, bytes, list, text};
@@ -72,8 +71,7 @@ impl Shared {
             return Ok(false);
         }
         let mark = blake3::hash(next).to_string();
-        let mut commands = pipe();
-        commands.cmd("SET").arg(self.keys.schema()).arg(SCHEMA);
+        let mut commands = self.begin();
         commands.cmd("HSET").arg(self.keys.access()).arg(MARK).arg(&mark).arg(LIST).arg(next);
         if !self.link.transact(&mut commands).map_err(|error| self.failed(error))? {
             return Ok(false);

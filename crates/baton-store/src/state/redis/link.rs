@@ -27,7 +27,7 @@ const REDIRECTS_MAX: usize = 5;
 /// The connection, or why there is none.
 pub(super) struct Link {
     address: RedisAddress,
-    /// A key that is asked for, to see whether the node is the one that has it.
+    /// A key that is asked for, to see whether the node is the one that has it. It is part of whatever is watched.
     probe: String,
     open: Option<Open>,
     failed: Option<Failed>,
@@ -187,14 +187,15 @@ impl Link {
         }
     }
 
-    /// Watches these keys, and nothing else any more.
-    pub(super) fn watch(&mut self, keys: &[String]) -> Result<(), LinkError> {
+    /// Watches these keys and the probe, and nothing else any more. Returns what the probe holds.
+    pub(super) fn watch(&mut self, keys: &[String]) -> Result<Value, LinkError> {
         let mut commands = redis::pipe();
-        commands.cmd("UNWATCH").cmd("WATCH").arg(keys);
+        commands.cmd("UNWATCH").cmd("WATCH").arg(keys).arg(&self.probe);
+        commands.cmd("GET").arg(&self.probe);
         self.with(|open| {
-            send(&mut open.connection, &commands, commands.len())?;
+            let mut answers = send(&mut open.connection, &commands, commands.len())?;
             open.watches = true;
-            Ok(())
+            Ok(answers.pop().unwrap_or(Value::Nil))
         })
     }
 

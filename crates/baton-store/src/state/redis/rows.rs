@@ -6,7 +6,7 @@ use std::fmt;
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
-use baton_wire::stored::{LoggedDeploy, MemberRecord, Record, SCHEMA, ServiceRecord};
+use baton_wire::stored::{LoggedDeploy, MemberRecord, Record, ServiceRecord};
 use redis::{Pipeline, Value};
 
 use super::answer::{Unexpected, bytes, integer, list, number, optional, pairs, text};
@@ -249,7 +249,6 @@ pub(super) fn write(
     if stored.is_none() {
         commands.cmd("DEL").arg(keys.deploys(name)).arg(keys.members(name));
     }
-    commands.cmd("SET").arg(keys.schema()).arg(SCHEMA);
     commands.cmd("SADD").arg(keys.services()).arg(name.as_str());
     for logged in service.new_deploys(stored) {
         commands.cmd("HSET").arg(keys.deploys(name)).arg(logged.deploy.epoch.0).arg(logged.to_bytes());

@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) unsaved: Unsaved,
     /// How many changes this server has made.
     changes: u64,
+    /// The schema in the store when something was watched last.
+    schema: Option<u64>,
     opened: (Instant, Millis),
     looked: Option<Instant>,
     /// It was away when this server wanted to know first what is there.
@@ -105,6 +107,7 @@ impl Shared {
             tales: Vec::new(),
             unsaved: Unsaved::default(),
             changes: 0,
+            schema: None,
             opened: (Instant::now(), now),
             looked: None,
             is_late: false,
@@ -326,16 +329,17 @@ impl Shared {
         })
     }
 
-    fn check_schema(&self, schema: &Value) -> Result<(), StateError> {
+    /// The schema that is there, if this version knows it.
+    fn check_schema(&self, schema: &Value) -> Result<Option<u64>, StateError> {
         let found = match schema {
-            Value::Nil => return Ok(()),
+            Value::Nil => return Ok(None),
             schema => number(schema).map_err(|error| self.wrong(self.keys.schema(), error))?,
         };
         if found > SCHEMA {
             let path = PathBuf::from(self.link.address().to_string());
             return Err(StateError::Newer { path, found, known: SCHEMA });
         }
-        Ok(())
+        Ok(Some(found))
     }
 
     /// Tells the others what was said here, and hears what was said to them.
@@ -438,7 +442,7 @@ impl Shared {
         self.changes += 1;
         let version = Version::after(count, &self.ours.server, self.changes);
         let new = (era == Era::New).then(|| version.to_string());
-        let mut commands = pipe();
+        let mut commands = self.begin();
         rows::write(&self.keys, name, stored, service, (&version, new.as_deref()), &mut commands);
         let written = self.link.transact(&mut commands).map_err(|error| self.failed(error))?;
         if written {
@@ -470,8 +474,22 @@ impl Shared {
         self.write_events_back(0)
     }
 
+    /// Watches these keys and the schema, and nothing else any more: nobody writes to a store that a newer version has written to
+    /// meanwhile.
     pub(super) fn watch_keys(&mut self, keys: &[String]) -> Result<(), StateError> {
-        self.link.watch(keys).map_err(|error| self.failed(error))
+        let schema = self.link.watch(keys).map_err(|error| self.failed(error))?;
+        self.schema = self.check_schema(&schema)?;
+        Ok(())
+    }
+
+    /// The beginning of a transaction that an older version would not understand all of. What is right already is not touched:
+    /// everybody watches it.
+    pub(super) fn begin(&self) -> Pipeline {
+        let mut commands = pipe();
+        if self.schema != Some(SCHEMA) {
+            commands.cmd("SET").arg(self.keys.schema()).arg(SCHEMA);
+        }
+        commands
     }
 
     fn now(&self) -> Millis {

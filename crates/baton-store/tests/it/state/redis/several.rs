@@ -365,6 +365,8 @@ enum Arrives {
     Nothing,
     /// It is carried out, and its answer is lost.
     All,
+    /// It is carried out and answered: nothing is cut.
+    Whole,
 }
 
 /// The port of a way to a node, on which the first hint does not arrive: `before` is done, and the connection is cut.
@@ -372,7 +374,7 @@ fn cut_at_hint(redis: &Redis, before: impl FnOnce() + Send + 'static) -> u16 {
     cut_at(redis, b"PUBLISH", Arrives::Nothing, before)
 }
 
-/// The port of a way to a node, on which the connection is cut once, at the first command of this name.
+/// The port of a way to a node, on which the connection is cut once, at the first command of this name, after `before`.
 fn cut_at(
     redis: &Redis,
     name: &'static [u8],
@@ -401,7 +403,9 @@ fn cut_at(
                         let _ = back_of.shutdown(Shutdown::Write);
                         node.write_all(asked).unwrap();
                     }
-                    break;
+                    if arrives != Arrives::Whole {
+                        break;
+                    }
                 }
                 if node.write_all(asked).is_err() {
                     break;
@@ -413,6 +417,42 @@ fn cut_at(
         }
     });
     port
+}
+
+#[test]
+fn a_store_that_a_newer_version_writes_to_between_the_look_and_the_write_is_left_alone() {
+    type Write = fn(&RedisStore) -> Result<(), StateError>;
+    let writes: [Write; 3] = [
+        |store| deploy(store, 2).map(drop),
+        // Where something else is there than was seen, it is seen anew.
+        |store| (0..2).try_for_each(|_| store.set_access(None, b"sealed").map(drop)),
+        |store| store.append(vec![joined(1)]),
+    ];
+    for write in writes {
+        let redis = Redis::start();
+        deploy(&open(&redis.address()), 1).unwrap();
+        let node = redis.port();
+        let begin = move || say(node, "SET {baton}:schema 99");
+        let store = open(&format!("redis://127.0.0.1:{}", cut_at(&redis, b"MULTI", Arrives::Whole, begin)));
+        let error = write(&store).unwrap_err();
+        assert!(matches!(error, StateError::Newer { found: 99, .. }), "{error}");
+        assert_eq!(redis.cli(&["GET", "{baton}:schema"]).trim(), "99", "it is not taken for an older one");
+        assert_eq!(redis.cli(&["HLEN", "{baton}:deploys:web"]).trim(), "1");
+        assert_eq!(redis.cli(&["EXISTS", "{baton}:access", "{baton}:events"]).trim(), "0");
+    }
+}
+
+/// Says something to a node, and waits until it has answered.
+fn say(port: u16, command: &str) {
+    let mut node = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    node.write_all(format!("{command}\r\n").as_bytes()).unwrap();
+    assert!(node.read(&mut [0; 64]).unwrap() > 0);
+}
+
+/// That a member has joined.
+fn joined(number: usize) -> Event {
+    let (text, member) = (format!("{number} joined"), Some(member(number)));
+    Event { at: 7, service: web(), deploy: None, member, what: What::Joined, text }
 }
 
 #[test]
