@@ -18,7 +18,7 @@ pub struct Numbered {
     pub event: Event,
 }
 
-/// The events that are kept, their numbers without a gap.
+/// The events that are kept. Where a store has lost some that others may have told, there is a gap in their numbers.
 #[derive(Debug, Default)]
 pub(super) struct EventLog {
     kept: VecDeque<Numbered>,
@@ -28,6 +28,17 @@ impl EventLog {
     /// The log with these events, oldest first.
     pub(super) fn of(events: Vec<Numbered>) -> Self {
         Self { kept: events.into() }
+    }
+
+    /// The last event.
+    pub(super) fn last(&self) -> Option<&Numbered> {
+        self.kept.back()
+    }
+
+    /// The event of this number.
+    pub(super) fn find(&self, number: u64) -> Option<&Numbered> {
+        let at = self.kept.binary_search_by_key(&number, |event| event.number).ok()?;
+        self.kept.get(at)
     }
 
     /// The number that the next event will have.

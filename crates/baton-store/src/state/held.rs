@@ -1,6 +1,7 @@
 //! What a store holds in memory: everything, so that reading never touches the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
 use baton_core::fleet::{Heard, Presence};
 use baton_core::history::Lock;
@@ -162,6 +163,12 @@ impl Held {
     pub(super) fn add_events(&mut self, events: Vec<Numbered>) {
         self.events.add(events);
         self.note_change();
+    }
+
+    /// Puts another log in the place of the one that is held, which is returned.
+    pub(super) fn replace_events(&mut self, events: EventLog) -> EventLog {
+        self.note_change();
+        mem::replace(&mut self.events, events)
     }
 
     pub(super) fn access(&self) -> Option<&[u8]> {

@@ -9,7 +9,8 @@ use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_wire::stored::{LoggedDeploy, MemberRecord, Record, SCHEMA, ServiceRecord};
 use redb::{
-    Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction,
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    TableError, WriteTransaction,
 };
 
 use super::{corrupt, failed};
@@ -104,12 +105,13 @@ pub(super) fn write_events<'a>(
     events: impl IntoIterator<Item = &'a Numbered>,
 ) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(EVENTS)?;
-    let mut next = 0;
     for Numbered { number, event } in events {
         table.insert(number, &*event.to_bytes())?;
-        next = number + 1;
     }
-    table.retain_in(..next.saturating_sub(EVENTS_MAX as u64), |_, _| false)?;
+    // There may be gaps in the numbers of those that were brought from another store.
+    while table.len()? > EVENTS_MAX as u64 {
+        table.pop_first()?;
+    }
     Ok(())
 }
 

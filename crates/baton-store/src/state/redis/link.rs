@@ -70,6 +70,9 @@ pub(super) enum LinkError {
     /// It is there, and whoever asks again is told the same.
     #[error("{0}")]
     Shut(String),
+    /// Nothing else of the transaction has failed.
+    #[error("the stream of events has had these numbers")]
+    UsedUp,
     #[error("{have} of {wanted} copies were written in time")]
     Copies { have: u32, wanted: u32 },
     #[error("{0}")]
@@ -87,6 +90,7 @@ impl LinkError {
             | Self::Unexpected(_)
             | Self::NoPrimary(_)
             | Self::Shut(_)
+            | Self::UsedUp
             | Self::Copies { .. }
             | Self::JustFailed(_) => None,
         }
@@ -96,7 +100,7 @@ impl LinkError {
     pub(super) fn may_heal(&self) -> bool {
         match self {
             Self::Answer(error) | Self::Refused(error) => may_heal(error),
-            Self::NoPrimary(_) | Self::Copies { .. } | Self::JustFailed(_) => true,
+            Self::NoPrimary(_) | Self::UsedUp | Self::Copies { .. } | Self::JustFailed(_) => true,
             Self::Address(_) | Self::WrongType { .. } | Self::Unexpected(_) | Self::Shut(_) => false,
         }
     }
@@ -170,17 +174,19 @@ impl Link {
             Some(Value::Nil) => Ok(false),
             Some(Value::Array(done)) => {
                 let failed = |value| match value {
-                    Value::ServerError(error) => Some(LinkError::Refused(error.into())),
+                    Value::ServerError(error) => Some(RedisError::from(error)),
                     _ => None,
                 };
-                match done.into_iter().find_map(failed) {
-                    None => {
-                        if let Some(open) = &mut self.open {
-                            open.wrote = true;
-                        }
-                        Ok(true)
-                    }
-                    Some(error) => Err(self.fail(error)),
+                let failures: Vec<_> = done.into_iter().filter_map(failed).collect();
+                if let Some(open) = &mut self.open {
+                    open.wrote = true;
+                }
+                let is_used_up = !failures.is_empty() && failures.iter().all(is_used_up);
+                match failures.into_iter().next() {
+                    None => Ok(true),
+                    // All of it is answered, and the connection good.
+                    Some(_) if is_used_up => Err(LinkError::UsedUp),
+                    Some(error) => Err(self.fail(LinkError::Refused(error))),
                 }
             }
             other => Err(self.fail(Unexpected::new("a transaction", other).into())),
@@ -374,6 +380,11 @@ fn may_heal(error: &RedisError) -> bool {
         // are about who asks.
         _ => !matches!(error.code(), Some("NOAUTH" | "NOPERM" | "WRONGPASS" | "DENIED")),
     }
+}
+
+/// Whether a stream does not take an entry because it has had its number. There is no code for that.
+fn is_used_up(error: &RedisError) -> bool {
+    error.detail().is_some_and(|text| text.contains("equal or smaller than the target stream top item"))
 }
 
 /// Whether two ends do not believe each other's certificate, or one speaks no TLS.

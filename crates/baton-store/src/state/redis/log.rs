@@ -2,6 +2,10 @@
 //!
 //! Every server sees what happens, and would tell it. So each looks first at what others have told lately, and adds only what
 //! nobody has; the stream is watched meanwhile, so that two do not look at the same time.
+//!
+//! No number is used for two events. Where the stream has less than a server knows, what is missing is written again, and the
+//! numbers go on far above it, since others may have told more. Where it has something else, what it has counts, and what is
+//! missing is told again under new numbers.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -12,17 +16,24 @@ use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_wire::stored::Record;
 use redis::{Pipeline, Value};
 
-use super::answer::{Unexpected, bytes, list, pairs, text};
+use super::answer::{Unexpected, bytes, list, number, pairs, text};
 use super::keys::Keys;
+use crate::state::events::EventLog;
 use crate::state::{EVENTS_MAX, Numbered};
 
 /// How many events are added or read at once: a few hundred kilobytes.
 pub(super) const BATCH: usize = 1000;
 /// How long what another server has told is kept in mind: longer than any server takes to see it itself.
 const RECENT: Duration = Duration::from_secs(15);
+/// How far above what is known numbers go on after a loss: further than any server can have told of which nobody hears.
+pub(super) const GAP: u64 = 1_000_000;
+/// The highest number that is one: every reader of JSON knows all of them.
+const NUMBER_MAX: u64 = 1 << 53;
 /// The fields of an entry.
 const EVENT: &str = "event";
 const SERVER: &str = "by";
+/// Of an entry that was written again: the number of the next new event, at the least.
+const NEXT: &str = "next";
 
 /// What an event is about.
 type About = (ServiceName, Option<DeployId>, Option<MemberId>);
@@ -102,22 +113,64 @@ fn is_same(told: What, what: What) -> bool {
     }
 }
 
-/// Asks for the number of the last event.
-pub(super) fn ask_last(keys: &Keys, ask: &mut Pipeline) {
-    ask.cmd("XREVRANGE").arg(keys.events()).arg("+").arg("-").arg("COUNT").arg(1);
+/// Where the stream ends, and what it has where the log ends that is known.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    /// The number of its last entry, 0 when there is none.
+    pub(super) last: u64,
+    /// The number of the next new event, at the least.
+    pub(super) next: u64,
+    newest: Option<Numbered>,
+    known: Option<Numbered>,
 }
 
-/// The number of the last event, 0 when there is none.
-pub(super) fn read_last(answer: &Value) -> Result<u64, Unexpected> {
-    match list(answer)? {
-        [] => Ok(0),
-        [entry, ..] => id_of(entry),
+/// What the stream is to a log that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Course {
+    /// It has the end of it, and goes on from there.
+    GoesOn,
+    /// It has lost the end of it.
+    IsCut,
+    /// It has something else in its place.
+    IsOther,
+}
+
+/// Asks where the stream ends. `known` is the last number that is known.
+pub(super) fn ask_ends(keys: &Keys, known: u64, ask: &mut Pipeline) {
+    ask.cmd("XREVRANGE").arg(keys.events()).arg("+").arg("-").arg("COUNT").arg(1);
+    ask.cmd("XRANGE").arg(keys.events()).arg(format!("{known}-0")).arg(known).arg("COUNT").arg(1);
+}
+
+impl Ends {
+    /// Reads both answers to [`ask_ends`].
+    pub(super) fn read(newest: &Value, known: &Value) -> Result<Self, Unexpected> {
+        let event = |entry| event_of(entry).map(|(event, _)| event);
+        let known = list(known)?.first().and_then(event);
+        let Some(newest) = list(newest)?.first() else {
+            return Ok(Self { last: 0, next: 1, newest: None, known });
+        };
+        let last = id_of(newest)?;
+        let next = field(newest, NEXT).and_then(|next| number(next).ok()).filter(|next| *next <= NUMBER_MAX);
+        Ok(Self { last, next: next.unwrap_or(0).max(last + 1), newest: event(newest), known })
+    }
+
+    /// What the stream is to this log.
+    pub(super) fn compare(&self, log: &EventLog) -> Course {
+        let Some(last) = log.last() else { return Course::GoesOn };
+        if self.known.as_ref() == Some(last) {
+            return Course::GoesOn;
+        }
+        let is_older = log.all().next().is_none_or(|first| self.last < first.number);
+        if self.last < last.number && (is_older || log.find(self.last) == self.newest.as_ref()) {
+            return Course::IsCut;
+        }
+        Course::IsOther
     }
 }
 
-/// Asks for the events after this number, a batch of them.
-pub(super) fn ask_after(keys: &Keys, number: u64, ask: &mut Pipeline) {
-    ask.cmd("XRANGE").arg(keys.events()).arg(format!("({number}-0")).arg("+").arg("COUNT").arg(BATCH);
+/// Asks for the events after `known` up to `last`, a batch of them.
+pub(super) fn ask_between(keys: &Keys, known: u64, last: u64, ask: &mut Pipeline) {
+    ask.cmd("XRANGE").arg(keys.events()).arg(format!("({known}-0")).arg(last).arg("COUNT").arg(BATCH);
 }
 
 /// A part of the stream.
@@ -133,31 +186,46 @@ pub(super) struct Part {
 pub(super) fn read(answer: &Value) -> Result<Part, Unexpected> {
     let entries = list(answer)?;
     let last = entries.last().map(id_of).transpose()?;
-    let event = |entry: &Value| {
-        let number = id_of(entry).ok()?;
-        let fields = list(entry).ok()?.get(1)?;
-        let field = |name: &str| {
-            let mut fields = pairs(fields).ok()?;
-            fields.find(|(field, _)| text(field).is_ok_and(|field| field == name)).map(|(_, value)| value)
-        };
-        let event = Event::from_bytes(bytes(field(EVENT)?).ok()?).ok()?;
-        Some((Numbered { number, event }, text(field(SERVER)?).ok()?))
-    };
-    Ok(Part { last, events: entries.iter().filter_map(event).collect() })
+    Ok(Part { last, events: entries.iter().filter_map(event_of).collect() })
+}
+
+fn event_of(entry: &Value) -> Option<(Numbered, String)> {
+    // Of one number there is one event, and all else is somebody else's.
+    let id = text(list(entry).ok()?.first()?).ok()?;
+    let number = id.strip_suffix("-0")?.parse().ok()?;
+    let event = Event::from_bytes(bytes(field(entry, EVENT)?).ok()?).ok()?;
+    Some((Numbered { number, event }, text(field(entry, SERVER)?).ok()?))
+}
+
+fn field<'a>(entry: &'a Value, name: &str) -> Option<&'a Value> {
+    let mut fields = pairs(list(entry).ok()?.get(1)?).ok()?;
+    fields.find(|(field, _)| text(field).is_ok_and(|field| field == name)).map(|(_, value)| value)
 }
 
 fn id_of(entry: &Value) -> Result<u64, Unexpected> {
     let wrong = || Unexpected::new("an entry of the stream of events", None);
     let id = text(list(entry)?.first().ok_or_else(wrong)?)?;
     let (high, _) = id.split_once('-').ok_or_else(wrong)?;
-    high.parse().map_err(|_| wrong())
+    let number = high.parse().map_err(|_| wrong())?;
+    // No event could follow it.
+    if number > NUMBER_MAX { Err(wrong()) } else { Ok(number) }
 }
 
-/// Adds events that have their numbers, and lets the oldest go.
-pub(super) fn write(keys: &Keys, server: &str, events: &[Numbered], commands: &mut Pipeline) {
+/// Adds events that have their numbers, and lets the oldest go. `next` is the number with which new ones go on, where these are
+/// written again.
+pub(super) fn write(
+    keys: &Keys,
+    server: &str,
+    events: &[Numbered],
+    next: Option<u64>,
+    commands: &mut Pipeline,
+) {
     for Numbered { number, event } in events {
         commands.cmd("XADD").arg(keys.events()).arg("MAXLEN").arg("=").arg(EVENTS_MAX);
         commands.arg(format!("{number}-0")).arg(EVENT).arg(event.to_bytes()).arg(SERVER).arg(server);
+        if let Some(next) = next {
+            commands.arg(NEXT).arg(next);
+        }
     }
 }
 
@@ -168,6 +236,37 @@ mod tests {
     fn event(what: What, member: Option<&str>, text: &str) -> Event {
         let member = member.map(|member| member.parse().unwrap());
         Event { at: 1, service: "web".parse().unwrap(), deploy: None, member, what, text: text.to_owned() }
+    }
+
+    #[test]
+    fn a_stream_goes_on_from_a_log_or_is_cut_or_has_something_else() {
+        type Events = &'static [(u64, &'static str)];
+        let numbered = |events: Events| -> Vec<_> {
+            let numbered = |&(number, text)| Numbered { number, event: event(What::Pushed, None, text) };
+            events.iter().map(numbered).collect()
+        };
+        let known: Events = &[(3, "c"), (4, "d"), (9, "e")];
+        let table: &[(Events, Events, Course)] = &[
+            (&[], &[], Course::GoesOn),
+            (&[], &[(7, "x")], Course::GoesOn),
+            (known, known, Course::GoesOn),
+            (known, &[(3, "c"), (4, "d"), (9, "e"), (12, "f")], Course::GoesOn),
+            (known, &[(9, "e"), (12, "f")], Course::GoesOn),
+            (known, &[], Course::IsCut),
+            (known, &[(2, "b")], Course::IsCut),
+            (known, &[(3, "c"), (4, "d")], Course::IsCut),
+            (known, &[(3, "c"), (4, "x")], Course::IsOther),
+            (known, &[(3, "c"), (4, "d"), (5, "x")], Course::IsOther),
+            (known, &[(3, "c"), (4, "d"), (9, "x")], Course::IsOther),
+            (known, &[(12, "f")], Course::IsOther),
+        ];
+        for (known, stream, course) in table {
+            let (log, stream) = (EventLog::of(numbered(known)), numbered(stream));
+            let last = stream.last().map_or(0, |last| last.number);
+            let known = stream.iter().find(|event| Some(event.number) == log.last().map(|last| last.number));
+            let ends = Ends { last, next: 0, newest: stream.last().cloned(), known: known.cloned() };
+            assert_eq!(ends.compare(&log), *course, "{stream:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::address::RedisAddress;
 use super::answer::{list, milliseconds, number, text};
 use super::keys::Keys;
 use super::link::{Link, LinkError};
-use super::log::{self, Told};
+use super::log::{self, Ends, GAP, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
 use super::said::{self, Changed, Ours, Theirs};
 use super::servers::Servers;
@@ -43,8 +43,10 @@ pub(super) struct Shared {
     ours: Ours,
     theirs: BTreeMap<String, Theirs>,
     told: Told,
-    /// What happened to the store itself, and nobody has told yet.
+    /// What happened to the store itself, and nobody has told yet; and what it has lost of what was told.
     tales: Vec<Event>,
+    /// The number that the next event has at the least.
+    next_event: u64,
     pub(super) unsaved: Unsaved,
     /// How many changes this server has made.
     changes: u64,
@@ -79,7 +81,7 @@ struct Survey {
     store_now: u64,
     services: Vec<ServiceName>,
     glances: Vec<(ServiceName, Glance)>,
-    last_event: u64,
+    events: Ends,
     access: Option<String>,
     written: usize,
     servers: Servers,
@@ -105,6 +107,7 @@ impl Shared {
             theirs: BTreeMap::new(),
             told: Told::default(),
             tales: Vec::new(),
+            next_event: 1,
             unsaved: Unsaved::default(),
             changes: 0,
             schema: None,
@@ -224,19 +227,14 @@ impl Shared {
             self.held.excuse(survey.now);
         }
         self.link.copies(false).map_err(|error| self.failed(error))?;
-        self.read_events(survey.last_event)?;
+        let mut looked = self.follow_events(&survey.events)?;
         if self.access.is_news(&survey.access) {
             self.held.note_change();
         }
-        let mut looked = Looked::Known;
         for (name, glance) in &survey.glances {
             if self.compare(name, glance, survey.services.contains(name))? == Looked::Repaired {
                 looked = Looked::Repaired;
             }
-        }
-        if self.last_event() > survey.last_event {
-            self.write_events_back(survey.last_event)?;
-            looked = Looked::Repaired;
         }
         Ok(looked)
     }
@@ -277,7 +275,7 @@ impl Shared {
         ask.cmd("TIME");
         ask.cmd("GET").arg(self.keys.schema());
         ask.cmd("SMEMBERS").arg(self.keys.services());
-        log::ask_last(&self.keys, &mut ask);
+        log::ask_ends(&self.keys, self.last_event(), &mut ask);
         access::ask_mark(&self.keys, &mut ask);
         ask.cmd("HLEN").arg(self.keys.said(&self.ours.server));
         ask.cmd("ZRANGE").arg(self.keys.servers()).arg(0).arg(-1).arg("WITHSCORES");
@@ -298,7 +296,7 @@ impl Shared {
         answers: &[Value],
     ) -> Result<Survey, StateError> {
         let wrong = |what: String| move |error| self.wrong(what, error);
-        let [time, schema, services, last, mark, written, known, rest @ ..] = answers else {
+        let [time, schema, services, newest, known, mark, written, all, rest @ ..] = answers else {
             return Err(self.wrong("an answer".to_owned(), "it is incomplete"));
         };
         self.check_schema(schema)?;
@@ -321,10 +319,10 @@ impl Shared {
             store_now,
             services,
             glances: names.iter().zip(glances.chunks(rows::GLANCE)).map(glance).collect::<Result<_, _>>()?,
-            last_event: log::read_last(last).map_err(wrong(self.keys.events()))?,
+            events: Ends::read(newest, known).map_err(wrong(self.keys.events()))?,
             access: access::read_mark(mark).map_err(wrong(self.keys.access()))?,
             written: said::read_count(written).map_err(wrong(self.keys.said(own)))?,
-            servers: Servers::read(known, own, store_now).map_err(wrong(self.keys.servers()))?,
+            servers: Servers::read(all, own, store_now).map_err(wrong(self.keys.servers()))?,
             changed: servers.iter().zip(theirs.chunks(2)).map(changed).collect::<Result<_, _>>()?,
         })
     }
@@ -402,10 +400,13 @@ impl Shared {
         self.tales.push(Event { at, service: service.clone(), deploy: None, member: None, what, text });
     }
 
-    /// What was granted may be lost, and what was said here as well.
+    /// What was granted may be lost, and what was said here as well. So may events be that other servers have told.
     fn doubt(&mut self) {
         self.held.listen_anew(self.now());
         self.ours.repeat(Instant::now());
+        if let Some(last) = self.held.events().last() {
+            self.next_event = self.next_event.max(last.number + GAP);
+        }
     }
 
     /// Writes a service that was changed, unless another server was faster. On return it is in the store.
@@ -471,7 +472,8 @@ impl Shared {
             return Err(StateError::NotEmpty { store: self.link.address().to_string() });
         }
         self.held = held;
-        self.write_events_back(0)
+        self.write_events_back(None)?;
+        Ok(())
     }
 
     /// Watches these keys and the schema, and nothing else any more: nobody writes to a store that a newer version has written to

@@ -4,6 +4,7 @@ mod changed;
 mod late;
 mod lost;
 mod nodes;
+mod numbers;
 mod several;
 
 use std::cell::Cell;

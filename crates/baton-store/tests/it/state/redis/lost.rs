@@ -286,6 +286,7 @@ fn p36_f66_what_is_not_what_it_should_be_is_named_and_the_last_good_state_stays(
         &["SADD", "{baton}:services", "../etc"],
         &["SET", "{baton}:schema", "old"],
         &["SET", "{baton}:events", "x"],
+        &["XADD", "{baton}:events", "18446744073709551615-0", "a", "b"],
         &["SET", "{baton}:servers", "x"],
         &["SET", "{baton}:access", "x"],
     ];
