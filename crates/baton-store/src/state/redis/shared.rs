@@ -232,7 +232,8 @@ impl Shared {
             self.held.note_change();
         }
         for (name, glance) in &survey.glances {
-            if self.compare(name, glance, survey.services.contains(name))? == Looked::Repaired {
+            let listed = survey.services.contains(name);
+            if self.compare(name, glance, listed, survey.store_now)? == Looked::Repaired {
                 looked = Looked::Repaired;
             }
         }
@@ -393,6 +394,19 @@ impl Shared {
             }
         }
         Err(self.too_busy())
+    }
+
+    /// What was read by now counts: enough nodes have it. Only what is written here is waited for, and with it all that came
+    /// before.
+    fn confirm(&mut self, store_now: u64) -> Result<(), StateError> {
+        if self.link.address().copies < 2 {
+            return Ok(());
+        }
+        let mut commands = pipe();
+        commands.cmd("ZADD").arg(self.keys.servers()).arg(store_now).arg(&self.ours.server);
+        self.link.write(&commands).map_err(|error| self.failed(error))?;
+        self.link.copies(false).map_err(|error| self.failed(error))?;
+        Ok(())
     }
 
     fn tell(&mut self, service: &ServiceName, what: What, text: String) {

@@ -8,12 +8,13 @@ use super::{Era, Looked, Shared};
 use crate::state::{Service, StateError};
 
 impl Shared {
-    /// What follows for a service from how it stands in the store, and whether it is listed there.
+    /// What follows for a service from how it stood in the store at the moment `store_now`, and whether it is listed there.
     pub(super) fn compare(
         &mut self,
         name: &ServiceName,
         glance: &Glance,
         listed: bool,
+        store_now: u64,
     ) -> Result<Looked, StateError> {
         match self.stored.get(name) {
             None if glance.version.is_none() => Ok(Looked::Known),
@@ -23,6 +24,10 @@ impl Shared {
                 let forward = stored.is_none_or(|stored| is_later(stored) && !self.link.is_other());
                 let only = (forward && stored.is_some()).then_some(glance);
                 let found = self.read_service(name, only)?;
+                if found.as_ref().map(|found| &found.version) != glance.version.as_ref() {
+                    // It has gone on since the look, and that may be on this node alone.
+                    self.confirm(store_now)?;
+                }
                 match (found, forward) {
                     (Some(found), true) if self.continues(name, &found) => {
                         self.take_over(name, found);

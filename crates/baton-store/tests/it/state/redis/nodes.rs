@@ -1,6 +1,7 @@
 //! Several nodes of Redis: replicas, Sentinels, a cluster.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Instant;
 
 use baton_core::event::{Event, What};
@@ -8,6 +9,7 @@ use baton_core::turn::Why;
 use baton_store::state::{Kept, Kind};
 
 use super::lost::{stop, tales, wait_until_ready};
+use super::several::{Arrives, cut_at};
 use super::*;
 
 /// A replica of a node.
@@ -48,6 +50,30 @@ fn p31_how_many_copies_there_are_of_what_was_accepted_is_told_and_too_few_are_no
     replica.start_again();
     wait_until_ready(&store);
     assert_eq!(accept(&store, 3).unwrap(), Kept::Copies(2));
+}
+
+#[test]
+fn p31_what_one_node_alone_has_is_taken_over_by_nobody_who_wants_two_copies() {
+    let redis = Redis::start();
+    let replica = Arc::new(replica_of(&redis));
+    let (other, cut_off) = (open(&redis.address()), Arc::clone(&replica));
+    // The look has shown that there is something. Before that is read there is more, of which the replica hears nothing.
+    let more = move || {
+        look(&other);
+        cut_off.freeze();
+        deploy(&other, 2).unwrap();
+    };
+    let port = cut_at(&redis, b"HGETALL", Arrives::Whole, more);
+    let store = open(&format!("redis://127.0.0.1:{port}?copies=2"));
+    let first = deploy(&open(&redis.address()), 1).unwrap();
+    let error = store.append(Vec::new()).unwrap_err();
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("1 of 2 copies"), "{cause}");
+    assert_eq!(in_force(&store), None, "nothing of it is told");
+    replica.thaw();
+    wait("the replica to have it", || store.append(Vec::new()).is_ok());
+    let known = service(&store, NOW);
+    assert_eq!(known.history().in_force().and_then(|deploy| deploy.parent), Some(first.id));
 }
 
 #[test]

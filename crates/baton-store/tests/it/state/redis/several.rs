@@ -361,7 +361,7 @@ fn p32_f68_connections_that_are_cut_at_any_moment_make_no_deploy_twice_and_lose_
 
 /// What of a command that is cut off arrives.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Arrives {
+pub(super) enum Arrives {
     Nothing,
     /// It is carried out, and its answer is lost.
     All,
@@ -375,7 +375,7 @@ fn cut_at_hint(redis: &Redis, before: impl FnOnce() + Send + 'static) -> u16 {
 }
 
 /// The port of a way to a node, on which the connection is cut once, at the first command of this name, after `before`.
-fn cut_at(
+pub(super) fn cut_at(
     redis: &Redis,
     name: &'static [u8],
     arrives: Arrives,
