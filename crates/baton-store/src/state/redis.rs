@@ -135,11 +135,11 @@ impl RedisStore {
         Err(shared.too_busy())
     }
 
-    /// Saves who the members are of the services of which something was told, if that is due. Where it fails it is left to
-    /// the next time.
+    /// Saves who the members are of the services of which something was told, if that is due. Where it fails, or another server
+    /// has changed something since the last look, it is left to the next time.
     fn save(&self) {
         let due = self.shared().unsaved.take(Instant::now());
-        let is_failed = |service: &ServiceName| self.write(service, |_| Ok(())).is_err();
+        let is_failed = |service: &ServiceName| !matches!(self.shared().save(service), Ok(true));
         let failed: Vec<_> = due.into_iter().filter(is_failed).collect();
         self.shared().unsaved.add(failed);
     }

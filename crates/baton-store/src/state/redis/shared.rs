@@ -445,6 +445,30 @@ impl Shared {
         Ok(written)
     }
 
+    /// Writes who the members of a service are by now, unless another server has changed it since the last look.
+    pub(super) fn save(&mut self, name: &ServiceName) -> Result<bool, StateError> {
+        let service = self.held.get(name);
+        let stored = self.stored.get(name);
+        if !rows::differs(stored.map(|stored| &stored.service), &service) {
+            return Ok(true);
+        }
+        self.watch([name])?;
+        let mut ask = pipe();
+        rows::ask_glance(&self.keys, name, &mut ask);
+        let answers = self.ask(&ask)?;
+        let glance =
+            rows::read_glance(&answers).map_err(|error| self.wrong(self.keys.service(name), error))?;
+        let is_known = match self.stored.get(name) {
+            Some(stored) => stored.is(&glance),
+            None => glance.version.is_none(),
+        };
+        if !is_known {
+            self.unwatch();
+            return Ok(false);
+        }
+        self.commit(name, &service)
+    }
+
     /// Writes what differs from what is stored, as the version after `count`.
     fn put(
         &mut self,

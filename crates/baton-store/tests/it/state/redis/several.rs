@@ -10,6 +10,7 @@ use std::time::Instant;
 use baton_core::event::{Event, What};
 use baton_core::fleet::Presence;
 use baton_core::history::{Proposal, Wish};
+use baton_core::ids::ServiceName;
 use baton_core::rollout::Rollout;
 use baton_store::state::{Kept, Kind, Milestone};
 
@@ -316,14 +317,56 @@ fn members_of_whom_something_was_told_are_saved_though_nothing_else_is_written()
     let saved = || redis.cli(&["HLEN", "{baton}:members:web"]);
     for number in 1..=2 {
         hear(&store, report(&member(number), 1, None, Standing::Behind), NOW);
-        let (text, member) = ("joined".to_owned(), Some(member(number)));
-        let event = Event { at: 7, service: web(), deploy: None, member, what: What::Joined, text };
-        store.append(vec![event]).unwrap();
+        store.append(vec![joined(number)]).unwrap();
         wait("it is saved", || {
             store.ready().unwrap();
             saved().trim() == number.to_string()
         });
     }
+}
+
+#[test]
+fn many_services_are_saved_without_a_look_for_each() {
+    const SERVICES: usize = 30;
+    let redis = Redis::start();
+    let store = open(&redis.address());
+    let names: Vec<ServiceName> =
+        (0..SERVICES).map(|number| format!("web-{number}").parse().unwrap()).collect();
+    for name in &names {
+        let _ = store.hear(name, report(&member(1), 1, None, Standing::Behind), NOW).unwrap();
+    }
+    let events = names.iter().map(|name| Event { service: name.clone(), ..joined(1) }).collect();
+    redis.cli(&["CONFIG", "RESETSTAT"]);
+    store.append(events).unwrap();
+    for name in &names {
+        assert_eq!(redis.cli(&["HLEN", &format!("{{baton}}:members:{name}")]).trim(), "1", "{name}");
+    }
+    // Every look asks for the services that there are.
+    let asked = redis.cli(&["INFO", "commandstats"]);
+    let looks = asked.lines().find_map(|line| line.strip_prefix("cmdstat_smembers:calls="));
+    let looks: usize = looks.unwrap().split(',').next().unwrap().parse().unwrap();
+    assert!(looks < SERVICES / 2, "{looks}");
+}
+
+#[test]
+fn a_service_that_another_server_changes_before_it_is_saved_loses_nothing() {
+    let redis = Redis::start();
+    let other = open(&redis.address());
+    let begun = deploy(&other, 1).unwrap().id;
+    // Between the look and the write.
+    let reach = move || other.reach(&web(), begun, Milestone::Switched, 7).unwrap();
+    let store = open(&format!("redis://127.0.0.1:{}", cut_at(&redis, b"XADD", Arrives::Whole, reach)));
+    hear(&store, report(&member(1), 1, None, Standing::Behind), NOW);
+    store.append(vec![joined(1)]).unwrap();
+    hear(&store, report(&member(2), 1, None, Standing::Behind), NOW);
+    wait("both are saved", || {
+        store.append(Vec::new()).unwrap();
+        redis.cli(&["HLEN", "{baton}:members:web"]).trim() == "2"
+    });
+    for server in [&store, &open(&redis.address())] {
+        assert_eq!(service(server, NOW).milestones(begun).switched, Some(7));
+    }
+    assert_eq!(lost::tales(&store), [What::Joined], "nothing was lost");
 }
 
 #[test]
