@@ -18,6 +18,7 @@ use redis::{Pipeline, Value};
 
 use super::answer::{Unexpected, bytes, list, number, pairs, text};
 use super::keys::Keys;
+use super::said::Place;
 use crate::state::events::EventLog;
 use crate::state::{EVENTS_MAX, Numbered};
 
@@ -44,6 +45,8 @@ pub(super) struct Told {
     by_about: BTreeMap<About, VecDeque<One>>,
     /// In the order in which it is forgotten. What was taken is still here.
     recent: VecDeque<(Instant, About)>,
+    /// Who has said goodbye to another server, and when that was heard here.
+    left: BTreeMap<Place, Instant>,
 }
 
 #[derive(Debug)]
@@ -70,14 +73,33 @@ impl Told {
     }
 
     fn forget(&mut self, now: Instant) {
-        let is_old = |at: Instant| now.duration_since(at) >= RECENT;
-        while let Some((_, about)) = self.recent.pop_front_if(|(at, _)| is_old(*at)) {
+        while let Some((_, about)) = self.recent.pop_front_if(|(at, _)| is_old(*at, now)) {
             if let Entry::Occupied(mut told) = self.by_about.entry(about) {
-                told.get_mut().retain(|one| !is_old(one.at));
+                told.get_mut().retain(|one| !is_old(one.at, now));
                 if told.get().is_empty() {
                     told.remove();
                 }
             }
+        }
+    }
+
+    /// A member has said goodbye to another server.
+    pub(super) fn note_left(&mut self, place: Place, now: Instant) {
+        self.left.retain(|_, at| !is_old(*at, now));
+        self.left.insert(place, now);
+    }
+
+    /// The same event, as it is to be told: who has said goodbye to another server was not silent for too long.
+    pub(super) fn put_right(&self, event: &Event, now: Instant) -> Event {
+        let left = |member: &MemberId| {
+            let at = self.left.get(&(event.service.clone(), member.clone()));
+            at.is_some_and(|at| !is_old(*at, now))
+        };
+        match &event.member {
+            Some(member) if event.what == What::Gone && left(member) => {
+                Event { what: What::Left, text: format!("{member} has left"), ..event.clone() }
+            }
+            _ => event.clone(),
         }
     }
 
@@ -97,6 +119,10 @@ impl Told {
     }
 }
 
+fn is_old(at: Instant, now: Instant) -> bool {
+    now.duration_since(at) >= RECENT
+}
+
 fn about(event: &Event) -> About {
     (event.service.clone(), event.deploy, event.member.clone())
 }
@@ -107,7 +133,7 @@ fn is_same(told: What, what: What) -> bool {
     match what {
         // Only one server knows of these.
         What::Pushed | What::Pruned | What::TookOver | What::StoreRestored => false,
-        // Only the server that it said goodbye to knows that a member is not lost.
+        // Who hears nothing of a goodbye knows only that a member is not there any more.
         What::Gone => matches!(told, What::Gone | What::Left),
         what => told == what,
     }
@@ -287,6 +313,18 @@ mod tests {
         assert!(take(What::Frozen, None, "4 of 4 are silent"), "counted a moment later");
         assert!(take(What::Gone, Some("b"), "b is gone"), "it said goodbye to the other one");
         assert!(!take(What::Pushed, None, "a release"), "nobody else tells this");
+    }
+
+    #[test]
+    fn who_has_left_another_server_lately_is_not_gone_and_who_came_back_since_may_be() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let gone = |member| event(What::Gone, Some(member), "silent for too long");
+        told.note_left(("web".parse().unwrap(), "a".parse().unwrap()), start);
+        assert_eq!(told.put_right(&gone("a"), start), event(What::Left, Some("a"), "a has left"));
+        assert_eq!(told.put_right(&gone("b"), start), gone("b"));
+        let silent = event(What::Silent, Some("a"), "a is silent");
+        assert_eq!(told.put_right(&silent, start), silent);
+        assert_eq!(told.put_right(&gone("a"), start + RECENT), gone("a"));
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Changed {
     }
 
     /// Takes in what was said, and who was heard. `now` is a moment of the caller's clock, and `store_now` the same moment by
-    /// that of the store.
+    /// that of the store. Returns who has left.
     pub(super) fn take_in(
         &self,
         said: Option<&Value>,
@@ -230,7 +230,8 @@ impl Changed {
         held: &mut Held,
         now: Millis,
         store_now: u64,
-    ) -> Result<(), Unexpected> {
+    ) -> Result<Vec<Place>, Unexpected> {
+        let mut left = Vec::new();
         let at = |place: &Place| self.heard.get(place).and_then(|heard| moment(*heard, now, store_now));
         let values = said.map_or(Ok(&[][..]), list)?;
         for ((place, _), value) in self.said.iter().zip(values) {
@@ -252,6 +253,7 @@ impl Changed {
                     let known = known.fleet().member(member).and_then(|member| member.report());
                     if known.is_some_and(|report| report.stamp.life <= life) {
                         let _ = held.hear(service, News::Left(member.clone()), now);
+                        left.push(place.clone());
                     }
                 }
                 FromMember::Hello(_) | FromMember::Heartbeat(_) | FromMember::SecretsWanted(_) => {}
@@ -262,7 +264,7 @@ impl Changed {
                 held.renew(service, member, at, now);
             }
         }
-        Ok(())
+        Ok(left)
     }
 }
 

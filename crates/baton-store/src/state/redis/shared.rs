@@ -362,7 +362,8 @@ impl Shared {
         for (server, changed) in changed {
             let said = if changed.has_news() { answers.next() } else { None };
             let taken = changed.take_in(said, &mut self.ours, &mut self.held, *now, *store_now);
-            taken.map_err(|error| self.wrong(self.keys.said(server), error))?;
+            let left = taken.map_err(|error| self.wrong(self.keys.said(server), error))?;
+            left.into_iter().for_each(|place| self.told.note_left(place, heard));
             if let Some(theirs) = self.theirs.get_mut(server) {
                 theirs.read(changed);
                 theirs.check_clock(*store_now);

@@ -49,6 +49,8 @@ impl Shared {
     }
 
     fn append_all(&mut self, events: &[Event]) -> Result<(), StateError> {
+        let now = Instant::now();
+        let events: Vec<_> = events.iter().map(|event| self.told.put_right(event, now)).collect();
         for (before, batch) in events.chunks(log::BATCH).enumerate() {
             if let Err(error) = self.append_batch(batch) {
                 // All of it is told again.

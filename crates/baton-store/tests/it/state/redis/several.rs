@@ -311,6 +311,35 @@ fn events_that_several_servers_see_are_told_once_and_numbered_for_all() {
 }
 
 #[test]
+fn who_says_goodbye_to_one_server_is_gone_by_no_other_ones_word() {
+    // Either server may be the first to tell.
+    for is_late in [true, false] {
+        let redis = Redis::start();
+        let servers = [open(&redis.address()), open(&redis.address())];
+        let [its, other] = &servers;
+        for number in 1..=2 {
+            hear(its, report(&member(number), 1, None, Standing::Behind), NOW);
+        }
+        all_look(&servers);
+        hear(its, News::Left(member(1)), NOW);
+        all_look(&servers);
+        let left = |what, text: &str| Event { what, text: text.to_owned(), ..joined(1) };
+        let tell_left = || its.append(vec![left(What::Left, "m-01 has left")]).unwrap();
+        if !is_late {
+            tell_left();
+        }
+        // All that it knows is that it is not there any more.
+        other.append(vec![left(What::Gone, "m-01 was silent for too long")]).unwrap();
+        if is_late {
+            tell_left();
+        }
+        let events = other.events(None, 0, usize::MAX).unwrap();
+        let told: Vec<_> = events.iter().map(|event| (event.event.what, &*event.event.text)).collect();
+        assert_eq!(told, [(What::Left, "m-01 has left")]);
+    }
+}
+
+#[test]
 fn members_of_whom_something_was_told_are_saved_though_nothing_else_is_written() {
     let redis = Redis::start();
     let store = open(&redis.address());
