@@ -574,14 +574,4 @@ fn heard_until(now: Millis, since: Duration) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_cannot_look_does_not_know_that_anybody_is_silent_since() {
-        let now = Millis::from_secs(100);
-        for (since, until) in [(0, 100), (1, 100), (9, 100), (10, 90), (70, 30), (200, 0)] {
-            assert_eq!(heard_until(now, Duration::from_secs(since)), Millis::from_secs(until), "{since}");
-        }
-    }
-}
+mod tests;
