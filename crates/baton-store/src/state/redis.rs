@@ -12,6 +12,7 @@
 mod access;
 mod address;
 mod answer;
+mod conversation;
 mod keys;
 mod link;
 mod log;

@@ -1,7 +1,4 @@
 //! The connection to the node that takes writes.
-//!
-//! Answers are read one by one, and nothing is read after the first that does not come: the library's own pipelines wait for
-//! every further answer of a node that hangs.
 
 use std::error::Error;
 use std::io;
@@ -9,14 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use redis::{Arg, Cmd, Connection, ErrorKind, Pipeline, RedisError, Value, cmd};
+use redis::{Arg, Client, Cmd, Connection, ErrorKind, Pipeline, RedisError, Value, cmd};
 
 use super::address::{Host, RedisAddress, Unusable};
 use super::answer::{Unexpected, integer, text};
+use super::conversation::{Conversation, PART_MAX, Readers, open};
 use crate::state::StateError;
 
-/// How long connecting may take, and each answer: a node that takes longer hangs, and a rollout may wait.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long nobody tries again after a failure: whoever asks meanwhile is told at once, and is not held up.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long a write may take to reach the replicas.
@@ -31,6 +27,7 @@ pub(super) struct Link {
     probe: String,
     open: Option<Open>,
     failed: Option<Failed>,
+    readers: Readers,
     /// Which process was written to last.
     node: Option<String>,
     is_other: bool,
@@ -44,7 +41,7 @@ struct Failed {
 }
 
 struct Open {
-    connection: Connection,
+    conversation: Conversation,
     /// Whether anything is watched on it. It goes with the connection, as the watch does.
     watches: bool,
     /// Whether something was written on it. `WAIT` counts the copies of that, and of nothing that was written before.
@@ -117,8 +114,9 @@ impl LinkError {
 }
 
 impl Link {
-    pub(super) const fn new(address: RedisAddress, probe: String) -> Self {
-        Self { address, probe, open: None, failed: None, node: None, is_other: false }
+    pub(super) fn new(address: RedisAddress, probe: String) -> Self {
+        let readers = Readers::default();
+        Self { address, probe, open: None, failed: None, readers, node: None, is_other: false }
     }
 
     pub(super) const fn address(&self) -> &RedisAddress {
@@ -137,13 +135,13 @@ impl Link {
 
     /// Carries out commands, one after the other. None of them may fail.
     pub(super) fn all(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
-        self.with(|open| send(&mut open.connection, commands, commands.len()))
+        self.with(|open| send(&open.conversation, commands, commands.len()))
     }
 
     /// The same for commands that write something.
     pub(super) fn write(&mut self, commands: &Pipeline) -> Result<Vec<Value>, LinkError> {
         self.with(|open| {
-            let answers = send(&mut open.connection, commands, commands.len())?;
+            let answers = send(&open.conversation, commands, commands.len())?;
             open.wrote = true;
             Ok(answers)
         })
@@ -168,7 +166,7 @@ impl Link {
         let answered = self.with(|open| {
             // `EXEC` ends the watch, whatever comes of it.
             open.watches = false;
-            send(&mut open.connection, commands, answers)
+            send(&open.conversation, commands, answers)
         });
         match answered?.pop() {
             Some(Value::Nil) => Ok(false),
@@ -199,7 +197,7 @@ impl Link {
         commands.cmd("UNWATCH").cmd("WATCH").arg(keys).arg(&self.probe);
         commands.cmd("GET").arg(&self.probe);
         self.with(|open| {
-            let mut answers = send(&mut open.connection, &commands, commands.len())?;
+            let mut answers = send(&open.conversation, &commands, commands.len())?;
             open.watches = true;
             Ok(answers.pop().unwrap_or(Value::Nil))
         })
@@ -215,13 +213,11 @@ impl Link {
 
     /// Tells everybody to look again. Whoever does not hear it looks a little later.
     pub(super) fn hint(&mut self, channel: &str) {
-        if let Some(open) = &mut self.open {
-            let hinted = open
-                .connection
-                .send_packed_command(&cmd("PUBLISH").arg(channel).arg("").get_packed_command());
-            if hinted.and_then(|()| open.connection.recv_response()).is_err() {
-                self.open = None;
-            }
+        let mut commands = redis::pipe();
+        commands.cmd("PUBLISH").arg(channel).arg("");
+        // Whoever may not say it is refused, and the connection is good all the same.
+        if self.open.as_ref().is_some_and(|open| open.conversation.ask(&commands, 1).is_err()) {
+            self.open = None;
         }
     }
 
@@ -296,8 +292,8 @@ impl Link {
     /// Connects to a node, or to the one that it names.
     fn connect_to(&mut self, mut host: Host) -> Result<Open, LinkError> {
         for _ in 0..REDIRECTS_MAX {
-            let mut connection = open(&self.address.client(&host)?)?;
-            let asked = ask(&mut connection, cmd("GET").arg(&self.probe));
+            let conversation = self.converse(self.address.client(&host)?)?;
+            let asked = ask(&conversation, cmd("GET").arg(&self.probe));
             if let Err(LinkError::Refused(error)) = &asked
                 && let Some((moved, _)) = error.redirect_node()
                 && let Some((name, port)) = moved.rsplit_once(':')
@@ -307,18 +303,18 @@ impl Link {
                 continue;
             }
             asked?;
-            check_role(&ask(&mut connection, &cmd("ROLE"))?)?;
-            let node = run_id(&ask(&mut connection, cmd("INFO").arg("server"))?)?;
+            check_role(&ask(&conversation, &cmd("ROLE"))?)?;
+            let node = run_id(&ask(&conversation, cmd("INFO").arg("server"))?)?;
             self.is_other |= self.node.as_ref().is_some_and(|before| *before != node);
             self.node = Some(node);
-            return Ok(Open { connection, watches: false, wrote: false });
+            return Ok(Open { conversation, watches: false, wrote: false });
         }
         Err(LinkError::NoPrimary("the nodes of the cluster name each other in a circle".to_owned()))
     }
 
     fn ask_sentinel(&self, host: &Host, name: &str) -> Result<Host, LinkError> {
-        let mut connection = open(&self.address.sentinel_client(host)?)?;
-        let answer = ask(&mut connection, cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name))?;
+        let conversation = self.converse(self.address.sentinel_client(host)?)?;
+        let answer = ask(&conversation, cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name))?;
         match &answer {
             Value::Array(words) if words.len() == 2 => {
                 let port = text(&words[1])?.parse();
@@ -330,41 +326,40 @@ impl Link {
         }
     }
 
+    fn converse(&self, client: Client) -> Result<Conversation, LinkError> {
+        Conversation::open(client, &self.readers).map_err(LinkError::Answer)
+    }
+
     /// A connection of its own for hints, which come by every node.
     pub(super) fn another(&self) -> Result<Connection, LinkError> {
-        let connect = |host: &Host| match &self.address.watched {
-            None => open(&self.address.client(host)?),
-            Some(name) => open(&self.address.client(&self.ask_sentinel(host, name)?)?),
+        let connect = |host: &Host| {
+            let client = match &self.address.watched {
+                None => self.address.client(host)?,
+                Some(name) => self.address.client(&self.ask_sentinel(host, name)?)?,
+            };
+            open(&client).map_err(LinkError::Answer)
         };
         let connected = self.address.hosts().iter().find_map(|host| connect(host).ok());
         connected.ok_or_else(|| LinkError::NoPrimary("no node can be listened to".to_owned()))
     }
 }
 
-fn open(client: &redis::Client) -> Result<Connection, LinkError> {
-    let connection = client.get_connection_with_timeout(ANSWER_MAX).map_err(LinkError::Answer)?;
-    connection.set_read_timeout(Some(ANSWER_MAX)).map_err(LinkError::Answer)?;
-    connection.set_write_timeout(Some(ANSWER_MAX)).map_err(LinkError::Answer)?;
-    Ok(connection)
-}
-
-fn ask(connection: &mut Connection, command: &Cmd) -> Result<Value, LinkError> {
+fn ask(conversation: &Conversation, command: &Cmd) -> Result<Value, LinkError> {
     let mut pipeline = redis::pipe();
     pipeline.add_command(command.clone());
-    Ok(send(connection, &pipeline, 1)?.pop().unwrap_or(Value::Nil))
+    Ok(send(conversation, &pipeline, 1)?.pop().unwrap_or(Value::Nil))
 }
 
 /// Sends commands and reads their answers. The first that is refused is the error.
-fn send(connection: &mut Connection, commands: &Pipeline, answers: usize) -> Result<Vec<Value>, LinkError> {
-    connection.send_packed_command(&commands.get_packed_pipeline()).map_err(LinkError::Answer)?;
-    let mut read = Vec::with_capacity(answers);
-    for number in 0..answers {
-        match connection.recv_response().map_err(LinkError::Answer)? {
-            Value::ServerError(error) => return Err(refused(error.into(), commands, number)),
-            value => read.push(value),
+fn send(conversation: &Conversation, commands: &Pipeline, answers: usize) -> Result<Vec<Value>, LinkError> {
+    let mut read = conversation.ask(commands, answers).map_err(LinkError::Answer)?;
+    match read.pop() {
+        Some(Value::ServerError(error)) => Err(refused(error.into(), commands, read.len())),
+        last => {
+            read.extend(last);
+            Ok(read)
         }
     }
-    Ok(read)
 }
 
 /// Whether who asks again later may be told something else.
@@ -461,7 +456,7 @@ impl Hints {
                 let heard = hints.set_read_timeout(Some(limit)).and_then(|()| hints.get_message());
                 broken = heard.is_err_and(|error| !error.is_timeout());
                 // For what follows, which is answered at once or never.
-                broken |= hints.set_read_timeout(Some(ANSWER_MAX)).is_err();
+                broken |= hints.set_read_timeout(Some(PART_MAX)).is_err();
             } else {
                 thread::park_timeout(limit);
             }

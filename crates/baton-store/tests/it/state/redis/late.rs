@@ -1,13 +1,15 @@
 //! A Redis that is away when a server starts, or will not let it in.
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use baton_core::turn::Why;
 use baton_store::state::Kind;
 
 use super::lost::{stop, wait_until_ready};
-use super::nodes::replica_of;
+use super::nodes::{replica_of, wait};
 use super::*;
 
 /// A server's store of which nothing is known at the moment 0.
@@ -110,6 +112,60 @@ fn what_does_not_heal_is_told_as_such_and_not_waited_for() {
     assert!(refused(&both).contains("authentication failed"));
     assert!(unread(&format!("redis://{nobody}")).ready().unwrap_err().may_heal());
     assert!(unread("redis://nobody.invalid").ready().unwrap_err().may_heal(), "a name that is not known yet");
+}
+
+#[test]
+fn f68_a_node_of_which_a_byte_comes_now_and_then_is_given_up_and_asked_anew() {
+    let redis = Redis::start();
+    deploy(&open(&redis.address()), 1).unwrap();
+    let (port, is_over) = trickle_at(&redis, b"SMEMBERS");
+    let store = unread(&format!("redis://127.0.0.1:{port}"));
+    let error = store.ready().unwrap_err();
+    assert!(error.may_heal() && !is_over.load(Relaxed), "{error}: {error:?}");
+    wait("it to be asked anew", || store.ready().is_ok());
+    assert_eq!(store.services().unwrap(), [web()]);
+    assert!(!is_over.load(Relaxed), "nobody has waited for the rest");
+}
+
+/// The port of a way to a node, on which the first command of this name is answered byte by byte, for a minute; and whether that
+/// is over.
+fn trickle_at(redis: &Redis, name: &'static [u8]) -> (u16, Arc<AtomicBool>) {
+    let (to, listener) = (redis.port(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    let (is_begun, is_over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let over = Arc::clone(&is_over);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (is_begun, over) = (Arc::clone(&is_begun), Arc::clone(&over));
+            std::thread::spawn(move || {
+                let mut client = client.unwrap();
+                let mut node = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                let (mut answers, mut back) = (node.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || io::copy(&mut answers, &mut back));
+                let mut bytes = [0; 4096];
+                while let Ok(length @ 1..) = client.read(&mut bytes) {
+                    let asked = &bytes[..length];
+                    if asked.windows(name.len()).any(|word| word == name) && !is_begun.swap(true, Relaxed) {
+                        return trickle(&mut client, &over);
+                    }
+                    node.write_all(asked).unwrap();
+                }
+            });
+        }
+    });
+    (port, is_over)
+}
+
+/// An answer of six hundred bytes, ten of them in a second.
+fn trickle(client: &mut TcpStream, over: &AtomicBool) {
+    let answer = format!("$600\r\n{}\r\n", "x".repeat(600));
+    for byte in answer.as_bytes() {
+        if client.write_all(&[*byte]).is_err() {
+            break;
+        }
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    over.store(true, Relaxed);
 }
 
 fn free_address() -> std::net::SocketAddr {
