@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use redis::{Client, ClientTlsConfig, IntoConnectionInfo, RedisError, TlsCertificates};
 use url::Url;
 
@@ -26,6 +27,8 @@ pub struct RedisAddress {
     tls: bool,
     /// `USER:PASSWORD@`, encoded as in an address; nobody is shown it.
     login: String,
+    /// The same for the Sentinels, which have users of their own.
+    sentinel_login: String,
     hosts: Vec<Host>,
     /// The primary by its name, where the hosts are Sentinels.
     pub(super) watched: Option<String>,
@@ -82,9 +85,9 @@ impl RedisAddress {
         }
     }
 
-    /// A client of one Sentinel, which knows neither users nor databases.
+    /// A client of one Sentinel, which knows no databases.
     pub(super) fn sentinel_client(&self, host: &Host) -> Result<Client, Unusable> {
-        self.client_at(host, "", 0)
+        self.client_at(host, &self.sentinel_login, 0)
     }
 
     fn client_at(&self, host: &Host, login: &str, database: u32) -> Result<Client, Unusable> {
@@ -161,6 +164,7 @@ impl FromStr for RedisAddress {
         let mut address = Self {
             tls,
             login: if login.is_empty() { String::new() } else { format!("{login}@") },
+            sentinel_login: String::new(),
             hosts,
             watched: watched.map(str::to_owned),
             database,
@@ -177,6 +181,7 @@ impl FromStr for RedisAddress {
 impl RedisAddress {
     fn set_options(&mut self, options: &str) -> Result<(), InvalidAddress> {
         let (mut certificate, mut key) = (None, None);
+        let (mut sentinel_user, mut sentinel_password) = (None, None);
         for (name, value) in url::form_urlencoded::parse(options.as_bytes()) {
             let path = || Some(PathBuf::from(&*value));
             match &*name {
@@ -194,9 +199,22 @@ impl RedisAddress {
                 "ca" | "cert" | "key" => {
                     return Err(InvalidAddress(format!("{name} is for rediss only")));
                 }
+                "sentinel_user" if self.watched.is_some() => sentinel_user = Some(value.into_owned()),
+                "sentinel_password" if self.watched.is_some() => sentinel_password = Some(value.into_owned()),
+                "sentinel_user" | "sentinel_password" => {
+                    let only = "redis+sentinel and rediss+sentinel only";
+                    return Err(InvalidAddress(format!("{name} is for {only}")));
+                }
                 _ => return Err(InvalidAddress(format!("its option {name:?} is not known, or not usable"))),
             }
         }
+        self.sentinel_login = match (sentinel_user, sentinel_password) {
+            (None, None) => String::new(),
+            (user, Some(password)) => encoded(&user.unwrap_or_default(), &password),
+            (Some(_), None) => {
+                return Err(InvalidAddress("sentinel_user needs sentinel_password".to_owned()));
+            }
+        };
         self.certificate = match (certificate, key) {
             (None, None) => None,
             (Some(certificate), Some(key)) => Some((certificate, key)),
@@ -206,6 +224,12 @@ impl RedisAddress {
         };
         Ok(())
     }
+}
+
+/// `USER:PASSWORD@`, as in an address.
+fn encoded(user: &str, password: &str) -> String {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    format!("{}:{}@", encode(user), encode(password))
 }
 
 /// The address without who says so and by which password.
@@ -270,6 +294,8 @@ mod tests {
             ("redis://u:hunter2@a?ca=/x", "ca is for rediss only"),
             ("rediss://u:hunter2@a?cert=/x", "go together"),
             ("redis://u:hunter2@a?colour=red", "\"colour\" is not known"),
+            ("redis://a?sentinel_password=hunter2", "sentinel_password is for redis+sentinel"),
+            ("redis+sentinel://u:hunter2@a/main?sentinel_user=u", "needs sentinel_password"),
             ("redis://u:hunter2@a?prefix=%7B", "\"prefix\" is not known, or not usable"),
         ] {
             let error = read(written).unwrap_err().to_string();

@@ -181,6 +181,19 @@ fn f63_a_failover_to_a_replica_that_has_missed_something_is_noticed_and_made_goo
 }
 
 #[test]
+fn sentinels_that_ask_for_a_password_are_shown_one_of_their_own() {
+    let primary = Redis::start();
+    let sentinel = Redis::sentinel_of(&primary);
+    let plain = format!("redis+sentinel://127.0.0.1:{}/main", sentinel.port());
+    sentinel.cli(&["ACL", "SETUSER", "control", "on", ">s3 cret/@", "+@all"]);
+    sentinel.cli(&["ACL", "SETUSER", "default", "off"]);
+    let error = RedisStore::open(plain.parse().unwrap(), NOW).map(drop).unwrap_err();
+    assert!(!error.may_heal(), "{error}");
+    let store = open(&format!("{plain}?sentinel_user=control&sentinel_password=s3+cret%2F%40"));
+    assert_eq!(store.propose(&web(), rollout(1, None), NOW).unwrap().kept, Kept::Copies(1));
+}
+
+#[test]
 fn a_cluster_is_found_by_any_of_its_nodes() {
     let settings = [
         "--port",
