@@ -46,6 +46,7 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
         switched,
         accepted: "durable".to_owned(),
         warrant: deploy.warrant.as_ref().map(Signed::to_text),
+        costs: None,
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use crate::costs::Learnt;
 use crate::counts::{Counts, Scene};
 use crate::deploy::Deploy;
 use crate::ids::{Epoch, MemberId, ReleaseId};
@@ -341,6 +342,14 @@ impl Fleet {
             !member.gone
         });
         self.in_force = Some(InForce { deploy, members_at_start: live, switched: false });
+    }
+
+    /// What the release in force costs the members that have told so in its deploy.
+    pub fn learnt(&self) -> Learnt {
+        let deploy = self.in_force.as_ref().map(|in_force| &in_force.deploy);
+        let told = |member: &&Member| deploy.is_some_and(|deploy| member.standing(deploy).is_some());
+        let told = self.members().map(|(_, member)| member).filter(told);
+        Learnt::of(told.filter_map(Member::report).map(|report| &report.costs))
     }
 
     /// Notes that the deploy in force has reached its target.

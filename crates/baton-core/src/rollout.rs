@@ -171,9 +171,7 @@ impl<'a> Rollout<'a> {
 
     /// What the release costs the members that have told so in this deploy.
     pub fn learnt(&self) -> Learnt {
-        let told = self.fleet.members().filter(|(_, member)| member.standing(self.deploy()).is_some());
-        let costs = told.filter_map(|(_, member)| member.report()).map(|report| &report.costs);
-        Learnt::of(costs)
+        self.fleet.learnt()
     }
 
     /// Whether a cost is remarkably more than before on most of the members that know, and on how many of how many.

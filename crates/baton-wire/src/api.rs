@@ -223,6 +223,9 @@ pub struct DeployView {
     /// The signed text that it stands on: its own, or, for a halt or a return by control, that of the deploy before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warrant: Option<String>,
+    /// In a list of deploys: what the release had cost the members when it had switched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<CostsView>,
 }
 
 /// How a service stands.

@@ -12,6 +12,7 @@ mod member;
 
 use std::error::Error;
 
+use baton_core::costs::Learnt;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::Grant;
 use baton_core::history::Lock;
@@ -74,6 +75,8 @@ pub struct LoggedDeploy {
     pub members_at_start: u32,
     /// How far it got.
     pub milestones: Milestones,
+    /// What the release had cost its members when the target was reached; none before.
+    pub learnt: Option<Learnt>,
 }
 
 /// When a deploy got somewhere for the first time, in milliseconds since 1970; none when it never did.

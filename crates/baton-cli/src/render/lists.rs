@@ -56,19 +56,25 @@ pub fn deploys(deploys: &[DeployView], now_ms: u64, width: usize) -> String {
         return "no deploys yet: `baton deploy` makes one\n".to_owned();
     }
     let row = |deploy: &DeployView| {
+        let costs = deploy.costs.as_ref();
+        let (startup, memory) =
+            (costs.and_then(|costs| costs.startup_ms), costs.and_then(|costs| costs.memory_bytes));
         [
             deploy.epoch.to_string(),
             id(&deploy.id),
             escape(&deploy.kind),
             id(&deploy.release),
             end(deploy, deploys).to_owned(),
+            startup.map_or_else(|| "-".to_owned(), |time| Millis(time).to_string()),
+            memory.map_or_else(|| "-".to_owned(), bytes),
             ago(deploy.created_ms, now_ms),
             escape(&deploy.actor),
             escape(&deploy.reason),
         ]
     };
     let rows: Vec<_> = deploys.iter().map(row).collect();
-    table(["EPOCH", "DEPLOY", "KIND", "RELEASE", "END", "WHEN", "BY", "WHY"], &rows, width)
+    let head = ["EPOCH", "DEPLOY", "KIND", "RELEASE", "END", "STARTS IN", "MEMORY", "WHEN", "BY", "WHY"];
+    table(head, &rows, width)
 }
 
 /// How a deploy ended, as far as the others tell.
@@ -133,6 +139,7 @@ fn first_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use baton_wire::api::CostsView;
     use unicode_width::UnicodeWidthStr;
 
     use super::*;
@@ -214,10 +221,14 @@ mod tests {
     fn deploys_are_a_table() {
         let mut deploy = sample::deploy();
         deploy.reason = "fix\nlogin".to_owned();
+        let costs =
+            CostsView { startup_ms: Some(1500), memory_bytes: Some(52_000_000), ..CostsView::default() };
+        let before = DeployView { epoch: 4, switched: true, costs: Some(costs), ..sample::deploy() };
         assert_eq!(
-            deploys(&[deploy], NOW, usize::MAX),
-            "EPOCH  DEPLOY        KIND     RELEASE       END        WHEN    BY          WHY\n\
-             5      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  under way  5m ago  kim@laptop  fix\\nlogin\n"
+            deploys(&[deploy, before], NOW, usize::MAX),
+            "EPOCH  DEPLOY        KIND     RELEASE       END        STARTS IN  MEMORY   WHEN    BY          WHY\n\
+             5      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  under way  -          -        5m ago  kim@laptop  fix\\nlogin\n\
+             4      7c1d5e9f3a2b  rollout  9f3a2b7c1d5e  switched   1.5 s      52.0 MB  5m ago  kim@laptop\n"
         );
     }
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use baton_core::access::Right;
 use baton_core::deploy::{Kind, Policy};
 use baton_core::fleet::Fleet;
-use baton_core::history::{Backing, History, Proposal, ProposeError, Wish};
+use baton_core::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, PolicyView, Propose, Wanted};
@@ -38,7 +38,10 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<DeployView>>, Refusal> {
     let posted = shared.posted(&service)?;
     let accepted = posted.service.kept().to_string();
-    let view = |past| DeployView { accepted: accepted.clone(), ..view::deploy(past) };
+    let view = |past: &Past| {
+        let costs = posted.service.learnt(past.deploy.id).map(|learnt| view::status::costs(&learnt));
+        DeployView { accepted: accepted.clone(), costs, ..view::deploy(past) }
+    };
     Ok(Json(posted.service.history().past().iter().rev().map(view).collect()))
 }
 

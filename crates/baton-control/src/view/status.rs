@@ -121,7 +121,8 @@ pub(crate) fn wait_for_metric(status: &mut ServiceStatus, unsure: &Unsure) {
     (status.waits, status.waits_code) = (Some(unsure.to_string()), Some(unsure.code().to_owned()));
 }
 
-fn costs(learnt: &Learnt) -> CostsView {
+/// What a release costs.
+pub(crate) fn costs(learnt: &Learnt) -> CostsView {
     let Learnt { startup, memory, fetched, handover } = learnt;
     CostsView {
         startup_ms: startup.map(|startup| startup.median.0),

@@ -129,6 +129,14 @@ fn a_release_that_starts_much_slower_is_told_and_taken_back_by_a_gate() {
     );
     assert_eq!(status["failure"]["code"], "starts-slower", "{status:#}");
     assert_ne!(slow, first);
+
+    // What each of them took stays with its deploy.
+    let deploys = fleet.json(&["deploys", "--service", "web"]);
+    let kept: Vec<_> = deploys.as_array().unwrap().iter().rev().collect();
+    let startup = |deploy: &Value| deploy["costs"]["startup_ms"].as_u64().unwrap();
+    assert!(kept[0]["release"] == first.as_str() && kept[1]["release"] == slow.as_str(), "{deploys:#}");
+    assert!(startup(kept[1]) > startup(kept[0]), "{deploys:#}");
+    assert_eq!((&kept[1]["costs"]["slower"], &kept[3]["costs"]), (&true.into(), &Value::Null), "{deploys:#}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod reconciled;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use baton_core::costs::Learnt;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{Fleet, Grant, Heard, InForce, Member, Tie};
 use baton_core::history::{History, Lock, Past, Proposal};
@@ -29,6 +30,7 @@ pub struct Service {
 struct Notes {
     members_at_start: u32,
     milestones: Milestones,
+    learnt: Option<Learnt>,
 }
 
 impl Service {
@@ -56,6 +58,11 @@ impl Service {
     /// How far a deploy got, and when.
     pub fn milestones(&self, deploy: DeployId) -> Milestones {
         self.notes_on(deploy).milestones
+    }
+
+    /// What the release of a deploy had cost its members when it had switched.
+    pub fn learnt(&self, deploy: DeployId) -> Option<Learnt> {
+        self.notes_on(deploy).learnt
     }
 
     fn notes_on(&self, deploy: DeployId) -> Notes {
@@ -88,8 +95,8 @@ impl Service {
             switched: last.milestones.switched.is_some(),
         });
         let notes = |logged: &LoggedDeploy| {
-            let &LoggedDeploy { members_at_start, milestones, .. } = logged;
-            (logged.deploy.id, Notes { members_at_start, milestones })
+            let &LoggedDeploy { members_at_start, milestones, learnt, .. } = logged;
+            (logged.deploy.id, Notes { members_at_start, milestones, learnt })
         };
         let notes = log.iter().map(notes).collect();
         let past = |logged: LoggedDeploy| Past {
@@ -131,8 +138,8 @@ impl Service {
     }
 
     fn logged(&self, deploy: &Deploy) -> LoggedDeploy {
-        let Notes { members_at_start, milestones } = self.notes_on(deploy.id);
-        LoggedDeploy { deploy: deploy.clone(), members_at_start, milestones }
+        let Notes { members_at_start, milestones, learnt } = self.notes_on(deploy.id);
+        LoggedDeploy { deploy: deploy.clone(), members_at_start, milestones, learnt }
     }
 
     /// What is to be stored of the members.
@@ -254,8 +261,10 @@ impl Service {
         if self.history.in_force().is_some_and(|in_force| in_force.id != deploy) {
             return Err(StateError::NotInForce { service: name.clone(), deploy });
         }
-        Arc::make_mut(&mut self.notes).entry(deploy).or_default().milestones = milestones;
+        let notes = Arc::make_mut(&mut self.notes).entry(deploy).or_default();
+        notes.milestones = milestones;
         if milestone == Milestone::Switched {
+            notes.learnt = Some(self.fleet.learnt());
             Arc::make_mut(&mut self.history).note_switched(deploy);
             Arc::make_mut(&mut self.fleet).note_switched();
         }

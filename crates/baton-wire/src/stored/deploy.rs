@@ -1,14 +1,14 @@
 //! Deploys.
 
 use baton_core::blame::Blame;
-use baton_core::costs::Cost;
+use baton_core::costs::{Cost, Learnt, Measured};
 use baton_core::deploy::{Deploy, InvalidPolicy, Kind, Phase, PhaseSize, Policy};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::limits::{Connections, Limits};
 use baton_core::metric::{Measure, MetricGate};
 use baton_core::target::{Amount, Target};
 use baton_core::trust::{Signed, Warrant};
-use baton_core::units::{Millis, Share};
+use baton_core::units::{Bytes, Micros, Millis, Share};
 
 use super::field::{id, invalid, optional_id, parsed, present, share};
 use super::v1::{self, kind, phase};
@@ -25,17 +25,59 @@ impl Encoded for LoggedDeploy {
             switched,
             incomplete,
             drained,
+            learnt: self.learnt.as_ref().map(learnt_message),
         }
     }
 
     fn from_message(message: v1::LoggedDeploy) -> Result<Self, BadRecord> {
-        let v1::LoggedDeploy { deploy, members_at_start, switched, incomplete, drained } = message;
+        let v1::LoggedDeploy { deploy, members_at_start, switched, incomplete, drained, learnt } = message;
         Ok(Self {
             deploy: read_deploy(present(deploy, "deploy")?)?,
             members_at_start: present(members_at_start, "members_at_start")?,
             milestones: Milestones { switched, incomplete, drained },
+            learnt: learnt.map(read_learnt).transpose()?,
         })
     }
+}
+
+fn learnt_message(learnt: &Learnt) -> v1::Learnt {
+    let Learnt { startup, memory, fetched, handover } = learnt;
+    v1::Learnt {
+        startup: startup.map(|startup| measured_message(startup, |time| time.0)),
+        memory: memory.map(|memory| measured_message(memory, |bytes| bytes.0)),
+        fetched: Some(fetched.0),
+        handover: handover.map(|handover| handover.0),
+    }
+}
+
+fn measured_message<T>(measured: Measured<T>, number: impl Fn(T) -> u64) -> v1::Measured {
+    let Measured { median, before, compared, more } = measured;
+    v1::Measured {
+        median: Some(number(median)),
+        before: before.map(number),
+        compared: Some(compared),
+        more: Some(more),
+    }
+}
+
+fn read_learnt(message: v1::Learnt) -> Result<Learnt, BadRecord> {
+    let v1::Learnt { startup, memory, fetched, handover } = message;
+    Ok(Learnt {
+        startup: startup.map(|startup| read_measured(startup, Millis)).transpose()?,
+        memory: memory.map(|memory| read_measured(memory, Bytes)).transpose()?,
+        fetched: Bytes(present(fetched, "learnt.fetched")?),
+        handover: handover.map(Micros),
+    })
+}
+
+fn read_measured<T>(message: v1::Measured, of: impl Fn(u64) -> T) -> Result<Measured<T>, BadRecord> {
+    let v1::Measured { median, before, compared, more } = message;
+    Ok(Measured {
+        median: of(present(median, "learnt.median")?),
+        before: before.map(of),
+        compared: present(compared, "learnt.compared")?,
+        more: present(more, "learnt.more")?,
+    })
 }
 
 fn deploy_message(deploy: &Deploy) -> v1::Deploy {

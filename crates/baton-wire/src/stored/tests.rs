@@ -1,5 +1,5 @@
 use baton_core::blame::Blame;
-use baton_core::costs::Cost;
+use baton_core::costs::{Cost, Learnt, Measured};
 use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
 use baton_core::event::{Event, What};
 use baton_core::ids::{DeployId, KeyId, ReleaseId, SignatureBytes};
@@ -7,7 +7,7 @@ use baton_core::limits::{Connections, Limits};
 use baton_core::metric::{Measure, MetricGate};
 use baton_core::target::{Amount, Target};
 use baton_core::trust::{Bounds, Signature, Signed, Warrant};
-use baton_core::units::{Millis, Share};
+use baton_core::units::{Bytes, Micros, Millis, Share};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,7 +29,7 @@ fn deploy() -> LoggedDeploy {
         blame: None,
     };
     let milestones = Milestones { switched: None, incomplete: Some(5), drained: None };
-    LoggedDeploy { deploy, members_at_start: 8, milestones }
+    LoggedDeploy { deploy, members_at_start: 8, milestones, learnt: None }
 }
 
 fn warrant() -> Signed<Warrant> {
@@ -107,7 +107,19 @@ fn records_come_back_as_they_were() {
     let policy = Policy { target: Share::from_percent(1).into(), auto_rollback: false, ..Policy::careful() };
     let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
     let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };
-    comes_back(&LoggedDeploy { deploy: first, members_at_start: 0, milestones });
+    let first = LoggedDeploy { deploy: first, members_at_start: 0, milestones, learnt: None };
+    comes_back(&first);
+    let startup = Measured { median: Millis(800), before: Some(Millis(500)), compared: 3, more: 2 };
+    let memory = Measured { median: Bytes(1 << 30), before: None, compared: 0, more: 0 };
+    let whole = Learnt {
+        startup: Some(startup),
+        memory: Some(memory),
+        fetched: Bytes(u64::MAX),
+        handover: Some(Micros(700)),
+    };
+    for learnt in [Learnt::default(), whole] {
+        comes_back(&LoggedDeploy { learnt: Some(learnt), ..first.clone() });
+    }
 }
 
 /// Written by the first version, which must be readable for ever.

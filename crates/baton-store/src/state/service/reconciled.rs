@@ -67,7 +67,9 @@ impl Service {
             if all == known || self.history.find(deploy).is_none() {
                 continue;
             }
-            Arc::make_mut(&mut self.notes).entry(deploy).or_default().milestones = all;
+            let notes = Arc::make_mut(&mut self.notes).entry(deploy).or_default();
+            notes.milestones = all;
+            notes.learnt = notes.learnt.or(reached.learnt);
             if all.switched != known.switched {
                 Arc::make_mut(&mut self.history).note_switched(deploy);
                 if self.history.in_force().is_some_and(|in_force| in_force.id == deploy) {
