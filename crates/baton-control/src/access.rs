@@ -11,13 +11,16 @@ mod limits;
 mod merge;
 mod seal;
 
+use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
-use baton_core::access::{Credential, CredentialKey, Fingerprint, Role, Shown, Standing, TOKEN_BYTES, Token};
+use baton_core::access::{
+    Credential, CredentialKey, Fingerprint, Role, Scope, Shown, Standing, TOKEN_BYTES, Token,
+};
 use baton_core::ids::{HolderName, MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::run::secrets::Secret;
 use baton_release::disk::{DiskError, replace_private};
@@ -261,12 +264,50 @@ impl Access {
     /// says how far it is not.
     ///
     /// # Errors
-    /// There is none with this id.
+    /// There is none with this id, or nobody could make tokens any more.
     pub(crate) fn revoke(&self, id: TokenId) -> Result<TakenBack<Held>, Refusal> {
         self.ledger.take_back(|book| {
-            let gone = book.revoke_token(id, unix_ms());
+            let now = unix_ms();
+            if book.is_last_admin(id, now) {
+                return Err(last_admin(id));
+            }
+            let gone = book.revoke_token(id, now);
             gone.ok_or_else(|| Refusal::not_found(format!("there is no token {id}: see `baton token list`")))
         })
+    }
+
+    /// Makes another first token, in the same file as the first one was: where nobody could make tokens any more, since those of
+    /// all admins have ended, or servers that share the list have each revoked one that the other one had left; and where that
+    /// file is there and empty, which is how one is asked for whose tokens are lost. Whoever can make that file and start the
+    /// server has its data directory, and so has everything already. Blocks; it is durable on return.
+    ///
+    /// # Errors
+    /// The disk or the store fails.
+    pub(crate) fn let_in(&self, data_dir: &Path) -> Result<Option<Token>, AccessError> {
+        let file = first_token(data_dir);
+        let is_asked = fs::metadata(&file).is_ok_and(|file| file.len() == 0);
+        let is_needed = |book: &Book| is_asked || !book.has_admin(unix_ms());
+        if !is_needed(&self.book()) {
+            return Ok(None);
+        }
+        let Some(first) = FirstToken::draw(self.fingerprint(), unix_ms())? else { return Ok(None) };
+        first.write(data_dir)?;
+        let token = Arc::new(first.token);
+        let kept = self.ledger.change(|book| {
+            // Another server may have been faster.
+            let is_needed = is_needed(book);
+            if is_needed {
+                book.tokens.insert(token.hash, Held { token: Arc::clone(&token), joined: None });
+            }
+            Ok::<_, LedgerError>(is_needed)
+        });
+        match kept {
+            Ok(true) => {}
+            // What is in the file is nobody's, and what was asked for is so still.
+            Err(_) if is_asked => drop(fs::write(&file, "")),
+            Ok(false) | Err(_) => drop(fs::remove_file(&file)),
+        }
+        Ok(kept?.then(|| (*token).clone()))
     }
 
     /// Makes what a member has worth nothing, so that it needs a new token. Blocks; it is durable on return, or what comes back
@@ -525,31 +566,60 @@ fn shared_authority(ledger: &Ledger, data_dir: &Path) -> Result<Authority, Acces
     Ok(authority)
 }
 
+/// Without this token nobody makes tokens any more.
+fn last_admin(id: TokenId) -> Refusal {
+    let text = format!(
+        "{id} is the last token with which tokens can be made: make another admin token first, with \
+         `baton token create NAME --role admin`, and revoke this one with that"
+    );
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "last-admin", text)
+}
+
 /// The first list of tokens, with one in it, which is also in a file that its owner alone may read.
 fn begin(data_dir: &Path, authority: Option<&Authority>, is_shared: bool) -> Result<Book, AccessError> {
-    let (mut key, mut random) = ([0; 32], [0; TOKEN_BYTES]);
-    getrandom::fill(&mut key).and_then(|()| getrandom::fill(&mut random)).map_err(AccessError::Randomness)?;
-    let shown = Shown::token(&random, authority.map(Authority::fingerprint));
-    // First, so that there never is a list without anybody who may change it.
-    let text = format!("{}\n", shown.to_secret().reveal());
-    replace_private(&first_token(data_dir), text.as_bytes())?;
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(AccessError::Randomness)?;
     let now = unix_ms();
     let mut book = Book::new(now, CredentialKey::new(key));
-    if let Ok(holder) = FIRST_HOLDER.parse::<HolderName>() {
+    if let Some(first) = FirstToken::draw(authority.map(Authority::fingerprint), now)? {
+        // First, so that there never is a list without anybody who may change it.
+        first.write(data_dir)?;
+        book.tokens.insert(first.token.hash, Held { token: Arc::new(first.token), joined: None });
+    }
+    book.authority = authority.filter(|_| is_shared).cloned();
+    Ok(book)
+}
+
+/// The token of an admin that a server makes by itself.
+struct FirstToken {
+    token: Token,
+    shown: Shown,
+}
+
+impl FirstToken {
+    /// Draws one, by which its holder knows this authority. None where the holder has no name, which cannot be.
+    fn draw(authority: Option<Fingerprint>, now: u64) -> Result<Option<Self>, AccessError> {
+        let mut random = [0; TOKEN_BYTES];
+        getrandom::fill(&mut random).map_err(AccessError::Randomness)?;
+        let Ok(holder) = FIRST_HOLDER.parse::<HolderName>() else { return Ok(None) };
         let token = Token {
             hash: TokenHash::of(&random),
             holder,
             role: Role::Admin,
-            scope: baton_core::access::Scope::Every,
+            scope: Scope::Every,
             created: now,
             expires: None,
             member: None,
             reusable: false,
         };
-        book.tokens.insert(token.hash, Held { token: Arc::new(token), joined: None });
+        Ok(Some(Self { token, shown: Shown::token(&random, authority) }))
     }
-    book.authority = authority.filter(|_| is_shared).cloned();
-    Ok(book)
+
+    /// Writes it where its owner alone may read it.
+    fn write(&self, data_dir: &Path) -> Result<(), DiskError> {
+        let text = format!("{}\n", self.shown.to_secret().reveal());
+        replace_private(&first_token(data_dir), text.as_bytes())
+    }
 }
 
 /// Where the first token is.

@@ -216,6 +216,14 @@ impl Audit {
 }
 
 impl Writer {
+    /// Writes down what this server has changed by itself when it was started, as far as that can be written now.
+    pub(crate) fn note(&mut self, at: u64, what: &str, Note(detail): Note) {
+        let record = Record { what: what.to_owned(), detail, ..by_control(at) };
+        self.take(&record, Effect::Changed);
+        // What cannot be is written before what comes.
+        let _ = self.write();
+    }
+
     /// Writes what comes until nobody is left who could say anything. Blocks.
     pub(crate) fn run(mut self) {
         let mut batch = Vec::new();
@@ -271,7 +279,8 @@ impl Writer {
     /// Lets a line wait for the next write that says how many were left out.
     fn tell_left_out(&mut self, at: u64, until: &str) {
         let detail = format!("{} calls that changed nothing{until}, while the disk was full", self.left_out);
-        self.waiting.push(self.chain.add(&Record { detail, ..not_written(at) }));
+        let what = "not written".to_owned();
+        self.waiting.push(self.chain.add(&Record { what, detail, ..by_control(at) }));
     }
 
     /// Whether something may be changed for this purpose, as far as the space on the disk is asked.
@@ -361,9 +370,9 @@ impl Writer {
     }
 }
 
-/// What tells that something is missing here.
-fn not_written(at: u64) -> Record {
-    let [who, from, what, outcome] = ["control", "-", "not written", "-"].map(str::to_owned);
+/// What nobody has asked for.
+fn by_control(at: u64) -> Record {
+    let [who, from, what, outcome] = ["control", "-", "", "-"].map(str::to_owned);
     Record { at, who, from, what, outcome, detail: String::new() }
 }
 

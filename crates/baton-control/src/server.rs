@@ -21,8 +21,9 @@ use tokio::time::timeout;
 
 use crate::access::{self, Access, AccessError, LedgerError, Place, SealError, SealKey};
 use crate::api;
-use crate::audit::{Audit, AuditError, Writer};
+use crate::audit::{Audit, AuditError, Note, Writer};
 use crate::board::Board;
+use crate::chain::chain;
 use crate::clock::Clock;
 use crate::gauge::{self, InvalidPrometheus, Prometheus, PrometheusLogin};
 use crate::guard;
@@ -292,7 +293,10 @@ impl Server {
             }
         };
         let watcher = shared.then(|| Watcher::new(Arc::clone(&states), access.clone()));
-        let (audit, writer) = Audit::open(&data_dir, !open)?;
+        let (audit, mut writer) = Audit::open(&data_dir, !open)?;
+        if let Some(access) = &access {
+            let_in(access, &data_dir, &mut writer);
+        }
         // Nobody has asked the bucket anything yet.
         let doubtful = artefacts != Artefacts::Folder;
         let artefacts: Arc<dyn Custody> = match artefacts {
@@ -445,6 +449,24 @@ fn takes_files(data_dir: &Path) -> io::Result<()> {
             Err(error)
         }
         Err(_) => Ok(()),
+    }
+}
+
+/// Sees to it that somebody can make tokens. Where that cannot be, the others are served all the same.
+fn let_in(access: &Access, data_dir: &Path, audit: &mut Writer) {
+    match access.let_in(data_dir) {
+        Ok(None) => {}
+        Ok(Some(token)) => {
+            let file = access::first_token(data_dir);
+            eprintln!("baton server: another token of an admin was made, and is in {}", file.display());
+            let (id, holder, role) = (token.id(), token.holder, token.role);
+            let note = Note(format!("token {id} of {holder} with role {role} for all services"));
+            audit.note(token.created, "start that lets an admin in", note);
+        }
+        Err(error) => eprintln!(
+            "baton server: another token of an admin is needed, and cannot be made: start this server again once it can: {}",
+            chain(&error)
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use baton_core::access::{Credential, CredentialKey, Token};
+use baton_core::access::{Credential, CredentialKey, Right, Scope, Token};
 use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::run::secrets::Secret;
 use baton_wire::access::{
@@ -158,6 +158,24 @@ impl Book {
             settled: BTreeMap::new(),
             authority: None,
         }
+    }
+
+    /// Whether anybody can make tokens at this time.
+    pub(super) fn has_admin(&self, now: u64) -> bool {
+        self.admins(now).next().is_some()
+    }
+
+    /// Whether nobody could make tokens any more without the token that people call so.
+    pub(super) fn is_last_admin(&self, id: TokenId, now: u64) -> bool {
+        self.has_admin(now) && self.admins(now).all(|token| token.id() == id)
+    }
+
+    /// The tokens with which tokens can be made. One that has ended may be here still.
+    fn admins(&self, now: u64) -> impl Iterator<Item = &Token> {
+        let tokens = self.tokens.values().map(|held| &*held.token);
+        tokens.filter(move |token| {
+            token.role.may(Right::Administer) && token.scope == Scope::Every && token.is_valid(now)
+        })
     }
 
     /// Takes a token out, and remembers that.

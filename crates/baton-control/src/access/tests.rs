@@ -40,17 +40,17 @@ fn the_first_token_is_that_of_an_admin_and_only_its_hash_is_in_the_list() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(&dir);
     let file = first_token(dir.path());
-    let first: Shown = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    let first: Shown = fs::read_to_string(&file).unwrap().parse().unwrap();
     let caller = access.caller(first.secret.reveal(), 0).unwrap();
     assert!(caller.may(Right::Administer) && caller.covers_all());
     for private in [file, dir.path().join("access.json")] {
-        let mode = std::fs::metadata(&private).unwrap().permissions().mode();
+        let mode = fs::metadata(&private).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", private.display());
     }
-    let list = std::fs::read_to_string(dir.path().join("access.json")).unwrap();
+    let list = fs::read_to_string(dir.path().join("access.json")).unwrap();
     assert!(!list.contains(&first.secret.reveal()[6..]), "p43: {list}");
     drop(access);
-    std::fs::remove_file(first_token(dir.path())).unwrap();
+    fs::remove_file(first_token(dir.path())).unwrap();
     let again = open(&dir);
     assert!(again.caller(first.secret.reveal(), 0).is_ok(), "after a restart");
     assert!(!first_token(dir.path()).exists(), "there is no second one");
@@ -113,6 +113,106 @@ fn p32_a_token_that_is_revoked_again_is_told_as_it_was_for_a_day() {
     book.forget_ended(unix_ms() + Duration::from_secs(25 * 60 * 60).as_millis() as u64);
     assert_eq!(book.revoke_token(made.id(), unix_ms()), None);
     assert!(book.gone.contains_key(&made.hash), "but it stays revoked");
+}
+
+#[test]
+fn the_last_token_with_which_tokens_can_be_made_is_told_from_all_others() {
+    let now = 1000;
+    let admin = |seed, expires| Token { expires, ..token(seed, Role::Admin, &[]) };
+    let (one, other) = (admin(1, None), admin(2, None));
+    let narrow = Token { scope: Scope::Only(["web".parse().unwrap()].into()), ..admin(3, None) };
+    let operator = token(4, Role::Operator, &[]);
+    for (held, expected) in [
+        (vec![&one], true),
+        (vec![&one, &other], false),
+        (vec![&one, &admin(2, Some(now + 1))], false),
+        (vec![&one, &admin(2, Some(now))], true),
+        (vec![&one, &narrow, &operator], true),
+        (vec![&other], false),
+        // It is worth nothing anyway, and the other one stays, or there is none.
+        (vec![&admin(1, Some(now)), &other], false),
+        (vec![&admin(1, Some(now))], false),
+        (vec![&operator], false),
+        (vec![], false),
+    ] {
+        let mut book = Book::new(0, CredentialKey::new([0; 32]));
+        for token in &held {
+            book.tokens.insert(token.hash, Held { token: Arc::new((*token).clone()), joined: None });
+        }
+        assert_eq!(book.is_last_admin(one.id(), now), expected, "{held:?}");
+    }
+}
+
+#[test]
+fn the_last_admin_cannot_be_revoked_before_there_is_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let first = access.tokens()[0].token.id();
+    access.make(&token(1, Role::Operator, &[])).unwrap();
+    // One that has ended makes nothing any more.
+    access.make(&Token { expires: Some(1), ..token(2, Role::Admin, &[]) }).unwrap();
+    let refusal = access.revoke(first).unwrap_err();
+    assert_eq!((refusal.status.as_u16(), refusal.code), (422, "last-admin"));
+    assert!(refusal.message.contains("`baton token create NAME --role admin`"), "{refusal:?}");
+    assert!(
+        [&access, &open(&dir)]
+            .iter()
+            .all(|access| access.tokens().iter().any(|held| held.token.id() == first))
+    );
+    access.make(&token(3, Role::Admin, &[])).unwrap();
+    assert!(access.revoke(first).unwrap().only_here.is_none());
+    let refusal = access.revoke(token(3, Role::Admin, &[]).id()).unwrap_err();
+    assert_eq!(refusal.code, "last-admin");
+}
+
+#[test]
+fn a_start_makes_another_first_token_only_where_nobody_could_make_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let file = first_token(dir.path());
+    fs::remove_file(&file).unwrap();
+    assert_eq!(access.let_in(dir.path()).unwrap(), None);
+    assert!(!file.exists(), "somebody has one");
+    let viewer = access.make(&token(1, Role::Viewer, &[])).unwrap();
+    let mut book = (*access.book()).clone();
+    book.tokens.retain(|hash, _| *hash == viewer.hash);
+    let ended = Token { expires: Some(1), ..token(2, Role::Admin, &[]) };
+    book.tokens.insert(ended.hash, Held { token: Arc::new(ended), joined: None });
+    access.ledger.put(&access.book(), &Arc::new(book));
+
+    let made = access.let_in(dir.path()).unwrap().unwrap();
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "p43");
+    let first: Shown = fs::read_to_string(&file).unwrap().parse().unwrap();
+    for access in [&access, &open(&dir)] {
+        let caller = access.caller(first.secret.reveal(), unix_ms()).unwrap();
+        assert!(caller.may(Right::Administer) && caller.covers_all());
+        assert!(access.caller(&shown(1), unix_ms()).is_ok(), "the others stay what they are");
+    }
+    assert_eq!(made.hash, Shown::hash(first.secret.reveal()).unwrap());
+    assert_eq!(access.let_in(dir.path()).unwrap(), None, "one is enough");
+}
+
+#[test]
+fn who_has_lost_the_token_of_an_admin_asks_for_another_one_by_an_empty_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let file = first_token(dir.path());
+    fs::write(&file, "").unwrap();
+    // What cannot be kept is asked for still.
+    let (list, away) = (dir.path().join("access.json"), dir.path().join("away"));
+    fs::rename(&list, &away).unwrap();
+    fs::create_dir(&list).unwrap();
+    assert!(access.let_in(dir.path()).is_err() && fs::read_to_string(&file).unwrap().is_empty());
+    assert_eq!(access.tokens().len(), 1);
+    fs::remove_dir(&list).unwrap();
+    fs::rename(&away, &list).unwrap();
+
+    let made = access.let_in(dir.path()).unwrap().unwrap();
+    let shown: Shown = fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert_eq!(made.hash, Shown::hash(shown.secret.reveal()).unwrap());
+    assert!(open(&dir).caller(shown.secret.reveal(), unix_ms()).unwrap().may(Right::Administer));
+    assert_eq!((access.tokens().len(), access.let_in(dir.path()).unwrap()), (2, None), "once");
 }
 
 #[test]
@@ -304,10 +404,10 @@ fn a_list_that_was_spoiled_is_named_and_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let _ = open(&dir);
     let file = dir.path().join("access.json");
-    std::fs::write(&file, "{").unwrap();
+    fs::write(&file, "{").unwrap();
     let error = Access::open(dir.path(), Place::File, false).err().unwrap();
     assert!(error.to_string().contains("access.json"), "{error}");
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "{");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "{");
 }
 
 #[test]
@@ -316,8 +416,8 @@ fn what_cannot_be_written_is_not_true_but_for_what_is_taken_back() {
     let access = open(&dir);
     let known = access.make(&token(2, Role::Viewer, &[])).unwrap();
     let (lost, away) = (dir.path().join("access.json"), dir.path().join("away"));
-    std::fs::rename(&lost, &away).unwrap();
-    std::fs::create_dir(&lost).unwrap();
+    fs::rename(&lost, &away).unwrap();
+    fs::create_dir(&lost).unwrap();
     let refusal = access.make(&token(1, Role::Viewer, &[])).unwrap_err();
     assert_eq!(refusal.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(access.caller(&shown(1), 0).is_err());
@@ -325,8 +425,8 @@ fn what_cannot_be_written_is_not_true_but_for_what_is_taken_back() {
     assert!(only_here.message.contains("on this server until it is restarted"), "{only_here:?}");
     assert!(access.caller(&shown(2), 0).is_err());
 
-    std::fs::remove_dir(&lost).unwrap();
-    std::fs::rename(&away, &lost).unwrap();
+    fs::remove_dir(&lost).unwrap();
+    fs::rename(&away, &lost).unwrap();
     assert!(open(&dir).caller(&shown(2), 0).is_ok(), "nobody has written it down");
     assert!(access.revoke(known.id()).unwrap().only_here.is_none(), "who asks again is told that it is done");
     assert!(open(&dir).caller(&shown(2), 0).is_err());
@@ -350,7 +450,7 @@ fn on_full_disk(disk: &Path) {
         (1..=3).map(|seed| access.make(&token(seed, Role::Admin, &[])).unwrap()).collect();
     let (service, member) = web();
     let credential = access.credential(&service, &member);
-    let mut filler = std::fs::File::create(disk.join("filler")).unwrap();
+    let mut filler = fs::File::create(disk.join("filler")).unwrap();
     while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
     let refusal = access.make(&token(9, Role::Viewer, &[])).unwrap_err();
     assert!(refusal.message.contains("No space"), "{refusal:?}");

@@ -530,6 +530,25 @@ async fn p42_who_hangs_up_does_not_take_along_the_record_of_what_was_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p42_a_start_that_lets_an_admin_in_is_in_the_log() {
+    let server = start();
+    let (lost, file) = (server.first_token(), server.data_dir().join("admin.token"));
+    let dir = server.stop().await;
+    std::fs::write(file, "").unwrap();
+    let server = Running::start_closed(dir);
+    let found = server.first_token();
+    assert_ne!(found.secret.reveal(), lost.secret.reveal());
+    let id = Shown::hash(lost.secret.reveal()).unwrap().id();
+    let admin = Asker::new(&server, Some(found));
+    let page: AuditPage = admin.get("/v1/audit").await;
+    let record = Chain::default().read(&page.lines[0]).unwrap();
+    assert_eq!((&*record.who, &*record.what), ("control", "start that lets an admin in"));
+    assert!(record.detail.ends_with("of first-admin with role admin for all services"), "{record:?}");
+    assert_eq!(admin.call("DELETE", &format!("/v1/tokens/{id}"), None).await.status, 200, "the lost one");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p42_what_was_changed_and_what_was_refused_is_in_the_log() {
     let dir = Arc::new(TempDir::new().unwrap());
     let server = Running::start_closed(dir);

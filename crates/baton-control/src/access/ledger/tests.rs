@@ -599,6 +599,29 @@ fn a_list_of_another_servers_own_is_not_mixed_with_the_one_that_is_shared() {
 }
 
 #[test]
+fn servers_that_have_each_revoked_what_the_other_one_had_left_let_an_admin_in_when_one_is_started() {
+    let servers = Servers::new(2);
+    let (a, b) = (servers.open(0), servers.open(1));
+    let first = a.tokens()[0].token.id();
+    a.make(&token(1, Role::Admin)).unwrap();
+    b.refresh().unwrap();
+    // While the store cannot be used each knows of another one.
+    let stored = servers.stored();
+    servers.put_back(b"garbage");
+    assert!(a.revoke(first).unwrap().only_here.is_some());
+    assert!(b.revoke(token(1, Role::Admin).id()).unwrap().only_here.is_some());
+    servers.put_back(&stored);
+    [&a, &b, &a].iter().for_each(|access| access.refresh().unwrap());
+    assert!([&a, &b].iter().all(|access| access.tokens().is_empty()), "what was taken back stays so");
+
+    let started = [0, 1].map(|server| servers.open(server).let_in(servers.dirs[server].path()).unwrap());
+    let made = started[0].clone().unwrap();
+    assert!((made.role, &started[1]) == (Role::Admin, &None), "{started:?}");
+    a.refresh().unwrap();
+    assert_eq!(a.tokens().iter().map(|held| held.token.hash).collect::<Vec<_>>(), [made.hash]);
+}
+
+#[test]
 fn p16_of_many_changes_by_all_servers_at_once_none_is_lost() {
     let servers = Servers::new(3);
     let all: Vec<Access> = (0..3).map(|server| servers.open(server)).collect();
