@@ -112,6 +112,15 @@ pub(crate) struct Access {
     authority: Option<Authority>,
 }
 
+/// A token that is worth nothing any more.
+#[derive(Debug)]
+pub(crate) struct Revoked {
+    /// What it was.
+    pub held: Held,
+    /// Whether it was worth something until now.
+    pub is_new: bool,
+}
+
 /// What a caller shows is worth nothing.
 fn unknown(why: &str) -> Refusal {
     let text = format!("{why}: send `Authorization: Bearer TOKEN`, with a token from `baton token create`");
@@ -265,15 +274,19 @@ impl Access {
     ///
     /// # Errors
     /// There is none with this id, or nobody could make tokens any more.
-    pub(crate) fn revoke(&self, id: TokenId) -> Result<TakenBack<Held>, Refusal> {
-        self.ledger.take_back(|book| {
+    pub(crate) fn revoke(&self, id: TokenId) -> Result<TakenBack<Revoked>, Refusal> {
+        let mut is_new = false;
+        let TakenBack { what: held, only_here } = self.ledger.take_back(|book| {
             let now = unix_ms();
             if book.is_last_admin(id, now) {
                 return Err(last_admin(id));
             }
+            // What counts here already is taken back once more where it is kept.
+            is_new |= book.has_token(id);
             let gone = book.revoke_token(id, now);
             gone.ok_or_else(|| Refusal::not_found(format!("there is no token {id}: see `baton token list`")))
-        })
+        })?;
+        Ok(TakenBack { what: Revoked { held, is_new }, only_here })
     }
 
     /// Makes another first token, in the same file as the first one was: where nobody could make tokens any more, since those of

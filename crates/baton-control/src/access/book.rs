@@ -188,6 +188,11 @@ impl Book {
         Some(held)
     }
 
+    /// Whether there is a token that people call so.
+    pub(super) fn has_token(&self, id: TokenId) -> bool {
+        self.tokens.keys().any(|hash| hash.id() == id)
+    }
+
     /// Takes out the token that people call so, and remembers that. One that was taken out lately is told again.
     pub(super) fn revoke_token(&mut self, id: TokenId, now: u64) -> Option<Held> {
         if let Some(hash) = self.tokens.keys().find(|hash| hash.id() == id).copied() {

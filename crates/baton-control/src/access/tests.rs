@@ -107,8 +107,9 @@ fn p32_a_token_that_is_revoked_again_is_told_as_it_was_for_a_day() {
     // The answer was lost, and control was restarted.
     let access = open(&dir);
     let again = access.revoke(made.id()).unwrap().what;
-    assert_eq!((&first, &*first.token), (&again, &made));
-    assert!(again.joined.is_some() && access.tokens().len() == 1);
+    assert_eq!((&first.held, &*first.held.token), (&again.held, &made));
+    assert!(first.is_new && !again.is_new, "which nothing has changed by");
+    assert!(again.held.joined.is_some() && access.tokens().len() == 1);
     let mut book = (*access.book()).clone();
     book.forget_ended(unix_ms() + Duration::from_secs(25 * 60 * 60).as_millis() as u64);
     assert_eq!(book.revoke_token(made.id(), unix_ms()), None);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::response::{IntoResponse, Response};
 use baton_core::collection::{self, Fate, Pack, Rules, Stored, Why};
 use baton_core::event::{Event, What};
 use baton_core::ids::{PackId, PendingId, ReleaseId, ServiceName};
@@ -22,6 +23,7 @@ use super::extract::Sent;
 use super::releases::{Cache, refused};
 use super::{Records, Refusal, Shared, blocking};
 use crate::access::Pending;
+use crate::audit::Effect;
 use crate::board::Board;
 use crate::chain::chain;
 use crate::clock::unix_ms;
@@ -62,7 +64,7 @@ struct References {
 pub(super) async fn prune(
     State(shared): State<Shared>,
     Sent(asked): Sent<Prune>,
-) -> Result<Json<Pruned>, Refusal> {
+) -> Result<Response, Refusal> {
     let usual = Rules::default();
     let rules = Rules {
         keep: asked.keep.map_or(usual.keep, |keep| keep as usize),
@@ -71,7 +73,8 @@ pub(super) async fn prune(
     let alone = Arc::clone(&shared.pruning).lock_owned().await;
     let first = look(&shared, rules, Needed::default()).await?;
     if asked.dry_run {
-        return Ok(Json(view(&first, &Repacked::default(), true)));
+        let would = view(&first, &Repacked::default(), true);
+        return Ok((Extension(Effect::Nothing), Json(would)).into_response());
     }
     // What takes time is done before: reading, and writing what is left of packs. What has come since is found then, and nothing
     // more comes.
@@ -93,7 +96,7 @@ pub(super) async fn prune(
         // It is gone, with or without its event.
         let _ = shared.inbox.send(Ask::Note(event)).await;
     }
-    Ok(Json(done))
+    Ok(Json(done).into_response())
 }
 
 fn not_repacked(error: &StoreError) -> Refusal {

@@ -12,8 +12,8 @@ use baton_wire::access::{MadeToken, MakeToken, TokenView, role, scope};
 
 use super::extract::Sent;
 use super::{Refusal, Shared, blocking};
-use crate::access::{Access, Held, TakenBack};
-use crate::audit::Note;
+use crate::access::{Access, Held, Revoked, TakenBack};
+use crate::audit::{Effect, Note};
 use crate::clock::unix_ms;
 
 /// How long a token may be good for: ten years, so that a mistake in the unit is one.
@@ -51,9 +51,12 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Response, Refusal> {
     let (access, id) = (shared.access()?, id.parse::<TokenId>()?);
-    let TakenBack { what: gone, only_here } = blocking(move || access.revoke(id)).await??;
-    let note = Note(format!("token {id} of {} with role {}", gone.token.holder, gone.token.role));
-    Ok(taken_back(note, only_here, Json(view(&gone))))
+    let TakenBack { what: Revoked { held, is_new }, only_here } =
+        blocking(move || access.revoke(id)).await??;
+    let note = Note(format!("token {id} of {} with role {}", held.token.holder, held.token.role));
+    // Asked again, since the answer was lost.
+    let effect = if is_new { Effect::Changed } else { Effect::Nothing };
+    Ok(taken_back(note, only_here, (Extension(effect), Json(view(&held)))))
 }
 
 /// The answer to who has taken something back. Where that counts on this server only it is a refusal, so that nobody takes it for

@@ -135,6 +135,23 @@ async fn p42_who_joins_again_with_the_same_token_has_changed_nothing() {
 }
 
 #[tokio::test]
+async fn p42_a_token_that_is_revoked_again_and_a_look_at_what_would_be_pruned_change_nothing() {
+    let asked = Asked::new(TempDir::new().unwrap());
+    let admin = asked.bare.token(1, Role::Admin, &[], None);
+    let own = TokenHash::of(&[1; TOKEN_BYTES]).id();
+    let mut others = asked.bare.access.tokens().into_iter().map(|held| held.token.id());
+    let first = others.find(|id| *id != own).unwrap();
+    for (id, expected) in [(first, (200, Changed)), (first, (200, Nothing)), (own, (422, Nothing))] {
+        let answer = asked.answer(&admin, &Method::DELETE, &format!("/v1/tokens/{id}"), &json!({})).await;
+        assert_eq!((answer.status().as_u16(), effect(&answer)), expected, "{id}");
+    }
+    for (dry_run, expected) in [(true, Nothing), (false, Changed)] {
+        let body = json!({ "dry_run": dry_run, "keep": 0, "grace_ms": 0 });
+        assert_eq!(asked.post(&admin, "/v1/releases/prune", &body).await, (200, expected), "{dry_run}");
+    }
+}
+
+#[tokio::test]
 async fn p42_the_last_space_of_a_full_disk_is_there_for_what_stops_harm() {
     let bare = Bare::new();
     let doors = bare.doors();
