@@ -39,6 +39,7 @@ pub(crate) use caller::Caller;
 use crate::api::Refusal;
 use crate::chain::chain;
 use crate::clock::unix_ms;
+use crate::identity::{Identity, Missing, Part};
 use crate::tls::{Authority, TlsError};
 
 /// Whose the first token is.
@@ -66,6 +67,9 @@ pub enum AccessError {
         #[source]
         source: BadBook,
     },
+    /// The data directory is not whole.
+    #[error(transparent)]
+    Missing(#[from] Missing),
     /// A server that has a list for itself is to share another one.
     #[error(
         "there is a list of tokens in {}, and another one in the state store: move the file away to use the one that servers share: \
@@ -137,22 +141,30 @@ impl Access {
     /// is no list yet, there is one afterwards, and in the data directory a file with the first token, that of an admin.
     ///
     /// # Errors
-    /// The list cannot be read, or a new one not be kept.
+    /// The list cannot be read, or a new one not be kept, or a part of the directory is missing.
     pub(crate) fn open(data_dir: &Path, place: Place, own: bool) -> Result<Self, AccessError> {
+        let identity = Identity::open(data_dir)?;
         let shared = matches!(place, Place::Store { .. });
         let authority = match own && !shared {
-            true => Some(Authority::in_folder(data_dir)?),
+            true => {
+                identity.check(Part::Authority)?;
+                Some(Authority::in_folder(data_dir)?)
+            }
             false => None,
         };
-        let begin = || match own && shared {
-            true => begin(data_dir, Some(&Authority::make()?), true),
-            false => begin(data_dir, authority.as_ref(), false),
+        let begin = || {
+            identity.check(Part::Tokens)?;
+            match own && shared {
+                true => begin(data_dir, Some(&Authority::make()?), true),
+                false => begin(data_dir, authority.as_ref(), false),
+            }
         };
         let ledger = Ledger::open(data_dir, place, begin)?;
         let authority = match own && shared {
             true => Some(shared_authority(&ledger, data_dir)?),
             false => authority,
         };
+        identity.keep()?;
         Ok(Self { ledger, authority })
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use baton_core::units::Millis;
 use baton_store::state::{Backup, EmbeddedStore, RedisStore, StateError, StateStore};
 
+use crate::identity::Identity;
 use crate::server::{STATE_FILE, State};
 
 /// Reads all of a state store. A file must not be open elsewhere; a Redis may be used meanwhile.
@@ -36,7 +37,14 @@ fn back_up(store: &dyn StateStore) -> Result<Backup, StateError> {
 /// When there is one, or when it cannot be written.
 pub fn import(backup: Backup, state: &State, data_dir: &Path) -> Result<(), StateError> {
     match state {
-        State::File => EmbeddedStore::import(&data_dir.join(STATE_FILE), backup, Millis::ZERO),
+        State::File => {
+            // What is brought to a new directory makes it no one that has lost something.
+            Identity::open(data_dir).map_err(|error| StateError::Unavailable {
+                attempted: format!("use {}", data_dir.display()),
+                source: error.into(),
+            })?;
+            EmbeddedStore::import(&data_dir.join(STATE_FILE), backup, Millis::ZERO)
+        }
         State::Redis(address) => {
             RedisStore::open(address.clone(), Millis::ZERO)?.import(backup, Millis::ZERO)
         }

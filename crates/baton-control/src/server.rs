@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::gauge::{self, InvalidPrometheus, Prometheus, PrometheusLogin};
 use crate::guard;
 use crate::heartbeats::Heartbeats;
+use crate::identity::Identity;
 use crate::keeper::{Ask, Inbox, Keeper, inbox};
 use crate::listen::{CallerAddress, Incoming};
 use crate::secrets::{Allowed, AllowedError};
@@ -138,6 +139,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// Nobody can tell what there is in the data directory.
+    #[error("cannot tell what the data directory has")]
+    Identity(#[source] DiskError),
     /// Several servers would each have a list of tokens for itself.
     #[error(
         "servers that share a Redis share who may do what, sealed with a key that Redis has not: make one with \
@@ -200,6 +204,7 @@ impl ServerError {
             Self::NotLoopback { .. }
             | Self::Listen { .. }
             | Self::DataDir { .. }
+            | Self::Identity(_)
             | Self::NoSealKey
             | Self::Prometheus(_)
             | Self::SealKey { .. }
@@ -275,6 +280,8 @@ impl Server {
             .create(&data_dir)
             .and_then(|()| takes_files(&data_dir))
             .map_err(|source| ServerError::DataDir { path: data_dir.clone(), source })?;
+        // Before anything is kept there, also where nobody is asked who they are: another start may ask.
+        Identity::open(&data_dir).map_err(ServerError::Identity)?;
         let clock = Clock::start();
         let shared = state != State::File;
         let states: Arc<dyn StateStore> = match state {

@@ -110,6 +110,11 @@ impl Asker {
         Self::new(server, self.control.shown())
     }
 
+    /// What it shows, without the authority that it knows the server by.
+    pub fn shown_without_authority(&self) -> Option<Shown> {
+        self.control.shown().map(|shown| Shown { fingerprint: None, ..shown })
+    }
+
     /// Pushes a release without files.
     async fn push(&self, service: &str) -> Result<ReleaseId, baton_release::store::StoreError> {
         use baton_core::release::outline::Outlined;

@@ -14,6 +14,7 @@ mod codes;
 mod floods;
 mod full_disk;
 mod guard;
+mod identity;
 mod light;
 mod metrics;
 mod prune;

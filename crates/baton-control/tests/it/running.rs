@@ -1,6 +1,7 @@
 //! A server in this process, and what is asked of it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,19 +102,7 @@ impl Running {
 
     /// One that asks nobody who they are, but for what it is told otherwise.
     pub fn start_so(dir: Arc<TempDir>, told: impl FnOnce(Config) -> Config) -> Self {
-        let config = told(Config {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            callers: Callers::Anybody,
-            data_dir: dir.path().join("data"),
-            state: State::File,
-            artefacts: Artefacts::Folder,
-            seal_key: None,
-            prometheus: None,
-            prometheus_login: None,
-            secrets: Vec::new(),
-            allowed_secrets: None,
-        });
-        let server = Server::bind(config).unwrap();
+        let server = Server::bind(told(config(dir.path()))).unwrap();
         let (address, url) = (server.address(), server.url());
         let (stop, stopped) = oneshot::channel();
         let run = tokio::spawn(server.run(async { drop(stopped.await) }));
@@ -245,6 +234,22 @@ impl Running {
         let part = pack::of(text.as_bytes()).unwrap();
         let push = move || remote.put(&part).and_then(|()| remote.publish(id, &outline));
         spawn_blocking(push).await.unwrap().map(|()| id)
+    }
+}
+
+/// That of a server that asks nobody who they are, with its data in this directory.
+pub fn config(dir: &Path) -> Config {
+    Config {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        callers: Callers::Anybody,
+        data_dir: dir.join("data"),
+        state: State::File,
+        artefacts: Artefacts::Folder,
+        seal_key: None,
+        prometheus: None,
+        prometheus_login: None,
+        secrets: Vec::new(),
+        allowed_secrets: None,
     }
 }
 
