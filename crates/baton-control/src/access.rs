@@ -125,6 +125,15 @@ pub(crate) struct Revoked {
     pub is_new: bool,
 }
 
+/// A deploy that waits for a second person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Waits {
+    /// Which one.
+    pub id: PendingId,
+    /// Whether it did not wait before.
+    pub is_new: bool,
+}
+
 /// What a caller shows is worth nothing.
 fn unknown(why: &str) -> Refusal {
     let text = format!("{why}: send `Authorization: Bearer TOKEN`, with a token from `baton token create`");
@@ -454,15 +463,18 @@ impl Access {
         pending.into_iter().filter(|(_, pending)| now < pending.ends).collect()
     }
 
-    /// Lets a deploy wait for a second person, and says whether it did not already. Blocks; it is durable on return.
+    /// Lets a deploy wait for a second person, and says as which, and whether it did not already. Blocks; it is durable on return.
     ///
     /// # Errors
     /// Too many wait, or the disk fails.
-    pub(crate) fn hold(&self, id: PendingId, pending: &Pending) -> Result<bool, Refusal> {
+    pub(crate) fn hold(&self, id: PendingId, pending: &Pending) -> Result<Waits, Refusal> {
         self.ledger.change(|book| {
-            // Asked again, it is the one that waits already.
+            // Asked again, it is the one that waits already: with the same key, or with another one for the same.
             if book.pending.contains_key(&id) {
-                return Ok(false);
+                return Ok(Waits { id, is_new: false });
+            }
+            if let Some((id, _)) = book.pending.iter().find(|(_, known)| known.is_same(pending)) {
+                return Ok(Waits { id: *id, is_new: false });
             }
             if book.pending.len() >= PENDING_MAX {
                 let text = format!("{PENDING_MAX} deploys wait already: see `baton pending`");
@@ -478,7 +490,7 @@ impl Access {
                 return Err(Refusal::new(StatusCode::CONFLICT, "conflict", text));
             }
             book.pending.insert(id, pending.clone());
-            Ok(true)
+            Ok(Waits { id, is_new: true })
         })
     }
 

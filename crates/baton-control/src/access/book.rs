@@ -107,6 +107,13 @@ impl Pending {
         self.decided = now.max(self.decided.saturating_add(1));
     }
 
+    /// Whether somebody asks for what they have asked for before, by whichever key: what would begin is the same, after the same
+    /// deploy and for the same reason.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let what = |pending: &Self| Propose { idempotency_key: None, ..pending.asked.clone() };
+        (&self.service, &self.asked_by, what(self)) == (&other.service, &other.asked_by, what(other))
+    }
+
     /// For people, and for the file.
     pub(crate) fn view(&self, id: PendingId) -> PendingView {
         let Self { service, asked_by, at, ends, approved_by, decided, asked } = self.clone();

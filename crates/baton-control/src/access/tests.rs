@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::http::HeaderValue;
 use baton_core::access::{Right, Scope};
+use baton_wire::api::Propose;
 
 use super::*;
 use crate::small_disk;
@@ -339,6 +340,12 @@ fn waiting(number: usize) -> PendingId {
     PendingId::of(&web().0, TokenId::from_bytes([0; 6]), None, number as u64)
 }
 
+/// One that is like no other.
+fn asked(number: usize, ends: u64) -> Pending {
+    let Pending { asked, .. } = pending(ends);
+    Pending { asked: Propose { reason: number.to_string(), ..asked }, ..pending(ends) }
+}
+
 fn pending(ends: u64) -> Pending {
     let asked = serde_json::from_str(r#"{"wanted":"rollout"}"#).unwrap();
     Pending {
@@ -363,7 +370,7 @@ fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() 
         access.ledger.put(&access.book(), &Arc::new(book));
     };
     fill(later);
-    assert_eq!(access.hold(waiting(PENDING_MAX), &pending(later)).unwrap_err().code, "too-many");
+    assert_eq!(access.hold(waiting(PENDING_MAX), &asked(PENDING_MAX, later)).unwrap_err().code, "too-many");
     assert!(access.hold(waiting(0), &pending(later)).is_ok(), "it waits already");
     fill(1);
     assert!(access.hold(waiting(0), &pending(later)).is_ok());
@@ -372,11 +379,52 @@ fn deploys_that_have_ended_take_no_room_and_one_that_waits_is_asked_for_again() 
     // Nobody alone keeps the others from it.
     let hold = |number, asked_by: &str| {
         let asked_by = asked_by.to_owned();
-        access.hold(waiting(number), &Pending { asked_by, ..pending(later) })
+        access.hold(waiting(number), &Pending { asked_by, ..asked(number, later) })
     };
-    (1..=PENDING_OF_ONE_MAX).for_each(|number| assert!(hold(number, "eve").unwrap()));
+    (1..=PENDING_OF_ONE_MAX).for_each(|number| assert!(hold(number, "eve").unwrap().is_new));
     assert_eq!(hold(PENDING_MAX, "eve").unwrap_err().code, "too-many");
     assert!(hold(PENDING_MAX, "bob").is_ok());
+}
+
+#[test]
+fn p32_what_somebody_asks_for_twice_waits_once_by_whichever_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let later = unix_ms() + 60_000;
+    let key = |key: &str| Some(key.to_owned());
+    let of = |change: &dyn Fn(&mut Pending)| {
+        let mut pending = Pending {
+            asked: Propose { idempotency_key: key("a"), ..asked(0, later).asked },
+            ..pending(later)
+        };
+        change(&mut pending);
+        pending
+    };
+    let first = of(&|_| {});
+    let same: [&dyn Fn(&mut Pending); 3] =
+        [&|_| {}, &|pending| pending.asked.idempotency_key = key("b"), &|pending| {
+            (pending.at, pending.ends, pending.asked.idempotency_key) = (7, later + 1, None)
+        }];
+    assert_eq!(access.hold(waiting(0), &first).unwrap(), Waits { id: waiting(0), is_new: true });
+    for (number, change) in (1..).zip(same) {
+        assert_eq!(
+            access.hold(waiting(number), &of(change)).unwrap(),
+            Waits { id: waiting(0), is_new: false }
+        );
+    }
+    let others: [&dyn Fn(&mut Pending); 5] = [
+        &|pending| pending.asked_by = "grace".to_owned(),
+        &|pending| pending.service = "api".parse().unwrap(),
+        &|pending| pending.asked.release = Some("02".to_owned()),
+        &|pending| pending.asked.parent = Some("another".to_owned()),
+        &|pending| pending.asked.reason = "because".to_owned(),
+    ];
+    for (number, change) in (10..).zip(others) {
+        assert!(access.hold(waiting(number), &of(change)).unwrap().is_new, "{number}");
+    }
+    // Once it waits no more, it is asked for anew.
+    access.reject(waiting(0)).unwrap();
+    assert_eq!(access.hold(waiting(1), &first).unwrap(), Waits { id: waiting(1), is_new: true });
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::deploys;
 use super::extract::{Named, Sent};
 use super::{Refusal, Shared, blocking};
-use crate::access::{Access, Caller, Pending};
+use crate::access::{Access, Caller, Pending, Waits};
 use crate::audit::{Effect, Note};
 use crate::clock::unix_ms;
 use crate::proposal::id_of_key;
@@ -160,15 +160,15 @@ pub(super) async fn held_back(
     }
     let now = unix_ms();
     let id = PendingId::of(service, token.id(), asked.idempotency_key.as_deref(), now);
-    // Said again, it is the same deploy.
+    // Let begin again, it is the same deploy.
     asked.idempotency_key = Some(key(id));
     let asked_by = token.holder.to_string();
     let (service_name, ends) = (service.clone(), now.saturating_add(WAIT_MS));
     let pending =
         Pending { service: service_name, asked_by, at: now, ends, approved_by: None, decided: 0, asked };
     let access = Arc::clone(access);
+    let Waits { id, is_new } = blocking(move || access.hold(id, &pending)).await??;
     let note = Note(format!("pending {id} of {service}"));
-    let is_new = blocking(move || access.hold(id, &pending)).await??;
     let text = format!(
         "service {service} is protected: somebody else with the role approver has to let this begin within a day, \
          with `baton pending approve {id}`"

@@ -365,11 +365,12 @@ async fn p40_a_deploy_that_was_approved_and_could_not_begin_waits_on() {
     let approver = admin.give(&server, 2, Role::Approver, &["web"]).await;
     let other = admin.give(&server, 3, Role::Approver, &["web"]).await;
     let deploys = "/v1/services/web/deploys";
-    let asked = rollout(deployer.push("web").await.unwrap(), 0);
+    let mut asked = rollout(deployer.push("web").await.unwrap(), 0);
     assert_eq!(deployer.post(deploys, &asked).await.status, 201);
     let protection = serde_json::to_vec(&Protection { protected: true }).unwrap();
     assert_eq!(admin.call("PUT", "/v1/services/web/protection", Some(protection)).await.status, 200);
-    for _ in 0..2 {
+    for reason in ["one", "one", "another"] {
+        asked.reason = reason.to_owned();
         assert_eq!(deployer.post(deploys, &asked).await.status, 403);
     }
     let said = serde_json::json!({ "reason": "freeze" });

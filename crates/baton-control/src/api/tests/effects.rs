@@ -108,7 +108,13 @@ async fn p42_what_was_done_before_counts_as_nothing_and_a_refusal_that_leaves_so
     assert_eq!((held.status().as_u16(), effect(&held)), (403, Changed), "it is kept");
     let (id, _) = asked.bare.access.pending().pop().unwrap();
     assert!(held.extensions().get::<Note>().unwrap().0.contains(&id.to_string()));
-    assert_eq!(asked.post(&deployer, deploys, &rollout("d")).await, (403, Nothing), "it waits already");
+    for key in ["d", "another"] {
+        let again = asked.answer(&deployer, &Method::POST, deploys, &rollout(key)).await;
+        assert_eq!((again.status().as_u16(), effect(&again)), (403, Nothing), "it waits already");
+        let text = axum::body::to_bytes(again.into_body(), 10_000).await.unwrap();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(text.contains(&format!("baton pending approve {id}")), "{text}");
+    }
     asked.bare.access.protect(&"web".parse().unwrap(), false).unwrap();
     assert_eq!(asked.post(&deployer, deploys, &rollout("e")).await.0, 201);
     let pending = format!("/v1/services/web/pending/{id}");
