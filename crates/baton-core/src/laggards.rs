@@ -43,7 +43,8 @@ pub fn laggards<'a>(rollout: &Rollout<'a>) -> Vec<(&'a MemberId, Lag)> {
     let ends = rollout.switched()
         || rollout.wanted() == 0
         || matches!(verdict(rollout), Verdict::Incomplete | Verdict::Done { .. });
-    if !ends {
+    // Where members obey a later deploy, this one has no end that anybody could wait for.
+    if !ends || rollout.is_outranked() {
         return Vec::new();
     }
     let lag = |id: &MemberId| match rollout.turn(id) {

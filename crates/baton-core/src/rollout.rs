@@ -214,6 +214,11 @@ impl<'a> Rollout<'a> {
         self.stop.clone().or_else(|| self.broken.map(Why::Failing))
     }
 
+    /// Whether most members obey a later deploy, which is not known here: nothing that is known here is so any more.
+    pub const fn is_outranked(&self) -> bool {
+        matches!(self.stop, Some(Why::Outranked { .. }))
+    }
+
     /// Whether nothing can be decided: it is halted, or too little is known.
     pub const fn is_held(&self) -> bool {
         self.stop.is_some()
@@ -240,11 +245,11 @@ impl<'a> Rollout<'a> {
     fn find_stop(&self) -> Option<Why> {
         let deploy = self.deploy();
         let silence = self.counts.silence();
-        if let Kind::Halt { .. } = deploy.kind {
-            Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
-        } else if 2 * u64::from(self.counts.ahead) > u64::from(self.counts.live) {
+        if 2 * u64::from(self.counts.ahead) > u64::from(self.counts.live) {
             // Everybody who is there hears of a deploy at once; what a few say alone may be made up.
             Some(Why::Outranked { epoch: self.fleet.highest_epoch() })
+        } else if let Kind::Halt { .. } = deploy.kind {
+            Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
         } else if self.fleet.listens(self.counts.unheard, self.moment.now) {
             Some(Why::Listening { unheard: self.counts.unheard })
         } else if silence.is_mass() {

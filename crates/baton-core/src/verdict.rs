@@ -134,9 +134,12 @@ impl fmt::Display for Failure<'_> {
 const FAILURES_MIN: u32 = 3;
 
 /// Decides. While too little is known to give slots, nothing is decided either; and once a deploy has reached
-/// its target, what fails later is not its failure.
+/// its target, what fails later is not its failure. Nor is it done where members are known to run something else by now.
 pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
     let counts = rollout.counts();
+    if rollout.is_outranked() {
+        return Verdict::Continue;
+    }
     if rollout.switched() || (!rollout.is_held() && is_switched(rollout)) {
         return Verdict::Done { drained: counts.silent == 0 && counts.drained == counts.live };
     }

@@ -237,7 +237,7 @@ pub struct ServiceStatus {
     pub version: u64,
     /// The deploy in force.
     pub deploy: Option<DeployView>,
-    /// `idle`, `rolling-out`, `rolling-back`, `halted`, `switched`, `drained`, `incomplete`.
+    /// `idle`, `rolling-out`, `rolling-back`, `halted`, `switched`, `drained`, `incomplete`, `outranked`.
     pub state: String,
     /// Why a person has to decide what follows, since control does nothing more; absent while none has to.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -167,6 +167,9 @@ fn idle(name: &ServiceName, service: &Service, committed: Option<String>, now: M
 }
 
 fn state(rollout: &Rollout<'_>, verdict: &Verdict, service: &Service) -> &'static str {
+    if rollout.is_outranked() {
+        return "outranked";
+    }
     let reached = service.milestones(rollout.deploy().id);
     match (verdict, rollout.deploy().kind) {
         (_, Kind::Halt { .. }) => "halted",

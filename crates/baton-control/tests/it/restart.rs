@@ -1,6 +1,7 @@
 //! Servers that end in the middle of things.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Arc;
 
 use tempfile::TempDir;
@@ -57,6 +58,34 @@ async fn p12_a_server_that_lost_its_store_numbers_above_what_members_obey() {
     let deploy = server.deploy(&rollout(third, 0)).await;
     assert_eq!(deploy.epoch, 3, "the members have seen 2");
     let status = server.wait_until_switched(third).await;
+    assert_eq!(status.counts.proven, 3);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p12_f64_a_server_with_an_old_state_does_not_call_done_what_nobody_runs_any_more() {
+    let (server, _fleet, first) = settled(3).await;
+    server.wait_for("drained", |status| status.state == "drained").await;
+    let address = server.address;
+    let dir = server.stop().await;
+    let (state, copy) = (dir.path().join("data/state.redb"), dir.path().join("state.copy"));
+    fs::copy(&state, &copy).unwrap();
+    let server = Running::start_in(dir, address);
+    let second = server.push(2).await;
+    server.deploy(&rollout(second, 0)).await;
+    server.wait_until_switched(second).await;
+    let dir = server.stop().await;
+
+    fs::copy(&copy, &state).unwrap();
+    let server = Running::start_in(dir, address);
+    let told = server.wait_for("outranked", |status| status.state == "outranked").await;
+    assert_eq!(told.deploy.unwrap().release, first.to_string(), "the state is the old one");
+    assert_eq!(told.counts.proven, 0);
+    assert_eq!(told.waits_code.as_deref(), Some("outranked"), "{:?}", told.waits);
+    assert_eq!(told.laggards_count, 0);
+
+    server.deploy(&rollout(second, 0)).await;
+    let status = server.wait_until_switched(second).await;
     assert_eq!(status.counts.proven, 3);
     server.stop().await;
 }

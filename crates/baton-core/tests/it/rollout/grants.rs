@@ -2,9 +2,10 @@
 
 use baton_core::bake::Bake;
 use baton_core::decision::Order;
-use baton_core::deploy::{Kind, Phase, PhaseSize, Policy};
+use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use baton_core::fleet::GONE_AFTER;
 use baton_core::ids::{DeployId, Epoch};
+use baton_core::laggards::laggards;
 use baton_core::report::{Report, Standing};
 use baton_core::rollout::{Inadmissible, order, slots};
 use baton_core::turn::{Turn, Why};
@@ -212,6 +213,25 @@ fn p12_a_server_that_is_behind_most_of_its_members_does_nothing() {
     assert_eq!(scene.rollout().turn(&id(8)), Turn::Wait(Why::Outranked { epoch: Epoch(7) }));
     assert_eq!(scene.fleet.highest_epoch(), Epoch(7));
     assert_eq!(scene.verdict(), Verdict::Continue);
+}
+
+#[test]
+fn p12_f64_what_was_done_once_is_not_where_most_members_obey_something_else() {
+    let halt = Kind::Halt { of: DeployId::from_bytes([1; 16]), hand_back: false };
+    for kind in [Kind::Rollout, Kind::Rollback { of: DeployId::from_bytes([1; 16]) }, halt] {
+        let mut scene = Scene::with(4, Deploy { kind, ..deploy(Policy::fast()) });
+        // As the store of a server says that was put back.
+        scene.fleet.note_switched();
+        let before = scene.verdict();
+        (0..2).for_each(|index| obeys(&mut scene, index, 7));
+        assert_eq!(scene.verdict(), before, "half of them are not most");
+        obeys(&mut scene, 2, 7);
+        assert_eq!(scene.rollout().stop(), Some(Why::Outranked { epoch: Epoch(7) }), "{kind:?}");
+        assert_eq!(scene.verdict(), Verdict::Continue, "{kind:?}");
+        // Nobody waits for its end.
+        scene.says(3, |report| report.drained = false);
+        assert_eq!(laggards(&scene.rollout()), [], "{kind:?}");
+    }
 }
 
 #[test]
