@@ -384,7 +384,11 @@ async fn metrics(
 ) -> Result<Response, Refusal> {
     let board = shared.known()?;
     let off = guards::off(&shared, &board, &caller);
-    let text = metrics::text(&board, shared.clock.now(), shared.sent.load(Ordering::Relaxed), &off);
+    let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
+    let pending: Vec<ServiceName> = pending.into_iter().map(|(_, pending)| pending.service).collect();
+    let chunk_bytes = shared.sent.load(Ordering::Relaxed);
+    let beside = metrics::Beside { chunk_bytes, off: &off, pending: &pending };
+    let text = metrics::text(&board, shared.clock.now(), &beside);
     // It is written to memory.
     let text = text.map_err(|_| Refusal::unavailable("the metrics cannot be written"))?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT)], text).into_response())

@@ -4,6 +4,7 @@ use std::fmt::Error;
 use std::sync::atomic::AtomicU64;
 
 use baton_core::deploy::Kind;
+use baton_core::ids::ServiceName;
 use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
 use baton_wire::access::GuardView;
@@ -28,6 +29,12 @@ const ROLLOUT_SECONDS: [f64; 12] =
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ServiceLabel {
     service: String,
+}
+
+impl ServiceLabel {
+    fn of(name: &str) -> Self {
+        Self { service: name.to_owned() }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,13 +84,26 @@ struct Metrics {
     chunk_bytes: Counter,
     guards_off: Family<GuardLabels, Gauge>,
     needs_person: Family<ServiceLabel, Gauge>,
+    locked: Family<ServiceLabel, Gauge>,
+    pending: Family<ServiceLabel, Gauge>,
+    store_trouble: Gauge,
 }
 
-/// All metrics as text. `chunk_bytes` were sent since this server began; these guards are switched off.
+/// What is told beside the board.
+pub(crate) struct Beside<'a> {
+    /// How much was sent since this server began.
+    pub chunk_bytes: u64,
+    /// The guards that are switched off.
+    pub off: &'a [GuardView],
+    /// The services of the deploys that wait for a second person, one for each.
+    pub pending: &'a [ServiceName],
+}
+
+/// All metrics as text.
 ///
 /// # Errors
 /// None that is known: it is written to memory.
-pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64, off: &[GuardView]) -> Result<String, Error> {
+pub(crate) fn text(board: &Board, now: Millis, beside: &Beside<'_>) -> Result<String, Error> {
     let metrics = Metrics {
         members: Family::default(),
         releases: Family::default(),
@@ -96,14 +116,26 @@ pub(crate) fn text(board: &Board, now: Millis, chunk_bytes: u64, off: &[GuardVie
         chunk_bytes: Counter::default(),
         guards_off: Family::default(),
         needs_person: Family::default(),
+        locked: Family::default(),
+        pending: Family::default(),
+        store_trouble: Gauge::default(),
     };
-    for GuardView { guard, service, .. } in off {
+    for GuardView { guard, service, .. } in beside.off {
         let service = service.clone().unwrap_or_default();
         metrics.guards_off.get_or_create(&GuardLabels { guard: guard.clone(), service }).inc();
     }
-    metrics.chunk_bytes.inc_by(chunk_bytes);
+    metrics.chunk_bytes.inc_by(beside.chunk_bytes);
+    metrics.store_trouble.set(board.trouble.is_some().into());
     for (name, posted) in &board.services {
+        metrics.begin(name.as_str());
         metrics.add(name.as_str(), posted, now);
+        // Also one that is a flavor of what is locked takes no release.
+        let is_locked = posted.service.history().lock().is_some() || board.lock_above(name).is_some();
+        metrics.locked.get_or_create(&ServiceLabel::of(name.as_str())).set(is_locked.into());
+    }
+    // Also of a service of which nobody has heard otherwise: its first deploy waits.
+    for service in beside.pending {
+        metrics.pending.get_or_create(&ServiceLabel::of(service.as_str())).inc();
     }
     let mut text = String::new();
     encode(&mut text, &metrics.registry())?;
@@ -148,6 +180,21 @@ impl Metrics {
             "Control has stopped a rollout by itself and does nothing more until somebody decides what follows",
             self.needs_person.clone(),
         );
+        registry.register(
+            "service_locked",
+            "The service takes no new release before it is unlocked, or what it is a flavor of",
+            self.locked.clone(),
+        );
+        registry.register(
+            "pending_deploys",
+            "Deploys of a protected service that wait for a second person",
+            self.pending.clone(),
+        );
+        registry.register(
+            "state_store_trouble",
+            "Nothing is decided, since the state store cannot be used",
+            self.store_trouble.clone(),
+        );
         registry.register_with_unit(
             "chunks_sent",
             "Content of releases that this server has sent, compressed; what members read from a bucket is not in it",
@@ -161,6 +208,24 @@ impl Metrics {
             self.seconds.clone(),
         );
         registry
+    }
+
+    /// What is counted of a service is there from the beginning, as 0: what first appears as 1 has not increased to that.
+    fn begin(&self, name: &str) {
+        let service = || name.to_owned();
+        for kind in view::KINDS {
+            self.deploys.get_or_create(&KindLabels { service: service(), kind }).inc_by(0);
+        }
+        // A halt has no end that would take time.
+        for kind in view::KINDS.into_iter().filter(|kind| *kind != "halt") {
+            drop(self.seconds.get_or_create(&KindLabels { service: service(), kind }));
+        }
+        for presence in view::member::PRESENCES {
+            self.members.get_or_create(&PresenceLabels { service: service(), presence }).set(0);
+        }
+        for gauge in [&self.needs_person, &self.locked, &self.pending] {
+            gauge.get_or_create(&ServiceLabel::of(name)).set(0);
+        }
     }
 
     fn add(&self, name: &str, posted: &Posted, now: Millis) {
@@ -177,7 +242,7 @@ impl Metrics {
         if let Some(rollout) = Rollout::of(fleet, now) {
             let counts = rollout.counts();
             let ratio = f64::from(counts.proven) / f64::from(counts.present().max(1));
-            self.proven.get_or_create(&ServiceLabel { service: service() }).set(ratio);
+            self.proven.get_or_create(&ServiceLabel::of(name)).set(ratio);
             let learnt = rollout.learnt();
             let labels = CostLabels { service: service(), release: rollout.deploy().release.short() };
             if let Some(startup) = learnt.startup {
@@ -188,10 +253,10 @@ impl Metrics {
             }
         }
         if posted.service.history().stuck().is_some() {
-            self.needs_person.get_or_create(&ServiceLabel { service: service() }).set(1);
+            self.needs_person.get_or_create(&ServiceLabel::of(name)).set(1);
         }
         let sessions = i64::try_from(posted.sessions).unwrap_or(i64::MAX);
-        self.sessions.get_or_create(&ServiceLabel { service: service() }).set(sessions);
+        self.sessions.get_or_create(&ServiceLabel::of(name)).set(sessions);
         for past in posted.service.history().past() {
             let deploy = &past.deploy;
             let labels = KindLabels { service: service(), kind: view::kind(deploy.kind) };
@@ -201,6 +266,29 @@ impl Metrics {
             {
                 let seconds = Millis(at).since(Millis(deploy.created)).0 as f64 / 1000.0;
                 self.seconds.get_or_create(&labels).observe(seconds);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_state_store_cannot_be_used_and_what_waits_of_a_service_that_is_not_known_is_told() {
+        let pending = ["web", "api", "web"].map(|service| service.parse().unwrap());
+        let beside = Beside { chunk_bytes: 7, off: &[], pending: &pending };
+        for (trouble, number) in [(None, 0), (Some("it is away".to_owned()), 1)] {
+            let board = Board { trouble, ..Board::default() };
+            let text = text(&board, Millis(0), &beside).unwrap();
+            for sample in [
+                &format!("baton_state_store_trouble {number}\n"),
+                "baton_chunks_sent_bytes_total 7\n",
+                "baton_pending_deploys{service=\"web\"} 2\n",
+                "baton_pending_deploys{service=\"api\"} 1\n",
+            ] {
+                assert!(text.contains(sample), "{sample}: {text}");
             }
         }
     }

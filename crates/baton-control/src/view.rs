@@ -19,6 +19,9 @@ pub(crate) const fn kind(kind: Kind) -> &'static str {
     }
 }
 
+/// The words of all kinds.
+pub(crate) const KINDS: [&str; 3] = ["rollout", "halt", "rollback"];
+
 /// A deploy and what became of it.
 pub(crate) fn deploy(past: &Past) -> DeployView {
     deploy_at(&past.deploy, past.switched)

@@ -63,6 +63,9 @@ pub(super) fn fetching(fetching: report::Fetching) -> Fetching {
     Fetching { fetched_bytes: fetching.fetched.0, total_bytes: fetching.total.0 }
 }
 
+/// The words of all presences.
+pub(crate) const PRESENCES: [&str; 4] = ["live", "unheard", "silent", "gone"];
+
 /// The word of a presence.
 pub(crate) fn presence(member: &Member, now: Millis) -> &'static str {
     match member.presence(now) {

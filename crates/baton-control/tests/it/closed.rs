@@ -384,6 +384,10 @@ async fn p40_a_deploy_that_was_approved_and_could_not_begin_waits_on() {
         assert_eq!(refused.code, "locked", "{refused:?}");
         assert!(refused.message.contains("it waits on"), "{refused:?}");
     }
+    let metrics = admin.call("GET", "/metrics", None).await.text();
+    for sample in [r#"baton_pending_deploys{service="web"} 2"#, r#"baton_service_locked{service="web"} 1"#] {
+        assert!(metrics.contains(sample), "{sample}: {metrics}");
+    }
     let waits: Vec<PendingView> = approver.get("/v1/pending").await;
     assert!(waits.len() == 2 && waits.iter().all(|pending| pending.approved_by.is_none()), "{waits:#?}");
     // Either may happen to it now.
