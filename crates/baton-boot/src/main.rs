@@ -4,6 +4,7 @@ mod admin;
 mod capacity;
 mod config;
 mod controlled;
+mod copying;
 mod driver;
 mod elsewhere;
 mod environment;

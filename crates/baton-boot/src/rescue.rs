@@ -3,9 +3,11 @@
 //! Handshakes that were under way end where they began, and a program that has ended accepts nothing any more.
 //! What waits there is accepted here and forwarded to the serving generation.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use baton_core::run::Address;
@@ -15,7 +17,8 @@ use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::capacity::Capacity;
-use crate::forwarding::Forwarding;
+use crate::copying;
+use crate::forwarding::until_over;
 use crate::stream::Stream;
 use crate::traffic::Traffic;
 use crate::tree::{self, Root};
@@ -231,12 +234,12 @@ impl Queue {
     }
 }
 
-/// Connects a stray to whoever serves its address now, and copies both ways until both have ended.
+/// Connects a stray to whoever serves its address now, and copies both ways until the connection is [over](until_over).
 pub async fn forward(stray: Stray) -> io::Result<()> {
     let Stray { client, to, _place } = stray;
-    let mut client = Stream::accepted(client)?;
+    let client = Stream::accepted(client)?;
     let end = Instant::now() + PATIENCE;
-    let mut server = loop {
+    let server = loop {
         match Stream::connect(&to).await {
             Err(error) if passes(&error) && Instant::now() < end => {
                 tokio::time::sleep(FULL).await;
@@ -244,9 +247,10 @@ pub async fn forward(stray: Stray) -> io::Result<()> {
             connected => break connected?,
         }
     };
-    let _answers = Forwarding::begin();
-    tokio::io::copy_bidirectional(&mut client, &mut server).await?;
-    Ok(())
+    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let there = copying::all(&client, &server, &asked, |bytes| Cow::Borrowed(bytes));
+    let back = copying::all(&server, &client, &answered, |bytes| Cow::Borrowed(bytes));
+    until_over(&client, &server, &asked, there, back).await
 }
 
 /// Whether a connection may be made a little later: the queue of a Unix socket is full, where a client would wait as well,

@@ -4,12 +4,19 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use baton_core::run::Address;
+use baton_sys::connection;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::AddressFamily;
+use rustix::net::{AddressFamily, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+/// After how long a client that says nothing is asked by the kernel whether it is there, how long after that again, and how
+/// often: one that has vanished is known to after two minutes. (Who acknowledges no data is given up by the kernel anyway,
+/// `net.ipv4.tcp_retries2`.)
+const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(15), 4);
 
 /// One connection.
 #[derive(Debug)]
@@ -43,6 +50,43 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.set_nodelay(true),
             Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Has the kernel find out when the other side has vanished without a word.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        // Who has the other side of a Unix socket cannot vanish without the kernel's knowing.
+        let Self::Tcp(stream) = self else { return Ok(()) };
+        let (idle, interval, probes) = KEEP_ALIVE;
+        sockopt::set_tcp_keepidle(stream, idle)?;
+        sockopt::set_tcp_keepintvl(stream, interval)?;
+        sockopt::set_tcp_keepcnt(stream, probes)?;
+        Ok(sockopt::set_socket_keepalive(stream, true)?)
+    }
+
+    /// Waits until the other side is known to be lost: it has reset the connection, or was asked in vain. Its end is none.
+    pub async fn lost(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.ready(Interest::ERROR).await?,
+            Self::Unix(stream) => stream.ready(Interest::ERROR).await?,
+        };
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+
+    /// Whether the process at the other end, which has said that it says no more, does not listen any more either. Only known
+    /// of processes of this machine; of others, and where the kernel does not tell, it is not so.
+    pub fn is_closed_by_other(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => match (stream.local_addr(), stream.peer_addr()) {
+                (Ok(local), Ok(peer)) => connection::is_left(local, peer).unwrap_or(false),
+                // It is connected no more.
+                (Err(_), _) | (_, Err(_)) => true,
+            },
+            Self::Unix(stream) => {
+                let mut polled = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::empty())];
+                let _ = poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+                polled[0].revents().contains(PollFlags::HUP)
+            }
         }
     }
 
@@ -88,7 +132,7 @@ impl Stream {
 }
 
 fn is_unix(socket: &OwnedFd) -> io::Result<bool> {
-    Ok(rustix::net::sockopt::socket_domain(socket)? == AddressFamily::UNIX)
+    Ok(sockopt::socket_domain(socket)? == AddressFamily::UNIX)
 }
 
 impl AsFd for Stream {

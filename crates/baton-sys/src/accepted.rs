@@ -15,19 +15,19 @@ use rustix::net::{
 /// The groups in which the kernel tells of TCP sockets that go, of both families (`linux/sock_diag.h`).
 const GONE: u32 = 1 | 1 << 2;
 /// `SOCK_DIAG_BY_FAMILY`: what is asked, and what is told.
-const BY_FAMILY: u16 = 20;
+pub(crate) const BY_FAMILY: u16 = 20;
 /// `NLMSG_ERROR` and `NLMSG_DONE` (`linux/netlink.h`).
-const ERROR: u16 = 2;
+pub(crate) const ERROR: u16 = 2;
 const DONE: u16 = 3;
 /// `NLM_F_REQUEST | NLM_F_DUMP`.
 const LIST: u16 = 0x301;
 /// All states in which two ends are connected, or one of them is leaving: not those of listeners and of handshakes.
 const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 /// How much the kernel may have to tell before somebody listens. What is more is lost, and then too few are counted.
 const BUFFER: usize = 1 << 20;
 /// Longest message.
-const MESSAGE_MAX: usize = 64 << 10;
+pub(crate) const MESSAGE_MAX: usize = 64 << 10;
 
 /// A count that goes on.
 #[derive(Debug)]
@@ -41,13 +41,13 @@ pub struct Accepted {
 
 /// What the kernel tells of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Told {
-    local: SocketAddr,
+pub(crate) struct Told {
+    pub(crate) local: SocketAddr,
     cookie: u64,
     /// There is another end: it is no listener, nor a socket that was only bound.
-    connected: bool,
+    pub(crate) connected: bool,
     /// Some program has it; one that waits to be accepted nobody has.
-    held: bool,
+    pub(crate) held: bool,
 }
 
 impl Accepted {
@@ -121,7 +121,7 @@ impl Accepted {
     }
 }
 
-fn open(groups: u32) -> io::Result<OwnedFd> {
+pub(crate) fn open(groups: u32) -> io::Result<OwnedFd> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(SOCK_DIAG))?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
@@ -159,7 +159,7 @@ fn list(family: AddressFamily, port: u16, found: &mut Vec<Told>) -> io::Result<(
 }
 
 /// The kinds and contents of what the kernel says at once. What is cut off is none.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
         let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
@@ -170,7 +170,7 @@ fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 }
 
 /// A `struct inet_diag_msg`.
-fn told(content: &[u8]) -> Option<Told> {
+pub(crate) fn told(content: &[u8]) -> Option<Told> {
     let at = |from: usize, to: usize| content.get(from..to);
     let port = u16::from_be_bytes(at(4, 6)?.try_into().ok()?);
     let ip = match AddressFamily::from_raw(u16::from(*content.first()?)) {

@@ -7,6 +7,7 @@
 
 pub mod accepted;
 pub mod attributes;
+pub mod connection;
 pub mod descriptors;
 pub mod held;
 pub mod intercept;

@@ -3,36 +3,23 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
-
-use crate::stream::Stream;
-use rustix::net::{Shutdown, shutdown};
+use std::sync::atomic::AtomicU64;
 
 use super::exchange::Exchange;
-use super::splice::{copy, until_both_end};
+use crate::copying;
+use crate::forwarding::until_over;
+use crate::stream::Stream;
 
-/// Moves bytes both ways until both sides have ended, as [`splice`](super::splice) does; but they are read on their way,
-/// so they are copied. `leaving`: the client should be told.
+/// Moves bytes both ways until the connection is [over](until_over), as [`splice`](super::splice) does; but they are read on
+/// their way, so they are copied. `leaving`: the client should be told.
 pub async fn both_ways(client: &Stream, server: &Stream, leaving: impl Fn() -> bool) -> io::Result<()> {
+    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
     let exchange = RefCell::new(Exchange::default());
-    let there = one_way(client, server, |bytes| {
+    let there = copying::all(client, server, &asked, |bytes| {
         exchange.borrow_mut().asked(bytes);
         Cow::Borrowed(bytes)
     });
-    let back = one_way(server, client, |bytes| exchange.borrow_mut().answered(bytes, leaving()));
-    until_both_end([client, server], there, back).await
-}
-
-async fn one_way(
-    from: &Stream,
-    to: &Stream,
-    mut change: impl FnMut(&[u8]) -> Cow<'_, [u8]>,
-) -> io::Result<()> {
-    loop {
-        from.readable().await?;
-        if copy(from, to, &mut change).await? {
-            // A side that has gone meanwhile needs not be told.
-            let _ = shutdown(to, Shutdown::Write);
-            return Ok(());
-        }
-    }
+    let back =
+        copying::all(server, client, &answered, |bytes| exchange.borrow_mut().answered(bytes, leaving()));
+    until_over(client, server, &asked, there, back).await
 }

@@ -6,15 +6,15 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::net::{Shutdown, shutdown, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::capacity::Capacity;
-use crate::forwarding::Forwarding;
+use crate::copying;
+use crate::forwarding::until_over;
 use crate::stream::Stream;
 
 /// How much is moved at once: what a pipe holds.
@@ -22,8 +22,6 @@ const CHUNK: usize = 64 * 1024;
 /// How many empty pipes are kept: as many as are busy at one moment on a busy machine. Connections that stand
 /// idle hold none.
 const SPARE_PIPES: usize = 64;
-/// How much is copied at once, where there is no pipe: every connection may hold so much memory.
-const COPIED: usize = 16 * 1024;
 
 /// Empty pipes, shared by the connections of one thread.
 #[derive(Debug, Clone, Default)]
@@ -55,56 +53,35 @@ impl Pipes {
     }
 }
 
-/// Moves bytes both ways until both sides have ended. An end of one side is passed on while the other goes on;
-/// a reset of one side resets the other.
+/// Moves bytes both ways until the connection is [over](until_over).
 pub async fn both_ways(pipes: &Pipes, client: &Stream, server: &Stream) -> io::Result<()> {
-    until_both_end([client, server], one_way(pipes, client, server), one_way(pipes, server, client)).await
+    let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let there = one_way(pipes, client, server, &asked);
+    let back = one_way(pipes, server, client, &answered);
+    until_over(client, server, &asked, there, back).await
 }
 
-/// Does both until both have ended; `back` are the answers.
-pub async fn until_both_end(
-    sides: [&Stream; 2],
-    there: impl Future<Output = io::Result<()>>,
-    back: impl Future<Output = io::Result<()>>,
-) -> io::Result<()> {
-    let answers = Forwarding::begin();
-    let back = async {
-        let ended = back.await;
-        drop(answers);
-        ended
-    };
-    let moved = tokio::try_join!(there, back).map(|((), ())| ());
-    if moved.is_err() {
-        for side in sides {
-            // Closed with this, a connection ends as its other side did.
-            let _ = sockopt::set_socket_linger(side, Some(Duration::ZERO));
-        }
-    }
-    moved
-}
-
-async fn one_way(pipes: &Pipes, from: &Stream, to: &Stream) -> io::Result<()> {
+/// `moved` grows with what has come through.
+async fn one_way(pipes: &Pipes, from: &Stream, to: &Stream, moved: &AtomicU64) -> io::Result<()> {
     loop {
         from.readable().await?;
         let ended = match pipes.take() {
             Some(pipe) => {
                 // Should an error interrupt this, the pipe is closed with what is still in it.
-                let ended = drain(&pipe, from, to).await?;
+                let ended = drain(&pipe, from, to, moved).await?;
                 pipes.put(pipe);
                 ended
             }
-            None => copy(from, to, |bytes| Cow::Borrowed(bytes)).await?,
+            None => copying::what_is_there(from, to, moved, |bytes| Cow::Borrowed(bytes)).await?,
         };
         if ended {
-            // A side that has gone meanwhile needs not be told.
-            let _ = shutdown(to, Shutdown::Write);
             return Ok(());
         }
     }
 }
 
 /// Moves what there is now; `true` at the end of the stream. The pipe is empty afterwards.
-async fn drain(pipe: &Pipe, from: &Stream, to: &Stream) -> io::Result<bool> {
+async fn drain(pipe: &Pipe, from: &Stream, to: &Stream, moved: &AtomicU64) -> io::Result<bool> {
     let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
     loop {
         let filled =
@@ -115,40 +92,16 @@ async fn drain(pipe: &Pipe, from: &Stream, to: &Stream) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
+        let filled = left as u64;
         while left > 0 {
-            let moved =
+            let emptied =
                 to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.read, None, to, None, left, flags)?));
-            match moved {
-                Ok(moved) => left -= moved,
+            match emptied {
+                Ok(emptied) => left -= emptied,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
                 Err(error) => return Err(error),
             }
         }
-    }
-}
-
-/// The same by copying. `change`: what is passed on instead of what comes.
-pub async fn copy(
-    from: &Stream,
-    to: &Stream,
-    mut change: impl FnMut(&[u8]) -> Cow<'_, [u8]>,
-) -> io::Result<bool> {
-    let mut buffer = vec![0; COPIED];
-    loop {
-        let filled = match from.try_read(&mut buffer) {
-            Ok(0) => return Ok(true),
-            Ok(filled) => filled,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        let passed = change(buffer.get(..filled).unwrap_or_default());
-        let mut left = &*passed;
-        while !left.is_empty() {
-            match to.try_write(left) {
-                Ok(written) => left = left.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
+        moved.fetch_add(filled, Ordering::Relaxed);
     }
 }

@@ -336,6 +336,73 @@ fn a_proxied_program_whose_places_are_taken_is_asked_to_stop_when_nobody_waits()
     assert_eq!(boot.stop().code(), Some(143), "and not after half of the drain");
 }
 
+/// Answers its clients one after the other, and closes their connections.
+const BRIEF: &str = r#"
+import os, socket
+listener = socket.create_server(("127.0.0.1", int(os.environ["PORT"])))
+while True:
+    client = listener.accept()[0]
+    if client.recv(100):
+        client.sendall(b"done")
+    client.close()
+"#;
+
+#[test]
+fn a_client_that_does_not_close_has_no_place_with_a_proxied_program_that_has_closed() {
+    use std::io::{Read, Write};
+    let folder = Folder::empty();
+    folder.write("program.py", BRIEF);
+    let address = free_address();
+    let listen =
+        format!("name = \"http\"\naddress = \"{address}\"\nhandover = \"proxy\"\nmax_connections = 1");
+    let run = "[run]\ncommand = [\"python3\", \"program.py\"]";
+    folder.write("baton.toml", &format!("service = \"test\"\n{run}\n[[run.listen]]\n{listen}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        let mut client = std::net::TcpStream::connect(address).unwrap();
+        // Sooner than a client counts as one that has forgotten to close.
+        client.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        client.write_all(b"do it").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "done");
+        kept.push(client);
+    }
+    boot.stop();
+}
+
+/// The timer of our side of a connection, as the kernel lists it: 1 sends again, 2 asks whether the other side is there.
+fn timer(local: SocketAddr, peer: SocketAddr) -> Option<String> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let is = |field: &str, port: u16| field.ends_with(&format!(":{port:04X}"));
+    let found = table.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let ours = is(fields[1], local.port()) && is(fields[2], peer.port());
+        ours.then(|| fields[5].split(':').next().unwrap().to_owned())
+    });
+    found
+}
+
+#[test]
+fn a_client_of_a_proxied_program_that_says_nothing_is_asked_whether_it_is_there() {
+    use std::io::Read;
+    let folder = Folder::empty();
+    folder.write("program.py", HOST);
+    let address = free_address();
+    let listen = format!("name = \"http\"\naddress = \"{address}\"\nhandover = \"proxy\"");
+    let run = "[run]\ncommand = [\"python3\", \"program.py\"]";
+    folder.write("baton.toml", &format!("service = \"test\"\n{run}\n[[run.listen]]\n{listen}\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let mut guest = std::net::TcpStream::connect(address).unwrap();
+    guest.read_exact(&mut [0; 5]).unwrap();
+    let guest_at = guest.local_addr().unwrap();
+    wait_for("the timer of keep-alive", || timer(address, guest_at).filter(|timer| timer == "02"));
+    boot.stop();
+}
+
 /// The example, but for what it does for clients that keep their connections: once it is asked to stop, it closes those
 /// that are idle, under requests that may be on their way.
 const HASTY: &str = "import server\nserver.LAST_REQUEST_S = 0\nserver.main()\n";
