@@ -113,17 +113,17 @@ impl Listener {
         }
     }
 
-    /// Relays a slot from now on, if it has a socket of its own, or does so no more.
-    pub fn relay(&mut self, slot: Slot, relay: bool) -> Result<(), GroupError> {
+    /// Relays a slot from now on, to so many copies of its program, if it has a socket of its own; or does so no more.
+    pub fn relay(&mut self, slot: Slot, copies: Option<u32>) -> Result<(), GroupError> {
         let Self::Group(group, relays) = self else { return Ok(()) };
-        match (relays.get_mut(&slot), group.socket(slot, 0)) {
-            (Some(known), Some(socket)) if relay => known.prepare(group.listen(), &socket),
-            (None, Some(socket)) if relay => {
-                relays.insert(slot, Relay::open(group.listen(), &socket)?);
-                Ok(())
-            }
-            _ => {
-                relays.remove(&slot);
+        let Some((copies, socket)) = copies.zip(group.socket(slot, 0)) else {
+            relays.remove(&slot);
+            return Ok(());
+        };
+        match relays.get_mut(&slot) {
+            Some(known) => known.prepare(group.listen(), &socket, copies),
+            None => {
+                relays.insert(slot, Relay::open(group.listen(), &socket, copies)?);
                 Ok(())
             }
         }
@@ -148,10 +148,10 @@ impl Listener {
         }
     }
 
-    /// Where a program in this slot is to listen, unless it takes a socket.
-    pub fn to_bind(&self, slot: Slot) -> Address {
+    /// Where a copy of the program in this slot is to listen, unless it takes a socket.
+    pub fn to_bind(&self, slot: Slot, copy: u32) -> Address {
         let backend = match self {
-            Self::Group(_, relays) => relays.get(&slot).map(Relay::backend),
+            Self::Group(_, relays) => relays.get(&slot).map(|relay| relay.backend(copy)),
             Self::Unix(_) => None,
             Self::Proxy(proxy) => proxy.backend(slot),
         };
@@ -175,8 +175,10 @@ impl Listener {
     /// reaches.
     pub fn way(&mut self, slot: Slot, copy: u32, private: bool) -> Result<Option<Way>, GroupError> {
         Ok(match self {
-            Self::Group(_, relays) if let Some(relay) = relays.get(&slot) => {
-                Some(Way::direct(relay.backend().clone()))
+            Self::Group(group, relays) if let Some(relay) = relays.get(&slot) => {
+                let each = group.listen().per_worker;
+                let to = if each { relay.backend(copy) } else { relay.one_that_listens() };
+                Some(Way::direct(to.clone()))
             }
             Self::Group(group, _) => {
                 let aimed = group.aim(slot, copy)?;

@@ -173,7 +173,8 @@ impl Listeners {
         for listen in &wanted {
             let Some(listener) = self.at_mut(&listen.address) else { continue };
             listener.prepare(slot, listen, launching.tenant(listen)?)?;
-            listener.relay(slot, relay && listen.handover == Handover::Auto)?;
+            let copies = (relay && listen.handover == Handover::Auto).then_some(plan.settings.workers);
+            listener.relay(slot, copies)?;
         }
         Ok(())
     }

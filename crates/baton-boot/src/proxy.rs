@@ -87,7 +87,12 @@ impl Target {
 /// Where one slot's program is reached.
 #[derive(Debug, Clone)]
 struct Backend {
+    /// Where its first copy is, by which it is told from others.
     at: Address,
+    /// Where its other copies are: they cannot all bind one port.
+    other_copies: Arc<[Address]>,
+    /// Which of them gets the next connection.
+    turn: Arc<AtomicUsize>,
     /// How clients find the listener while it serves.
     shown: Shown,
     /// What the settings of its program say.
@@ -103,8 +108,10 @@ impl Backend {
         Ok(Self {
             at: match tenant.path {
                 Some(path) => Address::Unix(path),
-                None => free_port(listen, others)?,
+                None => free_port(listen, |port| others.iter().any(|other| other.at.port() == Some(port)))?,
             },
+            other_copies: Arc::default(),
+            turn: Arc::default(),
             shown: Shown { owner: tenant.owner, mode: listen.mode },
             limits,
             places: Arc::new(Semaphore::new(
@@ -113,10 +120,45 @@ impl Backend {
             under_way: Arc::default(),
         })
     }
+
+    /// One with a port for each of so many copies.
+    fn of_copies(listen: &Listen, copies: u32) -> Result<Self, GroupError> {
+        let first = Self::find(listen, Limits::default(), Tenant::default(), &[])?;
+        let mut others: Vec<Address> = Vec::new();
+        for _ in 1..copies {
+            let taken = |port| others.iter().chain([&first.at]).any(|at| at.port() == Some(port));
+            others.push(free_port(listen, taken)?);
+        }
+        Ok(Self { other_copies: others.into(), ..first })
+    }
+
+    /// All places where it is reached, by copy.
+    fn places_of_copies(&self) -> impl Iterator<Item = &Address> + Clone {
+        std::iter::once(&self.at).chain(self.other_copies.iter())
+    }
+
+    /// The same, the one first whose turn it is.
+    fn in_turn(&self) -> impl Iterator<Item = &Address> {
+        let count = self.other_copies.len() + 1;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % count;
+        self.places_of_copies().cycle().skip(turn).take(count)
+    }
+
+    /// Connects to the copy whose turn it is or, where that cannot be reached, to another one.
+    async fn connect(&self) -> io::Result<Stream> {
+        let mut failed = io::ErrorKind::AddrNotAvailable.into();
+        for at in self.in_turn() {
+            match Stream::connect(at).await {
+                Err(error) => failed = error,
+                connected => return connected,
+            }
+        }
+        Err(failed)
+    }
 }
 
-fn free_port(listen: &Listen, others: &[Backend]) -> Result<Address, GroupError> {
-    let taken = |port: u16| others.iter().any(|backend| backend.at.port() == Some(port));
+/// A port that nobody has, nor is about to have.
+fn free_port(listen: &Listen, taken: impl Fn(u16) -> bool) -> Result<Address, GroupError> {
     let port = (0..PORT_TRIES).map(|_| fastrand::u16(ports::PRIVATE)).find(|p| !taken(*p) && is_free(*p));
     let none = || GroupError::new("finding a private port for", listen, io::ErrorKind::AddrInUse.into());
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port.ok_or_else(none)?)).into())
@@ -130,9 +172,9 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts to accept from this socket, which nobody else accepts from.
-    pub fn open(listen: &Listen, socket: &OwnedFd) -> Result<Self, GroupError> {
-        let backend = Backend::find(listen, Limits::default(), Tenant::default(), &[])?;
+    /// Starts to accept from this socket, which nobody else accepts from, for a program of so many copies.
+    pub fn open(listen: &Listen, socket: &OwnedFd, copies: u32) -> Result<Self, GroupError> {
+        let backend = Backend::of_copies(listen, copies)?;
         let (target, targets) = watch::channel(Target::Backend(backend.clone()));
         let acceptor = Acceptor { public: listen.address.clone(), backlog: listen.backlog, targets };
         let open = || acceptor.start(socket.try_clone()?);
@@ -141,20 +183,28 @@ impl Relay {
     }
 
     /// Makes it fit for the next program in its slot; clients that wait are its own.
-    pub fn prepare(&mut self, listen: &Listen, socket: &OwnedFd) -> Result<(), GroupError> {
+    pub fn prepare(&mut self, listen: &Listen, socket: &OwnedFd, copies: u32) -> Result<(), GroupError> {
         // Whoever makes a socket fit for a program makes it block, and an accept that blocks stops everybody.
         socket::set_blocking(socket.as_fd(), false)
             .map_err(|source| GroupError::new("relaying", listen, source))?;
-        if !self.backend.at.port().is_some_and(is_free) {
-            self.backend = Backend::find(listen, Limits::default(), Tenant::default(), &[])?;
+        let free = self.backend.places_of_copies().all(|at| at.port().is_some_and(is_free));
+        let fits = free && self.backend.places_of_copies().count() == copies as usize;
+        if !fits {
+            self.backend = Backend::of_copies(listen, copies)?;
             self.target.send_replace(Target::Backend(self.backend.clone()));
         }
         Ok(())
     }
 
-    /// Where the program is to listen, and is reached.
-    pub fn backend(&self) -> &Address {
-        &self.backend.at
+    /// Where a copy of the program is to listen, and is reached.
+    pub fn backend(&self, copy: u32) -> &Address {
+        self.backend.places_of_copies().nth(copy as usize).unwrap_or(&self.backend.at)
+    }
+
+    /// Where one of the copies is reached that listens, if any does.
+    pub fn one_that_listens(&self) -> &Address {
+        let listens = |at: &&Address| at.port().is_some_and(|port| !is_free(port));
+        self.backend.in_turn().find(listens).unwrap_or(&self.backend.at)
     }
 
     /// Stops accepting, and waits until the program has accepted what was forwarded to it.
@@ -304,14 +354,18 @@ async fn is_settled(backend: &Backend) -> bool {
     if backend.under_way.load(Ordering::SeqCst) > 0 {
         return false;
     }
-    let at = backend.at.clone();
+    let places: Vec<Address> = backend.places_of_copies().cloned().collect();
     // The list of all connections may be long, and the loop must not wait for it.
-    let waits = tokio::task::spawn_blocking(move || match at {
-        Address::Tcp(address) => baton_sys::listening::waiting_at(address.port()).map(|waiting| waiting > 0),
-        Address::Unix(path) => unix::waiting_at(Path::new(path.as_str())).map(|waiting| waiting > 0),
-    });
+    let waits = tokio::task::spawn_blocking(move || places.iter().any(|at| waits_at(at).unwrap_or(false)));
     // Where the kernel does not tell, nothing is known to wait.
-    !matches!(waits.await, Ok(Ok(true)))
+    !matches!(waits.await, Ok(true))
+}
+
+fn waits_at(at: &Address) -> io::Result<bool> {
+    Ok(match at {
+        Address::Tcp(address) => baton_sys::listening::waiting_at(address.port())? > 0,
+        Address::Unix(path) => unix::waiting_at(Path::new(path.as_str()))? > 0,
+    })
 }
 
 fn is_free(port: u16) -> bool {
@@ -523,7 +577,7 @@ async fn connect(
         };
         let connected = match other {
             Some(_) => None,
-            None => Some(Stream::connect(&backend.at).await),
+            None => Some(backend.connect().await),
         };
         backend.under_way.fetch_sub(1, Ordering::SeqCst);
         match connected {

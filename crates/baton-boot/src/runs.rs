@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +28,22 @@ const LAST_WORDS: usize = 4;
 /// Of how many copies that have ended it is remembered that they were of their generation.
 const ENDED_KEPT: usize = 64;
 
+/// What each copy of a generation is told that is not in its plan.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// The folder that it may write to, if there is one.
+    pub scratch: Option<PathBuf>,
+    /// Where it says how it is.
+    pub notify: String,
+}
+
 /// One generation's processes and what was opened for them.
 #[derive(Debug)]
 pub struct Run {
     /// What its processes are known by, once it was started.
     pub root: Option<Root>,
-    /// What it was started with, once it was.
-    pub command: Vec<String>,
+    /// What only its launch knew of what it is told.
+    pub told: Told,
     /// What it runs.
     pub plan: Arc<Plan>,
     /// Whose sockets it has.
@@ -70,7 +80,7 @@ impl Run {
         let lines = LastLines::default();
         Self {
             root: None,
-            command: Vec::new(),
+            told: Told::default(),
             plan,
             slot,
             lines,

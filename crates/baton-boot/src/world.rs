@@ -250,7 +250,7 @@ impl World {
         let Some(listener) = self.listeners.named(slot, &name) else { return };
         let asked = Asked {
             address: listener.listen().address.clone(),
-            to_bind: listener.to_bind(slot),
+            to_bind: listener.to_bind(slot, 0),
             socket: listener.socket(slot, 0),
         };
         let events = self.events.clone();

@@ -26,7 +26,7 @@ use crate::output::{Ends, LastLines};
 use crate::place::PlaceError;
 use crate::probe::Surroundings;
 use crate::progress;
-use crate::runs::Run;
+use crate::runs::{Run, Told};
 use crate::tree::{Main, Root};
 
 /// The number of a copy, where there are several, from 0.
@@ -75,7 +75,7 @@ struct Launch<'a> {
 /// What runs of a generation that was launched.
 struct Launched {
     root: Root,
-    command: Vec<String>,
+    told: Told,
     notices: JoinHandle<()>,
     beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
@@ -95,7 +95,7 @@ impl World {
                 self.watching.add(launched.root.clone(), plan.settings.recycle.is_some());
                 run.notices = Some(launched.notices);
                 run.beacon = launched.beacon;
-                run.command = launched.command;
+                run.told = launched.told;
                 run.surroundings = Some(launched.surroundings);
                 run.root = Some(Root { mains: Vec::new(), ..launched.root.clone() });
                 launched.root.mains.iter().for_each(|main| run.add_copy(0, *main));
@@ -115,13 +115,13 @@ impl World {
     pub(super) fn spawn_copy(&mut self, id: GenerationId, copy: u32) {
         let Some(run) = self.runs.get(id) else { return };
         let (plan, slot, lines) = (run.plan.clone(), run.slot, run.lines.clone());
-        let (command, surroundings) = (run.command.clone(), run.surroundings.clone());
-        let Some(mut surroundings) = surroundings else { return };
-        number_copy(&mut surroundings.environment, copy);
+        let Some(mut surroundings) = run.surroundings.clone() else { return };
+        let launch = Launch { id, plan: &plan, slot, copy, terminal: None };
+        let (command, environment) = self.tell_copy(launch, &run.told, surroundings.attributes.user.as_ref());
+        surroundings.environment = environment;
         // As the others have it by now.
         surroundings.attributes.oom_score_adj = run.weight;
         self.bypasses.end(slot, Some(copy));
-        let launch = Launch { id, plan: &plan, slot, copy, terminal: None };
         let user = surroundings.attributes.user.as_ref();
         let ready = self.listeners.take_back(slot, copy).map_err(LaunchError::from);
         let ends = ready.and_then(|()| self.open_output(id, &plan, user, &lines));
@@ -152,20 +152,8 @@ impl World {
         let notify = notify.map_err(cannot_open("a notify socket"))?;
         let scratch = place.scratch.as_deref();
         self.listeners.prepare(Launching { plan, slot, relay, user, scratch })?;
-        let listeners = self.given_listeners(slot);
-        let given = Given {
-            generation: id,
-            scratch: place.scratch.as_deref(),
-            notify: &notify.address(),
-            listeners: &listeners,
-            user,
-        };
-        let mut environment = environment(&self.config, plan, given);
-        if plan.settings.workers > 1 {
-            number_copy(&mut environment, 0);
-        }
-        let command: Vec<String> = plan.settings.command.iter().map(|word| given.fill(word)).collect();
-        drop(listeners);
+        let told = Told { scratch: place.scratch.clone(), notify: notify.address() };
+        let (command, environment) = self.tell_copy(launch, &told, user);
         let mount = plan.settings.process.mount.as_ref();
         let mount = mount.map(|at| Mount { at: at.into(), writable: place.scratch.clone() });
         let surroundings = Surroundings { directory: place.directory, mount, environment, attributes };
@@ -181,7 +169,7 @@ impl World {
                 self.events.clone(),
             ))
         });
-        Ok(Launched { root, command, notices, beacon, surroundings })
+        Ok(Launched { root, told, notices, beacon, surroundings })
     }
 
     /// Opens where it writes to, before it starts: once it runs, nothing may fail.
@@ -234,11 +222,30 @@ impl World {
         Ok(Root { generation: id, mains: vec![main], sockets: inodes })
     }
 
-    /// What a program in this slot is told of its listeners.
-    fn given_listeners(&self, slot: Slot) -> Vec<GivenListener<'_>> {
+    /// The command and the environment of one copy of a program, whose listeners are there.
+    fn tell_copy(
+        &self,
+        launch: Launch<'_>,
+        told: &Told,
+        user: Option<&User>,
+    ) -> (Vec<String>, Vec<(OsString, OsString)>) {
+        let Launch { id, plan, slot, copy, .. } = launch;
+        let listeners = self.given_listeners(slot, copy);
+        let scratch = told.scratch.as_deref();
+        let given = Given { generation: id, scratch, notify: &told.notify, listeners: &listeners, user };
+        let mut environment = environment(&self.config, plan, given);
+        if plan.settings.workers > 1 {
+            environment.retain(|(name, _)| name != WORKER);
+            environment.push((WORKER.into(), copy.to_string().into()));
+        }
+        (plan.settings.command.iter().map(|word| given.fill(word)).collect(), environment)
+    }
+
+    /// What a copy of the program in this slot is told of its listeners.
+    fn given_listeners(&self, slot: Slot, copy: u32) -> Vec<GivenListener<'_>> {
         let given = self.listeners.of(slot).into_iter().map(|(listen, listener)| GivenListener {
             name: &listen.name,
-            bind: listener.to_bind(slot),
+            bind: listener.to_bind(slot, copy),
             passed: listener.socket(slot, 0).is_some(),
         });
         given.collect()
@@ -251,12 +258,6 @@ impl World {
         });
         passed.collect()
     }
-}
-
-/// Tells a copy which one it is.
-fn number_copy(environment: &mut Vec<(OsString, OsString)>, copy: u32) {
-    environment.retain(|(name, _)| name != WORKER);
-    environment.push((WORKER.into(), copy.to_string().into()));
 }
 
 fn cannot_open(what: &'static str) -> impl Fn(io::Error) -> LaunchError {

@@ -1,5 +1,6 @@
 //! Every way to hand over, with programs that only bind their port.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use baton_core::units::{Millis, Share};
@@ -196,7 +197,12 @@ struct Relaying {
 
 impl Relaying {
     fn start(bake: &str) -> Self {
+        Self::start_copies(1, bake)
+    }
+
+    fn start_copies(workers: u32, bake: &str) -> Self {
         let folder = Folder::with_example("python");
+        folder.change("baton.toml", "drain   =", &format!("workers = {workers}\ndrain   ="));
         folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
         let settings = folder.read("baton.toml");
         folder.write("inner.toml", &format!("{settings}\n[rollout]\nbake = \"{bake}\"\n"));
@@ -241,6 +247,32 @@ fn p1_p3_where_a_bind_cannot_be_answered_a_program_that_binds_its_port_is_relaye
         assert_eq!(relaying.reload(), (Some(0), "reload: proven\n".into()));
     }
     assert_nothing_lost(&load.stop());
+    relaying.boot.stop();
+}
+
+#[test]
+fn p1_p3_p4_each_copy_of_a_relayed_program_has_a_port_of_its_own() {
+    let relaying = Relaying::start_copies(2, "50ms");
+    let load = Load::start(plan(relaying.address));
+    let ask = || Client::connect(relaying.address).unwrap().get("/").unwrap().pid();
+    let both = || (0..10).map(|_| ask()).collect::<BTreeSet<u64>>();
+    for _ in 0..3 {
+        let before = wait_for("both copies to answer", || Some(both()).filter(|pids| pids.len() == 2));
+        assert_eq!(relaying.reload(), (Some(0), "reload: proven\n".into()));
+        assert!(before.is_disjoint(&both()));
+    }
+    assert_nothing_lost(&load.stop());
+    // While one of them does not run, the other one has all clients.
+    let pids = wait_for("both copies to answer", || Some(both()).filter(|pids| pids.len() == 2));
+    let (killed, left) = (*pids.first().unwrap(), *pids.last().unwrap());
+    kill_process(Pid::from_raw(i32::try_from(killed).unwrap()).unwrap(), Signal::KILL).unwrap();
+    relaying.boot.wait_for("failed (killed by SIGKILL", 1);
+    let after = wait_for("another copy to answer", || {
+        let pids = both();
+        assert!(!pids.contains(&killed));
+        Some(pids).filter(|pids| pids.len() == 2)
+    });
+    assert!(after.contains(&left));
     relaying.boot.stop();
 }
 
