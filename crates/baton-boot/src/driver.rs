@@ -159,7 +159,7 @@ impl Driver {
                     let _ = caught(self.leave()).await;
                     return code;
                 }
-                None => tokio::time::sleep(outlive::REST).await,
+                None => outlive::rest().await,
             }
         }
     }

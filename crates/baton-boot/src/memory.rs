@@ -13,6 +13,7 @@ use baton_sys::memory::{self, Account, Usage};
 use tokio::sync::mpsc;
 
 use crate::log;
+use crate::outlive::{caught, fault, rest};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(1);
@@ -47,24 +48,31 @@ impl Memory {
         memory.lock().account = Account::find();
         let watching = memory.clone();
         tokio::spawn(async move {
-            let mut ticks = tokio::time::interval(EVERY);
-            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-            loop {
-                ticks.tick().await;
-                // Somebody was killed whose end nobody waits for: a program's own child.
-                if let Some(report) = watching.lock().look() {
-                    log::say(report);
-                }
-                let usage = watching.usage();
-                if let Some((used, limit)) = usage.and_then(|usage| Some((usage.used, usage.limit?)))
-                    && runs_out(Bytes(used), Bytes(limit))
-                {
-                    // The receiver lives as long as the member.
-                    let _ = events.send(Event::NoMemoryLeft);
-                }
+            while caught(watching.look_again_and_again(&events)).await.is_none() {
+                rest().await;
             }
         });
         memory
+    }
+
+    async fn look_again_and_again(&self, events: &mpsc::UnboundedSender<Event>) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            fault("memory");
+            // Somebody was killed whose end nobody waits for: a program's own child.
+            if let Some(report) = self.lock().look() {
+                log::say(report);
+            }
+            let usage = self.usage();
+            if let Some((used, limit)) = usage.and_then(|usage| Some((usage.used, usage.limit?)))
+                && runs_out(Bytes(used), Bytes(limit))
+            {
+                // The receiver lives as long as the member.
+                let _ = events.send(Event::NoMemoryLeft);
+            }
+        }
     }
 
     /// The last look, where an account is kept.

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use crate::outlive::{caught, fault, rest};
 use crate::tree::{self, Root};
 
 /// The longest message that is read; systemd's own limit is a page.
@@ -75,6 +76,19 @@ impl NotifySocket {
     pub async fn listen(self, root: Root, copies: u32, events: mpsc::Sender<Event>) {
         let mut chorus = Chorus::new(copies);
         let mut senders = Senders::of(root.clone());
+        while caught(self.hear(&root, &mut chorus, &mut senders, &events)).await.is_none() {
+            rest().await;
+        }
+    }
+
+    async fn hear(
+        &self,
+        root: &Root,
+        chorus: &mut Chorus,
+        senders: &mut Senders,
+        events: &mpsc::Sender<Event>,
+    ) {
+        fault("notify");
         let (mut since, mut heard) = (Instant::now(), 0);
         let mut named = None;
         while let Ok((sender, notices)) = self.next().await {

@@ -48,6 +48,38 @@ pub async fn caught<T>(work: impl Future<Output = T>) -> Option<T> {
     .await
 }
 
+/// The [`REST`] of something that waits. What is to be done until it returns, however often it panics, is
+/// `while caught(work()).await.is_none() { rest().await }`.
+pub async fn rest() {
+    tokio::time::sleep(REST).await;
+}
+
+/// What comes of something; nothing, if it panicked.
+pub fn caught_now<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
+
+/// Panics where a test wants a fault: once for each time that `BATON_TEST_FAULTS` has this name. What is shipped has none of this.
+#[cfg(debug_assertions)]
+#[expect(clippy::panic, reason = "it is what it is for")]
+pub fn fault(name: &str) {
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    static WANTED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
+        let names = std::env::var("BATON_TEST_FAULTS").unwrap_or_default();
+        Mutex::new(names.split(',').map(str::to_owned).collect())
+    });
+    let mut wanted = WANTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(index) = wanted.iter().position(|wanted| wanted == name) {
+        wanted.swap_remove(index);
+        drop(wanted);
+        panic!("the one that a test wants in {name}");
+    }
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+pub fn fault(_: &str) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +93,18 @@ mod tests {
             tries.iter().sum::<usize>()
         });
         assert_eq!((sum, tries), (6, vec![0, 1, 2, 3]));
+    }
+
+    #[tokio::test]
+    async fn what_waits_and_panics_is_done_again() {
+        let mut tries = 0;
+        let mut work = async || {
+            tries += 1;
+            tokio::task::yield_now().await;
+            assert!(tries > 2, "not yet");
+        };
+        while caught(work()).await.is_none() {}
+        assert_eq!(tries, 3);
     }
 
     #[tokio::test]

@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
+use crate::outlive::{caught, fault, rest};
+
 /// How often it is looked at within the time that the file may stay as it is.
 const LOOKS: u32 = 5;
 /// How often it is looked at, at the least.
@@ -50,12 +52,24 @@ impl Mark {
 ///
 /// A disk that hangs is looked at by a thread of its own; as long as it does, nothing is told.
 pub async fn watch(id: GenerationId, path: PathBuf, within: Millis, events: mpsc::UnboundedSender<Event>) {
+    while caught(look_again_and_again(id, &path, within, &events)).await.is_none() {
+        rest().await;
+    }
+}
+
+async fn look_again_and_again(
+    id: GenerationId,
+    path: &Path,
+    within: Millis,
+    events: &mpsc::UnboundedSender<Event>,
+) {
+    fault("progress");
     let mut looks = tokio::time::interval((Duration::from_millis(within.0) / LOOKS).min(EVERY_MAX));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = None;
     loop {
         looks.tick().await;
-        let file = path.clone();
+        let file = path.to_owned();
         // One that is not there yet, or cannot be read, shows nothing.
         let Ok(Ok(found)) = spawn_blocking(move || Mark::of(&file)).await else { continue };
         if last.as_ref() != Some(&found) {

@@ -28,6 +28,7 @@ use crate::capacity::Capacity;
 use crate::group::{GroupError, reached_at};
 use crate::listener::Tenant;
 use crate::log;
+use crate::outlive::{caught, fault, rest};
 use crate::stream::{Incoming, Stream};
 use crate::unix::{Owner, Shown, Unix};
 use splice::Pipes;
@@ -411,13 +412,17 @@ impl Acceptor {
             Ok(incoming) => incoming,
             Err(error) => return log::say(format_args!("the proxy of {} cannot work: {error}", self.public)),
         };
-        self.accept_until_closed(&incoming, &pipes).await;
-        self.accept_rest(&incoming, &pipes).await;
+        while caught(self.accept_until_closed(&incoming, &pipes)).await.is_none() {
+            rest().await;
+        }
+        // Once: whoever is counted as on the way is counted out at its end.
+        let _ = caught(self.accept_rest(&incoming, &pipes)).await;
     }
 
     async fn accept_until_closed(&mut self, incoming: &Incoming, pipes: &Pipes) {
         // A place comes first: who has none waits in the kernel's queue, where a client costs nothing.
         while let Some((place, room)) = place(&mut self.targets).await {
+            fault("proxy");
             let accepted = tokio::select! {
                 // First, or a client of this moment would be sent to a program that is about to stop.
                 biased;

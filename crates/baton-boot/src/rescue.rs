@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::capacity::Capacity;
 use crate::copying;
 use crate::forwarding::until_over;
+use crate::outlive::{fault, outlive};
 use crate::stream::Stream;
 use crate::traffic::Traffic;
 use crate::tree::{self, Root};
@@ -79,9 +80,10 @@ pub fn watch(
 ) -> io::Result<()> {
     let mut queues: Vec<Queue> = sockets.iter().cloned().map(Queue::new).collect();
     let (owner, onward) = (owner.cloned(), onward.clone());
-    let run = move || {
+    let mut watch = move || {
         let mut last = Instant::now();
         while last.elapsed() < HANDSHAKE_GRACE {
+            fault("rescue");
             let fds: Vec<BorrowedFd<'_>> = queues.iter().map(|queue| queue.watched.socket.as_fd()).collect();
             let mut fds: Vec<PollFd<'_>> =
                 fds.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
@@ -96,6 +98,9 @@ pub fn watch(
                 let _ = poll(&mut [], Some(&LOOK_EVERY));
             }
         }
+    };
+    let run = move || {
+        outlive(&mut watch);
         quiet();
     };
     std::thread::Builder::new().name("rescue".to_owned()).stack_size(256 * 1024).spawn(run)?;

@@ -21,6 +21,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::link::Link;
 use crate::log;
 use crate::names::{ANSWER_MAX, Names};
+use crate::outlive::{caught, fault};
 use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
 
@@ -106,6 +107,8 @@ enum Ended {
     Invalid(#[from] InvalidMessage),
     #[error("control closed the session")]
     Closed,
+    #[error("a fault of the bootloader has ended the session")]
+    Fault,
 }
 
 impl From<tonic::Status> for Ended {
@@ -169,9 +172,10 @@ impl Session {
         let mut told = false;
         loop {
             let begun = Instant::now();
-            let ended = match self.once().await {
-                Ok(()) => return,
-                Err(ended) => ended,
+            let ended = match caught(self.once()).await {
+                Some(Ok(())) => return,
+                Some(Err(ended)) => ended,
+                None => Ended::Fault,
             };
             if let Ended::Unauthenticated(_) = &ended {
                 self.identity.doubt();
@@ -247,6 +251,7 @@ impl Session {
         let mut incoming = client.session(request).await?.into_inner();
         self.names.works(host);
         self.link.begins();
+        fault("session");
         // What is said first is a report: a sign of life alone is nobody's.
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -27,6 +27,7 @@ use crate::interception::Interception;
 use crate::listeners::Listeners;
 use crate::log;
 use crate::memory::Memory;
+use crate::outlive::{caught, caught_now, fault, rest};
 use crate::output::Outlet;
 use crate::place::Place;
 use crate::probe::{self, Check, Question};
@@ -185,13 +186,19 @@ impl World {
         // Anybody may have removed one, and a probe does not come by it.
         self.listeners.keep_names();
         let events = self.events.clone();
-        match self.question(id, copy, private) {
-            Ok((question, timeout)) => drop(tokio::spawn(async move {
-                let found = probe::ask(question, timeout).await;
-                let _ = events.send(Event::Probed(id, found));
+        match caught_now(|| self.question(id, copy, private)) {
+            None => self.tell(Event::NotAsked(id)),
+            Some(Ok((question, timeout))) => drop(tokio::spawn(async move {
+                let asked = caught(async {
+                    fault("probe");
+                    probe::ask(question, timeout).await
+                });
+                // A fault of ours says nothing of the program; but without an end, nothing would be asked any more.
+                let found = asked.await.map_or(Event::NotAsked(id), |found| Event::Probed(id, found));
+                let _ = events.send(found);
             })),
             // Every probe has an end, or none would follow.
-            Err(why) => self.tell(Event::Probed(id, Err(Words::new(&why)))),
+            Some(Err(why)) => self.tell(Event::Probed(id, Err(Words::new(&why)))),
         }
     }
 
@@ -353,6 +360,13 @@ async fn ended(what: Option<impl Future>) {
 }
 
 async fn forward_all(mut found: mpsc::UnboundedReceiver<Stray>) {
+    while caught(forward_each(&mut found)).await.is_none() {
+        rest().await;
+    }
+}
+
+async fn forward_each(found: &mut mpsc::UnboundedReceiver<Stray>) {
+    fault("strays");
     while let Some(stray) = found.recv().await {
         tokio::spawn(rescue::forward(stray));
     }

@@ -149,6 +149,7 @@ impl Supervisor {
             Event::FailedToStart(id, exit) => self.on_exit(now, id, exit, true, &mut out),
             Event::Said(id, notice) => self.on_said(now, id, notice, &mut out),
             Event::Probed(id, found) => self.on_probed(now, id, found, &mut out),
+            Event::NotAsked(id) => self.on_not_asked(now, id),
             Event::Examined(id, found) => self.on_examined(id, &found),
             Event::Moved(id) => self.on_moved(now, id, &mut out),
             Event::ListensElsewhere(id, hint) => self.on_listens_elsewhere(id, hint),
@@ -292,6 +293,14 @@ impl Supervisor {
             Health::Unhealthy { .. } => self.on_unhealthy(now, id, &cause, before.is_healthy(), out),
             Health::Starting | Health::Answering { .. } | Health::Healthy { .. } => {}
         }
+    }
+
+    /// It is asked again, and what is known of its health stays.
+    fn on_not_asked(&mut self, now: Millis, id: GenerationId) {
+        let Some(generation) = self.find_mut(id) else { return };
+        let Some(check) = generation.plan.check.clone() else { return };
+        generation.asked = None;
+        generation.probe_at = Some(now + generation.wait(now, &check, false));
     }
 
     /// The generation has just become healthy.

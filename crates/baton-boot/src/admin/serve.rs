@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::follow::{Followers, follow};
 use super::{Request, address};
+use crate::outlive::{caught, fault, rest};
 use crate::output::Outlet;
 
 /// The longest request: two words and a number.
@@ -47,25 +48,32 @@ pub fn serve(asked: mpsc::UnboundedSender<Asked>, outlet: Outlet) -> io::Result<
     let listener = UnixListener::from_std(listener)?;
     let answers = Answers { asked, outlet, ended, turns: Arc::new(Semaphore::new(CLIENTS_MAX)) };
     tokio::spawn(async move {
-        let (mut clients, mut strangers) = (Silent::default(), Silent::default());
-        loop {
-            match listener.accept().await {
-                Ok((client, _)) => match may_ask(&client) {
-                    // One that goes away early only loses its own answer.
-                    Ok(true) => {
-                        let reading = tokio::spawn(take(client, answers.clone()));
-                        clients.add(reading.abort_handle(), CLIENTS_MAX);
-                    }
-                    Ok(false) => {
-                        strangers.add(tokio::spawn(turn_away(client)).abort_handle(), STRANGERS_MAX);
-                    }
-                    Err(_) => {}
-                },
-                Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
-            }
+        while caught(accept_all(&listener, &answers)).await.is_none() {
+            rest().await;
         }
     });
     Ok(followers)
+}
+
+async fn accept_all(listener: &UnixListener, answers: &Answers) {
+    let (mut clients, mut strangers) = (Silent::default(), Silent::default());
+    loop {
+        fault("admin");
+        match listener.accept().await {
+            Ok((client, _)) => match may_ask(&client) {
+                // One that goes away early only loses its own answer.
+                Ok(true) => {
+                    let reading = tokio::spawn(take(client, answers.clone()));
+                    clients.add(reading.abort_handle(), CLIENTS_MAX);
+                }
+                Ok(false) => {
+                    strangers.add(tokio::spawn(turn_away(client)).abort_handle(), STRANGERS_MAX);
+                }
+                Err(_) => {}
+            },
+            Err(_) => tokio::time::sleep(NO_DESCRIPTORS).await,
+        }
+    }
 }
 
 /// Connections whose request has not come yet.

@@ -28,6 +28,8 @@ pub enum Event {
     Said(GenerationId, Notice),
     /// A probe of the generation has ended, and found this wrong.
     Probed(GenerationId, Result<(), Words>),
+    /// It could not be asked how it is, by no fault of its own: nothing is known of it that was not known before.
+    NotAsked(GenerationId),
     /// What a generation's main process was doing when [`Command::Examine`] asked for it.
     Examined(GenerationId, String),
     /// The file has changed by which the generation shows that it gets on.

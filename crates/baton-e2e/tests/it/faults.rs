@@ -4,6 +4,7 @@ mod half_open;
 mod launches;
 mod limits;
 mod names;
+mod own;
 mod processes;
 mod releases;
 mod surroundings;

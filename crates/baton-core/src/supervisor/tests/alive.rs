@@ -197,3 +197,23 @@ fn a_program_that_hangs_again_at_once_is_waited_for_longer_each_time() {
         world.pass(SECOND, &[id + 1]);
     }
 }
+
+#[test]
+fn a_question_that_came_to_no_end_is_asked_again_and_says_nothing_of_the_program() {
+    let mut world = World::new();
+    world.order(Order::Try(launch_of(settings(), 1, 0)));
+    world.answer(GenerationId(1), Outcome::Success);
+    for _ in 0..10 {
+        world.pass(Millis::from_secs(20), &[]);
+        assert!(world.probes.remove(&GenerationId(1)), "it is asked");
+        world.step(Event::NotAsked(GenerationId(1)));
+        assert!(world.machine.status().healthy);
+    }
+    world.pass(Millis::from_secs(20), &[]);
+    world.answer(GenerationId(1), Outcome::Failure);
+    world.pass(Millis::from_secs(20), &[]);
+    world.answer(GenerationId(1), Outcome::Failure);
+    world.pass(Millis::from_secs(20), &[]);
+    world.answer(GenerationId(1), Outcome::Failure);
+    assert!(!world.machine.status().healthy);
+}

@@ -250,7 +250,7 @@ fn events() -> Vec<Event> {
         }));
         events.extend([Event::Started(id), Event::Emptied(id), Event::Examined(id, "it sleeps".into())]);
         events.extend(notices().into_iter().map(|notice| Event::Said(id, notice)));
-        events.extend([Event::Probed(id, Ok(())), Event::Probed(id, Err("no".into()))]);
+        events.extend([Event::Probed(id, Ok(())), Event::Probed(id, Err("no".into())), Event::NotAsked(id)]);
         let why = Exit::FailedToStart { why: "no".into(), not_found: true };
         events.push(Event::FailedToStart(id, why));
         for exit in [Exit::Code(0), Exit::Code(86), Exit::Signal(Signal::KILL)] {
