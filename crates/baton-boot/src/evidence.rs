@@ -6,32 +6,114 @@ use baton_core::words::Words;
 use baton_sys::process::inspect::{self, Connection, Thread};
 use tokio::task::spawn_blocking;
 
+use crate::tree::{self, Root};
+
 /// How long looking may take. Reading `/proc` of a process in trouble can take longer than of others, and what
 /// follows must not wait for it.
 const LIMIT: Duration = Duration::from_millis(400);
-/// How many threads are told of: a pool of workers waits in one place.
+/// How many processes are told of.
+const PROCESSES_MAX: usize = 16;
+/// How many are looked at, to find those.
+const LOOKED_AT_MAX: usize = 64;
+/// How many threads of a process are told of: a pool of workers waits in one place.
 const THREADS_MAX: usize = 24;
-/// How many connections are told of.
+/// How many connections of a process are told of.
 const CONNECTIONS_MAX: usize = 24;
+/// How many lines there are in all.
+const LINES_MAX: usize = 96;
 
-/// Looks at a process, off the loop, and tells what was seen, a line each.
-pub async fn gather(pid: i32) -> Vec<String> {
-    match tokio::time::timeout(LIMIT, spawn_blocking(move || look(pid))).await {
+/// How likely it is that a thread hangs, the most likely first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hangs {
+    /// It is stopped, or waits for a disk.
+    Held,
+    /// It computes.
+    Runs,
+    /// It waits for something, or nobody may know for what.
+    Waits,
+    /// It waits for new work, or for its children.
+    Idle,
+}
+
+/// Looks at the processes of a generation, off the loop, and tells what was seen, a line each.
+pub async fn gather(root: Root) -> Vec<String> {
+    let generation = root.generation;
+    match tokio::time::timeout(LIMIT, spawn_blocking(move || look(&root))).await {
         Ok(Ok(lines)) => lines,
-        Ok(Err(_)) | Err(_) => vec![format!("process {pid} could not be looked at within {LIMIT:?}")],
+        Ok(Err(_)) | Err(_) => {
+            vec![format!("the processes of generation {generation} could not be looked at within {LIMIT:?}")]
+        }
     }
 }
 
-fn look(pid: i32) -> Vec<String> {
-    let threads = match inspect::threads(pid, THREADS_MAX) {
-        Ok(threads) => threads.iter().map(thread_line).collect(),
-        Err(error) => vec![format!("the threads of process {pid} cannot be read: {error}")],
-    };
-    let connections = match inspect::connections(pid, CONNECTIONS_MAX) {
-        Ok(connections) => connections.iter().map(connection_line).collect(),
-        Err(error) => vec![format!("the sockets of process {pid} cannot be read: {error}")],
-    };
-    [threads, connections].concat()
+/// The main processes come first where nothing tells who hangs.
+fn look(root: &Root) -> Vec<String> {
+    let all = tree::of(root).map(|all| all.iter().map(|process| process.pid).collect());
+    let mut pids: Vec<i32> = all.unwrap_or_else(|_| root.mains.iter().map(|main| main.pid).collect());
+    pids.sort_by_key(|pid| !root.is_main(*pid));
+    pids.truncate(LOOKED_AT_MAX);
+    let mut processes: Vec<_> =
+        pids.into_iter().map(|pid| (pid, inspect::threads(pid, THREADS_MAX))).collect();
+    let likely =
+        |threads: &std::io::Result<Vec<Thread>>| threads.as_deref().map_or(Hangs::Waits, most_likely);
+    processes.sort_by_key(|(_, threads)| likely(threads));
+    processes.truncate(PROCESSES_MAX);
+    let several = processes.len() > 1;
+    let mut lines = Vec::new();
+    for (pid, threads) in processes {
+        if several {
+            lines.push(process_line(pid));
+        }
+        match threads {
+            Ok(threads) => lines.extend(threads.iter().map(thread_line)),
+            Err(error) => lines.push(format!("the threads of process {pid} cannot be read: {error}")),
+        }
+        match inspect::connections(pid, CONNECTIONS_MAX) {
+            Ok(connections) => lines.extend(connections.iter().map(connection_line)),
+            Err(error) => lines.push(format!("the sockets of process {pid} cannot be read: {error}")),
+        }
+    }
+    lines.truncate(LINES_MAX);
+    lines
+}
+
+fn process_line(pid: i32) -> String {
+    let (name, words) = inspect::command_line(pid).unwrap_or_default();
+    let command = if words.is_empty() { name } else { words.join(" ") };
+    format!("process {pid}: {}", Words::new(&command).as_str())
+}
+
+/// How likely it is that a process with these threads hangs.
+fn most_likely(threads: &[Thread]) -> Hangs {
+    threads.iter().map(hangs).min().unwrap_or(Hangs::Idle)
+}
+
+fn hangs(thread: &Thread) -> Hangs {
+    /// Calls in which servers wait for something to do.
+    const IDLE: [&str; 15] = [
+        "accept",
+        "accept4",
+        "epoll_pwait",
+        "epoll_pwait2",
+        "epoll_wait",
+        "futex",
+        "pause",
+        "poll",
+        "ppoll",
+        "pselect6",
+        "rt_sigsuspend",
+        "rt_sigtimedwait",
+        "select",
+        "wait4",
+        "waitid",
+    ];
+    let call = thread.call.as_deref().and_then(|call| call.split('(').next());
+    match (thread.state, call) {
+        ('D' | 'T' | 't', _) => Hangs::Held,
+        ('R', _) => Hangs::Runs,
+        (_, Some(call)) if IDLE.contains(&call) => Hangs::Idle,
+        (_, _) => Hangs::Waits,
+    }
 }
 
 fn thread_line(thread: &Thread) -> String {
@@ -62,6 +144,34 @@ fn connection_line(connection: &Connection) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_hangs_as_likely_as_the_most_likely_of_its_threads() {
+        let thread = |(state, call): &(char, Option<&str>)| Thread {
+            id: 1,
+            name: String::new(),
+            state: *state,
+            waits_in: None,
+            call: call.map(str::to_owned),
+            stack: Vec::new(),
+        };
+        type Threads<'a> = &'a [(char, Option<&'a str>)];
+        let table: [(Threads<'_>, Hangs); 9] = [
+            (&[], Hangs::Idle),
+            (&[('S', Some("epoll_wait(fd 4)"))], Hangs::Idle),
+            (&[('S', Some("wait4")), ('S', Some("futex"))], Hangs::Idle),
+            (&[('S', Some("accept4(fd 3)")), ('S', Some("recvfrom(fd 7)"))], Hangs::Waits),
+            (&[('S', Some("clock_nanosleep"))], Hangs::Waits),
+            (&[('S', None)], Hangs::Waits),
+            (&[('S', Some("select")), ('R', None)], Hangs::Runs),
+            (&[('R', None), ('D', Some("fsync(fd 9)"))], Hangs::Held),
+            (&[('T', Some("epoll_wait(fd 4)"))], Hangs::Held),
+        ];
+        for (threads, expected) in table {
+            let threads: Vec<Thread> = threads.iter().map(thread).collect();
+            assert_eq!(most_likely(&threads), expected, "{threads:?}");
+        }
+    }
 
     #[test]
     fn a_thread_and_a_connection_are_told_in_one_line_each() {

@@ -44,9 +44,6 @@ const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// How many of its last lines are told again beside what a hung program was doing.
 const LAST_LINES_SAID: usize = 5;
 
-/// How many copies of a program are looked at: what they do is mostly the same.
-const EXAMINED_MAX: usize = 4;
-
 /// Everything around the supervisor.
 pub struct World {
     config: Config,
@@ -227,16 +224,16 @@ impl World {
         Ok((Question::Connect { probe: check.probe, way }, check.timeout))
     }
 
-    /// Looks at what a generation's main process does, and at what it wrote last.
+    /// Looks at what a generation's processes do, and at what it wrote last.
     fn examine(&mut self, id: GenerationId) {
         let (last, events) = (self.last_lines(id), self.events.clone());
         let Some(run) = self.runs.get_mut(id) else { return };
-        let mains: Vec<i32> = run.mains().take(EXAMINED_MAX).collect();
+        let root = run.root.clone();
         run.examination = Some(tokio::spawn(async move {
-            let mut found = Vec::new();
-            for main in mains {
-                found.extend(evidence::gather(main).await);
-            }
+            let found = match root {
+                Some(root) => evidence::gather(root).await,
+                None => Vec::new(),
+            };
             let last = last.iter().rev().take(LAST_LINES_SAID).rev().map(|line| format!("wrote: {line}"));
             for line in found.iter().cloned().chain(last) {
                 log::say(format_args!("generation {id}: {line}"));

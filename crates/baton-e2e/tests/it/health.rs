@@ -121,6 +121,45 @@ fn f33_a_program_that_hangs_in_a_read_is_found_looked_at_and_replaced() {
     boot.stop();
 }
 
+/// A master that waits for its workers; each takes one connection at a time, and one of them never comes back from it.
+const WORKERS: &str = r#"
+import os, socket, time
+listener = socket.socket(fileno=3)
+for _ in range(3):
+    if os.fork() == 0:
+        while True:
+            client = listener.accept()[0]
+            request = client.recv(1000)
+            if b"/hang" in request or os.path.exists("hang-" + os.environ["BATON_GENERATION"]):
+                open("hanging", "w").write(str(os.getpid()))
+                time.sleep(1000)
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.close()
+os.wait()
+"#;
+
+#[test]
+fn f33_of_a_program_with_workers_those_are_looked_at_that_hang() {
+    let health =
+        "[run.health]\nhttp = \"/health\"\ninterval = \"100ms\"\ntimeout = \"300ms\"\nfailures = 3\n";
+    let folder = folder("workers", &format!("{}{health}", listening(free_address())));
+    folder.write("program.py", WORKERS);
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for("generation 1 (image) serves", 1);
+    folder.write("hang-1", "");
+    boot.wait_for("generation 1 failed", 1);
+    boot.wait_for("generation 1: process ", 4);
+    let log = boot.log();
+    let told = log.lines().filter(|line| line.contains("generation 1: process ")).collect::<Vec<_>>();
+    let hanging = format!("generation 1: process {}: ", folder.read("hanging"));
+    assert!(log.contains(&hanging), "{log}");
+    let master = boot.status()["generations"][0]["pid"].to_string();
+    assert!(!told[0].contains(&format!("process {master}:")), "those that hang come first: {log}");
+    assert!(told[0].contains("python3 program.py workers"), "{log}");
+    boot.wait_for("generation 2 (image) serves", 1);
+    boot.stop();
+}
+
 #[test]
 fn a_program_that_makes_no_progress_is_replaced() {
     let folder =

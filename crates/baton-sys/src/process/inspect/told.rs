@@ -13,13 +13,14 @@ pub(super) fn stat(line: &str) -> Option<(String, char)> {
 }
 
 /// Calls in which threads wait, by their number on x86-64, and whether their first argument is a descriptor.
-const CALLS: [(u32, &str, bool); 20] = [
+const CALLS: [(u32, &str, bool); 27] = [
     (0, "read", true),
     (1, "write", true),
     (7, "poll", false),
     (19, "readv", true),
     (20, "writev", true),
     (23, "select", false),
+    (34, "pause", false),
     (35, "nanosleep", false),
     (42, "connect", true),
     (43, "accept", true),
@@ -29,11 +30,17 @@ const CALLS: [(u32, &str, bool); 20] = [
     (61, "wait4", false),
     (73, "flock", true),
     (74, "fsync", true),
+    (128, "rt_sigtimedwait", false),
+    (130, "rt_sigsuspend", false),
     (202, "futex", false),
     (230, "clock_nanosleep", false),
     (232, "epoll_wait", true),
+    (247, "waitid", false),
     (270, "pselect6", false),
+    (271, "ppoll", false),
+    (281, "epoll_pwait", true),
     (288, "accept4", true),
+    (441, "epoll_pwait2", true),
 ];
 
 /// Reads `syscall`: the number of the call and its arguments, or `running`.
