@@ -64,6 +64,8 @@ pub struct Run {
     pub weight: Option<i16>,
     /// Our terminal is its own.
     pub on_terminal: bool,
+    /// It gets the new connections.
+    pub serves: bool,
     /// It was proven: what it uses from now on is no part of what a start takes.
     pub proven: bool,
     /// The main process of each copy, until it has been reaped: then its pid may be somebody else's.
@@ -91,6 +93,7 @@ impl Run {
             latest: None,
             weight: None,
             on_terminal: false,
+            serves: false,
             proven: false,
             copies: Vec::new(),
             killed: false,

@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// is looked at less often, and never for more than half a hundredth of a processor's time.
 const COST_MAX: u32 = 200;
 
+/// For how long what a generation uses counts as what its start takes.
+const EARLY: Duration = Duration::from_secs(60);
+
 /// As for the thread that reads signals: its buffers are elsewhere.
 const STACK_BYTES: usize = 128 * 1024;
 
@@ -52,12 +55,16 @@ pub struct Found {
     pub memory: u64,
     /// The most that it was at any look.
     pub memory_peak: u64,
+    /// The most that it was in the first time, [`EARLY`]: what a start takes, without what is leaked later.
+    pub memory_peak_early: u64,
     /// How many descriptors they have open, each process for itself.
     pub descriptors: u64,
     /// The time that they have been computing.
     pub cpu: Duration,
     /// How much of one processor's time that was since the look before, in percent.
     pub cpu_percent: Option<u64>,
+    /// When it was looked first.
+    since: Instant,
     at: Instant,
 }
 
@@ -141,6 +148,9 @@ impl Watched {
 impl Found {
     fn of(usages: &[Usage], at: Instant, before: Option<Self>) -> Self {
         let memory = usages.iter().map(|usage| usage.memory).sum();
+        let since = before.map_or(at, |before| before.since);
+        let early = before.map_or(0, |before| before.memory_peak_early);
+        let is_early = at.duration_since(since) <= EARLY;
         let cpu: Duration = usages.iter().map(|usage| usage.cpu).sum();
         let share = |before: Self| {
             let passed = at.duration_since(before.at).as_millis().max(1);
@@ -152,6 +162,8 @@ impl Found {
             processes: usages.len(),
             memory,
             memory_peak: before.map_or(0, |before| before.memory_peak).max(memory),
+            memory_peak_early: if is_early { early.max(memory) } else { early },
+            since,
             descriptors: usages.iter().map(|usage| usage.descriptors).sum(),
             cpu,
             cpu_percent: before.map(share),
@@ -176,6 +188,7 @@ mod tests {
             processes: 2,
             memory: 5300,
             memory_peak: 5300,
+            memory_peak_early: 5300,
             descriptors: 14,
             cpu_percent: None,
             ..first
@@ -184,6 +197,8 @@ mod tests {
         let later = start + Duration::from_secs(2);
         let second = Found::of(&[usage(3120, 100, 7)], later, Some(first));
         assert_eq!((second.cpu_percent, second.memory, second.memory_peak), (Some(150), 100, 5300));
+        let leaked = Found::of(&[usage(1, 9000, 1)], start + EARLY + Duration::from_secs(1), Some(second));
+        assert_eq!((leaked.memory_peak, leaked.memory_peak_early), (9000, 5300), "it is no part of a start");
         // An orphan is gone, and its time with it.
         assert_eq!(Found::of(&[usage(1, 1, 1)], later, Some(second)).cpu_percent, Some(0));
     }

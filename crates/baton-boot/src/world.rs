@@ -174,6 +174,9 @@ impl World {
             if serving {
                 self.interception.serves(&generation.plan);
             }
+            if let Some(run) = self.runs.get_mut(generation.id) {
+                run.serves = serving;
+            }
             let score = oom_score_adj(&generation.plan.settings.process, serving);
             self.runs.weigh(generation.id, score);
         }

@@ -154,8 +154,8 @@ impl Supervisor {
             Event::Moved(id) => self.on_moved(now, id, &mut out),
             Event::ListensElsewhere(id, hint) => self.on_listens_elsewhere(id, hint),
             Event::Used { generation, used, limit } => self.on_used(now, generation, used, limit, &mut out),
-            Event::Measured { generation, room, learnt } => {
-                self.on_measured(now, generation, room, learnt, &mut out);
+            Event::Measured { generation, room, known } => {
+                self.on_measured(now, generation, room, known, &mut out);
             }
             Event::Exited { generation, exit, empty } => self.on_exit(now, generation, exit, empty, &mut out),
             Event::CopyExited { generation, copy, exit, empty } => {

@@ -1,7 +1,7 @@
 //! How much memory there is for a candidate, and how much releases take.
 
 use baton_core::ids::{GenerationId, ReleaseId};
-use baton_core::run::Room;
+use baton_core::run::{Needs, Room};
 use baton_core::supervisor::{Event, Running, Ticket};
 use baton_core::units::Bytes;
 use baton_release::releases::ReleasesDir;
@@ -9,27 +9,38 @@ use tokio::task::spawn_blocking;
 
 use super::World;
 use crate::log;
+use crate::watching::Found;
 
 impl World {
-    /// Looks how much memory there is, and how much this release has used until it was proven here.
+    /// Looks how much memory there is, and how much this release will take, as far as that is known: as much as it has used
+    /// until it was proven here; and where it is what the image brought, as what serves and is that as well.
     pub(super) fn measure(&self, generation: GenerationId, release: Running) {
         let (memory, releases, events) = (self.memory.clone(), self.place.releases(), self.events.clone());
-        let live: Vec<(ReleaseId, Bytes)> = self.live().collect();
+        let live: Vec<(Running, Found)> = self.live().collect();
+        let serving = self.runs.iter().find(|(_, run)| run.serves);
+        let serving =
+            serving.filter(|(_, run)| (release, run.plan.release) == (Running::Image, Running::Image));
+        let serving = serving.and_then(|(id, _)| self.watching.of(id));
+        let like = serving.map(|found| Needs::LikeServing(Bytes(found.memory_peak_early)));
         spawn_blocking(move || {
             let peak = |release: ReleaseId| releases.as_deref().and_then(|releases| releases.peak(release));
-            let grown = live.into_iter().map(|(release, uses)| grown(uses, peak(release))).sum();
-            let room = memory.held().map(|(used, limit)| Room { used, grown: Bytes(grown), limit });
+            let at_first = |release: Running, found: &Found| match release {
+                Running::Image => Some(Bytes(found.memory_peak_early)),
+                Running::Release(id) => peak(id),
+            };
+            let grown =
+                |(release, found): (Running, Found)| grown(Bytes(found.memory), at_first(release, &found));
+            let grown = Bytes(live.into_iter().map(grown).sum());
+            let room = memory.held().map(|(used, limit)| Room { used, grown, limit });
+            let known = release.id().and_then(peak).map(Needs::Learnt).or(like);
             // The receiver lives as long as the member.
-            let _ = events.send(Event::Measured { generation, room, learnt: release.id().and_then(peak) });
+            let _ = events.send(Event::Measured { generation, room, known });
         });
     }
 
-    /// The releases that run, and what each generation used at the last look.
-    fn live(&self) -> impl Iterator<Item = (ReleaseId, Bytes)> {
-        self.runs.iter().filter_map(|(id, run)| {
-            let found = self.watching.of(id)?;
-            Some((run.plan.release.id()?, Bytes(found.memory)))
-        })
+    /// What runs, and what each generation used at the last look.
+    fn live(&self) -> impl Iterator<Item = (Running, Found)> {
+        self.runs.iter().filter_map(|(id, run)| Some((run.plan.release, self.watching.of(id)?)))
     }
 
     /// A generation was proven: remembers what it has used until now, and answers it. What the member runs anyway does not
@@ -46,7 +57,7 @@ impl World {
     }
 }
 
-/// How much more a generation uses than its release did when it was proven. Where that is not known, nothing was
+/// How much more a generation uses than its release did when it was proven, or it itself at first. Where that is not known, nothing was
 /// leaked for all that can be told.
 fn grown(uses: Bytes, peak: Option<Bytes>) -> u64 {
     peak.map_or(0, |peak| uses.0.saturating_sub(peak.0))

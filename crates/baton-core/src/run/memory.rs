@@ -53,6 +53,9 @@ pub enum Needs {
     Said(Bytes),
     /// Its release was proven here before, and used so much at the most until then.
     Learnt(Bytes),
+    /// Of itself nothing is known; so much at the most used the generation that serves in its first minute, of what the image
+    /// brought as well.
+    LikeServing(Bytes),
 }
 
 /// There is no room for a candidate beside what runs.
@@ -75,7 +78,9 @@ impl Room {
         let Self { used, grown, limit } = self;
         let (used, more) = match needs {
             Needs::Said(bytes) => (used, bytes),
-            Needs::Learnt(bytes) => (Bytes(used.0.saturating_sub(grown.0)), bytes),
+            Needs::Learnt(bytes) | Needs::LikeServing(bytes) => {
+                (Bytes(used.0.saturating_sub(grown.0)), bytes)
+            }
         };
         if used.0.saturating_add(more.0) <= limit.0 { Ok(()) } else { Err(NoRoom { needs, used, limit }) }
     }
@@ -87,6 +92,7 @@ impl fmt::Display for NoRoom {
         match needs {
             Needs::Said(bytes) => write!(f, "it needs {bytes} (run.memory.needs)")?,
             Needs::Learnt(bytes) => write!(f, "it used up to {bytes} here until it was proven")?,
+            Needs::LikeServing(bytes) => write!(f, "what serves used up to {bytes} in its first minute")?,
         }
         write!(f, ", and {used} of the {limit} that this member may use are in use")
     }
@@ -95,7 +101,7 @@ impl fmt::Display for NoRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Needs::{Learnt, Said};
+    use Needs::{Learnt, LikeServing, Said};
 
     #[test]
     fn what_is_said_counts_beside_all_that_is_used_and_what_was_learnt_beside_what_did_not_leak() {
@@ -108,6 +114,8 @@ mod tests {
             (95, 40, Learnt(Bytes(45)), true),
             (95, 40, Learnt(Bytes(46)), false),
             // Measured at different moments, more may have grown than is used.
+            (95, 40, LikeServing(Bytes(45)), true),
+            (95, 40, LikeServing(Bytes(46)), false),
             (10, 90, Learnt(Bytes(100)), true),
             (10, 90, Learnt(Bytes(101)), false),
             (u64::MAX, 0, Said(Bytes(u64::MAX)), false),
@@ -125,6 +133,11 @@ mod tests {
         assert_eq!(
             words(Learnt(mib(120))),
             "it used up to 120 MiB here until it was proven, and 100 MiB of the 200 MiB that this member may use are \
+             in use"
+        );
+        assert_eq!(
+            words(LikeServing(mib(120))),
+            "what serves used up to 120 MiB in its first minute, and 100 MiB of the 200 MiB that this member may use are \
              in use"
         );
     }

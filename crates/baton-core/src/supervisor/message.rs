@@ -10,7 +10,7 @@ use super::slots::Slot;
 use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::notice::Notice;
-use crate::run::Room;
+use crate::run::{Needs, Room};
 use crate::signal::Signal;
 use crate::units::{Bytes, Micros, Millis};
 use crate::words::Words;
@@ -52,8 +52,8 @@ pub enum Event {
         generation: GenerationId,
         /// How much memory there is, where that can be told.
         room: Option<Room>,
-        /// How much the release has used here until it was proven, if it was ever.
-        learnt: Option<Bytes>,
+        /// How much it will take, as far as anything is known of that but what its settings say.
+        known: Option<Needs>,
     },
     /// The generation's main process has ended.
     Exited {

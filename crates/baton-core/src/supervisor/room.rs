@@ -1,7 +1,7 @@
 //! Room for two: whether there is memory for a candidate, and who goes when there is none.
 //!
-//! Of what nobody said how much it needs, and what was never proven here, nothing is known: it is launched, and should
-//! memory run out, the kernel ends it before what serves ([`crate::run::oom_score_adj`]).
+//! Of what nobody said how much it needs, and what was never proven here, nothing is known, unless it is from the image as what
+//! serves is: it is launched, and should memory run out, the kernel ends it before what serves ([`crate::run::oom_score_adj`]).
 
 use alloc::vec::Vec;
 
@@ -9,7 +9,7 @@ use super::report::{Fact, Reason};
 use super::{Command, State, Supervisor};
 use crate::ids::GenerationId;
 use crate::run::{Needs, NoRoom, Room};
-use crate::units::{Bytes, Millis};
+use crate::units::Millis;
 
 /// It is being found out whether there is memory for a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +41,7 @@ impl Supervisor {
         now: Millis,
         id: GenerationId,
         room: Option<Room>,
-        learnt: Option<Bytes>,
+        known: Option<Needs>,
         out: &mut Vec<Command>,
     ) {
         let Some(generation) = self.find_mut(id).filter(|g| g.state == State::Waiting) else { return };
@@ -51,14 +51,14 @@ impl Supervisor {
         if looking.under_way > 0 {
             return;
         }
-        let needs = said.map(Needs::Said).or(learnt.map(Needs::Learnt));
+        let needs = said.map(Needs::Said).or(known);
         let lack = room.zip(needs).and_then(|(room, needs)| room.fits(needs).err());
-        let known = core::mem::replace(&mut looking.lack, lack).is_some();
+        let was_lacking = core::mem::replace(&mut looking.lack, lack).is_some();
         let Some(lack) = lack else { return self.start(now, id, out) };
         let leaving = |state| matches!(state, State::Quiescing | State::Draining);
         if !self.generations.iter().any(|g| leaving(g.state)) {
             self.end_trial(now, &Reason::NoRoom(lack), out);
-        } else if !known {
+        } else if !was_lacking {
             out.push(Command::Say(Fact::WaitsForRoom(id, release, lack)));
         }
     }

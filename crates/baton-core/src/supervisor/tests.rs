@@ -20,7 +20,7 @@ use crate::bake::{Bake, TRAFFIC_PATIENCE};
 use crate::notice::Notice;
 use crate::report::Cause;
 use crate::run::{
-    Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Probe, Room, RunSettings,
+    Address, BACKLOG_DEFAULT, Handover, HealthCheck, Listen, MODE_DEFAULT, Needs, Probe, Room, RunSettings,
     SocketOptions,
 };
 use crate::units::{Bytes, Micros, Share};
@@ -296,7 +296,8 @@ impl World {
             }
             Command::Measure { generation, .. } => {
                 let (room, learnt) = (self.room, self.learnt);
-                return Some(Event::Measured { generation, room, learnt });
+                let known = learnt.map(Needs::Learnt);
+                return Some(Event::Measured { generation, room, known });
             }
             Command::Commit { plan, .. } => self.committed.push(plan.release),
             Command::Say(fact) => {

@@ -168,11 +168,10 @@ impl Supervisor {
         let slot = self.slots.take();
         let others = self.generations.iter().any(Generation::lives);
         let waits = self.must_be_alone(&plan) && others;
-        // What the member runs anyway is launched in any case; and of what the image brought nothing was ever learnt.
+        // What the member runs anyway is launched in any case.
         let asked_for = !matches!(ticket, Ticket::Restore | Ticket::Replace);
-        let knowable = plan.settings.needs.is_some() || plan.release != Running::Image;
         let id = self.add(now, plan, slot);
-        if !waits && others && asked_for && knowable {
+        if !waits && others && asked_for {
             self.measure(id, out);
         } else if waits {
             out.extend(self.find(id).map(|g| Command::Say(Fact::Waits(id, g.plan.release))));

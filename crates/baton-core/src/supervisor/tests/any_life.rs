@@ -246,7 +246,7 @@ fn events() -> Vec<Event> {
         events.extend([None, Some(room)].map(|room| Event::Measured {
             generation: id,
             room,
-            learnt: Some(Bytes(1)),
+            known: Some(Needs::LikeServing(Bytes(1))),
         }));
         events.extend([Event::Started(id), Event::Emptied(id), Event::Examined(id, "it sleeps".into())]);
         events.extend(notices().into_iter().map(|notice| Event::Said(id, notice)));

@@ -110,6 +110,23 @@ fn f84_a_candidate_that_there_is_no_memory_for_is_refused_without_a_start() {
 }
 
 #[test]
+fn f84_a_reload_of_what_the_image_brought_is_refused_where_there_is_no_room_for_another_like_it() {
+    let image =
+        |ticket| Launch { plan: Plan::new(Running::Image, settings()).into(), ticket, bake: Bake::NONE };
+    let mut world = World::new();
+    (world.room, world.learnt) = (room(60), Some(Bytes(41 * MIB)));
+    world.order(Order::Try(image(Ticket::Restore)));
+    world.answer(GenerationId(1), Outcome::Success);
+    assert_eq!(world.state(1), Some(State::Serving), "what runs anyway is launched in any case");
+    world.order(Order::Try(image(Ticket::Reload)));
+    assert_eq!(refused_for(&world).map(|(cause, _)| cause), Some(Cause::NoRoom));
+    assert_eq!((world.state(1), world.state(2)), (Some(State::Serving), None));
+    world.room = room(59);
+    world.order(Order::Try(image(Ticket::Reload)));
+    assert_eq!(world.state(3), Some(State::Starting));
+}
+
+#[test]
 fn what_a_release_used_here_before_counts_beside_what_runs_without_what_that_has_leaked() {
     let mut world = World::serving(1);
     (world.room, world.learnt) = (room(95), Some(Bytes(45 * MIB)));

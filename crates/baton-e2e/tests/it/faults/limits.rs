@@ -97,6 +97,28 @@ fn f84_a_candidate_that_there_is_no_memory_for_is_refused_without_a_start() {
     assert!(boot.stop().success());
 }
 
+#[test]
+fn f84_a_reload_is_refused_where_there_is_no_room_for_another_one_like_what_serves() {
+    let Some(account) = account(128 << 20) else { return };
+    let (folder, address) = example("50ms");
+    folder.write("takes.py", TAKES);
+    folder.change("baton.toml", "server.py", "takes.py");
+    let boot = start_in(&account, &folder, &[]);
+    boot.wait_for(" is proven", 1);
+    // What it takes is looked at once a second.
+    wait_for("its memory to be known", || {
+        boot.status()["generations"][0]["uses"]["memory_bytes"].as_u64().filter(|bytes| *bytes > 60 << 20)
+    });
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) refused: what serves used up to ", 1);
+    assert_eq!(generation(address), "1");
+    folder.change("baton.toml", "[run]", "[run]\nmemory.needs = \"20MiB\"");
+    folder.change("baton.toml", "takes.py", "server.py");
+    boot.signal(Signal::HUP);
+    boot.wait_for("(image) is proven", 2);
+    assert!(boot.stop().success());
+}
+
 /// Serves with so much memory, in MiB.
 const TAKES: &str = "import server\ntaken = bytearray(60 << 20)\nserver.main()\n";
 
