@@ -23,6 +23,21 @@ pub struct Usage {
     pub limit: Option<u64>,
     /// How many processes were killed because it was not enough.
     pub kills: u64,
+    /// How much of the time was lost for want of it, where the kernel says (version 2, with `CONFIG_PSI`).
+    pub pressure: Option<Pressure>,
+}
+
+/// For how much of the time processes waited for memory, in hundredths of a percent (`Documentation/accounting/psi.rst`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pressure {
+    /// At least one of them, in the last 10 s.
+    pub some_10s: u32,
+    /// The same, in the last minute.
+    pub some_60s: u32,
+    /// All that had something to do, in the last 10 s.
+    pub full_10s: u32,
+    /// The same, in the last minute.
+    pub full_60s: u32,
 }
 
 /// The files of one version, and the keys in them.
@@ -85,6 +100,8 @@ impl Account {
             // Version 2 writes "max" where there is none.
             limit: self.number(self.names.limit).ok().filter(|limit| *limit < NO_LIMIT),
             kills: value(&kills, KILLS).unwrap_or(0),
+            // No such file has a name in version 1.
+            pressure: self.text("memory.pressure").ok().as_deref().and_then(pressure),
         })
     }
 
@@ -136,6 +153,28 @@ fn candidates(own: &str) -> Vec<(PathBuf, &'static Names)> {
     found
 }
 
+/// Reads `some avg10=0.00 avg60=1.25 avg300=0.00 total=7` and a line of `full`.
+fn pressure(text: &str) -> Option<Pressure> {
+    let of = |whom: &str, time: &str| {
+        let mut lines = text.lines().map(|line| line.split_ascii_whitespace());
+        let mut fields = lines.find_map(|mut words| (words.next()? == whom).then_some(words))?;
+        hundredths(fields.find_map(|field| field.strip_prefix(time)?.strip_prefix('='))?)
+    };
+    Some(Pressure {
+        some_10s: of("some", "avg10")?,
+        some_60s: of("some", "avg60")?,
+        full_10s: of("full", "avg10")?,
+        full_60s: of("full", "avg60")?,
+    })
+}
+
+/// A percentage with two digits behind the point.
+fn hundredths(number: &str) -> Option<u32> {
+    let (whole, part) = number.split_once('.')?;
+    let part = Some(part).filter(|part| part.len() == 2)?.parse::<u8>().ok()?;
+    whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part.into())
+}
+
 /// The number behind a key, in lines of `key number`.
 fn value(text: &str, key: &str) -> Option<u64> {
     let of_key = |line: &str| line.split_once(' ').filter(|(name, _)| *name == key)?.1.trim().parse().ok();
@@ -173,6 +212,26 @@ mod tests {
     }
 
     #[test]
+    fn pressure_is_read_as_the_kernel_writes_it_or_not_at_all() {
+        let some = "some avg10=12.34 avg60=100.00 avg300=0.00 total=17\n";
+        let full = "full avg10=0.00 avg60=1.05 avg300=0.00 total=3\n";
+        let read = Pressure { some_10s: 1234, some_60s: 10_000, full_10s: 0, full_60s: 105 };
+        for (text, expected) in [
+            ([some, full].concat(), Some(read)),
+            ([full, some].concat(), Some(read)),
+            ([some, full].concat().replace("avg300", "avg3000=1.00 avg300"), Some(read)),
+            (some.to_owned(), None),
+            (String::new(), None),
+            ([some, &full.replace("1.05", "1.5")].concat(), None),
+            ([some, &full.replace("1.05", "-1.05")].concat(), None),
+            ([some, &full.replace("1.05", "99999999999.05")].concat(), None),
+            ([some, &full.replace("avg60=", "avg60")].concat(), None),
+        ] {
+            assert_eq!(pressure(&text), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn both_versions_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
@@ -194,11 +253,17 @@ mod tests {
             write(name, text);
         }
         let usage = |names| Account { folder: folder.path().into(), names }.usage().unwrap();
-        assert_eq!(usage(&V2), Usage { used: 900, held: 860, peak: Some(1500), limit: None, kills: 2 });
-        assert_eq!(
-            usage(&V1),
-            Usage { used: 1700, held: 1640, peak: Some(2500), limit: Some(4096), kills: 7 }
+        let second = Usage { used: 900, held: 860, peak: Some(1500), kills: 2, ..Usage::default() };
+        assert_eq!(usage(&V2), second);
+        let (peak, limit) = (Some(2500), Some(4096));
+        let first = Usage { used: 1700, held: 1640, peak, limit, kills: 7, ..Usage::default() };
+        assert_eq!(usage(&V1), first);
+        write(
+            "memory.pressure",
+            "some avg10=1.50 avg60=0.25 avg300=0 total=9\nfull avg10=0.07 avg60=0.00 total=3\n",
         );
+        let pressure = Some(Pressure { some_10s: 150, some_60s: 25, full_10s: 7, full_60s: 0 });
+        assert_eq!(usage(&V2), Usage { pressure, ..second });
         write("memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(usage(&V1).limit, None);
     }

@@ -45,6 +45,16 @@ fn taken_up(uses: &Value) -> [String; 3] {
     [mib(&uses["memory_bytes"]).unwrap_or_else(none), cpu.unwrap_or_else(none), word(&uses["descriptors"])]
 }
 
+/// The account of the whole member. A kernel that does not count a peak or a pressure says nothing of it.
+fn memory(memory: &Value) -> String {
+    let size = |name: &str| mib(&memory[name]).unwrap_or_else(|| "none".to_owned());
+    let (used, limit, kills) = (size("used_bytes"), size("limit_bytes"), word(&memory["kills"]));
+    let peak = mib(&memory["peak_bytes"]).map(|peak| format!(", peak {peak}")).unwrap_or_default();
+    let percent = memory["pressure"]["some_10s"].as_f64();
+    let pressure = percent.map(|percent| format!(", pressure {percent:.2} %")).unwrap_or_default();
+    format!("memory {used}{peak}, limit {limit}{pressure}, killed for it: {kills}")
+}
+
 /// The status as tables.
 pub fn status(answer: &Value) -> String {
     let mut text = format!(
@@ -97,10 +107,7 @@ pub fn status(answer: &Value) -> String {
         let _ = writeln!(text, "baton-boot itself: memory {memory}, cpu {cpu}, files {files}");
     }
     if answer["memory"] != Value::Null {
-        let size = |name: &str| mib(&answer["memory"][name]).unwrap_or_else(|| "none".to_owned());
-        let (used, limit, kills) =
-            (size("used_bytes"), size("limit_bytes"), word(&answer["memory"]["kills"]));
-        let _ = writeln!(text, "memory {used}, limit {limit}, killed for it: {kills}");
+        let _ = writeln!(text, "{}", memory(&answer["memory"]));
     }
     if answer["trial"] != Value::Null {
         let _ = writeln!(text, "last trial: {}", trial(&answer["trial"]));
@@ -223,6 +230,12 @@ memory 8.5 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s
 ";
         assert_eq!(status(&answer), expected);
+        let mut known = answer.clone();
+        known["memory"]["peak_bytes"] = json!(20_000_000);
+        known["memory"]["pressure"] =
+            json!({ "some_10s": 1.5, "some_60s": 0.2, "full_10s": 0.0, "full_60s": 0.0 });
+        let line = "memory 8.5 MiB, peak 19.0 MiB, limit none, pressure 1.50 %, killed for it: 2\n";
+        assert!(status(&known).contains(line), "{}", status(&known));
         assert_eq!(reload(&json!({ "state": "proven" })), "reload: proven\n");
         // JSON has no need to escape what terminals obey beyond ASCII.
         assert_eq!(reload(&json!({ "state": ["\u{9b}2J"] })), "reload: [\"\u{fffd}2J\"]\n");

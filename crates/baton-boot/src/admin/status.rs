@@ -7,7 +7,7 @@ use baton_core::output::ring::Line;
 use baton_core::supervisor::{Generation, State, Supervisor, TrialState};
 use baton_core::units::Millis;
 use baton_core::words::Words;
-use baton_sys::memory::Usage;
+use baton_sys::memory::{Pressure, Usage};
 use serde_json::{Value, json};
 
 use crate::listeners::Listeners;
@@ -70,6 +70,7 @@ pub fn status(
             "peak_bytes": memory.peak,
             "limit_bytes": memory.limit,
             "kills": memory.kills,
+            "pressure": memory.pressure.map(pressure),
         })),
         "listeners": listeners,
         "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
@@ -109,6 +110,17 @@ fn taken_up(found: Found) -> Value {
         "descriptors": found.descriptors,
         "cpu_ms": u64::try_from(found.cpu.as_millis()).unwrap_or(u64::MAX),
         "cpu_percent": found.cpu_percent,
+    })
+}
+
+/// In percent of the time.
+fn pressure(pressure: Pressure) -> Value {
+    let percent = |hundredths: u32| f64::from(hundredths) / 100.0;
+    json!({
+        "some_10s": percent(pressure.some_10s),
+        "some_60s": percent(pressure.some_60s),
+        "full_10s": percent(pressure.full_10s),
+        "full_60s": percent(pressure.full_60s),
     })
 }
 
