@@ -1,7 +1,9 @@
 //! A reuseport group and its selector, with real connections.
 
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use baton_sys::held::HeldPorts;
 use baton_sys::ports;
@@ -131,6 +133,76 @@ fn connections_are_spread_evenly_over_several_sockets() {
         assert!(arrived[4].abs_diff(DRAWS / 4) <= 120, "{arrived:?}");
         assert_eq!((arrived[0], arrived.iter().sum::<u32>()), (0, DRAWS), "{arrived:?}");
     }
+}
+
+/// How often the selector is switched under load.
+const SWITCHES: usize = 200;
+const CLIENTS: usize = 4;
+
+/// Answers each client which socket it came by, until one comes after the end.
+fn answer(index: u8, socket: OwnedFd, over: &AtomicBool) {
+    let listener = TcpListener::from(socket);
+    while let Ok((mut client, _)) = listener.accept() {
+        if over.load(SeqCst) {
+            return;
+        }
+        // Who has gone is missed by its own count.
+        let _ = client.write_all(&[index]);
+    }
+}
+
+/// By which socket a new connection is answered.
+fn answered_by(address: SocketAddr) -> std::io::Result<u8> {
+    let mut answer = [0];
+    TcpStream::connect(address)?.read_exact(&mut answer)?;
+    Ok(answer[0])
+}
+
+#[test]
+fn f34_two_hundred_switches_under_connecting_clients_lose_no_connection() {
+    let _alone = crate::FORKING.lock().unwrap();
+    let group = Group::open("127.0.0.1", 2);
+    group.choose(0, 0);
+    let (enough, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let answered = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let count = || answered.iter().map(|by| by.load(SeqCst)).sum::<usize>();
+    let lost: usize = std::thread::scope(|scope| {
+        for (index, socket) in (0..).zip(&group.sockets) {
+            let (socket, over) = (socket.try_clone().unwrap(), &over);
+            scope.spawn(move || answer(index, socket, over));
+        }
+        let connecting = || {
+            let mut lost = 0;
+            while !enough.load(SeqCst) {
+                match answered_by(group.address) {
+                    Ok(by) => drop(answered[usize::from(by)].fetch_add(1, SeqCst)),
+                    Err(_) => lost += 1,
+                }
+            }
+            lost
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(connecting)).collect();
+        for switch in 1..=SWITCHES {
+            let (before, serving) = (count(), (switch % 2) as u8);
+            group.choose(serving.into(), serving.into());
+            assert_eq!(answered_by(group.address).unwrap(), serving, "switch {switch}");
+            // Clients have come and gone before the next one, and others are on their way.
+            while count() < before + CLIENTS {
+                std::thread::yield_now();
+            }
+        }
+        enough.store(true, SeqCst);
+        let lost = clients.into_iter().map(|client| client.join().unwrap()).sum();
+        over.store(true, SeqCst);
+        for serving in 0..2 {
+            group.choose(serving, serving);
+            let _woken = TcpStream::connect(group.address).unwrap();
+        }
+        lost
+    });
+    let answered = answered.map(AtomicUsize::into_inner);
+    assert_eq!(lost, 0, "of {answered:?}");
+    assert!(answered.iter().all(|by| *by >= SWITCHES), "{answered:?}");
 }
 
 /// A machine that has made many connections has most of the ports that these get in `TIME_WAIT`: of eight
