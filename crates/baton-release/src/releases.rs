@@ -21,6 +21,7 @@
 mod base;
 mod durable;
 mod kept_secrets;
+mod known;
 mod lock;
 mod papers;
 mod records;
@@ -55,6 +56,7 @@ pub use verify::VerifyError;
 use crate::beneath::{Beneath, DIR_MODE};
 use crate::disk::{self, DiskError, failed, remove};
 use crate::manifest;
+use known::Known;
 use spare::SpareKnown;
 
 /// The releases on a member's disk. Only one process at a time can have a directory open.
@@ -67,6 +69,8 @@ pub struct ReleasesDir {
     /// Held for the moment in which a tree is moved away: whoever has said before what must stay need not wait for a turn to
     /// know that it does.
     taking: Mutex<()>,
+    /// What this process has read through or written itself.
+    known: Known,
     /// What this process knows of the spare tree, once it has made it or looked through it.
     spare_known: Mutex<Option<SpareKnown>>,
     /// What was laid out last, until it is launched: what was read then need not be read again.
@@ -106,6 +110,7 @@ impl ReleasesDir {
             turn: Mutex::new(()),
             keep: Mutex::new(None),
             taking: Mutex::new(()),
+            known: Known::default(),
             spare_known: Mutex::new(None),
             fresh: Mutex::new(None),
             gone: AtomicU64::new(0),
@@ -198,6 +203,9 @@ impl ReleasesDir {
                 return Ok(false);
             }
             fs::rename(home, to).map_err(failed("move away", home))?;
+            if home == self.home(id) {
+                self.known.forget(id);
+            }
         }
         home.parent().map_or(Ok(()), disk::sync)?;
         Ok(true)

@@ -12,9 +12,11 @@ use baton_core::release::{Chunk, EntryKind, Manifest, outline};
 
 use super::ReleasesDir;
 use super::stamps::Stamps;
+use super::verify::has_content;
 use crate::beneath::Beneath;
 use crate::disk::{DiskError, failed, remove};
 use crate::manifest;
+use crate::parallel;
 
 /// A tree that a release can be made from: with its manifest, and what its files are known by.
 pub(crate) struct Base {
@@ -27,14 +29,38 @@ pub(crate) struct Base {
     tidy: bool,
 }
 
+/// What is done about a tree of which this process has not read or written everything itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It is read through.
+    Read,
+    /// It is left alone.
+    Leave,
+}
+
 impl ReleasesDir {
     /// The best tree to make a release from, if there is any: the spare one, else a release that need not be kept.
     /// The caller has the turn, so that it still is what it was when it is taken.
     pub(crate) fn base(&self) -> Option<Base> {
-        let spare = self.spare().and_then(|id| Base::read(self.spare_home(id), id, self.spare_is_tidy(id)));
+        let spare = self.spare().and_then(|id| self.spare_base(id, Unread::Read));
         // Proven last: the most like what comes.
         let surplus = || self.surplus().into_iter().rev();
-        spare.or_else(|| surplus().find_map(|id| Base::read(self.home(id), id, false)))
+        spare.or_else(|| surplus().find_map(|id| self.release_base(id, Unread::Read)))
+    }
+
+    /// The spare tree, which is like this release, when it is as it should be.
+    pub(super) fn spare_base(&self, id: ReleaseId, unread: Unread) -> Option<Base> {
+        let (base, tidy) = (Base::written_down(self.spare_home(id), id), self.spare_sum(id));
+        match base {
+            Some(base) if tidy == Some(base.stamps.sum()) => Some(Base { tidy: true, ..base }),
+            Some(base) => base.looked_at(unread, |_| false),
+            None => None,
+        }
+    }
+
+    /// A release, when it is as it should be.
+    pub(super) fn release_base(&self, id: ReleaseId, unread: Unread) -> Option<Base> {
+        Base::written_down(self.home(id), id)?.looked_at(unread, |found| self.known.has(id, found))
     }
 
     /// The releases whose manifests are known when a release is fetched, as far as that can be told without reading them: that
@@ -51,26 +77,36 @@ impl ReleasesDir {
 }
 
 impl Base {
-    /// The base in a directory, when nothing has touched its files.
-    pub(super) fn read(home: PathBuf, id: ReleaseId, tidy: bool) -> Option<Self> {
+    /// What is written down about the tree in a directory.
+    fn written_down(home: PathBuf, id: ReleaseId) -> Option<Self> {
         let text = fs::read_to_string(home.join("manifest")).ok()?;
         let manifest = manifest::verified(id, &text).ok()?;
         let record = fs::read(home.join("laid-out")).ok()?;
         let stamps = Stamps::from_bytes(&record, manifest.tree.entries().len())?;
-        let base = Self { id, home, text, manifest, stamps, tidy };
-        // What is made of it is looked at before each launch, and what was changed is found then at the latest.
-        (tidy || base.is_untouched()).then_some(base)
+        Some(Self { id, home, text, manifest, stamps, tidy: false })
+    }
+
+    /// The base, when its files are what was written down, and their content is known to be right or is read.
+    fn looked_at(self, unread: Unread, is_known: impl Fn(&Stamps) -> bool) -> Option<Self> {
+        let tree = Beneath::open(&self.home.join("tree")).ok()?;
+        let found = Stamps::look(self.id, &tree, &self.manifest).ok()?;
+        let right =
+            found == self.stamps && (is_known(&found) || unread == Unread::Read && self.is_right(&tree));
+        right.then_some(self)
+    }
+
+    fn is_right(&self, tree: &Beneath) -> bool {
+        let files: Vec<_> = self.manifest.tree.files().collect();
+        parallel::for_each(&files, |(path, file)| match has_content(tree, path, file) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(()),
+        })
+        .is_ok()
     }
 
     /// The text of its manifest, which only one can have.
     pub(crate) fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
-    }
-
-    fn is_untouched(&self) -> bool {
-        let tree = Beneath::open(&self.home.join("tree")).ok();
-        let found = tree.and_then(|tree| Stamps::look(self.id, &tree, &self.manifest).ok());
-        found.as_ref() == Some(&self.stamps)
     }
 
     /// Moves it to where a release is made: from here on it is nothing any more, durably, before the first file of it goes. What

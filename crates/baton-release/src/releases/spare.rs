@@ -10,9 +10,9 @@ use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::{self, Chunk, Entry, EntryKind, Manifest, TreePath, outline};
 use rustix::fs::{FileType, Stat};
 
-use super::base::{Base, put_aside_extras, strip};
+use super::base::{Base, Unread, put_aside_extras, strip};
 use super::durable::{BESIDE, New, make_durable};
-use super::stamps::{Stamp, Stamps, mode_of};
+use super::stamps::{Stamp, Stamps, Sum, mode_of};
 use super::verify::has_content;
 use super::{Needs, ReleasesDir, VerifyError, create_dir};
 use crate::beneath::{Beneath, Cursor, DIR_MODE};
@@ -22,6 +22,8 @@ use crate::disk::{self, failed, remove};
 pub(super) struct SpareKnown {
     /// The release that it is like.
     id: ReleaseId,
+    /// What its stamps are known by.
+    sum: Sum,
     /// How the manifest of that is cut. Cutting it takes longer than fetching what a release has changed.
     chunks: Vec<Chunk>,
 }
@@ -40,19 +42,23 @@ impl ReleasesDir {
         self.path.join("spare")
     }
 
-    /// Whether nobody can have left anything in the spare tree, which is like this release.
-    pub(super) fn spare_is_tidy(&self, id: ReleaseId) -> bool {
-        self.spare_chunks(id).is_some()
+    /// What the stamps of the spare tree are known by, which is like this release, when nobody can have left anything in it.
+    pub(super) fn spare_sum(&self, id: ReleaseId) -> Option<Sum> {
+        self.of_spare(id, |known| known.sum)
     }
 
     /// How the manifest of the release that the spare tree is like is cut.
     pub(super) fn spare_chunks(&self, id: ReleaseId) -> Option<Vec<Chunk>> {
-        let known = self.spare_known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.as_ref().filter(|known| known.id == id).map(|known| known.chunks.clone())
+        self.of_spare(id, |known| known.chunks.clone())
     }
 
-    fn know_spare(&self, id: ReleaseId, manifest: &str) {
-        let known = SpareKnown { id, chunks: outline::chunks(manifest) };
+    fn of_spare<T>(&self, id: ReleaseId, what: impl FnOnce(&SpareKnown) -> T) -> Option<T> {
+        let known = self.spare_known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|known| known.id == id).map(what)
+    }
+
+    fn know_spare(&self, id: ReleaseId, stamps: &Stamps, manifest: &str) {
+        let known = SpareKnown { id, sum: stamps.sum(), chunks: outline::chunks(manifest) };
         *self.spare_known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
 
@@ -63,23 +69,26 @@ impl ReleasesDir {
         let Some(id) = self.committed().ok().flatten().map(|committed| committed.release) else {
             return Ok(None);
         };
-        if self.spare() == Some(id) && (self.spare_is_tidy(id) || self.look_through(id)) {
+        if self.spare() == Some(id) && (self.spare_sum(id).is_some() || self.look_through(id)) {
             return Ok(None);
         }
         let manifest = self.manifest(id)?;
         let home = self.staging().join("spare");
         remove(&home)?;
+        // Of what is not known to be right, each file is read when it is looked at.
         let known = match (self.spare(), surplus) {
-            (Some(spare), _) => Some((self.spare_home(spare), spare)),
-            (None, Some(surplus)) => Some((self.home(surplus), surplus)),
+            (Some(spare), _) => Some((self.spare_home(spare), spare, self.spare_base(spare, Unread::Leave))),
+            (None, Some(surplus)) => {
+                Some((self.home(surplus), surplus, self.release_base(surplus, Unread::Leave)))
+            }
             (None, None) => None,
         };
         let Some(old) = self.move_to(&home, known, &manifest)? else { return Ok(None) };
-        let text = self.fill_spare(&home, id, &manifest, old.as_ref())?;
+        let (text, stamps) = self.fill_spare(&home, id, &manifest, old.as_ref())?;
         let place = self.spare_home(id);
         fs::rename(&home, &place).map_err(failed("rename into place", &place))?;
         disk::sync(&self.spares())?;
-        self.know_spare(id, &text);
+        self.know_spare(id, &stamps, &text);
         Ok(Some(id))
     }
 
@@ -88,10 +97,10 @@ impl ReleasesDir {
     fn move_to(
         &self,
         home: &Path,
-        known: Option<(PathBuf, ReleaseId)>,
+        known: Option<(PathBuf, ReleaseId, Option<Base>)>,
         manifest: &Manifest,
     ) -> Result<Option<Option<Base>>, VerifyError> {
-        let Some((from, id)) = known else {
+        let Some((from, id, base)) = known else {
             let mut needs = Needs::default();
             manifest.tree.entries().iter().for_each(|entry| needs.add(entry));
             // As much must be left as the spare tree takes: it is a help, and no reason for others to fail.
@@ -102,8 +111,6 @@ impl ReleasesDir {
             create_dir(&home.join("tree"))?;
             return Ok(Some(None));
         };
-        // What was touched is read through.
-        let base = Base::read(from.clone(), id, false);
         if !self.take_away(id, &from, home)? {
             // Somebody has come to want it. The next time there is another one, or room for a copy.
             return Ok(None);
@@ -112,28 +119,32 @@ impl ReleasesDir {
         Ok(Some(base))
     }
 
-    /// Whether the spare tree of an earlier life is as it was left. What a program put into it goes.
+    /// Whether the spare tree of an earlier life is as it was left, content and all. What a program put into it goes.
     fn look_through(&self, id: ReleaseId) -> bool {
         let looked = || {
-            let base = Base::read(self.spare_home(id), id, false)?;
+            let base = self.spare_base(id, Unread::Read)?;
             let tree = Beneath::open(&self.spare_home(id).join("tree")).ok()?;
             let gone = self.gone();
             create_dir(&gone).ok()?;
             put_aside_extras(&tree, &base.manifest, &Beneath::open(&gone).ok()?).ok()?;
             Some(base)
         };
-        let looked = looked().map(|mut base| self.know_spare(id, &base.take_text()));
+        let looked = looked().map(|mut base| {
+            let text = base.take_text();
+            self.know_spare(id, &base.stamps, &text);
+        });
         looked.is_some()
     }
 
-    /// Makes a tree, whatever is in it, like that of a release on disk, and makes it durable. Returns the text of the manifest.
+    /// Makes a tree, whatever is in it, like that of a release on disk, and makes it durable. Returns the text of the manifest,
+    /// and what its files are known by.
     fn fill_spare(
         &self,
         home: &Path,
         id: ReleaseId,
         manifest: &Manifest,
         old: Option<&Base>,
-    ) -> Result<String, VerifyError> {
+    ) -> Result<(String, Stamps), VerifyError> {
         let path = home.join("tree");
         let tree = Beneath::open(&path).map_err(failed("open", &path))?;
         let gone = self.gone();
@@ -156,7 +167,7 @@ impl ReleasesDir {
         mender.new.extend(dirs.map(|entry| New::Dir(entry.path.as_str())).chain([New::Dir(".")]));
         mender.new.extend(BESIDE);
         make_durable(home, &tree, &mender.new, &|| {})?;
-        Ok(text)
+        Ok((text, stamps))
     }
 }
 

@@ -227,7 +227,9 @@ impl<'a> Staging<'a> {
         disk::write_new(&self.home.0.join("laid-out"), &record.to_bytes())?;
         step();
         self.sync(&step)?;
-        self.show(step)
+        self.show(step)?;
+        self.releases.known.learn(self.id, &record);
+        Ok(())
     }
 
     /// Gives a file its mode, and remembers which one it is.

@@ -57,6 +57,10 @@ impl Stamp {
     }
 }
 
+/// What the stamps of a tree are known by; no other ones have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sum([u8; 32]);
+
 /// The stamps of a tree: one for each entry of its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stamps(pub(crate) Vec<Stamp>);
@@ -68,6 +72,11 @@ impl Stamps {
         bytes.reserve(self.0.len() * Stamp::BYTES);
         self.0.iter().for_each(|stamp| bytes.extend(stamp.to_bytes()));
         bytes
+    }
+
+    /// What they are known by.
+    pub(crate) fn sum(&self) -> Sum {
+        Sum(*blake3::hash(&self.to_bytes()).as_bytes())
     }
 
     /// As they were written down for so many entries; nothing, when it is anything else.

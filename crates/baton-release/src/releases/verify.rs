@@ -42,21 +42,23 @@ pub enum VerifyError {
 }
 
 impl ReleasesDir {
-    /// Makes sure before a launch that a release is what its id says: quickly when nothing has touched it since it
-    /// was laid out, else by reading everything. Returns its manifest.
+    /// Makes sure before a launch that a release is what its id says: quickly when nothing has touched it since this
+    /// process has laid it out or read it through, else by reading everything. Returns its manifest.
+    ///
+    /// What an earlier process has written down about the files is not relied on: whoever can alter them can alter that too.
     ///
     /// Files that the program has added to the tree are tolerated.
     pub fn verify(&self, id: ReleaseId) -> Result<Manifest, VerifyError> {
         let manifest = self.manifest(id)?;
-        match self.look(id, &manifest) {
-            Err(VerifyError::Touched(_)) => self.read_through(id, &manifest)?,
-            done => done?,
+        let found = Stamps::look(id, &self.tree(id)?, &manifest)?;
+        if !self.known.has(id, &found) {
+            self.read_through(id, &manifest)?;
         }
         Ok(manifest)
     }
 
     /// Makes sure that every file has the kind, mode and size of the manifest, and the inode and times that it had
-    /// when it was laid out. Reads no content.
+    /// when it was laid out, as it was written down then. Reads no content.
     pub fn verify_quick(&self, id: ReleaseId) -> Result<(), VerifyError> {
         self.look(id, &self.manifest(id)?)
     }
@@ -69,12 +71,13 @@ impl ReleasesDir {
 
     fn look(&self, id: ReleaseId, manifest: &Manifest) -> Result<(), VerifyError> {
         let found = Stamps::look(id, &self.tree(id)?, manifest)?;
-        // Without a record, or with a damaged one, nothing is known: that is the same as touched.
-        let laid_out = fs::read(self.stamps_path(id)).ok();
-        match laid_out.and_then(|bytes| Stamps::from_bytes(&bytes, manifest.tree.entries().len())) {
-            Some(laid_out) if laid_out == found => Ok(()),
-            Some(_) | None => Err(VerifyError::Touched(id)),
-        }
+        if self.is_written_down(id, &found) { Ok(()) } else { Err(VerifyError::Touched(id)) }
+    }
+
+    /// Without a record, or with a damaged one, nothing is: that is the same as touched.
+    fn is_written_down(&self, id: ReleaseId, stamps: &Stamps) -> bool {
+        let written = fs::read(self.stamps_path(id)).ok();
+        written.and_then(|bytes| Stamps::from_bytes(&bytes, stamps.0.len())).as_ref() == Some(stamps)
     }
 
     fn read_through(&self, id: ReleaseId, manifest: &Manifest) -> Result<(), VerifyError> {
@@ -90,8 +93,11 @@ impl ReleasesDir {
             }
             Err(error) => Err(failed("read", self.path(id).join(path.as_str()))(error).into()),
         })?;
-        // On a disk that takes no writes it is read through again the next time: that is no reason not to launch it.
-        let _ = disk::replace(&self.stamps_path(id), &found.to_bytes());
+        self.known.learn(id, &found);
+        if !self.is_written_down(id, &found) {
+            // A disk that takes no writes is no reason not to launch it.
+            let _ = disk::replace(&self.stamps_path(id), &found.to_bytes());
+        }
         Ok(())
     }
 

@@ -1,13 +1,14 @@
 //! What a member relies on when it launches a release.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use baton_core::ids::{Epoch, ReleaseId};
 use baton_core::run::secrets::Secret;
 use baton_release::fetch::fetch;
+use baton_release::manifest::verified;
 use baton_release::releases::{OpenError, ReleasesDir, VerifyError};
 use baton_release::store::memory::MemoryStore;
 
@@ -127,6 +128,7 @@ fn a_release_that_was_only_touched_is_read_once_and_launched() {
     let dir = tempfile::tempdir().unwrap();
     let id = staged(dir.path(), &[1])[0];
     let releases = open(dir.path());
+    releases.verify(id).unwrap();
     let path = releases.path(id).join("lib/data");
     let content = fs::read(&path).unwrap();
     fs::write(&path, content).unwrap();
@@ -134,10 +136,53 @@ fn a_release_that_was_only_touched_is_read_once_and_launched() {
     releases.verify(id).unwrap();
     releases.verify_quick(id).unwrap();
 
+    drop(releases);
+    let releases = open(dir.path());
     fs::remove_file(dir.path().join(format!("releases/{id}/laid-out"))).unwrap();
     assert!(matches!(releases.verify_quick(id), Err(VerifyError::Touched(_))));
     releases.verify(id).unwrap();
     releases.verify_quick(id).unwrap();
+}
+
+/// Writes down of a file of a release what it is known by now, as whoever has altered it would.
+pub fn forge(home: &Path, id: ReleaseId, path: &str) {
+    let text = fs::read_to_string(home.join("manifest")).unwrap();
+    let index = verified(id, &text).unwrap().tree.index_of(path).unwrap();
+    let found = fs::metadata(home.join("tree").join(path)).unwrap();
+    let nanoseconds = |seconds: i64, nanos: i64| seconds * 1_000_000_000 + nanos;
+    let parts = [
+        found.ino().to_le_bytes(),
+        nanoseconds(found.mtime(), found.mtime_nsec()).to_le_bytes(),
+        nanoseconds(found.ctime(), found.ctime_nsec()).to_le_bytes(),
+    ];
+    let mut record = fs::read(home.join("laid-out")).unwrap();
+    let at = record.iter().position(|byte| *byte == b'\n').unwrap() + 1 + index * 24;
+    record[at..at + 24].copy_from_slice(&parts.concat());
+    fs::write(home.join("laid-out"), record).unwrap();
+}
+
+#[test]
+fn p38_f43_what_lies_beside_a_tree_does_not_vouch_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let id = staged(dir.path(), &[1])[0];
+    let home = dir.path().join(format!("releases/{id}"));
+    let path = home.join("tree/lib/data");
+    let right = fs::read(&path).unwrap();
+    let mut altered = right.clone();
+    altered[299_999] ^= 1;
+    fs::write(&path, &altered).unwrap();
+    forge(&home, id, "lib/data");
+
+    // In the next life, and in the one that has read it.
+    let releases = open(dir.path());
+    releases.verify_quick(id).unwrap();
+    assert!(chain(&releases.verify(id).unwrap_err()).contains("has another content"));
+    fs::write(&path, &right).unwrap();
+    releases.verify(id).unwrap();
+    fs::write(&path, &altered).unwrap();
+    forge(&home, id, "lib/data");
+    releases.verify_quick(id).unwrap();
+    assert!(chain(&releases.verify(id).unwrap_err()).contains("has another content"));
 }
 
 #[test]

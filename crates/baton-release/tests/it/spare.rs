@@ -11,6 +11,7 @@ use baton_release::releases::{Keep, ReleasesDir, VerifyError};
 use baton_release::store::memory::MemoryStore;
 use proptest::prelude::*;
 
+use crate::launch::forge;
 use crate::round_trip::any_nodes;
 use crate::sample::{Nodes, chain, file, left, nodes, noise, open, push_nodes, read};
 
@@ -175,6 +176,128 @@ fn p24_what_was_altered_in_a_tree_is_never_launched_as_another_release() {
         }
         member.releases.verify_full(id).unwrap();
         assert_eq!(read(&member.releases.path(id)), many(2));
+    }
+}
+
+#[test]
+fn p38_f43_what_lies_beside_a_spare_tree_does_not_vouch_for_it() {
+    // It is looked through in the background, or when it is needed at once; or it is a release that need not stay.
+    for (keep_spare, looks) in [(true, true), (true, false), (false, false)] {
+        let mut member = Member::new();
+        let (first, _) = member.run(&many(1), 1);
+        let (second, _) = member.run(&many(2), 1);
+        let mut altered = (member.state().join(format!("spare/{second}")), second);
+        if !keep_spare {
+            fs::remove_dir_all(&altered.0).unwrap();
+            altered = (member.state().join(format!("releases/{first}")), first);
+        }
+        let path = altered.0.join("tree/lib/7.js");
+        let mut content = fs::read(&path).unwrap();
+        content[100] ^= 1;
+        fs::write(&path, &content).unwrap();
+        forge(&altered.0, altered.1, "lib/7.js");
+        let member = member.restart();
+        member.releases.keep(Keep { held: BTreeSet::from([second]), proven: 0 });
+        if looks {
+            member.releases.upkeep().unwrap();
+        }
+        let (id, _) = member.get(&many(3));
+        member.releases.verify(id).unwrap();
+        assert_eq!(read(&member.releases.path(id)), many(3), "{keep_spare} {looks}");
+    }
+}
+
+/// Fetches with the last call of the store failing; returns what, and how much had come. `twin` is a member like this one.
+fn fetch_in_part(member: &Member, twin: &Member, tree: &Nodes) -> (ReleaseId, u64) {
+    let id = push_nodes(tree, &twin.store).id;
+    let before = twin.store.calls();
+    fetch(id, &twin.store, &twin.releases, &|_| {}).unwrap();
+    let calls = twin.store.calls() - before;
+    let id = push_nodes(tree, &member.store).id;
+    member.store.fail_call(calls, Kind::Unavailable);
+    let come = AtomicU64::new(0);
+    let count = |step| {
+        if let Step::Fetched { bytes } = step {
+            come.fetch_add(bytes, Ordering::SeqCst);
+        }
+    };
+    fetch(id, &member.store, &member.releases, &count).unwrap_err();
+    assert!(!member.releases.has(id));
+    (id, come.into_inner())
+}
+
+#[test]
+fn a_fetch_that_breaks_off_costs_no_later_one_the_spare_tree() {
+    // The same release is wanted again, or the next one; in this life or in another.
+    for (version, restarts) in [(3, false), (3, true), (4, false), (4, true)] {
+        let [mut member, twin] = [(); 2].map(|()| {
+            let mut member = Member::new();
+            member.run(&many(1), 1);
+            member.run(&many(2), 1);
+            member
+        });
+        fetch_in_part(&member, &twin, &many(3));
+        if restarts {
+            member = member.restart();
+        }
+        let (id, fetched) = member.get(&many(version));
+        let kept = many(version).len() - 1;
+        assert_eq!(fetched.way, Way::Resumed { kept }, "{version} {restarts}");
+        member.releases.verify_full(id).unwrap();
+        assert_eq!(read(&member.releases.path(id)), many(version));
+        // What was moved out of the way goes when there is time.
+        let mut left = left(&member.state());
+        left.retain(|left| left.starts_with("staging/") && !left.starts_with("staging/gone-"));
+        assert_eq!(left, [""; 0]);
+    }
+}
+
+#[test]
+fn a_fetch_that_breaks_off_goes_on_with_what_has_come_and_is_right() {
+    // One large file, and many.
+    let one = nodes_of(vec![("binary".to_owned(), file(&noise(1, 9_000_000)))]);
+    let several = nodes_of((0..60).map(|n| (format!("lib/{n}"), file(&noise(n, 150_000)))).collect());
+    for (tree, restarts) in [(&one, false), (&one, true), (&several, false), (&several, true)] {
+        let mut member = Member::new();
+        let (id, come) = fetch_in_part(&member, &Member::new(), tree);
+        assert!((3_000_000..9_000_000).contains(&come), "{come}");
+        if restarts {
+            // Killed or not: nothing is done at the end.
+            member = member.restart();
+        }
+        let staged = member.state().join(format!("staging/{id}/tree"));
+        let has_come = |path: &String| fs::read(staged.join(path)).is_ok_and(|content| content.len() > 100);
+        let altered = tree.keys().filter(|path| *path != "lib").find(|path| has_come(path)).unwrap();
+        let mut content = fs::read(staged.join(altered)).unwrap();
+        content[100] ^= 1;
+        fs::write(staged.join(altered), &content).unwrap();
+
+        let fetched = fetch(id, &member.store, &member.releases, &|_| {}).unwrap();
+        assert!(matches!(fetched.way, Way::Resumed { .. }), "{fetched:?}");
+        let missing = 9_000_000 - come;
+        assert!((missing..missing + 1_000_000).contains(&fetched.bytes_fetched), "{fetched:?} of {missing}");
+        member.releases.verify_full(id).unwrap();
+        assert_eq!(read(&member.releases.path(id)), *tree);
+    }
+}
+
+fn nodes_of(some: Vec<(String, Node)>) -> Nodes {
+    some.into_iter().chain([("lib".to_owned(), Node::Dir)]).collect()
+}
+
+#[test]
+fn what_is_left_of_a_fetch_goes_when_its_release_is_wanted_no_more() {
+    for stays in [true, false] {
+        let (mut member, mut twin) = (Member::new(), Member::new());
+        let (first, _) = member.run(&many(1), 0);
+        twin.run(&many(1), 0);
+        let (second, _) = fetch_in_part(&member, &twin, &many(2));
+        let staged = member.state().join(format!("staging/{second}"));
+        assert!(staged.is_dir());
+        let held = [first, if stays { second } else { first }];
+        member.releases.keep(Keep { held: BTreeSet::from(held), proven: 0 });
+        member.releases.upkeep().unwrap();
+        assert_eq!(staged.exists(), stays);
     }
 }
 

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use baton_release::fetch::fetch;
+use baton_release::store::memory::MemoryStore;
+
 use super::each_point;
 use super::scene::{Course, Scene};
+use crate::sample::{Node, chain, nodes, open, push_nodes};
 
 /// How long others may keep a file system busy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -67,6 +71,43 @@ fn can_mount() -> bool {
 fn format(image: &Path) {
     std::fs::File::create_new(image).unwrap().set_len(64 << 20).unwrap();
     run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image));
+}
+
+#[test]
+fn f43_a_bit_that_flips_beneath_the_file_system_is_found_before_the_launch() {
+    if !rustix::process::geteuid().is_root() || !can_mount() {
+        println!("not run: who mounts a file system must be root, and there must be a loop device");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (image, at) = (dir.path().join("image"), dir.path().join("at"));
+    format(&image);
+    let (store, tree) = (MemoryStore::new(), nodes(1));
+    let id = push_nodes(&tree, &store).id;
+    {
+        let disk = Disk::mount(&image, &at);
+        fetch(id, &store, &open(&disk.state()), &|_| {}).unwrap();
+    }
+    let Node::File { content, .. } = &tree["lib/data"] else { panic!("it is a file") };
+    let mut disk = std::fs::read(&image).unwrap();
+    // The first block of it lies in one piece.
+    let (block, _) = content.split_at(4096);
+    let offset = place_of(&disk, block).unwrap();
+    disk[offset + 100] ^= 1;
+    std::fs::write(&image, disk).unwrap();
+
+    let disk = Disk::mount(&image, &at);
+    let releases = open(&disk.state());
+    releases.verify_quick(id).unwrap();
+    let found = releases.verify(id).unwrap_err();
+    assert!(chain(&found).contains("lib/data has another content"), "{}", chain(&found));
+    fetch(id, &store, &releases, &|_| {}).unwrap();
+    releases.verify(id).unwrap();
+}
+
+/// Where these bytes are, which begin a block.
+fn place_of(disk: &[u8], block: &[u8]) -> Option<usize> {
+    (0..disk.len()).step_by(1024).find(|at| disk[*at..].starts_with(block))
 }
 
 #[test]
