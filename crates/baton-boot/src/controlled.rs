@@ -447,6 +447,9 @@ fn say_fetched(release: ReleaseId, Fetched { way, bytes_fetched, bytes_copied }:
         Way::Patched { kept } => {
             format!("patched into a spare tree, of which {kept} things stay as they are")
         }
+        Way::Resumed { kept } => {
+            format!("an earlier fetch had left something of it, of which {kept} things stay as they are")
+        }
         Way::Created => "created anew".to_owned(),
     };
     log::say(format_args!(

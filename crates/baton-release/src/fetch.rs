@@ -13,7 +13,7 @@ use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
 use crate::read::{self, ReadError, Source};
 use crate::releases::{Base, NoRoom, Place, ReleasesDir, Staging};
-use crate::store::ArtefactStore;
+use crate::store::{ArtefactStore, Retry};
 
 use sources::Sources;
 
@@ -63,6 +63,11 @@ pub enum Way {
         /// How many.
         kept: usize,
     },
+    /// A fetch that could not go on, or was killed, had left something: that many files, directories and links stayed.
+    Resumed {
+        /// How many.
+        kept: usize,
+    },
     /// Everything was created.
     Created,
 }
@@ -95,6 +100,13 @@ pub enum FetchError {
     NoRoom(#[from] NoRoom),
 }
 
+impl FetchError {
+    /// Whether the same fetch may be whole when it is tried again.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Read(ReadError::Store(error)) if error.retry() == Retry::Later)
+    }
+}
+
 impl From<ManifestError> for FetchError {
     fn from(error: ManifestError) -> Self {
         match error {
@@ -108,6 +120,7 @@ impl From<ManifestError> for FetchError {
 ///
 /// Nothing is created before the manifest is found to be allowed; only content that no release on disk has is
 /// fetched; every piece is checked before it is written; and the release gets its name when all of it is durable.
+/// What is here of it stays when the store fails, and the next fetch goes on from there, also in another process.
 /// A release that is there already is verified, and fetched anew if it was altered; where it was said to be
 /// [kept](ReleasesDir::keep) before, that waits for nobody, and on return it stays.
 pub fn fetch(
@@ -127,7 +140,7 @@ pub fn fetch(
     }
     let ((base, known), answer) = thread::scope(|scope| {
         // While the store answers, what is here is read.
-        let here = scope.spawn(|| known(releases));
+        let here = scope.spawn(|| known(id, releases));
         let answer = store.outline_since(id, &releases.here());
         (here.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), answer)
     });
@@ -136,13 +149,23 @@ pub fn fetch(
 
     let staging = Staging::begin(releases, id, (&text, &manifest), base)?;
     releases.find_room(staging.needs())??;
-    let (bytes_fetched, bytes_copied) = thread::scope(|scope| {
+    let filled = thread::scope(|scope| {
         let manifest = scope.spawn(|| staging.write_manifest());
         let filled = fill(&staging, store, releases, progress);
         manifest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         filled
-    })?;
+    });
+    let (bytes_fetched, bytes_copied) = match filled {
+        Ok(filled) => filled,
+        Err(error) => {
+            if error.may_pass() {
+                staging.leave();
+            }
+            return Err(error);
+        }
+    };
     let way = match staging.made_of() {
+        Some(_) if staging.goes_on() => Way::Resumed { kept: staging.kept() },
         Some(_) => Way::Patched { kept: staging.kept() },
         None => Way::Created,
     };
@@ -179,9 +202,10 @@ fn fill(
 }
 
 /// What the release is made from, if there is anything; and the manifest of that, which is the most like it, else those of
-/// all releases on disk. One that cannot be read has nothing to offer.
-fn known(releases: &ReleasesDir) -> (Option<Base>, Known) {
-    let (mut base, mut known) = (releases.base(), Known::default());
+/// all releases on disk. One that cannot be read has nothing to offer. What is left of a fetch of the same release comes first.
+fn known(id: ReleaseId, releases: &ReleasesDir) -> (Option<Base>, Known) {
+    let goes_on = releases.begun() == Some(id);
+    let (mut base, mut known) = (if goes_on { None } else { releases.base() }, Known::default());
     match &mut base {
         Some(base) => {
             let chunks = releases.chunks(base);
@@ -190,6 +214,7 @@ fn known(releases: &ReleasesDir) -> (Option<Base>, Known) {
         None => {
             let texts = releases.list().unwrap_or_default().into_iter();
             texts.filter_map(|id| releases.manifest_text(id).ok()).for_each(|text| known.add(text));
+            releases.staged_manifest_text(id).into_iter().for_each(|text| known.add(text));
         }
     }
     (base, known)

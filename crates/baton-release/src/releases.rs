@@ -15,13 +15,14 @@
 //!   releases/<id>/proven    the epoch in which it was last proven here
 //!   releases/<id>/secrets   the values of its secrets, where its settings say that they are kept on disk
 //!   spare/<id>/             a tree that nobody runs from, like that of a release: the next one is made from it
-//!   staging/                releases under construction, and what is about to go; emptied at start
+//!   staging/                the release under construction, which the next fetch goes on with, and what is about to go
 //! ```
 
 mod base;
 mod durable;
 mod kept_secrets;
 mod known;
+mod leftover;
 mod lock;
 mod papers;
 mod records;
@@ -121,7 +122,7 @@ impl ReleasesDir {
             check_owner(&dir)?;
         }
         disk::sync_dir(path)?;
-        empty(&releases.staging())?;
+        releases.empty_staging()?;
         Ok(releases)
     }
 
@@ -232,6 +233,18 @@ impl ReleasesDir {
         self.complete().join(id.to_string())
     }
 
+    /// Removes everything that is half done, but for what the next fetch goes on from; follows no link.
+    fn empty_staging(&self) -> Result<(), DiskError> {
+        let (dir, begun) = (self.staging(), self.begun().map(|id| self.staged(id)));
+        for entry in fs::read_dir(&dir).map_err(failed("list", &dir))? {
+            let path = entry.map_err(failed("list", &dir))?.path();
+            if Some(&path) != begun.as_ref() {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn staged(&self, id: ReleaseId) -> PathBuf {
         self.staging().join(id.to_string())
     }
@@ -286,14 +299,6 @@ fn check_owner(path: &Path) -> Result<(), OpenError> {
     }
     if found.mode() & OTHERS_WRITE != 0 {
         return unsafe_because("everybody may write to it; run `chmod o-w` on it");
-    }
-    Ok(())
-}
-
-/// Removes everything in a directory; follows no link.
-fn empty(dir: &Path) -> Result<(), DiskError> {
-    for entry in fs::read_dir(dir).map_err(failed("list", dir))? {
-        remove(&entry.map_err(failed("list", dir))?.path())?;
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ impl<'a> Sources<'a> {
         }
         let gone: HashSet<usize> = made_of.removed().iter().copied().collect();
         self.lent.extend([tree, made_of.aside()]);
-        for (index, entry) in made_of.manifest().tree.entries().iter().enumerate() {
+        for (index, entry) in made_of.was().iter().enumerate() {
             let EntryKind::File(file) = &entry.kind else { continue };
             if !gone.contains(&index) {
                 self.add(Tree::Lent(0), &entry.path, file);

@@ -48,9 +48,13 @@ pub struct NoRoom {
 }
 
 impl ReleasesDir {
-    /// Makes sure that there is room. Where there is none, the spare tree goes, and then releases that need not be kept.
+    /// Makes sure that there is room. Where there is none, what was moved aside goes, though it could be copied from, then the
+    /// spare tree, and then releases that need not be kept.
     /// The caller has the turn, and has taken what it makes the new release from.
     pub(crate) fn find_room(&self, needs: Needs) -> Result<Result<(), NoRoom>, DiskError> {
+        if self.room(needs)?.is_err() {
+            self.empty_gone()?;
+        }
         let mut surplus = self.surplus().into_iter();
         loop {
             let Err(short) = self.room(needs)? else { return Ok(Ok(())) };

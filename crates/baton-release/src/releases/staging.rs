@@ -1,4 +1,4 @@
-//! A release under construction: invisible until it is complete and durable, gone when anything fails.
+//! A release under construction: invisible until it is complete and durable, gone when anything fails but the way here.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -18,7 +18,7 @@ use crate::beneath::{Beneath, DIR_MODE};
 use crate::disk::{self, DiskError, failed, remove};
 use crate::parallel;
 
-/// A release under construction. Dropped without [`Staging::finish`], it is removed.
+/// A release under construction. Dropped without [`Staging::finish`] or [`Staging::leave`], it is removed.
 pub(crate) struct Staging<'a> {
     releases: &'a ReleasesDir,
     id: ReleaseId,
@@ -28,20 +28,22 @@ pub(crate) struct Staging<'a> {
     tree: Beneath,
     patch: Patch,
     made_of: Option<MadeOf>,
+    /// Whoever made what stays may have been killed before it was durable.
+    goes_on: bool,
     stamps: Mutex<Vec<Stamp>>,
 }
 
 /// Where content is before it is fetched: in what the new release is made of.
 pub(crate) struct MadeOf {
-    manifest: Manifest,
-    removed: Vec<usize>,
-    aside: Beneath,
+    pub(super) was: Vec<Entry>,
+    pub(super) removed: Vec<usize>,
+    pub(super) aside: Beneath,
 }
 
 impl MadeOf {
-    /// What it was.
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+    /// What was in it.
+    pub(crate) fn was(&self) -> &[Entry] {
+        &self.was
     }
 
     /// The entries of that which are not in the tree any more.
@@ -63,21 +65,27 @@ pub(crate) struct Place {
 }
 
 /// The directory of a release under construction; what is left of it when it is dropped is removed.
-struct Home(PathBuf);
+struct Home {
+    path: PathBuf,
+    /// It is not.
+    stays: bool,
+}
 
 impl Drop for Home {
-    /// Gives the space back. When that fails, the next start does it.
+    /// Gives the space back. When that fails, the next fetch does it.
     fn drop(&mut self) {
-        let _ = remove(&self.0);
+        if !self.stays {
+            let _ = remove(&self.path);
+        }
     }
 }
 
 /// A tree that was moved to where a release is made of it.
-struct Taken {
-    patch: Patch,
+pub(super) struct Taken {
+    pub(super) patch: Patch,
     /// Of what stays as it is.
-    stamps: Vec<Stamp>,
-    made_of: MadeOf,
+    pub(super) stamps: Vec<Stamp>,
+    pub(super) made_of: MadeOf,
 }
 
 impl Taken {
@@ -95,26 +103,32 @@ impl Taken {
         create_dir(&gone)?;
         let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
         let removed = patch.remove.clone();
-        let taken = base.take(releases, &home.0, &aside)?;
-        Ok(taken.map(|manifest| Self { patch, stamps, made_of: MadeOf { manifest, removed, aside } }))
+        let taken = base.take(releases, &home.path, &aside)?;
+        Ok(taken.map(|manifest| {
+            let was = manifest.tree.entries().to_vec();
+            Self { patch, stamps, made_of: MadeOf { was, removed, aside } }
+        }))
     }
 }
 
 impl<'a> Staging<'a> {
-    /// Starts a release, from nothing or from a tree that is none from then on; the caller has the
-    /// [turn](ReleasesDir::turn).
+    /// Starts a release, from a tree that is none from then on, from what is left of an earlier fetch, or from nothing; the
+    /// caller has the [turn](ReleasesDir::turn).
     pub(crate) fn begin(
         releases: &'a ReleasesDir,
         id: ReleaseId,
         (text, manifest): (&'a str, &'a Manifest),
         base: Option<Base>,
     ) -> Result<Self, DiskError> {
-        let home = releases.staged(id);
-        // Left there when removing it failed.
-        remove(&home)?;
-        let home = Home(home);
-        let path = home.0.join("tree");
-        let taken = base.map_or(Ok(None), |base| Taken::take(releases, base, manifest, &home))?;
+        let home = Home { path: releases.staged(id), stays: false };
+        let path = home.path.join("tree");
+        let begun = releases.begun().filter(|_| base.is_none());
+        releases.remove_begun(begun)?;
+        let (taken, goes_on) = match (base, begun) {
+            (Some(base), _) => (Taken::take(releases, base, manifest, &home)?, false),
+            (None, Some(begun)) => (releases.take_begun(begun, manifest, &home.path)?, true),
+            (None, None) => (None, false),
+        };
         let (patch, stamps, made_of) = match taken {
             Some(Taken { patch, stamps, made_of }) => (patch, stamps, Some(made_of)),
             None => {
@@ -125,7 +139,17 @@ impl<'a> Staging<'a> {
         };
         let tree = Beneath::open(&path).map_err(failed("open", &path))?;
         let stamps = Mutex::new(stamps);
-        Ok(Self { releases, id, text, manifest, home, tree, patch, made_of, stamps })
+        Ok(Self { releases, id, text, manifest, home, tree, patch, made_of, goes_on, stamps })
+    }
+
+    /// Leaves everything as it is, for the next fetch to go on from there.
+    pub(crate) fn leave(mut self) {
+        self.home.stays = true;
+    }
+
+    /// Whether it goes on from what an earlier fetch has left.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on && self.made_of.is_some()
     }
 
     /// What it is made of, if not of nothing.
@@ -163,7 +187,7 @@ impl<'a> Staging<'a> {
         if let Some(made_of) = &self.made_of {
             let mut cursor = self.tree.cursor();
             for index in &self.patch.remove {
-                let Entry { path, kind } = &made_of.manifest.tree.entries()[*index];
+                let Entry { path, kind } = &made_of.was[*index];
                 let gone = match kind {
                     EntryKind::Dir => cursor.remove_dir(path),
                     EntryKind::File(_) | EntryKind::Link { .. } => {
@@ -194,7 +218,7 @@ impl<'a> Staging<'a> {
 
     /// Writes the manifest. Where little else is new, its way to the disk takes longest, so that it starts at once.
     pub(crate) fn write_manifest(&self) -> Result<(), DiskError> {
-        let path = self.home.0.join("manifest");
+        let path = self.home.path.join("manifest");
         let file = disk::write_new(&path, self.text.as_bytes())?;
         match self.made_of {
             Some(_) => file.sync_all().map_err(failed("sync", &path)),
@@ -224,7 +248,7 @@ impl<'a> Staging<'a> {
             sealed.map_err(failed("set the mode of", self.full(path)))
         })?;
         let record = Stamps(self.stamps.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        disk::write_new(&self.home.0.join("laid-out"), &record.to_bytes())?;
+        disk::write_new(&self.home.path.join("laid-out"), &record.to_bytes())?;
         step();
         self.sync(&step)?;
         self.show(step)?;
@@ -258,20 +282,26 @@ impl<'a> Staging<'a> {
         parallel::for_each(&dirs, |dir| {
             let set =
                 self.tree.below(dir).and_then(|dir| Ok(rustix::fs::fchmod(dir.dir(), DIR_MODE.into())?));
-            set.map_err(failed("set the mode of", self.home.0.join("tree").join(dir)))
+            set.map_err(failed("set the mode of", self.home.path.join("tree").join(dir)))
         })?;
-        fs::set_permissions(&self.home.0, mode).map_err(failed("set the mode of", &self.home.0))?;
-        let files = self.files().map(|(index, _)| New::File(&self.manifest.tree.entries()[index].path));
+        fs::set_permissions(&self.home.path, mode).map_err(failed("set the mode of", &self.home.path))?;
+        let mut files: Vec<&TreePath> =
+            self.files().map(|(index, _)| &self.manifest.tree.entries()[index].path).collect();
+        if self.goes_on {
+            files = self.manifest.tree.files().map(|(path, _)| path).collect();
+        }
+        let files = files.into_iter().map(New::File);
         let new: Vec<New<'_>> = files.chain(dirs.iter().map(|dir| New::Dir(dir))).chain(BESIDE).collect();
-        make_durable(&self.home.0, &self.tree, &new, step)
+        make_durable(&self.home.path, &self.tree, &new, step)
     }
 
     /// The directories that are new, or in which something came or went.
     fn changed_dirs(&self) -> Vec<&str> {
         let parent = |path: &'a TreePath| path.parent().unwrap_or(".");
+        let entries = self.manifest.tree.entries();
+        let all = entries.iter().filter(|entry| self.goes_on && entry.kind == EntryKind::Dir);
         let removed = self.made_of.iter().flat_map(|made_of| {
-            let entries = made_of.manifest.tree.entries();
-            self.patch.remove.iter().map(|index| entries[*index].path.parent().unwrap_or("."))
+            self.patch.remove.iter().map(|index| made_of.was[*index].path.parent().unwrap_or("."))
         });
         let stays = |dir: &&str| {
             let entry = self.manifest.tree.get(dir);
@@ -281,14 +311,16 @@ impl<'a> Staging<'a> {
             let itself = (*kind == EntryKind::Dir).then_some(path.as_str());
             itself.into_iter().chain([parent(path)])
         });
-        let dirs: BTreeSet<&str> = removed.filter(stays).chain(created).chain(["."]).collect();
+        let dirs =
+            removed.filter(stays).chain(created).chain(all.map(|entry| entry.path.as_str())).chain(["."]);
+        let dirs: BTreeSet<&str> = dirs.collect();
         dirs.into_iter().collect()
     }
 
     /// Renames the complete release to where it is launched from.
     fn show(&self, step: impl Fn()) -> Result<(), DiskError> {
         let place = self.releases.home(self.id);
-        let damaged = self.home.0.with_extension("damaged");
+        let damaged = self.home.path.with_extension("damaged");
         if self.releases.has(self.id) {
             // A program may still run from it and keeps its files until the next start empties staging.
             remove(&damaged)?;
@@ -297,15 +329,15 @@ impl<'a> Staging<'a> {
             strip(&damaged)?;
             step();
         }
-        fs::rename(&self.home.0, &place).map_err(failed("rename into place", &self.home.0))?;
+        fs::rename(&self.home.path, &place).map_err(failed("rename into place", &self.home.path))?;
         step();
         disk::sync(&self.releases.complete()).inspect_err(|_| {
             // It may be gone after a power cut, so nobody may count on it.
-            let _ = fs::rename(&place, &self.home.0);
+            let _ = fs::rename(&place, &self.home.path);
         })
     }
 
     fn full(&self, path: &TreePath) -> PathBuf {
-        self.home.0.join("tree").join(path.as_str())
+        self.home.path.join("tree").join(path.as_str())
     }
 }

@@ -1,7 +1,9 @@
 //! What is done when nothing is urgent: old releases go, and a spare tree is made.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use baton_core::ids::ReleaseId;
@@ -45,10 +47,18 @@ impl ReleasesDir {
             // Nobody ever sees half of it.
             self.take_away(*release, &self.home(*release), &self.gone())?;
         }
+        let wanted = self.begun().filter(|begun| self.is_held(*begun));
+        self.remove_begun(wanted)?;
         let gone = surplus.into_iter().filter(|release| !self.has(*release)).collect();
         drop(turn);
         self.clear()?;
         Ok(Upkeep { gone, spare })
+    }
+
+    /// Whether a release was said to be wanted; before anything is said, everything is.
+    fn is_held(&self, release: ReleaseId) -> bool {
+        let keep = self.keep.lock().unwrap_or_else(PoisonError::into_inner);
+        keep.as_ref().is_none_or(|keep| keep.held.contains(&release))
     }
 
     /// The releases that may go, those first that shall go first. The caller has the turn.
@@ -72,13 +82,23 @@ impl ReleasesDir {
 
     /// Removes what is about to go.
     fn clear(&self) -> Result<(), DiskError> {
-        let staging = self.staging();
-        for entry in fs::read_dir(&staging).map_err(failed("list", &staging))? {
-            let entry = entry.map_err(failed("list", &staging))?;
-            if entry.file_name().as_encoded_bytes().starts_with(b"gone-") {
-                remove(&entry.path())?;
-            }
+        entries(&self.staging())?.iter().filter(|path| is_gone(path)).try_for_each(|path| remove(path))
+    }
+
+    /// Removes what is in it; somebody may be about to move more there.
+    pub(super) fn empty_gone(&self) -> Result<(), DiskError> {
+        for gone in entries(&self.staging())?.iter().filter(|path| is_gone(path)) {
+            entries(gone)?.iter().try_for_each(|path| remove(path))?;
         }
         Ok(())
     }
+}
+
+fn is_gone(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"gone-"))
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, DiskError> {
+    let entry = |entry: io::Result<DirEntry>| entry.map(|entry| entry.path()).map_err(failed("list", dir));
+    fs::read_dir(dir).map_err(failed("list", dir))?.map(entry).collect()
 }

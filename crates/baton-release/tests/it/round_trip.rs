@@ -238,7 +238,10 @@ fn f76_whatever_call_of_the_store_fails_a_push_or_fetch_is_whole_or_nothing() {
             store.fail_call(failing, kind);
             let Err(error) = fetch(pushed.id, &store, &releases, &|_| {}) else { break };
             assert!(matches!(error, fetch::FetchError::Read(_)), "{}", chain(&error));
-            assert_eq!(left(&state), [""; 0]);
+            // What may pass leaves what has come for the next fetch.
+            let leaves = [format!("staging/{}", pushed.id)];
+            let left = left(&state);
+            assert!(left.is_empty() || kind == Kind::Unavailable && left == leaves, "{kind:?}: {left:?}");
             failing += 1;
         }
         releases.verify_full(pushed.id).unwrap();

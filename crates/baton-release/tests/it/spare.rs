@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use baton_core::ids::{Epoch, ReleaseId};
-use baton_release::fetch::{Fetched, Way, fetch};
+use baton_release::fetch::{Fetched, Step, Way, fetch};
 use baton_release::releases::{Keep, ReleasesDir, VerifyError};
+use baton_release::store::Kind;
 use baton_release::store::memory::MemoryStore;
 use proptest::prelude::*;
 
 use crate::launch::forge;
 use crate::round_trip::any_nodes;
-use crate::sample::{Nodes, chain, file, left, nodes, noise, open, push_nodes, read};
+use crate::sample::{Node, Nodes, chain, file, left, nodes, noise, open, push_nodes, read};
 
 /// A member that runs one release after the other.
 struct Member {
