@@ -136,7 +136,7 @@ fn f42_without_power_at_any_call_a_member_has_the_old_releases_or_the_new_one_to
             hit
         };
         let disk = Disk::mount(&cut, &dir.path().join("after"));
-        match Scene::at(course, &disk.state()).check() {
+        match Scene::at(course, &disk.state()).check().arrived {
             true => after += 1,
             false => before += 1,
         }

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::release::id_of;
-use baton_release::fetch::{FetchError, fetch};
-use baton_release::releases::{Keep, ReleasesDir, Seen};
+use baton_release::fetch::{FetchError, Way, fetch};
+use baton_release::releases::{Committed, Keep, ReleasesDir, Seen};
+use baton_release::store::Kind;
 use baton_release::store::memory::MemoryStore;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{PTracer, set_ptracer};
@@ -29,6 +30,8 @@ pub const FAILED_CLEANLY: i32 = 3;
 pub enum Course {
     /// It creates a release and commits to it.
     Create,
+    /// It goes on with one of which an earlier fetch has left something.
+    Resume,
     /// It patches one into its spare tree.
     Patch,
     /// It patches one into a release that need not be kept.
@@ -40,7 +43,8 @@ pub enum Course {
 }
 
 impl Course {
-    pub const ALL: [Self; 5] = [Self::Create, Self::Patch, Self::Recycle, Self::Upkeep, Self::Copy];
+    pub const ALL: [Self; 6] =
+        [Self::Create, Self::Resume, Self::Patch, Self::Recycle, Self::Upkeep, Self::Copy];
 
     /// Whether the oldest release may go.
     fn lets_go(self) -> bool {
@@ -72,7 +76,14 @@ fn tree(version: u8) -> Nodes {
 /// Made once in each process, and with the same ids in all.
 pub fn releases() -> &'static Releases {
     static RELEASES: OnceLock<Releases> = OnceLock::new();
-    RELEASES.get_or_init(|| {
+    RELEASES.get_or_init(Releases::new)
+}
+
+/// The deploy that the member hears of.
+const SEEN: Seen = Seen { epoch: Epoch(3), deploy: DeployId::from_bytes([3; 16]) };
+
+impl Releases {
+    fn new() -> Self {
         let store = MemoryStore::new();
         let ids = [1, 2, 3, 4].map(|version| {
             let mut manifest = push_nodes(&tree(version), &store).manifest;
@@ -82,8 +93,16 @@ pub fn releases() -> &'static Releases {
             plant_manifest(&store, id_of(&text), &text);
             id_of(&text)
         });
-        Releases { store, ids }
-    })
+        Self { store, ids }
+    }
+
+    /// Fetches the new release, of which the last call of the store fails. The other member is like this one.
+    fn fetch_in_part(&self, releases: &ReleasesDir, twin: &ReleasesDir) {
+        let calls = self.store.calls();
+        fetch(self.ids[2], &self.store, twin, &|_| {}).unwrap();
+        self.store.fail_call(self.store.calls() - calls, Kind::Unavailable);
+        fetch(self.ids[2], &self.store, releases, &|_| {}).unwrap_err();
+    }
 }
 
 /// A member, and the directory that it is in.
@@ -124,6 +143,12 @@ impl Scene {
             Course::Copy => {
                 // Without stamps nothing is believed, and it is read.
                 fs::remove_file(state.join(format!("releases/{}/laid-out", ids[0]))).unwrap();
+            }
+            // With a store of its own: others use the one of all.
+            Course::Resume => {
+                let twin = tempfile::tempdir().unwrap();
+                Self::prepare(Course::Create, twin.path());
+                Releases::new().fetch_in_part(&releases, &open(twin.path()));
             }
             Course::Create | Course::Recycle | Course::Upkeep => {}
         }
@@ -182,9 +207,24 @@ impl Scene {
         child
     }
 
-    /// What must hold after any crash, and that the member goes on from there. Returns whether the new release had
-    /// arrived.
-    pub fn check(&self) -> bool {
+    /// Whether all that the child was to do is done.
+    pub fn is_done(&self) -> bool {
+        let [oldest, current, new, _] = releases().ids;
+        let member = open(&self.state);
+        match self.course {
+            Course::Upkeep | Course::Copy => {
+                !member.has(oldest) && self.state.join(format!("spare/{current}")).is_dir()
+            }
+            Course::Create | Course::Resume | Course::Patch | Course::Recycle => {
+                member.has(new)
+                    && member.committed().unwrap() == Some(Committed { release: new, epoch: SEEN.epoch })
+                    && member.seen().unwrap() == Some(SEEN)
+            }
+        }
+    }
+
+    /// What must hold after any crash, and that the member goes on from there.
+    pub fn check(&self) -> Checked {
         let Releases { store, ids } = releases();
         let [oldest, current, new, next] = *ids;
         let member = open(&self.state);
@@ -201,20 +241,31 @@ impl Scene {
             member.verify_full(*id).unwrap();
             assert_eq!(read(&member.path(*id)), tree(version));
         }
-        let committed = member.committed().unwrap().unwrap().release;
-        assert!(committed == current || committed == new && here[2]);
-        member.seen().unwrap();
+        let Committed { release: committed, epoch } = member.committed().unwrap().unwrap();
+        assert!((committed, epoch) == (current, Epoch(2)) || (committed, epoch) == (new, SEEN.epoch));
+        let seen = member.seen().unwrap();
+        assert!(seen == Some(SEEN) && here[2] || seen.is_none() && committed == current, "{seen:?}");
 
         // It goes on, also with what was half done.
+        let mut resumed = false;
         for (id, version) in [(new, 3), (next, 4)] {
-            fetch(id, store, &member, &|_| {}).unwrap();
+            let fetched = fetch(id, store, &member, &|_| {}).unwrap();
+            resumed |= matches!(fetched.way, Way::Resumed { .. });
             member.verify(id).unwrap();
             assert_eq!(read(&member.path(id)), tree(version));
             member.keep(Keep { held: BTreeSet::from([committed, new]), proven: 0 });
             member.upkeep().unwrap();
         }
-        here[2]
+        Checked { arrived: here[2], resumed }
     }
+}
+
+/// What was found after a crash.
+pub struct Checked {
+    /// The new release had arrived.
+    pub arrived: bool,
+    /// It had in part, and the member went on from there.
+    pub resumed: bool,
 }
 
 /// Not a test by itself: the member that is killed. It says by its exit code how it ended otherwise.
@@ -241,14 +292,13 @@ fn the_member() {
         Course::Upkeep | Course::Copy => {
             releases.upkeep().unwrap_or_else(|error| failed(chain(&error)));
         }
-        Course::Create | Course::Patch | Course::Recycle => {
+        Course::Create | Course::Resume | Course::Patch | Course::Recycle => {
             if let Err(error) = fetch(ids[2], store, &releases, &|_| {}) {
                 assert!(matches!(error, FetchError::Disk(_)), "{}", chain(&error));
                 failed(chain(&error));
             }
-            let seen = Seen { epoch: Epoch(3), deploy: DeployId::from_bytes([3; 16]) };
-            releases.see(seen).unwrap_or_else(|error| failed(chain(&error)));
-            releases.commit(ids[2], Epoch(3)).unwrap_or_else(|error| failed(chain(&error)));
+            releases.see(SEEN).unwrap_or_else(|error| failed(chain(&error)));
+            releases.commit(ids[2], SEEN.epoch).unwrap_or_else(|error| failed(chain(&error)));
         }
     }
     std::process::exit(0);
