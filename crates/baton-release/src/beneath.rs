@@ -1,7 +1,8 @@
 //! A directory in which paths of a release are looked up without ever following a link.
 //!
 //! Whoever swaps a directory for a link while files are being created, or has left one there, cannot lead a write,
-//! a read or a change of mode out of it: the kernel resolves the whole path beneath the handle.
+//! a read or a change of mode out of it: the kernel resolves the whole path beneath the handle. What is mounted in it is not
+//! part of it either.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -85,7 +86,10 @@ impl Beneath {
 
     fn open_at(&self, path: &str, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let beneath = ResolveFlags::BENEATH
+            | ResolveFlags::NO_SYMLINKS
+            | ResolveFlags::NO_MAGICLINKS
+            | ResolveFlags::NO_XDEV;
         match rustix::fs::openat2(&self.dir, path, flags, mode, beneath) {
             // Kernels before 5.6 do not know the call, and older container run-times do not let it through.
             Err(Errno::NOSYS | Errno::PERM) => self.open_by_component(path, flags, mode),

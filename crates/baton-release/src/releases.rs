@@ -105,6 +105,8 @@ impl ReleasesDir {
     /// Opens the directory, creates it if needed, and removes what an earlier process left half done.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         create_dir(path)?;
+        // Before anything is written: who else may write here could have left a link.
+        check_owner(path)?;
         let lock = lock::take(&path.join("lock"))?;
         let releases = Self {
             path: path.to_owned(),
@@ -117,7 +119,7 @@ impl ReleasesDir {
             gone: AtomicU64::new(0),
             _lock: lock,
         };
-        for dir in [path.to_owned(), releases.complete(), releases.spares(), releases.staging()] {
+        for dir in [releases.complete(), releases.spares(), releases.staging()] {
             create_dir(&dir)?;
             check_owner(&dir)?;
         }
@@ -288,7 +290,7 @@ fn create_dir(path: &Path) -> Result<(), DiskError> {
 
 /// Programs are launched from here: nobody but this user may be able to change them.
 fn check_owner(path: &Path) -> Result<(), OpenError> {
-    const OTHERS_WRITE: u32 = 0o002;
+    const OTHERS_WRITE: u32 = 0o022;
     let found = fs::symlink_metadata(path).map_err(failed("look at", path))?;
     let unsafe_because = |why| Err(OpenError::Unsafe { path: path.to_owned(), why });
     if !found.is_dir() {
@@ -298,7 +300,7 @@ fn check_owner(path: &Path) -> Result<(), OpenError> {
         return unsafe_because("it belongs to another user");
     }
     if found.mode() & OTHERS_WRITE != 0 {
-        return unsafe_because("everybody may write to it; run `chmod o-w` on it");
+        return unsafe_because("others may write to it; run `chmod go-w` on it");
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::OpenError;
@@ -30,10 +31,10 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the lock, or says who has it.
+/// Takes the lock, or says who has it. Where it is a link it is refused: its target would be written to.
 pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.read(true).write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32);
     let mut file = options.open(path).map_err(failed("open", path))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}

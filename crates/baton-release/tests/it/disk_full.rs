@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use baton_release::fetch::{FetchError, Step, fetch};
+use baton_release::store::Kind;
 use baton_release::store::memory::MemoryStore;
 
 use crate::sample::{Nodes, chain, file, left, nodes, noise, open, push_nodes};
@@ -97,6 +98,52 @@ fn the_member_whose_disk_fills() {
 #[test]
 fn p29_a_disk_that_fills_up_is_a_reason_and_the_space_is_given_back() {
     on_small_disk("the_member_whose_disk_fills", "size=16m,nr_inodes=1000");
+}
+
+/// Not a test by itself: the member that goes on with a file for which there is not twice the room.
+#[test]
+fn the_member_that_goes_on_with_little_room() {
+    let Some(disk) = disk() else { return };
+    let store = MemoryStore::new();
+    let tree: Nodes = [("binary".to_owned(), file(&noise(1, 9_000_000)))].into();
+    let id = push_nodes(&tree, &store).id;
+    let before = store.calls();
+    let twin = tempfile::tempdir().unwrap();
+    fetch(id, &store, &open(twin.path()), &|_| {}).unwrap();
+    store.fail_call(store.calls() - before, Kind::Unavailable);
+    let releases = open(&disk.join("state"));
+    fetch(id, &store, &releases, &|_| {}).unwrap_err();
+    fs::write(disk.join("other"), noise(2, 4_000_000)).unwrap();
+    fetch(id, &store, &releases, &|_| {}).unwrap();
+    releases.verify_full(id).unwrap();
+}
+
+#[test]
+fn p29_what_has_come_of_a_release_does_not_take_the_room_for_it() {
+    on_small_disk("the_member_that_goes_on_with_little_room", "size=16m");
+}
+
+/// Not a test by itself: the member in whose release something is mounted, with the same content.
+#[test]
+fn the_member_that_is_mounted_over() {
+    let Some(disk) = disk() else { return };
+    let (store, tree) = (MemoryStore::new(), nodes(1));
+    let id = push_nodes(&tree, &store).id;
+    let state = disk.join("state");
+    fetch(id, &store, &open(&state), &|_| {}).unwrap();
+    let (lib, copy) = (open(&state).path(id).join("lib"), disk.join("copy"));
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("cp").arg("-a").args([&lib, &copy]));
+    run(Command::new("mount").arg("--bind").args([&copy, &lib]));
+    let refused = open(&state).verify(id).unwrap_err();
+    assert!(chain(&refused).contains("lib/"), "{}", chain(&refused));
+    run(Command::new("umount").arg(&lib));
+    open(&state).verify(id).unwrap();
+}
+
+#[test]
+fn f44_what_is_mounted_in_a_release_is_no_part_of_it() {
+    on_small_disk("the_member_that_is_mounted_over", "size=16m");
 }
 
 /// Not a test by itself: the member whose disk takes no more writes while a release arrives.

@@ -212,8 +212,10 @@ fn f44_a_directory_that_others_control_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     drop(open(&state));
-    fs::set_permissions(state.join("releases"), fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(matches!(ReleasesDir::open(&state), Err(OpenError::Unsafe { .. })));
+    for mode in [0o777, 0o775, 0o757] {
+        fs::set_permissions(state.join("releases"), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(ReleasesDir::open(&state), Err(OpenError::Unsafe { .. })), "{mode:o}");
+    }
     fs::remove_dir(state.join("releases")).unwrap();
 
     fs::create_dir(dir.path().join("elsewhere")).unwrap();
@@ -222,6 +224,22 @@ fn f44_a_directory_that_others_control_is_refused() {
     symlink("../elsewhere", state.join("staging")).unwrap();
     assert!(matches!(ReleasesDir::open(&state), Err(OpenError::Unsafe { .. })));
     assert!(dir.path().join("elsewhere/kept").exists());
+}
+
+#[test]
+fn f44_a_lock_that_is_a_link_leads_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, victim) = (dir.path().join("state"), dir.path().join("victim"));
+    fs::create_dir(&state).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    symlink("../victim", state.join("lock")).unwrap();
+    // Where others may write, nothing is touched at all; elsewhere the link is not followed.
+    for (mode, is_unsafe) in [(0o777, true), (0o755, false)] {
+        fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = ReleasesDir::open(&state).err().unwrap();
+        assert_eq!(matches!(refused, OpenError::Unsafe { .. }), is_unsafe, "{}", chain(&refused));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
 }
 
 #[test]
