@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::bake::Bake;
 use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
-use baton_core::member::{Action, Input, Member};
+use baton_core::member::{Action, Input, Member, Record, Remembered};
 use baton_core::output::time::UnixMicros;
 use baton_core::report::{Cause, Fetching, Refusal, Seen};
 use baton_core::supervisor::{Event, Launch, Order, Plan, Running, Status, Supervisor, Ticket, TrialState};
 use baton_core::units::{Bytes, Millis};
 use baton_release::fetch::{FetchError, Fetched, Way};
 use baton_release::read::ReadError;
-use baton_release::releases::{self, Keep, ReleasesDir, VerifyError};
+use baton_release::releases::{self, Keep, RecordError, ReleasesDir, VerifyError};
 use baton_wire::session::Hello;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -78,14 +78,10 @@ impl Controlled {
         orders: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Box<dyn Error>> {
         let Start { keep, listens, environment, releases } = start;
-        let seen = releases.seen()?.map(|seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
-        // Control knows what everybody runs. What this member has obeyed, which is `seen`, it alone knows.
-        let committed = releases.committed().unwrap_or_else(|error| {
-            log::say(format_args!("nothing is known of what was committed here: {}", log::chain(&error)));
-            None
-        });
-        let committed = committed.map(|committed| (committed.release, committed.epoch));
-        let member = Member::new(control.member.clone(), seen, committed).labelled(control.labels.clone());
+        let gate = Arc::new(Gate::open(control, releases.clone())?);
+        let remembered = remembered(&releases, gate.newest());
+        let member =
+            Member::remembering(control.member.clone(), &remembered).labelled(control.labels.clone());
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
         let identity = Arc::new(Identity::open(control, releases.dir())?);
         let supply = Arc::new(Supply::open(control, identity.server(), releases.clone()));
@@ -97,7 +93,6 @@ impl Controlled {
             life: life(),
             peer: supply.peering().map(Peering::address),
         };
-        let gate = Arc::new(Gate::open(control, releases.clone())?);
         let keys = supply.peering().map(Peering::keys);
         let (asks, asked) = mpsc::unbounded_channel();
         let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
@@ -159,6 +154,7 @@ impl Controlled {
     /// Takes in what happened and does what follows.
     pub fn step(&mut self, now: Millis, input: Input) {
         self.upkeep_due |= matches!(input, Input::Committed(..));
+        let lost = matches!(input, Input::Lost(_));
         let actions = self.member.step(now, input);
         self.hold_more();
         self.errands.need(self.member.needs());
@@ -167,6 +163,12 @@ impl Controlled {
                 Action::Remember(seen) => self.remember(seen),
                 Action::Stage(release) => self.stage(release),
                 Action::Try { release, ticket, bake } => {
+                    if lost {
+                        let release = release.short();
+                        log::say(format_args!(
+                            "launches release {release} instead, which was proven here before"
+                        ));
+                    }
                     self.prepare(release, ticket, move |plan| Order::Try(Launch { plan, ticket, bake }));
                 }
                 Action::GoBack { release, ticket } => {
@@ -398,6 +400,37 @@ impl Controlled {
                 let _ = inputs.send(input);
             }
         });
+    }
+}
+
+/// What a member has not forgotten. What cannot be read is told; the member makes do with what else there is.
+fn remembered(releases: &ReleasesDir, warrant: Option<(ReleaseId, Epoch)>) -> Remembered {
+    let seen = told(releases.seen(), |seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
+    let committed = told(releases.committed(), |committed| (committed.release, committed.epoch));
+    let here = releases.list().unwrap_or_default().into_iter();
+    let proven = here.filter_map(|release| Some((release, releases.proven(release)?))).collect();
+    let remembered = Remembered { seen, committed, proven, warrant };
+    if let Some((_, floor)) = remembered.floor() {
+        log::say(format_args!(
+            "no deploy is obeyed that may be older than what was seen here: none below {floor}"
+        ));
+    }
+    if let (Record::Lost, Some((release, epoch))) = (remembered.committed, remembered.committed()) {
+        log::say(format_args!("release {} was proven here last, and counts as committed", release.short()));
+        if let Err(error) = releases.commit(release, epoch) {
+            log::say(format_args!("that cannot be written down: {}", log::chain(&error)));
+        }
+    }
+    remembered
+}
+
+fn told<T, U>(found: Result<Option<T>, RecordError>, what: impl FnOnce(T) -> U) -> Record<U> {
+    match found {
+        Ok(found) => found.map(what).into(),
+        Err(error) => {
+            log::say(log::chain(&error));
+            Record::Lost
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use baton_core::bake::Bake;
-use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_core::ids::{DeployId, Epoch, ReleaseId, ServiceName};
 use baton_core::member::{Input, Wish};
 use baton_core::report::{Cause, Refusal, Seen};
 use baton_core::run::secrets::{Keep, Pinned, Secrets};
@@ -16,7 +16,7 @@ use baton_core::trust::{
 };
 use baton_core::units::Millis;
 use baton_release::disk::{DiskError, failed};
-use baton_release::releases::{Papers, ReleasesDir};
+use baton_release::releases::{Papers, RecordError, ReleasesDir};
 use baton_release::signing::verify;
 use baton_release::store::ArtefactStore;
 
@@ -161,7 +161,11 @@ impl Gate {
         let judge = self.judge_by(&keys);
         // Whoever can write to the disk must not keep this member from anything newer by a number without a signature.
         let kept = self.kept()?.filter(|kept| judge.signatures(kept, Moment::Kept).is_ok());
-        let seen = self.releases.seen().map_err(|error| disk(&error))?;
+        let seen = match self.releases.seen() {
+            // The member knows of that, and obeys nothing that may be older.
+            Err(RecordError::Damaged { .. }) => None,
+            seen => seen.map_err(|error| disk(&error))?,
+        };
         let seen = seen.map(|seen| Seen { epoch: seen.epoch, deploy: seen.deploy });
         let allowed = judge
             .wish(told.wish, told.warrant.as_deref(), kept.as_ref(), seen, now())
@@ -225,6 +229,16 @@ impl Gate {
 
     fn judge_by<'a>(&'a self, keys: &'a TrustedKeys) -> Judge<'a> {
         Judge { keys, service: &self.service, verify: &verify }
+    }
+
+    /// What the newest warrant brought, and its epoch, where there is one that this member still believes.
+    pub fn newest(&self) -> Option<(ReleaseId, Epoch)> {
+        let keys = self.keys().ok()??;
+        let kept = self.kept().ok()??;
+        self.judge_by(&keys)
+            .signatures(&kept, Moment::Kept)
+            .is_ok()
+            .then_some((kept.of.release, kept.of.epoch))
     }
 
     /// The newest warrant, unless what is on disk is none.

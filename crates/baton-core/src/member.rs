@@ -4,16 +4,20 @@
 //! an epoch down before it acts on it. Orders may come twice, late or not at all: each is obeyed by what it
 //! says, and what was missed is said again by control, which sees from the reports what is still to do.
 
+mod remembered;
 #[cfg(test)]
 mod tests;
 
+use alloc::format;
 use alloc::vec::Vec;
+
+pub use remembered::{Record, Remembered};
 
 use crate::bake::Bake;
 use crate::costs::Costs;
 use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
-use crate::report::{Fetching, Refusal, Report, Seen, Stamp, Standing};
+use crate::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use crate::supervisor::{Running, Status, Ticket, TrialState};
 use crate::target::Label;
 use crate::trust::FOLLOWING_EPOCHS_MAX;
@@ -198,6 +202,13 @@ pub struct Member {
     costs: Costs,
     committed: Option<(ReleaseId, Epoch)>,
     seen: Option<Seen>,
+    /// Where it is lost which deploy was seen last: one below this epoch is not obeyed, nor another one of it than that which
+    /// brought this release.
+    floor: Option<(ReleaseId, Epoch)>,
+    /// What was proven here before and runs where nothing else can; the first to try last.
+    fallbacks: Vec<ReleaseId>,
+    /// What is started, or runs, in place of what was lost.
+    fallback: Option<ReleaseId>,
     /// A wish whose epoch is being written down.
     remembering: Option<Wish>,
     wish: Option<Wish>,
@@ -223,12 +234,22 @@ pub struct Member {
 impl Member {
     /// A member with what it has on disk.
     pub fn new(id: MemberId, seen: Option<Seen>, committed: Option<(ReleaseId, Epoch)>) -> Self {
+        let (seen, committed) = (seen.into(), committed.into());
+        Self::remembering(id, &Remembered { seen, committed, ..Remembered::default() })
+    }
+
+    /// A member with what it finds on its disk, some of which may be lost.
+    pub fn remembering(id: MemberId, remembered: &Remembered) -> Self {
+        let (seen, committed) = (remembered.seen(), remembered.committed());
         Self {
             id,
             labels: Vec::new(),
             costs: Costs::default(),
             committed,
             seen,
+            floor: remembered.floor(),
+            fallbacks: remembered.fallbacks(),
+            fallback: None,
             remembering: None,
             wish: None,
             untrusted: None,
@@ -273,10 +294,7 @@ impl Member {
                 self.committing.take_if(|committing| *committing == release);
             }
             Input::NotCommitted(release, refusal) => self.on_not_committed(now, release, refusal),
-            Input::Lost(release) => {
-                self.committed.take_if(|(committed, _)| *committed == release);
-                self.restoring.take_if(|restoring| *restoring == release);
-            }
+            Input::Lost(release) => self.lose(release, &mut out),
             Input::Delayed(release) => {
                 // A slot for something else is used meanwhile: nobody knows whether it ever gets what it lacks.
                 self.restoring.take_if(|restoring| *restoring == release);
@@ -334,7 +352,25 @@ impl Member {
     /// have got what it lacked. Nothing else takes its place meanwhile.
     pub fn is_restoring(&self) -> bool {
         let delayed = self.delayed.map(|(release, _)| release);
-        self.committed.is_some_and(|(release, _)| [self.restoring, delayed].contains(&Some(release)))
+        let committed = self.committed.map(|(release, _)| release);
+        let mut anyway = [committed, self.fallback].into_iter().flatten();
+        anyway.any(|release| [self.restoring, delayed].contains(&Some(release)))
+    }
+
+    /// What runs anyway is not what it was. What was proven here before is launched in its place, if nothing else runs; if that
+    /// must not be launched either, it is lost too.
+    fn lose(&mut self, release: ReleaseId, out: &mut Vec<Action>) {
+        self.committed.take_if(|(committed, _)| *committed == release);
+        self.restoring.take_if(|restoring| *restoring == release);
+        self.fallbacks.retain(|fallback| *fallback != release);
+        if self.committed.is_some() || !self.may_restore() {
+            return;
+        }
+        self.fallback = self.fallbacks.pop();
+        if let Some(release) = self.fallback {
+            self.restoring = Some(release);
+            out.push(Action::Try { release, ticket: Ticket::Restore, bake: Bake::NONE });
+        }
     }
 
     fn standing(&self) -> Standing {
@@ -387,11 +423,29 @@ impl Member {
             }
             // Two deploys with one number: one of the servers is wrong, and nobody can tell which.
             Some(known) if wish.seen.epoch == known.epoch => {}
+            None if self.may_be_old(wish) => self.refuse_as_old(wish.seen),
             Some(_) | None => {
                 self.remembering = Some(wish);
                 out.push(Action::Remember(wish.seen));
             }
         }
+    }
+
+    /// Where it is lost what was seen last, nothing below what else is known counts.
+    fn may_be_old(&self, wish: Wish) -> bool {
+        self.floor.is_some_and(|(release, floor)| {
+            wish.seen.epoch < floor || wish.seen.epoch == floor && wish.release != release
+        })
+    }
+
+    fn refuse_as_old(&mut self, seen: Seen) {
+        let floor = self.floor.map(|(_, epoch)| epoch).unwrap_or_default();
+        let detail = format!(
+            "the record of the newest deploy that this member has seen is lost, and {} may be older than that: it obeys what \
+             comes after {floor}; deploy again",
+            seen.epoch
+        );
+        self.distrust(seen, Refusal { cause: Cause::Disk, detail });
     }
 
     /// What is not believed is as if it had not been said, but for what control is told. What was believed before, such
@@ -515,7 +569,12 @@ impl Member {
 
     /// No release runs here and none is committed. What came with the container is no release.
     fn is_bare(&self) -> bool {
-        let runs_release = matches!(self.status.serving, Some(Running::Release(_)));
+        let base = self.wish.and_then(|wish| wish.base);
+        let runs_release = match self.status.serving {
+            // It runs because there is nothing better, such as what everybody runs.
+            Some(Running::Release(release)) => self.fallback != Some(release) || base == Some(release),
+            Some(Running::Image) | None => false,
+        };
         self.committed.is_none() && !runs_release && !self.base_tried
     }
 
@@ -638,7 +697,7 @@ impl Member {
         let may = self.may_restore();
         let Some((release, _)) = self.delayed.take_if(|(_, at)| may && *at <= now) else { return };
         let committed = self.committed.map(|(release, _)| release);
-        if committed == Some(release) || self.may_commit_unasked(release) {
+        if [committed, self.fallback].contains(&Some(release)) || self.may_commit_unasked(release) {
             self.restoring = Some(release);
             out.push(Action::Try { release, ticket: Ticket::Restore, bake: Bake::NONE });
         }

@@ -90,7 +90,7 @@ fn a_member_never_stands_further_back_than_before_on_its_way_to_proven() {
     let halt = wish(3, Purpose::Halt, NEW);
     let baked = || on_trial(TrialState::Proven, NEW);
     let committed = || Input::Committed(NEW, Epoch(2));
-    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    let refusal = Refusal { cause: Cause::Disk, detail: "no space".into() };
     let tables = [
         vec![(baked(), Standing::Proving), (committed(), Standing::Proven)],
         vec![(committed(), Standing::Proving), (baked(), Standing::Proven)],
@@ -171,7 +171,7 @@ fn what_failed_is_refused_and_tried_again_after_a_minute_on_the_same_slot() {
     let mut member = staged();
     member.step(Millis(0), grant(2));
     let refused = TrialState::Refused {
-        cause: crate::report::Cause::Exit,
+        cause: Cause::Exit,
         detail: "exit 1".into(),
         generation: crate::ids::GenerationId(2),
     };
@@ -190,7 +190,7 @@ fn what_cannot_be_fetched_is_refused_and_fetched_again() {
     let wish = wish(2, Purpose::Rollout, NEW);
     member.step(Millis(0), Input::Wish(wish));
     member.step(Millis(0), Input::Remembered(wish.seen));
-    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    let refusal = Refusal { cause: Cause::Disk, detail: "no space".into() };
     member.step(Millis(5), Input::NotStaged(NEW, refusal.clone()));
     assert_eq!(member.report().standing, Standing::Refused(refusal));
     assert_eq!(member.step(Millis(5) + RETRY, Input::Woken), [Action::Stage(NEW)]);
@@ -364,6 +364,115 @@ fn p28_what_was_committed_to_is_restored_until_it_serves_or_cannot() {
     }
 }
 
+/// A member that has committed to NEW, and has two others on its disk that were proven before.
+fn with_fallbacks() -> Member {
+    let proven = vec![(OLDEST, Epoch(1)), (NEW, Epoch(3)), (OLD, Epoch(2))];
+    let committed = Record::Says((NEW, Epoch(3)));
+    let seen = Record::Says(wish(3, Purpose::Rollout, NEW).seen);
+    let remembered = Remembered { seen, committed, proven, warrant: None };
+    Member::remembering("m".parse().unwrap(), &remembered)
+}
+
+const OLDEST: ReleaseId = ReleaseId::from_bytes([9; 32]);
+
+#[test]
+fn p28_f43_when_what_was_committed_to_is_lost_what_was_proven_before_is_launched_newest_first() {
+    let restored = |release| [Action::Try { release, ticket: Ticket::Restore, bake: Bake::NONE }];
+    let mut member = with_fallbacks();
+    assert_eq!(member.step(Millis(0), Input::Lost(NEW)), restored(OLD));
+    assert!(member.is_restoring() && member.needs().any(|release| release == OLD));
+    // Neither is that one what it was, or is it trusted; and the next lacks a secret for now.
+    assert_eq!(member.step(Millis(1), Input::Lost(OLD)), restored(OLDEST));
+    assert_eq!(member.step(Millis(2), Input::Lost(OLD)), [], "said again it changes nothing");
+    assert_eq!(member.step(Millis(2), Input::Delayed(OLDEST)), []);
+    assert!(member.is_restoring());
+    assert_eq!(member.step(Millis(2) + RESTORE_RETRY, Input::Woken), restored(OLDEST));
+    assert_eq!(member.step(Millis(9000), Input::Lost(OLDEST)), []);
+    assert!(!member.is_restoring(), "nothing is left");
+    assert_eq!(member.report().committed, None);
+}
+
+#[test]
+fn nothing_is_launched_in_the_place_of_what_was_lost_where_something_runs() {
+    let restoring = Status { restoring: true, ..Status::default() };
+    let cases: [(&[Input], Input); 3] = [
+        (&[Input::Stands(serving(NEW))], Input::Lost(NEW)),
+        (&[], Input::Lost(OLD)),
+        (&[Input::Lost(NEW), Input::Stands(restoring), Input::Stands(serving(OLD))], Input::Lost(NEW)),
+    ];
+    for (before, lost) in cases {
+        let mut member = with_fallbacks();
+        before.iter().for_each(|input| drop(member.step(Millis(0), input.clone())));
+        assert_eq!(member.step(Millis(1), lost.clone()), [], "{before:?} {lost:?}");
+    }
+}
+
+#[test]
+fn who_runs_something_older_in_place_of_what_was_lost_gets_what_everybody_runs_without_a_slot() {
+    let steady = Wish { base: Some(NEW), ..wish(3, Purpose::Rollout, NEW) };
+    let mut member = with_fallbacks();
+    member.step(Millis(0), Input::Lost(NEW));
+    member.step(Millis(1), Input::Stands(Status { restoring: true, ..Status::default() }));
+    member.step(Millis(2), Input::Stands(serving(OLD)));
+    assert!(!member.is_restoring() && !member.may_commit_unasked(OLD));
+    assert_eq!(member.step(Millis(3), Input::Wish(steady)), [Action::Stage(NEW)]);
+    let restored = [Action::Try { release: NEW, ticket: Ticket::Restore, bake: Bake::NONE }];
+    assert_eq!(member.step(Millis(4), Input::Staged(NEW)), restored);
+    assert!(member.may_commit_unasked(NEW));
+    assert_eq!(member.step(Millis(5), Input::Staged(NEW)), [], "once");
+
+    // Where everybody runs that very release, nothing is launched again.
+    let mut member = with_fallbacks();
+    member.step(Millis(0), Input::Lost(NEW));
+    member.step(Millis(2), Input::Stands(serving(OLD)));
+    member.step(Millis(3), Input::Wish(Wish { base: Some(OLD), release: OLD, ..steady }));
+    assert_eq!(member.step(Millis(4), Input::Staged(OLD)), []);
+}
+
+#[test]
+fn p12_f43_who_has_lost_what_it_had_seen_obeys_nothing_that_may_be_older() {
+    let member = || {
+        let committed = Record::Says((OLD, Epoch(5)));
+        let remembered = Remembered {
+            seen: Record::Lost,
+            committed,
+            proven: vec![(OLD, Epoch(5)), (OLDEST, Epoch(2))],
+            warrant: None,
+        };
+        let mut member = Member::remembering("m".parse().unwrap(), &remembered);
+        member.step(Millis(0), Input::Stands(serving(OLD)));
+        member
+    };
+    let cases = [
+        (wish(4, Purpose::Rollout, NEW), false),
+        (wish(4, Purpose::Rollout, OLD), false),
+        (wish(5, Purpose::Rollout, NEW), false),
+        // That is the one it knows of.
+        (wish(5, Purpose::Rollout, OLD), true),
+        (wish(6, Purpose::Rollback, OLDEST), true),
+        (wish(7, Purpose::Rollout, NEW), true),
+    ];
+    for (wish, obeyed) in cases {
+        let mut member = member();
+        let remembers = member.step(Millis(1), Input::Wish(wish)) == [Action::Remember(wish.seen)];
+        assert_eq!(remembers, obeyed, "{wish:?}");
+        // Control is told, and learns of no number that was not its own.
+        let told = matches!(member.report().standing, Standing::Refused(Refusal { cause: Cause::Disk, .. }));
+        assert_eq!(told, !obeyed, "{wish:?}");
+        assert_eq!(member.report().committed, Some((OLD, Epoch(5))));
+        // What is newer is obeyed then.
+        let newer = Wish { seen: Seen { epoch: Epoch(8), ..wish.seen }, ..wish };
+        assert_eq!(member.step(Millis(2), Input::Wish(newer)), [Action::Remember(newer.seen)]);
+        assert!(!matches!(member.report().standing, Standing::Refused(_)));
+    }
+    // Also where the release is lost as well: it is brought back.
+    let mut member = member();
+    member.step(Millis(1), Input::Stands(Status::default()));
+    member.step(Millis(1), Input::Lost(OLD));
+    let known = wish(5, Purpose::Rollout, OLD);
+    assert_eq!(member.step(Millis(2), Input::Wish(known)), [Action::Remember(known.seen)]);
+}
+
 #[test]
 fn what_the_whole_fleet_runs_is_launched_once_by_a_member_that_has_nothing() {
     let mut member = Member::new("m".parse().unwrap(), None, None);
@@ -397,7 +506,7 @@ fn a_trial_that_was_dropped_or_could_not_be_launched_uses_its_slot_again() {
 
     let mut altered = staged();
     altered.step(Millis(0), grant(2));
-    let refusal = Refusal { cause: crate::report::Cause::Verify, detail: "altered".into() };
+    let refusal = Refusal { cause: Cause::Verify, detail: "altered".into() };
     altered.step(Millis(1), Input::NotStaged(NEW, refusal));
     assert_eq!(altered.step(Millis(1) + RETRY, Input::Woken), [Action::Stage(NEW)]);
     let again = altered.step(Millis(2) + RETRY, Input::Staged(NEW));
@@ -442,7 +551,7 @@ fn p29_what_cannot_be_committed_is_refused_and_tried_again() {
     let mut member = staged();
     member.step(Millis(0), grant(2));
     member.step(Millis(1), Input::Stands(with_trial(&serving(NEW), 2, TrialState::Proven)));
-    let refusal = Refusal { cause: crate::report::Cause::Disk, detail: "no space".into() };
+    let refusal = Refusal { cause: Cause::Disk, detail: "no space".into() };
     member.step(Millis(2), Input::NotCommitted(NEW, refusal.clone()));
     assert_eq!(member.report().standing, Standing::Refused(refusal));
     assert_eq!(member.deadline(), Some(Millis(2) + RETRY));
@@ -451,7 +560,7 @@ fn p29_what_cannot_be_committed_is_refused_and_tried_again() {
 #[test]
 fn p38_what_is_not_believed_is_told_and_changes_nothing_else() {
     let mut member = staged();
-    let refusal = Refusal { cause: crate::report::Cause::Untrusted, detail: "not signed".into() };
+    let refusal = Refusal { cause: Cause::Untrusted, detail: "not signed".into() };
     let untrusted = |epoch: u64| {
         let deploy = DeployId::from_bytes([epoch as u8; 16]);
         Input::Untrusted(Seen { epoch: Epoch(epoch), deploy }, refusal.clone())

@@ -226,6 +226,37 @@ fn p28_a_member_that_ends_during_a_trial_starts_the_release_before_without_store
 }
 
 #[test]
+fn p28_f43_a_member_whose_disk_is_damaged_runs_what_it_has_proven_before() {
+    let mut fleet = Fleet::start("web", 1);
+    let folder = Folder::with_example("python");
+    let [first, second] = ["1", "2"].map(|version| {
+        folder.write("VERSION", version);
+        assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+        fleet.release()
+    });
+    fleet.kill_control();
+    let damage = |fleet: &Fleet, path: &str| {
+        let path = fleet.path(&format!("web-0/{path}"));
+        let length = std::fs::read(&path).unwrap().len();
+        std::fs::write(&path, "x".repeat(length)).unwrap();
+    };
+    // Of the records the one is made up for, and the other must not keep it from starting.
+    damage(&fleet, "committed");
+    damage(&fleet, "seen");
+    fleet.replace_member(0);
+    wait_for("what was committed", || (fleet.answers(0)? == second).then_some(()));
+    damage(&fleet, &format!("releases/{second}/tree/VERSION"));
+    fleet.replace_member(0);
+    wait_for("what was proven before", || (fleet.answers(0)? == first).then_some(()));
+    // Everybody runs the other one: once control is there it is brought back.
+    fleet.start_control();
+    wait_for("what everybody runs", || (fleet.answers(0)? == second).then_some(()));
+    folder.write("VERSION", "3");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    assert_eq!(fleet.answers(0), Some(fleet.release()));
+}
+
+#[test]
 fn p28_a_bootloader_that_is_killed_during_a_trial_or_a_bake_comes_back_with_what_it_had_committed() {
     for (behaviour, standing) in [("never-healthy", "trying"), ("crash-after=2", "proving")] {
         let mut fleet = Fleet::start("web", 1);

@@ -36,7 +36,7 @@ pub enum RecordError {
     #[error("a record of this member fails")]
     Disk(#[from] DiskError),
     /// The file was altered or damaged.
-    #[error("{} is damaged; without it the member starts as one that has it not", path.display())]
+    #[error("{} is damaged", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -89,12 +89,16 @@ impl ReleasesDir {
     }
 
     /// Remembers a deploy as the newest one, unless it is older than what was seen, or another one of the same
-    /// epoch. On return it is durable, and may be obeyed; seeing the same one again is fine.
+    /// epoch. On return it is durable, and may be obeyed; seeing the same one again is fine. A record that is damaged says
+    /// nothing, and is replaced: whether this one may be older is known by what else there is.
     pub fn see(&self, new: Seen) -> Result<(), RecordError> {
-        match self.seen()? {
-            Some(seen) if seen == new => Ok(()),
-            Some(seen) if seen.epoch >= new.epoch => Err(RecordError::Stale { refused: new, seen }),
-            Some(_) | None => {
+        match self.seen() {
+            Ok(Some(seen)) if seen == new => Ok(()),
+            Ok(Some(seen)) if seen.epoch >= new.epoch => Err(RecordError::Stale { refused: new, seen }),
+            Err(error @ (RecordError::Disk(_) | RecordError::Absent(_) | RecordError::Stale { .. })) => {
+                Err(error)
+            }
+            Ok(Some(_) | None) | Err(RecordError::Damaged { .. }) => {
                 self.write("seen", &[format!("epoch {}", new.epoch), format!("deploy {}", new.deploy)])
             }
         }
@@ -266,5 +270,15 @@ mod tests {
         }
         fs::write(&path, &right).unwrap();
         assert_eq!(releases.seen().unwrap(), Some(seen(12, 3)));
+    }
+
+    #[test]
+    fn f43_a_damaged_record_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let releases = ReleasesDir::open(dir.path()).unwrap();
+        fs::write(dir.path().join("seen"), "x").unwrap();
+        releases.see(seen(12, 3)).unwrap();
+        assert_eq!(releases.seen().unwrap(), Some(seen(12, 3)));
+        assert!(matches!(releases.see(seen(11, 3)), Err(RecordError::Stale { .. })));
     }
 }
