@@ -505,7 +505,9 @@ fn life() -> u64 {
 fn refusal_of_fetch(error: &FetchError) -> Refusal {
     let cause = match error {
         FetchError::Read(ReadError::Store(_)) => Cause::Fetch,
-        FetchError::Refused(_) | FetchError::Read(ReadError::Pack(_)) => Cause::Verify,
+        FetchError::Refused(_) | FetchError::OtherService { .. } | FetchError::Read(ReadError::Pack(_)) => {
+            Cause::Verify
+        }
         FetchError::Disk(_) | FetchError::NoRoom(_) => Cause::Disk,
     };
     Refusal { cause, detail: log::chain(error) }

@@ -174,8 +174,9 @@ fn build(
     let (notices, said) = mpsc::channel(NOTICES_MAX);
     let state_dir = config.state_dir.as_deref().unwrap_or(Path::new(STATE_DIR_DEFAULT));
     let releases = match &config.control {
-        Some(_) => Some(Arc::new(
+        Some(control) => Some(Arc::new(
             ReleasesDir::open(state_dir)
+                .map(|releases| releases.only_for(control.service.clone()))
                 .map_err(|error| format!("{}: {}", state_dir.display(), log::chain(&error)))?,
         )),
         None => None,

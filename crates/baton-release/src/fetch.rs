@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry as MapEntry;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use baton_core::ids::ReleaseId;
+use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Chunk;
 
 use crate::disk::DiskError;
@@ -92,6 +92,14 @@ pub enum FetchError {
     /// The manifest is not that of the release, or breaks a rule.
     #[error("the release is refused")]
     Refused(#[from] ManifestRefused),
+    /// It is a release of something else.
+    #[error("it was made for service {found}, and this is {service}")]
+    OtherService {
+        /// For which service it was made.
+        found: ServiceName,
+        /// The one whose member this is.
+        service: ServiceName,
+    },
     /// The disk fails, or is full.
     #[error("the release cannot be laid out")]
     Disk(#[from] DiskError),
@@ -145,6 +153,10 @@ pub fn fetch(
         (here.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), answer)
     });
     let (manifest, text) = manifest::from_answer(id, store, answer.map_err(ReadError::from)?, known)?;
+    if let Some(service) = releases.refuses(&manifest) {
+        let (found, service) = (manifest.service, service.clone());
+        return Err(FetchError::OtherService { found, service });
+    }
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 
     let staging = Staging::begin(releases, id, (&text, &manifest), base)?;

@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use baton_core::ids::ReleaseId;
+use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::{Manifest, id_of};
 
 pub(crate) use base::Base;
@@ -63,6 +63,8 @@ use spare::SpareKnown;
 /// The releases on a member's disk. Only one process at a time can have a directory open.
 pub struct ReleasesDir {
     path: PathBuf,
+    /// Whose releases they are, where that is known.
+    service: Option<ServiceName>,
     /// One release is staged at a time: two would compete for the disk, and the same one would collide.
     turn: Mutex<()>,
     /// What must stay, once somebody has said what runs.
@@ -110,6 +112,7 @@ impl ReleasesDir {
         let lock = lock::take(&path.join("lock"))?;
         let releases = Self {
             path: path.to_owned(),
+            service: None,
             turn: Mutex::new(()),
             keep: Mutex::new(None),
             taking: Mutex::new(()),
@@ -126,6 +129,17 @@ impl ReleasesDir {
         disk::sync_dir(path)?;
         releases.empty_staging()?;
         Ok(releases)
+    }
+
+    /// The same directory, to which releases of this service only are brought.
+    #[must_use]
+    pub fn only_for(self, service: ServiceName) -> Self {
+        Self { service: Some(service), ..self }
+    }
+
+    /// The service whose releases they are, when it is not that of this manifest.
+    pub(crate) fn refuses(&self, manifest: &Manifest) -> Option<&ServiceName> {
+        self.service.as_ref().filter(|service| **service != manifest.service)
     }
 
     /// Where it is.

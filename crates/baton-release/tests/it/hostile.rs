@@ -1,6 +1,7 @@
 //! Releases made by somebody who means harm: refused with a reason, nothing left, inside or outside.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::{CHUNK_BYTES_MAX, ENTRIES_MAX, RELEASE_BYTES_MAX, id_of};
@@ -187,6 +188,21 @@ fn corpus() -> Vec<(&'static str, String, &'static str)> {
 
 fn compressed(content: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(content, 1).unwrap()
+}
+
+#[test]
+fn f75_a_release_of_another_service_is_refused_before_anything_of_it_is_fetched() {
+    let (store, dir) = (MemoryStore::new(), tempfile::tempdir().unwrap());
+    let id = push_nodes(&nodes(1), &store).id;
+    let member = |service: &str| open(&dir.path().join(service)).only_for(service.parse().unwrap());
+    let steps = AtomicUsize::new(0);
+    let count = |_| {
+        steps.fetch_add(1, Ordering::SeqCst);
+    };
+    let refused = fetch(id, &store, &member("api"), &count).unwrap_err();
+    assert_eq!(chain(&refused), "it was made for service web, and this is api");
+    assert_eq!((steps.into_inner(), left(&dir.path().join("api"))), (0, Vec::new()));
+    fetch(id, &store, &member("web"), &|_| {}).unwrap();
 }
 
 /// Fetches and expects a refusal; afterwards nothing is there that was not before.
