@@ -13,6 +13,7 @@ use baton_control::{
     State, backup,
 };
 use baton_sys::descriptors;
+use baton_sys::process::close_to_others;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -55,6 +56,10 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
     let token = args.prometheus_token_file.map(PrometheusLogin::Token);
     let login = token.or_else(|| args.prometheus_password_file.map(PrometheusLogin::Password));
     let system = |what| move |source| Failure::System { what, source };
+    // What it knows of secrets, keys and tokens is not for a core dump, nor for others of the same user.
+    if let Err(error) = close_to_others() {
+        ui.remark(&format!("others can look into this process, and it may dump core: {error}"));
+    }
     // Each member has a connection. Where the kernel refuses, there may be as many as before.
     let _ = descriptors::raise();
     let runtime = runtime().map_err(system("start threads"))?;
