@@ -38,6 +38,12 @@ mod tests {
     fn moments_are_utc_to_the_second() {
         assert_eq!(stamp(1_795_209_567_999), "2026-11-20T21:19:27Z");
         assert_eq!(stamp(u64::MAX), "after the year 9999");
+        // Where 32 bits end, and around a leap second, which no clock counts.
+        assert_eq!(stamp(2_147_483_648_000), "2038-01-19T03:14:08Z");
+        assert_eq!(
+            [stamp(1_483_228_799_999), stamp(1_483_228_800_000)],
+            ["2016-12-31T23:59:59Z", "2017-01-01T00:00:00Z"]
+        );
     }
 
     #[test]
