@@ -77,9 +77,10 @@ fn look(root: &Root) -> Vec<String> {
     lines
 }
 
+/// By the first word of its command line, which is where servers say what a process of theirs is for. Others may be secrets.
 fn process_line(pid: i32) -> String {
     let (name, words) = inspect::command_line(pid).unwrap_or_default();
-    let command = if words.is_empty() { name } else { words.join(" ") };
+    let command = words.into_iter().next().unwrap_or(name);
     format!("process {pid}: {}", Words::new(&command).as_str())
 }
 
