@@ -569,12 +569,7 @@ impl Member {
 
     /// No release runs here and none is committed. What came with the container is no release.
     fn is_bare(&self) -> bool {
-        let base = self.wish.and_then(|wish| wish.base);
-        let runs_release = match self.status.serving {
-            // It runs because there is nothing better, such as what everybody runs.
-            Some(Running::Release(release)) => self.fallback != Some(release) || base == Some(release),
-            Some(Running::Image) | None => false,
-        };
+        let runs_release = matches!(self.status.serving, Some(Running::Release(_)));
         self.committed.is_none() && !runs_release && !self.base_tried
     }
 

@@ -408,7 +408,7 @@ fn nothing_is_launched_in_the_place_of_what_was_lost_where_something_runs() {
 }
 
 #[test]
-fn who_runs_something_older_in_place_of_what_was_lost_gets_what_everybody_runs_without_a_slot() {
+fn who_runs_something_older_in_place_of_what_was_lost_gets_what_everybody_runs_with_a_slot() {
     let steady = Wish { base: Some(NEW), ..wish(3, Purpose::Rollout, NEW) };
     let mut member = with_fallbacks();
     member.step(Millis(0), Input::Lost(NEW));
@@ -416,17 +416,12 @@ fn who_runs_something_older_in_place_of_what_was_lost_gets_what_everybody_runs_w
     member.step(Millis(2), Input::Stands(serving(OLD)));
     assert!(!member.is_restoring() && !member.may_commit_unasked(OLD));
     assert_eq!(member.step(Millis(3), Input::Wish(steady)), [Action::Stage(NEW)]);
-    let restored = [Action::Try { release: NEW, ticket: Ticket::Restore, bake: Bake::NONE }];
-    assert_eq!(member.step(Millis(4), Input::Staged(NEW)), restored);
-    assert!(member.may_commit_unasked(NEW));
-    assert_eq!(member.step(Millis(5), Input::Staged(NEW)), [], "once");
-
-    // Where everybody runs that very release, nothing is launched again.
-    let mut member = with_fallbacks();
-    member.step(Millis(0), Input::Lost(NEW));
-    member.step(Millis(2), Input::Stands(serving(OLD)));
-    member.step(Millis(3), Input::Wish(Wish { base: Some(OLD), release: OLD, ..steady }));
-    assert_eq!(member.step(Millis(4), Input::Staged(OLD)), []);
+    // It serves, so that nothing is urgent.
+    assert_eq!(member.step(Millis(4), Input::Staged(NEW)), []);
+    assert_eq!(member.report().standing, Standing::Staged);
+    let ticket = Ticket::Deploy { id: steady.seen.deploy, epoch: Epoch(3) };
+    let bake = Millis(500).into();
+    assert_eq!(member.step(Millis(5), grant(3)), [Action::Try { release: NEW, ticket, bake }]);
 }
 
 #[test]
