@@ -23,7 +23,7 @@ pub fn export(state: &State, data_dir: &Path) -> Result<Backup, StateError> {
             })?;
             back_up(&EmbeddedStore::open(&path, Millis::ZERO)?)
         }
-        State::Redis(address) => back_up(&RedisStore::open(address.clone(), Millis::ZERO)?),
+        State::Redis(address) => back_up(&RedisStore::open((**address).clone(), Millis::ZERO)?),
     }
 }
 
@@ -46,7 +46,7 @@ pub fn import(backup: Backup, state: &State, data_dir: &Path) -> Result<(), Stat
             EmbeddedStore::import(&data_dir.join(STATE_FILE), backup, Millis::ZERO)
         }
         State::Redis(address) => {
-            RedisStore::open(address.clone(), Millis::ZERO)?.import(backup, Millis::ZERO)
+            RedisStore::open((**address).clone(), Millis::ZERO)?.import(backup, Millis::ZERO)
         }
     }
 }

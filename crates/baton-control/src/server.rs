@@ -77,7 +77,7 @@ pub enum State {
     /// In a file of the data directory, for one server.
     File,
     /// In a Redis, which several servers may share.
-    Redis(RedisAddress),
+    Redis(Box<RedisAddress>),
 }
 
 /// Who may ask, and how they know whom they ask.
@@ -286,7 +286,7 @@ impl Server {
         let shared = state != State::File;
         let states: Arc<dyn StateStore> = match state {
             State::File => Arc::new(EmbeddedStore::open(&data_dir.join(STATE_FILE), clock.now())?),
-            State::Redis(address) => Arc::new(open_redis(address, clock)?),
+            State::Redis(address) => Arc::new(open_redis(*address, clock)?),
         };
         let access = match open {
             true => None,

@@ -230,7 +230,7 @@ memory 8.5 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s
 ";
         assert_eq!(status(&answer), expected);
-        let mut known = answer.clone();
+        let mut known = answer;
         known["memory"]["peak_bytes"] = json!(20_000_000);
         known["memory"]["pressure"] =
             json!({ "some_10s": 1.5, "some_60s": 0.2, "full_10s": 0.0, "full_60s": 0.0 });

@@ -34,9 +34,9 @@ pub fn run(args: args::Server, ui: &Ui) -> Result<(), Failure> {
     };
     let state = match args.state.filter(|url| !url.is_empty()) {
         None => State::File,
-        Some(url) => {
-            State::Redis(url.parse().map_err(|error: InvalidAddress| Failure::Usage(error.to_string()))?)
-        }
+        Some(url) => State::Redis(Box::new(
+            url.parse().map_err(|error: InvalidAddress| Failure::Usage(error.to_string()))?,
+        )),
     };
     match args.action {
         Some(ServerAction::Export(to)) => return export(&state, &data_dir, &to.file, ui),
@@ -193,6 +193,18 @@ fn state_dir(variable: impl Fn(&str) -> Option<PathBuf>) -> Result<PathBuf, Fail
     })
 }
 
+/// Where the server's connections live. The loop that decides has a thread of its own, so theirs are one less than there are
+/// processors. What that loop has to tell goes before what has just come in: a deploy is heard of by all before the answers
+/// of the first are read.
+fn runtime() -> io::Result<Runtime> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    Builder::new_multi_thread()
+        .worker_threads(processors.saturating_sub(1).max(1))
+        .global_queue_interval(1)
+        .enable_all()
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,16 +225,4 @@ mod tests {
         );
         assert!(matches!(with(&[("HOME", "")]), Err(Failure::Usage(_))));
     }
-}
-
-/// Where the server's connections live. The loop that decides has a thread of its own, so theirs are one less than there are
-/// processors. What that loop has to tell goes before what has just come in: a deploy is heard of by all before the answers
-/// of the first are read.
-fn runtime() -> io::Result<Runtime> {
-    let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    Builder::new_multi_thread()
-        .worker_threads(processors.saturating_sub(1).max(1))
-        .global_queue_interval(1)
-        .enable_all()
-        .build()
 }

@@ -403,7 +403,7 @@ fn p32_what_somebody_asks_for_twice_waits_once_by_whichever_key() {
     let first = of(&|_| {});
     let same: [&dyn Fn(&mut Pending); 3] =
         [&|_| {}, &|pending| pending.asked.idempotency_key = key("b"), &|pending| {
-            (pending.at, pending.ends, pending.asked.idempotency_key) = (7, later + 1, None)
+            (pending.at, pending.ends, pending.asked.idempotency_key) = (7, later + 1, None);
         }];
     assert_eq!(access.hold(waiting(0), &first).unwrap(), Waits { id: waiting(0), is_new: true });
     for (number, change) in (1..).zip(same) {

@@ -409,12 +409,11 @@ fn a_client_that_does_not_close_has_no_place_with_a_proxied_program_that_has_clo
 fn timer(local: SocketAddr, peer: SocketAddr) -> Option<String> {
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let is = |field: &str, port: u16| field.ends_with(&format!(":{port:04X}"));
-    let found = table.lines().find_map(|line| {
+    table.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let ours = is(fields[1], local.port()) && is(fields[2], peer.port());
         ours.then(|| fields[5].split(':').next().unwrap().to_owned())
-    });
-    found
+    })
 }
 
 #[test]

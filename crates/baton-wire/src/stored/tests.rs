@@ -93,17 +93,13 @@ fn records_come_back_as_they_were() {
         let logged = deploy();
         comes_back(&LoggedDeploy { deploy: Deploy { kind, ..logged.deploy }, ..logged });
     }
+    for member in [Some("m-1".parse().unwrap()), None] {
+        let (code, rule) = ("exited".into(), "first-member-failed".into());
+        let blame = Some(Blame { member, code, rule, detail: "the candidate ended: exit code 3".into() });
+        let logged = deploy();
+        comes_back(&LoggedDeploy { deploy: Deploy { blame, ..logged.deploy }, ..logged });
+    }
     let logged = deploy();
-    let blame = Blame {
-        member: Some("m-1".parse().unwrap()),
-        code: "exited".into(),
-        rule: "first-member-failed".into(),
-        detail: "the candidate ended: exit code 3".into(),
-    };
-    let blamed = Deploy { blame: Some(blame.clone()), ..logged.deploy.clone() };
-    comes_back(&LoggedDeploy { deploy: blamed, ..logged.clone() });
-    let blamed = Deploy { blame: Some(Blame { member: None, ..blame }), ..logged.deploy.clone() };
-    comes_back(&LoggedDeploy { deploy: blamed, ..logged.clone() });
     let policy = Policy { target: Share::from_percent(1).into(), auto_rollback: false, ..Policy::careful() };
     let first = Deploy { parent: None, fallback: None, policy, reason: String::new(), ..logged.deploy };
     let milestones = Milestones { switched: Some(0), incomplete: None, drained: Some(u64::MAX) };
