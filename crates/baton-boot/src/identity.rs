@@ -16,7 +16,7 @@ use baton_release::control::{Believed, Control as Server, ControlError};
 use baton_release::disk::{DiskError, failed, replace_private};
 use baton_wire::access::{Join, Joined};
 use baton_wire::api::Refused;
-use tonic::metadata::{Ascii, MetadataValue};
+use hyper::header::HeaderValue;
 
 use crate::config::{Control, TokenSource};
 use crate::log;
@@ -124,8 +124,8 @@ impl Identity {
     }
 
     /// What the session shows.
-    pub fn bearer(&self) -> Option<MetadataValue<Ascii>> {
-        let mut value: MetadataValue<Ascii> = self.server.bearer()?.reveal().parse().ok()?;
+    pub fn bearer(&self) -> Option<HeaderValue> {
+        let mut value: HeaderValue = self.server.bearer()?.reveal().parse().ok()?;
         value.set_sensitive(true);
         Some(value)
     }

@@ -1,5 +1,6 @@
 //! `baton-boot`: the process wrapper in every member.
 
+mod address;
 mod admin;
 mod capacity;
 mod config;

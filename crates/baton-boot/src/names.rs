@@ -1,19 +1,14 @@
 //! Where control is, by its name: asked anew at each attempt, since it may have moved, and kept for when nobody can tell.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper_util::client::legacy::connect::dns::Name;
 use tokio::net::lookup_host;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tower_service::Service;
 
 /// How long an answer is waited for: a part of what connecting may take. One that comes later is for the next attempt.
 pub const ANSWER_MAX: Duration = Duration::from_secs(1);
@@ -66,12 +61,16 @@ impl Names {
         }
     }
 
-    async fn addresses(self, name: String) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+    /// Where to look for control by this name, the likeliest place first.
+    ///
+    /// # Errors
+    /// Nobody says in time, and nothing is known from before.
+    pub async fn addresses(&self, name: &str) -> io::Result<Vec<IpAddr>> {
         let news = self.news.notified();
-        self.ask(&name);
+        self.ask(name);
         let answered = async {
             tokio::pin!(news);
-            while self.hosts().get(&name).is_some_and(|host| host.asked) {
+            while self.hosts().get(name).is_some_and(|host| host.asked) {
                 news.as_mut().await;
                 news.set(self.news.notified());
             }
@@ -79,12 +78,11 @@ impl Names {
         // Late or not, what is known by then counts.
         let in_time = timeout(ANSWER_MAX, answered).await.is_ok();
         let mut hosts = self.hosts();
-        let host = hosts.entry(name.clone()).or_default();
+        let host = hosts.entry(name.to_owned()).or_default();
         host.attempts = host.attempts.saturating_add(1);
-        let candidates: Vec<_> =
-            host.candidates().into_iter().map(|address| SocketAddr::new(address, 0)).collect();
+        let candidates = host.candidates();
         match candidates.is_empty() {
-            false => Ok(candidates.into_iter()),
+            false => Ok(candidates),
             true if in_time => Err(io::Error::other(format!("{name} has no address: {}", host.why))),
             true => Err(io::Error::other(format!("nobody says in time what address {name} has"))),
         }
@@ -113,22 +111,14 @@ impl Names {
         });
     }
 
+    /// As if control had been heard at these last.
+    #[cfg(test)]
+    pub fn know(&self, name: &str, good: &[IpAddr]) {
+        self.hosts().entry(name.to_owned()).or_default().good = good.to_vec();
+    }
+
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<String, Host>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Service<Name> for Names {
-    type Response = std::vec::IntoIter<SocketAddr>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        Box::pin(self.clone().addresses(name.as_str().to_owned()))
     }
 }
 
@@ -160,17 +150,13 @@ mod tests {
     async fn f56_a_name_that_nobody_knows_any_more_keeps_its_last_good_address() {
         let names = Names::default();
         // `invalid` never has an address (RFC 6761).
-        let ask = async || names.clone().addresses("control.invalid".to_owned()).await;
+        let ask = async || names.addresses("control.invalid").await;
         let why = ask().await.unwrap_err().to_string();
         assert!(why.contains("control.invalid"), "{why}");
-        let knows = |found: &[u8]| {
-            names.hosts().get_mut("control.invalid").unwrap().found = addresses(found);
-        };
-        knows(&[1]);
+        names.know("control.invalid", &addresses(&[1]));
         names.works("control.invalid");
         for _ in 0..3 {
-            let found: Vec<_> = ask().await.unwrap().map(|address| address.ip()).collect();
-            assert_eq!(found, addresses(&[1]));
+            assert_eq!(ask().await.unwrap(), addresses(&[1]));
         }
         // Nothing was found since that could have been heard.
         names.works("control.invalid");

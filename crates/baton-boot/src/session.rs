@@ -1,47 +1,40 @@
 //! The session with control: kept up as long as the member lives, never waited for.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
-use baton_release::control::Believed;
 use baton_release::peers::{Key, Keyring};
-use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
-use baton_wire::v1::members_client::MembersClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use baton_wire::session::{
+    CallError, Farewell, FromMember, Hello, InvalidMessage, Reason, Socket, SocketError, ToMember,
+};
+use baton_wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use crate::address::{Address, Carrier, InvalidAddress};
 use crate::identity::{Identity, IdentityError};
 use crate::link::Link;
 use crate::log;
-use crate::names::{ANSWER_MAX, Names};
+use crate::names::Names;
 use crate::outlive::{caught, fault};
 use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
 
 /// How often control hears of a member that has nothing to say: four times in a lease, so that one lost
 /// message does not make it silent.
-const HEARTBEAT: Duration = Duration::from_millis(2500);
-/// How long connecting may take.
-const CONNECT: Duration = Duration::from_secs(3);
-/// How often the connection is asked whether it still is one, and how long it has to answer: a half-open one
-/// is noticed within 5 s.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
+pub const HEARTBEAT: Duration = Duration::from_millis(2500);
+/// How long control may take to agree on a key and to begin a session, once it is connected.
+const BEGIN_MAX: Duration = Duration::from_secs(5);
 /// The longest wait before the next attempt. Each is drawn at random from zero to a limit that doubles: after
 /// a restart of control its members must not all come in the same moment.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const WAIT_MIN: Duration = Duration::from_millis(100);
 /// A session that lasted this long was one: the next failure is a new story.
 const CALM: Duration = Duration::from_secs(10);
-/// Messages that may wait for the connection. More would be news that is no longer true.
-const QUEUE: usize = 4;
-
 /// What the member has to say: the newest only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saying {
@@ -86,17 +79,20 @@ pub struct Session {
     /// Getting the next credential, while that takes.
     renewing: Option<JoinHandle<()>>,
     /// The servers, any of which will do, and which is tried next.
-    endpoints: Vec<(String, Endpoint)>,
+    servers: Vec<Address>,
     next: usize,
     names: Names,
     sequence: u64,
 }
 
+/// The session, as it is carried.
+type Conversation = Socket<Box<dyn Carrier>>;
+
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error("cannot connect")]
-    Connect(#[from] tonic::transport::Error),
+    Connect(#[source] io::Error),
     #[error("control does not know this member")]
     Unknown(#[from] IdentityError),
     #[error("control ended the session: {0}")]
@@ -107,15 +103,35 @@ enum Ended {
     Invalid(#[from] InvalidMessage),
     #[error("control closed the session")]
     Closed,
+    #[error("the session is broken")]
+    Broken(#[source] SocketError),
+    #[error("control does not begin a session")]
+    Call(#[source] CallError),
+    #[error("control does not begin a session within {} s", BEGIN_MAX.as_secs())]
+    Late,
     #[error("a fault of the bootloader has ended the session")]
     Fault,
 }
 
-impl From<tonic::Status> for Ended {
-    fn from(status: tonic::Status) -> Self {
-        match status.code() {
-            Code::Unauthenticated => Self::Unauthenticated(status.message().to_owned()),
-            _ => Self::Refused(status.message().to_owned()),
+impl From<CallError> for Ended {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Refused { unknown: true, message } => Self::Unauthenticated(message),
+            CallError::Refused { unknown: false, message } => Self::Refused(message),
+            CallError::Broken(_) => Self::Call(error),
+        }
+    }
+}
+
+impl From<SocketError> for Ended {
+    fn from(error: SocketError) -> Self {
+        match error {
+            SocketError::Farewell(Farewell { reason: Reason::UNAUTHORIZED, text }) => {
+                Self::Unauthenticated(text)
+            }
+            SocketError::Farewell(farewell) => Self::Refused(farewell.to_string()),
+            SocketError::Ended => Self::Closed,
+            SocketError::Silent(_) | SocketError::Message(_) | SocketError::Broken(_) => Self::Broken(error),
         }
     }
 }
@@ -130,18 +146,11 @@ impl Session {
         heard: mpsc::UnboundedSender<Input>,
         gate: Arc<Gate>,
         keys: Option<Arc<Keyring>>,
-    ) -> Result<Self, tonic::transport::Error> {
-        let endpoint = |server: &String| {
-            let endpoint = Endpoint::from_shared(server.clone())?
-                .connect_timeout(CONNECT)
-                .http2_keep_alive_interval(KEEP_ALIVE.0)
-                .keep_alive_timeout(KEEP_ALIVE.1)
-                .keep_alive_while_idle(true);
-            Ok::<_, tonic::transport::Error>((server.clone(), endpoint))
-        };
-        let endpoints = identity.server().bases().iter().map(endpoint).collect::<Result<Vec<_>, _>>()?;
+    ) -> Result<Self, InvalidAddress> {
+        let control = identity.server();
+        let servers = control.bases().iter().map(|base| Address::parse(base)).collect::<Result<Vec<_>, _>>()?;
         // The members of a fleet begin with different ones.
-        let next = fastrand::usize(..endpoints.len().max(1));
+        let next = fastrand::usize(..servers.len().max(1));
         Ok(Self {
             hello,
             saying,
@@ -153,7 +162,7 @@ impl Session {
             identity,
             link: Arc::default(),
             renewing: None,
-            endpoints,
+            servers,
             next,
             names: Names::default(),
             sequence: 0,
@@ -201,27 +210,18 @@ impl Session {
         let identity = Arc::clone(&self.identity);
         // Files are read for it, and control asked. It ends early only with the member.
         let believed = spawn_blocking(move || identity.ready()).await.map_err(|_| Ended::Closed)??;
-        let endpoint = self.endpoints.get(self.next % self.endpoints.len().max(1));
-        let (server, mut endpoint) = endpoint.cloned().ok_or(Ended::Closed)?;
+        let server = self.servers.get(self.next % self.servers.len().max(1));
+        let server = server.cloned().ok_or(Ended::Closed)?;
         // Whatever ends the session, another server may be better off.
         self.next += 1;
-        self.link.tries(&server);
-        if server.starts_with("https://") {
-            endpoint = endpoint.tls_config(tls(&believed))?;
-        }
-        let channel = endpoint.connect_with_connector(self.connector()).await?;
-        self.talk(channel, endpoint.uri().host().unwrap_or_default()).await
-    }
-
-    /// What connects, by names that are asked for at each attempt.
-    fn connector(&self) -> HttpConnector<Names> {
-        let mut connector = HttpConnector::new_with_resolver(self.names.clone());
-        // What `https://` means is added above it.
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        // For all addresses of a name together.
-        connector.set_connect_timeout(Some(CONNECT.saturating_sub(ANSWER_MAX)));
-        connector
+        self.link.tries(server.as_str());
+        let begun = async {
+            let stream = server.connect(&self.names, &believed).await.map_err(Ended::Connect)?;
+            Ok::<_, Ended>(Socket::call(stream, server.place(), self.identity.bearer()).await?)
+        };
+        let socket = timeout(BEGIN_MAX, begun).await.map_err(|_| Ended::Late)??;
+        self.names.works(server.host());
+        self.talk(socket).await
     }
 
     /// Has somebody get the next credential, when it is time for that. This session goes on with the one that it has.
@@ -236,20 +236,8 @@ impl Session {
         }
     }
 
-    async fn talk(&mut self, channel: Channel, host: &str) -> Result<(), Ended> {
-        let (out, queue) = mpsc::channel(QUEUE);
-        let send = |message: FromMember| {
-            let out = out.clone();
-            async move { out.send(message.to_wire()).await.map_err(|_| Ended::Closed) }
-        };
-        send(FromMember::Hello(self.hello.clone())).await?;
-        let mut client = MembersClient::new(channel);
-        let mut request = tonic::Request::new(ReceiverStream::new(queue));
-        if let Some(bearer) = self.identity.bearer() {
-            request.metadata_mut().insert("authorization", bearer);
-        }
-        let mut incoming = client.session(request).await?.into_inner();
-        self.names.works(host);
+    async fn talk(&mut self, mut socket: Conversation) -> Result<(), Ended> {
+        say(&mut socket, FromMember::Hello(self.hello.clone())).await?;
         self.link.begins();
         fault("session");
         // What is said first is a report: a sign of life alone is nobody's.
@@ -259,25 +247,22 @@ impl Session {
         self.saying.mark_changed();
         self.forget_late();
         for ask in &self.asked {
-            send(FromMember::SecretsWanted(ask.release)).await?;
+            say(&mut socket, FromMember::SecretsWanted(ask.release)).await?;
         }
         loop {
             tokio::select! {
-                message = incoming.message() => match message? {
-                    Some(message) => self.hear(message).await?,
-                    None => return Err(Ended::Closed),
-                },
+                message = socket.hear() => self.hear(message?).await?,
                 changed = self.saying.changed() => {
                     let saying = self.saying.borrow_and_update().clone();
                     match saying {
                         Saying::Report(report) if changed.is_ok() => {
-                            send(FromMember::Report(Report { stamp: self.stamp(), ..*report })).await?;
+                            let report = Report { stamp: self.stamp(), ..*report };
+                            say(&mut socket, FromMember::Report(report)).await?;
                         }
                         Saying::Report(_) | Saying::Goodbye => {
-                            send(FromMember::Goodbye).await?;
-                            drop(out);
+                            say(&mut socket, FromMember::Goodbye).await?;
                             // Control closes its side when it has heard.
-                            while incoming.message().await.is_ok_and(|message| message.is_some()) {}
+                            socket.part(&Farewell::new(Reason::DONE, "")).await;
                             return Ok(());
                         }
                     }
@@ -288,12 +273,12 @@ impl Session {
                     // It may have waited for control to be back for longer than anybody wants the answer.
                     self.forget_late();
                     if self.asked.iter().any(|ask| ask.release == release) {
-                        send(FromMember::SecretsWanted(release)).await?;
+                        say(&mut socket, FromMember::SecretsWanted(release)).await?;
                     }
                 }
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
-                    send(FromMember::Heartbeat(stamp)).await?;
+                    say(&mut socket, FromMember::Heartbeat(stamp)).await?;
                     self.renew();
                     // Somebody may have changed whom this member trusts.
                     if self.gate.has_refused() {
@@ -310,7 +295,7 @@ impl Session {
         self.asked.retain(|ask| ask.until > Instant::now().into_std());
     }
 
-    async fn hear(&mut self, message: baton_wire::v1::ToMember) -> Result<(), Ended> {
+    async fn hear(&mut self, message: v1::ToMember) -> Result<(), Ended> {
         let input = match ToMember::from_wire(message)? {
             // A newer control may say more than this version knows.
             None => None,
@@ -355,13 +340,8 @@ impl Session {
     }
 }
 
-/// How the session knows that it is control.
-fn tls(believed: &Believed) -> ClientTlsConfig {
-    let config = ClientTlsConfig::new();
-    match believed {
-        Believed::Public => config.with_webpki_roots(),
-        Believed::Only(pem) => config.ca_certificate(Certificate::from_pem(pem)),
-    }
+async fn say(socket: &mut Conversation, message: FromMember) -> Result<(), Ended> {
+    Ok(socket.say(&message.to_wire()).await?)
 }
 
 #[cfg(test)]

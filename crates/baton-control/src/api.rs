@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, middleware};
@@ -41,7 +41,7 @@ use baton_release::remote::MISSING_IDS_MAX;
 use baton_release::store::Custody;
 use baton_store::secrets::SecretSource;
 use baton_store::state::StateStore;
-use baton_wire::v1::members_server;
+use baton_wire::session::PATH as SESSION_PATH;
 use tokio::sync::watch;
 
 use crate::access::doorman::{self, Doorman};
@@ -54,7 +54,7 @@ use crate::heartbeats::Heartbeats;
 use crate::keeper::Inbox;
 use crate::metrics;
 use crate::secrets::{Allowed, Desk};
-use crate::session::SessionService;
+use crate::session;
 use crate::tls::Given;
 
 pub(crate) use artefacts::Line;
@@ -86,23 +86,23 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
 /// What all handlers share.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    inbox: Inbox,
-    heartbeats: Heartbeats,
+    pub(crate) inbox: Inbox,
+    pub(crate) heartbeats: Heartbeats,
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
     artefacts: Arc<dyn Custody>,
     builds: Records,
     /// The artefact store could not keep something, and has not shown since that it can.
     artefacts_doubtful: Arc<AtomicBool>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     /// Room for requests for artefacts.
     room: Room,
     /// The right to read packs here.
     passes: Arc<Passes>,
     releases: releases::Cache,
-    secrets: Desk,
+    pub(crate) secrets: Desk,
     /// None on a server that asks nobody who they are.
-    access: Option<Arc<Access>>,
+    pub(crate) access: Option<Arc<Access>>,
     has_tls: bool,
     /// The certificate that somebody has to renew.
     given: Option<Arc<Given>>,
@@ -183,11 +183,6 @@ impl Shared {
         self.board.clone()
     }
 
-    /// The clock of this server.
-    pub(crate) const fn clock(&self) -> Clock {
-        self.clock
-    }
-
     /// What is on the board, which is nothing where the state store was not read yet.
     fn board(&self) -> Arc<Board> {
         Arc::clone(&self.board.borrow())
@@ -237,32 +232,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 /// Everything that the server answers, to whom it may answer.
 pub(crate) fn router(shared: Shared) -> Router {
     let Routes { router, doors } = routes(&shared);
-    let service = SessionService::new(
-        shared.inbox.clone(),
-        shared.heartbeats.clone(),
-        shared.secrets.clone(),
-        shared.access.clone(),
-        shared.clock,
-    );
     let doorman = Doorman::new(doors, shared.access.clone(), shared.audit.clone(), shared.clock);
     router
-        .route_service(&session_path(), service)
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
         .layer(middleware::from_fn_with_state(doorman, doorman::check))
 }
 
-/// All that can be asked, with the session, whose service is added to it.
+/// All that can be asked.
 fn routes(shared: &Shared) -> Routes<Shared> {
-    let mut routes = api().and(store(shared));
-    routes.doors.enter(Method::POST, session_path(), Needs::Limited(Right::Attend), Leaves::Nothing);
-    routes
-}
-
-/// The one method of the members' service.
-fn session_path() -> String {
-    format!("/{}/Session", members_server::SERVICE_NAME)
+    api().and(store(shared)).get(SESSION_PATH, Needs::Limited(Right::Attend), session::begin)
 }
 
 /// What operators and members ask in JSON.

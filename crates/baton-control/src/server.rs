@@ -380,7 +380,7 @@ impl Server {
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
         let listener = Incoming::new(listener, tls.map(|tls| tls.config)).map_err(listen)?;
-        let gauge = gauge::run(prometheus, state.board_receiver(), inbox.clone(), state.clock());
+        let gauge = gauge::run(prometheus, state.board_receiver(), inbox.clone(), state.clock);
         let mut app = api::router(state);
         if open {
             app = app.layer(middleware::from_fn_with_state(address.port(), guard::check));

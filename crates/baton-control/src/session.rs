@@ -1,40 +1,34 @@
-//! The members' end of the server: one gRPC stream each way, opened by the member.
+//! The members' end of the server: a WebSocket for each, opened by the member.
 
 use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::response::{IntoResponse, Response};
 use baton_core::access::{Bucket, Rate};
 use baton_core::ids::ReleaseId;
 use baton_store::state::News;
-use baton_wire::session::{FromMember, Hello, InvalidMessage, ToMember};
+use baton_wire::session::{Farewell, FromMember, Hello, Reason, Socket, SocketError, ToMember, answer};
 use baton_wire::v1;
-use baton_wire::v1::members_server::{Members, MembersServer};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc::{self, WeakSender};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
-use tokio_stream::Stream;
-use tonic::{Request, Response, Status, Streaming};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use crate::access::{Access, Book, Caller};
+use crate::api::{Refusal, Shared};
 use crate::clock::{Clock, unix_ms};
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
 use crate::listen::CallerAddress;
 use crate::secrets::Desk;
-use crate::sessions::{Order, Outgoing, end};
+use crate::sessions::Order;
 
-/// Largest message of a member in bytes: a report with a refusal and the last lines of a program.
-const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Orders that wait for a member to take them. There are never more than a few, and lost ones are said again.
 const ORDERS_MAX: usize = 16;
-/// How long a stream may be without a message before it is given up: three leases, so that the lease decides
-/// about the member long before, and a dead connection does not stay for ever.
-const QUIET_MAX: Duration = Duration::from_secs(30);
 
 /// For how many releases a member may wait for secrets: the one that it tries, and the one that it goes back to.
 const SECRETS_WANTED_MAX: usize = 2;
@@ -43,177 +37,177 @@ const SECRETS_WANTED_MAX: usize = 2;
 /// keep the server from hearing the others.
 const MESSAGES: Rate = Rate { per_second: 50, burst: 500 };
 
-/// The gRPC service.
-pub(crate) struct SessionService {
-    inbox: Inbox,
-    heartbeats: Heartbeats,
-    secrets: Desk,
-    /// None on a server that asks nobody who they are.
-    access: Option<Arc<Access>>,
-    clock: Clock,
-}
-
-impl SessionService {
-    pub(crate) fn new(
-        inbox: Inbox,
-        heartbeats: Heartbeats,
-        secrets: Desk,
-        access: Option<Arc<Access>>,
-        clock: Clock,
-    ) -> MembersServer<Self> {
-        let service = Self { inbox, heartbeats, secrets, access, clock };
-        MembersServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
+/// Begins a session with who asks, whom the doorman has let through.
+pub(crate) async fn begin(State(shared): State<Shared>, mut request: Request) -> Response {
+    let Some(response) = answer(&request) else {
+        return Refusal::invalid("a session is a WebSocket, by HTTP/1.1: a member's bootloader asks for one")
+            .into_response();
+    };
+    let Some(caller) = request.extensions().get::<Caller>().cloned() else {
+        return Refusal::unavailable("nobody has said who this is").into_response();
+    };
+    if let Some(ConnectInfo(from)) = request.extensions().get::<ConnectInfo<CallerAddress>>() {
+        from.visit.is_session();
     }
-}
-
-#[tonic::async_trait]
-impl Members for SessionService {
-    type SessionStream = Orders;
-
-    async fn session(&self, request: Request<Streaming<v1::FromMember>>) -> Result<Response<Orders>, Status> {
-        let (out, orders) = mpsc::channel(ORDERS_MAX);
-        if let Some(ConnectInfo(from)) = request.extensions().get::<ConnectInfo<CallerAddress>>() {
-            from.visit.is_session();
+    let session = Session {
+        inbox: shared.inbox,
+        heartbeats: shared.heartbeats,
+        secrets: shared.secrets,
+        telling: JoinSet::new(),
+        caller,
+        access: shared.access,
+        bucket: Bucket::full(MESSAGES, shared.clock.now()),
+        clock: shared.clock,
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        // Whoever has hung up meanwhile has none.
+        if let Ok(stream) = upgrade.await {
+            session.run(Socket::answered(TokioIo::new(stream)).await).await;
         }
-        // Whoever looks at every request has put it there.
-        let caller = request.extensions().get::<Caller>().cloned();
-        let reader = Reader {
-            inbox: self.inbox.clone(),
-            heartbeats: self.heartbeats.clone(),
-            secrets: self.secrets.clone(),
-            telling: JoinSet::new(),
-            caller: caller.ok_or_else(|| Status::unauthenticated("nobody has said who this is"))?,
-            access: self.access.clone().map(Watched::new),
-            clock: self.clock,
-            bucket: Bucket::full(MESSAGES, self.clock.now()),
-            from: request.into_inner(),
+    });
+    response
+}
+
+/// Why a session ends.
+enum End {
+    /// Control ends it, and says why.
+    Part(Farewell),
+    /// It has ended.
+    Over,
+}
+
+impl From<Farewell> for End {
+    fn from(farewell: Farewell) -> Self {
+        Self::Part(farewell)
+    }
+}
+
+impl From<SocketError> for End {
+    fn from(error: SocketError) -> Self {
+        let (reason, text) = match &error {
+            SocketError::Silent(_) => (Reason::SILENT, "nothing was said for too long".to_owned()),
+            SocketError::Message(_) => (Reason::INVALID, error.to_string()),
+            SocketError::Farewell(_) | SocketError::Ended | SocketError::Broken(_) => return Self::Over,
         };
-        let reader = tokio::spawn(reader.run(out));
-        Ok(Response::new(Orders { orders, reader }))
+        Self::Part(Farewell::new(reason, text))
     }
 }
 
-/// What a member is told. The stream ends when the keeper gives the session up, and with it what reads.
-pub(crate) struct Orders {
-    orders: mpsc::Receiver<Result<v1::ToMember, Status>>,
-    reader: JoinHandle<()>,
-}
-
-impl Stream for Orders {
-    type Item = Result<v1::ToMember, Status>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.orders.poll_recv(context)
-    }
-}
-
-impl Drop for Orders {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-/// Who may do what, and where it is told that this has changed.
-struct Watched {
-    access: Arc<Access>,
-    changes: watch::Receiver<Arc<Book>>,
-}
-
-impl Watched {
-    fn new(access: Arc<Access>) -> Self {
-        Self { changes: access.changes(), access }
-    }
-
-    /// Returns when it may have changed whether somebody is known: to people, who was revoked is gone at once. Never on a server
-    /// that asks nobody who they are.
-    async fn changed(watched: &mut Option<Self>, caller: &Caller) {
-        let Some(Self { changes, .. }) = watched else { return pending().await };
-        let left = caller.ends().map(|ends| Duration::from_millis(ends.saturating_sub(unix_ms())));
-        let ended = async {
-            match left {
-                Some(left) => sleep(left).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            // It is told for as long as `access` is there.
-            _ = changes.changed() => {}
-            () = ended => {}
-        }
-    }
-}
-
-/// Reads what a member says.
-struct Reader {
+/// One session.
+struct Session {
     inbox: Inbox,
     heartbeats: Heartbeats,
     secrets: Desk,
     /// Who gets secrets for this member. They end with the session.
     telling: JoinSet<()>,
     caller: Caller,
-    access: Option<Watched>,
+    /// None on a server that asks nobody who they are.
+    access: Option<Arc<Access>>,
     clock: Clock,
-    /// How much it may still say.
+    /// How much the member may still say.
     bucket: Bucket,
-    from: Streaming<v1::FromMember>,
 }
 
-impl Reader {
-    async fn run(mut self, out: Outgoing) {
-        match self.hello().await {
-            Ok(Some(hello)) => {
-                // The keeper alone holds the stream open from now on, so that it can end it.
-                let weak = out.downgrade();
-                if let Err(status) = self.listen(hello, out).await
-                    && let Some(out) = weak.upgrade()
-                {
-                    end(&out, status);
-                }
-            }
-            Ok(None) => {}
-            Err(status) => end(&out, status),
+impl Session {
+    async fn run(mut self, mut socket: Socket<TokioIo<Upgraded>>) {
+        let ended = ended(self.access.take(), self.caller.clone());
+        let end = tokio::select! {
+            biased;
+            farewell = ended => End::Part(farewell),
+            end = self.talk(&mut socket) => end,
+        };
+        if let End::Part(farewell) = end {
+            socket.part(&farewell).await;
         }
     }
 
-    async fn hello(&mut self) -> Result<Option<Hello>, Status> {
-        match self.next(None).await? {
-            Some(FromMember::Hello(hello)) if self.caller.is(&hello.service, &hello.member) => {
-                Ok(Some(hello))
-            }
-            Some(FromMember::Hello(hello)) => Err(Status::permission_denied(format!(
-                "this credential is not that of member {} of {}",
-                hello.member, hello.service
-            ))),
-            Some(
-                FromMember::Report(_)
-                | FromMember::Heartbeat(_)
-                | FromMember::Goodbye
-                | FromMember::SecretsWanted(_),
-            ) => Err(Status::invalid_argument("a session starts with a hello")),
-            None => Ok(None),
-        }
-    }
-
-    async fn listen(&mut self, hello: Hello, out: Outgoing) -> Result<(), Status> {
+    /// Hears the member and tells it what there is to tell, until the session ends.
+    async fn talk(&mut self, socket: &mut Socket<TokioIo<Upgraded>>) -> End {
+        let (out, mut orders) = mpsc::channel(ORDERS_MAX);
+        // The keeper alone holds the session open once it has said hello, so that it can end it.
         let weak = out.downgrade();
-        self.ask(Ask::Hello { hello: hello.clone(), out }).await?;
-        while let Some(message) = self.next(Some(&hello)).await? {
-            let news = match message {
-                FromMember::Hello(_) => return Err(Status::invalid_argument("a session has one hello")),
-                FromMember::Report(report) => News::Report(report),
-                FromMember::Heartbeat(stamp) => {
-                    self.heartbeats.add(&hello.service, &hello.member, stamp, self.clock.now());
-                    continue;
-                }
-                FromMember::Goodbye => News::Left(hello.member.clone()),
-                FromMember::SecretsWanted(release) => {
-                    self.tell_secrets(&hello, release, weak.clone());
-                    continue;
-                }
-            };
-            self.ask(Ask::News { service: hello.service.clone(), news }).await?;
+        let hello = match self.hello(socket).await {
+            Ok(hello) => hello,
+            Err(end) => return end,
+        };
+        if let Err(farewell) = self.ask(Ask::Hello { hello: hello.clone(), out }).await {
+            return farewell.into();
         }
-        Ok(())
+        loop {
+            let done = tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(Ok(order)) => socket.say(&order).await.map_err(End::from),
+                    Some(Err(farewell)) => Err(farewell.into()),
+                    None => Err(Farewell::new(Reason::DONE, "control has ended the session").into()),
+                },
+                message = socket.hear() => match message {
+                    Ok(message) => self.take(&hello, message, &weak).await.map_err(End::from),
+                    Err(error) => Err(error.into()),
+                },
+            };
+            if let Err(end) = done {
+                return end;
+            }
+        }
+    }
+
+    async fn hello(&mut self, socket: &mut Socket<TokioIo<Upgraded>>) -> Result<Hello, End> {
+        loop {
+            let message = socket.hear().await?;
+            match self.known(message, None)? {
+                Some(FromMember::Hello(hello)) if self.caller.is(&hello.service, &hello.member) => {
+                    return Ok(hello);
+                }
+                Some(FromMember::Hello(Hello { member, service, .. })) => {
+                    let text = format!("this credential is not that of member {member} of {service}");
+                    return Err(Farewell::new(Reason::FORBIDDEN, text).into());
+                }
+                Some(
+                    FromMember::Report(_)
+                    | FromMember::Heartbeat(_)
+                    | FromMember::Goodbye
+                    | FromMember::SecretsWanted(_),
+                ) => return Err(Farewell::new(Reason::INVALID, "a session starts with a hello").into()),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes in what the member says.
+    async fn take(
+        &mut self,
+        hello: &Hello,
+        message: v1::FromMember,
+        out: &WeakSender<Order>,
+    ) -> Result<(), Farewell> {
+        let news = match self.known(message, Some(hello))? {
+            Some(FromMember::Heartbeat(stamp)) => {
+                self.heartbeats.add(&hello.service, &hello.member, stamp, self.clock.now());
+                return Ok(());
+            }
+            Some(FromMember::Report(report)) => News::Report(report),
+            Some(FromMember::Goodbye) => News::Left(hello.member.clone()),
+            Some(FromMember::SecretsWanted(release)) => {
+                self.tell_secrets(hello, release, out.clone());
+                return Ok(());
+            }
+            Some(FromMember::Hello(_)) => {
+                return Err(Farewell::new(Reason::INVALID, "a session has one hello"));
+            }
+            None => return Ok(()),
+        };
+        self.ask(Ask::News { service: hello.service.clone(), news }).await
+    }
+
+    /// A message, if it is of a kind that is known.
+    fn known(&mut self, message: v1::FromMember, hello: Option<&Hello>) -> Result<Option<FromMember>, Farewell> {
+        if !self.bucket.take(MESSAGES, self.clock.now()) {
+            return Err(Farewell::new(Reason::TOO_MUCH, "this member says too much"));
+        }
+        FromMember::from_wire(message, hello.map(|hello| &hello.member))
+            .map_err(|error| Farewell::new(Reason::INVALID, error.to_string()))
     }
 
     /// Has somebody answer: it is nothing to decide about, and others' services are waited for. One question too many is
@@ -233,47 +227,30 @@ impl Reader {
         });
     }
 
-    /// The next message of a kind that is known; none at the end.
-    async fn next(&mut self, hello: Option<&Hello>) -> Result<Option<FromMember>, Status> {
-        loop {
-            let Some(message) = self.hear().await? else { return Ok(None) };
-            if !self.bucket.take(MESSAGES, self.clock.now()) {
-                return Err(Status::resource_exhausted("this member says too much"));
+    async fn ask(&self, ask: Ask) -> Result<(), Farewell> {
+        let stopping = |_| Farewell::new(Reason::STOPPING, "the server is stopping");
+        self.inbox.send(ask).await.map_err(stopping)
+    }
+}
+
+/// Returns once who speaks would not be let in any more: to people, who was revoked is gone at once. Never on a server that asks
+/// nobody who they are.
+async fn ended(access: Option<Arc<Access>>, caller: Caller) -> Farewell {
+    let Some(access) = access else { return pending().await };
+    let mut changes: watch::Receiver<Arc<Book>> = access.changes();
+    while access.still_knows(&caller, unix_ms()) {
+        let left = caller.ends().map(|ends| Duration::from_millis(ends.saturating_sub(unix_ms())));
+        let out_of_date = async {
+            match left {
+                Some(left) => sleep(left).await,
+                None => pending().await,
             }
-            self.check_known()?;
-            let invalid = |error: InvalidMessage| Status::invalid_argument(error.to_string());
-            let message =
-                FromMember::from_wire(message, hello.map(|hello| &hello.member)).map_err(invalid)?;
-            if message.is_some() {
-                return Ok(message);
-            }
+        };
+        tokio::select! {
+            // It is told for as long as `access` is there.
+            _ = changes.changed() => {}
+            () = out_of_date => {}
         }
     }
-
-    /// What is said next; nothing at the end. Who may not say anything any more is not waited for.
-    async fn hear(&mut self) -> Result<Option<v1::FromMember>, Status> {
-        let quiet_until = Instant::now() + QUIET_MAX;
-        loop {
-            tokio::select! {
-                // What has come of a message stays in the stream for the next look.
-                message = self.from.message() => return message,
-                () = sleep_until(quiet_until) => {
-                    return Err(Status::deadline_exceeded("nothing was said for too long"));
-                }
-                () = Watched::changed(&mut self.access, &self.caller) => self.check_known()?,
-            }
-        }
-    }
-
-    /// Whether who speaks would still be let in.
-    fn check_known(&self) -> Result<(), Status> {
-        if self.access.as_ref().is_some_and(|watched| !watched.access.still_knows(&self.caller, unix_ms())) {
-            return Err(Status::unauthenticated("this credential has ended: come again with the next one"));
-        }
-        Ok(())
-    }
-
-    async fn ask(&self, ask: Ask) -> Result<(), Status> {
-        self.inbox.send(ask).await.map_err(|_| Status::unavailable("the server is stopping"))
-    }
+    Farewell::new(Reason::UNAUTHORIZED, "this credential has ended: come again with the next one")
 }

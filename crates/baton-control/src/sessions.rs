@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
-use baton_wire::session::{Hello, ToMember};
+use baton_wire::session::{Farewell, Hello, Reason, ToMember};
 use baton_wire::v1;
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::mpsc::Sender;
-use tonic::Status;
 
 /// When an order is said again to a member whose reports do not show it yet: well above what a report takes,
 /// well below what a person notices.
@@ -20,7 +19,7 @@ const REPEAT: Millis = Millis::from_secs(2);
 pub(crate) type Outgoing = Sender<Order>;
 
 /// What goes there.
-pub(crate) type Order = Result<v1::ToMember, Status>;
+pub(crate) type Order = Result<v1::ToMember, Farewell>;
 
 /// What the members of each service know each other by, in this life of the server.
 #[derive(Clone)]
@@ -99,7 +98,7 @@ impl Sessions {
             && let Some(session) = self.open.remove(member)
         {
             let unknown =
-                || Status::failed_precondition("this member is not known any more: it has to report anew");
+                || Farewell::new(Reason::ANEW, "this member is not known any more: it has to report anew");
             end(&session.out, if later { twin(member) } else { unknown() });
         }
     }
@@ -148,14 +147,15 @@ impl Sessions {
 }
 
 /// Ends a session with the reason. When the queue is full, nobody is there to read it.
-pub(crate) fn end(out: &Outgoing, status: Status) {
-    let _ = out.try_send(Err(status));
+pub(crate) fn end(out: &Outgoing, farewell: Farewell) {
+    let _ = out.try_send(Err(farewell));
 }
 
-fn twin(member: &MemberId) -> Status {
-    Status::already_exists(format!(
-        "another process calls itself {member}, and was started later; each needs a BATON_MEMBER of its own"
-    ))
+fn twin(member: &MemberId) -> Farewell {
+    Farewell::new(
+        Reason::TWIN,
+        format!("another process calls itself {member}, and was started later: each needs its own BATON_MEMBER"),
+    )
 }
 
 /// The sessions of all services.
@@ -180,9 +180,8 @@ impl AllSessions {
 mod tests {
     use super::*;
     use tokio::sync::mpsc::{Receiver, channel};
-    use tonic::Code;
 
-    type Heard = Receiver<Result<v1::ToMember, Status>>;
+    type Heard = Receiver<Order>;
 
     fn open(sessions: &mut Sessions, life: u64) -> Heard {
         open_peer(sessions, "web", life, None, &PeerKey([0; blake3::KEY_LEN]))
@@ -225,8 +224,8 @@ mod tests {
     }
 
     /// Whether the session has ended, and with which reason.
-    fn ended(heard: &mut Heard) -> Option<Option<Code>> {
-        let reason = heard.try_recv().ok().and_then(Result::err).map(|status| status.code());
+    fn ended(heard: &mut Heard) -> Option<Option<Reason>> {
+        let reason = heard.try_recv().ok().and_then(Result::err).map(|farewell| farewell.reason);
         heard.is_closed().then_some(reason)
     }
 
@@ -234,9 +233,9 @@ mod tests {
     fn of_two_processes_with_one_name_the_later_one_is_the_member_and_the_other_is_told() {
         let mut sessions = Sessions::default();
         let (mut first, mut second) = (open(&mut sessions, 1), open(&mut sessions, 2));
-        assert_eq!(ended(&mut first), Some(Some(Code::AlreadyExists)));
+        assert_eq!(ended(&mut first), Some(Some(Reason::TWIN)));
         let mut first = open(&mut sessions, 1);
-        assert_eq!(ended(&mut first), Some(Some(Code::AlreadyExists)));
+        assert_eq!(ended(&mut first), Some(Some(Reason::TWIN)));
         assert_eq!(ended(&mut second), None);
         let mut again = open(&mut sessions, 2);
         assert_eq!(ended(&mut second), Some(None), "its own next session is no other process");
@@ -254,6 +253,6 @@ mod tests {
         sessions.end(&member, 1, true);
         assert_eq!(ended(&mut second), None);
         sessions.end(&member, 2, false);
-        assert_eq!(ended(&mut second), Some(Some(Code::FailedPrecondition)));
+        assert_eq!(ended(&mut second), Some(Some(Reason::ANEW)));
     }
 }

@@ -13,5 +13,5 @@ pub mod stored;
     reason = "generated; the protobuf files are its documentation"
 )]
 pub mod v1 {
-    tonic::include_proto!("baton.v1");
+    include!(concat!(env!("OUT_DIR"), "/baton.v1.rs"));
 }

@@ -3,6 +3,9 @@
 //! What arrives is checked here, once: an id of the wrong length or a value that is not known is an error that
 //! names the field, never a default.
 
+mod farewell;
+mod socket;
+
 use core::fmt;
 use std::net::SocketAddr;
 
@@ -16,6 +19,9 @@ use baton_core::units::{Bytes, Micros, Millis};
 use prost::Message as _;
 
 use crate::v1;
+
+pub use self::farewell::{Farewell, Reason};
+pub use self::socket::{CallError, PATH, Socket, SocketError, answer};
 
 /// What is wrong with a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -23,7 +23,7 @@ pub use backup::{BackedUp, Backup};
 
 /// The messages as generated. Nobody else sees them.
 mod v1 {
-    tonic::include_proto!("baton.stored.v1");
+    include!(concat!(env!("OUT_DIR"), "/baton.stored.v1.rs"));
 }
 
 /// The schema that these records have, raised with every addition: a store that was written with a greater

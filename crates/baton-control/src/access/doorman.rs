@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use baton_core::access::{Record, Right};
@@ -99,7 +98,7 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
             (Some(who), next.run(request).await)
         }
         Err((caller, refusal)) => {
-            (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal, &request))
+            (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal))
         }
     };
     // Who is refused for asking too often would fill the disk by it, and so would who is refused without being known.
@@ -139,16 +138,7 @@ pub(crate) fn effect(response: &Response) -> Effect {
 }
 
 /// A refusal in the words that whoever asks there understands.
-fn refused(door: Option<&Door>, refusal: Refusal, request: &Request) -> Response {
-    let content = request.headers().get(CONTENT_TYPE).and_then(|content| content.to_str().ok());
-    if content.is_some_and(|content| content.starts_with("application/grpc")) {
-        let code = match refusal.status {
-            StatusCode::UNAUTHORIZED => tonic::Code::Unauthenticated,
-            StatusCode::TOO_MANY_REQUESTS => tonic::Code::ResourceExhausted,
-            _ => tonic::Code::PermissionDenied,
-        };
-        return tonic::Status::new(code, refusal.message).into_http();
-    }
+fn refused(door: Option<&Door>, refusal: Refusal) -> Response {
     match door.is_some_and(|door| door.in_lines) {
         true => Line::from(refusal).into_response(),
         false => refusal.into_response(),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use baton_store::state::StateError;
+use baton_wire::session::{Farewell, Reason};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tonic::Status;
 
 use super::{Ask, BATCH_MAX, Keeper, TICK};
 use crate::api::Refusal;
@@ -75,7 +75,7 @@ impl Keeper {
 fn turn_down(ask: Ask) -> bool {
     let waits = || Refusal::unavailable(format!("{WAITS}: try again, or ask another server"));
     match ask {
-        Ask::Hello { out, .. } => end(&out, Status::unavailable(WAITS)),
+        Ask::Hello { out, .. } => end(&out, Farewell::new(Reason::LATER, WAITS)),
         // Also where the store answers again: only who has taken over tells what was changed, and answers once that is on the
         // board.
         Ask::Propose { reply, .. } => drop(reply.send(Err(waits()))),

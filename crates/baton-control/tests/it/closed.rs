@@ -5,26 +5,23 @@ use std::sync::Arc;
 use baton_core::access::{Chain, Fingerprint, Role, Shown, TOKEN_BYTES};
 use baton_core::ids::{MemberId, ReleaseId, ServiceName, TokenHash};
 use baton_core::run::secrets::Secret;
-use baton_release::control::{Believed, Control, ControlError};
+use baton_release::control::{Control, ControlError};
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
 use baton_wire::access::{AuditPage, GuardView, Join, Joined, MakeToken, PendingView, Protection, TokenView};
 use baton_wire::api::{DeployView, EventView, PhaseView, Refused, ReleaseView, ServiceStatus, Wanted};
-use baton_wire::session::{FromMember, Hello};
+use baton_wire::session::{CallError, FromMember, Hello, Reason, Socket, SocketError};
 use baton_wire::v1;
-use baton_wire::v1::members_client::MembersClient;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status, Streaming};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::ServerName;
 use ureq::Agent;
 use ureq::http;
 
@@ -138,12 +135,14 @@ impl Asker {
         &self,
         service: &str,
         member: &str,
-    ) -> (mpsc::Sender<v1::FromMember>, Result<Streaming<v1::ToMember>, Status>) {
-        let Believed::Only(pem) = self.control.believed().unwrap() else { panic!("an authority of its own") };
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        let endpoint =
-            Endpoint::from_shared(self.control.base().to_owned()).unwrap().tls_config(tls).unwrap();
-        let (out, outgoing) = mpsc::channel(16);
+    ) -> Result<Socket<TlsStream<TcpStream>>, CallError> {
+        let place = self.control.base().strip_prefix("https://").unwrap();
+        let stream = TcpStream::connect(place).await.unwrap();
+        let config = self.control.believed().unwrap().client().unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let stream = connector.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await.unwrap();
+        let bearer = self.control.bearer().map(|bearer| bearer.reveal().parse().unwrap());
+        let mut socket = Socket::call(stream, place, bearer).await?;
         let hello = Hello {
             member: member.parse().unwrap(),
             service: service.parse().unwrap(),
@@ -152,14 +151,8 @@ impl Asker {
             life: 1,
             peer: None,
         };
-        out.send(FromMember::Hello(hello).to_wire()).await.unwrap();
-        let mut request = Request::new(ReceiverStream::new(outgoing));
-        if let Some(bearer) = self.control.bearer() {
-            request.metadata_mut().insert("authorization", bearer.reveal().parse().unwrap());
-        }
-        let channel = endpoint.connect().await.unwrap();
-        let orders = MembersClient::new(channel).session(request).await;
-        (out, orders.map(tonic::Response::into_inner))
+        socket.say(&FromMember::Hello(hello).to_wire()).await.unwrap();
+        Ok(socket)
     }
 }
 
@@ -168,13 +161,13 @@ fn start() -> Running {
 }
 
 /// How a session ends.
-async fn end(mut orders: Streaming<v1::ToMember>) -> Code {
+async fn end(mut socket: Socket<TlsStream<TcpStream>>) -> Reason {
     let ended = async {
         loop {
-            match orders.message().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return Code::Ok,
-                Err(status) => return status.code(),
+            match socket.hear::<v1::ToMember>().await {
+                Ok(_) => {}
+                Err(SocketError::Farewell(farewell)) => return farewell.reason,
+                Err(error) => panic!("{error}"),
             }
         }
     };
@@ -439,8 +432,8 @@ async fn p39_a_member_joins_once_and_is_that_member_and_nothing_more() {
 
     let member = join.showing(&server, &joined.credential);
     for (service, name) in [("web", "web-2"), ("api", "web-1")] {
-        let (_out, orders) = member.session(service, name).await;
-        assert_eq!(end(orders.unwrap()).await, Code::PermissionDenied, "{service}/{name}");
+        let socket = member.session(service, name).await.unwrap();
+        assert_eq!(end(socket).await, Reason::FORBIDDEN, "{service}/{name}");
     }
     let release = ReleaseId::from_bytes([1; 32]);
     for (method, path) in [
@@ -454,26 +447,23 @@ async fn p39_a_member_joins_once_and_is_that_member_and_nothing_more() {
     }
     // The token that made it is no member, nor is who has none.
     for stranger in [&join, &Asker::new(&server, None)] {
-        let (_out, orders) = stranger.session("web", "web-1").await;
-        let code = orders.err().map(|status| status.code());
-        assert!(matches!(code, Some(Code::PermissionDenied | Code::Unauthenticated)), "{code:?}");
+        let refused = stranger.session("web", "web-1").await;
+        assert!(matches!(refused, Err(CallError::Refused { .. })), "{refused:?}");
     }
 
     let next: Joined = member.call("POST", "/v1/renew", None).await.json();
     let member = member.showing(&server, &next.credential);
-    let (_silent, orders) = member.session("web", "web-1").await;
-    let orders = orders.unwrap();
+    let silent = member.session("web", "web-1").await.unwrap();
     let (service, name): (ServiceName, MemberId) = ("web".parse().unwrap(), "web-1".parse().unwrap());
     let path = format!("/v1/services/{service}/members/{name}/credential");
     assert_eq!(admin.call("DELETE", &path, None).await.status, 200);
-    assert_eq!(end(orders).await, Code::Unauthenticated, "also what was open already, and says nothing");
+    assert_eq!(end(silent).await, Reason::UNAUTHORIZED, "also what was open already, and says nothing");
     assert_eq!(member.call("POST", "/v1/renew", None).await.status, 401);
     server.stop().await;
 }
 
 /// Sessions of a member of each service, by which a server that asks nobody knows that there are these services.
-async fn introduce(server: &Running, services: &[String]) -> Vec<Streaming<v1::ToMember>> {
-    let channel = Endpoint::from_shared(server.url.clone()).unwrap().connect().await.unwrap();
+async fn introduce(server: &Running, services: &[String]) -> Vec<Socket<TcpStream>> {
     let mut sessions = Vec::new();
     for service in services {
         let hello = Hello {
@@ -484,8 +474,10 @@ async fn introduce(server: &Running, services: &[String]) -> Vec<Streaming<v1::T
             life: 1,
             peer: None,
         };
-        let says = tokio_stream::once(FromMember::Hello(hello).to_wire()).chain(tokio_stream::pending());
-        sessions.push(MembersClient::new(channel.clone()).session(says).await.unwrap().into_inner());
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let mut socket = Socket::call(stream, &server.address.to_string(), None).await.unwrap();
+        socket.say(&FromMember::Hello(hello).to_wire()).await.unwrap();
+        sessions.push(socket);
     }
     wait_for(server, "known", |known| known.len() == services.len()).await;
     sessions

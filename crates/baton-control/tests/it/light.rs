@@ -11,14 +11,11 @@ use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Cause, Report, Stamp};
 use baton_core::supervisor::{Running, Status, Ticket, TrialState};
 use baton_core::units::{Micros, Millis};
-use baton_wire::session::{FromMember, Hello, ToMember};
+use baton_wire::session::{FromMember, Hello, Socket, ToMember};
 use baton_wire::v1;
-use baton_wire::v1::members_client::MembersClient;
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
 /// How often a member without a server looks for one.
 const RECONNECT: Duration = Duration::from_millis(50);
@@ -161,8 +158,8 @@ impl Light {
     }
 
     async fn session(&mut self, address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
-        let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
-        let (out, outgoing) = mpsc::channel(16);
+        let stream = TcpStream::connect(address).await?;
+        let mut socket = Socket::call(stream, &address.to_string(), None).await?;
         let hello = Hello {
             member: self.id.clone(),
             service: "web".parse()?,
@@ -171,34 +168,29 @@ impl Light {
             life: 1,
             peer: None,
         };
-        out.send(FromMember::Hello(hello).to_wire()).await?;
-        let mut orders =
-            MembersClient::new(channel).session(ReceiverStream::new(outgoing)).await?.into_inner();
+        socket.say(&FromMember::Hello(hello).to_wire()).await?;
         let mut heartbeat = interval(HEARTBEAT);
         loop {
-            self.say(&out).await?;
+            self.say(&mut socket).await?;
             let baked = self.bake.map(|(.., until)| until);
             tokio::select! {
-                order = orders.message() => match order? {
-                    Some(order) => self.obey(order)?,
-                    None => return Ok(()),
-                },
+                order = socket.hear() => self.obey(order?)?,
                 () = sleep_until(baked.unwrap_or_else(Instant::now)), if baked.is_some() => self.baked(),
                 _ = heartbeat.tick() => {
                     let stamp = self.next_stamp();
-                    out.send(FromMember::Heartbeat(stamp).to_wire()).await?;
+                    socket.say(&FromMember::Heartbeat(stamp).to_wire()).await?;
                 }
             }
         }
     }
 
     /// Reports what has changed.
-    async fn say(&mut self, out: &mpsc::Sender<v1::FromMember>) -> Result<(), Box<dyn std::error::Error>> {
+    async fn say(&mut self, socket: &mut Socket<TcpStream>) -> Result<(), Box<dyn std::error::Error>> {
         let report = self.member.report();
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());
             let stamp = self.next_stamp();
-            out.send(FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
+            socket.say(&FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
         }
         Ok(())
     }

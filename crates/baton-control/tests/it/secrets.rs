@@ -9,13 +9,10 @@ use baton_core::run::RunSettings;
 use baton_core::run::secrets::{Reference, Secrets};
 use baton_wire::access::GuardView;
 use baton_wire::api::{Propose, References, Refused, Versions};
-use baton_wire::session::{FromMember, Hello, ToMember};
-use baton_wire::v1::members_client::MembersClient;
+use baton_wire::session::{FromMember, Hello, Socket, ToMember};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Endpoint;
 
 use crate::running::{LIMIT, Running, rollout};
 
@@ -46,8 +43,8 @@ fn with_secret(reference: &str) -> RunSettings {
 
 /// What a member of a service is told when it asks for the secrets of a release.
 async fn told(address: SocketAddr, service: &str, release: ReleaseId) -> Result<usize, String> {
-    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    let (out, outgoing) = mpsc::channel(16);
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut socket = Socket::call(stream, &address.to_string(), None).await.unwrap();
     let hello = Hello {
         member: format!("{service}-1").parse().unwrap(),
         service: service.parse().unwrap(),
@@ -60,13 +57,11 @@ async fn told(address: SocketAddr, service: &str, release: ReleaseId) -> Result<
     for said in
         [FromMember::Hello(hello)].into_iter().chain((0..8).map(|_| FromMember::SecretsWanted(release)))
     {
-        out.send(said.to_wire()).await.unwrap();
+        socket.say(&said.to_wire()).await.unwrap();
     }
-    let orders = MembersClient::new(channel).session(ReceiverStream::new(outgoing)).await.unwrap();
-    let mut orders = orders.into_inner();
     let answer = async {
         loop {
-            let order = orders.message().await.unwrap().expect("the session goes on");
+            let order = socket.hear().await.expect("the session goes on");
             if let Some(ToMember::SecretsTold { release: of, told }) = ToMember::from_wire(order).unwrap() {
                 assert_eq!(of, release);
                 return told.map(|values| values.len());

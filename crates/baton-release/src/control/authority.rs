@@ -47,6 +47,27 @@ impl Believed {
         };
         TlsConfig::builder().root_certs(roots).build()
     }
+
+    /// As whoever speaks something else over TLS wants it.
+    ///
+    /// # Errors
+    /// What is believed cannot be read.
+    pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Self::Only(pem) => {
+                for item in parse_pem(pem.as_bytes()) {
+                    if let Ok(PemItem::Certificate(certificate)) = item {
+                        roots.add(CertificateDer::from(certificate.der().to_vec()))?;
+                    }
+                }
+            }
+        }
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
 }
 
 /// The authority with this fingerprint, in PEM, from a server whose certificate it has signed. Blocks.

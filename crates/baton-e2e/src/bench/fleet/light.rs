@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use baton_core::ids::{DeployId, Epoch, MemberId};
@@ -12,18 +11,12 @@ use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Report, Stamp};
 use baton_core::supervisor::{Running, Status, Ticket, TrialState};
 use baton_core::units::Millis;
-use baton_wire::session::{FromMember, Hello, ToMember};
+use baton_wire::session::{FromMember, Hello, Socket, ToMember};
 use baton_wire::v1;
-use baton_wire::v1::members_client::MembersClient;
-use http::Uri;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::body::Body;
 
 use crate::bench::moments;
 
@@ -32,9 +25,7 @@ pub const SERVICE: &str = "web";
 /// How often each is heard of that has nothing to say: with 4,000 members 4,000 heartbeats a second, two and a half times
 /// what a bootloader does.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// As a bootloader asks whether its connection still is one, and how long it waits before it connects again: drawn at random
-/// from zero to a limit that doubles.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
+/// How long it waits before it connects again, as a bootloader does: drawn at random from zero to a limit that doubles.
 const CONNECT: Duration = Duration::from_secs(3);
 const WAIT_MIN: Duration = Duration::from_millis(100);
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -126,23 +117,6 @@ impl Shared {
     }
 }
 
-/// A connection, for the client that is generated.
-struct Connection(SendRequest<Body>);
-
-impl tower_service::Service<http::Request<Body>> for Connection {
-    type Response = http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        Box::pin(self.0.send_request(request))
-    }
-}
-
 struct Light {
     id: MemberId,
     member: Member,
@@ -201,20 +175,8 @@ impl Light {
         let server = self.shared.servers[self.server % self.shared.servers.len()];
         let stream = timeout(CONNECT, TcpStream::connect(server)).await??;
         stream.set_nodelay(true)?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        // It ends with the sender, or with an error that the stream tells too.
-        tokio::spawn(connection);
-        let mut client =
-            MembersClient::with_origin(Connection(sender), Uri::try_from(format!("http://{server}"))?);
-        let (out, outgoing) = mpsc::channel(4);
-        out.send(FromMember::Hello(self.hello()?).to_wire()).await?;
-        let mut orders = client.session(ReceiverStream::new(outgoing)).await?.into_inner();
+        let mut socket = Socket::call(stream, &server.to_string(), None).await?;
+        socket.say(&FromMember::Hello(self.hello()?).to_wire()).await?;
         self.shared.open.fetch_add(1, Ordering::Relaxed);
         *counted = true;
         let mut heartbeat = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -223,17 +185,14 @@ impl Light {
         repeat.mark_changed();
         let mut again = None;
         loop {
-            self.say(&out).await?;
+            self.say(&mut socket).await?;
             let baked = self.bake.as_ref().map(|(.., until)| *until);
             tokio::select! {
-                order = orders.message() => match order? {
-                    Some(order) => self.obey(order)?,
-                    None => return Ok(()),
-                },
+                order = socket.hear() => self.obey(order?)?,
                 () = sleep_until(baked.unwrap_or(self.born)), if baked.is_some() => self.baked(),
                 _ = heartbeat.tick() => {
                     let stamp = self.next_stamp();
-                    out.send(FromMember::Heartbeat(stamp).to_wire()).await?;
+                    socket.say(&FromMember::Heartbeat(stamp).to_wire()).await?;
                 }
                 () = sleep_until(again.unwrap_or(self.born)), if again.is_some() => {
                     self.told = None;
@@ -260,13 +219,13 @@ impl Light {
     }
 
     /// Reports what has changed.
-    async fn say(&mut self, out: &mpsc::Sender<v1::FromMember>) -> anyhow::Result<()> {
+    async fn say(&mut self, socket: &mut Socket<TcpStream>) -> anyhow::Result<()> {
         let report = self.member.report();
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());
             self.shared.reports.fetch_add(1, Ordering::Relaxed);
             let stamp = self.next_stamp();
-            out.send(FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
+            socket.say(&FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
         }
         Ok(())
     }
