@@ -148,7 +148,8 @@ impl Session {
         keys: Option<Arc<Keyring>>,
     ) -> Result<Self, InvalidAddress> {
         let control = identity.server();
-        let servers = control.bases().iter().map(|base| Address::parse(base)).collect::<Result<Vec<_>, _>>()?;
+        let servers =
+            control.bases().iter().map(|base| Address::parse(base)).collect::<Result<Vec<_>, _>>()?;
         // The members of a fleet begin with different ones.
         let next = fastrand::usize(..servers.len().max(1));
         Ok(Self {
@@ -257,7 +258,7 @@ impl Session {
                     match saying {
                         Saying::Report(report) if changed.is_ok() => {
                             let report = Report { stamp: self.stamp(), ..*report };
-                            say(&mut socket, FromMember::Report(report)).await?;
+                            say(&mut socket, FromMember::Report(report.into())).await?;
                         }
                         Saying::Report(_) | Saying::Goodbye => {
                             say(&mut socket, FromMember::Goodbye).await?;

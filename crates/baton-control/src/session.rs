@@ -187,7 +187,7 @@ impl Session {
                 self.heartbeats.add(&hello.service, &hello.member, stamp, self.clock.now());
                 return Ok(());
             }
-            Some(FromMember::Report(report)) => News::Report(report),
+            Some(FromMember::Report(report)) => News::Report(*report),
             Some(FromMember::Goodbye) => News::Left(hello.member.clone()),
             Some(FromMember::SecretsWanted(release)) => {
                 self.tell_secrets(hello, release, out.clone());

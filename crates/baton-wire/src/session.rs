@@ -37,12 +37,11 @@ pub struct InvalidMessage {
 
 /// What a member says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "it is sent or taken in at once, and is kept nowhere")]
 pub enum FromMember {
     /// First and once: who it is.
     Hello(Hello),
     /// How it stands.
-    Report(Report),
+    Report(Box<Report>),
     /// Nothing has changed.
     Heartbeat(Stamp),
     /// It ends on purpose.
@@ -175,15 +174,15 @@ impl FromMember {
     pub fn to_wire(&self) -> v1::FromMember {
         use v1::from_member::Message;
         let message = match self {
-            Self::Hello(hello) => Message::Hello(v1::Hello {
+            Self::Hello(hello) => Message::Hello(Box::new(v1::Hello {
                 member: hello.member.to_string(),
                 service: hello.service.to_string(),
                 version: hello.version.clone(),
                 listens: hello.listens.clone(),
                 life: hello.life,
                 peer: hello.peer.map(|peer| peer.to_string()).unwrap_or_default(),
-            }),
-            Self::Report(report) => Message::Report(report_to_wire(report)),
+            })),
+            Self::Report(report) => Message::Report(Box::new(report_to_wire(report))),
             Self::Heartbeat(stamp) => {
                 Message::Heartbeat(v1::Heartbeat { stamp: Some(stamp_to_wire(*stamp)) })
             }
@@ -204,8 +203,10 @@ impl FromMember {
         use v1::from_member::Message;
         Ok(Some(match (message.message, member) {
             (None, _) => return Ok(None),
-            (Some(Message::Hello(hello)), _) => Self::Hello(hello_from_wire(hello)?),
-            (Some(Message::Report(report)), Some(member)) => Self::Report(report_from_wire(&report, member)?),
+            (Some(Message::Hello(hello)), _) => Self::Hello(hello_from_wire(*hello)?),
+            (Some(Message::Report(report)), Some(member)) => {
+                Self::Report(Box::new(report_from_wire(&report, member)?))
+            }
             (Some(Message::Heartbeat(beat)), Some(_)) => {
                 Self::Heartbeat(stamp_from_wire("Heartbeat", beat.stamp.as_ref())?)
             }
@@ -504,7 +505,7 @@ mod tests {
             peer: Some("10.0.0.7:7401".parse().unwrap()),
         };
         let mut said: Vec<FromMember> =
-            standings.into_iter().map(|standing| FromMember::Report(report(standing))).collect();
+            standings.into_iter().map(|standing| FromMember::Report(Box::new(report(standing)))).collect();
         said.extend([
             FromMember::Hello(hello),
             FromMember::Heartbeat(Stamp { life: 1, sequence: 2 }),

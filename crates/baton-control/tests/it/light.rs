@@ -190,7 +190,7 @@ impl Light {
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());
             let stamp = self.next_stamp();
-            socket.say(&FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
+            socket.say(&FromMember::Report(Report { stamp, ..report }.into()).to_wire()).await?;
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        for message in [FromMember::Report(report(Standing::Staged)), FromMember::Heartbeat(Stamp { life: 1, sequence: 2 })] {
+        for message in [FromMember::Report(Box::new(report(Standing::Staged))), FromMember::Heartbeat(Stamp { life: 1, sequence: 2 })] {
             let mut bytes = message.to_wire().encode_to_vec();
             for (at, byte) in &changes {
                 *at.get_mut(&mut bytes) = *byte;

@@ -16,7 +16,7 @@ fn member() -> MemberId {
 
 fn report(standing: Standing) -> FromMember {
     let full = standing != Standing::Behind;
-    FromMember::Report(Report {
+    FromMember::Report(Box::new(Report {
         member: member(),
         stamp: Stamp { life: 3, sequence: 9 },
         seen: full.then_some(Seen { epoch: Epoch(4), deploy: DEPLOY }),
@@ -44,7 +44,7 @@ fn report(standing: Standing) -> FromMember {
             Costs::default()
         },
         labels: if full { vec!["zone=eu-1".parse().unwrap()] } else { Vec::new() },
-    })
+    }))
 }
 
 /// All that version 0.1 says, by name.

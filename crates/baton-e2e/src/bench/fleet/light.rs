@@ -225,7 +225,7 @@ impl Light {
             self.told = Some(report.clone());
             self.shared.reports.fetch_add(1, Ordering::Relaxed);
             let stamp = self.next_stamp();
-            socket.say(&FromMember::Report(Report { stamp, ..report }).to_wire()).await?;
+            socket.say(&FromMember::Report(Report { stamp, ..report }.into()).to_wire()).await?;
         }
         Ok(())
     }

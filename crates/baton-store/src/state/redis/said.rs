@@ -90,7 +90,9 @@ impl Ours {
                 self.unheard.insert(place);
                 return;
             }
-            News::Report(report) => ((service.clone(), report.member.clone()), FromMember::Report(report)),
+            News::Report(report) => {
+                ((service.clone(), report.member.clone()), FromMember::Report(report.into()))
+            }
             News::Left(member) => ((service.clone(), member), FromMember::Goodbye),
         };
         let life = life.unwrap_or_default();
@@ -245,7 +247,7 @@ impl Changed {
                     let at = at(place).unwrap_or(Millis(now.0.saturating_sub(LEASE.0)));
                     if newer(held, service, &report) {
                         ours.give_up(place);
-                        let _ = held.hear(service, News::Report(report), at);
+                        let _ = held.hear(service, News::Report(*report), at);
                     }
                 }
                 FromMember::Goodbye => {
