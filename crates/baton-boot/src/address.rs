@@ -153,7 +153,10 @@ mod tests {
             ("https://example.com/baton/", true, "example.com", 443, "example.com/baton"),
         ] {
             let address = Address::parse(base).unwrap();
-            assert_eq!((address.tls, address.host(), address.port, address.place()), (tls, host, port, place));
+            assert_eq!(
+                (address.tls, address.host(), address.port, address.place()),
+                (tls, host, port, place)
+            );
         }
         for base in ["", "control:7400", "ftp://control", "https://", "/v1"] {
             assert!(Address::parse(base).unwrap_err().to_string().contains("write https://"), "{base}");

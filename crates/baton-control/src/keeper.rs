@@ -26,7 +26,7 @@ use baton_core::units::Millis;
 use baton_store::state::{EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::Refusal;
 use crate::board::{Board, Posted};
@@ -45,6 +45,9 @@ pub(crate) use inbox::{Asked, Inbox, WeakInbox, inbox};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
 const TICK: Duration = Duration::from_secs(1);
+/// How long members wait to be heard for the sake of those who are not told yet what there is to tell: many times what telling
+/// thousands takes.
+const TELLING_MAX: Duration = Duration::from_millis(200);
 /// What is taken in before the next decision: a whole fleet that reports at once is one decision, not thousands.
 const BATCH_MAX: usize = 1024;
 /// How often one round decides anew after it has changed something: a verdict, what follows from it, and room
@@ -176,8 +179,10 @@ impl Keeper {
         let mut tick = Instant::now() + TICK;
         loop {
             let mut asks = Vec::new();
-            // The limit is set inside, where the runtime's clock is.
-            let wait = async { timeout_at(tick, self.inbox.recv_many(&mut asks, BATCH_MAX)).await };
+            // The limits are set inside, where the runtime's clock is.
+            let untaken = self.sessions.untaken();
+            let told = async { drop(timeout(TELLING_MAX, untaken.none()).await) };
+            let wait = async { timeout_at(tick, self.inbox.recv_many(&mut asks, BATCH_MAX, told)).await };
             let waited = runtime.block_on(wait);
             if waited == Ok(0) {
                 return;

@@ -137,7 +137,7 @@ impl Session {
         loop {
             let done = tokio::select! {
                 biased;
-                order = orders.recv() => match order {
+                order = orders.recv() => match order.map(Order::take) {
                     Some(Ok(order)) => socket.say(&order).await.map_err(End::from),
                     Some(Err(farewell)) => Err(farewell.into()),
                     None => Err(Farewell::new(Reason::DONE, "control has ended the session").into()),
@@ -202,7 +202,11 @@ impl Session {
     }
 
     /// A message, if it is of a kind that is known.
-    fn known(&mut self, message: v1::FromMember, hello: Option<&Hello>) -> Result<Option<FromMember>, Farewell> {
+    fn known(
+        &mut self,
+        message: v1::FromMember,
+        hello: Option<&Hello>,
+    ) -> Result<Option<FromMember>, Farewell> {
         if !self.bucket.take(MESSAGES, self.clock.now()) {
             return Err(Farewell::new(Reason::TOO_MUCH, "this member says too much"));
         }
@@ -222,7 +226,7 @@ impl Session {
             let told = secrets.values(&service, release).await;
             // Whoever has gone meanwhile asks again when it is back.
             if let Some(out) = out.upgrade() {
-                let _ = out.send(Ok(ToMember::SecretsTold { release, told }.to_wire())).await;
+                let _ = out.send(Order::say(&ToMember::SecretsTold { release, told })).await;
             }
         });
     }

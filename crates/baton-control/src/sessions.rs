@@ -3,12 +3,14 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicUsize};
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_wire::session::{Farewell, Hello, Reason, ToMember};
 use baton_wire::v1;
 use rpds::RedBlackTreeMapSync;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 
 /// When an order is said again to a member whose reports do not show it yet: well above what a report takes,
@@ -18,8 +20,65 @@ const REPEAT: Millis = Millis::from_secs(2);
 /// Where a session's orders go.
 pub(crate) type Outgoing = Sender<Order>;
 
-/// What goes there.
-pub(crate) type Order = Result<v1::ToMember, Farewell>;
+/// What goes there: something to say, or the last word.
+#[derive(Debug)]
+pub(crate) struct Order {
+    what: Result<v1::ToMember, Farewell>,
+    /// None where nobody waits for it.
+    _on_its_way: Option<OnItsWay>,
+}
+
+impl Order {
+    /// Something to say.
+    pub(crate) fn say(order: &ToMember) -> Self {
+        Self { what: Ok(order.to_wire()), _on_its_way: None }
+    }
+
+    fn end(farewell: Farewell) -> Self {
+        Self { what: Err(farewell), _on_its_way: None }
+    }
+
+    /// Takes it, to be said now.
+    pub(crate) fn take(self) -> Result<v1::ToMember, Farewell> {
+        self.what
+    }
+}
+
+/// How many orders there are that no session has taken. What there is to tell goes before what there is to hear: where thousands
+/// answer at once, the last of them would be told late.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Untaken(Arc<(AtomicUsize, Notify)>);
+
+impl Untaken {
+    fn add(&self) -> OnItsWay {
+        self.0.0.fetch_add(1, atomic::Ordering::Relaxed);
+        OnItsWay(self.clone())
+    }
+
+    /// Returns once there is none.
+    pub(crate) async fn none(&self) {
+        loop {
+            let fewer = self.0.1.notified();
+            if self.0.0.load(atomic::Ordering::Relaxed) == 0 {
+                return;
+            }
+            fewer.await;
+        }
+    }
+}
+
+/// One of those.
+#[derive(Debug)]
+struct OnItsWay(Untaken);
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        let (count, none) = &*self.0.0;
+        if count.fetch_sub(1, atomic::Ordering::Relaxed) == 1 {
+            none.notify_one();
+        }
+    }
+}
 
 /// What the members of each service know each other by, in this life of the server.
 #[derive(Clone)]
@@ -46,6 +105,7 @@ pub(crate) type Hellos = RedBlackTreeMapSync<MemberId, Arc<Hello>>;
 pub(crate) struct Sessions {
     open: BTreeMap<MemberId, Session>,
     hellos: Hellos,
+    untaken: Untaken,
 }
 
 #[derive(Debug)]
@@ -57,14 +117,15 @@ struct Session {
 }
 
 impl Session {
-    fn tell(&mut self, now: Millis, order: Option<ToMember>) {
+    fn tell(&mut self, now: Millis, order: Option<ToMember>, untaken: &Untaken) {
         let Some(order) = order else { return };
         let just_said = |(told, at): &(ToMember, Millis)| *told == order && now.since(*at) < REPEAT;
         if self.told.as_ref().is_some_and(just_said) {
             return;
         }
         // A full queue is a member that does not listen; it is told again later.
-        if self.out.try_send(Ok(order.to_wire())).is_ok() {
+        let said = Order { what: Ok(order.to_wire()), _on_its_way: Some(untaken.add()) };
+        if self.out.try_send(said).is_ok() {
             self.told = Some((order, now));
         }
     }
@@ -85,7 +146,7 @@ impl Sessions {
         }
         if hello.peer.is_some() {
             // Nothing was said yet: there is room.
-            let _ = out.try_send(Ok(ToMember::PeerKey(key.of(&hello.service)).to_wire()));
+            let _ = out.try_send(Order::say(&ToMember::PeerKey(key.of(&hello.service))));
         }
         self.hellos.insert_mut(member.clone(), Arc::new(hello));
         self.open.insert(member, Session { life, out, told: None });
@@ -119,7 +180,7 @@ impl Sessions {
     /// Tells everybody what there is to tell, unless it was just said.
     pub(crate) fn tell(&mut self, now: Millis, order: impl Fn(&MemberId) -> Option<ToMember>) {
         for (id, session) in &mut self.open {
-            session.tell(now, order(id));
+            session.tell(now, order(id), &self.untaken);
         }
     }
 
@@ -132,7 +193,7 @@ impl Sessions {
     ) {
         for id in whom {
             if let Some(session) = self.open.get_mut(id) {
-                session.tell(now, order(id));
+                session.tell(now, order(id), &self.untaken);
             }
         }
     }
@@ -148,38 +209,53 @@ impl Sessions {
 
 /// Ends a session with the reason. When the queue is full, nobody is there to read it.
 pub(crate) fn end(out: &Outgoing, farewell: Farewell) {
-    let _ = out.try_send(Err(farewell));
+    let _ = out.try_send(Order::end(farewell));
 }
 
 fn twin(member: &MemberId) -> Farewell {
     Farewell::new(
         Reason::TWIN,
-        format!("another process calls itself {member}, and was started later: each needs its own BATON_MEMBER"),
+        format!(
+            "another process calls itself {member}, and was started later: each needs its own BATON_MEMBER"
+        ),
     )
 }
 
 /// The sessions of all services.
 #[derive(Debug, Default)]
-pub(crate) struct AllSessions(BTreeMap<ServiceName, Sessions>);
+pub(crate) struct AllSessions {
+    sessions: BTreeMap<ServiceName, Sessions>,
+    untaken: Untaken,
+}
 
 impl AllSessions {
     pub(crate) fn of(&mut self, service: &ServiceName) -> &mut Sessions {
-        self.0.entry(service.clone()).or_default()
+        let new = || Sessions { untaken: self.untaken.clone(), ..Sessions::default() };
+        self.sessions.entry(service.clone()).or_insert_with(new)
     }
 
     pub(crate) fn knows(&self, service: &ServiceName) -> bool {
-        self.0.get(service).is_some_and(|sessions| sessions.count() > 0)
+        self.sessions.get(service).is_some_and(|sessions| sessions.count() > 0)
     }
 
     pub(crate) fn sweep(&mut self) {
-        self.0.values_mut().for_each(Sessions::sweep);
+        self.sessions.values_mut().for_each(Sessions::sweep);
+    }
+
+    /// What no session has taken.
+    pub(crate) fn untaken(&self) -> Untaken {
+        self.untaken.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use baton_core::ids::DeployId;
     use tokio::sync::mpsc::{Receiver, channel};
+    use tokio::time::timeout;
 
     type Heard = Receiver<Order>;
 
@@ -212,7 +288,7 @@ mod tests {
         let keys = [(); 2].map(|()| PeerKey::new().unwrap());
         let told = |service, peer, key| {
             let mut heard = open_peer(&mut Sessions::default(), service, 1, peer, key);
-            heard.try_recv().ok().map(|message| ToMember::from_wire(message.unwrap()).unwrap().unwrap())
+            heard.try_recv().ok().map(|order| ToMember::from_wire(order.take().unwrap()).unwrap().unwrap())
         };
         let here = Some("10.0.0.7:7401");
         assert_eq!(told("web", None, &keys[0]), None);
@@ -225,7 +301,8 @@ mod tests {
 
     /// Whether the session has ended, and with which reason.
     fn ended(heard: &mut Heard) -> Option<Option<Reason>> {
-        let reason = heard.try_recv().ok().and_then(Result::err).map(|farewell| farewell.reason);
+        let reason =
+            heard.try_recv().ok().and_then(|order| order.take().err()).map(|farewell| farewell.reason);
         heard.is_closed().then_some(reason)
     }
 
@@ -254,5 +331,24 @@ mod tests {
         assert_eq!(ended(&mut second), None);
         sessions.end(&member, 2, false);
         assert_eq!(ended(&mut second), Some(Some(Reason::ANEW)));
+    }
+
+    #[tokio::test]
+    async fn it_is_known_when_all_have_taken_what_they_are_told_or_are_gone() {
+        let mut all = AllSessions::default();
+        let (untaken, web) = (all.untaken(), "web".parse().unwrap());
+        let is_none = async || timeout(Duration::ZERO, untaken.none()).await.is_ok();
+        let sessions = all.of(&web);
+        let mut heard = open(sessions, 1);
+        assert!(is_none().await, "nobody was told anything");
+        let deploy = DeployId::from_bytes([1; 16]);
+        sessions.tell(Millis::ZERO, |_| Some(ToMember::HandBack { deploy }));
+        assert!(!is_none().await);
+        assert!(heard.try_recv().unwrap().take().is_ok());
+        assert!(is_none().await);
+        sessions.tell(REPEAT, |_| Some(ToMember::HandBack { deploy }));
+        assert!(!is_none().await);
+        drop(heard);
+        assert!(is_none().await, "nobody will take it any more");
     }
 }

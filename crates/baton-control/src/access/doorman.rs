@@ -97,9 +97,7 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
             request.extensions_mut().insert(caller);
             (Some(who), next.run(request).await)
         }
-        Err((caller, refusal)) => {
-            (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal))
-        }
+        Err((caller, refusal)) => (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal)),
     };
     // Who is refused for asking too often would fill the disk by it, and so would who is refused without being known.
     let too_often = response.status() == StatusCode::TOO_MANY_REQUESTS;

@@ -70,12 +70,22 @@ impl WeakInbox {
 }
 
 impl Asked {
-    /// Waits until something was asked, and takes so much of it in, members last. Nothing when nobody can ask any more.
-    pub(crate) async fn recv_many(&mut self, asks: &mut Vec<Ask>, most: usize) -> usize {
+    /// Waits until something was asked, and takes so much of it in, members last, and not before they were `told` what there is to
+    /// tell. Nothing when nobody can ask any more.
+    pub(crate) async fn recv_many(
+        &mut self,
+        asks: &mut Vec<Ask>,
+        most: usize,
+        told: impl Future<Output = ()>,
+    ) -> usize {
+        let of_member = async {
+            told.await;
+            self.members.recv().await
+        };
         let first = tokio::select! {
             biased;
             Some(ask) = self.others.recv() => ask,
-            Some(ask) = self.members.recv() => ask,
+            Some(ask) = of_member => ask,
             else => return 0,
         };
         asks.push(first);
@@ -91,6 +101,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::future::{pending, ready};
     use std::time::Duration;
 
     use baton_core::report::Standing;
@@ -111,11 +122,29 @@ mod tests {
         assert!(timeout(Duration::ZERO, inbox.send(crowd)).await.is_err(), "there is no room for members");
         timeout(Duration::from_secs(60), inbox.send(Ask::LookAgain)).await.unwrap().unwrap();
         let mut asks = Vec::new();
-        assert_eq!(asked.recv_many(&mut asks, 3).await, 3);
+        assert_eq!(asked.recv_many(&mut asks, 3, ready(())).await, 3);
         assert!(matches!(asks[..], [Ask::LookAgain, Ask::News { .. }, Ask::News { .. }]));
         drop(inbox);
         let mut rest = Vec::new();
-        assert_eq!(asked.recv_many(&mut rest, usize::MAX).await, MEMBERS_MAX - 2, "nothing is lost");
-        assert_eq!(asked.recv_many(&mut rest, 1).await, 0, "it is over");
+        assert_eq!(
+            asked.recv_many(&mut rest, usize::MAX, ready(())).await,
+            MEMBERS_MAX - 2,
+            "nothing is lost"
+        );
+        assert_eq!(asked.recv_many(&mut rest, 1, ready(())).await, 0, "it is over");
+    }
+
+    #[tokio::test]
+    async fn p34_members_are_not_heard_before_they_were_told_and_an_operator_is() {
+        let (inbox, mut asked) = inbox();
+        let news = || report("web-1", 1, None, Standing::Behind);
+        inbox.send(Ask::News { service: "web".parse().unwrap(), news: news() }).await.unwrap();
+        let mut asks = Vec::new();
+        let heard = timeout(Duration::ZERO, asked.recv_many(&mut asks, 3, pending())).await;
+        assert!(heard.is_err() && asks.is_empty());
+        inbox.send(Ask::LookAgain).await.unwrap();
+        assert_eq!(asked.recv_many(&mut asks, 3, pending()).await, 2);
+        inbox.send(Ask::News { service: "web".parse().unwrap(), news: news() }).await.unwrap();
+        assert_eq!(asked.recv_many(&mut Vec::new(), 3, ready(())).await, 1);
     }
 }

@@ -1,5 +1,6 @@
 //! What the keeper does before it has read its store: it waits, and turns everybody away.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use baton_store::state::StateError;
@@ -57,7 +58,7 @@ impl Keeper {
                 return None;
             }
             // The limit is set inside, where the runtime's clock is.
-            let wait = async { timeout(TICK, self.inbox.recv_many(&mut asks, BATCH_MAX)).await };
+            let wait = async { timeout(TICK, self.inbox.recv_many(&mut asks, BATCH_MAX, ready(()))).await };
             if runtime.block_on(wait) == Ok(0) {
                 return None;
             }

@@ -131,11 +131,7 @@ impl Asker {
     }
 
     /// Opens a session as a member, and says hello.
-    async fn session(
-        &self,
-        service: &str,
-        member: &str,
-    ) -> Result<Socket<TlsStream<TcpStream>>, CallError> {
+    async fn session(&self, service: &str, member: &str) -> Result<Socket<TlsStream<TcpStream>>, CallError> {
         let place = self.control.base().strip_prefix("https://").unwrap();
         let stream = TcpStream::connect(place).await.unwrap();
         let config = self.control.believed().unwrap().client().unwrap();
