@@ -45,6 +45,9 @@ pub(crate) use inbox::{Asked, Inbox, WeakInbox, inbox};
 
 /// How often everything is looked at, asked or not: what is lost or runs out is noticed after this time.
 const TICK: Duration = Duration::from_secs(1);
+/// Each time that everything was looked at so often, everybody is: signs of life are taken in, and what was lost on its way to a
+/// member is said again. A member that is not heard for less than half a lease has said so in between.
+const TICKS_TO_EVERYBODY: u32 = 2;
 /// How long members wait to be heard for the sake of those who are not told yet what there is to tell: many times what telling
 /// thousands takes.
 const TELLING_MAX: Duration = Duration::from_millis(200);
@@ -115,8 +118,8 @@ impl Kept {
 struct Round {
     /// Services to look at, and whether something is new there.
     touched: BTreeSet<ServiceName>,
-    /// Everybody is looked at: what was lost or has run out is noticed.
-    ticked: bool,
+    /// Every member is looked at: what was lost is noticed.
+    everybody: bool,
     /// Members that have connected.
     came: BTreeMap<ServiceName, Vec<MemberId>>,
     /// Signs of life that are taken in after all else that was said.
@@ -177,6 +180,7 @@ impl Keeper {
         self.finish(&mut round);
         // A moment, not a wait: however much is said in between, it comes.
         let mut tick = Instant::now() + TICK;
+        let mut ticks = 0_u32;
         loop {
             let mut asks = Vec::new();
             // The limits are set inside, where the runtime's clock is.
@@ -189,10 +193,13 @@ impl Keeper {
             }
             let mut round = Round::default();
             if tick <= Instant::now() {
-                round.heard = self.heartbeats.take();
                 tick = Instant::now() + TICK;
-                self.sessions.sweep();
-                round.ticked = true;
+                ticks = ticks.wrapping_add(1);
+                round.everybody = ticks.is_multiple_of(TICKS_TO_EVERYBODY);
+                if round.everybody {
+                    round.heard = self.heartbeats.take();
+                    self.sessions.sweep();
+                }
                 round.touched = self.kept.keys().cloned().collect();
                 // What a member has said before it was heard again comes before that.
                 let waiting = iter::from_fn(|| self.inbox.try_recv());
@@ -429,7 +436,7 @@ impl Keeper {
         if let Some(orders) = Orders::of(&service, now) {
             let sessions = self.sessions.of(name);
             let order = |member: &MemberId| orders.of_member(member);
-            if round.ticked || orders.differ_for_all(&before) {
+            if round.everybody || orders.differ_for_all(&before) {
                 sessions.tell(now, order);
             } else {
                 let came = round.came.get(name).into_iter().flatten();
@@ -441,7 +448,7 @@ impl Keeper {
         (kept.seen, kept.seen_at) = (service, now);
         let changed = !events.is_empty();
         round.events.extend(events);
-        self.post(name, changed, round.ticked);
+        self.post(name, changed, round.everybody);
         decided
     }
 
@@ -535,13 +542,13 @@ impl Keeper {
         }
     }
 
-    /// Puts what is kept of a service on the board: `changed`, something was told of it; `ticked`, and everything is looked
-    /// at. Nobody is woken before the whole round is done.
-    fn post(&mut self, name: &ServiceName, changed: bool, ticked: bool) {
+    /// Puts what is kept of a service on the board: `changed`, something was told of it; `everybody`, and every member
+    /// is looked at. Nobody is woken before the whole round is done.
+    fn post(&mut self, name: &ServiceName, changed: bool, everybody: bool) {
         let Some(kept) = self.kept.get_mut(name) else { return };
         kept.tell_stuck(name);
         let sessions = self.sessions.of(name);
-        if ticked {
+        if everybody {
             let fleet = kept.seen.fleet();
             sessions.keep_hellos(|member| fleet.member(member).is_some());
         }
