@@ -8,6 +8,7 @@ pub mod redis;
 pub mod report;
 pub mod servers;
 mod wait;
+mod way;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,8 @@ pub struct Setup {
     pub members: usize,
     /// How many servers: one with its own file, or several over a Redis.
     pub servers: usize,
+    /// Whether they ask who is there, over TLS.
+    pub closed: bool,
 }
 
 /// The figures of one fleet.
@@ -101,10 +104,13 @@ pub fn measure(baton: &Path, folder: &Path, setup: Setup) -> anyhow::Result<Figu
     let _inside = runtime.enter();
     let redis = Redis::start(folder)?;
     let state = (setup.servers > 1).then(|| redis.url());
-    let mut servers = Servers::start(baton, folder, setup.servers, state)?;
+    let mut servers = match setup.closed {
+        true => Servers::start_closed(baton, folder.join("server"))?,
+        false => Servers::start(baton, folder, setup.servers, state)?,
+    };
     let releases = releases(&servers, folder)?;
     let idle = watch(&servers)?;
-    let lights = Lights::start(&servers.addresses(), setup.members);
+    let lights = Lights::start(&servers.addresses(), servers.admit(setup.members)?);
     until("the members are there", || Ok(lights.open() == setup.members))?;
 
     let mut rollouts = Rollouts { servers: &servers, lights: &lights, releases, next: 0, cpu: (0.0, 0.0) };
@@ -256,9 +262,9 @@ fn come_back(servers: &mut Servers, lights: &Lights, setup: Setup) -> anyhow::Re
     servers.kill()?;
     std::thread::park_timeout(AWAY);
     until("the members notice", || Ok(lights.open() == 0))?;
-    let (address, done) = (servers.addresses()[0], AtomicBool::new(false));
+    let (operator, done) = (servers.operator(), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let asks = scope.spawn(|| ask(Operator::new(address), &done));
+        let asks = scope.spawn(|| ask(operator, &done));
         let begun = Instant::now();
         let mut back = || {
             servers.begin()?;
@@ -298,10 +304,14 @@ fn ask(mut operator: Operator, done: &AtomicBool) -> anyhow::Result<Histogram<u6
 impl Figures {
     /// As a table.
     pub fn table(&self) -> String {
-        let Setup { members, servers } = self.setup;
+        let members = self.setup.members;
         let Self { notice, publish, ratio, cpu, report_us, peak_mib, back, status_p99, status_most, .. } =
             self;
-        let store = if servers == 1 { "1 server, a file" } else { "3 servers over Redis" };
+        let store = match self.setup {
+            Setup { closed: true, .. } => "1 server, a file, TLS",
+            Setup { servers: 1, .. } => "1 server, a file",
+            Setup { .. } => "3 servers over Redis",
+        };
         let mut text = format!("| {members} members, {store} | |\n| --- | --- |\n");
         let mut line = |what: &str, figure: String| text.push_str(&format!("| {what} | {figure} |\n"));
         line("from the proposal to the last member that has heard of the deploy, ms", notice.to_string());
@@ -328,7 +338,11 @@ impl Figures {
 
     /// The goals that it can be held against.
     pub fn goals(&self) -> Vec<Goal> {
-        let (store, limit) = if self.setup.servers == 1 { ("a file", 1.0) } else { ("Redis", 1.25) };
+        let (store, limit) = match self.setup {
+            Setup { closed: true, .. } => ("TLS", 1.0),
+            Setup { servers: 1, .. } => ("a file", 1.0),
+            Setup { .. } => ("Redis", 1.25),
+        };
         let of = |what: &str| format!("{what}, {store}");
         let took = |name: &str| {
             let found = self.deploys.iter().find(|deploys| deploys.name.contains(name));

@@ -20,7 +20,7 @@ const USAGE: &str = "usage: baton-bench [boot [PART ...] | release [FOLDER [GROU
                      swarm [CONTAINERS ...]]";
 
 /// What is measured of a fleet: its parts by name.
-const FLEET_PARTS: [&str; 3] = ["file", "redis", "growth"];
+const FLEET_PARTS: [&str; 4] = ["file", "tls", "redis", "growth"];
 /// The sizes of the fleets that show how figures grow.
 const GROWTH: [usize; 4] = [250, 1000, 4000, 16_000];
 /// Where the picture of that is written.
@@ -123,19 +123,23 @@ fn fleets(named: &[&str]) -> anyhow::Result<()> {
     let is_wanted = |name| named.is_empty() || named.contains(&name);
     baton_sys::descriptors::raise().context("cannot have enough descriptors")?;
     let baton = program("baton")?;
-    let measure = |members, servers| {
+    let measure = |setup| {
         let folder = temporary()?;
-        let figures = fleet::measure(&baton, folder.path(), Setup { members, servers })?;
+        let figures = fleet::measure(&baton, folder.path(), setup)?;
         println!("{}", figures.table());
         Ok::<_, anyhow::Error>(figures)
     };
+    let one = Setup { members: fleet::MEMBERS, servers: 1, closed: false };
     let mut goals = Vec::new();
     println!("### A fleet\n");
     if is_wanted("file") {
-        goals.extend(measure(fleet::MEMBERS, 1)?.goals());
+        goals.extend(measure(one)?.goals());
+    }
+    if is_wanted("tls") {
+        goals.extend(measure(Setup { closed: true, ..one })?.goals());
     }
     if is_wanted("redis") {
-        goals.extend(measure(fleet::MEMBERS, 3)?.goals());
+        goals.extend(measure(Setup { servers: 3, ..one })?.goals());
     }
     if is_wanted("growth") {
         let mut decisions = Vec::new();
@@ -145,7 +149,10 @@ fn fleets(named: &[&str]) -> anyhow::Result<()> {
             decisions.push((members, nanoseconds.median()));
         }
         println!();
-        let all = GROWTH.into_iter().map(|members| measure(members, 1)).collect::<Result<Vec<_>, _>>()?;
+        let all = GROWTH
+            .into_iter()
+            .map(|members| measure(Setup { members, ..one }))
+            .collect::<Result<Vec<_>, _>>()?;
         println!("### Growth\n\n{}", growth::table(&all, &decisions));
         std::fs::write(GROWTH_SVG, growth::svg(&all, &decisions))?;
         println!("the picture of it is {GROWTH_SVG}\n");

@@ -13,11 +13,11 @@ use baton_core::supervisor::{Running, Status, Ticket, TrialState};
 use baton_core::units::Millis;
 use baton_wire::session::{FromMember, Hello, Socket, ToMember};
 use baton_wire::v1;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
+use super::way::{Carrier, Way};
 use crate::bench::moments;
 
 /// The service of all of them.
@@ -60,8 +60,8 @@ struct Heard {
 }
 
 impl Lights {
-    /// So many members of these servers.
-    pub fn start(servers: &[SocketAddr], members: usize) -> Self {
+    /// Members of these servers, which each speaks to in this way.
+    pub fn start(servers: &[SocketAddr], members: Vec<Way>) -> Self {
         let (repeat, repeats) = watch::channel(None);
         let shared = Shared {
             servers: servers.to_vec(),
@@ -71,10 +71,10 @@ impl Lights {
             heard: Mutex::default(),
         };
         let mut lights = Self { shared: Arc::new(shared), repeat, members: JoinSet::new() };
-        for number in 0..members {
+        for (number, way) in members.into_iter().enumerate() {
             // A name that is a name: a word and a number.
-            let Ok(id) = format!("{SERVICE}-{number:05}").parse::<MemberId>() else { continue };
-            let light = Light::new(id, Arc::clone(&lights.shared), number % servers.len().max(1));
+            let Ok(id) = name(number).parse::<MemberId>() else { continue };
+            let light = Light::new(id, way, Arc::clone(&lights.shared), number % servers.len().max(1));
             lights.members.spawn(light.live());
         }
         lights
@@ -102,6 +102,11 @@ impl Lights {
     }
 }
 
+/// What the member with this number is called.
+pub fn name(number: usize) -> String {
+    format!("{SERVICE}-{number:05}")
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -119,6 +124,7 @@ impl Shared {
 
 struct Light {
     id: MemberId,
+    way: Way,
     member: Member,
     status: Status,
     /// What bakes, on whose behalf, until when.
@@ -133,12 +139,13 @@ struct Light {
 }
 
 impl Light {
-    fn new(id: MemberId, shared: Arc<Shared>, server: usize) -> Self {
+    fn new(id: MemberId, way: Way, shared: Arc<Shared>, server: usize) -> Self {
         let member = Member::new(id.clone(), None, None);
         let stamp = Stamp { life: 1, sequence: 0 };
         let born = Instant::now();
         Self {
             id,
+            way,
             member,
             status: Status::default(),
             bake: None,
@@ -173,9 +180,8 @@ impl Light {
 
     async fn session(&mut self, counted: &mut bool) -> anyhow::Result<()> {
         let server = self.shared.servers[self.server % self.shared.servers.len()];
-        let stream = timeout(CONNECT, TcpStream::connect(server)).await??;
-        stream.set_nodelay(true)?;
-        let mut socket = Socket::call(stream, &server.to_string(), None).await?;
+        let stream = timeout(CONNECT, self.way.join(server)).await??;
+        let mut socket = Socket::call(stream, &server.to_string(), self.way.bearer()).await?;
         socket.say(&FromMember::Hello(self.hello()?).to_wire()).await?;
         self.shared.open.fetch_add(1, Ordering::Relaxed);
         *counted = true;
@@ -219,7 +225,7 @@ impl Light {
     }
 
     /// Reports what has changed.
-    async fn say(&mut self, socket: &mut Socket<TcpStream>) -> anyhow::Result<()> {
+    async fn say(&mut self, socket: &mut Socket<Box<dyn Carrier>>) -> anyhow::Result<()> {
         let report = self.member.report();
         if self.told.as_ref() != Some(&report) {
             self.told = Some(report.clone());

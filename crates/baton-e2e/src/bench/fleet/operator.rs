@@ -1,13 +1,15 @@
 //! Whoever asks control: one connection that is kept, and every answer timed.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use baton_wire::access::{Join, Joined};
 use baton_wire::api::{DeployView, PolicyView, Propose, ServiceStatus, Wanted};
 
 use super::light::SERVICE;
+use super::way::{Connection, Way};
 
 /// How long an answer may take: longer than the longest poll.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -19,13 +21,14 @@ const READ_BYTES: usize = 64 << 10;
 /// An operator at one server.
 pub struct Operator {
     server: SocketAddr,
-    stream: Option<TcpStream>,
+    way: Way,
+    stream: Option<Box<dyn Connection>>,
 }
 
 impl Operator {
     /// One that has not connected yet.
-    pub const fn new(server: SocketAddr) -> Self {
-        Self { server, stream: None }
+    pub const fn new(server: SocketAddr, way: Way) -> Self {
+        Self { server, way, stream: None }
     }
 
     /// How the service stands; once it is newer than `after`, where that is given.
@@ -58,6 +61,16 @@ impl Operator {
         self.ask("POST", &format!("/v1/services/{SERVICE}/deploys"), &serde_json::to_vec(&propose)?)
     }
 
+    /// The credential of a member, where the token that is shown makes members.
+    ///
+    /// # Errors
+    /// As [`Operator::status`].
+    pub fn join(&mut self, member: &str) -> anyhow::Result<String> {
+        let join = Join { service: SERVICE.to_owned(), member: member.to_owned(), key: member.to_owned() };
+        let joined: Joined = self.ask("POST", "/v1/join", &serde_json::to_vec(&join)?)?;
+        Ok(joined.credential)
+    }
+
     /// How many members are connected to this server.
     ///
     /// # Errors
@@ -82,18 +95,16 @@ impl Operator {
         // One that has failed is not asked again.
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => {
-                let stream = TcpStream::connect(self.server)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(LIMIT))?;
-                stream
-            }
+            None => self.way.connect(self.server, LIMIT)?,
         };
         let (server, length) = (self.server, body.len());
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nhost: {server}\r\ncontent-length: {length}\r\n");
         if length > 0 {
             request.push_str("content-type: application/json\r\n");
+        }
+        if let Some(bearer) = self.way.bearer() {
+            request.push_str(&format!("authorization: {}\r\n", bearer.to_str()?));
         }
         request.push_str("\r\n");
         stream.write_all(&[request.as_bytes(), body].concat())?;
