@@ -28,7 +28,7 @@ mod v1 {
 
 /// The schema that these records have, raised with every addition: a store that was written with a greater
 /// one must not be opened, because what is not known here would be lost when it is written back.
-pub const SCHEMA: u64 = 4;
+pub const SCHEMA: u64 = 5;
 
 /// Something that a state store keeps.
 #[expect(private_bounds, reason = "the generated messages are nobody else's business")]
@@ -93,16 +93,35 @@ pub struct Milestones {
 /// A member that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberRecord {
-    /// The slot that it has.
+    /// The slot that it has, or had.
     pub slot: Option<Slot>,
+}
+
+impl MemberRecord {
+    /// What it says once the deploy of this epoch is in force: a slot of another deploy has ended, and is left over where it is not
+    /// known how.
+    pub fn under(self, in_force: Option<Epoch>) -> Self {
+        let slot = match self.slot {
+            Some(Slot::Given { epoch, grant }) if epoch.is_none() || epoch != in_force => {
+                (!grant.proven).then_some(Slot::Leftover)
+            }
+            slot => slot,
+        };
+        Self { slot }
+    }
 }
 
 /// What a member has of the slots of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
-    /// One in the deploy in force.
-    Given(Grant),
-    /// One in the deploy before, and how that ended is not known.
+    /// It was given one.
+    Given {
+        /// In the deploy of this epoch; none in what was written before schema 5.
+        epoch: Option<Epoch>,
+        /// Which.
+        grant: Grant,
+    },
+    /// One in a deploy before, and how that ended is not known.
     Leftover,
 }
 

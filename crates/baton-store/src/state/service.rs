@@ -103,8 +103,9 @@ impl Service {
             switched: logged.milestones.switched.is_some(),
             deploy: logged.deploy,
         };
-        let tie = |record: MemberRecord| match record.slot {
-            Some(Slot::Given(grant)) => Tie::Slot(grant),
+        let epoch = in_force.as_ref().map(|in_force| in_force.deploy.epoch);
+        let tie = |record: MemberRecord| match record.under(epoch).slot {
+            Some(Slot::Given { grant, .. }) => Tie::Slot(grant),
             Some(Slot::Leftover) => Tie::Leftover,
             None => Tie::Nothing,
         };
@@ -144,14 +145,31 @@ impl Service {
 
     /// What is to be stored of the members.
     pub(super) fn member_records(&self) -> BTreeMap<&MemberId, MemberRecord> {
-        self.fleet.members().map(|(id, member)| (id, record_of(member))).collect()
+        self.fleet.members().map(|(id, member)| (id, self.record_of(member))).collect()
     }
 
-    /// What is to be stored of members and is not stored so: none of whoever is not known any more.
+    fn record_of(&self, member: &Member) -> MemberRecord {
+        let slot = match member.tie() {
+            Tie::Slot(grant) => Some(Slot::Given { epoch: self.epoch(), grant }),
+            Tie::Leftover => Some(Slot::Leftover),
+            // What was found is found again with the first report.
+            Tie::Found | Tie::Nothing => None,
+        };
+        MemberRecord { slot }
+    }
+
+    /// The number of the deploy in force.
+    fn epoch(&self) -> Option<Epoch> {
+        self.fleet.in_force().map(|in_force| in_force.deploy.epoch)
+    }
+
+    /// What is to be stored of members and is not stored so, where what is stored says something else by now: none of whoever is not
+    /// known any more.
     pub(super) fn new_records(&self, stored: Option<&Self>) -> Vec<(MemberId, Option<MemberRecord>)> {
         let (before, after) = (stored.map(Self::member_records).unwrap_or_default(), self.member_records());
         let gone = before.keys().filter(|id| !after.contains_key(*id)).map(|id| ((*id).clone(), None));
-        let new = after.iter().filter(|(id, record)| before.get(*id) != Some(record));
+        let says = |record: &MemberRecord| record.under(self.epoch());
+        let new = after.iter().filter(|(id, record)| before.get(*id).map(says) != Some(**record));
         new.map(|(id, record)| ((*id).clone(), Some(*record))).chain(gone).collect()
     }
 
@@ -160,7 +178,9 @@ impl Service {
         let Some(changed) = self.fleet.changed_since(&stored.fleet) else {
             return self.new_records(Some(stored));
         };
-        let of = |service: &Self, id: &MemberId| service.fleet.member(id).map(record_of);
+        let of = |service: &Self, id: &MemberId| {
+            service.fleet.member(id).map(|member| service.record_of(member).under(self.epoch()))
+        };
         let differs = |id: &&MemberId| of(self, id) != of(stored, id);
         changed.into_iter().filter(differs).map(|id| (id.clone(), of(self, id))).collect()
     }
@@ -291,12 +311,70 @@ impl Service {
     }
 }
 
-fn record_of(member: &Member) -> MemberRecord {
-    let slot = match member.tie() {
-        Tie::Slot(grant) => Some(Slot::Given(grant)),
-        Tie::Leftover => Some(Slot::Leftover),
-        // What was found is found again with the first report.
-        Tie::Found | Tie::Nothing => None,
-    };
-    MemberRecord { slot }
+#[cfg(test)]
+mod tests {
+    use baton_core::deploy::Policy;
+    use baton_core::fleet::LEASE;
+    use baton_core::history::{Backing, Wish};
+    use baton_core::ids::ReleaseId;
+    use baton_core::report::{Report, Seen, Stamp, Standing};
+
+    use super::*;
+    use crate::state::{MemoryStore, StateStore};
+
+    const NOW: Millis = LEASE;
+
+    fn rollout(number: u8, parent: Option<DeployId>) -> Proposal {
+        let release = ReleaseId::from_bytes([number; 32]);
+        Proposal {
+            id: DeployId::from_bytes([number; 16]),
+            parent,
+            wish: Wish::Rollout { release, policy: Policy::fast().at_once(), again: false },
+            reason: String::new(),
+            actor: "ada".to_owned(),
+            created: 0,
+            backing: Backing::InForce,
+            blame: None,
+        }
+    }
+
+    /// Says that a member stands so with the first deploy.
+    fn say(store: &MemoryStore, web: &ServiceName, member: &MemberId, sequence: u64, standing: Standing) {
+        let release = ReleaseId::from_bytes([1; 32]);
+        let seen = Some(Seen { epoch: Epoch(1), deploy: DeployId::from_bytes([1; 16]) });
+        let proven = standing == Standing::Proven;
+        let report = Report {
+            seen: seen.filter(|_| sequence > 1),
+            running: proven.then_some(release),
+            committed: proven.then_some((release, Epoch(1))),
+            healthy: proven,
+            ..Report::plain(member.clone(), Stamp { life: 1, sequence }, standing)
+        };
+        assert_eq!(store.hear(web, News::Report(report), NOW).unwrap(), Heard::News);
+    }
+
+    #[test]
+    fn a_deploy_is_written_once_and_not_for_each_member_and_says_the_same_when_it_is_read() {
+        let (store, web) = (MemoryStore::new(Millis::ZERO), "web".parse().unwrap());
+        let names = ["proven", "trying", "new"].map(|name| name.parse::<MemberId>().unwrap());
+        names.iter().for_each(|name| say(&store, &web, name, 1, Standing::Behind));
+        store.propose(&web, rollout(1, None), NOW).unwrap();
+        names[..2].iter().for_each(|name| say(&store, &web, name, 2, Standing::Staged));
+        store.grant(&web, Epoch(1), &names[..2], NOW).unwrap();
+        say(&store, &web, &names[0], 3, Standing::Proven);
+        let before = store.service(&web, NOW).unwrap();
+        let rows: Vec<_> = before.member_records().into_iter().map(|(id, row)| (id.clone(), row)).collect();
+
+        store.propose(&web, rollout(2, Some(DeployId::from_bytes([1; 16]))), NOW).unwrap();
+        let after = store.service(&web, NOW).unwrap();
+        assert_eq!(after.new_records_since(&before), [], "nothing new is to be written of any member");
+        assert_eq!(after.new_records(Some(&before)), []);
+
+        // The rows of before with the log of after: as after a restart.
+        let read = Service::stored(&web, after.log().collect(), rows, after.record(), NOW);
+        let ties =
+            |service: &Service| names.each_ref().map(|name| service.fleet().member(name).unwrap().tie());
+        assert_eq!(ties(&read), [Tie::Nothing, Tie::Leftover, Tie::Nothing]);
+        assert_eq!(ties(&read), ties(&after));
+    }
 }

@@ -1,6 +1,7 @@
 //! Members and their slots.
 
 use baton_core::fleet::Grant;
+use baton_core::ids::Epoch;
 use baton_core::units::Millis;
 
 use super::field::{invalid, present};
@@ -12,7 +13,7 @@ impl Encoded for MemberRecord {
 
     fn to_message(&self) -> v1::Member {
         let slot = self.slot.map(|slot| match slot {
-            Slot::Given(grant) => member::Slot::Grant(grant_message(grant)),
+            Slot::Given { epoch, grant } => member::Slot::Grant(grant_message(epoch, grant)),
             Slot::Leftover => member::Slot::Leftover(member::Leftover {}),
         });
         v1::Member { slot }
@@ -20,7 +21,9 @@ impl Encoded for MemberRecord {
 
     fn from_message(message: v1::Member) -> Result<Self, BadRecord> {
         let slot = match message.slot {
-            Some(member::Slot::Grant(grant)) => Some(Slot::Given(read_grant(&grant)?)),
+            Some(member::Slot::Grant(grant)) => {
+                Some(Slot::Given { epoch: grant.epoch.map(Epoch), grant: read_grant(&grant)? })
+            }
             Some(member::Slot::Leftover(member::Leftover {})) => Some(Slot::Leftover),
             None => None,
         };
@@ -28,11 +31,16 @@ impl Encoded for MemberRecord {
     }
 }
 
-fn grant_message(grant: Grant) -> v1::Grant {
+fn grant_message(epoch: Option<Epoch>, grant: Grant) -> v1::Grant {
     let Grant { phase, bake, proven } = grant;
     // A policy with more phases than fit would not fit into memory.
     let phase = u32::try_from(phase).unwrap_or(u32::MAX);
-    v1::Grant { phase: Some(phase), bake_ms: Some(bake.0), proven: Some(proven) }
+    v1::Grant {
+        phase: Some(phase),
+        bake_ms: Some(bake.0),
+        proven: Some(proven),
+        epoch: epoch.map(|epoch| epoch.0),
+    }
 }
 
 fn read_grant(message: &v1::Grant) -> Result<Grant, BadRecord> {

@@ -62,8 +62,9 @@ fn event() -> Event {
     }
 }
 
-fn given() -> MemberRecord {
-    MemberRecord { slot: Some(Slot::Given(Grant { phase: 2, bake: Millis(5000), proven: true })) }
+fn given(epoch: Option<Epoch>) -> MemberRecord {
+    let grant = Grant { phase: 2, bake: Millis(5000), proven: true };
+    MemberRecord { slot: Some(Slot::Given { epoch, grant }) }
 }
 
 /// What an error says, causes included.
@@ -85,7 +86,7 @@ fn records_come_back_as_they_were() {
     comes_back(&ServiceRecord { lock: None, ..service() });
     comes_back(&event());
     comes_back(&Event { deploy: None, member: None, text: String::new(), ..event() });
-    for slot in [None, Some(Slot::Leftover), given().slot] {
+    for slot in [None, Some(Slot::Leftover), given(None).slot, given(Some(Epoch(7))).slot] {
         comes_back(&MemberRecord { slot });
     }
     let of = DeployId::from_bytes([2; 16]);
@@ -128,10 +129,39 @@ fn what_the_first_version_has_written_can_be_read() {
     let logged = deploy();
     let unsigned = LoggedDeploy { deploy: Deploy { warrant: None, ..logged.deploy }, ..logged };
     read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &unsigned);
-    read(include_str!("../../fixtures/stored/v1/member-granted.hex"), &given());
+    read(include_str!("../../fixtures/stored/v1/member-granted.hex"), &given(None));
     let leftover = MemberRecord { slot: Some(Slot::Leftover) };
     read(include_str!("../../fixtures/stored/v1/member-leftover.hex"), &leftover);
     read(include_str!("../../fixtures/stored/v1/event.hex"), &event());
+}
+
+/// Written by the fifth, which knows of the deploy that a slot is of.
+#[test]
+fn what_the_fifth_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v5/member-granted.hex"), &given(Some(Epoch(7))));
+}
+
+#[test]
+fn a_slot_ends_with_its_deploy_and_is_left_over_where_it_is_not_known_how() {
+    let of = |epoch, proven| {
+        let grant = Grant { phase: 0, bake: Millis(0), proven };
+        MemberRecord { slot: Some(Slot::Given { epoch, grant }) }
+    };
+    let leftover = Some(Slot::Leftover);
+    for (record, in_force, slot) in [
+        (of(Some(Epoch(7)), false), Some(Epoch(7)), of(Some(Epoch(7)), false).slot),
+        (of(Some(Epoch(7)), true), Some(Epoch(7)), of(Some(Epoch(7)), true).slot),
+        (of(Some(Epoch(7)), false), Some(Epoch(9)), leftover),
+        (of(Some(Epoch(7)), true), Some(Epoch(9)), None),
+        (of(None, false), Some(Epoch(7)), leftover),
+        (of(None, true), Some(Epoch(7)), None),
+        (of(Some(Epoch(7)), false), None, leftover),
+        (of(None, false), None, leftover),
+        (MemberRecord { slot: leftover }, Some(Epoch(9)), leftover),
+        (MemberRecord { slot: None }, Some(Epoch(9)), None),
+    ] {
+        assert_eq!(record.under(in_force).slot, slot, "{record:?} {in_force:?}");
+    }
 }
 
 /// Written by the second, which knows of signatures.
