@@ -68,7 +68,7 @@ fn f14_whatever_keeps_a_program_from_starting_is_named_and_the_old_one_stays() {
 
 #[test]
 fn f15_without_room_for_a_process_the_old_one_serves_and_a_reload_works_when_there_is() {
-    let Some(pids) = Group::of("pids") else { return };
+    let pids = Group::of_processes();
     let (folder, address) = example("50ms");
     // The example needs a thread for each connection, and would end without.
     folder.change("baton.toml", "interval        = \"1s\"", "interval = \"1h\"");
@@ -76,14 +76,14 @@ fn f15_without_room_for_a_process_the_old_one_serves_and_a_reload_works_when_the
     let boot = Boot::start_under(&joined.each_ref().map(String::as_str), &folder, &[]);
     boot.wait_for(" is proven", 1);
     // Whoever ended its threads meanwhile has no room for new ones either.
-    pids.set("pids.max", "1");
+    pids.limit_processes(Some(1));
     for reload in 1..=3 {
         boot.signal(Signal::HUP);
         boot.wait_for(" refused: could not start: ", reload);
         boot.wait_for("Resource temporarily unavailable (os error 11)", reload);
     }
-    assert!(pids.get("pids.events") != "max 0", "the limit was not met");
-    pids.set("pids.max", "max");
+    assert!(pids.had_too_many_processes(), "the limit was not met");
+    pids.limit_processes(None);
     assert_eq!(generation(address), "1");
     boot.signal(Signal::HUP);
     boot.wait_for(" is proven", 2);

@@ -16,20 +16,13 @@ use crate::wait::wait_for;
 /// Takes 8 MiB more again and again.
 const EATS: &str = "import time; eaten = [bytearray(8 << 20) for _ in range(60) if time.sleep(0.02) is None]";
 
-/// A memory account with a limit, as a container has one.
-fn account(bytes: u64) -> Option<Group> {
-    let account = Group::of("memory")?;
-    account.set("memory.limit_in_bytes", &bytes.to_string());
-    Some(account)
-}
-
 fn start_in(group: &Group, folder: &Folder, arguments: &[&str]) -> Boot {
     Boot::start_under(&group.joined().each_ref().map(String::as_str), folder, arguments)
 }
 
 #[test]
 fn f18_a_program_that_the_kernel_killed_for_memory_is_told_apart() {
-    let Some(account) = account(64 << 20) else { return };
+    let account = Group::of_memory(64 << 20);
     let folder = Folder::empty();
     let boot = start_in(&account, &folder, &["--", "python3", "-c", EATS]);
     assert_eq!(boot.exit().code(), Some(137));
@@ -46,7 +39,7 @@ fn f18_a_program_that_the_kernel_killed_for_memory_is_told_apart() {
 /// Of two programs in one account, the kernel takes the one on trial.
 #[test]
 fn f84_a_candidate_that_eats_the_memory_is_refused_for_it_and_the_old_one_serves() {
-    let Some(account) = account(128 << 20) else { return };
+    let account = Group::of_memory(128 << 20);
     let (folder, address) = example("30s");
     let boot = start_in(&account, &folder, &[]);
     boot.wait_for(" serves, ", 1);
@@ -72,7 +65,7 @@ fn f84_a_candidate_that_eats_the_memory_is_refused_for_it_and_the_old_one_serves
 
 #[test]
 fn f84_a_candidate_that_there_is_no_memory_for_is_refused_without_a_start() {
-    let Some(account) = account(128 << 20) else { return };
+    let account = Group::of_memory(128 << 20);
     let (folder, address) = example("50ms");
     let boot = start_in(&account, &folder, &[]);
     boot.wait_for(" is proven", 1);
@@ -99,7 +92,7 @@ fn f84_a_candidate_that_there_is_no_memory_for_is_refused_without_a_start() {
 
 #[test]
 fn f84_a_reload_is_refused_where_there_is_no_room_for_another_one_like_what_serves() {
-    let Some(account) = account(128 << 20) else { return };
+    let account = Group::of_memory(128 << 20);
     let (folder, address) = example("50ms");
     folder.write("takes.py", TAKES);
     folder.change("baton.toml", "server.py", "takes.py");
@@ -124,7 +117,7 @@ const TAKES: &str = "import server\ntaken = bytearray(60 << 20)\nserver.main()\n
 
 #[test]
 fn f84_what_a_release_used_here_before_is_held_against_what_there_is() {
-    let Some(account) = account(160 << 20) else { return };
+    let account = Group::of_memory(160 << 20);
     let (place, folder) = (Folder::empty(), Folder::with_example("python"));
     let boot = account.joined_by(place.path(), &binary("baton-boot"));
     let fleet = Fleet::start_by(&boot, "web");
@@ -138,8 +131,7 @@ fn f84_what_a_release_used_here_before_is_held_against_what_there_is() {
     assert!(fleet.baton_in(folder.path(), &[&["deploy", &small], &quick[..]].concat()).status.success());
     // As large as it was, it does not fit in any more.
     wait_for("its memory to be free", || {
-        let used: u64 = account.get("memory.usage_in_bytes").parse().unwrap();
-        (used < 60 << 20).then(|| account.set("memory.limit_in_bytes", &(64 << 20).to_string()))
+        (account.memory() < 60 << 20).then(|| account.limit_memory(64 << 20))
     });
     let refused = fleet.baton_in(folder.path(), &[&["deploy", &large], &quick[..]].concat());
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
@@ -179,7 +171,7 @@ const EATS_SLOWLY: &str = "import time; eaten = [bytearray(230 << 20)] + [bytear
 
 #[test]
 fn what_is_kept_warm_is_stopped_before_memory_runs_out() {
-    let Some(account) = account(300 << 20) else { return };
+    let account = Group::of_memory(300 << 20);
     let (folder, address) = example("100ms");
     folder.change("baton.toml", "drain   =", "keep_warm = \"10m\"\ndrain   =");
     let boot = start_in(&account, &folder, &[]);
@@ -232,18 +224,17 @@ fn f17_a_program_that_leaks_descriptors_is_found_by_its_probes_and_replaced() {
 
 #[test]
 fn f20_with_a_fiftieth_of_a_processor_nothing_is_taken_for_dead() {
-    let Some(cpu) = Group::of("cpu") else { return };
-    cpu.set("cpu.cfs_period_us", "100000");
+    let cpu = Group::of_processors();
     let (folder, address) = example("1s");
     folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"60s\"");
     let boot = start_in(&cpu, &folder, &[]);
     boot.wait_for(" is proven", 1);
-    cpu.set("cpu.cfs_quota_us", "2000");
+    cpu.limit_processors(Some(2000));
     boot.signal(Signal::HUP);
     boot.wait_for("generation 2 (image) is proven", 1);
     assert_eq!(generation(address), "2");
     assert!(!boot.log().contains("failed"), "{}", boot.log());
-    cpu.set("cpu.cfs_quota_us", "-1");
+    cpu.limit_processors(None);
     assert!(boot.stop().success());
 }
 

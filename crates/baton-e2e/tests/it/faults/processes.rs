@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{example, generation, is_gone, pid, process, serving};
 use crate::boot::{Boot, Folder};
-use crate::cgroup::Group;
+use crate::cgroup::Frozen;
 use crate::fleet::Fleet;
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
@@ -118,20 +118,17 @@ fn f11_a_stopped_program_fails_its_probes_and_does_not_hold_up_a_stop() {
 /// A frozen process takes no signal, not even KILL: as one that waits in the kernel for a disk that is gone.
 #[test]
 fn f12_a_stop_ends_although_a_process_cannot_be_killed() {
-    let Some(freezer) = Group::of("freezer") else { return };
     let folder = Folder::empty();
     folder
         .write("baton.toml", "service = \"x\"\n[run]\ncommand = [\"sleep\", \"1000\"]\ndrain = \"300ms\"\n");
     let boot = Boot::start(&folder, &[], &[]);
     boot.wait_for(" serves, ", 1);
     let program = all().unwrap().into_iter().find(|child| child.parent == boot.pid()).unwrap().pid;
-    freezer.set("cgroup.procs", &program.to_string());
-    freezer.set("freezer.state", "FROZEN");
-    wait_for("the frost", || (freezer.get("freezer.state") == "FROZEN").then_some(()));
+    let frozen = Frozen::freeze(program);
     assert!(boot.stop().code().is_some());
     let program = Pid::from_raw(program).unwrap();
     let alive = !is_gone(program);
-    freezer.set("freezer.state", "THAWED");
+    frozen.thaw();
     wait_for("the program to end", || is_gone(program).then_some(()));
     assert!(alive, "it could be killed after all");
 }
