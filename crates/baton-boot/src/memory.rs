@@ -129,6 +129,7 @@ impl Watched {
     fn look(&mut self) -> Option<String> {
         let now = self.account.as_ref()?.usage().ok()?;
         let killed = now.kills.saturating_sub(self.last.kills);
+        let whole = now.group_kills > self.last.group_kills;
         // What was killed before the first look is not ours.
         let first = self.used.is_empty();
         self.last = now;
@@ -139,17 +140,21 @@ impl Watched {
             return None;
         }
         self.killed_at = Some(Instant::now());
-        Some(report(killed, now, &self.used))
+        let whom = match (whole, killed) {
+            (true, _) => "all the processes of a group at once (memory.oom.group)",
+            (false, 1) => "a process",
+            (false, _) => "processes",
+        };
+        Some(report(whom, now, &self.used))
     }
 }
 
-fn report(killed: u64, usage: Usage, used: &VecDeque<u64>) -> String {
+fn report(killed: &str, usage: Usage, used: &VecDeque<u64>) -> String {
     let mib = |bytes: u64| (bytes / MIB).to_string();
     let limit = usage.limit.map_or_else(|| "the machine's".to_owned(), |limit| format!("{} MiB", mib(limit)));
     let history: Vec<String> = used.iter().map(|bytes| mib(*bytes)).collect();
-    let processes = if killed == 1 { "a process" } else { "processes" };
     format!(
-        "memory ran out, limit {limit}: the kernel killed {processes}; used in the last seconds, in MiB: {}",
+        "memory ran out, limit {limit}: the kernel killed {killed}; used in the last seconds, in MiB: {}",
         history.join(" ")
     )
 }
@@ -159,12 +164,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_tells_the_limit_and_the_way_there() {
-        let usage = Usage { limit: Some(64 * MIB), kills: 3, ..Usage::default() };
-        let used = VecDeque::from([10 * MIB, 40 * MIB, 63 * MIB]);
-        assert_eq!(
-            report(1, usage, &used),
-            "memory ran out, limit 64 MiB: the kernel killed a process; used in the last seconds, in MiB: 10 40 63"
-        );
+    fn the_report_tells_whom_the_limit_and_the_way_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("memory.max", &(64 * MIB).to_string());
+        let account = Account::version_2_at(folder.path());
+        let mut watched = Watched { account: Some(account), ..Watched::default() };
+        let mut look = |mib: u64, kills: u64, group_kills: u64| {
+            write("memory.current", &(mib * MIB).to_string());
+            write("memory.events", &format!("oom_kill {kills}\noom_group_kill {group_kills}\n"));
+            watched.look()
+        };
+        let told = |whom: &str, used: &str| {
+            Some(format!(
+                "memory ran out, limit 64 MiB: the kernel killed {whom}; used in the last seconds, in MiB: {used}"
+            ))
+        };
+        assert_eq!(look(10, 7, 1), None, "what was before is not ours");
+        assert_eq!(look(40, 7, 1), None);
+        assert_eq!(look(63, 8, 1), told("a process", "10 40 63"));
+        assert_eq!(look(20, 8, 1), None);
+        assert_eq!(look(62, 11, 1), told("processes", "10 40 63 20 62"));
+        let whole = "all the processes of a group at once (memory.oom.group)";
+        assert_eq!(look(5, 14, 2), told(whole, "10 40 63 20 62 5"));
     }
 }

@@ -23,6 +23,10 @@ pub struct Usage {
     pub limit: Option<u64>,
     /// How many processes were killed because it was not enough.
     pub kills: u64,
+    /// How many times the kernel then killed all that a group had at once; not every kernel counts it.
+    pub group_kills: u64,
+    /// Whether it kills all that this account has at once: `memory.oom.group`, of version 2.
+    pub together: bool,
     /// How much of the time was lost for want of it, where the kernel says (version 2, with `CONFIG_PSI`).
     pub pressure: Option<Pressure>,
 }
@@ -69,6 +73,8 @@ const V1: Names = Names {
 };
 /// The key of the kill counter, in both versions.
 const KILLS: &str = "oom_kill";
+/// The same for whole groups, which are among the kills; of version 2, since Linux 5.17.
+const GROUP_KILLS: &str = "oom_group_kill";
 /// Version 1 writes "no limit" as the greatest number of pages that fits into a number.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -81,6 +87,11 @@ impl Account {
             .into_iter()
             .map(|(folder, names)| Self { folder, names })
             .find(|account| account.number(account.names.used).is_ok())
+    }
+
+    /// The one whose files are in this folder, of version 2.
+    pub fn version_2_at(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), names: &V2 }
     }
 
     /// What it says now.
@@ -100,7 +111,9 @@ impl Account {
             // Version 2 writes "max" where there is none.
             limit: self.number(self.names.limit).ok().filter(|limit| *limit < NO_LIMIT),
             kills: value(&kills, KILLS).unwrap_or(0),
-            // No such file has a name in version 1.
+            group_kills: value(&kills, GROUP_KILLS).unwrap_or(0),
+            // No such file has a name in version 1, and none has it at the root of version 2.
+            together: self.number("memory.oom.group").is_ok_and(|set| set == 1),
             pressure: self.text("memory.pressure").ok().as_deref().and_then(pressure),
         })
     }
@@ -266,5 +279,28 @@ mod tests {
         assert_eq!(usage(&V2), Usage { pressure, ..second });
         write("memory.limit_in_bytes", "9223372036854771712\n");
         assert_eq!(usage(&V1).limit, None);
+    }
+
+    #[test]
+    fn that_the_kernel_kills_all_at_once_is_read_where_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let account = Account::version_2_at(folder.path());
+        std::fs::write(folder.path().join("memory.current"), "1\n").unwrap();
+        let since_5_17 = "oom_kill 3\noom_group_kill 2\n";
+        for (set, events, expected) in [
+            (Some("1\n"), since_5_17, (true, 3, 2)),
+            (Some("0\n"), since_5_17, (false, 3, 2)),
+            (Some("0\n"), "oom_kill 3\noom_group_kill 0\n", (false, 3, 0)),
+            (Some("1\n"), "oom_kill 3\n", (true, 3, 0)),
+            (Some("rubbish"), "oom_group_kill\n", (false, 0, 0)),
+            (None, since_5_17, (false, 3, 2)),
+        ] {
+            let file = folder.path().join("memory.oom.group");
+            let _ = std::fs::remove_file(&file);
+            set.iter().for_each(|set| std::fs::write(&file, set).unwrap());
+            std::fs::write(folder.path().join("memory.events"), events).unwrap();
+            let usage = account.usage().unwrap();
+            assert_eq!((usage.together, usage.kills, usage.group_kills), expected, "{set:?} {events:?}");
+        }
     }
 }

@@ -52,7 +52,14 @@ fn memory(memory: &Value) -> String {
     let peak = mib(&memory["peak_bytes"]).map(|peak| format!(", peak {peak}")).unwrap_or_default();
     let percent = memory["pressure"]["some_10s"].as_f64();
     let pressure = percent.map(|percent| format!(", pressure {percent:.2} %")).unwrap_or_default();
-    format!("memory {used}{peak}, limit {limit}{pressure}, killed for it: {kills}")
+    let groups = memory["group_kills"].as_u64().filter(|groups| *groups > 0);
+    let groups = groups.map(|groups| format!(", whole groups: {groups}")).unwrap_or_default();
+    let together = if memory["killed_together"] == true {
+        "; all at once if it runs out (memory.oom.group)"
+    } else {
+        ""
+    };
+    format!("memory {used}{peak}, limit {limit}{pressure}, killed for it: {kills}{groups}{together}")
 }
 
 /// The status as tables.
@@ -234,7 +241,13 @@ last trial: refused: exit 1 after 0.8 s
         known["memory"]["peak_bytes"] = json!(20_000_000);
         known["memory"]["pressure"] =
             json!({ "some_10s": 1.5, "some_60s": 0.2, "full_10s": 0.0, "full_60s": 0.0 });
+        known["memory"]["group_kills"] = json!(0);
+        known["memory"]["killed_together"] = json!(false);
         let line = "memory 8.5 MiB, peak 19.0 MiB, limit none, pressure 1.50 %, killed for it: 2\n";
+        assert!(status(&known).contains(line), "{}", status(&known));
+        known["memory"]["group_kills"] = json!(1);
+        known["memory"]["killed_together"] = json!(true);
+        let line = "killed for it: 2, whole groups: 1; all at once if it runs out (memory.oom.group)\n";
         assert!(status(&known).contains(line), "{}", status(&known));
         assert_eq!(reload(&json!({ "state": "proven" })), "reload: proven\n");
         // JSON has no need to escape what terminals obey beyond ASCII.

@@ -73,6 +73,8 @@ pub fn status(
             "pressure": memory.pressure.map(pressure),
         })),
         "listeners": listeners,
+            "group_kills": memory.group_kills,
+            "killed_together": memory.together,
         "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
     })
 }
