@@ -20,7 +20,7 @@ use std::os::unix::net::SocketAddr;
 pub use follow::Followers;
 pub use request::{LINES_DEFAULT, Request};
 pub use serve::{Asked, serve};
-pub use status::{Around, Outside, logs, standing, status};
+pub use status::{Around, Outside, logs, standing, state, status};
 
 /// What somebody at a terminal asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::bake::Bake;
-use baton_core::ids::{Epoch, GenerationId, ReleaseId, ServiceName};
+use baton_core::ids::{DeployId, Epoch, GenerationId, ReleaseId, ServiceName};
 use baton_core::member::{Action, Input, Member, Record, Remembered};
 use baton_core::output::time::UnixMicros;
 use baton_core::report::{Cause, Fetching, Refusal, Seen};
@@ -44,6 +44,8 @@ pub struct Start {
     pub environment: Vec<(OsString, OsString)>,
     /// Its releases.
     pub releases: Arc<ReleasesDir>,
+    /// The deploy in whose trial everything here was killed at once.
+    pub killed_in: Option<DeployId>,
 }
 
 /// A member's side of control.
@@ -77,9 +79,9 @@ impl Controlled {
         inputs: mpsc::UnboundedSender<Input>,
         orders: mpsc::UnboundedSender<Event>,
     ) -> Result<Self, Box<dyn Error>> {
-        let Start { keep, listens, environment, releases } = start;
+        let Start { keep, listens, environment, releases, killed_in } = start;
         let gate = Arc::new(Gate::open(control, releases.clone())?);
-        let remembered = remembered(&releases, gate.newest());
+        let remembered = Remembered { killed_in, ..remembered(&releases, gate.newest()) };
         let member =
             Member::remembering(control.member.clone(), &remembered).labelled(control.labels.clone());
         let (saying, said) = watch::channel(Saying::Report(member.report().into()));
@@ -409,7 +411,7 @@ fn remembered(releases: &ReleasesDir, warrant: Option<(ReleaseId, Epoch)>) -> Re
     let committed = told(releases.committed(), |committed| (committed.release, committed.epoch));
     let here = releases.list().unwrap_or_default().into_iter();
     let proven = here.filter_map(|release| Some((release, releases.proven(release)?))).collect();
-    let remembered = Remembered { seen, committed, proven, warrant };
+    let remembered = Remembered { seen, committed, proven, warrant, killed_in: None };
     if let Some((_, floor)) = remembered.floor() {
         log::say(format_args!(
             "no deploy is obeyed that may be older than what was seen here: none below {floor}"

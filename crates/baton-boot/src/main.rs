@@ -67,7 +67,7 @@ use crate::controlled::{Controlled, Start};
 use crate::driver::{Driver, Inbox};
 use crate::image::Image;
 use crate::output::Outlet;
-use crate::place::{Place, STATE_DIR_DEFAULT};
+use crate::place::{CutOff, Place, STATE_DIR_DEFAULT};
 use crate::service_manager::ServiceManager;
 use crate::world::World;
 
@@ -188,7 +188,8 @@ fn build(
             let listens = config.listen.iter().map(|(name, address)| format!("{name}={address}")).collect();
             let keep = config.keep_releases.unwrap_or(retention::KEEP_DEFAULT);
             let environment = config.environment.clone();
-            let start = Start { keep, listens, environment, releases };
+            let killed_in = place.cut_off().and_then(CutOff::killed_in);
+            let start = Start { keep, listens, environment, releases, killed_in };
             Some(Controlled::start(control, start, inputs, events.clone())?)
         }
         _ => None,
@@ -200,6 +201,9 @@ fn build(
     match &config.control {
         Some(control) => outlet.introduce(Some(control.service.as_str()), control.member.as_str()),
         None => outlet.introduce(image.service().as_ref().map(ServiceName::as_str), &host_name()),
+    }
+    if let Some(cut_off) = place.cut_off() {
+        log::say(cut_off.told());
     }
     let machine = Supervisor::new().with_stop_limit(config.stop_limit);
     let status_signal = config.status_signal;

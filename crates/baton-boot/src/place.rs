@@ -1,5 +1,6 @@
 //! Where a generation's files are.
 
+mod mark;
 mod scratch;
 
 use std::io;
@@ -11,6 +12,8 @@ use baton_core::supervisor::Running;
 use baton_release::releases::ReleasesDir;
 use baton_sys::attributes::User;
 
+use self::mark::Mark;
+pub use self::mark::{CutOff, Note};
 use self::scratch::Scratch;
 
 /// Where the state is when nothing else is said.
@@ -31,6 +34,10 @@ pub struct Place {
     image: PathBuf,
     /// None, where nothing can be written: a read-only container without a volume.
     scratch: Option<Scratch>,
+    /// What runs, for the next start; none, where nobody would look for it.
+    mark: Option<Mark>,
+    /// The last of those that used the state folder and were cut off.
+    cut_off: Option<CutOff>,
     /// The releases on this member's disk, if it has control.
     releases: Option<Arc<ReleasesDir>>,
 }
@@ -53,12 +60,16 @@ impl Place {
         };
         let image = std::env::current_dir().map_err(failed(&PathBuf::from(".")))?;
         let make = |base: PathBuf| Scratch::make(&base.join("scratch")).map_err(failed(&base));
-        let scratch = match state_dir {
+        // What is nobody's state folder in particular has many runs, of which none is the one before.
+        let is_ours = state_dir.is_some() || releases.is_some();
+        let mut scratch = match state_dir {
             Some(state_dir) => Some(make(state_dir)?),
             None if releases.is_some() => Some(make(STATE_DIR_DEFAULT.into())?),
             None => make(STATE_DIR_DEFAULT.into()).or_else(|_| make(std::env::temp_dir().join("baton"))).ok(),
         };
-        Ok(Self { image, scratch, releases })
+        let left = scratch.as_mut().filter(|_| is_ours).and_then(Scratch::take_cut_off);
+        let mark = scratch.as_ref().filter(|_| is_ours).map(|scratch| Mark::new(scratch.path()));
+        Ok(Self { image, scratch, mark, cut_off: left, releases })
     }
 
     /// Makes what a generation needs; `owner` is who its program runs as, if not who we are. `furnish` puts into its folder what
@@ -103,6 +114,23 @@ impl Place {
         self.releases.clone()
     }
 
+    /// The last run that used the state folder and ended without a word.
+    pub fn cut_off(&self) -> Option<&CutOff> {
+        self.cut_off.as_ref()
+    }
+
+    /// Starts to write down what runs, for the next start.
+    pub fn keep_note(&self) {
+        self.mark.iter().for_each(Mark::keep);
+    }
+
+    /// This is what runs now.
+    pub fn note(&self, note: impl FnOnce() -> Note) {
+        if let Some(mark) = &self.mark {
+            mark.note(note());
+        }
+    }
+
     /// Removes what a generation left.
     pub fn forget(&self, id: GenerationId) {
         // A folder that stays is removed at the next start of the member.
@@ -113,6 +141,7 @@ impl Place {
 
     /// Removes everything of this run.
     pub fn leave(&self) {
+        self.mark.iter().for_each(Mark::end);
         if let Some(scratch) = &self.scratch {
             scratch.remove();
         }

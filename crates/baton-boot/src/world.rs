@@ -29,7 +29,7 @@ use crate::log;
 use crate::memory::Memory;
 use crate::outlive::{caught, caught_now, fault, rest};
 use crate::output::Outlet;
-use crate::place::Place;
+use crate::place::{Note, Place};
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Onward, Stray};
 use crate::runs::Runs;
@@ -92,8 +92,9 @@ impl World {
         }
     }
 
-    /// Starts to watch what programs use.
+    /// Starts to watch what programs use, and to keep the note of what runs.
     pub fn watch(&self) {
+        self.place.keep_note();
         self.watching.start(self.memory.clone(), self.events.clone());
     }
 
@@ -158,6 +159,12 @@ impl World {
     pub fn look(&mut self) {
         let emptied = self.emptied.take(Instant::now, || self.runs.emptied());
         emptied.into_iter().flatten().for_each(|event| self.tell(event));
+    }
+
+    /// Notes what runs, for a start after this run was cut off.
+    pub fn note(&self, machine: &Supervisor) {
+        let together = || self.memory.usage().is_some_and(|usage| usage.together);
+        self.place.note(|| Note::of(machine, together()));
     }
 
     /// Lets a program at our terminal go on, after we were stopped with it; `false` where there is none.
@@ -319,7 +326,8 @@ impl World {
 
     /// How everything stands, for the admin socket.
     pub fn status(&self, now: Millis, machine: &Supervisor, settings: Option<String>) -> serde_json::Value {
-        let member = Around { memory: self.memory.usage(), own: self.watching.own(), settings };
+        let cut_off = self.place.cut_off().cloned();
+        let member = Around { memory: self.memory.usage(), own: self.watching.own(), settings, cut_off };
         admin::status(now, machine, &self.listeners, &member, |id| Outside {
             pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),

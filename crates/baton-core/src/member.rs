@@ -209,6 +209,8 @@ pub struct Member {
     fallbacks: Vec<ReleaseId>,
     /// What is started, or runs, in place of what was lost.
     fallback: Option<ReleaseId>,
+    /// The deploy in whose trial the member died with all that it ran, until it is given a slot again.
+    killed_in: Option<DeployId>,
     /// A wish whose epoch is being written down.
     remembering: Option<Wish>,
     wish: Option<Wish>,
@@ -250,6 +252,7 @@ impl Member {
             floor: remembered.floor(),
             fallbacks: remembered.fallbacks(),
             fallback: None,
+            killed_in: remembered.killed_in,
             remembering: None,
             wish: None,
             untrusted: None,
@@ -505,6 +508,12 @@ impl Member {
             return;
         }
         self.slot = Some(Slot { bake, again_at: Some(now) });
+        if self.killed_in.take() == Some(deploy) {
+            self.attempts += 1;
+            let detail = "everything here was killed at once while it was on trial, as the kernel does when memory runs out \
+                          (memory.oom.group)";
+            self.refuse(now, Refusal { cause: Cause::Memory, detail: detail.into() });
+        }
     }
 
     fn try_out(&mut self, bake: Bake, out: &mut Vec<Action>) {

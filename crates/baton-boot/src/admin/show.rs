@@ -116,6 +116,10 @@ pub fn status(answer: &Value) -> String {
     if answer["memory"] != Value::Null {
         let _ = writeln!(text, "{}", memory(&answer["memory"]));
     }
+    if answer["cut_off"] != Value::Null {
+        let [alive, ran] = ["alive", "ran"].map(|name| word(&answer["cut_off"][name]));
+        let _ = writeln!(text, "the run before was cut off not long after {alive}, running: {ran}");
+    }
     if answer["trial"] != Value::Null {
         let _ = writeln!(text, "last trial: {}", trial(&answer["trial"]));
     }
@@ -247,6 +251,10 @@ last trial: refused: exit 1 after 0.8 s
         assert!(status(&known).contains(line), "{}", status(&known));
         known["memory"]["group_kills"] = json!(1);
         known["memory"]["killed_together"] = json!(true);
+        known["cut_off"] =
+            json!({ "alive": "2026-01-31T23:59:59.000001Z", "ran": "generation 1 (image) serving" });
+        let line = "the run before was cut off not long after 2026-01-31T23:59:59.000001Z, running: generation 1 (image) serving\n";
+        assert!(status(&known).contains(line), "{}", status(&known));
         let line = "killed for it: 2, whole groups: 1; all at once if it runs out (memory.oom.group)\n";
         assert!(status(&known).contains(line), "{}", status(&known));
         assert_eq!(reload(&json!({ "state": "proven" })), "reload: proven\n");

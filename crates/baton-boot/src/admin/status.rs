@@ -11,6 +11,7 @@ use baton_sys::memory::{Pressure, Usage};
 use serde_json::{Value, json};
 
 use crate::listeners::Listeners;
+use crate::place::CutOff;
 use crate::watching::Found;
 
 /// What only the rim knows of a generation.
@@ -33,6 +34,8 @@ pub struct Around {
     pub own: Option<Found>,
     /// Where the settings of what the image brought are.
     pub settings: Option<String>,
+    /// The run before this one, if it ended without a word.
+    pub cut_off: Option<CutOff>,
 }
 
 /// The document: times in milliseconds, ages instead of dates, sizes in bytes.
@@ -70,11 +73,16 @@ pub fn status(
             "peak_bytes": memory.peak,
             "limit_bytes": memory.limit,
             "kills": memory.kills,
+            "group_kills": memory.group_kills,
+            "killed_together": memory.together,
             "pressure": memory.pressure.map(pressure),
         })),
         "listeners": listeners,
-            "group_kills": memory.group_kills,
-            "killed_together": memory.together,
+        "cut_off": around.cut_off.as_ref().map(|run| json!({
+            "alive": run.alive().to_string(),
+            "ran": run.ran.as_str(),
+            "killed_together": run.together,
+        })),
         "trial": machine.status().trial.map(|(_, trial)| standing(&trial)),
     })
 }
@@ -127,7 +135,7 @@ fn pressure(pressure: Pressure) -> Value {
 }
 
 /// The word for a state, as the glossary has it.
-fn state(state: State) -> &'static str {
+pub fn state(state: State) -> &'static str {
     match state {
         State::Waiting => "waiting",
         State::Starting => "starting",

@@ -73,7 +73,7 @@ fn member(server: &str, dir: &std::path::Path) -> (Controlled, mpsc::UnboundedRe
         supply: SupplySettings::default(),
     };
     let releases = Arc::new(ReleasesDir::open(dir).unwrap());
-    let start = Start { keep: 3, listens: Vec::new(), environment: Vec::new(), releases };
+    let start = Start { keep: 3, listens: Vec::new(), environment: Vec::new(), releases, killed_in: None };
     let ((inputs, heard), (orders, _)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
     (Controlled::start(&control, start, inputs, orders).unwrap(), heard)
 }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::mark::CutOff;
+
 /// How many names are tried: more bootloaders with one process number never share a folder.
 const NAMES_TRIED: u32 = 64;
 
@@ -15,6 +17,8 @@ pub struct Scratch {
     path: PathBuf,
     /// None, where the file system has no locks.
     _lock: Option<File>,
+    /// The last of the runs that were removed and had ended without a word.
+    cut_off: Option<CutOff>,
 }
 
 impl Scratch {
@@ -24,14 +28,14 @@ impl Scratch {
     /// When it cannot be made.
     pub fn make(all: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(all)?;
-        remove_left(all);
+        let cut_off = remove_left(all);
         let pid = std::process::id();
         // In another pid namespace another one may have the same number.
         let names =
             std::iter::once(pid.to_string()).chain((2..NAMES_TRIED).map(|nth| format!("{pid}-{nth}")));
         for name in names {
             if let Some(scratch) = Self::take(all.join(name))? {
-                return Ok(scratch);
+                return Ok(Self { cut_off, ..scratch });
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
@@ -46,10 +50,15 @@ impl Scratch {
             opened => opened?,
         };
         match folder.try_lock() {
-            Ok(()) if is_at(&folder, &path) => Ok(Some(Self { path, _lock: Some(folder) })),
+            Ok(()) if is_at(&folder, &path) => Ok(Some(Self { path, _lock: Some(folder), cut_off: None })),
             Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(_)) => Ok(Some(Self { path, _lock: None })),
+            Err(TryLockError::Error(_)) => Ok(Some(Self { path, _lock: None, cut_off: None })),
         }
+    }
+
+    /// The last of the runs here that ended without a word; once.
+    pub fn take_cut_off(&mut self) -> Option<CutOff> {
+        self.cut_off.take()
     }
 
     /// Where it is.
@@ -69,16 +78,20 @@ fn is_at(folder: &File, path: &Path) -> bool {
     matches!((folder.metadata(), path.symlink_metadata()), (Ok(ours), Ok(there)) if inode(&ours) == inode(&there))
 }
 
-fn remove_left(all: &Path) {
+/// Removes the folders of bootloaders that are gone; the last of them that had ended without a word.
+fn remove_left(all: &Path) -> Option<CutOff> {
+    let mut cut_off = Vec::new();
     for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
         let path = entry.path();
         let folder = entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| File::open(&path));
         if let Some(Ok(folder)) = folder
             && folder.try_lock().is_ok()
         {
+            cut_off.extend(CutOff::found_in(&path));
             let _ = std::fs::remove_dir_all(&path);
         }
     }
+    cut_off.into_iter().max_by_key(|run| run.alive)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use crate::ids::{Epoch, ReleaseId};
+use crate::ids::{DeployId, Epoch, ReleaseId};
 use crate::report::Seen;
 
 /// A record on a disk.
@@ -43,6 +43,9 @@ pub struct Remembered {
     pub proven: Vec<(ReleaseId, Epoch)>,
     /// The newest signed deploy that it has accepted: what it brought, and its epoch.
     pub warrant: Option<(ReleaseId, Epoch)>,
+    /// The deploy whose release was on trial when everything here, the bootloader too, was killed at once, as the kernel does
+    /// when memory runs out in a group that goes together (`memory.oom.group`).
+    pub killed_in: Option<DeployId>,
 }
 
 impl Remembered {
@@ -125,6 +128,7 @@ mod tests {
             committed,
             proven: proven.iter().copied().map(brought).collect(),
             warrant: warrant.map(brought),
+            killed_in: None,
         };
         let committed = Record::Says(brought(4));
         let cases = [

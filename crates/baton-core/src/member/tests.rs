@@ -184,6 +184,38 @@ fn what_failed_is_refused_and_tried_again_after_a_minute_on_the_same_slot() {
     assert_eq!(member.report().attempts, 2);
 }
 
+/// Otherwise it would be tried, and everything killed, again and again.
+#[test]
+fn p21_a_release_on_trial_when_everything_was_killed_at_once_is_refused_and_tried_again_after_a_minute() {
+    let in_life_after = |killed_in: Option<u8>| {
+        let killed_in = killed_in.map(|epoch| DeployId::from_bytes([epoch; 16]));
+        let wish = wish(2, Purpose::Rollout, NEW);
+        let (seen, committed) = (Record::Says(wish.seen), Record::Says((OLD, Epoch(1))));
+        let remembered = Remembered { seen, committed, killed_in, ..Remembered::default() };
+        let mut member = Member::remembering("m".parse().unwrap(), &remembered);
+        member.step(Millis(0), Input::Stands(serving(OLD)));
+        assert_eq!(member.step(Millis(0), Input::Wish(wish)), [Action::Stage(NEW)]);
+        member.step(Millis(0), Input::Staged(NEW));
+        member
+    };
+    let ticket = Ticket::Deploy { id: DeployId::from_bytes([2; 16]), epoch: Epoch(2) };
+    let tries = [Action::Try { release: NEW, ticket, bake: Millis(500).into() }];
+    for innocent in [None, Some(1)] {
+        assert_eq!(in_life_after(innocent).step(Millis(1), grant(2)), tries, "{innocent:?}");
+    }
+    let mut member = in_life_after(Some(2));
+    assert_eq!(member.report().standing, Standing::Staged, "a slot is asked for as ever");
+    assert_eq!(member.step(Millis(1), grant(2)), []);
+    let report = member.report();
+    assert_eq!(report.attempts, 1);
+    let Standing::Refused(refusal) = report.standing else { panic!("{:?}", report.standing) };
+    assert_eq!(refusal.cause, Cause::Memory);
+    assert!(refusal.detail.contains("killed at once"), "{}", refusal.detail);
+    let at = member.deadline().unwrap();
+    assert_eq!(at, Millis(1) + RETRY);
+    assert_eq!(member.step(at, Input::Woken), tries);
+}
+
 #[test]
 fn what_cannot_be_fetched_is_refused_and_fetched_again() {
     let mut member = member();
@@ -369,7 +401,7 @@ fn with_fallbacks() -> Member {
     let proven = vec![(OLDEST, Epoch(1)), (NEW, Epoch(3)), (OLD, Epoch(2))];
     let committed = Record::Says((NEW, Epoch(3)));
     let seen = Record::Says(wish(3, Purpose::Rollout, NEW).seen);
-    let remembered = Remembered { seen, committed, proven, warrant: None };
+    let remembered = Remembered { seen, committed, proven, ..Remembered::default() };
     Member::remembering("m".parse().unwrap(), &remembered)
 }
 
@@ -432,7 +464,7 @@ fn p12_f43_who_has_lost_what_it_had_seen_obeys_nothing_that_may_be_older() {
             seen: Record::Lost,
             committed,
             proven: vec![(OLD, Epoch(5)), (OLDEST, Epoch(2))],
-            warrant: None,
+            ..Remembered::default()
         };
         let mut member = Member::remembering("m".parse().unwrap(), &remembered);
         member.step(Millis(0), Input::Stands(serving(OLD)));

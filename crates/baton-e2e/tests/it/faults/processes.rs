@@ -33,6 +33,35 @@ fn f3_a_killed_pid_1_takes_everything_along_and_starts_again() {
     }
 }
 
+/// In a container as above, which keeps nothing but its state folder.
+#[test]
+fn f19_a_start_tells_once_of_a_run_that_was_cut_off_and_never_of_one_that_was_stopped() {
+    let folder = Folder::empty();
+    folder.write("baton.toml", "service = \"x\"\n[run]\ncommand = [\"sleep\", \"1000\"]\n");
+    let mut before = vec!["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    if !rustix::process::geteuid().is_root() {
+        before.extend(["--user", "--map-root-user"]);
+    }
+    let boot = Boot::start_under(&before, &folder, &[]);
+    boot.wait_for(" serves, ", 1);
+    let note = || folder.read("state/scratch/1/running");
+    wait_for("a note of what runs", || note().contains("generation 1 (image) serving").then_some(()));
+    let init = all().unwrap().into_iter().find(|child| child.parent == boot.pid()).unwrap().pid;
+    kill_process(Pid::from_raw(init).unwrap(), Signal::KILL).unwrap();
+    assert!(!boot.exit().success());
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for("the run before this one was cut off, not long after 20", 1);
+    boot.wait_for(": it ran generation 1 (image) serving", 1);
+    boot.wait_for(" serves, ", 1);
+    assert_eq!(boot.status()["cut_off"]["ran"], "generation 1 (image) serving", "{}", boot.status());
+    boot.stop();
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    assert!(!boot.log().contains("cut off"), "{}", boot.log());
+    assert!(boot.status()["cut_off"].is_null(), "{}", boot.status());
+    boot.stop();
+}
+
 /// The signal comes while the child has been forked and has not become the program yet: that takes a while here.
 #[test]
 fn f4_a_stop_between_fork_and_exec_is_not_lost() {
