@@ -10,6 +10,7 @@ use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_core::supervisor::{Event, Plan, Scope, Slot};
+use baton_sys::priority;
 use baton_sys::process::{self, Waited};
 use baton_sys::terminal;
 use tokio::sync::{oneshot, watch};
@@ -37,6 +38,15 @@ pub struct Told {
     pub notify: String,
 }
 
+/// The priority of a generation that is judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lowered {
+    /// What it has.
+    pub nice: i32,
+    /// What it gets when it serves.
+    pub then: i32,
+}
+
 /// One generation's processes and what was opened for them.
 #[derive(Debug)]
 pub struct Run {
@@ -62,6 +72,8 @@ pub struct Run {
     latest: Option<watch::Sender<Instant>>,
     /// Its `oom_score_adj`, once it was set.
     pub weight: Option<i16>,
+    /// Its priority is lower than it shall be, while it is judged.
+    pub lowered: Option<Lowered>,
     /// Our terminal is its own.
     pub on_terminal: bool,
     /// It gets the new connections.
@@ -92,6 +104,7 @@ impl Run {
             examination: None,
             latest: None,
             weight: None,
+            lowered: None,
             on_terminal: false,
             serves: false,
             proven: false,
@@ -333,6 +346,24 @@ impl Runs {
             // A value below that of a privileged process above us cannot be had: then it stays.
             let _ = process::set_oom_score_adj(process.pid, score);
         }
+    }
+
+    /// Gives a generation that was judged the priority that it shall have.
+    pub fn raise(&mut self, id: GenerationId) {
+        let Some(run) = self.runs.get_mut(&id) else { return };
+        let (Some(lowered), Some(root)) = (run.lowered.take(), &run.root) else { return };
+        if let Some(surroundings) = &mut run.surroundings {
+            surroundings.attributes.nice = Some(lowered.then);
+        }
+        let descendants = process::descendants().unwrap_or_default();
+        for process in tree::among(&descendants, root) {
+            priority::change(process.pid, lowered.nice, lowered.then);
+        }
+    }
+
+    /// Whether any generation serves.
+    pub fn any_serves(&self) -> bool {
+        self.runs.values().any(|run| run.serves)
     }
 
     /// Sends a signal to a generation.

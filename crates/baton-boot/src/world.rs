@@ -176,6 +176,7 @@ impl World {
     pub fn weigh(&mut self, machine: &Supervisor) {
         let serving = machine.generations().iter().find(|generation| generation.state == State::Serving);
         self.runs.hand_terminal(serving.map(|generation| generation.id));
+        let none_serves = serving.is_none();
         for generation in machine.generations() {
             let serving = generation.state == State::Serving;
             if serving {
@@ -186,6 +187,11 @@ impl World {
             }
             let score = oom_score_adj(&generation.plan.settings.process, serving);
             self.runs.weigh(generation.id, score);
+            let judged = matches!(generation.state, State::Starting | State::Probing);
+            // With nobody beside it, it need not stand back.
+            if serving || judged && none_serves {
+                self.runs.raise(generation.id);
+            }
         }
     }
 

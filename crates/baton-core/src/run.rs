@@ -20,7 +20,9 @@ pub use self::memory::{Needs, NoRoom, Recycle, Room, runs_out};
 pub use self::options::SocketOptions;
 pub use self::output::{Format, Output};
 pub use self::probe::{HttpProbe, InvalidStatus, Probe, StatusRange};
-pub use self::process::{OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, oom_score_adj};
+pub use self::process::{
+    OOM_SERVING, Process, SizeLimit, Stdin, is_mount_point, nice_on_trial, oom_score_adj,
+};
 pub use self::secrets::Secrets;
 use crate::signal::Signal;
 use crate::units::{Bytes, Millis, Share};

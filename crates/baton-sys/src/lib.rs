@@ -17,6 +17,7 @@ pub mod mount;
 pub mod options;
 pub mod parent;
 pub mod ports;
+pub mod priority;
 pub mod process;
 pub mod selector;
 pub mod signals;

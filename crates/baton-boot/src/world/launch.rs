@@ -11,6 +11,7 @@ use baton_core::run::{self, Process, SizeLimit, oom_score_adj};
 use baton_core::supervisor::{Event, Plan, Slot};
 use baton_sys::attributes::{self, Attributes, Limit, User, UserError};
 use baton_sys::mount::Mount;
+use baton_sys::priority;
 use baton_sys::spawn::{Spawn, SpawnError, Stdin};
 use baton_sys::{process, socket};
 use rustix::fs::{Gid, Uid};
@@ -26,7 +27,7 @@ use crate::output::{Ends, LastLines};
 use crate::place::PlaceError;
 use crate::probe::Surroundings;
 use crate::progress;
-use crate::runs::{Run, Told};
+use crate::runs::{Lowered, Run, Told};
 use crate::tree::{Main, Root};
 
 /// The number of a copy, where there are several, from 0.
@@ -79,6 +80,7 @@ struct Launched {
     notices: JoinHandle<()>,
     beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
+    lowered: Option<Lowered>,
 }
 
 impl World {
@@ -96,6 +98,7 @@ impl World {
                 run.notices = Some(launched.notices);
                 run.beacon = launched.beacon;
                 run.told = launched.told;
+                run.lowered = launched.lowered;
                 run.surroundings = Some(launched.surroundings);
                 run.root = Some(Root { mains: Vec::new(), ..launched.root.clone() });
                 launched.root.mains.iter().for_each(|main| run.add_copy(0, *main));
@@ -146,7 +149,9 @@ impl World {
             return Err(LaunchError::NotSelected(fault.to_owned()));
         }
         let relay = self.interception.must_relay(plan);
-        let attributes = attributes(&plan.settings.process)?;
+        let mut attributes = attributes(&plan.settings.process)?;
+        let lowered = self.lowered(&attributes);
+        attributes.nice = lowered.map(|lowered| lowered.nice).or(attributes.nice);
         let user = attributes.user.as_ref();
         let (place, notify) = self.place.prepare(id, plan.release, user, NotifySocket::open)?;
         let notify = notify.map_err(cannot_open("a notify socket"))?;
@@ -169,7 +174,16 @@ impl World {
                 self.events.clone(),
             ))
         });
-        Ok(Launched { root, told, notices, beacon, surroundings })
+        Ok(Launched { root, told, notices, beacon, surroundings, lowered })
+    }
+
+    /// How a candidate stands back behind what serves while it is judged, where it can get back what it gives up.
+    fn lowered(&self, attributes: &Attributes) -> Option<Lowered> {
+        if !self.runs.any_serves() || !priority::may_raise() {
+            return None;
+        }
+        let then = attributes.nice.unwrap_or_else(priority::own);
+        Some(Lowered { nice: run::nice_on_trial(then), then })
     }
 
     /// Opens where it writes to, before it starts: once it runs, nothing may fail.

@@ -92,9 +92,27 @@ pub fn oom_score_adj(process: &Process, serving: bool) -> i16 {
     if serving { base } else { base.saturating_add(OOM_OTHERS_SOONER).min(OOM_MAX) }
 }
 
+/// How much lower the priority of a candidate is, while it is judged beside what serves: of a processor that both want it gets a
+/// quarter.
+const NICE_ON_TRIAL: i32 = 5;
+/// The kernel's own bound (`man 2 setpriority`).
+const NICE_MAX: i32 = 19;
+
+/// The priority of a candidate that is judged beside what serves; `nice` is its own.
+pub fn nice_on_trial(nice: i32) -> i32 {
+    nice.saturating_add(NICE_ON_TRIAL).min(NICE_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn f85_what_is_judged_gets_its_turn_after_what_serves() {
+        for (own, on_trial) in [(0, 5), (-20, -15), (10, 15), (15, 19), (19, 19)] {
+            assert_eq!(nice_on_trial(own), on_trial);
+        }
+    }
 
     #[test]
     fn what_serves_is_the_last_to_go() {

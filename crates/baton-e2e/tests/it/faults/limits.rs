@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
+use baton_sys::priority;
 use rustix::process::Signal;
 
 use super::{example, generation};
@@ -250,5 +251,33 @@ fn f85_a_candidate_that_takes_all_the_processors_leaves_the_old_one_serving() {
     boot.wait_for("(image) refused: not healthy within 1 s", 1);
     assert_nothing_lost(&load.stop());
     assert_eq!(generation(address), "1");
+    assert!(boot.stop().success());
+}
+
+/// Waits to be let go on, and serves then.
+const WAITS: &str = "while ! test -e go; do sleep 0.02; done; exec python3 server.py\n";
+
+/// Whoever may not raise a priority again lowers none.
+#[test]
+fn f85_a_candidate_stands_back_behind_what_serves_until_it_serves() {
+    let (folder, address) = example("30s");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let main = |generation: usize| {
+        let pid = boot.status()["generations"][generation]["pid"].as_i64()?;
+        rustix::process::Pid::from_raw(i32::try_from(pid).unwrap())
+    };
+    let nice = |pid| rustix::process::getpriority_process(Some(pid)).unwrap();
+    let own = priority::own();
+    assert_eq!(nice(main(0).unwrap()), own, "there is nobody to stand back behind");
+    folder.write("waits.sh", WAITS);
+    folder.change("baton.toml", "[\"python3\", \"server.py\"]", "[\"sh\", \"waits.sh\"]");
+    boot.signal(Signal::HUP);
+    let candidate = wait_for("the candidate", || main(1));
+    assert_eq!(nice(candidate), if priority::may_raise() { own + 5 } else { own });
+    folder.write("go", "");
+    boot.wait_for("generation 2 (image) serves", 1);
+    assert_eq!(generation(address), "2");
+    assert_eq!((main(1), nice(candidate)), (Some(candidate), own));
     assert!(boot.stop().success());
 }
