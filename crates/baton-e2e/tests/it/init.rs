@@ -179,6 +179,29 @@ status = os.waitpid(pid, 0)[1]
 assert os.WEXITSTATUS(status) == 130, f"ended with {status} after Ctrl-C"
 "#;
 
+/// Gives the terminal another size, as a window does that somebody pulls at, and asks how often that was heard.
+const IN_A_WINDOW: &str = r#"
+import fcntl, os, pty, signal, struct, sys, termios
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], sys.argv[1:])
+# Who hears of nothing says nothing.
+signal.alarm(60)
+seen = b""
+def until(text):
+    global seen
+    while text not in seen:
+        seen += os.read(terminal, 1000)
+    seen = seen.split(text, 1)[1]
+until(b"ready")
+for nth, (rows, columns) in enumerate([(33, 99), (50, 200)], 1):
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    until(b"%d: %d %d." % (nth, rows, columns))
+os.write(terminal, b"\x03")
+status = os.waitpid(pid, 0)[1]
+assert os.WEXITSTATUS(status) == 130, f"ended with {status} after Ctrl-C"
+"#;
+
 /// Reloads it at the terminal, to a program that does not start, and types on.
 const RELOADS_AT_A_TERMINAL: &str = r#"
 import os, pty, signal, sys
@@ -237,6 +260,15 @@ fn a_terminal_stays_with_the_program_that_serves() {
     at_a_terminal(
         RELOADS_AT_A_TERMINAL,
         "if [ -e fail ]; then exit 7; fi; while read line; do echo got $line; done",
+    );
+}
+
+/// Once each time: the kernel tells the foreground, and the bootloader passes on only what it is told itself.
+#[test]
+fn p18_a_program_on_a_terminal_hears_of_every_new_size_once() {
+    at_a_terminal(
+        IN_A_WINDOW,
+        "n=0; trap 'n=$((n+1)); echo \"$n: $(stty size).\"' WINCH; echo ready; while :; do sleep 0.05; done",
     );
 }
 

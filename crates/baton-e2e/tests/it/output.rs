@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
+use baton_sys::process::usage::usage;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::Value;
 
@@ -255,6 +257,9 @@ fn f86_a_flood_does_not_make_the_bootloader_grow() {
     let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 8 * 1024, "{kib} KiB");
+    // Of a processor's time, however long that took: many times what a release build needs.
+    let computed = usage(boot.pid()).unwrap().cpu;
+    assert!(computed < Duration::from_secs(3), "{computed:?} for 300 MB");
     boot.stop();
 }
 
