@@ -10,7 +10,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use rustix::process::Signal;
 
 use super::{descriptors, example, generation, is_gone, process, serving};
-use crate::boot::{Boot, binary};
+use crate::boot::{Boot, Folder, binary};
+use crate::fleet::Fleet;
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
 use crate::program::Client;
@@ -47,6 +48,26 @@ fn f27_a_release_that_crashes_around_the_switch_is_taken_back_and_nothing_is_los
     let report = load.stop();
     assert_eq!(report.lost, 0, "{report:#?}");
     assert!(boot.stop().success());
+}
+
+/// It comes when some members have switched and others have not.
+#[test]
+fn f80_three_times_more_load_in_the_middle_of_a_rollout_costs_nobody_a_request() {
+    let (fleet, folder) = (Fleet::start("web", 3), Folder::with_example("python"));
+    let slowly = ["--policy", "fast", "--max-unhealthy", "34%", "--bake", "1s"];
+    assert_eq!(fleet.deploy(&folder, &slowly), Some(0));
+    let old = fleet.release();
+    let on_all = || fleet.addresses.iter().map(|address| Load::start(plan(*address)));
+    let mut loads: Vec<Load> = on_all().collect();
+    folder.write("new", "what the release before did not have");
+    assert_eq!(fleet.deploy(&folder, &[&slowly[..], &["--detach"]].concat()), Some(0));
+    let switched = || (0..3).filter(|member| fleet.answers(*member).is_some_and(|now| now != old)).count();
+    wait_for("the first member to switch", || (switched() > 0).then_some(()));
+    loads.extend((0..3).flat_map(|_| on_all()));
+    assert!(switched() < 3, "the rollout was over before");
+    wait_for("the rollout to end", || (fleet.status()["state"] == "drained").then_some(()));
+    assert_eq!(switched(), 3);
+    loads.into_iter().for_each(|load| assert_nothing_lost(&load.stop()));
 }
 
 #[test]
