@@ -14,6 +14,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// How long to wait for a moment: far longer than the slowest supervisor needs.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The argument of a program that takes no notice of TERM and INT.
+pub const DEAF: &str = "deaf";
+
 /// Nanoseconds of the monotonic clock, which all processes of a machine share.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -117,11 +120,12 @@ pub fn tell(path: &Path, at: u64, what: &str) -> anyhow::Result<()> {
     Ok(pipe.write_all(format!("{} {at} {what}\n", std::process::id()).as_bytes())?)
 }
 
-/// The program that supervisors run: tells that it has `started`, and when it got USR1; ends by TERM or INT.
+/// The program that supervisors run: tells that it has `started`, and when it got USR1; ends by TERM or INT, unless it is
+/// deaf to them.
 ///
 /// # Errors
 /// If nobody listens.
-pub fn program(path: &Path, started: u64) -> anyhow::Result<()> {
+pub fn program(path: &Path, started: u64, deaf: bool) -> anyhow::Result<()> {
     let signals: SigSet = [Signal::SIGUSR1, Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     signals.thread_block()?;
     tell(path, started, "started")?;
@@ -129,6 +133,9 @@ pub fn program(path: &Path, started: u64) -> anyhow::Result<()> {
         let signal = signals.wait()?;
         let at = now();
         if signal != Signal::SIGUSR1 {
+            if deaf {
+                continue;
+            }
             return Ok(());
         }
         tell(path, at, "signal")?;

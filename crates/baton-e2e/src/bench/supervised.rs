@@ -49,6 +49,15 @@ impl By {
         }
     }
 
+    /// Whether it ends a program that does not obey, when it is asked to stop itself. Who does not, waits for it for as long
+    /// as it lives.
+    pub fn ends_what_does_not_obey(self) -> bool {
+        match self {
+            Self::BatonBoot | Self::BatonBootSettings | Self::S6 | Self::Supervisord | Self::Pm2 => true,
+            Self::Nobody | Self::Tini | Self::DumbInit => false,
+        }
+    }
+
     /// How long it takes to start: seconds, for some.
     pub fn is_slow(self) -> bool {
         match self {
@@ -62,6 +71,9 @@ impl By {
         }
     }
 }
+
+/// How long a program may take to stop, under all that have such a limit.
+pub const STOP_LIMIT_MS: u32 = 1000;
 
 /// Where the programs are that take part.
 #[derive(Debug, Clone)]
@@ -155,7 +167,8 @@ fn prepare(by: By, places: &Places, folder: &Path, program: &[String]) -> anyhow
         By::Tini => after("tini"),
         By::DumbInit => after("dumb-init"),
         By::BatonBootSettings => {
-            let settings = format!("service = \"bench\"\n[run]\ncommand = {program:?}\n");
+            let settings =
+                format!("service = \"bench\"\n[run]\ncommand = {program:?}\ndrain = \"{STOP_LIMIT_MS}ms\"\n");
             fs::write(folder.join("baton.toml"), settings)?;
             let mut command = Command::new(&*boot);
             command.env("BATON_STATE_DIR", folder.join("state"));
@@ -166,6 +179,7 @@ fn prepare(by: By, places: &Places, folder: &Path, program: &[String]) -> anyhow
             fs::create_dir_all(folder.join("service"))?;
             fs::write(&run, format!("#!/bin/sh\nexec {}\n", program.join(" ")))?;
             fs::set_permissions(run, Permissions::from_mode(0o755))?;
+            fs::write(folder.join("service/timeout-kill"), STOP_LIMIT_MS.to_string())?;
             words("s6-supervise", &["service"])
         }
         By::Supervisord => {
@@ -175,6 +189,7 @@ fn prepare(by: By, places: &Places, folder: &Path, program: &[String]) -> anyhow
         By::Pm2 => {
             let app = serde_json::json!({ "apps": [{
                 "name": "app", "script": program[0], "args": program[1..], "interpreter": "none",
+                "kill_timeout": STOP_LIMIT_MS,
             }]});
             fs::write(folder.join("app.json"), app.to_string())?;
             pm2(places, "pm2-runtime", &["start", "app.json"])
@@ -193,7 +208,8 @@ fn supervisord(folder: &Path, program: &[String]) -> String {
          [rpcinterface:supervisor]\n\
          supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
          [supervisorctl]\nserverurl=unix://{folder}/control\n\
-         [program:app]\ncommand={program}\nautorestart=true\n"
+         [program:app]\ncommand={program}\nautorestart=true\nstopwaitsecs={}\n",
+        STOP_LIMIT_MS / 1000
     )
 }
 

@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::goal::Goal;
-use super::moments::{Moments, ms_between, now};
+use super::moments::{self, Moments, ms_between, now};
 use super::sample::Sample;
-use super::supervised::{By, Places, Supervised};
+use super::supervised::{By, Places, STOP_LIMIT_MS, Supervised};
 use crate::process::Footprint;
 
 /// How often a program is started, and signalled; of those that take seconds for it, [`SLOW_TURNS`] times.
@@ -18,9 +18,14 @@ const TURNS: usize = 100;
 const SLOW_TURNS: usize = 5;
 /// How often a program crashes for the first time.
 const CRASHES: usize = 10;
+/// How often one takes no notice of a stop.
+const DEAF_TURNS: usize = 10;
 /// How old a program is when it crashes: supervisord counts a start as one after a second, s6-supervise waits until
 /// a second has passed since the start before.
 const AGE: Duration = Duration::from_millis(2_500);
+
+/// How much later than the limit a stop ends at the latest, as promised.
+const STOP_BEYOND_MS: f64 = 1000.0;
 
 /// What one of them costs.
 #[derive(Debug)]
@@ -34,6 +39,10 @@ struct Cost {
     signal_ms: Sample,
     /// From the crash to the first instruction of the next program.
     relaunch_ms: Sample,
+    /// From SIGTERM to its end, with a program that ends at once.
+    stop_ms: Sample,
+    /// The same with a program that takes no notice, which is killed after [`STOP_LIMIT_MS`].
+    deaf_ms: Sample,
     idle: Option<Footprint>,
 }
 
@@ -45,7 +54,7 @@ pub struct Supervision(Vec<Cost>);
 struct Bench<'a> {
     places: &'a Places,
     moments: Moments,
-    program: [String; 3],
+    program: Vec<String>,
     folder: PathBuf,
 }
 
@@ -56,7 +65,7 @@ struct Bench<'a> {
 pub fn measure(places: &Places, bench: &Path, folder: &Path) -> anyhow::Result<Supervision> {
     let moments = Moments::new(folder)?;
     let text = |path: &Path| path.to_str().map(str::to_owned).context("a path is not a text");
-    let program = [text(bench)?, "tell".to_owned(), text(moments.path())?];
+    let program = vec![text(bench)?, "tell".to_owned(), text(moments.path())?];
     let mut bench = Bench { places, moments, program, folder: folder.to_owned() };
     let all = [&By::INITS[..], &By::SUPERVISORS].concat();
     let new = |by: By| Cost {
@@ -65,6 +74,8 @@ pub fn measure(places: &Places, bench: &Path, folder: &Path) -> anyhow::Result<S
         whole_ms: Sample::default(),
         signal_ms: Sample::default(),
         relaunch_ms: Sample::default(),
+        stop_ms: Sample::default(),
+        deaf_ms: Sample::default(),
         idle: None,
     };
     let mut costs: Vec<Cost> = all.into_iter().map(new).collect();
@@ -80,6 +91,12 @@ pub fn measure(places: &Places, bench: &Path, folder: &Path) -> anyhow::Result<S
     for _ in 0..CRASHES {
         bench.crash(&mut costs)?;
     }
+    bench.program.push(moments::DEAF.to_owned());
+    for _ in 0..DEAF_TURNS {
+        for cost in costs.iter_mut().filter(|cost| By::SUPERVISORS.contains(&cost.by)) {
+            bench.deaf(cost)?;
+        }
+    }
     Ok(Supervision(costs))
 }
 
@@ -94,7 +111,21 @@ impl Bench<'_> {
         let start = now();
         let running = self.run(cost.by)?;
         cost.start_ms.add(ms_between(start, self.moments.wait_for("started")?.at));
-        running.stop()
+        let asked = now();
+        running.stop()?;
+        cost.stop_ms.add(ms_between(asked, now()));
+        Ok(())
+    }
+
+    fn deaf(&mut self, cost: &mut Cost) -> anyhow::Result<()> {
+        let running = self.run(cost.by)?;
+        self.moments.wait_for("started")?;
+        // By then each has seen that it runs, and none takes the stop for one of a start that failed.
+        std::thread::park_timeout(AGE);
+        let asked = now();
+        running.stop()?;
+        cost.deaf_ms.add(ms_between(asked, now()));
+        Ok(())
     }
 
     fn whole(&self, cost: &mut Cost) -> anyhow::Result<()> {
@@ -183,6 +214,12 @@ impl Supervision {
                 " ms",
                 self.median(By::BatonBootSettings, |cost| &cost.relaunch_ms),
             ),
+            Goal::at_most(
+                "stop, of a program that takes no notice, limit 1 s",
+                f64::from(STOP_LIMIT_MS) + STOP_BEYOND_MS,
+                " ms",
+                self.median(By::BatonBootSettings, |cost| &cost.deaf_ms),
+            ),
         ]
     }
 
@@ -191,17 +228,20 @@ impl Supervision {
         let mut text =
             "| run by | start to the program's first instruction, ms | start to exit of `true`, ms \
                         | signal to the program, ms | crash to the next one's first instruction, ms \
-                        | PSS, KiB | RSS, KiB |\n| --- | --- | --- | --- | --- | --- | --- |\n"
+                        | SIGTERM to its end, ms | the same, program ignores it, limit 1 s, ms \
+                        | PSS, KiB | RSS, KiB |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
                 .to_owned();
         for cost in &self.0 {
             let told = |sample: &Sample| if sample.count() == 0 { String::new() } else { sample.to_string() };
             let (pss, rss) = cost
                 .idle
                 .map_or_else(Default::default, |idle| (idle.pss_kib.to_string(), idle.rss_kib.to_string()));
-            let [start, whole, signal, relaunch] =
-                [&cost.start_ms, &cost.whole_ms, &cost.signal_ms, &cost.relaunch_ms].map(told);
+            let [start, whole, signal, relaunch, stop] =
+                [&cost.start_ms, &cost.whole_ms, &cost.signal_ms, &cost.relaunch_ms, &cost.stop_ms].map(told);
+            let deaf =
+                if cost.by.ends_what_does_not_obey() { told(&cost.deaf_ms) } else { "never".to_owned() };
             text.push_str(&format!(
-                "| {} | {start} | {whole} | {signal} | {relaunch} | {pss} | {rss} |\n",
+                "| {} | {start} | {whole} | {signal} | {relaunch} | {stop} | {deaf} | {pss} | {rss} |\n",
                 cost.by.name()
             ));
         }

@@ -58,7 +58,8 @@ fn main() -> anyhow::Result<()> {
         ["swarm", ..] => Err(sandbox::enter(&["ip", "dockerd", "docker"])),
         [sandbox::INSIDE, "swarm", ref containers @ ..] => swarm(containers),
         // The programs that are measured, or measured against.
-        ["tell", path] => moments::program(Path::new(path), started),
+        ["tell", path] => moments::program(Path::new(path), started, false),
+        ["tell", path, moments::DEAF] => moments::program(Path::new(path), started, true),
         [SUBSCRIBE, address, count] => redis::subscribe(address.parse()?, count.parse()?),
         ["write", bytes] => output::write(bytes.parse()?),
         ["spin"] => loop {
