@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use baton_core::release::{Limits, Manifest, Provenance, Tree};
+use baton_core::release::{ExternalLinks, Limits, Manifest, Provenance, Tree};
 use baton_core::run::RunSettings;
 use baton_core::settings::{Mistakes, Settings, parse, parse_with_command};
 use libfuzzer_sys::fuzz_target;
@@ -31,7 +31,7 @@ fn comes_back(settings: &Settings) {
 
 fn manifest(settings: &Settings, run: &RunSettings) -> Manifest {
     let provenance = Provenance { created: 0, builder: "fuzz".into(), commit: None };
-    let tree = Tree::new(Limits { bytes: 0, entries: 0 }).expect("an empty tree is within all limits");
+    let tree = Tree::new(Limits { bytes: 0, entries: 0 }, ExternalLinks::default()).expect("an empty tree is within all limits");
     Manifest { service: settings.service.clone(), provenance, run: run.clone(), tree }
 }
 

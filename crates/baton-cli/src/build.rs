@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::build::{Recipe, Step};
 use baton_core::ids::BuildKey;
-use baton_core::release::{Tree, TreePath};
+use baton_core::release::{ExternalLinks, Tree, TreePath};
 use baton_core::units::Millis;
 use baton_release::build::{Outputs, RestoreError, inputs, restore};
 use baton_release::push::PushError;
@@ -183,7 +183,8 @@ struct Work<'a> {
 impl Work<'_> {
     fn take(&self, step: &Step) -> Result<Built, Failure> {
         let read = |source| BuildError::Read { step: step.name.clone(), source };
-        let tree = inputs(self.dir(), step, folder(step, "inputs").as_deref()).map_err(read)?;
+        let links = self.external_links();
+        let tree = inputs(self.dir(), step, links, folder(step, "inputs").as_deref()).map_err(read)?;
         let recipe = Recipe::new(step, &tree, &platform::platform(), |name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
         });
@@ -225,13 +226,17 @@ impl Work<'_> {
         &self.project.dir
     }
 
+    fn external_links(&self) -> &ExternalLinks {
+        &self.project.settings.push.external_links
+    }
+
     /// What a step makes, if all of it is there.
     fn outputs(&self, step: &Step) -> Result<Option<Outputs>, BuildError> {
         if self.absent(step).is_some() {
             return Ok(None);
         }
         let (service, caches) = (&self.project.settings.service, folder(step, "outputs"));
-        let read = Outputs::read(self.dir(), service, step, caches.as_deref());
+        let read = Outputs::read(self.dir(), service, step, self.external_links(), caches.as_deref());
         read.map(Some).map_err(|source| BuildError::Read { step: step.name.clone(), source })
     }
 
@@ -269,7 +274,7 @@ impl Work<'_> {
         let Some(record) = record else { return Ok(false) };
         let place = |attempted, path: &Path| place_error(step, attempted, path);
         let new = self.bench.new_folder().map_err(place("create", self.bench.path()))?;
-        match restore(&record, store, &new) {
+        match restore(&record, store, self.external_links(), &new) {
             Ok(tree) if step.outputs.iter().all(|output| tree.get(output.as_str()).is_some()) => {}
             Ok(_) => {
                 remark("it is not complete");

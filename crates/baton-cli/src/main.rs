@@ -12,6 +12,7 @@ mod dev;
 mod difference;
 mod doctor;
 mod end;
+mod environments;
 mod escape;
 mod exit;
 mod failure;

@@ -15,7 +15,7 @@ mod tests;
 
 pub use self::finding::{Finding, Topic, Verdict, findings};
 pub use self::kind::{Kind, kind_of};
-pub use self::proposal::{Found, Proposal, Source, propose};
+pub use self::proposal::{Environment, Found, Proposal, Source, propose};
 pub use self::seen::{
     Given, Idle, Place, Process, Reaction, Reload, ReloadEnd, Request, Running, Seen, Start, Stop, Traffic,
 };

@@ -4,6 +4,7 @@
 //! directory and within its limits, and [`Manifest::parse`] has checked everything before anyone creates a file.
 
 mod diff;
+mod external;
 mod fault;
 pub mod grant;
 mod health_lines;
@@ -30,6 +31,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 pub use diff::{Diff, SettingChange, diff};
+pub use external::{EXTERNAL_LINKS_MAX, ExternalFault, ExternalLinks, check_external};
 pub use fault::{Fault, Text, TextError};
 pub use libraries::LibraryChange;
 pub use patch::Patch;
@@ -106,9 +108,9 @@ pub enum EntryKind {
     Dir,
     /// A regular file.
     File(File),
-    /// A symbolic link that stays inside the release.
+    /// A symbolic link that stays inside the release, or leads to one of its [`ExternalLinks`].
     Link {
-        /// Where it points, relative to the directory it is in.
+        /// Where it points: relative to the directory it is in, or absolute to what is outside.
         target: String,
     },
 }

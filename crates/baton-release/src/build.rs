@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use baton_core::build::Step;
 use baton_core::ids::ServiceName;
 use baton_core::release::outline::Outlined;
-use baton_core::release::{Chunk, Entry, EntryKind, Manifest, Provenance, Tree, TreePath};
+use baton_core::release::{Chunk, Entry, EntryKind, ExternalLinks, Manifest, Provenance, Tree, TreePath};
 use baton_core::run::RunSettings;
 
 use crate::beneath::{Beneath, EXEC_MODE, FILE_MODE};
@@ -33,6 +33,9 @@ pub enum RestoreError {
     /// The manifest is not the one that the record names, or breaks a rule.
     #[error("the outputs are refused")]
     Manifest(#[from] ManifestError),
+    /// A link of theirs leads outside, and the settings do not allow it to.
+    #[error("a link in them may lead to {0}, which push.external_links does not name")]
+    External(String),
     /// The disk fails, or is full.
     #[error("the outputs cannot be laid out")]
     Disk(#[from] DiskError),
@@ -54,10 +57,12 @@ impl Outputs {
         dir: &Path,
         service: &ServiceName,
         step: &Step,
+        external_links: &ExternalLinks,
         stat_caches: Option<&Path>,
     ) -> Result<Self, PushError> {
         let include = step.outputs.iter().map(|output| literally(output.as_str())).collect();
-        let wanted = Wanted { include, only: true, ..Wanted::default() };
+        let external_links = external_links.clone();
+        let wanted = Wanted { include, external_links, only: true, ..Wanted::default() };
         let (tree, _) = read_tree(dir, &wanted, stat_caches, &|_| {})?;
         let manifest = Manifest {
             service: service.clone(),
@@ -94,20 +99,34 @@ impl Outputs {
 ///
 /// # Errors
 /// They cannot be read.
-pub fn inputs(dir: &Path, step: &Step, stat_caches: Option<&Path>) -> Result<Tree, PushError> {
+pub fn inputs(
+    dir: &Path,
+    step: &Step,
+    external_links: &ExternalLinks,
+    stat_caches: Option<&Path>,
+) -> Result<Tree, PushError> {
     let anchored = |pattern: &String| format!("/{}", pattern.trim_start_matches('/'));
-    let wanted =
-        Wanted { include: step.inputs.iter().map(anchored).collect(), only: true, ..Wanted::default() };
+    let (include, external_links) = (step.inputs.iter().map(anchored).collect(), external_links.clone());
+    let wanted = Wanted { include, external_links, only: true, ..Wanted::default() };
     Ok(read_tree(dir, &wanted, stat_caches, &|_| {})?.0)
 }
 
-/// Brings the outputs of a record into an empty directory; tells what they are.
+/// Brings the outputs of a record into an empty directory; tells what they are. Links in them lead to what is `allowed`, and
+/// otherwise not outside: whoever can push may have made them.
 ///
 /// # Errors
-/// The store lacks some of them or sends something else, or the disk fails. What has been written then is not to be used.
-pub fn restore(record: &Record, store: &dyn ArtefactStore, into: &Path) -> Result<Tree, RestoreError> {
+/// The store lacks some of them or sends what is not allowed, or the disk fails. What has been written then is not to be used.
+pub fn restore(
+    record: &Record,
+    store: &dyn ArtefactStore,
+    allowed: &ExternalLinks,
+    into: &Path,
+) -> Result<Tree, RestoreError> {
     let known = &mut Known::default();
     let manifest = manifest::assemble(record.id, &record.outline, known, Source::Store(store))?.manifest;
+    if let Some(outside) = manifest.tree.external().iter().find(|target| !allowed.allow(target)) {
+        return Err(RestoreError::External(outside.to_owned()));
+    }
     let place = Beneath::open(into).map_err(failed("open", into))?;
     let full = |path: &TreePath| into.join(path.as_str());
     let mut chunks: Vec<Chunk> = Vec::new();

@@ -1,5 +1,6 @@
 //! Making a release of a directory, and bringing it to a store.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -8,14 +9,16 @@ use std::thread;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::outline::Outlined;
 use baton_core::release::{
-    self, Chunk, Entry, EntryKind, MANIFEST_BYTES_MAX, Manifest, ProgramFault, TextError, Tree, TreeFault,
-    TreePath,
+    self, Chunk, Entry, EntryKind, ExternalLinks, MANIFEST_BYTES_MAX, Manifest, ProgramFault, TextError,
+    Tree, TreeFault, TreePath, check_external,
 };
 use baton_core::run::RunSettings;
+use baton_core::settings::quoted;
 
 use crate::cut::cut;
 use crate::manifest::{Known, pack_outline};
 use crate::pack::PackError;
+use crate::selection::IGNORE_FILE;
 pub use crate::selection::{BUILD_FOLDER, Wanted, literally};
 use crate::stat_cache::{self, StatCache};
 use crate::store::{ArtefactStore, Kind, StoreError};
@@ -107,6 +110,18 @@ pub enum PushError {
         one: TreePath,
         /// The other.
         other: TreePath,
+    },
+    /// Links that lead out of the directory, and are not allowed to.
+    #[error(
+        "{link} is a link to {target}, outside of the release; make it relative, name it in {IGNORE_FILE}, or, if every member has that file, write in baton.toml: [push] external_links = {allow}"
+    )]
+    External {
+        /// The first of them.
+        link: TreePath,
+        /// Where it leads.
+        target: String,
+        /// The setting with which all of them would be allowed.
+        allow: String,
     },
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
@@ -335,6 +350,7 @@ pub(crate) fn read_tree(
     let own = wanted.own.clone().or_else(|| stat_caches.map(Path::to_owned));
     let wanted = Wanted { own, ..wanted.clone() };
     let found = walk(dir, &wanted)?;
+    check_external_links(&found, &wanted.external_links)?;
     let newest = found.iter().map(|found| found.stat.modified_ms()).max().unwrap_or(0);
     let cut = cut_all(dir, &found, &cache, progress)?;
     if let Some(place) = &place {
@@ -353,7 +369,24 @@ pub(crate) fn read_tree(
         };
         Entry { path, kind }
     };
-    Ok((Tree::of(found.into_iter().zip(cut.chunks).map(entry).collect())?, newest))
+    let entries = found.into_iter().zip(cut.chunks).map(entry).collect();
+    Ok((Tree::reaching(wanted.external_links, entries)?, newest))
+}
+
+/// Whether all links that lead out of the directory may. What to write is told for all of them at once.
+fn check_external_links(found: &[Found], allowed: &ExternalLinks) -> Result<(), PushError> {
+    let outside = |found: &Found| match &found.kind {
+        FoundKind::Link { target } if check_external(target).is_ok() && !allowed.allow(target) => {
+            Some((found.path.clone(), target.clone()))
+        }
+        FoundKind::Link { .. } | FoundKind::Dir | FoundKind::File { .. } => None,
+    };
+    let refused: Vec<(TreePath, String)> = found.iter().filter_map(outside).collect();
+    let Some((link, target)) = refused.first().cloned() else { return Ok(()) };
+    let all: BTreeSet<&str> =
+        allowed.iter().chain(refused.iter().map(|(_, target)| target.as_str())).collect();
+    let quoted: Vec<String> = all.into_iter().map(quoted).collect();
+    Err(PushError::External { link, target, allow: format!("[{}]", quoted.join(", ")) })
 }
 
 /// The chunks of everything that was found; none for what is not a file.

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use baton_core::release::ExternalLinks;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
@@ -29,6 +30,8 @@ pub struct Wanted {
     pub exclude: Vec<String>,
     /// Nothing is in it but what `include` names.
     pub only: bool,
+    /// Where links in it may lead outside.
+    pub external_links: ExternalLinks,
     /// A place that is never in it, should it lie in the directory: where Baton keeps what it has found out about it.
     pub own: Option<PathBuf>,
 }

@@ -12,6 +12,7 @@ use baton_core::settings;
 use super::doctor::directory;
 use crate::args::Init;
 use crate::doctor::{Bare, Examined, Order, Subject, catch_interrupts, examine, run_bare};
+use crate::environments::environments;
 use crate::escape::escape;
 use crate::failure::Failure;
 use crate::local::beside;
@@ -111,6 +112,7 @@ fn found(dir: &Path, command: Proposed, bare: &Bare, ui: &Ui) -> Result<Found, F
         listening: bare.listening.clone(),
         after: bare.after,
         notifies: bare.notifies,
+        environments: environments(dir),
     })
 }
 

@@ -109,8 +109,13 @@ impl<'a> Pushing<'a> {
         let made = settings.build.iter().flat_map(|step| &step.outputs);
         let made = made.map(|output| literally(output.as_str()));
         let (include, exclude) = (settings.push.include.iter().cloned(), settings.push.exclude.clone());
-        let wanted =
-            Wanted { include: include.chain(made).collect(), exclude, only: false, own: caches::home() };
+        let wanted = Wanted {
+            include: include.chain(made).collect(),
+            exclude,
+            external_links: settings.push.external_links.clone(),
+            only: false,
+            own: caches::home(),
+        };
         let reading =
             Reading { wanted, stat_caches: caches::folder("push"), portable: settings.push.portable };
         let progress = Mutex::new(Progress::default());

@@ -49,6 +49,17 @@ pub struct Found {
     pub after: Option<Millis>,
     /// It said `READY=1` to `$NOTIFY_SOCKET`.
     pub notifies: bool,
+    /// The virtual environments of Python in the directory.
+    pub environments: Vec<Environment>,
+}
+
+/// A virtual environment of Python.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    /// The name of its folder.
+    pub folder: String,
+    /// Where links in it lead to outside: its interpreter.
+    pub interpreters: Vec<String>,
 }
 
 /// A `baton.toml`, ready to be written.
@@ -83,6 +94,7 @@ pub fn propose(found: &Found, seen: Option<&Seen>) -> Proposal {
     }
     unlisted(&mut lines, found, &listeners);
     health(&mut lines, found, &listeners, seen);
+    environments(&mut lines, &found.environments);
     Proposal { text: lines.0 }
 }
 
@@ -245,6 +257,22 @@ fn health(lines: &mut Lines, found: &Found, listeners: &[Listener<'_>], seen: Op
     lines.set("startup_timeout", &quoted(&limit));
 }
 
+/// Git ignores them as a rule, and the interpreter is not in them.
+fn environments(lines: &mut Lines, environments: &[Environment]) {
+    if environments.is_empty() {
+        return;
+    }
+    let list = |words: Vec<String>| format!("[{}]", words.join(", "));
+    let folders = environments.iter().map(|one| quoted(&format!("/{}/", one.folder))).collect();
+    let mut links: Vec<&String> = environments.iter().flat_map(|one| &one.interpreters).collect();
+    links.sort_unstable();
+    links.dedup();
+    lines.table("[push]");
+    lines.say("What Python imports is pushed too; its interpreter must be at the same path on every member.");
+    lines.set("include", &list(folders));
+    lines.set("external_links", &list(links.into_iter().map(|link| quoted(link)).collect()));
+}
+
 /// A name for the service, of what the directory is called.
 fn service(directory: &str) -> String {
     let fit = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
@@ -303,6 +331,7 @@ mod tests {
                 .collect(),
             after: Some(Millis(180)),
             notifies: false,
+            environments: vec![],
         }
     }
 
@@ -401,6 +430,19 @@ startup_timeout = \"60s\"
             assert!(proposal.text.contains(said), "{said}\n{}", proposal.text);
         }
         assert_eq!(read(&proposal).run.startup_timeout, Millis::from_secs(90));
+    }
+
+    #[test]
+    fn a_virtual_environment_is_pushed_with_a_link_to_its_interpreter() {
+        let one = |folder: &str, interpreter: &str| Environment {
+            folder: folder.into(),
+            interpreters: vec![interpreter.into()],
+        };
+        let environments = vec![one(".venv", "/usr/bin/python3"), one("tools", "/usr/bin/python3")];
+        let found = Found { environments, ..found(&[".venv/bin/python", "app.py"], &[]) };
+        let push = read(&propose(&found, None)).push;
+        assert_eq!(push.include, ["/.venv/", "/tools/"]);
+        assert_eq!(push.external_links.iter().collect::<Vec<_>>(), ["/usr/bin/python3"]);
     }
 
     proptest! {

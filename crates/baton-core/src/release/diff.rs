@@ -1,6 +1,6 @@
 //! What changes from one release to another.
 
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::{Entry, LibraryChange, Manifest, TreePath, libraries, run_lines};
@@ -14,7 +14,7 @@ pub struct Diff {
     pub removed: Vec<TreePath>,
     /// In both, with another content, kind, target or executable bit.
     pub changed: Vec<TreePath>,
-    /// Run settings that differ.
+    /// Run settings that differ, and where links may lead outside.
     pub settings: Vec<SettingChange>,
     /// Native libraries whose versions differ.
     pub libraries: Vec<LibraryChange>,
@@ -27,7 +27,7 @@ impl Diff {
     }
 }
 
-/// One run setting that differs, in the spelling of the manifest.
+/// One setting that differs, in the spelling of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingChange {
     /// The setting: `run.drain`.
@@ -58,8 +58,14 @@ pub fn diff(old: &Manifest, new: &Manifest) -> Diff {
     }
 }
 
+/// What was decided about a release, besides its files, as the manifest spells it.
+fn lines(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let external = manifest.tree.external().iter().map(|target| ("external", target.to_string()));
+    run_lines::write(&manifest.run).into_iter().chain(external).collect()
+}
+
 fn settings(old: &Manifest, new: &Manifest) -> Vec<SettingChange> {
-    let (old, new) = (run_lines::write(&old.run), run_lines::write(&new.run));
+    let (old, new) = (lines(old), lines(new));
     let mut keys: Vec<&'static str> = old.iter().chain(&new).map(|(key, _)| *key).collect();
     keys.sort_unstable();
     keys.dedup();

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use super::CHUNK_BYTES_MAX;
+use super::external::ExternalFault;
 use super::lines::VERSION;
 use super::path::PathFault;
 use super::tree::TreeFault;
@@ -143,6 +144,15 @@ pub enum Fault {
         /// Why not.
         #[source]
         fault: PathFault,
+    },
+    /// A place outside that no link may be allowed to lead to.
+    #[error("links may not be allowed to lead to {target:?}")]
+    External {
+        /// The place.
+        target: String,
+        /// Why not.
+        #[source]
+        fault: ExternalFault,
     },
     /// An entry that does not fit to the others.
     #[error("the entry does not fit into the release")]

@@ -68,7 +68,7 @@ impl TreePath {
         self.0.matches('/').count()
     }
 
-    /// Whether a link at this path may point to `target`: only to what is inside the release.
+    /// Whether a link at this path may point to `target`, as one that stays inside the release.
     ///
     /// `..` is allowed at the start only. A `..` behind a name would go up from wherever that name leads, and
     /// if that is a link, what looks inside may be outside. So every link leads to a place inside on its own, and
@@ -168,7 +168,7 @@ pub enum LinkFault {
     #[error("its target is empty")]
     Empty,
     /// It points to a place of the machine, not of the release.
-    #[error("its target is absolute; links point to what is inside the release")]
+    #[error("its target is absolute, and push.external_links does not name it")]
     Absolute,
     /// Linux would not take it.
     #[error("its target is longer than {PATH_BYTES_MAX} bytes")]

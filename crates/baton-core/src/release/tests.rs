@@ -229,6 +229,7 @@ fn any_kind() -> impl Strategy<Value = EntryKind> {
     let file = (any::<bool>(), vec(chunk, 0..4));
     prop_oneof![
         Just(EntryKind::Dir),
+        Just(EntryKind::Link { target: "/opt/a b".to_string() }),
         "[a-z. /]{0,5}[a-z]".prop_filter_map("leaves", |target| {
             let path: TreePath = "a".parse().unwrap();
             path.may_link_to(&target).is_ok().then_some(EntryKind::Link { target })
@@ -257,12 +258,23 @@ fn any_manifest() -> impl Strategy<Value = Manifest> {
     let commit =
         ("[0-9a-f]{40}|[0-9a-f]{64}", any::<bool>()).prop_map(|(hash, dirty)| Commit { hash, dirty });
     let provenance = (any::<u64>(), any_text(), prop::option::of(commit));
-    ("[a-z][a-z0-9._-]{0,9}", provenance, any_run(), any_entries()).prop_map(
-        |(service, (created, builder, commit), run, entries)| Manifest {
-            service: service.parse().unwrap(),
-            provenance: Provenance { created, builder, commit },
-            run,
-            tree: Tree::of(entries).unwrap(),
+    let external = prop::option::of("/[a-z]{1,3}(/[a-z ]{1,3})?");
+    ("[a-z][a-z0-9._-]{0,9}", provenance, any_run(), any_entries(), external).prop_map(
+        |(service, (created, builder, commit), run, entries, more)| {
+            let outside = |kind: &EntryKind| match kind {
+                EntryKind::Link { target } => Some(target.clone()).filter(|target| target.starts_with('/')),
+                EntryKind::Dir | EntryKind::File(_) => None,
+            };
+            let used = entries.iter().filter_map(|entry| outside(&entry.kind));
+            // It may be one that no link can be allowed to lead to.
+            let more = more.filter(|target| check_external(target).is_ok());
+            let external = ExternalLinks::of(used.chain(more)).unwrap();
+            Manifest {
+                service: service.parse().unwrap(),
+                provenance: Provenance { created, builder, commit },
+                run,
+                tree: Tree::reaching(external, entries).unwrap(),
+            }
         },
     )
 }
@@ -400,6 +412,28 @@ exec 0 tool
     assert_eq!(manifest.to_text(), text);
     assert_eq!(Manifest::parse(text), Ok(manifest.clone()));
     assert_eq!(manifest.id(), id_of(text));
+
+    // Where links may lead outside is said before the first of them.
+    let mut venv = manifest.clone();
+    let to = "/usr/bin/python 3".to_string();
+    let link = entry("python", EntryKind::Link { target: to.clone() });
+    let external = ExternalLinks::of([to, "/opt".to_string()]).unwrap();
+    venv.tree = Tree::reaching(external, Vec::from([link.clone()])).unwrap();
+    let lines = "limits 0 1\nexternal /opt\nexternal /usr/bin/python 3\nlink python\nto /usr/bin/python 3\n";
+    assert_eq!(venv.to_text(), text.split("limits").next().unwrap().to_string() + lines);
+    assert_eq!(Manifest::parse(&venv.to_text()), Ok(venv.clone()));
+    for (from, to) in [
+        ("external /usr/bin/python 3\n", ""),
+        ("external /opt\n", "external /opt/\n"),
+        ("external /opt\n", "external /z\n"),
+        ("external /opt\n", "external /opt\nexternal /opt\n"),
+    ] {
+        let damaged = venv.to_text().replace(from, to);
+        assert!(Manifest::parse(&damaged).is_err(), "{damaged}");
+    }
+    assert!(Tree::of(Vec::from([link])).is_err());
+    let told = diff(&Manifest { tree: Tree::of(Vec::new()).unwrap(), ..manifest.clone() }, &venv).settings;
+    assert_eq!((told[0].key, told[0].new.len()), ("external", 2));
 
     // A release has references, and the versions that it was made with.
     let mut secret = manifest.clone();

@@ -24,6 +24,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt::Write;
 
+use super::external::ExternalLinks;
 use super::fault::{Fault, Text, TextError};
 use super::lines::{Lines, VERSION, Words, quote};
 use super::tree::Tree;
@@ -56,6 +57,7 @@ impl Manifest {
         }
         let Limits { bytes, entries } = tree.limits();
         writeln!(out, "limits {bytes} {entries}")?;
+        tree.external().iter().try_for_each(|target| writeln!(out, "external {target}"))?;
         for Entry { path, kind } in tree.entries() {
             match kind {
                 EntryKind::Dir => writeln!(out, "dir {path}")?,
@@ -122,13 +124,24 @@ fn read_tree(lines: &mut Lines<'_>) -> Result<Tree, TextError> {
     let mut words = lines.expect("limits")?;
     let limits = Limits { bytes: words.value("a number")?, entries: words.value("a number")? };
     words.end()?;
-    let mut tree = Tree::new(limits).map_err(|fault| words.fault(fault.into()))?;
+    let external = read_external(lines)?;
+    let mut tree = Tree::new(limits, external).map_err(|fault| words.fault(fault.into()))?;
     while !lines.is_empty() {
         let line = lines.number();
         let entry = read_entry(lines)?;
         tree.add(entry).map_err(|fault| TextError { text: Text::Manifest, line, what: fault.into() })?;
     }
     Ok(tree)
+}
+
+fn read_external(lines: &mut Lines<'_>) -> Result<ExternalLinks, TextError> {
+    let mut links = ExternalLinks::default();
+    while let Some(mut words) = lines.take("external")? {
+        let target = words.remainder()?;
+        let refused = |fault| Fault::External { target: target.to_string(), fault };
+        links.add(target).map_err(|fault| words.fault(refused(fault)))?;
+    }
+    Ok(links)
 }
 
 fn read_entry(lines: &mut Lines<'_>) -> Result<Entry, TextError> {

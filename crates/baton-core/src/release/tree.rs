@@ -4,6 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
+use super::external::ExternalLinks;
 use super::path::{LinkFault, TreePath};
 use super::{CHUNK_BYTES_MAX, Entry, EntryKind, File, Limits};
 
@@ -16,6 +17,7 @@ pub const RELEASE_BYTES_MAX: u64 = 32 << 30;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     limits: Limits,
+    external: ExternalLinks,
     bytes: u64,
     entries: Vec<Entry>,
 }
@@ -88,21 +90,26 @@ pub enum TreeFault {
 }
 
 impl Tree {
-    /// A tree without entries, that may grow to these limits.
-    pub fn new(limits: Limits) -> Result<Self, TreeFault> {
+    /// A tree without entries, that may grow to these limits, and whose links may lead to these places outside.
+    pub fn new(limits: Limits, external: ExternalLinks) -> Result<Self, TreeFault> {
         if limits.bytes > RELEASE_BYTES_MAX || limits.entries > ENTRIES_MAX {
             return Err(TreeFault::LimitsTooWide);
         }
-        Ok(Self { limits, bytes: 0, entries: Vec::new() })
+        Ok(Self { limits, external, bytes: 0, entries: Vec::new() })
     }
 
-    /// A tree of these entries, with limits that fit exactly.
+    /// A tree of these entries, with limits that fit exactly, and without a link that leads outside.
     pub fn of(entries: Vec<Entry>) -> Result<Self, TreeFault> {
+        Self::reaching(ExternalLinks::default(), entries)
+    }
+
+    /// The same, with links that may lead to these places outside.
+    pub fn reaching(external: ExternalLinks, entries: Vec<Entry>) -> Result<Self, TreeFault> {
         let limits = Limits {
             bytes: entries.iter().map(Entry::bytes).sum(),
             entries: u32::try_from(entries.len()).unwrap_or(u32::MAX),
         };
-        let mut tree = Self::new(limits)?;
+        let mut tree = Self::new(limits, external)?;
         entries.into_iter().try_for_each(|entry| tree.add(entry))?;
         Ok(tree)
     }
@@ -165,6 +172,7 @@ impl Tree {
         let path = &entry.path;
         match &entry.kind {
             EntryKind::Dir => Ok(()),
+            EntryKind::Link { target } if self.external.allow(target) => Ok(()),
             EntryKind::Link { target } => path.may_link_to(target).map_err(|fault| TreeFault::Link {
                 path: path.clone(),
                 target: target.clone(),
@@ -206,6 +214,11 @@ impl Tree {
     /// How large the release may be.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// Where its links may lead to outside.
+    pub fn external(&self) -> &ExternalLinks {
+        &self.external
     }
 
     /// The size of all files together.

@@ -10,6 +10,7 @@ use toml::de::DeValue;
 use super::findings::Wrong;
 use super::table::Table;
 use super::value;
+use crate::release::{ExternalLinks, check_external};
 
 /// What of the directory belongs into a release.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,17 +19,32 @@ pub struct PushSettings {
     pub include: Vec<String>,
     /// What is not in it in any case: likewise.
     pub exclude: Vec<String>,
+    /// Where links may lead outside of the release.
+    pub external_links: ExternalLinks,
     /// Whether paths must differ where case and the form of accents do not count.
     pub portable: bool,
 }
 
 /// Reads what the table says.
 pub(super) fn read(table: &mut Table<'_, '_>) -> PushSettings {
+    let external = table.any_list("external_links", external).unwrap_or_default();
+    let external_links = ExternalLinks::of(external).unwrap_or_else(|fault| {
+        table.wrong("external_links", format!("is not possible: {fault}"), "name fewer");
+        ExternalLinks::default()
+    });
     PushSettings {
+        external_links,
         include: table.any_list("include", pattern).unwrap_or_default(),
         exclude: table.any_list("exclude", pattern).unwrap_or_default(),
         portable: table.read("portable", value::boolean).unwrap_or_default(),
     }
+}
+
+fn external(value: &DeValue<'_>) -> Result<String, Wrong> {
+    const FIX: &str = "write the absolute path of a file that every member has, such as \"/usr/bin/python3\"";
+    let target = value::string(value, FIX)?;
+    let wrong = |fault| Wrong::new(format!("is {target:?}: {fault}"), FIX);
+    check_external(target).map(|()| target.to_owned()).map_err(wrong)
 }
 
 /// A line of `.gitignore` that says something, and does not take it back.

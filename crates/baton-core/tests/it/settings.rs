@@ -90,6 +90,7 @@ env = ["NODE_ENV"]
 [push]
 include = ["node_modules/"]
 exclude = ["*.map"]
+external_links = ["/usr/bin/python3", "/opt/tool"]
 portable = true
 
 [rollout]

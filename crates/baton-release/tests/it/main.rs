@@ -6,6 +6,7 @@ mod cache;
 mod collected;
 mod crash;
 mod disk_full;
+mod external;
 mod hostile;
 mod launch;
 mod mirrors;
