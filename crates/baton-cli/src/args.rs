@@ -21,7 +21,10 @@ use clap::{ArgGroup, Args, CommandFactory, FromArgMatches, Parser, Subcommand, V
 pub use key::{Key, KeyGenerate, KeyList, KeyRevoke, KeyRotate, KeySign, Signs};
 pub use lock::{Lock, Unlock};
 pub use pending::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect};
-pub use releases::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
+pub use releases::{
+    Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesTag, ReleasesTags, ReleasesUntag,
+    ReleasesVerify,
+};
 pub use server::{LISTEN, Server, ServerAction};
 pub use simulate::Simulate;
 pub use token::{Audit, AuditAction, AuditVerify, Token, TokenCreate, TokenJoin, TokenRevoke};

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use baton_core::access::Shown;
+use baton_core::history::TagName;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError, Hindrance};
 use baton_wire::access::{
@@ -14,7 +15,8 @@ use baton_wire::access::{
 };
 use baton_wire::api::{
     DeployView, EventView, Forget, Forgotten, LockView, Locking, MemberStatus, Preview, Propose, Prune,
-    Pruned, References, Refused, ReleaseView, ServiceStatus, Unlocked, Verified, Verify, Versions,
+    Pruned, References, Refused, ReleaseView, ServiceStatus, TagView, Tagging, Unlocked, Verified, Verify,
+    Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -243,6 +245,27 @@ impl Client {
         self.post(&format!("/v1/services/{service}/unlock"), why)
     }
 
+    /// The tags of a service.
+    pub fn tags(&self, service: &ServiceName) -> Result<Vec<TagView>, ClientError> {
+        self.get(&format!("/v1/services/{service}/tags"), Duration::ZERO)
+    }
+
+    /// Gives a release a tag. It is durable on return.
+    pub fn tag(
+        &self,
+        service: &ServiceName,
+        tag: &TagName,
+        tagging: &Tagging,
+    ) -> Result<TagView, ClientError> {
+        self.put(&format!("/v1/services/{service}/tags/{tag}"), tagging)
+    }
+
+    /// Takes a tag away, and tells what it was.
+    pub fn untag(&self, service: &ServiceName, tag: &TagName) -> Result<Option<TagView>, ClientError> {
+        let path = format!("/v1/services/{service}/tags/{tag}");
+        self.answer(|agent| self.without_body(agent.delete(self.url(&path)), ANSWER_TIMEOUT))
+    }
+
     /// What a proposal with `dry_run` would do.
     pub fn preview(&self, service: &ServiceName, proposal: &Propose) -> Result<Preview, ClientError> {
         self.post(&format!("/v1/services/{service}/deploys"), proposal)
@@ -326,10 +349,13 @@ impl Client {
         service: &ServiceName,
         protection: Protection,
     ) -> Result<ProtectionView, ClientError> {
-        let path = format!("/v1/services/{service}/protection");
-        let body = serde_json::to_vec(&protection).map_err(|source| self.not_understood(source))?;
+        self.put(&format!("/v1/services/{service}/protection"), &protection)
+    }
+
+    fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|source| self.not_understood(source))?;
         self.answer(|agent| {
-            let request = self.control.bear(agent.put(self.url(&path))).content_type("application/json");
+            let request = self.control.bear(agent.put(self.url(path))).content_type("application/json");
             request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send(&body)
         })
     }

@@ -18,6 +18,7 @@ mod refusal;
 mod releases;
 mod secrets;
 mod services;
+mod tags;
 mod tokens;
 mod turn;
 mod verify;
@@ -81,7 +82,8 @@ const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
     /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, /v1/guards, \
     /v1/services/{service}/members/forget, /v1/services/{service}/members/{member}/credential, \
-    /v1/services/{service}/protection, /v1/services/{service}/pending/{id}, /v1/pending, /healthz and /metrics";
+    /v1/services/{service}/protection, /v1/services/{service}/pending/{id}, /v1/pending, /v1/services/{service}/tags, \
+    /v1/services/{service}/tags/{tag}, /healthz and /metrics";
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -259,6 +261,9 @@ fn api() -> Routes<Shared> {
         .remedy("/v1/services/{service}/deploys", OfService(Deploy), deploys::propose)
         .remedy("/v1/services/{service}/lock", OfService(Deploy), lock::lock)
         .post("/v1/services/{service}/unlock", OfService(Deploy), lock::unlock)
+        .get("/v1/services/{service}/tags", OfService(Look), tags::list)
+        .put("/v1/services/{service}/tags/{tag}", OfService(Deploy), Leaves::Change, tags::put)
+        .delete("/v1/services/{service}/tags/{tag}", OfService(Deploy), tags::remove)
         .put("/v1/services/{service}/protection", OfService(Administer), Leaves::Change, pending::protect)
         .get("/v1/pending", Limited(Look), pending::list)
         .post("/v1/services/{service}/pending/{id}", OfService(Approve), pending::approve)

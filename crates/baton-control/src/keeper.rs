@@ -238,6 +238,11 @@ impl Keeper {
                 let answer = self.store.set_lock(&service, lock);
                 round.answers.push(Box::new(|| drop(reply.send(answer.map_err(Refusal::from)))));
             }
+            Ask::Tag { service, name, tag, reply } => {
+                self.touch(service.clone(), round);
+                let answer = self.store.set_tag(&service, &name, tag);
+                round.answers.push(Box::new(|| drop(reply.send(answer.map_err(Refusal::from)))));
+            }
             Ask::Forget { service, choose, reply } => {
                 let answer = self.forget(&service, choose, round);
                 round.answers.push(Box::new(|| drop(reply.send(answer))));

@@ -12,7 +12,7 @@ use core::cmp::Reverse;
 use core::fmt;
 
 use crate::fleet::Fleet;
-use crate::history::History;
+use crate::history::{History, Tag, TagName};
 use crate::ids::{ChunkId, MemberId, PackId, ReleaseId, ServiceName};
 use crate::release::pack::Index;
 use crate::units::Millis;
@@ -34,6 +34,8 @@ pub enum Why {
     WayBack(ServiceName),
     /// The deploy before the one in force is of it.
     Parent(ServiceName),
+    /// Somebody has given it this name.
+    Tagged(ServiceName, TagName),
     /// It runs or stands by there, or is what that member starts by itself.
     Member(ServiceName, MemberId),
     /// It is one of the last of its service.
@@ -48,6 +50,7 @@ impl fmt::Display for Why {
             Self::InForce(service) => write!(f, "in force in {service}"),
             Self::WayBack(service) => write!(f, "where {service} goes back to"),
             Self::Parent(service) => write!(f, "was in force in {service} before"),
+            Self::Tagged(service, tag) => write!(f, "tagged {tag} in {service}"),
             Self::Member(service, member) => write!(f, "{member} of {service} has it"),
             Self::Last => f.write_str("one of the last of its service"),
             Self::Young => f.write_str("pushed or deployed within the grace period"),
@@ -71,6 +74,8 @@ pub fn named(history: &History, fleet: &Fleet) -> Vec<(ReleaseId, Why)> {
         named.extend(parent.map(|parent| (parent.release, Why::Parent(service()))));
     }
     named.extend(history.release_for_new_member().map(|release| (release, Why::WayBack(service()))));
+    let tagged = |(name, tag): (&TagName, &Tag)| (tag.release, Why::Tagged(service(), name.clone()));
+    named.extend(history.tags().iter().map(tagged));
     for (id, member) in fleet.members() {
         let Some(report) = member.report() else { continue };
         let committed = report.committed.map(|(release, _)| release);

@@ -2,6 +2,7 @@
 
 mod lock;
 mod settle;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,7 @@ use crate::trust::{Signed, Warrant};
 
 pub use lock::Lock;
 pub use settle::{Settled, settle};
+pub use tag::{InvalidTag, TAGS_MAX, Tag, TagName, Tags};
 
 /// All deploys of one service, oldest first. It only grows; the last one is in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub struct History {
     service: ServiceName,
     past: Vec<Past>,
     lock: Option<Lock>,
+    tags: Tags,
 }
 
 /// One deploy of the log and what became of it.
@@ -180,6 +183,15 @@ pub enum ProposeError {
     /// The service is not locked.
     #[error("the service is not locked: there is nothing to unlock")]
     NotLocked,
+    /// The service has no such tag.
+    #[error("there is no tag {tag}: see `baton releases tags`")]
+    NoSuchTag {
+        /// Which.
+        tag: TagName,
+    },
+    /// The service has as many tags as it may.
+    #[error("the service has {TAGS_MAX} tags already: take one away with `baton releases untag`")]
+    TooManyTags,
     /// Nothing is under way.
     #[error("no rollout is under way: there is nothing to halt")]
     NothingToHalt,
@@ -244,7 +256,7 @@ fn list(releases: &[ReleaseId]) -> String {
 impl History {
     /// The log with these deploys, oldest first.
     pub const fn new(service: ServiceName, past: Vec<Past>) -> Self {
-        Self { service, past, lock: None }
+        Self { service, past, lock: None, tags: Tags::new() }
     }
 
     /// Whose they are.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use baton_core::deploy::Deploy;
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::{Lock, Proposal};
+use baton_core::history::{Lock, Proposal, Tag, TagName};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::report::{Report, Stamp};
 use baton_core::units::Millis;
@@ -96,6 +96,11 @@ pub trait StateStore: Send + Sync {
     /// On return, that is durable. Locking it again in the same words changes nothing; another lock, and
     /// unlocking what is not locked, is refused.
     fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError>;
+
+    /// Gives a release of a service a name, which is then no other one's, or takes the name away with none.
+    ///
+    /// On return, that is durable.
+    fn set_tag(&self, service: &ServiceName, name: &TagName, tag: Option<Tag>) -> Result<(), StateError>;
 
     /// Takes in what a member says, which renews its lease.
     ///

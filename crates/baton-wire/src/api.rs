@@ -12,6 +12,9 @@
 //! | `POST /v1/services/{service}/deploys` | [`Propose`] | `201` [`DeployView`], or `200` [`Preview`] with `dry_run` |
 //! | `POST /v1/services/{service}/lock` | [`Locking`] | [`LockView`] |
 //! | `POST /v1/services/{service}/unlock` | [`Locking`] | the [`LockView`] that there was |
+//! | `GET /v1/services/{service}/tags` | | `[`[`TagView`]`]`, by name |
+//! | `PUT /v1/services/{service}/tags/{tag}` | [`Tagging`] | [`TagView`] |
+//! | `DELETE /v1/services/{service}/tags/{tag}` | | the [`TagView`] that there was |
 //! | `GET /v1/releases` | | `[`[`ReleaseView`]`]`, newest first |
 //! | `POST /v1/services/{service}/members/forget` | [`Forget`] | [`Forgotten`] |
 //! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
@@ -67,7 +70,7 @@ pub enum Wanted {
 pub struct Propose {
     /// What is asked for.
     pub wanted: Wanted,
-    /// The release, or a unique prefix of at least 4 digits of its id.
+    /// The release: its id, a unique prefix of at least 4 digits of that, or a tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// How it is rolled out.
@@ -133,6 +136,29 @@ pub struct Unlocked {
     /// The lock of a service that this one is a flavor of, which holds for this one as well; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub still: Option<LockView>,
+}
+
+/// Give a release a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tagging {
+    /// Which, as in [`Propose`].
+    pub release: String,
+    /// Who asks.
+    #[serde(default)]
+    pub actor: String,
+}
+
+/// The release that has a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagView {
+    /// The tag.
+    pub tag: String,
+    /// The release.
+    pub release: String,
+    /// Who gave it the tag.
+    pub actor: String,
+    /// When.
+    pub since_ms: u64,
 }
 
 /// Members that will not come back.

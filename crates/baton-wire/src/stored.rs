@@ -15,8 +15,8 @@ use std::error::Error;
 use baton_core::costs::Learnt;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::Grant;
-use baton_core::history::Lock;
-use baton_core::ids::Epoch;
+use baton_core::history::{Lock, Tag, TagName, Tags};
+use baton_core::ids::{Epoch, ReleaseId};
 use prost::Message;
 
 pub use backup::{BackedUp, Backup};
@@ -64,6 +64,8 @@ pub struct ServiceRecord {
     pub highest_epoch: Epoch,
     /// Why it takes no new release, if it does not.
     pub lock: Option<Lock>,
+    /// The names that its releases have.
+    pub tags: Tags,
 }
 
 /// A deploy of the log and what became of it.
@@ -157,13 +159,32 @@ impl Encoded for ServiceRecord {
             actor: Some(lock.actor.clone()),
             since: Some(lock.since),
         };
-        v1::Service { highest_epoch: Some(self.highest_epoch.0), lock: self.lock.as_ref().map(lock) }
+        let tag = |(name, tag): (&TagName, &Tag)| v1::Tag {
+            name: Some(name.to_string()),
+            release: Some(tag.release.as_bytes().to_vec()),
+            actor: Some(tag.actor.clone()),
+            since: Some(tag.since),
+        };
+        v1::Service {
+            highest_epoch: Some(self.highest_epoch.0),
+            lock: self.lock.as_ref().map(lock),
+            tags: self.tags.iter().map(tag).collect(),
+        }
     }
 
     fn from_message(message: v1::Service) -> Result<Self, BadRecord> {
         let highest_epoch = Epoch(field::present(message.highest_epoch, "highest_epoch")?);
-        Ok(Self { highest_epoch, lock: message.lock.map(read_lock).transpose()? })
+        let lock = message.lock.map(read_lock).transpose()?;
+        let tags = message.tags.into_iter().map(read_tag).collect::<Result<_, _>>()?;
+        Ok(Self { highest_epoch, lock, tags })
     }
+}
+
+fn read_tag(tag: v1::Tag) -> Result<(TagName, Tag), BadRecord> {
+    let name = field::parsed(tag.name, "tags.name")?;
+    let release = ReleaseId::from_bytes(field::id(tag.release, "tags.release")?);
+    let actor = field::present(tag.actor, "tags.actor")?;
+    Ok((name, Tag { release, actor, since: field::present(tag.since, "tags.since")? }))
 }
 
 fn read_lock(lock: v1::Lock) -> Result<Lock, BadRecord> {

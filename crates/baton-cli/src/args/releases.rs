@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use baton_core::history::TagName;
 use baton_core::ids::ServiceName;
 use baton_core::units::Millis;
 use clap::{Args, Subcommand};
@@ -32,8 +33,61 @@ pub enum ReleasesAction {
     Prune(ReleasesPrune),
     /// Read all that the server keeps, and tell what is damaged
     Verify(ReleasesVerify),
+    /// Give a release a name: it is found by that, and stays
+    Tag(ReleasesTag),
+    /// Take a name away
+    Untag(ReleasesUntag),
+    /// List the names that releases have
+    Tags(ReleasesTags),
     /// Give the server back what it has lost, from a member's disk
     Repair(ReleasesRepair),
+}
+
+/// `baton releases tag`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton releases tag master.5 9f3a6c2e
+  baton releases tag production staging      what is tagged staging
+  baton deploy production
+
+A tag is one release's; given to another one, it is that one's. What has a tag
+is not removed by `baton releases prune`.")]
+pub struct ReleasesTag {
+    /// The tag: letters, digits, '.', '_' and '-', and not only 0-9 and a-f
+    #[arg(value_name = "TAG")]
+    pub tag: TagName,
+    /// The release: its id, at least 4 digits of it, or another tag
+    #[arg(value_name = "RELEASE")]
+    pub release: String,
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton releases untag`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton releases untag master.5")]
+pub struct ReleasesUntag {
+    /// The tag
+    #[arg(value_name = "TAG")]
+    pub tag: TagName,
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
+/// `baton releases tags`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  baton releases tags --service web")]
+pub struct ReleasesTags {
+    /// The service
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
 }
 
 /// `baton releases repair`
@@ -70,8 +124,8 @@ Examples:
   baton releases prune --dry-run
   baton releases prune --keep 3 --grace 168h
 
-What is in force, what was before it, where a service goes back to and what a
-member has always stays, and so does what build steps have made.")]
+What is in force, what was before it, where a service goes back to, what has a
+tag and what a member has always stays, and so does what build steps have made.")]
 pub struct ReleasesPrune {
     /// Remove nothing; only tell what would go, and why the others stay
     #[arg(long)]

@@ -8,15 +8,19 @@ use baton_release::push::Step;
 use baton_release::remote::Remote;
 use baton_release::repair::{self, RepairError};
 use baton_release::store::Retry;
-use baton_wire::api::{Prune, Verified, Verify};
+use baton_wire::api::{Prune, Tagging, Verified, Verify};
 
-use crate::args::{Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesVerify};
+use crate::args::{
+    Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesTag, ReleasesTags, ReleasesUntag,
+    ReleasesVerify,
+};
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::moment::now_ms;
 use crate::progress::Progress;
+use crate::proposal::actor;
 use crate::render::repaired::Repaired;
-use crate::render::{lists, pruned, repaired, verified};
+use crate::render::{self, lists, pruned, repaired, verified};
 
 /// Prints the releases that the server keeps, or does something with them.
 pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
@@ -24,6 +28,9 @@ pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
         None => list(args, context),
         Some(ReleasesAction::Prune(args)) => prune(args, context),
         Some(ReleasesAction::Verify(ReleasesVerify {})) => verify(context),
+        Some(ReleasesAction::Tag(args)) => tag(args, context),
+        Some(ReleasesAction::Untag(args)) => untag(args, context),
+        Some(ReleasesAction::Tags(args)) => tags(args, context),
         Some(ReleasesAction::Repair(args)) => repair(args, context),
     }
 }
@@ -44,6 +51,30 @@ fn prune(args: &ReleasesPrune, context: &Context) -> Result<(), Failure> {
     let asked = Prune { dry_run: args.dry_run, keep: args.keep, grace_ms: args.grace.map(|grace| grace.0) };
     let answer = context.client.prune(&asked)?;
     context.ui.result(&answer, |answer| pruned::text(answer, context.ui.width))
+}
+
+fn tag(args: &ReleasesTag, context: &Context) -> Result<(), Failure> {
+    let service = context.service(args.service.clone())?;
+    let asked = Tagging { release: args.release.clone(), actor: actor() };
+    let tagged = context.client.tag(&service, &args.tag, &asked)?;
+    context.ui.result(&tagged, |tagged| {
+        format!("{} of {service} is release {}\n", args.tag, render::id(&tagged.release))
+    })
+}
+
+fn untag(args: &ReleasesUntag, context: &Context) -> Result<(), Failure> {
+    let service = context.service(args.service.clone())?;
+    let was = context.client.untag(&service, &args.tag)?;
+    context.ui.result(&was, |was| {
+        let was = was.as_ref().map(|was| format!(" (it was release {})", render::id(&was.release)));
+        format!("{service} has no tag {} any more{}\n", args.tag, was.unwrap_or_default())
+    })
+}
+
+fn tags(args: &ReleasesTags, context: &Context) -> Result<(), Failure> {
+    let service = context.service(args.service.clone())?;
+    let tags = context.client.tags(&service)?;
+    context.ui.result(&tags, |tags| lists::tags(tags, now_ms(), context.ui.width))
 }
 
 /// Asks for one part of the store after the other.

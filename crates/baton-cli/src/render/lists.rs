@@ -1,7 +1,7 @@
 //! Tables of members, deploys and releases, and lines of events.
 
 use baton_core::units::Millis;
-use baton_wire::api::{DeployView, EventView, Fetching, MemberStatus, ReleaseView};
+use baton_wire::api::{DeployView, EventView, Fetching, MemberStatus, ReleaseView, TagView};
 
 use super::{bytes, id, or_dash};
 use crate::escape::escape;
@@ -75,6 +75,17 @@ pub fn deploys(deploys: &[DeployView], now_ms: u64, width: usize) -> String {
     let rows: Vec<_> = deploys.iter().map(row).collect();
     let head = ["EPOCH", "DEPLOY", "KIND", "RELEASE", "END", "STARTS IN", "MEMORY", "WHEN", "BY", "WHY"];
     table(head, &rows, width)
+}
+
+/// The tags of a service.
+pub fn tags(tags: &[TagView], now_ms: u64, width: usize) -> String {
+    if tags.is_empty() {
+        return "no tags yet: `baton releases tag TAG RELEASE` makes one\n".to_owned();
+    }
+    let row =
+        |tag: &TagView| [escape(&tag.tag), id(&tag.release), ago(tag.since_ms, now_ms), escape(&tag.actor)];
+    let rows: Vec<_> = tags.iter().map(row).collect();
+    table(["TAG", "RELEASE", "WHEN", "BY"], &rows, width)
 }
 
 /// How a deploy ended, as far as the others tell.

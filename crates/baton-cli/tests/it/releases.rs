@@ -94,6 +94,36 @@ fn what_nobody_needs_is_told_and_then_removed() {
 }
 
 #[test]
+fn p28_what_has_a_tag_is_deployed_by_it_and_stays() {
+    let place = Place::new();
+    let [old, production, _] = ["one", "two", "three"].map(|content| place.push(content).to_string());
+    assert!(place.must(&["releases", "tag", "v1.0", &old[..8]]).stdout.contains("v1.0 of web is release"));
+    place.must(&["releases", "tag", "production", "v1.0"]);
+    place.must(&["releases", "tag", "production", &production]);
+    let tags = place.must(&["releases", "tags", "--output", "json"]).json();
+    let releases = tags.as_array().unwrap().iter().map(|tag| (&tag["tag"], &tag["release"]));
+    let expected = [("production", &production), ("v1.0", &old)];
+    assert!(releases.eq(expected.map(|(tag, release)| (Value::from(tag), Value::from(release.clone()))).iter().map(|(tag, release)| (tag, release))), "{tags}");
+    assert!(place.must(&["releases", "tags"]).stdout.contains("production"));
+
+    let deployed = place.must(&["deploy", "production", "--detach", "--output", "json"]).json();
+    assert_eq!(deployed["release"], production);
+    let unknown = place.run(&["deploy", "staging", "--detach"]);
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.stderr.contains("staging names no release"), "{unknown:?}");
+
+    let prune = ["releases", "prune", "--keep", "0", "--grace", "0s"];
+    let would = place.must(&[&prune[..], &["--dry-run"]].concat()).stdout;
+    assert!(would.contains("stays  tagged v1.0 in web"), "{would}");
+    place.must(&prune);
+    assert_eq!(place.known().len(), 2);
+    place.must(&["releases", "untag", "v1.0"]);
+    place.must(&prune);
+    assert_eq!(place.known(), [production]);
+    assert_eq!(place.run(&["releases", "untag", "v1.0"]).code, 1);
+}
+
+#[test]
 fn f43_what_is_damaged_is_named_and_given_back_from_a_members_disk() {
     let place = Place::new();
     let ids = ["one", "two"].map(|content| place.push(content));

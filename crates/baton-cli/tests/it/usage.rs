@@ -43,7 +43,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["status", "web", "--service", "web"], "cannot be used with"),
         (&["deploy"], "there is no baton.toml"),
         (&["deploy", "./hello"], "there is no baton.toml in ./hello"),
-        (&["deploy", "hello"], "no release and no directory with a baton.toml"),
+        (&["deploy", "a b"], "no release and no directory with a baton.toml"),
         (&["push", "nowhere"], "there is no baton.toml"),
         (&["push", "/dev/null"], "there is no baton.toml"),
         (&["doctor"], "let `baton init` write one"),

@@ -155,11 +155,7 @@ async fn check(
     };
     check_text("reason", &asked.reason, REASON_BYTES_MAX)?;
     let release = match &asked.release {
-        Some(text) => {
-            let past = history.iter().flat_map(|history| history.past());
-            let used: Vec<ReleaseId> = past.map(|past| past.deploy.release).collect();
-            Some(releases::resolve(shared, text, used.into_iter(), caller).await?)
-        }
+        Some(text) => Some(releases::named(shared, text, history, caller).await?),
         None => None,
     };
     let wish = wish(shared, service, asked, release).await?;

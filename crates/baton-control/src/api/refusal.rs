@@ -5,7 +5,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::access::NotAllowed;
-use baton_core::history::ProposeError;
+use baton_core::history::{InvalidTag, ProposeError};
 use baton_core::ids::InvalidId;
 use baton_core::release::TextError;
 use baton_store::state::{Kind, StateError};
@@ -69,10 +69,12 @@ impl Refusal {
             ProposeError::OtherWarrant { .. } => (StatusCode::CONFLICT, "other-warrant"),
             ProposeError::Unsigned => (StatusCode::UNPROCESSABLE_ENTITY, "unsigned"),
             ProposeError::Marked { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "marked"),
+            ProposeError::NoSuchTag { .. } => (StatusCode::NOT_FOUND, "not-found"),
             ProposeError::Locked { .. } => (StatusCode::LOCKED, "locked"),
             ProposeError::NothingToHalt
             | ProposeError::NothingToAbort
             | ProposeError::NotLocked
+            | ProposeError::TooManyTags
             | ProposeError::HaltedAlready { .. }
             | ProposeError::NothingToResume
             | ProposeError::NothingToRollBack => (StatusCode::UNPROCESSABLE_ENTITY, NOTHING_TO_DO),
@@ -128,7 +130,7 @@ macro_rules! invalid {
         })*
     };
 }
-invalid!(InvalidId, BadPolicy, TextError);
+invalid!(InvalidId, InvalidTag, BadPolicy, TextError);
 
 macro_rules! rejected {
     ($($error:ty),*) => {

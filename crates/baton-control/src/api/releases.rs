@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use baton_core::history::{History, TagName};
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::Manifest;
 use baton_core::run::RunSettings;
@@ -115,8 +116,29 @@ fn view(id: ReleaseId, manifest: &Manifest) -> ReleaseView {
     }
 }
 
+/// The release that a text names for a service: one of its tags, or the release's id, or enough digits of that.
+pub(super) async fn named(
+    shared: &Shared,
+    text: &str,
+    history: Option<&History>,
+    caller: &Caller,
+) -> Result<ReleaseId, Refusal> {
+    if let Some(release) = history.and_then(|history| history.tagged(text)) {
+        return Ok(release);
+    }
+    if let Ok(tag) = text.parse::<TagName>() {
+        return Err(Refusal::not_found(format!(
+            "{tag} names no release: the service has no such tag (see `baton releases tags`), and of a release's id at least the \
+             first {PREFIX_DIGITS_MIN} lowercase digits are needed"
+        )));
+    }
+    let past = history.iter().flat_map(|history| history.past());
+    let used: Vec<ReleaseId> = past.map(|past| past.deploy.release).collect();
+    resolve(shared, text, used.into_iter(), caller).await
+}
+
 /// The release that a text names: its id, or enough digits of it. `also` are releases that are known otherwise.
-pub(super) async fn resolve(
+async fn resolve(
     shared: &Shared,
     text: &str,
     also: impl Iterator<Item = ReleaseId>,

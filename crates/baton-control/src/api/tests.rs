@@ -125,6 +125,7 @@ async fn ask(router: Router, door: &Door, shown: Option<&str>) -> StatusCode {
         .path
         .replace("{service}", "web")
         .replace("{member}", "web-9")
+        .replace("{tag}", "production")
         .replace("/packs/{id}", &format!("/packs/{}", "0".repeat(64)))
         .replace("/releases/{id}", &format!("/releases/{}", "0".repeat(64)))
         .replace("/pending/{id}", &format!("/pending/{}", "0".repeat(12)))

@@ -2,7 +2,7 @@
 
 use baton_core::event::Event;
 use baton_core::fleet::Fleet;
-use baton_core::history::{Lock, Proposal};
+use baton_core::history::{Lock, Proposal, Tag, TagName};
 use baton_core::ids::{DeployId, MemberId, ServiceName};
 use baton_core::metric::Sample;
 use baton_core::units::Millis;
@@ -54,6 +54,17 @@ pub(crate) enum Ask {
         /// Told once it is durable and on the board.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// An operator gives a release a name, or takes the name away with none.
+    Tag {
+        /// Of which service.
+        service: ServiceName,
+        /// Which name.
+        name: TagName,
+        /// Which release, and who does it.
+        tag: Option<Tag>,
+        /// Told once it is durable and on the board.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// An operator lets members go that will not come back.
     Forget {
         /// Of which service.
@@ -87,6 +98,7 @@ impl Ask {
             Self::Hello { .. } | Self::News { .. } => true,
             Self::Propose { .. }
             | Self::Lock { .. }
+            | Self::Tag { .. }
             | Self::Forget { .. }
             | Self::Measured { .. }
             | Self::Note(_)

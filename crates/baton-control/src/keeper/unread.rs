@@ -80,6 +80,7 @@ fn turn_down(ask: Ask) -> bool {
         // Also where the store answers again: only who has taken over tells what was changed, and answers once that is on the
         // board.
         Ask::Propose { reply, .. } => drop(reply.send(Err(waits()))),
+        Ask::Tag { reply, .. } => drop(reply.send(Err(waits()))),
         Ask::Lock { reply, .. } => drop(reply.send(Err(waits()))),
         Ask::Forget { reply, .. } => drop(reply.send(Err(waits()))),
         // What members say they say again in their next session.

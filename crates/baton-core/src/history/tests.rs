@@ -326,6 +326,30 @@ fn a_lock_refuses_what_goes_forward_and_lets_the_way_back_pass() {
 }
 
 #[test]
+fn a_tag_is_one_release_s_until_it_is_given_to_another_or_taken_away() {
+    let mut history = History::new("web".parse().unwrap(), vec![]);
+    let tag = |release| Tag { release, actor: "kim".into(), since: 7 };
+    let [production, old] = ["production", "v1.0"].map(|name| name.parse::<TagName>().unwrap());
+    history.set_tag(&production, Some(tag(A))).unwrap();
+    history.set_tag(&old, Some(tag(A))).unwrap();
+    history.set_tag(&production, Some(tag(B))).unwrap();
+    assert_eq!(
+        ["production", "v1.0", "staging", "."].map(|name| history.tagged(name)),
+        [Some(B), Some(A), None, None]
+    );
+    history.set_tag(&old, None).unwrap();
+    assert_eq!(history.set_tag(&old, None), Err(ProposeError::NoSuchTag { tag: old.clone() }));
+    for number in 1..TAGS_MAX {
+        history.set_tag(&format!("v{number}").parse().unwrap(), Some(tag(A))).unwrap();
+    }
+    assert_eq!(history.set_tag(&old, Some(tag(A))), Err(ProposeError::TooManyTags));
+    history.set_tag(&production, Some(tag(C))).unwrap();
+    for odd in ["", "cafe", "0123", "a b", "-x", "a/b", &"x".repeat(64)] {
+        assert!(odd.parse::<TagName>().is_err(), "{odd}");
+    }
+}
+
+#[test]
 fn a_lock_of_the_service_that_one_is_a_flavor_of_refuses_what_goes_forward_there() {
     let mut history = history();
     switch(&mut history, rollout(A));

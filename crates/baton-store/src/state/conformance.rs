@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use baton_core::event::What;
-use baton_core::history::{Lock, ProposeError, Wish};
+use baton_core::history::{Lock, ProposeError, Tag, TagName, Wish};
 use baton_core::ids::{DeployId, Epoch};
 
 use super::{EVENTS_MAX, Kind, Milestone, StateError, StateStore};
@@ -31,6 +31,7 @@ pub fn run<S: StateStore>(make: impl Fn() -> S) -> Result<(), Failure> {
     the_first_time_of_a_milestone_counts(&make())?;
     a_lock_refuses_deploys_until_it_is_gone(&make())?;
     a_lock_is_one_of_the_flavors_as_well(&make())?;
+    a_tag_is_kept_until_it_is_taken_away(&make())?;
     events_are_numbered_and_read_from_a_number(&make())?;
     the_oldest_events_make_room(&make())?;
     whoever_waits_for_a_change_sees_it(&make())?;
@@ -184,6 +185,23 @@ fn a_lock_refuses_deploys_until_it_is_gone(store: &dyn StateStore) -> Result<(),
     assert!(store.set_lock(&web, None).is_err());
     assert_eq!(store.service(&web, NOW)?.history().lock(), None);
     deploy(store, &web, 2)?;
+    Ok(())
+}
+
+fn a_tag_is_kept_until_it_is_taken_away(store: &dyn StateStore) -> Result<(), Failure> {
+    let web = service("web")?;
+    let [production, old]: [TagName; 2] = ["production".parse()?, "v1".parse()?];
+    let tag = |number| Tag { release: release(number), actor: "kim".to_owned(), since: 7 };
+    let tagged = |name: &str| store.service(&web, NOW).map(|known| known.history().tagged(name));
+    store.set_tag(&web, &production, Some(tag(1)))?;
+    assert_eq!(store.services()?, [web.clone()], "what nobody has deployed can have a name");
+    store.set_tag(&web, &old, Some(tag(1)))?;
+    deploy(store, &web, 2)?;
+    store.set_tag(&web, &production, Some(tag(2)))?;
+    assert_eq!([tagged("production")?, tagged("v1")?], [Some(release(2)), Some(release(1))]);
+    store.set_tag(&web, &old, None)?;
+    assert!(store.set_tag(&web, &old, None).is_err());
+    assert_eq!([tagged("production")?, tagged("v1")?], [Some(release(2)), None]);
     Ok(())
 }
 

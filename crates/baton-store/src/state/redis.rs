@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::{Lock, Proposal};
+use baton_core::history::{Lock, Proposal, Tag, TagName};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::units::Millis;
 
@@ -211,6 +211,10 @@ impl StateStore for RedisStore {
 
     fn set_lock(&self, service: &ServiceName, lock: Option<Lock>) -> Result<(), StateError> {
         self.write(service, |next| next.set_lock(service, lock.clone()))
+    }
+
+    fn set_tag(&self, service: &ServiceName, name: &TagName, tag: Option<Tag>) -> Result<(), StateError> {
+        self.write(service, |next| next.set_tag(service, name, tag.clone()))
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use baton_core::costs::Learnt;
 use baton_core::deploy::Deploy;
 use baton_core::fleet::{Fleet, Grant, Heard, InForce, Member, Tie};
-use baton_core::history::{History, Lock, Past, Proposal};
+use baton_core::history::{History, Lock, Past, Proposal, Tag, TagName, Tags};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::rollout::Rollout;
 use baton_core::units::Millis;
@@ -76,7 +76,7 @@ impl Service {
             name,
             Vec::new(),
             Vec::new(),
-            ServiceRecord { highest_epoch: Epoch(0), lock: None },
+            ServiceRecord { highest_epoch: Epoch(0), lock: None, tags: Tags::new() },
             opened,
         )
     }
@@ -113,7 +113,9 @@ impl Service {
         let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened);
         Self {
             history: Arc::new(
-                History::new(name.clone(), log.into_iter().map(past).collect()).with_lock(service.lock),
+                History::new(name.clone(), log.into_iter().map(past).collect())
+                    .with_lock(service.lock)
+                    .with_tags(service.tags),
             ),
             notes: Arc::new(notes),
             fleet: Arc::new(fleet),
@@ -123,7 +125,11 @@ impl Service {
 
     /// What is to be stored of the service itself.
     pub(super) fn record(&self) -> ServiceRecord {
-        ServiceRecord { highest_epoch: self.fleet.highest_epoch(), lock: self.history.lock().cloned() }
+        ServiceRecord {
+            highest_epoch: self.fleet.highest_epoch(),
+            lock: self.history.lock().cloned(),
+            tags: self.history.tags().clone(),
+        }
     }
 
     /// What is to be stored of its deploys, oldest first. All but the last one never change.
@@ -295,6 +301,17 @@ impl Service {
         Arc::make_mut(&mut self.history)
             .set_lock(lock)
             .map_err(|source| StateError::Refused { service: name.clone(), source })
+    }
+
+    pub(super) fn set_tag(
+        &mut self,
+        service: &ServiceName,
+        name: &TagName,
+        tag: Option<Tag>,
+    ) -> Result<(), StateError> {
+        Arc::make_mut(&mut self.history)
+            .set_tag(name, tag)
+            .map_err(|source| StateError::Refused { service: service.clone(), source })
     }
 
     pub(super) fn hear(&mut self, news: News, now: Millis) -> Heard {

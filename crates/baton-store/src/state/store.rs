@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use baton_core::event::Event;
 use baton_core::fleet::{Grant, Heard};
-use baton_core::history::{Lock, Proposal};
+use baton_core::history::{Lock, Proposal, Tag, TagName};
 use baton_core::ids::{DeployId, Epoch, MemberId, ServiceName};
 use baton_core::units::Millis;
 
@@ -144,6 +144,10 @@ impl<M: Medium + Send> StateStore for Store<M> {
             }
             done => done,
         }
+    }
+
+    fn set_tag(&self, service: &ServiceName, name: &TagName, tag: Option<Tag>) -> Result<(), StateError> {
+        self.write(service, |next, _| next.set_tag(service, name, tag))
     }
 
     fn hear(&self, service: &ServiceName, news: News, now: Millis) -> Result<Heard, StateError> {

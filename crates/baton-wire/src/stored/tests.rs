@@ -48,7 +48,19 @@ fn warrant() -> Signed<Warrant> {
 
 fn service() -> ServiceRecord {
     let lock = Lock { reason: "freeze".into(), actor: "kim".into(), since: 1_700_000_000_000 };
-    ServiceRecord { highest_epoch: Epoch(u64::MAX), lock: Some(lock) }
+    ServiceRecord { highest_epoch: Epoch(u64::MAX), lock: Some(lock), tags: Tags::new() }
+}
+
+/// A service with everything that the fifth version knows of.
+fn tagged() -> ServiceRecord {
+    let tag = |release| Tag {
+        release: ReleaseId::from_bytes([release; 32]),
+        actor: "kim".into(),
+        since: 1_700_000_000_000,
+    };
+    let tags = [("master.5", tag(3)), ("production", tag(4))];
+    let tags = tags.into_iter().map(|(name, tag)| (name.parse().unwrap(), tag)).collect();
+    ServiceRecord { tags, ..service() }
 }
 
 fn event() -> Event {
@@ -84,6 +96,7 @@ fn comes_back<T: Record + PartialEq + std::fmt::Debug>(record: &T) {
 fn records_come_back_as_they_were() {
     comes_back(&service());
     comes_back(&ServiceRecord { lock: None, ..service() });
+    comes_back(&tagged());
     comes_back(&event());
     comes_back(&Event { deploy: None, member: None, text: String::new(), ..event() });
     for slot in [None, Some(Slot::Leftover), given(None).slot, given(Some(Epoch(7))).slot] {
@@ -124,7 +137,7 @@ fn records_come_back_as_they_were() {
 fn what_the_first_version_has_written_can_be_read() {
     read(
         include_str!("../../fixtures/stored/v1/service.hex"),
-        &ServiceRecord { highest_epoch: Epoch(7), lock: None },
+        &ServiceRecord { highest_epoch: Epoch(7), lock: None, tags: Tags::new() },
     );
     let logged = deploy();
     let unsigned = LoggedDeploy { deploy: Deploy { warrant: None, ..logged.deploy }, ..logged };
@@ -223,6 +236,12 @@ fn what_the_fourth_version_has_written_can_be_read() {
     read(include_str!("../../fixtures/stored/v4/logged-deploy.hex"), &measured());
 }
 
+/// Written by the fifth, which knows of tags.
+#[test]
+fn what_the_fifth_version_has_written_can_be_read() {
+    read(include_str!("../../fixtures/stored/v5/service.hex"), &tagged());
+}
+
 #[test]
 fn p36_a_deploy_with_a_missing_field_is_an_error_that_names_it() {
     type Spoil = fn(&mut v1::Deploy);
@@ -278,7 +297,8 @@ fn p36_other_records_with_bad_fields_are_errors() {
         &v1::Event { what: Some("sunspots".into()), ..event().to_message() }.encode_to_vec(),
     );
     assert_eq!(says(&error.unwrap_err()), "its field what is not valid: \"sunspots\" is not known");
-    let nameless = v1::Service { highest_epoch: Some(1), lock: Some(v1::Lock::default()) };
+    let nameless =
+        v1::Service { highest_epoch: Some(1), lock: Some(v1::Lock::default()), ..v1::Service::default() };
     let error = ServiceRecord::from_bytes(&nameless.encode_to_vec()).unwrap_err();
     assert_eq!(says(&error), "its field lock.reason is missing");
     let empty = v1::Member { slot: Some(v1::member::Slot::Grant(v1::Grant::default())) };

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use baton_core::history::TagName;
+
 use crate::failure::Failure;
 use crate::project::FILE;
 
@@ -15,7 +17,7 @@ const DIGITS_MAX: usize = 64;
 pub enum Named {
     /// A directory, or a flavor of one.
     Directory(PathBuf),
-    /// A release that was pushed.
+    /// A release that was pushed, or the tag of one.
     Release(String),
 }
 
@@ -37,9 +39,13 @@ impl Named {
         if here.join(text).join(FILE).exists() {
             return Ok(Self::Directory(PathBuf::from(text)));
         }
+        // Control knows whether there is one.
+        if text.parse::<TagName>().is_ok() {
+            return Ok(Self::Release(text.to_owned()));
+        }
         Err(Failure::Usage(format!(
             "{text:?} is no release and no directory with a {FILE}: write a release's id, or at least the first {DIGITS_MIN} \
-             lowercase digits of it (see `baton releases`), or the path of a directory"
+             lowercase digits of it (see `baton releases`), a tag, or the path of a directory"
         )))
     }
 }
@@ -79,6 +85,9 @@ mod tests {
             ("cafe", false),
             ("9f3a", false),
             (whole.as_str(), false),
+            ("empty", false),
+            ("master.5", false),
+            ("9F3A", false),
         ] {
             let expected = match is_directory {
                 true => Named::Directory(PathBuf::from(text)),
@@ -86,7 +95,7 @@ mod tests {
             };
             assert_eq!(Named::of(text, here.path()).unwrap(), expected, "{text}");
         }
-        for text in ["empty", "nowhere", "9f3", "9F3A", "", &format!("{whole}0")] {
+        for text in ["9f3", "a b", "", &format!("{whole}0")] {
             let refused = Named::of(text, here.path()).unwrap_err().message();
             assert!(refused.contains("no release and no directory with a baton.toml"), "{text}: {refused}");
         }

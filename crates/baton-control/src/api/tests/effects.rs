@@ -103,6 +103,21 @@ async fn p42_what_was_done_before_counts_as_nothing_and_a_refusal_that_leaves_so
         assert_eq!(asked.post(&deployer, path, &body).await, expected, "{path} {body}");
     }
 
+    let (release, tag) = (asked.release().to_string(), "/v1/services/web/tags/production");
+    let (put, delete) = (Method::PUT, Method::DELETE);
+    for (method, path, body, expected) in [
+        (&put, tag, json!({ "release": release }), (200, Changed)),
+        (&put, tag, json!({ "release": "production" }), (200, Nothing)),
+        (&put, tag, json!({ "release": "staging" }), (404, Nothing)),
+        (&put, tag, json!({ "release": asked.release_of("api").to_string() }), (404, Nothing)),
+        (&put, "/v1/services/web/tags/cafe", json!({ "release": release }), (400, Nothing)),
+        (&delete, tag, json!({}), (200, Changed)),
+        (&delete, tag, json!({}), (404, Nothing)),
+    ] {
+        let answer = asked.answer(&deployer, method, path, &body).await;
+        assert_eq!((answer.status().as_u16(), effect(&answer)), expected, "{method} {path} {body}");
+    }
+
     asked.bare.access.protect(&"web".parse().unwrap(), true).unwrap();
     let held = asked.answer(&deployer, &Method::POST, deploys, &rollout("d")).await;
     assert_eq!((held.status().as_u16(), effect(&held)), (403, Changed), "it is kept");

@@ -75,7 +75,7 @@ pub(super) fn write_service(
 ) -> Result<(), redb::Error> {
     let record = service.record();
     if saved.map(Service::record).as_ref() != Some(&record) {
-        if record.lock.is_some() {
+        if record.lock.is_some() || !record.tags.is_empty() {
             // As with deploys below: an older program would lose it.
             transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
         }

@@ -5,17 +5,29 @@ use std::slice;
 use std::sync::Arc;
 
 use baton_core::fleet::{Fleet, Tie};
-use baton_core::history::{History, Settled, settle};
+use baton_core::history::{History, Settled, Tags, settle};
 use baton_core::ids::DeployId;
 use baton_core::units::Millis;
 use baton_wire::stored::Milestones;
 
 use super::{Notes, Service};
 
+/// All tags of two states of a service. What two releases have the same name is that of the one which got it last.
+fn tags_of_both(one: &History, other: &History) -> Tags {
+    let mut all = one.tags().clone();
+    for (name, tag) in other.tags() {
+        let known = all.entry(name.clone()).or_insert_with(|| tag.clone());
+        if known.since < tag.since {
+            *known = tag.clone();
+        }
+    }
+    all
+}
+
 impl Service {
     /// What goes on where the store has lost something that is known here, or has gone on without it: one of the two logs of
-    /// deploys, and what was accepted beside it on either side. A lock stays, since whoever locks must be able to rely on
-    /// it; a slot stays, since whoever has it may use it; what was reached was reached.
+    /// deploys, and what was accepted beside it on either side. A lock stays, and so does a tag, since whoever locks or tags must be able
+    /// to rely on it; a slot stays, since whoever has it may use it; what was reached was reached.
     pub(in crate::state) fn reconciled(&self, stored: &Self, before: Option<&Self>, now: Millis) -> Self {
         let deploy = |service: &Self| service.history.in_force().map(|deploy| deploy.id);
         let same = deploy(self) == deploy(stored);
@@ -30,13 +42,17 @@ impl Service {
             let lock = self.history.lock().or(stored.history.lock()).cloned();
             next.history = Arc::new(History::clone(&next.history).with_lock(lock));
         }
+        let tags = tags_of_both(&self.history, &stored.history);
+        if *next.history.tags() != tags {
+            next.history = Arc::new(History::clone(&next.history).with_tags(tags));
+        }
         for notes in [&self.notes, &stored.notes] {
             next.reach_again(notes);
         }
         next
     }
 
-    /// Whether it has all that was accepted in another state of the service: its deploys and how far they got, its lock, its
+    /// Whether it has all that was accepted in another state of the service: its deploys and how far they got, its lock, its tags, its
     /// slots. What members say is not accepted by anybody, and is heard again.
     pub(in crate::state) fn has_all_of(&self, other: &Self) -> bool {
         let has_slot = |id| self.fleet.member(id).is_some_and(|known| matches!(known.tie(), Tie::Slot(_)));

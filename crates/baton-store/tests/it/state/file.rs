@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use baton_core::event::{Event, What};
-use baton_core::history::Lock;
+use baton_core::history::{Lock, Tag};
+use baton_core::ids::ReleaseId;
 use baton_core::units::Millis;
 use baton_store::state::{EmbeddedStore, Kind, StateError, StateStore};
 use redb::{Database, ReadableTable, TableDefinition};
@@ -105,6 +106,15 @@ fn the_store_of_an_older_version_is_read_and_raised_with_the_next_deploy() {
     assert_eq!(set_aside(store, || set(None)), Some(5), "an older version would lose the lock");
     let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
     assert_eq!(store.service(&web(), NOW).unwrap().history().lock(), Some(&lock));
+    store.set_lock(&web(), None).unwrap();
+    assert_eq!(set_aside(store, || set(Some(2))), Some(2));
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let release = ReleaseId::from_bytes([9; 32]);
+    let tag = Tag { release, actor: "kim".into(), since: 7 };
+    store.set_tag(&web(), &"production".parse().unwrap(), Some(tag)).unwrap();
+    assert_eq!(set_aside(store, || set(None)), Some(5), "an older version would lose the tag");
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    assert_eq!(store.service(&web(), NOW).unwrap().history().tagged("production"), Some(release));
 }
 
 /// Closes a store, and looks at its file.

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use baton_core::event::{Event, What};
-use baton_core::history::Lock;
+use baton_core::history::{Lock, Tag, TagName};
 use baton_core::rollout::Rollout;
 use baton_core::turn::Why;
 use baton_store::state::{Kind, Milestone};
@@ -96,6 +96,9 @@ fn p31_f63_f64_what_was_accepted_on_either_side_of_a_loss_is_there_afterwards() 
     let (store, second) = settled(&redis);
     let other = open(&redis.address());
     redis.cli(&["SAVE"]);
+    let old: TagName = "v1".parse().unwrap();
+    let tag = Tag { release: second.release, actor: "kim".to_owned(), since: 7 };
+    store.set_tag(&web(), &old, Some(tag)).unwrap();
     grant(&store, &second, NOW).unwrap();
     store.reach(&web(), second.id, Milestone::Incomplete, 7).unwrap();
     redis.kill();
@@ -105,12 +108,17 @@ fn p31_f63_f64_what_was_accepted_on_either_side_of_a_loss_is_there_afterwards() 
     assert_eq!(service(&other, NOW).fleet().grants().count(), 0);
     let lock = Lock { reason: "Christmas".to_owned(), actor: "ada".to_owned(), since: 7 };
     other.set_lock(&web(), Some(lock.clone())).unwrap();
+    let tag = |actor: &str, since| Tag { release: second.release, actor: actor.to_owned(), since };
+    let name: TagName = "production".parse().unwrap();
+    other.set_tag(&web(), &name, Some(tag("ada", 8))).unwrap();
 
     wait_until_ready(&store);
     look(&other);
     for store in [&store, &other, &open(&redis.address())] {
         let known = service(store, NOW);
         assert_eq!(known.history().lock(), Some(&lock));
+        let tags = known.history().tags();
+        assert_eq!((&tags[&old], &tags[&name]), (&tag("kim", 7), &tag("ada", 8)));
         assert_eq!(known.fleet().grants().map(|(id, _)| id.clone()).collect::<Vec<_>>(), [member(0)]);
         assert_eq!(known.milestones(second.id).incomplete, Some(7));
     }
