@@ -11,7 +11,7 @@ use baton_core::history::TagName;
 use baton_core::ids::{BuildKey, MemberId, ServiceName};
 use baton_release::control::{Control, ControlError, Hindrance};
 use baton_wire::access::{
-    AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, ProtectionView, TokenView,
+    Approving, AuditPage, GuardView, MadeToken, MakeToken, PendingView, Protection, ProtectionView, TokenView,
 };
 use baton_wire::api::{
     DeployView, EventView, Forget, Forgotten, LockView, Locking, MemberStatus, Preview, Propose, Prune,
@@ -329,12 +329,9 @@ impl Client {
     }
 
     /// Lets one of them begin.
-    pub fn approve(&self, pending: &PendingView) -> Result<DeployView, ClientError> {
+    pub fn approve(&self, pending: &PendingView, warrant: Option<&str>) -> Result<DeployView, ClientError> {
         let path = format!("/v1/services/{}/pending/{}", pending.service, pending.id);
-        self.answer(|agent| {
-            let request = self.control.bear(agent.post(self.url(&path)));
-            request.config().timeout_global(Some(ANSWER_TIMEOUT)).build().send_empty()
-        })
+        self.post(&path, &Approving { warrant: warrant.map(str::to_owned) })
     }
 
     /// Lets one of them wait no more.

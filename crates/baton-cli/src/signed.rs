@@ -1,22 +1,26 @@
 //! What is signed here, before it goes to control. Private keys never do.
 
-use baton_core::ids::{Epoch, ReleaseId, ServiceName};
+use baton_core::history::TagName;
+use baton_core::ids::{Epoch, KeyId, ReleaseId, ServiceName};
 use baton_core::release::Manifest;
 use baton_core::trust::{Approval, Bounds, Signed, Warrant};
 use baton_core::units::{Millis, Share};
 use baton_release::signing::PrivateKey;
 use baton_release::store::ArtefactStore;
+use baton_wire::access::PendingView;
 use baton_wire::api::{DeployView, PolicyView, Propose};
 
 use crate::args::Signing;
 use crate::client::ClientError;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::moment::now_ms;
 use crate::ui::Ui;
 
 /// How often a deploy is signed anew because something has changed since it was looked at.
 const ATTEMPTS_MAX: u32 = 5;
+/// The fewest digits that name a release.
+const DIGITS_MIN: usize = 4;
 /// The greatest number that is signed. No fleet comes near it; whoever is told a greater one is lied to, and no deploy
 /// would ever be newer.
 const EPOCH_MAX: Epoch = Epoch(1 << 53);
@@ -76,11 +80,58 @@ pub fn propose(
             Err(ClientError::Refused { status: 409, .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
             answer => {
                 let deploy = answer?;
-                context.ui.text(&said(&signed.of, keys))?;
+                context.ui.text(&signed_by(&signed))?;
                 return Ok(deploy);
             }
         }
     }
+}
+
+/// The warrant of a deploy that waits for a second person, signed by these keys too: it is of the release that is named here,
+/// whatever control shows.
+///
+/// # Errors
+/// It is something else, or nobody has signed it.
+pub fn sign_too(
+    pending: &PendingView,
+    release: &str,
+    keys: &[PrivateKey],
+) -> Result<Signed<Warrant>, Failure> {
+    let not = |why: String| Err(Failure::NotSigned(why));
+    if keys.is_empty() {
+        return Err(Failure::Usage("--release says what is signed: name a key with --key".to_owned()));
+    }
+    let Some(text) = &pending.asked.warrant else {
+        return not("who has asked for it has not signed it: it is asked for with --key first".to_owned());
+    };
+    let parsed = Signed::<Warrant>::parse(text);
+    let mut signed =
+        parsed.map_err(|error| Failure::NotSigned(format!("the server answers: {}", chain(&error))))?;
+    let of = &signed.of;
+    if of.service.as_str() != pending.service {
+        return not(format!(
+            "what waits is of service {}, and was signed for {}",
+            pending.service, of.service
+        ));
+    }
+    if release.len() < DIGITS_MIN || !of.release.to_string().starts_with(release) {
+        return not(format!("it is of release {} instead of {release}", of.release.short()));
+    }
+    if of.epoch > EPOCH_MAX {
+        return not(format!("the server wants the deploy to be number {}", of.epoch));
+    }
+    if of.expires <= now_ms() {
+        return not(
+            "members may not hear of it any more: it is asked for again with a longer --valid".to_owned()
+        );
+    }
+    keys.iter().for_each(|key| key.sign(&mut signed));
+    Ok(signed)
+}
+
+/// What was signed, and by whom.
+pub fn signed_by(signed: &Signed<Warrant>) -> String {
+    said(&signed.of, signed.signatures().iter().map(|signature| signature.key))
 }
 
 /// What is signed: what control says it would deploy, where that is what was asked for.
@@ -99,7 +150,14 @@ fn warrant(
         return not(format!("the server would deploy to service {}", would_be.service));
     }
     if let Some(wanted) = asked.release.as_deref().filter(|wanted| !would_be.release.starts_with(*wanted)) {
-        return not(format!("the server would deploy release {} instead of {wanted}", release.short()));
+        let what = match wanted.parse::<TagName>() {
+            Ok(tag) => format!(
+                "the server says that {tag} is release {}: whoever signs names a release by its id",
+                release.short()
+            ),
+            Err(_) => format!("the server would deploy release {} instead of {wanted}", release.short()),
+        };
+        return not(what);
     }
     if Epoch(would_be.epoch) > EPOCH_MAX {
         return not(format!("the server wants the deploy to be number {}", would_be.epoch));
@@ -134,8 +192,8 @@ fn bounds(policy: &PolicyView, rollback: bool) -> Result<Bounds, Failure> {
     })
 }
 
-fn said(warrant: &Warrant, keys: &[PrivateKey]) -> String {
-    let by: Vec<String> = keys.iter().map(|key| key.id().short()).collect();
+fn said(warrant: &Warrant, keys: impl Iterator<Item = KeyId>) -> String {
+    let by: Vec<String> = keys.map(|key| key.short()).collect();
     let back = warrant
         .fallback
         .map_or_else(|| "with no way back".to_owned(), |to| format!("back to {}", to.short()));
@@ -183,6 +241,8 @@ mod tests {
         assert_eq!(warrant.fallback.unwrap().to_string(), back);
         assert_eq!(signed(&right, "9f3a", Some("1111")).unwrap().fallback, warrant.fallback);
         assert_eq!(signed(&right, "9f3a", Some("none")).unwrap().fallback, None);
+        let tagged = signed(&right, "production", None).unwrap_err();
+        assert!(tagged.contains("names a release by its id"), "{tagged}");
         for (lie, why) in [
             (DeployView { release: back, ..right.clone() }, "instead of 9f3a2b"),
             (DeployView { service: "mail".to_owned(), ..right.clone() }, "service mail"),
@@ -193,6 +253,50 @@ mod tests {
             let refused = signed(&lie, "9f3a2b", Some("1111")).unwrap_err();
             assert!(refused.contains(why), "{refused} for {why}");
         }
+    }
+
+    #[test]
+    fn p38_p40_a_second_person_signs_only_what_they_have_named() {
+        let [ada, grace] = [1, 2].map(|seed| PrivateKey::from_random(&[seed; 32]));
+        let of = signed(&sample::deploy(), "9f3a2b", None).unwrap();
+        let mut by_ada = Signed::new(of);
+        ada.sign(&mut by_ada);
+        let asked =
+            Propose { warrant: Some(by_ada.to_text()), ..proposal(Wanted::Rollout, String::new()).unwrap() };
+        let pending = PendingView {
+            id: "0".repeat(12),
+            service: "web".to_owned(),
+            asked_by: "ada".to_owned(),
+            at_ms: 1,
+            ends_ms: 2,
+            approved_by: None,
+            decided_ms: None,
+            asked,
+        };
+        let keys = std::slice::from_ref(&grace);
+        let both = sign_too(&pending, "9f3a2b", keys).unwrap();
+        assert_eq!((both.signatures().len(), &both.of), (2, &by_ada.of));
+        let with = |change: fn(&mut PendingView)| {
+            let mut other = pending.clone();
+            change(&mut other);
+            other
+        };
+        let old = by_ada.to_text().replace(&format!("expires {}", by_ada.of.expires), "expires 1");
+        for (pending, release, why) in [
+            (pending.clone(), "1111", "instead of 1111"),
+            (pending.clone(), "9f", "instead of 9f"),
+            (pending.clone(), "", "instead of"),
+            (with(|pending| pending.service = "api".to_owned()), "9f3a2b", "signed for web"),
+            (with(|pending| pending.asked.warrant = None), "9f3a2b", "has not signed it"),
+            (with(|pending| pending.asked.warrant = Some("x".to_owned())), "9f3a2b", "the server answers"),
+        ] {
+            let refused = sign_too(&pending, release, keys).unwrap_err().message();
+            assert!(refused.contains(why), "{refused} for {why}");
+        }
+        let mut late = pending.clone();
+        late.asked.warrant = Some(old);
+        assert!(sign_too(&late, "9f3a2b", keys).unwrap_err().message().contains("longer --valid"));
+        assert!(sign_too(&pending, "9f3a2b", &[]).is_err());
     }
 
     #[test]

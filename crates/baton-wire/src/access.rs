@@ -151,6 +151,14 @@ pub struct ProtectionView {
     pub by: Option<String>,
 }
 
+/// Let a deploy begin that waits for a second person.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Approving {
+    /// Its warrant, with the signature of whoever lets it begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warrant: Option<String>,
+}
+
 /// A deploy that waits for a second person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingView {

@@ -4,7 +4,7 @@ use baton_core::ids::ServiceName;
 use baton_core::units::Millis;
 use clap::{Args, Subcommand};
 
-use super::Until;
+use super::{Keys, Until};
 
 /// `baton pending`
 #[derive(Debug, Args)]
@@ -43,10 +43,23 @@ pub struct PendingOne {
 
 /// `baton pending approve`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  baton pending approve 3f2a9c1d5e7b
+  baton pending approve 3f2a9c1d5e7b --key grace.key --release 9f3a2b
+
+With --release and a key it is signed as well, where members want the signatures of
+two: with the key of who has asked for it, and with yours.")]
 pub struct PendingApprove {
     /// Which one.
     #[command(flatten)]
     pub one: PendingOne,
+    /// Which keys sign.
+    #[command(flatten)]
+    pub keys: Keys,
+    /// Sign it too, if this is the release that it brings
+    #[arg(long, value_name = "RELEASE")]
+    pub release: Option<String>,
     /// Wait for its end, as `baton deploy` does; until it is switched if nothing else is said
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "switched")]
     pub wait: Option<Until>,

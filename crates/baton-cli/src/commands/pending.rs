@@ -1,14 +1,17 @@
 //! `baton pending`: deploys that wait for a second person.
 
 use baton_core::ids::ServiceName;
+use baton_core::trust::Signed;
 use baton_wire::access::{PendingView, Protection, ProtectionView};
 
 use crate::args::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect, Wait};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::follow;
+use crate::keys;
 use crate::moment::now_ms;
 use crate::render::access;
+use crate::signed::{sign_too, signed_by};
 
 /// Shows what waits, or does something about it.
 pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
@@ -29,7 +32,15 @@ pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
 /// Lets one begin, and waits for its end if that is wanted.
 fn approve(args: &PendingApprove, context: &Context) -> Result<(), Failure> {
     let pending = one(&args.one, context)?;
-    let deploy = context.client.approve(&pending)?;
+    let warrant = match &args.release {
+        Some(release) => Some(sign_too(&pending, release, &keys::read(&args.keys)?)?),
+        None => None,
+    };
+    let text = warrant.as_ref().map(Signed::to_text);
+    let deploy = context.client.approve(&pending, text.as_deref())?;
+    if let Some(warrant) = &warrant {
+        context.ui.text(&signed_by(warrant))?;
+    }
     let service: ServiceName = deploy.service.parse().map_err(|error| Failure::Usage(format!("{error}")))?;
     if let Some(until) = args.wait {
         return follow(context, &service, &deploy, &Wait { until, detach: false, timeout: args.timeout });

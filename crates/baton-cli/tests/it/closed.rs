@@ -168,6 +168,36 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
 }
 
 #[test]
+fn p40_two_people_at_two_machines_sign_one_deploy() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    let (control, admin) = start(dir.path());
+    let create = |name: &str, role: &str| {
+        let ran = run(dir.path(), &control, &admin, &["token", "create", name, "--role", role]);
+        ran.stdout.trim().to_owned()
+    };
+    let (ada, grace) = (create("ada", "deployer"), create("grace", "approver"));
+    for name in ["ada", "grace"] {
+        let made = run(dir.path(), &control, &admin, &["key", "generate", name]);
+        assert_eq!(made.code, 0, "{made:?}");
+    }
+    assert_eq!(run(dir.path(), &control, &admin, &["pending", "protect", "--service", "web"]).code, 0);
+    let pushed = run(dir.path(), &control, &ada, &["push", "--key", "ada.key", "--output", "json"]).json();
+    let release = pushed["id"].as_str().unwrap();
+    let held = run(dir.path(), &control, &ada, &["deploy", release, "--detach", "--key", "ada.key"]);
+    assert_eq!(held.code, 9, "{held:?}");
+    let waits = run(dir.path(), &control, &grace, &["pending", "--output", "json"]).json();
+    let approve = ["pending", "approve", waits[0]["id"].as_str().unwrap(), "--key", "grace.key"];
+    let with = |more: &[&str]| run(dir.path(), &control, &grace, &[&approve[..], more].concat());
+    let other = with(&["--release", "00000000"]);
+    assert!(other.code != 0 && other.stderr.contains("instead of 00000000"), "{other:?}");
+    let begun = with(&["--release", &release[..8], "--output", "json"]).json();
+    let warrant = begun["warrant"].as_str().unwrap();
+    assert_eq!(warrant.lines().filter(|line| line.starts_with("signed ")).count(), 2, "{warrant}");
+    assert!(warrant.contains(&format!("release {release}")), "{warrant}");
+}
+
+#[test]
 fn p47_a_guard_that_is_switched_off_is_told_and_is_an_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     sample_project(dir.path());

@@ -103,7 +103,13 @@ fn p28_what_has_a_tag_is_deployed_by_it_and_stays() {
     let tags = place.must(&["releases", "tags", "--output", "json"]).json();
     let releases = tags.as_array().unwrap().iter().map(|tag| (&tag["tag"], &tag["release"]));
     let expected = [("production", &production), ("v1.0", &old)];
-    assert!(releases.eq(expected.map(|(tag, release)| (Value::from(tag), Value::from(release.clone()))).iter().map(|(tag, release)| (tag, release))), "{tags}");
+    assert!(
+        releases.eq(expected
+            .map(|(tag, release)| (Value::from(tag), Value::from(release.clone())))
+            .iter()
+            .map(|(tag, release)| (tag, release))),
+        "{tags}"
+    );
     assert!(place.must(&["releases", "tags"]).stdout.contains("production"));
 
     let deployed = place.must(&["deploy", "production", "--detach", "--output", "json"]).json();

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::ids::{PendingId, ServiceName};
-use baton_wire::access::{PendingView, Protection, ProtectionView};
+use baton_core::trust::{Signature, Signed, Warrant};
+use baton_wire::access::{Approving, PendingView, Protection, ProtectionView};
 use baton_wire::api::{Propose, Wanted};
 use tokio::sync::Mutex;
 
@@ -57,7 +59,9 @@ pub(super) async fn approve(
     State(shared): State<Shared>,
     Path((service, id)): Path<(String, String)>,
     Extension(caller): Extension<Caller>,
+    body: Bytes,
 ) -> Result<Response, Refusal> {
+    let Approving { warrant } = approving(&body)?;
     let _alone = shared.deciding.lock().await;
     let found = match found(&shared, &service, &id) {
         // Asked again, since the answer was lost.
@@ -73,9 +77,11 @@ pub(super) async fn approve(
         let text = format!("{} has asked for it: somebody else has to let it begin", pending.asked_by);
         return Err(Refusal::new(StatusCode::FORBIDDEN, "second-person", text));
     }
+    let warrant = signed_by_both(pending.asked.warrant.as_deref(), warrant.as_deref())?;
     // First, so that no other server rejects what this one lets begin.
     let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
-    let pending = blocking(move || asked.approve(id, &by)).await??;
+    let mut pending = blocking(move || asked.approve(id, &by)).await??;
+    pending.asked.warrant = warrant;
     let decided = pending.decided;
     let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));
     let begun = let_begin(&shared, &caller, id, pending).await;
@@ -91,6 +97,36 @@ pub(super) async fn approve(
     }
     // Where it has not begun, it waits no more, or nobody rejects it any more.
     begun.map_err(|refusal| refusal.after(note))
+}
+
+/// What whoever approves has sent along, which may be nothing.
+fn approving(body: &[u8]) -> Result<Approving, Refusal> {
+    if body.is_empty() {
+        return Ok(Approving::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal::invalid(format!("the body is not what it should be: {error}")))
+}
+
+/// The warrant of what waits, with the signatures that a second person has added. None of those that it had is replaced.
+fn signed_by_both(known: Option<&str>, more: Option<&str>) -> Result<Option<String>, Refusal> {
+    let Some(more) = more else { return Ok(known.map(str::to_owned)) };
+    let more = Signed::<Warrant>::parse(more)?;
+    let known = known.ok_or_else(|| {
+        Refusal::invalid(
+            "it was asked for without a signature, and nobody can add one: ask for it again with --key",
+        )
+    })?;
+    let mut all = Signed::<Warrant>::parse(known)?;
+    if all.of != more.of {
+        let text = "what was signed is not what waits: look at it again with `baton pending`";
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "other-warrant", text));
+    }
+    let new = |signature: &&Signature| all.signatures().iter().all(|known| known.key != signature.key);
+    let new: Vec<Signature> = more.signatures().iter().filter(new).copied().collect();
+    new.into_iter().for_each(|signature| all.add(signature));
+    // There may be too many by now.
+    Ok(Some(Signed::<Warrant>::parse(&all.to_text())?.to_text()))
 }
 
 /// Puts in force what has waited, once.
@@ -221,7 +257,42 @@ fn found(shared: &Shared, service: &str, id: &str) -> Result<(Arc<Access>, Pendi
 
 #[cfg(test)]
 mod tests {
+    use baton_core::deploy::Policy;
+    use baton_core::ids::{Epoch, KeyId, ReleaseId, SignatureBytes};
+    use baton_core::trust::Bounds;
+
     use super::*;
+
+    #[test]
+    fn p40_a_second_person_adds_a_signature_to_what_waits_and_to_nothing_else() {
+        let warrant = |epoch, keys: &[(u8, u8)]| {
+            let mut signed = Signed::new(Warrant {
+                service: "web".parse().unwrap(),
+                epoch: Epoch(epoch),
+                release: ReleaseId::from_bytes([1; 32]),
+                fallback: None,
+                bounds: Bounds::of(&Policy::safe()),
+                expires: 7,
+            });
+            for &(key, bytes) in keys {
+                let bytes = SignatureBytes::from_bytes([bytes; 64]);
+                signed.add(Signature { key: KeyId::from_bytes([key; 32]), bytes });
+            }
+            signed.to_text()
+        };
+        let known = warrant(5, &[(1, 1)]);
+        let both =
+            |known: &str, more: &str| signed_by_both(Some(known), Some(more)).map_err(|refusal| refusal.code);
+        assert_eq!(both(&known, &warrant(5, &[(2, 2)])), Ok(Some(warrant(5, &[(1, 1), (2, 2)]))));
+        assert_eq!(both(&known, &warrant(5, &[(1, 9), (2, 2)])), Ok(Some(warrant(5, &[(1, 1), (2, 2)]))));
+        assert_eq!(both(&known, &warrant(6, &[(2, 2)])), Err("other-warrant"));
+        assert_eq!(both(&known, "x"), Err("invalid"));
+        let many: Vec<(u8, u8)> = (2..=17).map(|key| (key, 2)).collect();
+        assert_eq!(both(&known, &warrant(5, &many)), Err("invalid"), "there may be 16");
+        assert_eq!(signed_by_both(Some(&known), None).ok(), Some(Some(known.clone())));
+        assert!(signed_by_both(None, Some(&known)).is_err());
+        assert!(approving(b"").is_ok() && approving(b"{}").is_ok() && approving(b"[").is_err());
+    }
 
     #[test]
     fn p40_what_was_let_begin_waits_on_only_when_it_surely_has_not_begun() {
