@@ -225,9 +225,13 @@ impl Keeper {
                 self.touch(service, round);
             }
             Ask::News { service, news } => self.hear(&service, news, round),
-            Ask::Propose { service, proposal, reply } => {
+            Ask::Propose { service, proposal, begun, reply } => {
                 self.touch(service.clone(), round);
-                let answer = self.store.propose(&service, proposal, self.clock.now());
+                let now = self.clock.now();
+                let answer = match begun {
+                    Some(begun) => self.store.propose_unless_pruned(&service, proposal, begun, now),
+                    None => self.store.propose(&service, proposal, now),
+                };
                 if answer.is_err() {
                     self.forget_if_empty(&service, round);
                 }

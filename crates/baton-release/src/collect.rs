@@ -80,22 +80,24 @@ pub fn age(now: SystemTime, since: SystemTime) -> Millis {
     Millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Removes these releases, and of these packs what is decided. Nothing may be published meanwhile.
+/// Removes these releases, and of these packs what is decided. Nothing may be published meanwhile: `may` is asked before each
+/// removal whether that still holds.
 ///
 /// # Errors
-/// When the store fails, or a frame that is needed is damaged. What was done until then is done, and nothing is lost: the same may
+/// When it does not, or the store fails, or a frame that is needed is damaged. What was done until then is done, and nothing is lost: the same may
 /// be tried again.
 pub fn remove(
     store: &dyn Custody,
     releases: &[ReleaseId],
     packs: &[(&Pack, Fate)],
+    may: &(dyn Fn() -> Result<(), StoreError> + Sync),
 ) -> Result<(), StoreError> {
     let written = repack(store, packs)?;
-    parallel::for_each(releases, |id| store.remove_release(*id))?;
+    parallel::for_each(releases, |id| may().and_then(|()| store.remove_release(*id)))?;
     let goes = packs.iter().filter(|(_, fate)| *fate != Fate::Stays).map(|(pack, _)| pack.id);
     // What was written may have had the same content before.
     let goes: Vec<PackId> = goes.filter(|id| !written.contains_key(id)).collect();
-    parallel::for_each(&goes, |id| store.remove_pack(*id))
+    parallel::for_each(&goes, |id| may().and_then(|()| store.remove_pack(*id)))
 }
 
 /// Makes sure that what is needed of packs that go, and stays in others, is right there: two copies of a chunk are one too few

@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod held;
 mod memory;
+mod pruning;
 mod redis;
 mod rows;
 mod service;
@@ -30,6 +31,7 @@ pub use embedded::EmbeddedStore;
 pub use error::StateError;
 pub use events::{EVENTS_MAX, Numbered};
 pub use memory::{Fault, MemoryStore};
+pub use pruning::{PRUNE_TURN, Pruning};
 pub use redis::{InvalidAddress, RedisAddress, RedisStore};
 pub use service::Service;
 
@@ -66,6 +68,43 @@ pub trait StateStore: Send + Sync {
     /// makes a call the same call: when a deploy has it already, that one comes back and nothing changes.
     fn propose(&self, service: &ServiceName, proposal: Proposal, now: Millis)
     -> Result<Accepted, StateError>;
+
+    /// The same, where a release was found to be in the artefact store while so many turns to prune had begun and none was taken:
+    /// since another one has begun, it may be gone, and the proposal is refused as [`StateError::Pruned`].
+    fn propose_unless_pruned(
+        &self,
+        service: &ServiceName,
+        proposal: Proposal,
+        begun: u64,
+        now: Millis,
+    ) -> Result<Accepted, StateError> {
+        let _ = begun;
+        self.propose(service, proposal, now)
+    }
+
+    /// What is known at this moment of pruning at all servers that share the store. Where that is one, nothing ever is.
+    fn pruning(&self) -> Result<Pruning, StateError> {
+        Ok(Pruning::default())
+    }
+
+    /// Takes the turn to prune for so long, unless another server has it, and tells its number. On return, what others have put in
+    /// force before is known, and from then on no [proposal](StateStore::propose_unless_pruned) that looked before is accepted.
+    fn begin_prune(&self, turn: Duration) -> Result<Option<u64>, StateError> {
+        let _ = turn;
+        Ok(Some(0))
+    }
+
+    /// Keeps a turn for so long from now on. `false` where it has ended: nothing may be removed any more.
+    fn go_on_pruning(&self, begun: u64, turn: Duration) -> Result<bool, StateError> {
+        let _ = (begun, turn);
+        Ok(true)
+    }
+
+    /// Ends a turn.
+    fn end_prune(&self, begun: u64) -> Result<(), StateError> {
+        let _ = begun;
+        Ok(())
+    }
 
     /// Gives slots to all of these members, in the deploy of this epoch, or to none of them.
     ///

@@ -21,13 +21,15 @@ use baton_release::remote::{HERE_MAX, MISSING_IDS_MAX, status};
 use baton_release::store::{Custody, Granted, Kind, StoreError};
 
 use super::pass::Pass;
-use super::{Refusal, Shared, blocking, releases};
+use super::{Refusal, Shared, blocking, prune, releases};
 use crate::access::Caller;
 use crate::audit::{Code, Note};
 use crate::chain::chain;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 
+/// How often a release is published anew because another server has begun to remove some.
+const PUBLISH_ATTEMPTS: usize = 5;
 /// How long a grant lasts: several times as long as a member takes for all that one is for, at the slowest.
 const GRANT_TTL: Duration = Duration::from_secs(15 * 60);
 
@@ -203,18 +205,32 @@ pub(super) async fn publish(
 ) -> Result<Extension<Note>, Line> {
     let id: ReleaseId = id.parse()?;
     let body = may_publish(&shared, id, &caller, body).await?;
-    let held = Arc::clone(&shared.publishing).read_owned().await;
-    let publish = move |store: &dyn Custody| {
-        // Also when nobody waits for the answer any more.
-        let _held = held;
-        publish_new(store, id, &body)
-    };
-    let pushed = add(&shared, publish).await?;
+    let pushed = publish_while_it_stays(&shared, id, body).await?;
     if let Some(event) = pushed {
         // The release is there, with or without its event.
         let _ = shared.inbox.send(Ask::Note(event)).await;
     }
     Ok(Extension(Note(format!("release {id}"))))
+}
+
+/// Publishes a release, and again where another server has begun to remove some meanwhile: what it leads to may have gone then, which
+/// is told as it is told of any release that is not complete.
+async fn publish_while_it_stays(shared: &Shared, id: ReleaseId, body: Bytes) -> Result<Option<Event>, Line> {
+    let mut pushed = None;
+    for _ in 0..PUBLISH_ATTEMPTS {
+        let held = Arc::new(prune::needing(shared).await?);
+        let (keeps, body) = (Arc::clone(&held), body.clone());
+        let publish = move |store: &dyn Custody| {
+            // Also when nobody waits for the answer any more.
+            let _held = keeps;
+            publish_new(store, id, &body)
+        };
+        pushed = add(shared, publish).await?.or(pushed);
+        if !held.is_doubtful(shared).await? {
+            return Ok(pushed);
+        }
+    }
+    Err(Refusal::unavailable("other servers remove releases all the time: try again").into())
 }
 
 /// Refuses a release of a service that somebody may not push for. The rest of it is checked when it is published.

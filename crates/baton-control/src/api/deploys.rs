@@ -1,7 +1,5 @@
 //! The log of deploys, and proposals for the next one.
 
-use std::sync::Arc;
-
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
@@ -13,9 +11,10 @@ use baton_core::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, PolicyView, Propose, Wanted};
-use tokio::sync::{OwnedRwLockReadGuard, oneshot};
+use tokio::sync::oneshot;
 
 use super::extract::{Named, Sent};
+use super::prune::{Needing, needing};
 use super::{Refusal, Shared, pending, releases};
 use crate::access::Caller;
 use crate::audit::{Effect, Note, Purpose};
@@ -97,15 +96,15 @@ struct Checked {
     /// Whether it brings a release to every member at once.
     all_at_once: bool,
     /// What it names is not removed meanwhile.
-    held: Option<OwnedRwLockReadGuard<()>>,
+    held: Option<Needing>,
 }
 
 /// Held from the look whether the release is there until everybody knows that it is needed. Whoever names none, to halt or to go
 /// back, waits for nothing: where that leads is known to be needed.
-async fn publishing(shared: &Shared, asked: &Propose) -> Option<OwnedRwLockReadGuard<()>> {
+async fn publishing(shared: &Shared, asked: &Propose) -> Result<Option<Needing>, Refusal> {
     match asked.release {
-        Some(_) => Some(Arc::clone(&shared.publishing).read_owned().await),
-        None => None,
+        Some(_) => needing(shared).await.map(Some),
+        None => Ok(None),
     }
 }
 
@@ -114,10 +113,11 @@ async fn put_in_force(
     shared: &Shared,
     service: ServiceName,
     proposal: Proposal,
-    held: Option<OwnedRwLockReadGuard<()>>,
+    held: Option<Needing>,
 ) -> Result<Response, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let ask = Ask::Propose { service, proposal, reply };
+    let begun = held.as_ref().map(|held| held.begun);
+    let ask = Ask::Propose { service, proposal, begun, reply };
     shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
     // Also when nobody waits for the answer any more.
     let known = tokio::spawn(async move {
@@ -139,7 +139,7 @@ async fn check(
     caller: &Caller,
     asked: &Propose,
 ) -> Result<Checked, Refusal> {
-    let held = publishing(shared, asked).await;
+    let held = publishing(shared, asked).await?;
     let posted = shared.known()?.services.get(service).cloned();
     let history = posted.as_ref().map(|posted| posted.service.history());
     let parent = match &asked.parent {

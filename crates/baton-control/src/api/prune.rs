@@ -4,8 +4,8 @@
 //! alone. So nothing can come to need what is being removed, and what was removed a moment before is missed by name.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -16,24 +16,109 @@ use baton_core::ids::{PackId, PendingId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 use baton_release::collect::{self, Needed};
 use baton_release::store::{Custody, Kind, StoreError};
+use baton_store::state::{PRUNE_TURN, Pruning as Turns, StateStore};
 use baton_wire::api::{Prune, Pruned, PrunedPack, PrunedRelease};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 
 use super::extract::Sent;
 use super::releases::{Cache, refused};
 use super::{Records, Refusal, Shared, blocking};
 use crate::access::Pending;
 use crate::audit::Effect;
-use crate::board::Board;
 use crate::chain::chain;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
+
+/// How long who comes to need something waits for another server that removes some.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+/// How often it is looked whether that has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Held by many who add what needs chunks, or alone by who removes some.
 pub(super) type Publishing = Arc<RwLock<()>>;
 
 /// Held by who prunes: what one has decided to move another one must not remove.
 pub(super) type Pruning = Arc<Mutex<()>>;
+
+/// Held by who comes to need what is in the artefact store: this server removes nothing meanwhile, and if another one does, that can be
+/// told.
+pub(super) struct Needing {
+    _held: OwnedRwLockReadGuard<()>,
+    /// How many turns to prune had begun at all servers.
+    pub(super) begun: u64,
+}
+
+impl Needing {
+    /// Whether something may have been removed since.
+    pub(super) async fn is_doubtful(&self, shared: &Shared) -> Result<bool, Refusal> {
+        Ok(pruning(shared).await? != Turns { begun: self.begun, is_taken: false })
+    }
+}
+
+/// Waits until no server removes anything.
+pub(super) async fn needing(shared: &Shared) -> Result<Needing, Refusal> {
+    let held = Arc::clone(&shared.publishing).read_owned().await;
+    let until = Instant::now() + WAIT_MAX;
+    loop {
+        match pruning(shared).await? {
+            Turns { begun, is_taken: false } => return Ok(Needing { _held: held, begun }),
+            Turns { .. } if Instant::now() >= until => {
+                return Err(Refusal::unavailable(
+                    "another server removes releases from the store, and what is needed must wait: try again",
+                ));
+            }
+            Turns { .. } => tokio::time::sleep(LOOK_EVERY).await,
+        }
+    }
+}
+
+async fn pruning(shared: &Shared) -> Result<Turns, Refusal> {
+    let states = Arc::clone(&shared.states);
+    Ok(blocking(move || states.pruning()).await??)
+}
+
+/// The turn to prune of this server.
+struct Turn {
+    states: Arc<dyn StateStore>,
+    begun: u64,
+    renewed: StdMutex<Instant>,
+}
+
+impl Turn {
+    /// Takes it, where no other server has it. Blocks.
+    fn begin(states: Arc<dyn StateStore>) -> Result<Self, Refusal> {
+        let renewed = StdMutex::new(Instant::now());
+        match states.begin_prune(PRUNE_TURN)? {
+            Some(begun) => Ok(Self { states, begun, renewed }),
+            None => Err(Refusal::unavailable(
+                "another server is removing releases, or was killed while it did, a minute ago at most: try again",
+            )),
+        }
+    }
+
+    /// Whether it has not ended. Blocks.
+    fn holds(&self) -> Result<(), StoreError> {
+        let lost =
+            || StoreError::new(Kind::Unavailable, "go on with removing: another server may have begun");
+        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        if renewed.elapsed() < PRUNE_TURN / 10 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if !self.states.go_on_pruning(self.begun, PRUNE_TURN).map_err(|error| lost().because(error))? {
+            return Err(lost());
+        }
+        *renewed = now;
+        Ok(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Where that fails, it ends by itself.
+        let _ = self.states.end_prune(self.begun);
+    }
+}
 
 /// What was found and what shall be done about it.
 struct Look {
@@ -52,7 +137,7 @@ struct Repacked {
     bytes: u64,
 }
 
-/// What the services of a board, and the deploys that wait for a second person, say about releases.
+/// What the services, and the deploys that wait for a second person, say about releases.
 struct References {
     named: Vec<(ReleaseId, Why)>,
     /// What deploys that wait call their release, its id or the beginning of it, and of which service they are.
@@ -82,13 +167,15 @@ pub(super) async fn prune(
     let repack = move || first.repack(&*artefacts).map(|repacked| (first.needed, repacked));
     let (needed, repacked) = blocking(repack).await?.map_err(|error| not_repacked(&error))?;
     let closed = Arc::clone(&shared.publishing).write_owned().await;
+    let states = Arc::clone(&shared.states);
+    let turn = blocking(move || Turn::begin(states)).await??;
     let last = look(&shared, rules, needed).await?;
     let done = view(&last, &repacked, false);
     let (artefacts, gone) = (Arc::clone(&shared.artefacts), last.gone());
     blocking(move || {
         // To its end, whether or not anybody still waits for the answer.
         let _held = (alone, closed);
-        last.remove(&*artefacts)
+        last.remove(&*artefacts, &turn)
     })
     .await?
     .map_err(|error| refused(&error))?;
@@ -113,26 +200,33 @@ fn not_repacked(error: &StoreError) -> Refusal {
 async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Refusal> {
     // Before the board: a deploy that waits no more has begun, and is there.
     let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
-    let references = References::of(&*shared.known()?, pending);
+    shared.known()?;
+    let (states, now) = (Arc::clone(&shared.states), shared.clock.now());
     let (artefacts, records) = (Arc::clone(&shared.artefacts), shared.builds.clone());
     let cache = shared.releases.clone();
-    blocking(move || Look::at(&*artefacts, &records, &cache, &references, rules, needed)).await?
+    blocking(move || {
+        let references = References::of(&*states, now, pending)?;
+        Look::at(&*artefacts, &records, &cache, &references, rules, needed)
+    })
+    .await?
 }
 
 impl References {
-    fn of(board: &Board, pending: Vec<(PendingId, Pending)>) -> Self {
+    /// As the state store has it, which may know of more by now than the board.
+    fn of(states: &dyn StateStore, now: Millis, pending: Vec<(PendingId, Pending)>) -> Result<Self, Refusal> {
         let waits = |(_, pending): (PendingId, Pending)| Some((pending.asked.release?, pending.service));
         let waiting = pending.into_iter().filter_map(waits).collect();
         let mut references = Self { named: Vec::new(), waiting, deployed: BTreeMap::new() };
-        for posted in board.services.values() {
-            let history = posted.service.history();
-            references.named.extend(collection::named(history, posted.service.fleet()));
+        for name in states.services()? {
+            let service = states.service(&name, now)?;
+            let history = service.history();
+            references.named.extend(collection::named(history, service.fleet()));
             for deploy in history.past().iter().map(|past| &past.deploy) {
                 let last = references.deployed.entry(deploy.release).or_default();
                 *last = deploy.created.max(*last);
             }
         }
-        references
+        Ok(references)
     }
 
     /// The releases that deploys which wait may mean, as where their service may go.
@@ -206,10 +300,10 @@ impl Look {
         Ok(Repacked { of, bytes: collect::repack(store, &fates)?.into_values().sum() })
     }
 
-    fn remove(&self, store: &dyn Custody) -> Result<(), StoreError> {
+    fn remove(&self, store: &dyn Custody, turn: &Turn) -> Result<(), StoreError> {
         let goes = self.releases.iter().filter(|(_, why)| why.is_none());
         let goes: Vec<ReleaseId> = goes.map(|(stored, _)| stored.release).collect();
-        collect::remove(store, &goes, &self.fates())
+        collect::remove(store, &goes, &self.fates(), &|| turn.holds())
     }
 
     /// What is to be told of the releases that go.
@@ -267,6 +361,8 @@ fn length(pack: &Pack) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use baton_store::state::MemoryStore;
+
     use super::*;
 
     fn release(number: u8) -> ReleaseId {
@@ -292,7 +388,8 @@ mod tests {
     #[test]
     fn what_a_deploy_that_waits_names_stays_by_its_id_or_the_beginning_of_it() {
         let pending = vec![waits(Some(&release(1).to_string())), waits(Some("0202")), waits(None)];
-        let references = References::of(&Board::default(), pending);
+        let states = MemoryStore::new(Millis(0));
+        let references = References::of(&states, Millis(0), pending).unwrap();
         let stored =
             [1, 2, 3].map(|number| Stored { release: release(number), service: None, idle: Millis(1) });
         let named = references.waited_for(&stored);

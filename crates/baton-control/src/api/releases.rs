@@ -185,7 +185,14 @@ pub(super) async fn must_be_of(
     service: &ServiceName,
 ) -> Result<RunSettings, Refusal> {
     let artefacts = Arc::clone(&shared.artefacts);
-    match blocking(move || manifest::read(id, &*artefacts, Known::default())).await? {
+    let read = move || {
+        // What this server has read before may have been removed by another one.
+        if !artefacts.list().map_err(ReadError::from)?.contains(&id) {
+            return Err(ReadError::from(StoreError::new(Kind::Missing, format!("read release {id}"))).into());
+        }
+        manifest::read(id, &*artefacts, Known::default())
+    };
+    match blocking(read).await? {
         Ok(manifest) if manifest.service == *service => Ok(manifest.run),
         Ok(manifest) => Err(Refusal::invalid(format!(
             "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",

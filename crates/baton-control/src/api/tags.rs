@@ -1,7 +1,5 @@
 //! Names that people give releases of a service: what has one is deployed by it, and is not removed.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -12,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::deploys::{ACTOR_BYTES_MAX, check_text};
 use super::extract::{Named, Sent};
+use super::prune::needing;
 use super::{Refusal, Shared, releases};
 use crate::access::Caller;
 use crate::audit::{Effect, Note};
@@ -36,7 +35,7 @@ pub(super) async fn put(
     let (service, name): (ServiceName, TagName) = (service.parse()?, tag.parse()?);
     check_text("actor", &asked.actor, ACTOR_BYTES_MAX)?;
     // From the look whether the release is there until everybody knows that it is needed.
-    let _held = Arc::clone(&shared.publishing).read_owned().await;
+    let held = needing(&shared).await?;
     let posted = shared.known()?.services.get(&service).cloned();
     let history = posted.as_ref().map(|posted| posted.service.history());
     let release = releases::named(&shared, &asked.release, history, &caller).await?;
@@ -48,7 +47,12 @@ pub(super) async fn put(
     }
     let note = Note(format!("tag {name} of {service}: release {release}"));
     let shown = view((&name, &tag));
-    set(&shared, service, name, Some(tag)).await?;
+    set(&shared, service.clone(), name, Some(tag)).await?;
+    if held.is_doubtful(&shared).await? {
+        // Another server may not have known of the tag when it removed the release.
+        let _held = needing(&shared).await?;
+        releases::must_be_of(&shared, release, &service).await?;
+    }
     Ok((Extension(note), Json(shown)).into_response())
 }
 

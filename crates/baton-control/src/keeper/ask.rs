@@ -42,6 +42,8 @@ pub(crate) enum Ask {
         service: ServiceName,
         /// What.
         proposal: Proposal,
+        /// How many turns to prune had begun when it was found that its release is there; none where it names none.
+        begun: Option<u64>,
         /// Told once it is durable and on the board.
         reply: oneshot::Sender<Answer>,
     },

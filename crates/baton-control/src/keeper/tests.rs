@@ -116,7 +116,7 @@ fn nothing_is_carried_out_before_the_store_was_read_also_where_it_answers_again(
     let choose: Choose = Box::new(|_, _, _| Ok(vec![member]));
     let runtime = Runtime::new().unwrap();
     for ask in [
-        Ask::Propose { service: web.clone(), proposal, reply: propose },
+        Ask::Propose { service: web.clone(), proposal, begun: None, reply: propose },
         Ask::Lock { service: web.clone(), lock: Some(why), reply: lock },
         Ask::Forget { service: web.clone(), choose, reply: forget },
     ] {

@@ -18,6 +18,9 @@ mod identity;
 mod light;
 mod metrics;
 mod prune;
+#[path = "../../../baton-store/tests/redis/server.rs"]
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+mod redis_server;
 mod restart;
 mod rollout;
 mod running;

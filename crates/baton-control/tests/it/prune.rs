@@ -2,20 +2,28 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use baton_control::State;
 use baton_core::ids::{BuildKey, ReleaseId};
 use baton_core::run::RunSettings;
+use baton_core::units::Millis;
 use baton_release::manifest::{self, Known, unpack_outline};
 use baton_release::record::Record;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
+use baton_store::state::{RedisStore, StateStore};
 use baton_wire::api::{EventView, Prune, Pruned, ReleaseView, ServiceStatus};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
+use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
+use crate::redis_server::Redis;
 use crate::running::{Running, rollout};
 
 /// Longer than anything here takes.
@@ -162,6 +170,91 @@ async fn p28_what_is_deployed_between_the_look_and_the_removal_stays() {
     assert_eq!(stored(&server).await, [deployed.to_string()]);
     with(&server, move |remote| manifest::read(deployed, remote, Known::default()).unwrap()).await;
     server.stop().await;
+}
+
+/// Two servers that share a Redis and a folder of releases.
+fn two_servers(redis: &Redis) -> [Running; 2] {
+    let dirs = [(); 2].map(|()| Arc::new(TempDir::new().unwrap()));
+    let [first, second] = [0, 1].map(|at| dirs[at].path().join("data"));
+    fs::create_dir_all(first.join("artefacts")).unwrap();
+    fs::create_dir_all(&second).unwrap();
+    symlink(first.join("artefacts"), second.join("artefacts")).unwrap();
+    dirs.map(|dir| {
+        let state = State::Redis(Box::new(redis.address().parse().unwrap()));
+        Running::start_over(state, dir, "127.0.0.1:0".parse().unwrap(), Vec::new())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p28_what_another_server_removes_is_not_deployed_tagged_or_counted_on_meanwhile() {
+    let redis = Redis::start();
+    let [one, other] = two_servers(&redis);
+    let (deployed, tagged, pushed) = (one.push(1).await, one.push(2).await, one.push(3).await);
+    let address = redis.address().parse().unwrap();
+    // Somebody has a turn, has looked what is needed, and is about to remove all of it.
+    let third = Arc::new(RedisStore::new(address, Millis::ZERO).unwrap());
+    let begin = Arc::clone(&third);
+    let turn = spawn_blocking(move || begin.begin_prune(LIMIT).unwrap().unwrap()).await.unwrap();
+    let refused = one.post("/v1/releases/prune", &ALL).await;
+    assert!(refused.status == 503 && refused.text().contains("another server"), "{}", refused.text());
+    let tag = serde_json::json!({ "release": tagged.to_string() });
+    let remove = async {
+        // Long enough for whoever does not wait.
+        let _: Vec<ServiceStatus> = other.get("/v1/services").await;
+        let _: Vec<ReleaseView> = other.get("/v1/releases").await;
+        let artefacts = one.data_dir().join("artefacts");
+        for release in [deployed, tagged] {
+            fs::remove_file(artefacts.join(format!("manifests/{release}"))).unwrap();
+        }
+        for pack in fs::read_dir(artefacts.join("packs")).unwrap() {
+            fs::remove_file(pack.unwrap().path()).unwrap();
+        }
+        spawn_blocking(move || third.end_prune(turn).unwrap()).await.unwrap();
+    };
+    let put = other.call("PUT", "/v1/services/web/tags/v1", Some(serde_json::to_vec(&tag).unwrap()));
+    let wish = rollout(deployed, 0);
+    let publish = with(&other, move |remote| {
+        let outline = remote.outline(pushed).unwrap();
+        remote.publish(pushed, &outline).map_err(|error| error.kind)
+    });
+    let (deploy, put, publish, ()) = tokio::join!(other.propose(&wish), put, publish, remove);
+    assert_eq!((deploy.status, put.status), (404, 404), "{} {}", deploy.text(), put.text());
+    assert_eq!(publish, Err(Kind::Missing), "and is brought again");
+    one.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p28_pushes_and_deploys_at_one_server_and_prunes_at_another_leave_all_that_is_named() {
+    let redis = Redis::start();
+    let [one, other] = two_servers(&redis);
+    let first = push_until_there(&other, 0).await;
+    other.deploy(&rollout(first, 0)).await;
+    let done = AtomicBool::new(false);
+    let pushes = async {
+        let mut deployed = 0;
+        for number in 1..15 {
+            let id = push_until_there(&other, number).await;
+            let answer = other.propose(&rollout(id, 0)).await;
+            assert!([201, 404, 503].contains(&answer.status), "{}", answer.text());
+            deployed += usize::from(answer.status == 201);
+            let status: ServiceStatus = other.get("/v1/services/web").await;
+            let in_force: ReleaseId = status.deploy.unwrap().release.parse().unwrap();
+            with(&other, move |remote| manifest::read(in_force, remote, Known::default()).unwrap()).await;
+        }
+        done.store(true, Ordering::Relaxed);
+        deployed
+    };
+    let prunes = async {
+        while !done.load(Ordering::Relaxed) {
+            prune(&one, &ALL).await;
+        }
+    };
+    let (deployed, ()) = tokio::join!(pushes, prunes);
+    prune(&one, &ALL).await;
+    assert_eq!(stored(&one).await.len(), if deployed == 0 { 1 } else { 2 });
+    one.stop().await;
+    other.stop().await;
 }
 
 /// Pushes as `baton push` does: what is not there any more when the release is published is brought again.

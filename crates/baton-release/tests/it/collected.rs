@@ -21,7 +21,7 @@ fn prune(store: &MemoryStore, kept: &[ReleaseId], grace: Millis) -> Result<Vec<F
     let goes: Vec<ReleaseId> = store.list()?.into_iter().filter(|id| !kept.contains(id)).collect();
     let packs = collect::packs(store)?;
     let fates = collection::packs(&packs, |id| needed.has(id), grace);
-    collect::remove(store, &goes, &fates)?;
+    collect::remove(store, &goes, &fates, &|| Ok(()))?;
     Ok(fates.into_iter().map(|(_, fate)| fate).collect())
 }
 
@@ -97,14 +97,14 @@ fn p28_whatever_call_of_the_store_fails_what_is_needed_is_there() {
     let before = store.calls();
     let fates = collection::packs(&packs, |id| needed.has(id), Millis(0));
     assert!(fates.iter().any(|(_, fate)| matches!(fate, Fate::Repacked(_))));
-    collect::remove(&store, &[ids[0], ids[2]], &fates).unwrap();
+    collect::remove(&store, &[ids[0], ids[2]], &fates, &|| Ok(())).unwrap();
     let calls = store.calls() - before;
     assert!(calls >= 5, "only {calls} calls");
     for call in 1..=calls {
         let (store, ids, kept, needed, packs) = scene();
         let fates = collection::packs(&packs, |id| needed.has(id), Millis(0));
         store.fail_call(call, Kind::Unavailable);
-        collect::remove(&store, &[ids[0], ids[2]], &fates).unwrap_err();
+        collect::remove(&store, &[ids[0], ids[2]], &fates, &|| Ok(())).unwrap_err();
         kept.iter().for_each(|id| is_whole(&store, *id));
         // The next one does the rest.
         prune(&store, &kept, Millis(0)).unwrap();
@@ -128,7 +128,7 @@ fn a_release_that_cannot_be_read_is_told_and_a_damaged_frame_is_not_repacked() {
     store.plant_frame(part, b"damaged".to_vec());
     let wrong = store.packs().unwrap().into_iter().find(|pack| pack.id != lying.id).unwrap();
     let wrong = Pack { id: wrong.id, index: wrong.index, age: Millis(0) };
-    let error = collect::remove(&store, &[id], &[(&wrong, Fate::Repacked(vec![0]))]).unwrap_err();
+    let error = collect::remove(&store, &[id], &[(&wrong, Fate::Repacked(vec![0]))], &|| Ok(())).unwrap_err();
     assert_eq!(error.kind, Kind::Corrupt);
     assert_eq!(store.list().unwrap(), [id], "nothing was removed");
 }

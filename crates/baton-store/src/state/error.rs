@@ -32,6 +32,12 @@ pub enum StateError {
         /// The id.
         id: DeployId,
     },
+    /// Another server has begun to remove releases from the artefact store.
+    #[error("nothing has changed for {service}: another server removes releases at this moment, try again")]
+    Pruned {
+        /// The service.
+        service: ServiceName,
+    },
     /// Slots are refused.
     #[error("cannot give slots to members of {service}")]
     NoSlots {
@@ -160,6 +166,7 @@ impl StateError {
             Self::Refused { source: ProposeError::Conflict { .. }, .. }
             | Self::NoSlots { .. }
             | Self::NotInForce { .. } => Kind::Conflict,
+            Self::Pruned { .. } => Kind::Unavailable,
             Self::Refused { .. } | Self::IdTaken { .. } | Self::Newer { .. } | Self::NotEmpty { .. } => {
                 Kind::Denied
             }

@@ -16,6 +16,7 @@ mod conversation;
 mod keys;
 mod link;
 mod log;
+mod pruning;
 mod rows;
 mod said;
 mod servers;
@@ -36,7 +37,7 @@ pub use self::address::{InvalidAddress, RedisAddress};
 use self::link::Hints;
 use self::shared::{Looked, Shared};
 use super::held::Held;
-use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Service, StateError, StateStore};
+use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Pruning, Service, StateError, StateStore};
 
 /// How often Redis is looked at, told or not: a hint that is lost is found after this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -103,22 +104,28 @@ impl RedisStore {
         name: &ServiceName,
         mut change: impl FnMut(&mut Service) -> Result<T, StateError>,
     ) -> Result<T, StateError> {
-        self.write_in_sight_of(name, &[], |next, _| change(next))
+        self.write_in_sight_of(name, (&[], None), |next, _| change(next))
     }
 
-    /// The same, as these others are at that moment as well.
+    /// The same, as these others are at that moment as well, and if no turn to prune has begun since so many had.
     fn write_in_sight_of<T>(
         &self,
         name: &ServiceName,
-        others: &[ServiceName],
+        (others, begun): (&[ServiceName], Option<u64>),
         mut change: impl FnMut(&mut Service, &Held) -> Result<T, StateError>,
     ) -> Result<T, StateError> {
         let mut shared = self.shared();
         for _ in 0..RACES_MAX {
-            shared.watch(others.iter().chain([name]))?;
+            shared.watch_with_turn(others.iter().chain([name]), begun.is_some())?;
             // What was repaired was written, which ends the watch.
             if shared.look(Some(name))? == Looked::Repaired {
                 continue;
+            }
+            if let Some(begun) = begun
+                && shared.read_pruning()? != (Pruning { begun, is_taken: false })
+            {
+                shared.unwatch();
+                return Err(StateError::Pruned { service: name.clone() });
             }
             let mut next = shared.held.get(name);
             let answer = match change(&mut next, &shared.held) {
@@ -134,6 +141,22 @@ impl RedisStore {
             }
         }
         Err(shared.too_busy())
+    }
+
+    /// Puts a deploy in force, if no turn to prune has begun since so many had.
+    fn accept(
+        &self,
+        service: &ServiceName,
+        proposal: &Proposal,
+        begun: Option<u64>,
+        now: Millis,
+    ) -> Result<Accepted, StateError> {
+        let bases: Vec<ServiceName> = service.bases().collect();
+        let accepted = self.write_in_sight_of(service, (&bases, begun), |next, held| {
+            next.propose(service, proposal.clone(), held.lock_above(service), now)
+        })?;
+        let copies = self.shared().copies()?;
+        Ok(Accepted { kept: Kept::Copies(copies), ..accepted })
     }
 
     /// Saves who the members are of the services of which something was told, if that is due. Where it fails, or another server
@@ -181,12 +204,33 @@ impl StateStore for RedisStore {
         proposal: Proposal,
         now: Millis,
     ) -> Result<Accepted, StateError> {
-        let bases: Vec<ServiceName> = service.bases().collect();
-        let accepted = self.write_in_sight_of(service, &bases, |next, held| {
-            next.propose(service, proposal.clone(), held.lock_above(service), now)
-        })?;
-        let copies = self.shared().copies()?;
-        Ok(Accepted { kept: Kept::Copies(copies), ..accepted })
+        self.accept(service, &proposal, None, now)
+    }
+
+    fn propose_unless_pruned(
+        &self,
+        service: &ServiceName,
+        proposal: Proposal,
+        begun: u64,
+        now: Millis,
+    ) -> Result<Accepted, StateError> {
+        self.accept(service, &proposal, Some(begun), now)
+    }
+
+    fn pruning(&self) -> Result<Pruning, StateError> {
+        self.shared().read_pruning()
+    }
+
+    fn begin_prune(&self, turn: Duration) -> Result<Option<u64>, StateError> {
+        self.shared().begin_prune(turn)
+    }
+
+    fn go_on_pruning(&self, begun: u64, turn: Duration) -> Result<bool, StateError> {
+        self.shared().go_on_pruning(begun, turn)
+    }
+
+    fn end_prune(&self, begun: u64) -> Result<(), StateError> {
+        self.shared().end_prune(begun)
     }
 
     fn grant(

@@ -70,6 +70,16 @@ impl Keys {
         format!("{}:access", self.tag)
     }
 
+    /// How many turns to prune have begun.
+    pub(super) fn prunes(&self) -> String {
+        format!("{}:prunes", self.tag)
+    }
+
+    /// Whose turn to prune it is; it ends by itself.
+    pub(super) fn prune_turn(&self) -> String {
+        format!("{}:prune-turn", self.tag)
+    }
+
     /// The channel on which everybody is told to look again.
     pub(super) fn hints(&self) -> String {
         format!("{}:hints", self.tag)

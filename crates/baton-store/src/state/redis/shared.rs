@@ -166,6 +166,24 @@ impl Shared {
         self.watch_keys(&keys)
     }
 
+    /// The same, and if wanted whether somebody begins to prune.
+    pub(super) fn watch_with_turn<'a>(
+        &mut self,
+        names: impl IntoIterator<Item = &'a ServiceName>,
+        turn: bool,
+    ) -> Result<(), StateError> {
+        let mut keys: Vec<_> = names.into_iter().map(|name| self.keys.service(name)).collect();
+        if turn {
+            keys.extend([self.keys.prunes(), self.keys.prune_turn()]);
+        }
+        self.watch_keys(&keys)
+    }
+
+    /// What this server is called by the others.
+    pub(super) fn server(&self) -> &str {
+        &self.ours.server
+    }
+
     pub(super) fn unwatch(&mut self) {
         self.link.unwatch();
     }

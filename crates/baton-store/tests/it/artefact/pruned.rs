@@ -58,7 +58,7 @@ fn fates(store: &dyn Custody, kept: &[ReleaseId]) -> (Vec<ReleaseId>, Vec<collec
 pub fn prune(store: &dyn Custody, kept: &[ReleaseId]) -> Result<bool, StoreError> {
     let (goes, packs, needed) = fates(store, kept);
     let fates = collection::packs(&packs, |id| needed.has(id), Millis(0));
-    collect::remove(store, &goes, &fates)?;
+    collect::remove(store, &goes, &fates, &|| Ok(()))?;
     Ok(fates.iter().any(|(_, fate)| matches!(fate, Fate::Repacked(_))))
 }
 
@@ -200,7 +200,7 @@ fn two_prunes_at_once_leave_all_that_is_needed() {
         for (store, (goes, packs, needed)) in [&store, &other].into_iter().zip(&looks) {
             let fates = collection::packs(packs, |id| needed.has(id), Millis(0));
             // What is to be repacked may be gone; then nothing else was done.
-            let _ = collect::remove(&**store, goes, &fates);
+            let _ = collect::remove(&**store, goes, &fates, &|| Ok(()));
             get(second, &*kept.open());
         }
         prune(&*other, &[second]).unwrap();

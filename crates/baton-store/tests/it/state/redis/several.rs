@@ -12,7 +12,7 @@ use baton_core::fleet::Presence;
 use baton_core::history::{Proposal, Wish};
 use baton_core::ids::ServiceName;
 use baton_core::rollout::Rollout;
-use baton_store::state::{Kept, Kind, Milestone};
+use baton_store::state::{Kept, Kind, Milestone, Pruning, StateError};
 
 use super::nodes::{replica_of, wait};
 use super::*;
@@ -634,4 +634,36 @@ fn accept(store: &RedisStore, number: u64) -> Deploy {
             }
         }
     }
+}
+
+#[test]
+fn p28_one_server_prunes_at_a_time_and_nobody_deploys_what_it_may_have_removed() {
+    let redis = Redis::start();
+    let servers = servers(&redis);
+    let (one, other) = (&servers[0], &servers[1]);
+    let turn = Duration::from_secs(60);
+    let first = deploy(one, 1).unwrap();
+    let begun = one.pruning().unwrap().begun;
+    let propose = |begun| other.propose_unless_pruned(&web(), rollout(2, Some(first.id)), begun, NOW);
+    let is_refused = |begun| matches!(propose(begun), Err(StateError::Pruned { .. }));
+
+    let mine = one.begin_prune(turn).unwrap().unwrap();
+    assert_eq!(other.begin_prune(turn).unwrap(), None, "one at a time");
+    assert_eq!(other.pruning().unwrap(), Pruning { begun: mine, is_taken: true });
+    assert!(is_refused(begun) && is_refused(mine), "it may be gone, or go");
+    assert!(one.go_on_pruning(mine, turn).unwrap());
+    assert!(!other.go_on_pruning(mine, turn).unwrap(), "it is another's turn");
+    other.end_prune(mine).unwrap();
+    assert!(other.pruning().unwrap().is_taken, "and ends with that");
+    one.end_prune(mine).unwrap();
+    assert!(is_refused(begun), "it may have gone since it was looked at");
+    assert!(!one.go_on_pruning(mine, turn).unwrap());
+    let second = propose(mine).unwrap().deploy;
+
+    // Whoever has a turn knows what was accepted before it.
+    let next = one.begin_prune(turn).unwrap().unwrap();
+    assert_eq!(service(one, NOW).history().in_force().map(|deploy| deploy.id), Some(second.id));
+    redis.cli(&["DEL", "{baton}:prune-turn"]);
+    assert!(!one.go_on_pruning(next, turn).unwrap(), "it has ended by itself");
+    assert_eq!(other.begin_prune(turn).unwrap(), Some(next + 1));
 }
