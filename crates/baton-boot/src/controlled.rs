@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::bake::Bake;
@@ -441,9 +442,21 @@ fn bring(release: ReleaseId, gate: &Gate, supply: &Supply, inputs: &mpsc::Unboun
     let start = Instant::now();
     // The receiver lives as long as the member.
     let tell = |fetching| drop(inputs.send(Input::Fetching(release, fetching)));
-    // Whether it may be here at all comes before anything is created.
-    let staged = gate.papers(release, supply.remote()).and_then(|papers| {
-        let fetched = supply.fetch(release, tell);
+    // Whether it may be here at all comes before anything is created, and is asked while the manifest is.
+    let staged = thread::scope(|scope| {
+        let asking = scope.spawn(|| gate.papers(release, supply.remote()));
+        let (asking, papers) = (Mutex::new(Some(asking)), OnceLock::new());
+        let answer = || {
+            papers.get_or_init(|| {
+                let asking = asking.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                Some(asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            })
+        };
+        let allowed = || matches!(answer(), Some(Ok(_)));
+        let fetched = supply.fetch(release, &allowed, &tell);
+        // Whose answer was a panic has gone on with that.
+        let Some(papers) = answer() else { unreachable!("whoever asks first has the answer") };
+        let papers = papers.as_ref().map_err(Clone::clone)?;
         let fetched = fetched.map_err(|error| refusal_of_fetch(&error))?;
         say_fetched(release, fetched, start.elapsed());
         // A small one comes before anything is told of it.
@@ -451,7 +464,7 @@ fn bring(release: ReleaseId, gate: &Gate, supply: &Supply, inputs: &mpsc::Unboun
             let all = Bytes(fetched.bytes_fetched);
             tell(Fetching { fetched: all, total: all });
         }
-        gate.keep(release, &papers)
+        gate.keep(release, papers)
     });
     match staged {
         Ok(()) => Input::Staged(release),
@@ -511,6 +524,7 @@ fn refusal_of_fetch(error: &FetchError) -> Refusal {
             Cause::Verify
         }
         FetchError::Disk(_) | FetchError::NoRoom(_) => Cause::Disk,
+        FetchError::NotAllowed => Cause::Untrusted,
     };
     Refusal { cause, detail: log::chain(error) }
 }

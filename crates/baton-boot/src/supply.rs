@@ -10,7 +10,7 @@ use baton_core::ids::ReleaseId;
 use baton_core::report::Fetching;
 use baton_release::cache::Cache;
 use baton_release::control::Control as Server;
-use baton_release::fetch::{FetchError, Fetched, fetch};
+use baton_release::fetch::{FetchError, Fetched, fetch_if};
 use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
 use baton_release::peers::Peers;
@@ -67,13 +67,14 @@ impl Supply {
         self.peering.as_ref()
     }
 
-    /// Brings a release to disk, from the nearest that has it. `tell` hears now and then how much of it has come.
+    /// Brings a release to disk, if it is `allowed`, from the nearest that has it. `tell` hears now and then how much of it has come.
     pub fn fetch(
         &self,
         release: ReleaseId,
+        allowed: &(dyn Fn() -> bool + Sync),
         tell: impl Fn(Fetching) + Sync + Send,
     ) -> Result<Fetched, FetchError> {
-        let fetched = self.confinement.run(|| self.through_peers(release, &Coming::new(tell)));
+        let fetched = self.confinement.run(|| self.through_peers(release, allowed, &Coming::new(tell)));
         for (mirror, why) in self.remote.take_troubles() {
             log::say(format_args!("the mirror {mirror} is not asked for a minute: {why}"));
         }
@@ -83,11 +84,12 @@ impl Supply {
     fn through_peers<T: Fn(Fetching) + Sync>(
         &self,
         release: ReleaseId,
+        allowed: &(dyn Fn() -> bool + Sync),
         coming: &Coming<T>,
     ) -> Result<Fetched, FetchError> {
         let fetch = |peers: Option<&Peers<'_>>| {
             let nearest = Nearest::new(&self.remote, self.cache.as_ref(), peers);
-            fetch(release, &nearest, &self.releases, &|step| coming.step(step))
+            fetch_if(release, &nearest, &self.releases, allowed, &|step| coming.step(step))
         };
         match &self.peering {
             Some(peering) => peering.fetch(release, (&self.remote, &self.pace), fetch),

@@ -92,6 +92,9 @@ pub enum FetchError {
     /// The manifest is not that of the release, or breaks a rule.
     #[error("the release is refused")]
     Refused(#[from] ManifestRefused),
+    /// Whoever asked for it may not have it here.
+    #[error("it is not allowed here")]
+    NotAllowed,
     /// It is a release of something else.
     #[error("it was made for service {found}, and this is {service}")]
     OtherService {
@@ -137,6 +140,18 @@ pub fn fetch(
     releases: &ReleasesDir,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Fetched, FetchError> {
+    fetch_if(id, store, releases, &|| true, progress)
+}
+
+/// The same, if it is `allowed`, which is asked when the manifest has come and before anything is created: who has to find out
+/// does so meanwhile. Of a release that is there already it is not asked.
+pub fn fetch_if(
+    id: ReleaseId,
+    store: &dyn ArtefactStore,
+    releases: &ReleasesDir,
+    allowed: &(dyn Fn() -> bool + Sync),
+    progress: &(dyn Fn(Step) + Sync),
+) -> Result<Fetched, FetchError> {
     // What is here does not wait for others that are fetched or prepared for: this may be the way back.
     if releases.verify(id).is_ok() && releases.stays(id) {
         return Ok(Fetched::default());
@@ -156,6 +171,9 @@ pub fn fetch(
     if let Some(service) = releases.refuses(&manifest) {
         let (found, service) = (manifest.service, service.clone());
         return Err(FetchError::OtherService { found, service });
+    }
+    if !allowed() {
+        return Err(FetchError::NotAllowed);
     }
     progress(Step::Planned { bytes: manifest.tree.bytes() });
 

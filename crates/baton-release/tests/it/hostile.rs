@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::{CHUNK_BYTES_MAX, ENTRIES_MAX, RELEASE_BYTES_MAX, id_of};
-use baton_release::fetch::fetch;
+use baton_release::fetch::{FetchError, fetch, fetch_if};
 use baton_release::pack;
 use baton_release::store::memory::MemoryStore;
 
@@ -227,6 +227,37 @@ fn f75_a_release_of_another_service_is_refused_before_anything_of_it_is_fetched(
     assert_eq!(chain(&refused), "it was made for service web, and this is api");
     assert_eq!((steps.into_inner(), left(&dir.path().join("api"))), (0, Vec::new()));
     fetch(id, &store, &member("web"), &|_| {}).unwrap();
+}
+
+#[test]
+fn p38_what_is_not_allowed_is_refused_before_anything_is_created_and_asked_for_meanwhile() {
+    let (store, dir) = (MemoryStore::new(), tempfile::tempdir().unwrap());
+    let id = push_nodes(&nodes(1), &store).id;
+    let (releases, before) = (open(dir.path()), store.calls());
+    let (asked, steps) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let count = |_| {
+        steps.fetch_add(1, Ordering::SeqCst);
+    };
+    let allowed = |answer: bool| {
+        move |asked: &AtomicUsize| {
+            asked.fetch_add(1, Ordering::SeqCst);
+            answer
+        }
+    };
+    let (no, yes) = (allowed(false), allowed(true));
+    let no = || {
+        // The store has been asked by then, and not for content.
+        assert!(store.calls() > before);
+        no(&asked)
+    };
+    assert!(matches!(fetch_if(id, &store, &releases, &no, &count), Err(FetchError::NotAllowed)));
+    assert_eq!(
+        (steps.load(Ordering::SeqCst), asked.load(Ordering::SeqCst), left(dir.path())),
+        (0, 1, Vec::new())
+    );
+    fetch_if(id, &store, &releases, &|| yes(&asked), &count).unwrap();
+    fetch_if(id, &store, &releases, &|| panic!("it is there"), &count).unwrap();
+    assert_eq!(asked.into_inner(), 2);
 }
 
 /// Fetches and expects a refusal; afterwards nothing is there that was not before.
