@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::release::id_of;
+use baton_core::run::secrets::Secret;
+use baton_release::disk::replace_private;
 use baton_release::fetch::{FetchError, Way, fetch};
-use baton_release::releases::{Committed, Keep, ReleasesDir, Seen};
+use baton_release::releases::{Committed, Keep, Papers, ReleasesDir, Seen};
 use baton_release::store::Kind;
 use baton_release::store::memory::MemoryStore;
 use rustix::fs::{FlockOperation, flock};
@@ -40,11 +43,13 @@ pub enum Course {
     Upkeep,
     /// It makes a spare tree by copying, and removes a release.
     Copy,
+    /// It gets a new signed deploy, the papers and the secrets of a release, and a new credential.
+    Papers,
 }
 
 impl Course {
-    pub const ALL: [Self; 6] =
-        [Self::Create, Self::Resume, Self::Patch, Self::Recycle, Self::Upkeep, Self::Copy];
+    pub const ALL: [Self; 7] =
+        [Self::Create, Self::Resume, Self::Patch, Self::Recycle, Self::Upkeep, Self::Copy, Self::Papers];
 
     /// Whether the oldest release may go.
     fn lets_go(self) -> bool {
@@ -105,6 +110,32 @@ impl Releases {
     }
 }
 
+/// What the files hold before the course, and after it: of other lengths, and sorted so that the new ones come first.
+const OLD: &str = "old, and longer";
+const NEW: &str = "new";
+
+/// The member gets all of it, in this order.
+fn get_papers(member: &ReleasesDir, state: &Path, text: &str) -> Result<(), String> {
+    let current = releases().ids[1];
+    let papers = Papers { approvals: text.to_owned(), warrant: Some(text.to_owned()) };
+    member.keep_warrant(text).map_err(|error| chain(&error))?;
+    member.keep_papers(current, &papers).map_err(|error| chain(&error))?;
+    member.keep_secrets(current, &Secret::new(text.to_owned())).map_err(|error| chain(&error))?;
+    // As the bootloader keeps its credential, beside the releases.
+    replace_private(&state.join("credential"), text.as_bytes()).map_err(|error| chain(&error))
+}
+
+/// What it has of all that, in the order in which it came; what only its owner may read nobody else may.
+fn papers(member: &ReleasesDir, state: &Path) -> [String; 5] {
+    let current = releases().ids[1];
+    let Papers { approvals, warrant } = member.papers(current).unwrap();
+    let secret = member.kept_secrets(current).unwrap().unwrap().reveal().to_owned();
+    let credential = state.join("credential");
+    assert_eq!(fs::metadata(&credential).unwrap().permissions().mode() & 0o7777, 0o600);
+    let credential = fs::read_to_string(credential).unwrap();
+    [member.warrant().unwrap().unwrap(), approvals, warrant.unwrap(), secret, credential]
+}
+
 /// A member, and the directory that it is in.
 pub struct Scene {
     pub course: Course,
@@ -150,6 +181,7 @@ impl Scene {
                 Self::prepare(Course::Create, twin.path());
                 Releases::new().fetch_in_part(&releases, &open(twin.path()));
             }
+            Course::Papers => get_papers(&releases, state, OLD).unwrap(),
             Course::Create | Course::Recycle | Course::Upkeep => {}
         }
     }
@@ -215,6 +247,7 @@ impl Scene {
             Course::Upkeep | Course::Copy => {
                 !member.has(oldest) && self.state.join(format!("spare/{current}")).is_dir()
             }
+            Course::Papers => papers(&member, &self.state).iter().all(|text| text == NEW),
             Course::Create | Course::Resume | Course::Patch | Course::Recycle => {
                 member.has(new)
                     && member.committed().unwrap() == Some(Committed { release: new, epoch: SEEN.epoch })
@@ -243,6 +276,12 @@ impl Scene {
         }
         let Committed { release: committed, epoch } = member.committed().unwrap().unwrap();
         assert!((committed, epoch) == (current, Epoch(2)) || (committed, epoch) == (new, SEEN.epoch));
+        if self.course == Course::Papers {
+            let found = papers(&member, &self.state);
+            // One after the other, each whole: what came later is not there before what came first.
+            assert!(found.iter().all(|text| text == OLD || text == NEW), "{found:?}");
+            assert!(found.is_sorted(), "{found:?}");
+        }
         let seen = member.seen().unwrap();
         assert!(seen == Some(SEEN) && here[2] || seen.is_none() && committed == current, "{seen:?}");
 
@@ -292,6 +331,7 @@ fn the_member() {
         Course::Upkeep | Course::Copy => {
             releases.upkeep().unwrap_or_else(|error| failed(chain(&error)));
         }
+        Course::Papers => get_papers(&releases, &state, NEW).unwrap_or_else(|why| failed(why)),
         Course::Create | Course::Resume | Course::Patch | Course::Recycle => {
             if let Err(error) = fetch(ids[2], store, &releases, &|_| {}) {
                 assert!(matches!(error, FetchError::Disk(_)), "{}", chain(&error));

@@ -33,14 +33,64 @@ fn the_pruning_server() {
 
 /// Runs one of these tests as a child that is killed at the n-th of these calls.
 fn run(test: &str, dir: &Path, calls: &str, n: usize) -> ExitStatus {
-    Command::new("strace")
-        .args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("inject={calls}:signal=KILL:when={n}")])
+    run_with("signal=KILL", test, dir, calls, n).0
+}
+
+/// Runs one of these tests as a child to which this happens at the n-th of these calls, and tells whether it came to that.
+fn run_with(fault: &str, test: &str, dir: &Path, calls: &str, n: usize) -> (ExitStatus, bool) {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    let ended = Command::new("strace")
+        .args([
+            "-f",
+            "-qqq",
+            "-e",
+            &format!("trace={calls}"),
+            "-e",
+            &format!("inject={calls}:{fault}:when={n}"),
+            "-o",
+        ])
+        .arg(trace.path())
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", &format!("artefact::crash::{test}"), "--test-threads=1"])
         .env(CHILD, dir)
         .output()
         .expect("this test needs strace: apt-get install strace")
-        .status
+        .status;
+    (ended, std::fs::read_to_string(trace.path()).unwrap().contains("(INJECTED)"))
+}
+
+#[test]
+fn f38_a_folder_whose_disk_fails_at_any_call_knows_complete_releases_only() {
+    let mut failed = 0;
+    for (calls, error) in [
+        ("?mkdir,?mkdirat", "ENOSPC"),
+        ("write", "ENOSPC"),
+        ("fsync", "EIO"),
+        ("?rename,?renameat,?renameat2", "EIO"),
+    ] {
+        for n in 1.. {
+            let dir = tempfile::tempdir().unwrap();
+            let store = FolderStore::open(&dir.path().join("store")).unwrap();
+            push_dir(&dir.path().join("one"), 1, &store).unwrap();
+            write(&dir.path().join("two"), 2);
+            let (ended, hit) = run_with(&format!("error={error}"), "the_server", dir.path(), calls, n);
+            let store = FolderStore::open(&dir.path().join("store")).unwrap();
+            let what = format!("{calls} {n} {error}: {ended}");
+            let known = check_all(&store);
+            // What is not durable is not said to be there.
+            assert!(known == 2 || known == 1 && !ended.success(), "{what}: {known}");
+            push_dir(&dir.path().join("two"), 2, &store).unwrap();
+            assert_eq!(check_all(&store), 2, "{what}");
+            if !hit {
+                assert!(ended.success(), "{what}");
+                break;
+            }
+            assert!(calls != "fsync" || !ended.success(), "{what}");
+            failed += 1;
+        }
+    }
+    println!("failed at {failed} points");
+    assert!(failed >= 12, "{failed}");
 }
 
 #[test]
