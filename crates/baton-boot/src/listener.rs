@@ -11,7 +11,7 @@ use baton_core::run::{Address, Handover, Listen, SocketPath};
 use baton_core::supervisor::{Selection, Slot};
 use baton_sys::selector::HELD_PORTS;
 
-use crate::group::{Group, GroupError};
+use crate::group::{Group, GroupError, reached_at};
 use crate::proxy::{Proxy, Relay};
 use crate::rescue::Watched;
 use crate::unix::{Owner, Unix};
@@ -24,7 +24,7 @@ pub enum Listener {
     Group(Group, BTreeMap<Slot, Relay>),
     /// Each generation has a socket of its own, and a path leads to one of them.
     Unix(Unix),
-    /// The bootloader accepts.
+    /// The bootloader accepts. It forwards to where a program listens, or to a private socket that it is given.
     Proxy(Proxy),
 }
 
@@ -35,6 +35,8 @@ pub struct Tenant {
     pub owner: Option<Owner>,
     /// How many sockets of a port its copies have.
     pub sockets: u32,
+    /// It cannot have them: it is relayed to, at a port for each of so many copies.
+    pub relayed: Option<u32>,
     /// Where it is forwarded to, if not at a port.
     pub path: Option<SocketPath>,
 }
@@ -63,26 +65,27 @@ impl Way {
 }
 
 impl Listener {
-    /// Starts listening. Until the candidate is healthy, clients wait at the slot that serves, whose program, if
-    /// there is one, does not listen here.
-    pub fn open(
-        listen: Listen,
-        owner: Option<Owner>,
-        serving: Slot,
-        candidate: Slot,
-        spares: usize,
-    ) -> Result<Self, GroupError> {
-        let mut listener = match (listen.handover, listen.address.clone()) {
+    /// Starts listening.
+    pub fn open(listen: Listen, owner: Option<Owner>) -> Result<Self, GroupError> {
+        match (listen.handover, listen.address.clone()) {
             (Handover::Auto | Handover::Inherit, Address::Tcp(address)) => {
-                Self::Group(Group::open(listen, address)?, BTreeMap::new())
+                Ok(Self::Group(Group::open(listen, address)?, BTreeMap::new()))
             }
             (Handover::Auto | Handover::Inherit, Address::Unix(path)) => {
-                Self::Unix(Unix::open(listen, path, owner)?)
+                Ok(Self::Unix(Unix::open(listen, path, owner)?))
             }
-            (Handover::Proxy(_), _) => Self::Proxy(Proxy::open(listen, owner)?),
-        };
-        listener.select(Selection { private: candidate, ..Selection::of(serving) }, spares)?;
-        Ok(listener)
+            (Handover::Proxy(_), _) => Self::forward(listen, owner),
+        }
+    }
+
+    /// Starts listening where the sockets of generations cannot share an address, or are not to.
+    pub fn forward(listen: Listen, owner: Option<Owner>) -> Result<Self, GroupError> {
+        Ok(Self::Proxy(Proxy::open(listen, owner)?))
+    }
+
+    /// Whether its address is one that the sockets of its generations share.
+    pub fn is_shared(listen: &Listen) -> bool {
+        listen.handover.passes_socket() && listen.address.tcp().is_some()
     }
 
     /// What the settings say of it.
@@ -107,25 +110,12 @@ impl Listener {
     /// Makes a slot fit for its next owner, whose settings say this of the listener.
     pub fn prepare(&mut self, slot: Slot, listen: &Listen, tenant: Tenant) -> Result<(), GroupError> {
         match self {
-            Self::Group(group, _) => group.prepare(slot, listen, tenant.sockets),
+            Self::Group(group, relays) => {
+                group.prepare(slot, listen, tenant.sockets)?;
+                relay(group, relays, slot, tenant.relayed)
+            }
             Self::Unix(unix) => unix.prepare(slot, listen, tenant.owner),
             Self::Proxy(proxy) => proxy.prepare(slot, listen, tenant),
-        }
-    }
-
-    /// Relays a slot from now on, to so many copies of its program, if it has a socket of its own; or does so no more.
-    pub fn relay(&mut self, slot: Slot, copies: Option<u32>) -> Result<(), GroupError> {
-        let Self::Group(group, relays) = self else { return Ok(()) };
-        let Some((copies, socket)) = copies.zip(group.socket(slot, 0)) else {
-            relays.remove(&slot);
-            return Ok(());
-        };
-        match relays.get_mut(&slot) {
-            Some(known) => known.prepare(group.listen(), &socket, copies),
-            None => {
-                relays.insert(slot, Relay::open(group.listen(), &socket, copies)?);
-                Ok(())
-            }
         }
     }
 
@@ -144,7 +134,7 @@ impl Listener {
             Self::Group(_, relays) if relays.contains_key(&slot) => None,
             Self::Group(group, _) => group.socket(slot, copy),
             Self::Unix(unix) => unix.socket(slot),
-            Self::Proxy(_) => None,
+            Self::Proxy(proxy) => proxy.socket(slot),
         }
     }
 
@@ -153,7 +143,7 @@ impl Listener {
         let backend = match self {
             Self::Group(_, relays) => relays.get(&slot).map(|relay| relay.backend(copy)),
             Self::Unix(_) => None,
-            Self::Proxy(proxy) => proxy.backend(slot),
+            Self::Proxy(proxy) => proxy.to_bind(slot, copy),
         };
         backend.unwrap_or(&self.listen().address).clone()
     }
@@ -176,9 +166,7 @@ impl Listener {
     pub fn way(&mut self, slot: Slot, copy: u32, private: bool) -> Result<Option<Way>, GroupError> {
         Ok(match self {
             Self::Group(group, relays) if let Some(relay) = relays.get(&slot) => {
-                let each = group.listen().per_worker;
-                let to = if each { relay.backend(copy) } else { relay.one_that_listens() };
-                Some(Way::direct(to.clone()))
+                Some(Way::direct(relay.asked(group.listen(), copy).clone()))
             }
             Self::Group(group, _) => {
                 let aimed = group.aim(slot, copy)?;
@@ -192,10 +180,11 @@ impl Listener {
                 sockets: unix.socket(slot).into_iter().collect(),
                 ..Way::direct(address)
             }),
-            Self::Proxy(proxy) => proxy
-                .backend(slot)
-                .cloned()
-                .map(|to| Way { greeting: proxy.greeting(slot), ..Way::direct(to) }),
+            Self::Proxy(proxy) => proxy.asked(slot, copy).cloned().map(|to| Way {
+                sockets: proxy.socket(slot).into_iter().collect(),
+                greeting: proxy.greeting(slot),
+                ..Way::direct(to)
+            }),
         })
     }
 
@@ -214,7 +203,10 @@ impl Listener {
         let (sockets, to) = match self {
             Self::Group(group, _) => (group.sockets(slot), group.reached_at().into()),
             Self::Unix(unix) => (unix.socket(slot).into_iter().collect(), unix.listen().address.clone()),
-            Self::Proxy(_) => return Vec::new(),
+            Self::Proxy(proxy) => {
+                let Address::Tcp(address) = proxy.listen().address else { return Vec::new() };
+                (proxy.socket(slot).into_iter().collect(), reached_at(address).into())
+            }
         };
         watched(sockets, &to)
     }
@@ -223,6 +215,26 @@ impl Listener {
     pub fn vacant(&self, slot: Slot) -> Vec<Watched> {
         let Self::Group(group, _) = self else { return Vec::new() };
         watched(group.vacant(slot), &group.reached_at().into())
+    }
+}
+
+/// Relays a slot from now on, to so many copies of its program, if it has a socket of its own; or does so no more.
+fn relay(
+    group: &Group,
+    relays: &mut BTreeMap<Slot, Relay>,
+    slot: Slot,
+    copies: Option<u32>,
+) -> Result<(), GroupError> {
+    let Some((copies, socket)) = copies.zip(group.socket(slot, 0)) else {
+        relays.remove(&slot);
+        return Ok(());
+    };
+    match relays.get_mut(&slot) {
+        Some(known) => known.prepare(group.listen(), &socket, copies),
+        None => {
+            relays.insert(slot, Relay::open(group.listen(), &socket, copies)?);
+            Ok(())
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::group::GroupError;
 use crate::listener::{Listener, Tenant};
 use crate::log;
 use crate::rescue::Watched;
+use crate::sharing::Sharing;
 use crate::unix::Owner;
 
 /// Why a release cannot listen here.
@@ -66,10 +67,10 @@ impl Launching<'_> {
     fn tenant(&self, listen: &Listen) -> Result<Tenant, ListenError> {
         let owner = self.user.map(Owner::from);
         // What relays to a port accepts from one socket.
-        let relayed = self.relay && listen.handover == Handover::Auto;
-        let sockets = if relayed { 1 } else { self.plan.settings.sockets(listen) };
+        let relayed = (self.relay && listen.handover == Handover::Auto).then_some(self.plan.settings.workers);
+        let sockets = if relayed.is_some() { 1 } else { self.plan.settings.sockets(listen) };
         if !asks_for_path(&self.plan.settings, &listen.name) {
-            return Ok(Tenant { owner, sockets, path: None });
+            return Ok(Tenant { owner, sockets, relayed, path: None });
         }
         let name = || listen.name.clone();
         let scratch = self.scratch.ok_or_else(|| ListenError::NoFolder(name()))?;
@@ -77,7 +78,7 @@ impl Launching<'_> {
         let path: Result<SocketPath, _> = path.to_string_lossy().parse();
         let failed =
             |source| ListenError::Path { name: name(), folder: scratch.display().to_string(), source };
-        Ok(Tenant { owner, sockets, path: Some(path.map_err(failed)?) })
+        Ok(Tenant { owner, sockets, relayed, path: Some(path.map_err(failed)?) })
     }
 }
 
@@ -85,6 +86,7 @@ impl Launching<'_> {
 #[derive(Debug)]
 pub struct Listeners {
     openings: Openings,
+    sharing: Sharing,
     /// As many as `openings` has open.
     open: Vec<Listener>,
     /// How many sockets there must be behind those that the selector names.
@@ -100,6 +102,7 @@ impl Listeners {
     pub fn new(config: &Config) -> Self {
         Self {
             openings: Openings::new(config.listen.clone()),
+            sharing: Sharing::default(),
             open: Vec::new(),
             spares: 1,
             failed: None,
@@ -110,6 +113,12 @@ impl Listeners {
     /// All that are open.
     pub fn all(&self) -> impl Iterator<Item = &Listener> {
         self.open.iter()
+    }
+
+    /// Why the bootloader forwards the connections of a listener whose generations would have a socket each, if it does.
+    pub fn forwarded(&self, listener: &Listener) -> Option<&str> {
+        let forwarded = matches!(listener, Listener::Proxy(_)) && Listener::is_shared(listener.listen());
+        self.sharing.why().filter(|_| forwarded)
     }
 
     /// Those of the program in a slot, with what its settings say of them, in their order.
@@ -157,7 +166,7 @@ impl Listeners {
 
     /// Makes a slot fit for a launch, and opens what nobody has listened on yet.
     pub fn prepare(&mut self, launching: Launching<'_>) -> Result<(), ListenError> {
-        let Launching { plan, slot, relay, user, .. } = launching;
+        let Launching { plan, slot, user, .. } = launching;
         let wanted = self.openings.wanted(&plan.settings)?;
         let owner = user.map(Owner::from);
         for listen in &wanted {
@@ -165,7 +174,12 @@ impl Listeners {
                 continue;
             }
             // Clients wait at the slot that serves until the candidate is healthy.
-            let listener = Listener::open(listen.clone(), owner, self.openings.serving(), slot, self.spares)?;
+            let mut listener = match Listener::is_shared(listen) && self.sharing.refused().is_some() {
+                true => Listener::forward(listen.clone(), owner)?,
+                false => Listener::open(listen.clone(), owner)?,
+            };
+            let waiting = Selection::of(self.openings.serving());
+            listener.select(Selection { private: slot, ..waiting }, self.spares)?;
             self.open.push(listener);
             self.openings.opened(listen.clone());
         }
@@ -173,8 +187,6 @@ impl Listeners {
         for listen in &wanted {
             let Some(listener) = self.at_mut(&listen.address) else { continue };
             listener.prepare(slot, listen, launching.tenant(listen)?)?;
-            let copies = (relay && listen.handover == Handover::Auto).then_some(plan.settings.workers);
-            listener.relay(slot, copies)?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod secrets;
 mod seldom;
 mod service_manager;
 mod session;
+mod sharing;
 mod signalled;
 mod stream;
 mod supply;

@@ -1,6 +1,7 @@
 //! A listener whose connections the bootloader accepts itself and forwards to the generation that serves.
 //!
-//! Each slot has a private port on the loopback address, which its program binds. Established connections stay
+//! Each slot has a private port on the loopback address, which its program binds; or, where programs take sockets and only
+//! cannot share the public address, a private socket that the program is given. Established connections stay
 //! with their generation; whom new ones go to is one value. While nobody can be reached, clients wait.
 
 mod exchange;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use baton_core::run::{Address, Handover, Listen, Proxy as Limits};
 use baton_core::supervisor::{Selection, Slot};
 use baton_core::units::Share;
-use baton_sys::{ports, socket, unix};
+use baton_sys::{options, ports, socket, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -90,6 +91,8 @@ impl Target {
 struct Backend {
     /// Where its first copy is, by which it is told from others.
     at: Address,
+    /// The socket there, where its program is given one. What waits in its queue outlives the program.
+    socket: Option<Arc<OwnedFd>>,
     /// Where its other copies are: they cannot all bind one port.
     other_copies: Arc<[Address]>,
     /// Which of them gets the next connection.
@@ -111,6 +114,7 @@ impl Backend {
                 Some(path) => Address::Unix(path),
                 None => free_port(listen, |port| others.iter().any(|other| other.at.port() == Some(port)))?,
             },
+            socket: None,
             other_copies: Arc::default(),
             turn: Arc::default(),
             shown: Shown { owner: tenant.owner, mode: listen.mode },
@@ -131,6 +135,61 @@ impl Backend {
             others.push(free_port(listen, taken)?);
         }
         Ok(Self { other_copies: others.into(), ..first })
+    }
+
+    /// One whose program is given a socket, at a port that nobody has.
+    fn with_socket(listen: &Listen) -> Result<Self, GroupError> {
+        let (mut backend, mut failed) =
+            (Self::find(listen, Limits::default(), Tenant::default(), &[])?, None);
+        for _ in 0..PORT_TRIES {
+            let address = backend.at.tcp().unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+            match socket::alone(address, listen.backlog) {
+                Ok(socket) => {
+                    backend.socket = Some(Arc::new(socket));
+                    return Ok(backend);
+                }
+                // Somebody was faster.
+                Err(error) => failed = Some(error),
+            }
+            backend.at = free_port(listen, |_| false)?;
+        }
+        let source = failed.unwrap_or_else(|| io::ErrorKind::AddrInUse.into());
+        Err(GroupError::new("opening a private socket for", listen, source))
+    }
+
+    /// Makes it fit for the next program in its slot, of so many copies if each has a port of its own, or else tells that
+    /// it cannot be.
+    fn renew(&self, listen: &Listen, wanted: Wanted) -> Result<bool, GroupError> {
+        match (&self.socket, wanted) {
+            (Some(socket), Wanted::Socket) => {
+                let renewed = socket::set_blocking(socket.as_fd(), true)
+                    .and_then(|()| options::reset(socket.as_fd()))
+                    .and_then(|()| socket::listen(socket.as_fd(), listen.backlog))
+                    .and_then(|()| options::set(socket.as_fd(), &listen.options));
+                renewed
+                    .map(|()| true)
+                    .map_err(|error| GroupError::new("resetting a socket of", listen, error))
+            }
+            (None, Wanted::Ports(copies)) => {
+                let free = self.places_of_copies().all(|at| at.port().is_some_and(is_free));
+                Ok(free && self.places_of_copies().count() == copies as usize)
+            }
+            (Some(_), Wanted::Ports(_)) | (None, Wanted::Socket) => Ok(false),
+        }
+    }
+
+    /// Where a copy of the program is to listen, and is reached.
+    fn of_copy(&self, copy: u32) -> &Address {
+        self.places_of_copies().nth(copy as usize).unwrap_or(&self.at)
+    }
+
+    /// Where a copy is asked how it is: by itself, where each is to be asked, else any that listens.
+    fn asked(&self, listen: &Listen, copy: u32) -> &Address {
+        if listen.per_worker || self.other_copies.is_empty() {
+            return self.of_copy(copy);
+        }
+        let listens = |at: &&Address| at.port().is_some_and(|port| !is_free(port));
+        self.in_turn().find(listens).unwrap_or(&self.at)
     }
 
     /// All places where it is reached, by copy.
@@ -156,6 +215,15 @@ impl Backend {
         }
         Err(failed)
     }
+}
+
+/// What the next program in a slot is to have behind the listener.
+#[derive(Debug, Clone, Copy)]
+enum Wanted {
+    /// A socket that it is given.
+    Socket,
+    /// A port for each of so many copies.
+    Ports(u32),
 }
 
 /// A port that nobody has, nor is about to have.
@@ -188,9 +256,7 @@ impl Relay {
         // Whoever makes a socket fit for a program makes it block, and an accept that blocks stops everybody.
         socket::set_blocking(socket.as_fd(), false)
             .map_err(|source| GroupError::new("relaying", listen, source))?;
-        let free = self.backend.places_of_copies().all(|at| at.port().is_some_and(is_free));
-        let fits = free && self.backend.places_of_copies().count() == copies as usize;
-        if !fits {
+        if !self.backend.renew(listen, Wanted::Ports(copies))? {
             self.backend = Backend::of_copies(listen, copies)?;
             self.target.send_replace(Target::Backend(self.backend.clone()));
         }
@@ -199,13 +265,12 @@ impl Relay {
 
     /// Where a copy of the program is to listen, and is reached.
     pub fn backend(&self, copy: u32) -> &Address {
-        self.backend.places_of_copies().nth(copy as usize).unwrap_or(&self.backend.at)
+        self.backend.of_copy(copy)
     }
 
-    /// Where one of the copies is reached that listens, if any does.
-    pub fn one_that_listens(&self) -> &Address {
-        let listens = |at: &&Address| at.port().is_some_and(|port| !is_free(port));
-        self.backend.in_turn().find(listens).unwrap_or(&self.backend.at)
+    /// Where a copy is asked how it is.
+    pub fn asked(&self, listen: &Listen, copy: u32) -> &Address {
+        self.backend.asked(listen, copy)
     }
 
     /// Stops accepting, and waits until the program has accepted what was forwarded to it.
@@ -251,16 +316,9 @@ impl Proxy {
         if front.is_lost(FRONT) {
             let socket = front.renew(FRONT)?;
             // Who waits at the other one is accepted as before.
-            let acceptor = Acceptor {
-                public: self.listen.address.clone(),
-                backlog: self.listen.backlog,
-                targets: self.target.subscribe(),
-            };
-            let start = || acceptor.start(socket.try_clone()?);
-            start().map_err(|source| GroupError::new("opening", &self.listen, source))?;
-            self.acceptors += 1;
+            self.accept_from(&socket)?;
         }
-        front.keep_name()
+        self.front.as_ref().map_or(Ok(()), Unix::keep_name)
     }
 
     /// What the settings say of the listener.
@@ -268,15 +326,31 @@ impl Proxy {
         &self.listen
     }
 
-    /// Where the program of a slot is to listen, and is reached.
-    pub fn backend(&self, slot: Slot) -> Option<&Address> {
-        self.backends.get(slot.0 as usize).map(|backend| &backend.at)
+    fn backend(&self, slot: Slot) -> Option<&Backend> {
+        self.backends.get(slot.0 as usize)
+    }
+
+    /// The private socket that the program of a slot is given, if it is.
+    pub fn socket(&self, slot: Slot) -> Option<Arc<OwnedFd>> {
+        self.backend(slot)?.socket.clone()
+    }
+
+    /// Where a copy of the program of a slot is to listen, unless it is given a socket.
+    pub fn to_bind(&self, slot: Slot, copy: u32) -> Option<&Address> {
+        let backend = self.backend(slot).filter(|backend| backend.socket.is_none())?;
+        Some(backend.of_copy(copy))
+    }
+
+    /// Where a copy of the program of a slot is asked how it is.
+    pub fn asked(&self, slot: Slot, copy: u32) -> Option<&Address> {
+        let backend = self.backend(slot)?;
+        // One socket is the same for all.
+        if backend.socket.is_some() { Some(&backend.at) } else { Some(backend.asked(&self.listen, copy)) }
     }
 
     /// What a probe of the program in a slot says first.
     pub fn greeting(&self, slot: Slot) -> Vec<u8> {
-        let backend = self.backends.get(slot.0 as usize);
-        let header = backend.is_some_and(|backend| backend.limits.proxy_protocol);
+        let header = self.backend(slot).is_some_and(|backend| backend.limits.proxy_protocol);
         if header { header::local() } else { Vec::new() }
     }
 
@@ -310,15 +384,43 @@ impl Proxy {
         }
         let index = slot.0 as usize;
         let shown = Shown { owner: tenant.owner, mode: listen.mode };
-        let known = |backend: &Backend| (backend.limits, backend.shown) == (limits, shown);
+        let wanted = match tenant.relayed {
+            None if listen.handover.passes_socket() => Wanted::Socket,
+            copies => Wanted::Ports(copies.unwrap_or(1)),
+        };
         // A path is in the folder of one generation.
-        let free = |at: &Address| tenant.path.is_none() && at.port().is_some_and(is_free);
-        if !self.backends.get(index).is_some_and(|backend| known(backend) && free(&backend.at)) {
-            self.backends[index] = Backend::find(listen, limits, tenant, &self.backends)?;
-            if slot == self.selection.serving {
-                return self.select(self.selection);
-            }
+        let known =
+            |backend: &&Backend| tenant.path.is_none() && (backend.limits, backend.shown) == (limits, shown);
+        let fits = self.backends.get(index).filter(known).map(|backend| backend.renew(listen, wanted));
+        if fits.transpose()? == Some(true) {
+            return Ok(());
         }
+        let new = match wanted {
+            Wanted::Socket => Backend::with_socket(listen)?,
+            Wanted::Ports(copies @ 2..) => Backend::of_copies(listen, copies)?,
+            Wanted::Ports(_) => Backend::find(listen, limits, tenant, &self.backends)?,
+        };
+        let before = std::mem::replace(&mut self.backends[index], Backend { shown, ..new });
+        if slot == self.selection.serving {
+            self.select(self.selection)?;
+        }
+        match before.socket.filter(|socket| has_waiting(socket)) {
+            // Nobody is given this one any more: who waits there is sent to whoever serves.
+            Some(socket) => self.accept_from(&socket),
+            None => Ok(()),
+        }
+    }
+
+    /// Accepts from one more socket, and forwards as from the others.
+    fn accept_from(&mut self, socket: &OwnedFd) -> Result<(), GroupError> {
+        let acceptor = Acceptor {
+            public: self.listen.address.clone(),
+            backlog: self.listen.backlog,
+            targets: self.target.subscribe(),
+        };
+        let start = || acceptor.start(socket.try_clone()?);
+        start().map_err(|source| GroupError::new("opening", &self.listen, source))?;
+        self.acceptors += 1;
         Ok(())
     }
 
@@ -367,6 +469,10 @@ fn waits_at(at: &Address) -> io::Result<bool> {
         Address::Tcp(address) => baton_sys::listening::waiting_at(address.port())? > 0,
         Address::Unix(path) => unix::waiting_at(Path::new(path.as_str()))? > 0,
     })
+}
+
+fn has_waiting(socket: &OwnedFd) -> bool {
+    socket::queue(socket.as_fd()).is_ok_and(|queue| queue.waiting > 0)
 }
 
 fn is_free(port: u16) -> bool {

@@ -4,9 +4,13 @@
 //! Attached with `SO_ATTACH_REUSEPORT_CBPF` (`man 7 socket`), which needs no privilege. Replacing it is one
 //! system call and atomic for the kernel: before it everybody went to one socket, after it to the other.
 
+mod probe;
+
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+pub use self::probe::{ProbeError, probe};
 
 /// Who gets a new connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -107,7 +107,8 @@ pub fn status(answer: &Value) -> String {
     }
     for one in each("listeners") {
         let [name, address, handover] = ["name", "address", "handover"].map(|name| word(&one[name]));
-        let _ = writeln!(text, "listener {name} on {address}, {handover}");
+        let forwarded = one["forwarded"].as_str().map(|why| format!(", forwarded: {}", readable(why)));
+        let _ = writeln!(text, "listener {name} on {address}, {handover}{}", forwarded.unwrap_or_default());
     }
     if answer["itself"] != Value::Null {
         let [memory, cpu, files] = taken_up(&answer["itself"]);
@@ -223,7 +224,11 @@ mod tests {
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999,
                   "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
             ],
-            "listeners": [{ "name": "http", "address": "0.0.0.0:80", "handover": "auto" }],
+            "listeners": [
+                { "name": "http", "address": "0.0.0.0:80", "handover": "auto", "forwarded": null },
+                { "name": "admin", "address": "0.0.0.0:81", "handover": "inherit",
+                  "forwarded": "setsockopt(SO_REUSEPORT) failed: Protocol not available" },
+            ],
             "itself": { "memory_bytes": 3_000_000, "cpu_percent": 0, "descriptors": 41 },
             "memory": { "used_bytes": 9_000_000, "peak_bytes": null, "limit_bytes": null, "kills": 2 },
             "trial": { "state": "refused", "cause": "exit", "detail": "exit 1 after 0.8 s" },
@@ -236,6 +241,7 @@ generation  release      state     healthy  pid      age     memory    cpu    fi
 2           image        serving   no       -        9 s     -         -      -
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
+listener admin on 0.0.0.0:81, inherit, forwarded: setsockopt(SO_REUSEPORT) failed: Protocol not available
 baton-boot itself: memory 2.8 MiB, cpu 0 %, files 41
 memory 8.5 MiB, limit none, killed for it: 2
 last trial: refused: exit 1 after 0.8 s

@@ -55,7 +55,12 @@ pub fn status(
         .all()
         .map(|listener| {
             let listen = listener.listen();
-            json!({ "name": listen.name, "address": listen.address.to_string(), "handover": listen.handover.word() })
+            json!({
+                "name": listen.name,
+                "address": listen.address.to_string(),
+                "handover": listen.handover.word(),
+                "forwarded": listeners.forwarded(listener),
+            })
         })
         .collect();
     json!({

@@ -48,6 +48,7 @@ mod server;
 mod servers;
 mod service_manager;
 mod shared;
+mod sharing;
 mod split;
 mod supply;
 mod trust;

@@ -61,8 +61,7 @@ const WORD: &[u8] = b"ours";
 /// The first step that this system refuses.
 pub fn probe() -> Result<(), ProbeError> {
     let failed = |step| move |source: io::Error| ProbeError { step, source };
-    let listener =
-        socket::first_of_group(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).map_err(failed("listen"))?;
+    let listener = socket::alone(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), 1).map_err(failed("listen"))?;
     let address = socket::address(&listener).map_err(failed("getsockname"))?;
     // It waits in the queue until the child accepts it.
     let mut client = TcpStream::connect(address).map_err(failed("connect"))?;

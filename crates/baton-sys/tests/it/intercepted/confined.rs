@@ -2,6 +2,8 @@
 
 use std::io;
 
+use baton_sys::selector;
+
 use super::{
     NotCopied, Program, Report, SpawnError, Trial, is_substituted, listener_on, probe, python, spawn,
     spawn_intercepted, start, wait,
@@ -89,6 +91,15 @@ fn a_sandbox_that_refuses_to_replace_descriptors_is_found_by_the_probe() {
     without(&[libc::SYS_ioctl], || {
         let _alone = crate::FORKING.lock().unwrap();
         assert_eq!(probe().unwrap_err().source.raw_os_error(), Some(libc::EPERM));
+    });
+}
+
+#[test]
+fn a_sandbox_without_a_selector_is_found_by_its_probe() {
+    selector::probe().unwrap();
+    without(&[libc::SYS_setsockopt], || {
+        let error = selector::probe().unwrap_err();
+        assert_eq!(error.source.raw_os_error(), Some(libc::EPERM));
     });
 }
 
