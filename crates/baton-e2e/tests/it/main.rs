@@ -31,6 +31,7 @@ mod guides;
 mod handover;
 mod health;
 mod init;
+mod listeners;
 mod load;
 mod metric;
 mod moto;
