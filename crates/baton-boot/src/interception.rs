@@ -1,5 +1,6 @@
 //! Programs that bind their port themselves and get a generation's socket in its place.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +8,7 @@ use baton_core::ids::GenerationId;
 use baton_core::passing::{Passing, Way};
 use baton_core::run::{Handover, Listen};
 use baton_core::supervisor::Plan;
-use baton_sys::intercept::{self, Interceptor, Listener, NotCopied, Refusal, Report, is_passing};
+use baton_sys::intercept::{self, Given, Interceptor, Listener, NotCopied, Refusal, Report, is_passing};
 use baton_sys::spawn::{self, Spawn, SpawnError};
 
 use crate::log;
@@ -65,10 +66,13 @@ impl Interception {
         id: GenerationId,
         plan: &Arc<Plan>,
         passed: &[Passed],
+        moved: &[(Listen, SocketAddr)],
         what: &Spawn<'_>,
     ) -> Result<i32, SpawnError> {
-        let wanted: Vec<Passed> =
-            passed.iter().filter(|passed| is_answered(&passed.listen)).cloned().collect();
+        let passed = passed.iter().map(|passed| (&passed.listen, Given::Socket(passed.socket.clone())));
+        let moved = moved.iter().map(|(listen, to)| (listen, Given::Address(*to)));
+        let wanted: Vec<(&Listen, Given)> =
+            passed.chain(moved).filter(|(listen, _)| is_answered(listen)).collect();
         if wanted.is_empty() || !self.is_possible() {
             return spawn::spawn(what);
         }
@@ -83,12 +87,11 @@ impl Interception {
             }
             started => started?,
         };
-        let names: Vec<String> = wanted.iter().map(|passed| passed.listen.name.clone()).collect();
+        let names: Vec<String> = wanted.iter().map(|(listen, _)| listen.name.clone()).collect();
         let listeners = wanted
             .into_iter()
-            .filter_map(|passed| {
-                let (address, options) = (passed.listen.address.tcp()?, passed.listen.options);
-                Some(Listener { address, socket: passed.socket, options })
+            .filter_map(|(listen, given)| {
+                Some(Listener { address: listen.address.tcp()?, given, options: listen.options })
             })
             .collect();
         let teller = Teller { id, names, plan: plan.clone(), passing: self.passing.clone() };
@@ -154,6 +157,12 @@ impl Teller {
             Report::Substituted { listener, asked } => {
                 log::say(format_args!("generation {id} bound {asked} and got listener {:?}", name(listener)));
             }
+            Report::Moved { listener, asked } => {
+                log::say(format_args!(
+                    "generation {id} bound {asked} and is relayed to, for listener {:?}",
+                    name(listener)
+                ));
+            }
             Report::OptionsNotCopied { listener, why: NotCopied::Forbidden(options) } => {
                 let options = options.join(", ");
                 log::say(format_args!(
@@ -191,7 +200,10 @@ fn refusal(why: &Refusal) -> String {
             "it opened an IPv4 socket, and the listener is an IPv6 one; write an IPv4 address for the listener".into()
         }
         Refusal::RegisteredBeforeBind => {
-            "it registered its socket with epoll before it bound it; the next one is relayed to $PORT".into()
+            "it registered its socket with epoll before it bound it; the next one is relayed to".into()
+        }
+        Refusal::NotMoved(error) => {
+            format!("its socket cannot be bound to $PORT ({error}); let it bind $PORT itself")
         }
         Refusal::NotGiven(error) => error.to_string(),
     }

@@ -39,11 +39,20 @@ use crate::socket;
 pub struct Listener {
     /// What the service listens on: what the program binds when it means this listener.
     pub address: SocketAddr,
-    /// The generation's own listening socket, of the address's family. The program gets the same open file: its
-    /// `O_NONBLOCK` and its options become those of the program's socket.
-    pub socket: Arc<OwnedFd>,
+    /// What the program gets instead.
+    pub given: Given,
     /// What the settings say of its options goes before what the program has set.
     pub options: SocketOptions,
+}
+
+/// What a program gets that binds a listener's address.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// The generation's own listening socket, of the address's family. The program gets the same open file: its
+    /// `O_NONBLOCK` and its options become those of the program's socket.
+    Socket(Arc<OwnedFd>),
+    /// Its own socket, bound to this address, of IPv4.
+    Address(SocketAddr),
 }
 
 /// What happened. Listeners are named by their place in the list that the interceptor got.
@@ -54,6 +63,13 @@ pub enum Report {
         /// Which one.
         listener: usize,
         /// What the program asked for. It listens on the listener's address instead.
+        asked: SocketAddr,
+    },
+    /// The program's own socket was bound to the address that is given for this listener.
+    Moved {
+        /// Which one.
+        listener: usize,
+        /// What the program asked for.
         asked: SocketAddr,
     },
     /// The program bound this listener's socket once more, which changes nothing.
@@ -107,6 +123,8 @@ pub enum Refusal {
     RegisteredBeforeBind,
     /// The kernel did not give the socket to the program.
     NotGiven(io::Error),
+    /// The program's socket could not be bound to another address: containers mostly refuse that.
+    NotMoved(io::Error),
 }
 
 /// Answers the calls of one generation's tree, on a thread of its own.
@@ -131,7 +149,11 @@ impl Interceptor {
         report: impl Fn(Report) + Send + 'static,
     ) -> io::Result<Self> {
         let ours = |listener: &Listener| {
-            Ok(Ours { address: listener.address, inode: socket::inode(&listener.socket)? })
+            let inode = match &listener.given {
+                Given::Socket(socket) => Some(socket::inode(socket)?),
+                Given::Address(_) => None,
+            };
+            Ok(Ours { address: listener.address, inode })
         };
         let ours = listeners.iter().map(ours).collect::<io::Result<Vec<_>>>()?;
         let notify = Notify::new(notify)?;
@@ -218,6 +240,13 @@ impl<R: Fn(Report)> Desk<R> {
             }
             Decision::OtherFamily(listener) => refuse(listener, Refusal::OtherFamily)?,
             Decision::RegisteredBeforeBind(listener) => refuse(listener, Refusal::RegisteredBeforeBind)?,
+            Decision::Move(listener) => match self.bind_elsewhere(caller, listener, socket) {
+                Ok(()) => {
+                    self.notify.succeed(call)?;
+                    (self.report)(Report::Moved { listener, asked });
+                }
+                Err(error) => refuse(listener, Refusal::NotMoved(error))?,
+            },
             Decision::Substitute(listener) => match self.substitute(call, caller, listener, socket, flags) {
                 Ok(()) => {
                     self.notify.succeed(call)?;
@@ -239,7 +268,8 @@ impl<R: Fn(Report)> Desk<R> {
         theirs: Socket,
         flags: Flags,
     ) -> io::Result<()> {
-        let Listener { socket, options, .. } = self.listeners.get(listener).ok_or(io::ErrorKind::NotFound)?;
+        let Listener { given, options, .. } = self.listeners.get(listener).ok_or(io::ErrorKind::NotFound)?;
+        let Given::Socket(socket) = given else { return Err(io::ErrorKind::NotFound.into()) };
         let ours = socket.as_fd();
         let not_copied = match caller.borrow(theirs) {
             Ok(socket) => match copy(socket.as_fd(), ours) {
@@ -254,5 +284,12 @@ impl<R: Fn(Report)> Desk<R> {
         set(ours, options)?;
         socket::set_blocking(ours, !flags.nonblocking)?;
         Ok(self.notify.replace(call, caller.fd(), ours, flags.close_on_exec)?)
+    }
+
+    /// Binds the program's own socket to another address. Whatever it has done with it before, it stays what it is.
+    fn bind_elsewhere(&self, caller: Caller, listener: usize, theirs: Socket) -> io::Result<()> {
+        let given = self.listeners.get(listener).map(|listener| &listener.given);
+        let Some(Given::Address(to)) = given else { return Err(io::ErrorKind::NotFound.into()) };
+        socket::bind(caller.borrow(theirs)?.as_fd(), *to)
     }
 }

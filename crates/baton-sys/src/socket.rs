@@ -86,6 +86,17 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u16) -> io::Result<()> {
     Ok(net::listen(socket, i32::from(backlog))?)
 }
 
+/// Binds a socket of either family to an IPv4 address.
+pub fn bind(socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+    // Connections of an earlier program may still be in TIME_WAIT.
+    sockopt::set_socket_reuseaddr(socket, true)?;
+    let to = match (sockopt::socket_domain(socket)?, to) {
+        (AddressFamily::INET6, SocketAddr::V4(to)) => (to.ip().to_ipv6_mapped(), to.port()).into(),
+        _ => to,
+    };
+    Ok(net::bind(socket, &to)?)
+}
+
 /// The address that the socket is bound to.
 pub fn address(socket: impl AsFd) -> io::Result<SocketAddr> {
     Ok(net::getsockname(socket)?.try_into()?)

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use baton_core::exit::Exit;
 use baton_core::ids::GenerationId;
-use baton_core::run::{self, Process, SizeLimit, oom_score_adj};
+use baton_core::run::{self, Listen, Process, SizeLimit, oom_score_adj};
 use baton_core::supervisor::{Event, Plan, Slot};
 use baton_sys::attributes::{self, Attributes, Limit, User, UserError};
 use baton_sys::mount::Mount;
@@ -230,7 +231,7 @@ impl World {
             stdin: stdin(&plan.settings.process.stdin, terminal, &passed),
             attributes: &surroundings.attributes,
         };
-        let pid = self.interception.start(id, plan, &passed, &what)?;
+        let pid = self.interception.start(id, plan, &passed, &self.moved(slot, copy), &what)?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
         let main = Main { pid, started: process::started(pid) };
         Ok(Root { generation: id, mains: vec![main], sockets: inodes })
@@ -263,6 +264,15 @@ impl World {
             passed: listener.socket(slot, 0).is_some(),
         });
         given.collect()
+    }
+
+    /// Where a copy of the program in this slot is forwarded to, at the listeners of which it may have a socket in `auto`.
+    fn moved(&self, slot: Slot, copy: u32) -> Vec<(Listen, SocketAddr)> {
+        let of_slot = self.listeners.of(slot).into_iter();
+        let moved = of_slot.filter(|(_, listener)| listener.socket(slot, copy).is_none());
+        moved
+            .filter_map(|(listen, listener)| Some((listen.clone(), listener.to_bind(slot, copy).tcp()?)))
+            .collect()
     }
 
     /// The sockets that a copy of the program in this slot is given.

@@ -305,6 +305,41 @@ fn p9_a_relayed_release_that_crashes_within_the_bake_is_handed_back() {
     relaying.boot.stop();
 }
 
+/// The example with a port of its own choice, whose socket epoll watches before it is bound.
+const EARLY: &str = r#"
+import os, select, socket
+import server
+
+class Early:
+    def __init__(self):
+        self.socket, self.epoll = socket.socket(), select.epoll()
+        self.epoll.register(self.socket, select.EPOLLIN)
+        self.socket.bind(("127.0.0.1", int(os.environ["OWN"])))
+        self.socket.listen(100)
+        self.socket.setblocking(False)
+        # It is ready when epoll has heard of a connection.
+        self.fileno, self.accept, self.close = self.epoll.fileno, self.socket.accept, self.socket.close
+
+server.listening_socket = Early
+server.main()
+"#;
+
+#[test]
+fn p1_p3_a_program_that_watches_its_socket_before_it_binds_a_port_of_its_own_is_relayed() {
+    let (folder, address) = (Folder::with_example("python"), free_address());
+    folder.write("early.py", EARLY);
+    let command = format!("command = [\"env\", \"OWN={}\", \"python3\", \"early.py\"]", address.port());
+    folder.change("baton.toml", "command = [\"python3\", \"server.py\"]", &command);
+    folder.change("baton.toml", "127.0.0.1:8080", &address.to_string());
+    let settings = folder.read("baton.toml");
+    folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for("it registered its socket with epoll before it bound it", 1);
+    boot.wait_for(" is proven", 1);
+    reload_under_load(&boot, address, 5);
+    assert!(boot.stop().success());
+}
+
 /// Takes one connection at a time and a while for each.
 const SERIAL: &str = r#"
 import os, socket, time

@@ -42,7 +42,8 @@ pub(super) struct Socket {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ours {
     pub(super) address: SocketAddr,
-    pub(super) inode: u64,
+    /// Of the socket that the program gets, if it is not to keep its own.
+    pub(super) inode: Option<u64>,
 }
 
 /// What to answer.
@@ -54,6 +55,8 @@ pub(super) enum Decision {
     AlreadyOurs(usize),
     /// The program shall get this listener's socket.
     Substitute(usize),
+    /// The program's own socket shall be bound to where this listener's connections are forwarded to.
+    Move(usize),
     /// The program means this listener, whose socket is IPv6 and would garble the addresses of an IPv4 program.
     OtherFamily(usize),
     /// The program means this listener, and would never hear of a connection to its socket.
@@ -77,12 +80,15 @@ pub(super) fn meant(asked: SocketAddr, listeners: &[Ours]) -> Option<usize> {
 /// What to do for a program that binds this socket to this address, which means that listener.
 pub(super) fn decide(asked: SocketAddr, socket: Socket, listener: usize, listeners: &[Ours]) -> Decision {
     let Some(ours) = listeners.get(listener) else { return Decision::LetThrough };
-    if socket.inode == ours.inode {
+    if Some(socket.inode) == ours.inode {
         return Decision::AlreadyOurs(listener);
     }
     // The kernel has the right error for an address of the wrong family, and for what is bound already.
-    if socket.family != Family::of(asked) || listeners.iter().any(|ours| ours.inode == socket.inode) {
+    if socket.family != Family::of(asked) || listeners.iter().any(|ours| ours.inode == Some(socket.inode)) {
         return Decision::LetThrough;
+    }
+    if ours.inode.is_none() {
+        return Decision::Move(listener);
     }
     if cannot_have(asked, ours.address) {
         return Decision::OtherFamily(listener);
@@ -119,7 +125,8 @@ mod tests {
     use super::*;
 
     fn ours(addresses: &str) -> Vec<Ours> {
-        let one = |(inode, address): (u64, &str)| Ours { address: address.parse().unwrap(), inode };
+        let one =
+            |(inode, address): (u64, &str)| Ours { address: address.parse().unwrap(), inode: Some(inode) };
         (1..).zip(addresses.split_ascii_whitespace()).map(one).collect()
     }
 
@@ -173,7 +180,8 @@ mod tests {
     fn a_socket_is_replaced_only_by_one_that_the_program_can_use() {
         use Decision::*;
         use Family::*;
-        let listeners = ours("0.0.0.0:80 0.0.0.0:81 [::]:82");
+        let mut listeners = ours("0.0.0.0:80 0.0.0.0:81 [::]:82 [::]:83");
+        listeners[3].inode = None;
         let fresh = 99;
         for (asked, family, inode, registered, listener, expected) in [
             ("0.0.0.0:80", V4, fresh, false, 0, Substitute(0)),
@@ -183,6 +191,11 @@ mod tests {
             ("0.0.0.0:82", V4, fresh, false, 2, OtherFamily(2)),
             ("0.0.0.0:82", V4, fresh, true, 2, OtherFamily(2)),
             ("0.0.0.0:80", V4, fresh, true, 0, RegisteredBeforeBind(0)),
+            // One that is relayed keeps its socket, whatever that is.
+            ("0.0.0.0:83", V4, fresh, false, 3, Move(3)),
+            ("[::]:83", V6, fresh, true, 3, Move(3)),
+            ("[::]:83", V4, fresh, true, 3, LetThrough),
+            ("0.0.0.0:83", V4, 1, false, 3, LetThrough),
             // Our own socket, bound once more to its address or to another.
             ("0.0.0.0:80", V4, 1, false, 0, AlreadyOurs(0)),
             ("0.0.0.0:80", V4, 1, true, 0, AlreadyOurs(0)),

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::filter::{self, Watch};
-use super::{Interceptor, Listener, NotCopied, Refusal, Report};
+use super::{Given, Interceptor, Listener, NotCopied, Refusal, Report};
 use crate::{socket, spawn};
 
 /// How long each thing that the probe waits for may take: it takes a millisecond, and a hung one must not keep a
@@ -79,8 +79,11 @@ pub fn probe() -> Result<(), ProbeError> {
         .and_then(|()| filter::take(handed))
         // Without a descriptor, the verdict tells why.
         .map(|notify| {
-            let listener =
-                Listener { address, socket: Arc::new(listener), options: SocketOptions::default() };
+            let listener = Listener {
+                address,
+                given: Given::Socket(Arc::new(listener)),
+                options: SocketOptions::default(),
+            };
             Interceptor::start(notify, vec![listener], move |report| drop(said.send(report)))
         })
         .ok()
@@ -185,7 +188,11 @@ fn obstacle(report: Report) -> Option<(&'static str, io::Error)> {
             Some(("replacing the child's socket", error))
         }
         Report::Lost(error) => Some(("answering", error)),
-        Report::Refused { why: Refusal::OtherFamily | Refusal::RegisteredBeforeBind, .. }
+        Report::Refused {
+            why: Refusal::OtherFamily | Refusal::RegisteredBeforeBind | Refusal::NotMoved(_),
+            ..
+        }
+        | Report::Moved { .. }
         | Report::OptionsNotCopied { why: NotCopied::Unreadable(_) | NotCopied::Forbidden(_), .. }
         | Report::Substituted { .. }
         | Report::AlreadyOurs { .. }

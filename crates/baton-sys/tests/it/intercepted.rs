@@ -11,7 +11,7 @@ use std::time::Duration;
 use baton_core::exit::Exit;
 use baton_core::run::SocketOptions;
 use baton_sys::attributes::Attributes;
-use baton_sys::intercept::{Interceptor, Listener, NotCopied, Refusal, Report, probe};
+use baton_sys::intercept::{Given, Interceptor, Listener, NotCopied, Refusal, Report, probe};
 use baton_sys::socket;
 use baton_sys::spawn::{Spawn, SpawnError, Stdin, pipe, spawn, spawn_intercepted};
 
@@ -54,7 +54,7 @@ fn listener_on(ip: &str) -> Listener {
     let socket = socket::first_of_group((ip, 0).to_socket_addrs().unwrap().next().unwrap(), 128).unwrap();
     Listener {
         address: socket::address(&socket).unwrap(),
-        socket: Arc::new(socket),
+        given: Given::Socket(Arc::new(socket)),
         options: SocketOptions::default(),
     }
 }
@@ -191,7 +191,8 @@ fn a_program_that_binds_its_port_gets_our_socket() {
     let trial = Trial::python(&binds_and_serves(
         "s = socket.socket(); s.bind(there); tell(os.fstat(s.fileno()).st_ino); tell(s.getsockname() == there)",
     ));
-    let inode = socket::inode(&trial.program.listener.socket).unwrap();
+    let Given::Socket(given) = &trial.program.listener.given else { panic!("it is given a socket") };
+    let inode = socket::inode(given).unwrap();
     assert_eq!(trial.greeting(), "hello");
     let (text, reports) = trial.end();
     assert_eq!(text, format!("{inode}\nTrue\n"));
@@ -237,6 +238,31 @@ tell(attempt(s.bind, there))",
     assert_eq!(text, "EADDRINUSE\nok\n");
     let [Report::Refused { listener: 0, why, .. }, last] = &reports[..] else { panic!("{reports:?}") };
     assert!(matches!(why, Refusal::RegisteredBeforeBind) && is_substituted(last));
+}
+
+#[test]
+fn a_program_that_is_relayed_keeps_its_socket_and_what_it_did_with_it() {
+    // Each is watched by epoll before it is bound, and hears of its client.
+    for (family, asked) in [("AF_INET", "127.0.0.1"), ("AF_INET", "0.0.0.0"), ("AF_INET6", "::")] {
+        let taken = listener_on("127.0.0.1");
+        let private = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = Listener { given: Given::Address(private), ..taken.clone() };
+        let mut trial = Trial::of(
+            listener,
+            &python(&format!(
+                "s = socket.socket(socket.{family}); e = select.epoll(); e.register(s); s.bind(('{asked}', port)); s.listen()
+tell('listens'); e.poll(); s.accept()[0].sendall(b'own'); tell('done')"
+            )),
+        );
+        assert_eq!(trial.program.line(), "listens");
+        let mut word = String::new();
+        TcpStream::connect(private).unwrap().read_to_string(&mut word).unwrap();
+        assert_eq!(word, "own", "{family} {asked}");
+        let (text, reports) = trial.end();
+        assert_eq!(text, "done\n");
+        assert!(matches!(reports[..], [Report::Moved { listener: 0, .. }]), "{reports:?}");
+        drop(taken);
+    }
 }
 
 #[test]
