@@ -238,10 +238,12 @@ impl Driver {
         }
     }
 
-    /// A launch takes time to prepare, and may come when another deploy is in force.
-    fn is_wanted(&self, event: &Event) -> bool {
+    /// A launch takes time to prepare, and may come when another deploy is in force; and what a process has said before it
+    /// ended is heard before its end.
+    fn is_wanted(&mut self, event: &Event) -> bool {
         match (event, &self.controlled) {
             (Event::Order(order), Some(controlled)) => controlled.wants(order),
+            (Event::Exited { generation, .. }, _) => self.world.take_end(*generation),
             (_, _) => true,
         }
     }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use crate::log;
 use crate::outlive::{caught, fault, rest};
 use crate::tree::{self, Root};
 
@@ -33,6 +34,9 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const MESSAGES_MAX: u32 = 100;
 /// See [`MESSAGES_MAX`].
 const BURST: Duration = Duration::from_secs(1);
+/// How many messages may wait in the kernel's queue (`net.unix.max_dgram_qlen`: 10, or 512 where systemd has set it), as far as
+/// they are heard before what follows them is told.
+const QUEUED_MAX: usize = 64;
 /// How often all processes are looked at for a sender that is not known, at the most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many senders are remembered that do not belong to the generation.
@@ -72,60 +76,120 @@ impl NotifySocket {
         self.address.clone()
     }
 
-    /// Passes on what the generation's processes say, until there is nobody to tell.
-    pub async fn listen(self, root: Root, copies: u32, events: mpsc::Sender<Event>) {
-        let mut chorus = Chorus::new(copies);
-        let mut senders = Senders::of(root.clone());
-        while caught(self.hear(&root, &mut chorus, &mut senders, &events)).await.is_none() {
+    /// Passes on what the generation's processes say, until there is nobody to tell; and what comes `after` that, once all
+    /// that was said before has been heard.
+    pub async fn listen(
+        self,
+        root: Root,
+        copies: u32,
+        events: mpsc::Sender<Event>,
+        mut after: mpsc::UnboundedReceiver<Event>,
+    ) {
+        let mut heard = Heard {
+            chorus: Chorus::new(copies),
+            senders: Senders::of(root.clone()),
+            named: None,
+            burst: (Instant::now(), 0),
+            root,
+            events,
+        };
+        while caught(self.hear(&mut heard, &mut after)).await.is_none() {
             rest().await;
         }
     }
 
-    async fn hear(
-        &self,
-        root: &Root,
-        chorus: &mut Chorus,
-        senders: &mut Senders,
-        events: &mpsc::Sender<Event>,
-    ) {
+    async fn hear(&self, heard: &mut Heard, after: &mut mpsc::UnboundedReceiver<Event>) {
         fault("notify");
-        let (mut since, mut heard) = (Instant::now(), 0);
-        let mut named = None;
-        while let Ok((sender, notices)) = self.next().await {
-            if since.elapsed() >= BURST {
-                (since, heard) = (Instant::now(), 0);
-            }
-            heard += 1;
-            if heard > MESSAGES_MAX {
-                tokio::time::sleep_until(since + BURST).await;
-            }
-            if notices.is_empty() || !senders.includes(sender).await {
-                continue;
-            }
-            for notice in notices {
-                // Naming the process that is the main one anyway, or the same one again, says nothing.
-                if let Notice::MainPid(pid) = notice
-                    && (root.is_main(pid) || named.replace(pid) == Some(pid))
-                {
+        loop {
+            let event = tokio::select! {
+                said = self.next() => {
+                    let Ok((sender, notices)) = said else { return };
+                    if !heard.passes_on(sender, notices).await {
+                        return;
+                    }
                     continue;
                 }
-                if !chorus.says(sender, &notice) {
-                    continue;
-                }
-                if events.send(Event::Said(root.generation, notice)).await.is_err() {
+                Some(event) = after.recv() => event,
+            };
+            // What was said before waits already; who goes on talking is not waited for.
+            for _ in 0..QUEUED_MAX {
+                let Ok((sender, notices)) = self.next_now() else { break };
+                if !heard.passes_on(sender, notices).await {
                     return;
                 }
+            }
+            if heard.events.send(event).await.is_err() {
+                return;
             }
         }
     }
 
     /// Waits for the next message and tells what of it is known, with the pid that the kernel says sent it.
     async fn next(&self) -> io::Result<(i32, Vec<Notice>)> {
+        self.socket.async_io(tokio::io::Interest::READABLE, || self.next_now()).await
+    }
+
+    /// The same, if there is one.
+    fn next_now(&self) -> io::Result<(i32, Vec<Notice>)> {
         let mut buffer = [0; MESSAGE_BYTES_MAX];
-        self.socket
-            .async_io(tokio::io::Interest::READABLE, || receive(&self.socket, &mut buffer))
-            .await
-            .map(|(sender, length)| (sender, notice::read(&buffer[..length])))
+        let (sender, length) = receive(&self.socket, &mut buffer)?;
+        Ok((sender, notice::read(&buffer[..length])))
+    }
+}
+
+/// What was heard of a generation, and who is told.
+struct Heard {
+    root: Root,
+    chorus: Chorus,
+    senders: Senders,
+    /// The main process that was named last.
+    named: Option<i32>,
+    /// See [`MESSAGES_MAX`].
+    burst: (Instant, u32),
+    events: mpsc::Sender<Event>,
+}
+
+impl Heard {
+    /// Passes on a message, if the sender is believed; `false` when there is nobody to tell.
+    async fn passes_on(&mut self, sender: i32, notices: Vec<Notice>) -> bool {
+        let (since, heard) = &mut self.burst;
+        if since.elapsed() >= BURST {
+            (*since, *heard) = (Instant::now(), 0);
+        }
+        *heard += 1;
+        if *heard > MESSAGES_MAX {
+            tokio::time::sleep_until(*since + BURST).await;
+        }
+        for notice in notices {
+            if !self.believes(sender, &notice).await || !self.chorus.says(sender, &notice) {
+                continue;
+            }
+            if self.events.send(Event::Said(self.root.generation, notice)).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn believes(&mut self, sender: i32, notice: &Notice) -> bool {
+        let Notice::MainPid(pid) = *notice else { return self.senders.includes(sender).await };
+        // Naming the process that is the main one anyway says nothing.
+        if self.named.map_or_else(|| self.root.is_main(pid), |named| named == pid) {
+            return false;
+        }
+        // Who names its successor may have ended since. It can name only one of its own.
+        if !(self.senders.was_main(sender) || self.senders.includes(sender).await) {
+            return false;
+        }
+        if !self.senders.includes(pid).await {
+            let generation = self.root.generation;
+            log::say(format_args!(
+                "generation {generation} names process {pid} as its main one, which is none of its own: it is not followed"
+            ));
+            return false;
+        }
+        self.named = Some(pid);
+        true
     }
 }
 
@@ -160,6 +224,11 @@ struct Senders {
 impl Senders {
     fn of(root: Root) -> Self {
         Self { root, known: Known::default(), looked: None }
+    }
+
+    /// Whether this is the pid of a main process that has ended.
+    fn was_main(&self, pid: i32) -> bool {
+        self.root.is_main(pid) && process::started(pid).is_none()
     }
 
     /// Whether the process with this pid belongs to the generation.

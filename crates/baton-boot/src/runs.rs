@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use baton_core::exit::Exit;
@@ -13,7 +14,7 @@ use baton_core::supervisor::{Event, Plan, Scope, Slot};
 use baton_sys::priority;
 use baton_sys::process::{self, Waited};
 use baton_sys::terminal;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -82,6 +83,14 @@ pub struct Run {
     pub proven: bool,
     /// The main process of each copy, until it has been reaped: then its pid may be somebody else's.
     copies: Vec<Option<i32>>,
+    /// The process that it has named as its main one, if it has.
+    followed: Option<Followed>,
+    /// Is told what its end means when all has been heard that it said before: it may have named another main process.
+    pub after_said: Option<mpsc::UnboundedSender<Event>>,
+    /// Its main process has ended, and nobody was told yet.
+    end_untold: bool,
+    /// Another one has taken the place of that.
+    succeeded: bool,
     /// We have killed it.
     killed: bool,
     /// No process is left.
@@ -109,6 +118,10 @@ impl Run {
             serves: false,
             proven: false,
             copies: Vec::new(),
+            followed: None,
+            after_said: None,
+            end_untold: false,
+            succeeded: false,
             killed: false,
             empty: false,
         }
@@ -128,6 +141,41 @@ impl Run {
             let surplus = root.mains.len().saturating_sub(self.copies.len() + ENDED_KEPT);
             root.mains.drain(..surplus);
         }
+    }
+
+    /// Another process is the main one from now on; whether it was not before. Only where there is one copy.
+    fn follow(&mut self, main: Main) -> bool {
+        let before = self.mains().next();
+        let runs_on = before.is_some() || self.end_untold;
+        if before == Some(main.pid) || self.copies.len() != 1 || !runs_on {
+            return false;
+        }
+        self.succeeded |= before.is_none();
+        self.copies[0] = Some(main.pid);
+        self.followed = Some(Followed { main, ended: Arc::default() });
+        if let Some(root) = &mut self.root {
+            // One that has ended already is not among those that run.
+            let before = before.or_else(|| root.mains.last().map(|main| main.pid));
+            root.follow(before, main);
+        }
+        true
+    }
+
+    /// Leaves an end to be told when all was heard that was said before, or gives it back to be told at once: where nobody is
+    /// left who could be the main process, and none is to be told before it.
+    fn told_later(&mut self, end: Event, empty: bool) -> Option<Event> {
+        if empty && !self.end_untold {
+            return Some(end);
+        }
+        let Some(later) = &self.after_said else { return Some(end) };
+        let left = later.send(end).err().map(|unsent| unsent.0);
+        self.end_untold |= left.is_none();
+        left
+    }
+
+    /// What is set when the process that is followed has ended.
+    pub fn followed_end(&self) -> Option<Arc<AtomicBool>> {
+        Some(self.followed.as_ref()?.ended.clone())
     }
 
     /// A copy was given these sockets, by their inodes.
@@ -176,9 +224,23 @@ impl Run {
     }
 
     fn signal_mains(&self, signal: Signal) -> io::Result<()> {
-        let sent: Vec<io::Result<()>> = self.mains().map(|pid| process::signal_child(pid, signal)).collect();
+        let followed = |pid: i32| self.followed.as_ref().filter(|followed| followed.main.pid == pid);
+        let send = |pid| match followed(pid).and_then(|followed| followed.main.process()) {
+            // It may be another one's child, who has reaped it.
+            Some(process) => process::signal(process, signal),
+            None => process::signal_child(pid, signal),
+        };
+        let sent: Vec<io::Result<()>> = self.mains().map(send).collect();
         sent.into_iter().collect()
     }
+}
+
+/// A process that was not started as a main process and is one now.
+#[derive(Debug)]
+struct Followed {
+    main: Main,
+    /// It has ended, whoever reaps it.
+    ended: Arc<AtomicBool>,
 }
 
 /// All generations that are not forgotten.
@@ -319,8 +381,39 @@ impl Runs {
         let exit = if run.killed { exit } else { memory.explain(exit) };
         Some(match u32::try_from(copy) {
             Ok(copy) if run.plan.settings.workers > 1 => Event::CopyExited { generation, copy, exit, empty },
-            _ => Event::Exited { generation, exit, empty },
+            _ => run.told_later(Event::Exited { generation, exit, empty }, empty)?,
         })
+    }
+
+    /// Tells which generations have lost a main process that was not ours to reap: how it ended only its parent knows.
+    pub fn followed_ended(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for (id, run) in &mut self.runs {
+            let ended = |followed: &Followed| followed.ended.load(Ordering::Relaxed);
+            let Some(pid) = run.followed.as_ref().filter(|one| ended(one)).map(|one| one.main.pid) else {
+                continue;
+            };
+            if process::is_child(pid) || run.copies != [Some(pid)] {
+                continue;
+            }
+            run.copies[0] = None;
+            run.empty = run.is_empty();
+            let exited = Event::Exited { generation: *id, exit: Exit::Code(0), empty: run.empty };
+            events.extend(run.told_later(exited, run.empty));
+        }
+        events
+    }
+
+    /// Follows another main process of a generation; whether it was not the one already.
+    pub fn follow(&mut self, id: GenerationId, main: Main) -> bool {
+        self.get_mut(id).is_some_and(|run| run.follow(main))
+    }
+
+    /// Whether the end of a generation's main process that is told now is that of the generation.
+    pub fn take_end(&mut self, id: GenerationId) -> bool {
+        let Some(run) = self.get_mut(id) else { return true };
+        run.end_untold = false;
+        !std::mem::take(&mut run.succeeded)
     }
 
     /// Tells which generations have lost their last process since.
@@ -329,7 +422,7 @@ impl Runs {
         for (id, run) in &mut self.runs {
             if run.is_reaped() && !run.empty && run.is_empty() {
                 run.empty = true;
-                emptied.push(Event::Emptied(*id));
+                emptied.extend(run.told_later(Event::Emptied(*id), true));
             }
         }
         emptied

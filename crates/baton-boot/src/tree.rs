@@ -7,6 +7,9 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
+/// How many former main processes are remembered: who is forgotten is known by what it was started with.
+const FORMER_KEPT: usize = 16;
+
 /// What the processes of a generation are known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
@@ -15,6 +18,8 @@ pub struct Root {
     /// Its main processes, one for each copy. What a copy was launched again as may be missing here: it is known by
     /// what it was started with.
     pub mains: Vec<Main>,
+    /// Those that were, until they named another one: their sessions and process groups are its own as before.
+    pub former: Vec<Main>,
     /// The inodes of the listening sockets that it was given.
     pub sockets: Vec<u64>,
 }
@@ -32,6 +37,15 @@ impl Root {
     /// Whether this is the pid of a main process.
     pub fn is_main(&self, pid: i32) -> bool {
         self.mains.iter().any(|main| main.pid == pid)
+    }
+
+    /// From now on another process is the main one in the place of one that was, which belongs to it as before.
+    pub fn follow(&mut self, from: Option<i32>, to: Main) {
+        let left = |main: &mut Main| Some(main.pid) == from;
+        self.former.extend(self.mains.extract_if(.., left));
+        let surplus = self.former.len().saturating_sub(FORMER_KEPT);
+        self.former.drain(..surplus);
+        self.mains.push(to);
     }
 }
 
@@ -84,7 +98,8 @@ fn members(root: &Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> V
     let reused = |main: &&Main| {
         all.iter().any(|process| process.pid == main.pid && Some(process.started) != main.started)
     };
-    let leaders: Vec<i32> = root.mains.iter().filter(|main| !reused(main)).map(|main| main.pid).collect();
+    let leaders: Vec<i32> =
+        root.mains.iter().chain(&root.former).filter(|main| !reused(main)).map(|main| main.pid).collect();
     closure(all, |process| {
         let led = [process.pid, process.group, process.session].iter().any(|id| leaders.contains(id));
         led || marked(process)
@@ -204,7 +219,12 @@ mod tests {
             Process { zombie: true, ..process(15, 10, 10) },
         ];
         let main = |pid, started| Main { pid, started: Some(started) };
-        let root = Root { generation: GenerationId(1), mains: vec![main(10, 0)], sockets: Vec::new() };
+        let root = Root {
+            generation: GenerationId(1),
+            mains: vec![main(10, 0)],
+            former: Vec::new(),
+            sockets: Vec::new(),
+        };
         let found = |marked: &[i32]| {
             let found = members(&root, &all, |process| marked.contains(&process.pid));
             found.iter().map(|process| process.pid).collect::<Vec<_>>()
@@ -214,6 +234,11 @@ mod tests {
         let copies = Root { mains: vec![main(10, 0), main(20, 0)], ..root.clone() };
         let found = members(&copies, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(found, [10, 11, 12, 20, 21], "of each copy");
+        let mut named = root.clone();
+        named.follow(Some(10), main(20, 0));
+        assert!(named.is_main(20) && !named.is_main(10));
+        let found = members(&named, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
+        assert_eq!(found, [10, 11, 12, 20, 21], "of the one before as well");
         let stranger = Root { mains: vec![main(10, 7)], ..root.clone() };
         assert_eq!(members(&stranger, &all, |_| false), []);
     }

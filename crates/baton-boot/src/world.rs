@@ -6,6 +6,7 @@ mod bypass;
 mod launch;
 mod room;
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::GenerationId;
@@ -14,6 +15,9 @@ use baton_core::signal::Signal;
 use baton_core::supervisor::{Command, Event, Scope, Selection, Slot, State, Supervisor};
 use baton_core::units::Millis;
 use baton_core::words::Words;
+use baton_sys::process;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use self::bypass::Bypasses;
@@ -32,10 +36,10 @@ use crate::output::Outlet;
 use crate::place::{Note, Place};
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Onward, Stray};
-use crate::runs::Runs;
+use crate::runs::{Run, Runs};
 use crate::seldom::Seldom;
 use crate::traffic::Traffic;
-use crate::tree;
+use crate::tree::{self, Main};
 use crate::watching::Watching;
 
 /// When to try again to start a thread. Without one, what lands on a slot waits; with it, nothing is lost.
@@ -120,6 +124,7 @@ impl World {
             Command::Probe { generation, copy, private } => self.probe(generation, copy, private),
             Command::Examine(generation) => self.examine(generation),
             Command::Locate(generation) => self.locate(generation),
+            Command::Follow { generation, pid } => self.follow(generation, pid),
             Command::Stop { generation, signal, limit } => self.stop(generation, signal, in_ms(limit)),
             Command::Hurry { generation, limit } => self.runs.hurry(generation, in_ms(limit)),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
@@ -157,6 +162,7 @@ impl World {
 
     /// Looks who has lost its last process, if that is due.
     pub fn look(&mut self) {
+        self.runs.followed_ended().into_iter().for_each(|event| self.tell(event));
         let emptied = self.emptied.take(Instant::now, || self.runs.emptied());
         emptied.into_iter().flatten().for_each(|event| self.tell(event));
     }
@@ -165,6 +171,37 @@ impl World {
     pub fn note(&self, machine: &Supervisor) {
         let together = || self.memory.usage().is_some_and(|usage| usage.together);
         self.place.note(|| Note::of(machine, together()));
+    }
+
+    /// Whether the end of a generation's main process is that of the generation: it may have named another one before.
+    pub fn take_end(&mut self, id: GenerationId) -> bool {
+        self.runs.take_end(id)
+    }
+
+    /// A generation has named another one of its processes as its main one.
+    fn follow(&mut self, id: GenerationId, pid: i32) {
+        let main = Main { pid, started: process::started(pid) };
+        // One that has ended by now is followed no more.
+        let Some(seen) = main.process().filter(|_| self.runs.follow(id, main)) else { return };
+        let Some(ended) = self.runs.get(id).and_then(Run::followed_end) else { return };
+        log::say(format_args!(
+            "generation {id} is followed at process {pid}, which it names as its main one"
+        ));
+        let events = self.events.clone();
+        let watch = move || {
+            // Where it cannot be waited for, it has ended.
+            if let Ok(process) = process::open(seen) {
+                let mut fds = [PollFd::new(&process, PollFlags::IN)];
+                while poll(&mut fds, None) == Err(Errno::INTR) {}
+            }
+            ended.store(true, Ordering::Relaxed);
+            // So that somebody looks. The receiver lives as long as the member.
+            let _ = events.send(Event::Woken);
+        };
+        let thread = std::thread::Builder::new().name("follow".to_owned()).stack_size(128 * 1024);
+        if let Err(error) = thread.spawn(watch) {
+            log::say(format_args!("the end of process {pid} may not be seen: {error}"));
+        }
     }
 
     /// Lets a program at our terminal go on, after we were stopped with it; `false` where there is none.

@@ -4,6 +4,7 @@ pub mod inspect;
 pub mod usage;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use baton_core::exit::Exit;
 use baton_core::signal::Signal;
@@ -131,6 +132,25 @@ pub fn holds_socket(pids: &[i32], inode: u64) -> Option<bool> {
 /// Makes orphaned descendants of this process its children, as they are PID 1's anyway.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(process::set_child_subreaper(Some(process::getpid()))?)
+}
+
+/// Whether orphaned descendants become children of this process.
+pub fn adopts_orphans() -> bool {
+    process::getpid().as_raw_nonzero().get() == 1 || matches!(process::child_subreaper(), Ok(Some(_)))
+}
+
+/// Whether this is a child of this process that was not reaped yet, and may have ended.
+pub fn is_child(pid: i32) -> bool {
+    let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let Some(pid) = Pid::from_raw(pid) else { return false };
+    !matches!(process::waitid(WaitId::Pid(pid), looking), Err(rustix::io::Errno::CHILD))
+}
+
+/// A descriptor of a process, if it is still the one that was seen: it can be read from when that has ended, whoever reaps it.
+pub fn open(of: Process) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(of.pid).ok_or(io::ErrorKind::NotFound)?;
+    let open = process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+    if started(of.pid) == Some(of.started) { Ok(open) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// Lets no process of the same user look into this one: its memory, and the environment that it was started with

@@ -16,6 +16,7 @@ use baton_sys::priority;
 use baton_sys::spawn::{Spawn, SpawnError, Stdin};
 use baton_sys::{process, socket};
 use rustix::fs::{Gid, Uid};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::World;
@@ -79,6 +80,7 @@ struct Launched {
     root: Root,
     told: Told,
     notices: JoinHandle<()>,
+    after_said: mpsc::UnboundedSender<Event>,
     beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
     lowered: Option<Lowered>,
@@ -97,6 +99,7 @@ impl World {
             Ok(launched) => {
                 self.watching.add(launched.root.clone(), plan.settings.recycle.is_some());
                 run.notices = Some(launched.notices);
+                run.after_said = Some(launched.after_said);
                 run.beacon = launched.beacon;
                 run.told = launched.told;
                 run.lowered = launched.lowered;
@@ -165,7 +168,9 @@ impl World {
         let surroundings = Surroundings { directory: place.directory, mount, environment, attributes };
         let ends = self.open_output(id, plan, surroundings.attributes.user.as_ref(), lines)?;
         let root = self.start(launch, &command, &surroundings, &ends)?;
-        let notices = tokio::spawn(notify.listen(root.clone(), plan.settings.workers, self.notices.clone()));
+        let (after_said, after) = mpsc::unbounded_channel();
+        let hears = notify.listen(root.clone(), plan.settings.workers, self.notices.clone(), after);
+        let notices = tokio::spawn(hears);
         let beacon = plan.settings.progress.as_ref().map(|progress| {
             let folder = place.scratch.as_deref().unwrap_or(&surroundings.directory);
             tokio::spawn(progress::watch(
@@ -175,7 +180,7 @@ impl World {
                 self.events.clone(),
             ))
         });
-        Ok(Launched { root, told, notices, beacon, surroundings, lowered })
+        Ok(Launched { root, told, notices, after_said, beacon, surroundings, lowered })
     }
 
     /// How a candidate stands back behind what serves while it is judged, where it can get back what it gives up.
@@ -234,7 +239,7 @@ impl World {
         let pid = self.interception.start(id, plan, &passed, &self.moved(slot, copy), &what)?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
         let main = Main { pid, started: process::started(pid) };
-        Ok(Root { generation: id, mains: vec![main], sockets: inodes })
+        Ok(Root { generation: id, mains: vec![main], former: Vec::new(), sockets: inodes })
     }
 
     /// The command and the environment of one copy of a program, whose listeners are there.

@@ -189,6 +189,13 @@ pub enum Command {
     /// Find out whether a generation that does not answer listens elsewhere; [`Event::ListensElsewhere`] follows if
     /// it does.
     Locate(GenerationId),
+    /// From now on another process is a generation's main one: signals go to it, and [`Event::Exited`] tells its end.
+    Follow {
+        /// Whose.
+        generation: GenerationId,
+        /// Which.
+        pid: i32,
+    },
     /// Send a signal.
     Kill {
         /// To whom.

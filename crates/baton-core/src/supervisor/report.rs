@@ -101,8 +101,6 @@ pub enum Fact {
     Quiescing(GenerationId, Millis),
     /// A generation reads its settings again.
     Reloads(GenerationId),
-    /// A generation wants another process to be its main one, which is not followed.
-    NotFollowed(GenerationId, i32),
     /// A generation has baked for long enough, and lacks connections: so many of so many.
     WaitsForTraffic(GenerationId, Option<u64>, u32),
     /// Its wait for connections is over: it is proven with those that there were.
@@ -185,11 +183,6 @@ impl fmt::Display for Fact {
                 )
             }
             Self::Reloads(id) => write!(f, "generation {id} reloads"),
-            Self::NotFollowed(id, pid) => write!(
-                f,
-                "generation {id} names process {pid} as its main one; it is not followed: signals go to the \
-                 process that was started, and its end is the generation's"
-            ),
             Self::WaitsForTraffic(id, accepted, wanted) => write!(
                 f,
                 "generation {id} has baked, and waits for connections: {} of {wanted}, for {TRAFFIC_PATIENCE} at the most",

@@ -26,7 +26,7 @@ impl Supervisor {
             Notice::Alive => self.on_alive(now, id, out),
             Notice::Hangs => self.on_hung(now, id, &Reason::Hung(None), out),
             Notice::Extend(time) => generation.extend(now + time, stopping),
-            Notice::MainPid(pid) => out.push(Command::Say(Fact::NotFollowed(id, pid))),
+            Notice::MainPid(pid) => out.push(Command::Follow { generation: id, pid }),
             Notice::Idle if generation.state == State::Quiescing => self.retire(now, id, out),
             Notice::Idle => {}
         }

@@ -318,7 +318,7 @@ impl World {
                 return self.elsewhere.clone().map(|hint| Event::ListensElsewhere(id, hint));
             }
             Command::Forget(generation) => drop(self.counted.remove(&generation)),
-            Command::Spare(_) | Command::Kill { .. } | Command::Close => {}
+            Command::Spare(_) | Command::Follow { .. } | Command::Kill { .. } | Command::Close => {}
         }
         None
     }

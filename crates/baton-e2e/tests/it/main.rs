@@ -33,6 +33,7 @@ mod health;
 mod init;
 mod listeners;
 mod load;
+mod main_pid;
 mod metric;
 mod moto;
 mod output;
