@@ -57,7 +57,7 @@ use baton_core::retention;
 use baton_core::supervisor::Supervisor;
 use baton_release::releases::ReleasesDir;
 use baton_sys::descriptors;
-use baton_sys::process::{become_subreaper, close_to_others, host_name};
+use baton_sys::process::{self, adopts_orphans, become_subreaper, close_to_others, host_name};
 use baton_sys::signals::Signals;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -112,7 +112,6 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
         None => Some(image.first()?.0),
         Some(_) => None,
     };
-    become_subreaper()?;
     let runtime = runtime()?;
     let no_way_out = |error| format!("cannot pass on output: {error}");
     let (outlet, pump) = Outlet::to_ours().map_err(no_way_out)?;
@@ -125,6 +124,21 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
     // A program of the same user must not read our environment where it does not inherit it.
     if let Err(error) = close_to_others() {
         log::say(format_args!("programs can look into this process: {error}"));
+    }
+    // Nobody has ended yet who could have left anybody.
+    if let Err(error) = become_subreaper()
+        && !adopts_orphans()
+    {
+        log::say(format_args!(
+            "what a program leaves behind does not come to this process (prctl(PR_SET_CHILD_SUBREAPER): {error}): it is \
+             looked for by its session, by what it was started with and by its sockets"
+        ));
+    }
+    if let Err(error) = process::all() {
+        log::say(format_args!(
+            "processes cannot be seen ({error}): at a stop only main processes are asked and killed before this one ends, \
+             and nothing is told of memory and of open files"
+        ));
     }
     // The first program is launched before there are any other threads: they would cost it time. Signals wait.
     let (signalled, heard) = signalled::channel();

@@ -196,7 +196,7 @@ impl Run {
     }
 
     fn is_empty(&self) -> bool {
-        if !process::has_children() {
+        if process::adopts_orphans() && !process::has_children() {
             return true;
         }
         let Some(root) = &self.root else { return true };

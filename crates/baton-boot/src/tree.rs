@@ -1,6 +1,7 @@
 //! Which processes belong to a generation.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use baton_core::ids::GenerationId;
@@ -22,6 +23,8 @@ pub struct Root {
     pub former: Vec<Main>,
     /// The inodes of the listening sockets that it was given.
     pub sockets: Vec<u64>,
+    /// What its `NOTIFY_SOCKET` is: no other generation on the machine has the same.
+    pub notify: OsString,
 }
 
 /// A main process: the leader of its session or, on a terminal, of its process group.
@@ -75,13 +78,32 @@ pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
 
 /// The same among processes that were listed already.
 pub fn among(all: &[Process], root: &Root) -> Vec<Process> {
-    let me = own_pid();
+    let adopters = adopters(all);
+    // Among the orphans of other bootloaders there are generations of the same number.
+    let ours = adopters.len() == 1;
+    let told = |process: &Process| process::started_with(process.pid, "NOTIFY_SOCKET");
     let started_with = |process: &Process| process::started_with(process.pid, "BATON_GENERATION");
     members(root, all, |process| {
-        process.parent == me
+        // This process has all sockets itself.
+        adopters.contains(&process.parent)
+            && !adopters.contains(&process.pid)
             && (started_with(process).is_some_and(|id| id == root.generation.to_string())
+                && (ours || told(process).is_some_and(|notify| *root.notify == *notify))
                 || holds_any(process, &root.sockets))
     })
+}
+
+/// Who gets the children of those that have ended: this process, or else one of those above it.
+fn adopters(all: &[Process]) -> Vec<i32> {
+    let mut adopters = vec![own_pid()];
+    if process::adopts_orphans() {
+        return adopters;
+    }
+    let parent = |pid: i32| all.iter().find(|process| process.pid == pid).map(|process| process.parent);
+    while let Some(above) = adopters.last().copied().and_then(parent).filter(|pid| !adopters.contains(pid)) {
+        adopters.push(above);
+    }
+    adopters
 }
 
 fn holds_any(process: &Process, sockets: &[u64]) -> bool {
@@ -187,7 +209,7 @@ pub async fn end_strays(limit: Duration) {
 
 fn strays() -> Vec<Process> {
     while matches!(process::reap(), Ok(Some(_))) {}
-    if !process::has_children() {
+    if process::adopts_orphans() && !process::has_children() {
         return Vec::new();
     }
     let me = own_pid();
@@ -224,6 +246,7 @@ mod tests {
             mains: vec![main(10, 0)],
             former: Vec::new(),
             sockets: Vec::new(),
+            notify: OsString::new(),
         };
         let found = |marked: &[i32]| {
             let found = members(&root, &all, |process| marked.contains(&process.pid));

@@ -28,7 +28,11 @@ pub struct Process {
 }
 
 /// Every process that this one can see. A process that ends meanwhile may be missing.
+///
+/// # Errors
+/// Where there is no `/proc`, or only that of other processes.
 pub fn all() -> io::Result<Vec<Process>> {
+    proc_is_ours()?;
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -41,6 +45,7 @@ pub fn all() -> io::Result<Vec<Process>> {
 /// whose siblings ended meanwhile (`man 5 proc`, `/proc/<pid>/task/<tid>/children`). On a machine with many others that
 /// takes much less time than [`all`], which is what comes back from kernels that do not tell.
 pub fn descendants() -> io::Result<Vec<Process>> {
+    proc_is_ours()?;
     let (mut found, mut parents) = (Vec::new(), vec![process::getpid().as_raw_pid()]);
     while let Some(parent) = parents.pop() {
         // One that has ended meanwhile has no children any more.
@@ -59,8 +64,20 @@ pub fn descendants() -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// Whether this process has children, ended ones included. Those whose parents have ended are ours since
-/// [`become_subreaper`]: where there is no child, there is no descendant.
+/// Whether `/proc` shows the processes that this one has to do with, by the numbers that they have for it. That of another
+/// pid namespace shows others by the same numbers.
+fn proc_is_ours() -> io::Result<()> {
+    let why = match std::fs::read_link("/proc/self") {
+        Ok(own) if own.to_str() == Some(&process::getpid().to_string()) => return Ok(()),
+        Ok(_) => "/proc shows another pid namespace than that of this process: mount the one of this",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "/proc is not mounted: mount it",
+        Err(error) => return Err(error),
+    };
+    Err(io::Error::other(why))
+}
+
+/// Whether this process has children, ended ones included. Those whose parents have ended are ours where this one
+/// [adopts](adopts_orphans) them: then, where there is no child, there is no descendant.
 pub fn has_children() -> bool {
     let looking = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(process::waitid(WaitId::All, looking), Err(rustix::io::Errno::CHILD))
@@ -99,6 +116,7 @@ fn parse_stat(line: &str) -> Option<Process> {
 
 /// When a process was started, in kernel ticks since boot; with its pid, its identity.
 pub fn started(pid: i32) -> Option<u64> {
+    proc_is_ours().ok()?;
     read_stat(pid).map(|process| process.started)
 }
 

@@ -239,7 +239,10 @@ impl World {
         let pid = self.interception.start(id, plan, &passed, &self.moved(slot, copy), &what)?;
         let inodes = passed.iter().filter_map(|passed| socket::inode(&passed.socket).ok()).collect();
         let main = Main { pid, started: process::started(pid) };
-        Ok(Root { generation: id, mains: vec![main], former: Vec::new(), sockets: inodes })
+        let mut environment = surroundings.environment.iter();
+        let notify = environment.find(|(name, _)| name == "NOTIFY_SOCKET").map(|(_, value)| value.clone());
+        let notify = notify.unwrap_or_default();
+        Ok(Root { generation: id, mains: vec![main], former: Vec::new(), sockets: inodes, notify })
     }
 
     /// The command and the environment of one copy of a program, whose listeners are there.

@@ -1,8 +1,8 @@
 """Runs a command whose system calls the kernel refuses in part, as a sandbox does.
 
-    refuse.py CALL[:VALUE]=ERRNO ... -- COMMAND
+    refuse.py CALL[/ARGUMENT=VALUE]:ERRNO ... -- COMMAND
 
-CALL is a number; VALUE, if it is there, what its third argument must be (the option of setsockopt).
+All are numbers. What has an ARGUMENT is refused only where that, counted from 0, has this VALUE.
 """
 
 import ctypes
@@ -12,17 +12,19 @@ import sys
 
 LOAD, JUMP_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-NUMBER, THIRD = 0, 32
+# Where the number of a call is, and its arguments.
+NUMBER, ARGUMENTS = 0, 16
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 
 
 def refusal(rule):
     """Instructions that end with the error, or go on behind themselves."""
-    what, errno = rule.split("=")
-    call, _, value = what.partition(":")
+    what, errno = rule.split(":")
+    call, _, condition = what.partition("/")
     end = [(RETURN, 0, 0, ERRNO | int(errno))]
-    if value:
-        end = [(LOAD, 0, 0, THIRD), (JUMP_EQUAL, 0, 1, int(value))] + end
+    if condition:
+        argument, value = map(int, condition.split("="))
+        end = [(LOAD, 0, 0, ARGUMENTS + 8 * argument), (JUMP_EQUAL, 0, 1, value)] + end
     return [(LOAD, 0, 0, NUMBER), (JUMP_EQUAL, 0, len(end), int(call))] + end
 
 

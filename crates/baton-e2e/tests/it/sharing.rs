@@ -10,10 +10,10 @@ use crate::load::Load;
 use crate::program::Client;
 
 /// What a sandbox refuses, as `refuse.py` takes it: `setsockopt` with these options, and `seccomp`.
-const SHARING: &str = "54:15=92";
-const SELECTOR: &str = "54:51=1";
-const SELECTOR_OTHERWISE: &str = "54:51=22";
-const FILTERS: &str = "317=1";
+const SHARING: &str = "54/2=15:92";
+const SELECTOR: &str = "54/2=51:1";
+const SELECTOR_OTHERWISE: &str = "54/2=51:22";
+const FILTERS: &str = "317:1";
 
 /// Starts a bootloader that is refused something.
 pub fn start_refused(folder: &Folder, rules: &[&str]) -> Boot {

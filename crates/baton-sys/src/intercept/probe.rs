@@ -99,8 +99,14 @@ pub fn probe() -> Result<(), ProbeError> {
     // What the interceptor met is the cause of what the child met.
     match heard.iter().find_map(obstacle) {
         Some((step, source)) => Err(failed(step)(source)),
+        // Nobody else binds this address: the kernel says so only to somebody whom the interceptor did not find.
+        None if is_taken(&source) => Err(failed(step)(io::Error::other("/proc does not show who calls"))),
         None => Err(failed(step)(source)),
     }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// A child that ends with the probe.

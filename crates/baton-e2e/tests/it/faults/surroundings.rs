@@ -5,10 +5,12 @@ use std::os::unix::fs::chown;
 
 use rustix::process::Signal;
 
-use super::{example, generation, process};
+use super::{example, generation, is_gone, pid, process};
 use crate::boot::{Boot, binary};
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
+use crate::sharing::start_refused;
+use crate::wait::wait_for;
 
 /// Write-protects the folder that it is given and the root, for whom it becomes only.
 const READ_ONLY: &str = "mount --bind \"$0\" \"$0\" && mount -o remount,bind,ro \"$0\" && mount -o remount,bind,ro / && \
@@ -56,6 +58,51 @@ fn f23_an_ordinary_user_without_capabilities_and_a_place_to_write_to_reloads_wit
     // The program bound its port, and got the socket of its generation: nothing was done without.
     assert_eq!(boot.status()["listeners"][0]["handover"], "auto");
     assert!(!boot.log().contains("relayed") && !boot.log().contains("cannot"), "{}", boot.log());
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn f23_where_orphans_go_elsewhere_it_reloads_without_loss_and_leaves_none_behind() {
+    let (folder, address) = example("50ms");
+    // In a session of its own, and without a parent.
+    let left = "setsid sh -c 'sleep 600 & echo $! > orphan' && exec python3 server.py";
+    folder.change("baton.toml", "[\"python3\", \"server.py\"]", &format!("[\"sh\", \"-c\", {left:?}]"));
+    let boot = start_refused(&folder, &["157/0=36:1"]);
+    boot.wait_for("what a program leaves behind does not come to this process", 1);
+    boot.wait_for(" is proven", 1);
+    let load = Load::start(plan(address));
+    for reload in 2..=3 {
+        let orphan = pid(&folder.read("orphan"));
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload);
+        boot.wait_for(&format!("generation {} is gone", reload - 1), 1);
+        // Somebody else reaps it.
+        wait_for("the end of the orphan", || is_gone(orphan).then_some(()));
+    }
+    assert_nothing_lost(&load.stop());
+    let orphan = pid(&folder.read("orphan"));
+    assert!(boot.stop().success());
+    wait_for("the end of the orphan", || is_gone(orphan).then_some(()));
+}
+
+#[test]
+fn f23_without_proc_it_says_so_and_a_program_that_binds_its_port_is_handed_over_without_loss() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not run: only root can cover /proc");
+    }
+    let (folder, address) = example("50ms");
+    folder.change("baton.toml", "command = [", "command = [\"env\", \"-u\", \"LISTEN_FDS\", ");
+    let covered = "mount -t tmpfs none /proc && exec \"$0\" \"$@\"";
+    let boot = Boot::start_under(&["unshare", "--mount", "sh", "-c", covered], &folder, &[]);
+    boot.wait_for("processes cannot be seen (/proc is not mounted", 1);
+    boot.wait_for("its connections are relayed to $PORT", 1);
+    boot.wait_for(" is proven", 1);
+    let load = Load::start(plan(address));
+    for reload in 2..=4 {
+        boot.signal(Signal::HUP);
+        boot.wait_for(" is proven", reload);
+    }
+    assert_nothing_lost(&load.stop());
     assert!(boot.stop().success());
 }
 
