@@ -1,5 +1,6 @@
 //! Programs that bind their port themselves and get a generation's socket in its place.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,9 +32,21 @@ pub struct Interception {
     possible: Option<bool>,
     /// Shared with those who answer, each in a thread of its own.
     passing: Arc<Mutex<Passing>>,
+    /// Generations whose binds are not answered any more, and why.
+    lost: Arc<Mutex<BTreeMap<GenerationId, String>>>,
 }
 
 impl Interception {
+    /// Why what a generation binds is not answered any more, if that is so.
+    pub fn lost(&self, id: GenerationId) -> Option<String> {
+        locked(&self.lost).get(&id).cloned()
+    }
+
+    /// A generation is gone.
+    pub fn forget(&mut self, id: GenerationId) {
+        locked(&self.lost).remove(&id);
+    }
+
     /// Whether the bootloader has to accept for this plan's program, which is about to be launched, where its
     /// settings leave that open.
     pub fn must_relay(&mut self, plan: &Arc<Plan>) -> bool {
@@ -94,7 +107,8 @@ impl Interception {
                 Some(Listener { address: listen.address.tcp()?, given, options: listen.options })
             })
             .collect();
-        let teller = Teller { id, names, plan: plan.clone(), passing: self.passing.clone() };
+        let (plan, passing, lost) = (plan.clone(), self.passing.clone(), self.lost.clone());
+        let teller = Teller { id, names, plan, passing, lost };
         match Interceptor::start(notify, listeners, move |report| teller.tell(&report)) {
             // It goes on by itself until the last process of the program has ended.
             Ok(_) => {}
@@ -143,10 +157,11 @@ struct Teller {
     names: Vec<String>,
     plan: Arc<Plan>,
     passing: Arc<Mutex<Passing>>,
+    lost: Arc<Mutex<BTreeMap<GenerationId, String>>>,
 }
 
-fn locked(passing: &Mutex<Passing>) -> MutexGuard<'_, Passing> {
-    passing.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Teller {
@@ -183,9 +198,13 @@ impl Teller {
             Report::Unjudged(error) => {
                 log::say(format_args!("generation {id} bound something that cannot be seen: {error}"));
             }
-            Report::Lost(error) => log::say(format_args!(
-                "what generation {id} binds cannot be answered any more ({error}); it should be replaced"
-            )),
+            Report::Lost(error) => {
+                locked(&self.lost).insert(id, error.to_string());
+                log::say(format_args!(
+                    "what generation {id} binds cannot be answered any more ({error}): whatever it binds from now on \
+                     fails; reload to replace it"
+                ));
+            }
             // Containers mostly refuse it, and programs that need none never notice.
             Report::OptionsNotCopied { why: NotCopied::Unreadable(_), .. }
             | Report::AlreadyOurs { .. }
@@ -206,5 +225,35 @@ fn refusal(why: &Refusal) -> String {
             format!("its socket cannot be bound to $PORT ({error}); let it bind $PORT itself")
         }
         Refusal::NotGiven(error) => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_core::run::RunSettings;
+    use baton_core::supervisor::Running;
+
+    use super::*;
+
+    #[test]
+    fn a_generation_whose_binds_nobody_answers_any_more_is_known_until_it_is_gone() {
+        let mut interception = Interception::default();
+        let settings = RunSettings::for_command(vec!["web".into()]);
+        let teller = Teller {
+            id: GenerationId(7),
+            names: Vec::new(),
+            plan: Arc::new(Plan::new(Running::Image, settings)),
+            passing: interception.passing.clone(),
+            lost: interception.lost.clone(),
+        };
+        // What answers finds a descriptor that is none to answer on.
+        let (told, reports) = std::sync::mpsc::channel();
+        let broken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        broken.send_to(b"a call", broken.local_addr().unwrap()).unwrap();
+        Interceptor::start(broken.into(), Vec::new(), move |report| drop(told.send(report))).unwrap();
+        teller.tell(&reports.recv().unwrap());
+        assert!(interception.lost(GenerationId(7)).is_some() && interception.lost(GenerationId(8)).is_none());
+        interception.forget(GenerationId(7));
+        assert_eq!(interception.lost(GenerationId(7)), None);
     }
 }

@@ -138,6 +138,7 @@ impl World {
                     self.listeners.forget(slot);
                 }
                 self.watching.forget(generation);
+                self.interception.forget(generation);
                 self.onward.traffic.forget(generation);
                 self.place.forget(generation);
             }
@@ -375,6 +376,7 @@ impl World {
             pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),
             withheld: self.runs.get(id).map(|run| withheld(&self.config, &run.plan)).unwrap_or_default(),
+            unanswered: self.interception.lost(id),
         })
     }
 

@@ -98,6 +98,12 @@ pub fn status(answer: &Value) -> String {
         let pid = if others > 0 { format!("{pid} +{others}") } else { pid };
         line([id, release, state, healthy.to_owned(), pid, age(&one["age_ms"]), memory, cpu, files]);
     }
+    for one in each("generations") {
+        if let Some(why) = one["unanswered"].as_str() {
+            let (id, why) = (word(&one["generation"]), readable(why));
+            let _ = writeln!(text, "generation {id} can bind nothing more ({why}): reload to replace it");
+        }
+    }
     // Mostly the same for all: of the last one.
     if let Some(withheld) = each("generations").last().and_then(|one| one["withheld"].as_array().cloned())
         && !withheld.is_empty()
@@ -219,7 +225,7 @@ mod tests {
             "version": "0.1.0", "pid": 1, "age_ms": 200_000, "stopping": false, "restarts": 4,
             "replaced_on_disk": true,
             "generations": [
-                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "pid": 7, "pids": [7, 9], "age_ms": 200_000,
+                { "generation": 1, "release": "image", "state": "standby", "healthy": true, "unanswered": "broken", "pid": 7, "pids": [7, 9], "age_ms": 200_000,
                   "uses": { "memory_bytes": 90_000_000, "cpu_percent": 3, "descriptors": 12 } },
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999,
                   "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
@@ -239,6 +245,7 @@ its file was replaced: the new one runs from the next start of the container on
 generation  release      state     healthy  pid      age     memory    cpu    files
 1           image        standby   yes      7 +1     3 min   85.8 MiB  3 %    12
 2           image        serving   no       -        9 s     -         -      -
+generation 1 can bind nothing more (broken): reload to replace it
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
 listener admin on 0.0.0.0:81, inherit, forwarded: setsockopt(SO_REUSEPORT) failed: Protocol not available

@@ -23,6 +23,8 @@ pub struct Outside {
     pub found: Option<Found>,
     /// Variables of the bootloader that it did not inherit, by their names.
     pub withheld: Vec<String>,
+    /// Why what it binds is not answered any more, if that is so.
+    pub unanswered: Option<String>,
 }
 
 /// What only the rim knows of the member.
@@ -110,6 +112,7 @@ fn one(now: Millis, generation: &Generation, outside: &Outside) -> Value {
         "age_ms": generation.age(now).0,
         "uses": outside.found.map(taken_up),
         "withheld": outside.withheld,
+        "unanswered": outside.unanswered,
         "started_in_ms": generation.started_in.map(|took| took.0),
         "handed_over_in_us": generation.handed_over_in.map(|took| took.0),
         "status": generation.said.as_ref().map(Words::as_str),
