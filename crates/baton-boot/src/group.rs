@@ -170,6 +170,11 @@ impl Group {
         self.apply().map(|()| true)
     }
 
+    /// Puts the selector back that a program may have replaced by one of its own.
+    pub fn put_back(&self) -> Result<(), GroupError> {
+        self.apply()
+    }
+
     fn claim(&mut self, slot: Slot, copies: usize) -> Result<(), GroupError> {
         while self.seating.claim(slot, copies) > 0 {
             self.add()?;
@@ -368,6 +373,7 @@ fn rest_of((share, indices): (Share, Vec<u32>)) -> Option<Rest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Listener;
     use baton_core::run::{Handover, MODE_DEFAULT, SocketOptions};
     use std::net::TcpStream;
 
@@ -450,6 +456,23 @@ mod tests {
         let order = group.seating.order();
         assert!(order.iter().copied().eq((0..).map(Seat).take(order.len())), "{order:?}");
         select(&mut group, 1, 1).unwrap();
+        assert_eq!(reached(&group), [1]);
+    }
+
+    #[test]
+    fn a_selector_that_a_program_has_attached_is_replaced() {
+        let mut group = group();
+        for slot in [1, 2] {
+            select(&mut group, 0, slot).unwrap();
+            prepare(&mut group, slot);
+        }
+        select(&mut group, 1, 2).unwrap();
+        let own = Choice { serving: vec![2], private: 2, held: 0, rest: None };
+        selector::attach(group.socket(Slot(2), 0).unwrap().as_fd(), &own).unwrap();
+        assert_eq!(reached(&group), [2]);
+        let mut listener = Listener::Group(group, std::collections::BTreeMap::new());
+        listener.way(Slot(2), 0, true).unwrap();
+        let Listener::Group(group, _) = listener else { panic!("it is a group") };
         assert_eq!(reached(&group), [1]);
     }
 

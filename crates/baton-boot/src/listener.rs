@@ -170,6 +170,8 @@ impl Listener {
             }
             Self::Group(group, _) => {
                 let aimed = group.aim(slot, copy)?;
+                // A candidate may have brought a selector of its own.
+                group.put_back()?;
                 let held = if private || aimed { HELD_PORTS } else { 0 };
                 let from = (0..held).map(|_| group.private_address()).collect();
                 let sockets =
