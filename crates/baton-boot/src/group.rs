@@ -1,5 +1,6 @@
 //! The sockets of one listener: a reuseport group with one socket a slot, or one for each copy of its program.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -173,6 +174,11 @@ impl Group {
     /// Puts the selector back that a program may have replaced by one of its own.
     pub fn put_back(&self) -> Result<(), GroupError> {
         self.apply()
+    }
+
+    /// The inodes of its sockets.
+    pub fn inodes(&self) -> BTreeSet<u64> {
+        self.sockets.iter().filter_map(|socket| socket::inode(socket).ok()).collect()
     }
 
     fn claim(&mut self, slot: Slot, copies: usize) -> Result<(), GroupError> {

@@ -15,6 +15,7 @@ use crate::listener::{Listener, Tenant};
 use crate::log;
 use crate::rescue::Watched;
 use crate::sharing::Sharing;
+use crate::strangers::{Place, Strangers};
 use crate::unix::Owner;
 
 /// Why a release cannot listen here.
@@ -87,6 +88,7 @@ impl Launching<'_> {
 pub struct Listeners {
     openings: Openings,
     sharing: Sharing,
+    strangers: Strangers,
     /// As many as `openings` has open.
     open: Vec<Listener>,
     /// How many sockets there must be behind those that the selector names.
@@ -103,6 +105,7 @@ impl Listeners {
         Self {
             openings: Openings::new(config.listen.clone()),
             sharing: Sharing::default(),
+            strangers: Strangers::default(),
             open: Vec::new(),
             spares: 1,
             failed: None,
@@ -119,6 +122,27 @@ impl Listeners {
     pub fn forwarded(&self, listener: &Listener) -> Option<&str> {
         let forwarded = matches!(listener, Listener::Proxy(_)) && Listener::is_shared(listener.listen());
         self.sharing.why().filter(|_| forwarded)
+    }
+
+    /// Looks now and then for sockets at its listeners that are not ours.
+    pub fn look_for_strangers(&mut self) {
+        if !self.strangers.is_due() {
+            return;
+        }
+        let place = |listener: &Listener| match listener {
+            Listener::Group(group, _) => Some(Place {
+                name: group.listen().name.clone(),
+                address: group.listen().address.tcp()?,
+                ours: group.inodes(),
+            }),
+            Listener::Unix(_) | Listener::Proxy(_) => None,
+        };
+        self.strangers.look(self.open.iter().filter_map(place).collect());
+    }
+
+    /// Whose sockets there are at a listener that are not ours.
+    pub fn strangers(&self, listener: &Listener) -> Vec<String> {
+        listener.listen().address.tcp().map(|address| self.strangers.at(address)).unwrap_or_default()
     }
 
     /// Those of the program in a slot, with what its settings say of them, in their order.

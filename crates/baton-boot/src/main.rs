@@ -37,6 +37,7 @@ mod service_manager;
 mod session;
 mod sharing;
 mod signalled;
+mod strangers;
 mod stream;
 mod supply;
 mod traffic;

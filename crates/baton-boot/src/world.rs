@@ -236,6 +236,7 @@ impl World {
     fn probe(&mut self, id: GenerationId, copy: u32, private: bool) {
         // Anybody may have removed one, and a probe does not come by it.
         self.listeners.keep_names();
+        self.listeners.look_for_strangers();
         let events = self.events.clone();
         match caught_now(|| self.question(id, copy, private)) {
             None => self.tell(Event::NotAsked(id)),

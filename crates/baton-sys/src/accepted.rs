@@ -44,6 +44,8 @@ pub struct Accepted {
 pub(crate) struct Told {
     pub(crate) local: SocketAddr,
     cookie: u64,
+    /// By what a descriptor shows that it is this one, where some program has it.
+    pub(crate) inode: u64,
     /// There is another end: it is no listener, nor a socket that was only bound.
     pub(crate) connected: bool,
     /// Some program has it; one that waits to be accepted nobody has.
@@ -113,7 +115,7 @@ impl Accepted {
         let ports: BTreeSet<u16> = self.addresses.iter().map(SocketAddr::port).collect();
         for port in ports {
             for family in [AddressFamily::INET, AddressFamily::INET6] {
-                list(family, port, &mut found)?;
+                list(family, port, CONNECTED, &mut found)?;
             }
         }
         found.retain(|told| is_at(&self.addresses, told.local));
@@ -127,8 +129,8 @@ pub(crate) fn open(groups: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Asks for all connections of a family at a port.
-fn list(family: AddressFamily, port: u16, found: &mut Vec<Told>) -> io::Result<()> {
+/// Asks for all sockets of a family at a port that are in these states.
+pub(crate) fn list(family: AddressFamily, port: u16, states: u32, found: &mut Vec<Told>) -> io::Result<()> {
     let socket = open(0)?;
     let mut request = Vec::with_capacity(72);
     // `struct nlmsghdr`, then `struct inet_diag_req_v2` with the id of a socket of which the port alone is known.
@@ -137,7 +139,7 @@ fn list(family: AddressFamily, port: u16, found: &mut Vec<Told>) -> io::Result<(
     request.extend(LIST.to_ne_bytes());
     request.extend([0; 8]);
     request.extend([family.as_raw() as u8, TCP, 0, 0]);
-    request.extend(CONNECTED.to_ne_bytes());
+    request.extend(states.to_ne_bytes());
     request.extend(port.to_be_bytes());
     request.extend([0; 38]);
     request.extend([0xff; 8]);
@@ -181,7 +183,8 @@ pub(crate) fn told(content: &[u8]) -> Option<Told> {
     let connected = at(6, 8)? != [0, 0];
     let cookie = u64::from_ne_bytes(at(44, 52)?.try_into().ok()?);
     let inode = u32::from_ne_bytes(at(68, 72)?.try_into().ok()?);
-    Some(Told { local: SocketAddr::new(ip.to_canonical(), port), cookie, connected, held: inode != 0 })
+    let local = SocketAddr::new(ip.to_canonical(), port);
+    Some(Told { local, cookie, inode: inode.into(), connected, held: inode != 0 })
 }
 
 /// Whether a connection that is accepted here is at one of the addresses; an unspecified one stands for all with its port.
@@ -277,8 +280,13 @@ mod tests {
         (content[4], content[5]) = (0x1f, 0x90);
         content[8..12].copy_from_slice(&[127, 0, 0, 1]);
         (content[44], content[68]) = (7, 1);
-        let expected =
-            Told { local: "127.0.0.1:8080".parse().unwrap(), cookie: 7, connected: false, held: true };
+        let expected = Told {
+            local: "127.0.0.1:8080".parse().unwrap(),
+            cookie: 7,
+            inode: 1,
+            connected: false,
+            held: true,
+        };
         assert_eq!(told(&content), Some(expected));
         content[7] = 1;
         assert_eq!(told(&content), Some(Told { connected: true, ..expected }));

@@ -115,6 +115,9 @@ pub fn status(answer: &Value) -> String {
         let [name, address, handover] = ["name", "address", "handover"].map(|name| word(&one[name]));
         let forwarded = one["forwarded"].as_str().map(|why| format!(", forwarded: {}", readable(why)));
         let _ = writeln!(text, "listener {name} on {address}, {handover}{}", forwarded.unwrap_or_default());
+        for stranger in one["strangers"].as_array().into_iter().flatten() {
+            let _ = writeln!(text, "  {} listens there too", word(stranger));
+        }
     }
     if answer["itself"] != Value::Null {
         let [memory, cpu, files] = taken_up(&answer["itself"]);
@@ -231,7 +234,8 @@ mod tests {
                   "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
             ],
             "listeners": [
-                { "name": "http", "address": "0.0.0.0:80", "handover": "auto", "forwarded": null },
+                { "name": "http", "address": "0.0.0.0:80", "handover": "auto", "forwarded": null,
+                  "strangers": ["process 71 (python3)"] },
                 { "name": "admin", "address": "0.0.0.0:81", "handover": "inherit",
                   "forwarded": "setsockopt(SO_REUSEPORT) failed: Protocol not available" },
             ],
@@ -248,6 +252,7 @@ generation  release      state     healthy  pid      age     memory    cpu    fi
 generation 1 can bind nothing more (broken): reload to replace it
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
+  process 71 (python3) listens there too
 listener admin on 0.0.0.0:81, inherit, forwarded: setsockopt(SO_REUSEPORT) failed: Protocol not available
 baton-boot itself: memory 2.8 MiB, cpu 0 %, files 41
 memory 8.5 MiB, limit none, killed for it: 2

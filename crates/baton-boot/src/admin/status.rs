@@ -62,6 +62,7 @@ pub fn status(
                 "address": listen.address.to_string(),
                 "handover": listen.handover.word(),
                 "forwarded": listeners.forwarded(listener),
+                "strangers": listeners.strangers(listener),
             })
         })
         .collect();

@@ -8,6 +8,7 @@ use crate::boot::{Boot, Folder, free_address};
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
 use crate::program::Client;
+use crate::wait::wait_for;
 
 /// What a sandbox refuses, as `refuse.py` takes it: `setsockopt` with these options, and `seccomp`.
 const SHARING: &str = "54/2=15:92";
@@ -82,7 +83,28 @@ fn p2_f23_without_a_selector_a_candidate_that_is_not_healthy_gets_no_connection(
         assert_eq!(generation(address), "1");
         asked += 1;
     }
-    assert!(asked > 100, "asked only {asked} times");
+    assert!(asked > 20, "asked only {asked} times");
+    assert!(boot.stop().success());
+}
+
+#[test]
+fn p1_a_socket_of_somebody_else_at_a_listener_is_told_and_gets_no_connection() {
+    let (folder, address) = (Folder::with_example("python"), free_address());
+    folder.change("baton.toml", "127.0.0.1:8080", &address.to_string());
+    folder.change("baton.toml", "interval        = \"1s\"", "interval = \"100ms\"");
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves, ", 1);
+    let strangers = || boot.status()["listeners"][0]["strangers"].as_array().unwrap().clone();
+    assert_eq!(strangers().len(), 0);
+    let other = baton_sys::socket::join_group(address, 8).unwrap();
+    let own = format!("process {} (", std::process::id());
+    boot.wait_for(&own, 1);
+    wait_for("its owner", || {
+        strangers().first().is_some_and(|one| one.as_str().unwrap().starts_with(&own)).then_some(())
+    });
+    (0..50).for_each(|_| assert_eq!(generation(address), "1"));
+    drop(other);
+    wait_for("its end", || strangers().is_empty().then_some(()));
     assert!(boot.stop().success());
 }
 
