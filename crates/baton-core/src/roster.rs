@@ -18,6 +18,13 @@ const CHANGES_SPARE: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
     entries: RedBlackTreeMapSync<MemberId, Entry>,
+    sums: Sums,
+    changes: Changes,
+}
+
+/// What follows from the members.
+#[derive(Debug, Clone, Default)]
+struct Sums {
     tally: Tally,
     /// The latest moment of which the sums are.
     placed_at: Millis,
@@ -25,8 +32,13 @@ pub(crate) struct Roster {
     due: RedBlackTreeSetSync<(Millis, MemberId)>,
     /// Who waits for a slot with the release on its disk, in the order of the deploy.
     staged: RedBlackTreeSetSync<(u64, MemberId)>,
-    /// Who was changed last, by the number of the change.
-    changes: RedBlackTreeMapSync<u64, MemberId>,
+}
+
+/// Who was changed last.
+#[derive(Debug, Clone, Default)]
+struct Changes {
+    /// By the number of the change.
+    by_number: RedBlackTreeMapSync<u64, MemberId>,
     /// The number of the last change.
     revision: u64,
     /// The changes up to this one are not remembered.
@@ -42,7 +54,7 @@ struct Entry {
     due: Option<Millis>,
     /// Where it is in `staged`.
     staged: Option<u64>,
-    /// Where it is in `changes`.
+    /// Where it is in the changes.
     revision: u64,
 }
 
@@ -71,7 +83,7 @@ impl Roster {
 
     /// The latest moment of which the sums are. What is known of an earlier one is no reason to go back.
     pub(crate) const fn placed_at(&self) -> Millis {
-        self.placed_at
+        self.sums.placed_at
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -80,20 +92,20 @@ impl Roster {
 
     /// Members that wait for a slot with the release on their disk, first those whose turn is first. Some may be silent.
     pub(crate) fn staged(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
-        self.staged.iter().filter_map(|(_, id)| Some((id, self.get(id)?)))
+        self.sums.staged.iter().filter_map(|(_, id)| Some((id, self.get(id)?)))
     }
 
     /// How many members there are of each sort.
     pub(crate) fn counts(&self, scene: Scene<'_>) -> Counts {
-        if scene.now < self.placed_at {
+        if scene.now < self.sums.placed_at {
             return self.fold(scene);
         }
         let due = |(at, _): &&(Millis, MemberId)| *at <= scene.now;
-        let mut due = self.due.iter().take_while(due).peekable();
+        let mut due = self.sums.due.iter().take_while(due).peekable();
         if due.peek().is_none() {
-            return self.tally.counts();
+            return self.sums.tally.counts();
         }
-        let mut tally = self.tally.clone();
+        let mut tally = self.sums.tally.clone();
         for entry in due.filter_map(|(_, id)| self.entries.get(id)) {
             tally.take_off(&entry.part);
             tally.add(&Part::of(&entry.member, scene));
@@ -111,16 +123,17 @@ impl Roster {
     /// Who was changed since `before`, an earlier state of the same fleet, or is not there any more; none when that is not
     /// known. What a heartbeat renews is no change.
     pub(crate) fn changed_since(&self, before: &Self) -> Option<BTreeSet<&MemberId>> {
-        let known = (self.forgotten..=self.revision).contains(&before.revision);
-        known.then(|| self.changes.range(before.revision + 1..).map(|(_, id)| id).collect())
+        let (ours, theirs) = (&self.changes, before.changes.revision);
+        let known = (ours.forgotten..=ours.revision).contains(&theirs);
+        known.then(|| ours.by_number.range(theirs + 1..).map(|(_, id)| id).collect())
     }
 
     /// Adds somebody who is not there yet.
     pub(crate) fn insert(&mut self, id: &MemberId, member: Member, scene: Scene<'_>) {
-        let part = Part::default();
-        self.entries.insert_mut(id.clone(), Entry { member, part, due: None, staged: None, revision: 0 });
-        self.note(id);
-        self.place(id, scene);
+        let mut entry = Entry { member, part: Part::default(), due: None, staged: None, revision: 0 };
+        self.changes.note(id, &mut entry, self.entries.size() + 1);
+        self.sums.place(id, &mut entry, scene);
+        self.entries.insert_mut(id.clone(), entry);
     }
 
     /// Changes a member, if it is there.
@@ -130,9 +143,12 @@ impl Roster {
         scene: Scene<'_>,
         change: impl FnOnce(&mut Member) -> T,
     ) -> Option<T> {
-        let answer = change(&mut self.entries.get_mut(id)?.member);
-        self.note(id);
-        self.place(id, scene);
+        let members = self.entries.size();
+        // One look for all three: looking for a member is most of what a report costs.
+        let entry = self.entries.get_mut(id)?;
+        let answer = change(&mut entry.member);
+        self.changes.note(id, entry, members);
+        self.sums.place(id, entry, scene);
         Some(answer)
     }
 
@@ -142,15 +158,15 @@ impl Roster {
     }
 
     pub(crate) fn remove(&mut self, id: &MemberId) {
-        let Some(entry) = self.entries.get(id).cloned() else { return };
-        self.note(id);
+        let Some(mut entry) = self.entries.get(id).cloned() else { return };
+        self.changes.note(id, &mut entry, self.entries.size());
         self.entries.remove_mut(id);
-        self.tally.take_off(&entry.part);
+        self.sums.tally.take_off(&entry.part);
         if let Some(at) = entry.due {
-            self.due.remove_mut(&(at, id.clone()));
+            self.sums.due.remove_mut(&(at, id.clone()));
         }
         if let Some(rank) = entry.staged {
-            self.staged.remove_mut(&(rank, id.clone()));
+            self.sums.staged.remove_mut(&(rank, id.clone()));
         }
     }
 
@@ -160,9 +176,9 @@ impl Roster {
         scene: Scene<'_>,
         mut change: impl FnMut(&MemberId, &mut Member) -> bool,
     ) {
-        let revision = self.revision + 1;
+        let revision = self.changes.revision + 1;
         let entries = core::mem::take(self).entries;
-        (self.revision, self.forgotten) = (revision, revision);
+        (self.changes.revision, self.changes.forgotten) = (revision, revision);
         for (id, entry) in &entries {
             let mut member = entry.member.clone();
             if change(id, &mut member) {
@@ -170,31 +186,32 @@ impl Roster {
             }
         }
         // Whoever is gone is in no list of changes.
-        self.forgotten = self.revision;
+        self.changes.forgotten = self.changes.revision;
     }
 
     /// Takes everybody for whom time has changed something by now as they stand now. Returns who of them cannot be waited
     /// for any longer, as far as silence alone says so.
     pub(crate) fn settle(&mut self, scene: Scene<'_>) -> BTreeSet<MemberId> {
-        let mut lost = BTreeSet::new();
-        while let Some(due) = self.due.first().filter(|(at, _)| *at <= scene.now).cloned() {
-            self.due.remove_mut(&due);
+        let (mut lost, members) = (BTreeSet::new(), self.entries.size());
+        while let Some(due) = self.sums.due.first().filter(|(at, _)| *at <= scene.now).cloned() {
+            self.sums.due.remove_mut(&due);
             let (_, id) = due;
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             entry.due = None;
             if is_lost(&entry.member, scene) {
                 lost.insert(id.clone());
             }
-            if self.place(&id, scene) {
-                self.note(&id);
+            if self.sums.place(&id, entry, scene) {
+                self.changes.note(&id, entry, members);
             }
         }
         lost
     }
+}
 
+impl Sums {
     /// Brings all that follows from a member up to date; tells whether it stands elsewhere now.
-    fn place(&mut self, id: &MemberId, scene: Scene<'_>) -> bool {
-        let Some(entry) = self.entries.get_mut(id) else { return false };
+    fn place(&mut self, id: &MemberId, entry: &mut Entry, scene: Scene<'_>) -> bool {
         self.placed_at = self.placed_at.max(scene.now);
         let (part, staged) = (Part::of(&entry.member, scene), rank_if_staged(&entry.member, scene));
         let moved = part != entry.part || staged != entry.staged;
@@ -227,16 +244,18 @@ impl Roster {
         }
         moved
     }
+}
 
-    fn note(&mut self, id: &MemberId) {
-        let Some(entry) = self.entries.get_mut(id) else { return };
+impl Changes {
+    /// A member has changed, one of so many.
+    fn note(&mut self, id: &MemberId, entry: &mut Entry, members: usize) {
         self.revision += 1;
-        self.changes.remove_mut(&entry.revision);
-        self.changes.insert_mut(self.revision, id.clone());
+        self.by_number.remove_mut(&entry.revision);
+        self.by_number.insert_mut(self.revision, id.clone());
         entry.revision = self.revision;
-        while self.changes.size() > self.entries.size() + CHANGES_SPARE {
-            let Some(first) = self.changes.first().map(|(revision, _)| *revision) else { return };
-            self.changes.remove_mut(&first);
+        while self.by_number.size() > members + CHANGES_SPARE {
+            let Some(first) = self.by_number.first().map(|(revision, _)| *revision) else { return };
+            self.by_number.remove_mut(&first);
             self.forgotten = first;
         }
     }

@@ -262,7 +262,7 @@ fn what_is_gone_is_not_remembered_for_ever() {
         scene.fleet.leave(&id(member));
     }
     assert!(scene.fleet.changed_since(&before).is_none(), "it cannot be told any more");
-    assert!(scene.fleet.roster().changes.size() <= CHANGES_SPARE + 1);
+    assert!(scene.fleet.roster().changes.by_number.size() <= CHANGES_SPARE + 1);
     let before = scene.fleet.clone();
     let report = scene.report(1, 0, 0, 0, 0);
     let _ = scene.fleet.apply(report, scene.now);
