@@ -140,7 +140,9 @@ pub fn verdict(rollout: &Rollout<'_>) -> Verdict {
     if rollout.is_outranked() {
         return Verdict::Continue;
     }
-    if rollout.switched() || (!rollout.is_held() && is_switched(rollout)) {
+    // A gate may close with the very last proof.
+    let too_costly = matches!(rollout.broken(), Some(Rule::TooCostly { .. }));
+    if rollout.switched() || (!rollout.is_held() && !too_costly && is_switched(rollout)) {
         return Verdict::Done { drained: counts.silent == 0 && counts.drained == counts.live };
     }
     if rollout.is_held() {

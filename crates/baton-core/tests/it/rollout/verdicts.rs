@@ -483,3 +483,21 @@ fn memory_is_a_gate_of_its_own_and_a_rollback_has_none() {
     }
     assert_eq!(scene.verdict(), Verdict::Continue);
 }
+
+#[test]
+fn a_gate_closes_with_the_very_last_proof_too() {
+    for members in [1, 2, 3] {
+        let mut scene = Scene::of(members, Policy { gates: vec![Cost::Memory], ..Policy::safe() });
+        for _ in 0..members {
+            let [index] = scene.grant()[..] else { panic!("one at a time") };
+            let deploy = scene.deploy.clone();
+            scene.says(index, |report| {
+                let sequence = report.stamp.sequence;
+                let (memory, memory_before) = (Some(Bytes(150 << 20)), Some(Bytes(100 << 20)));
+                let costs = Costs { memory, memory_before, ..Costs::default() };
+                *report = Report { costs, ..super::report(index, sequence, &deploy, Standing::Proven) };
+            });
+        }
+        assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "{members}: {:?}", scene.verdict());
+    }
+}
