@@ -133,6 +133,8 @@ pub(super) enum Curse {
 pub(super) struct Member {
     pub id: MemberId,
     pub alive: bool,
+    /// Whether its goodbye was heard: its session has ended with that.
+    pub parted: bool,
     /// The server that it has a session with, counted from 0.
     pub session: usize,
     /// How many signs of life were not answered.
@@ -169,6 +171,7 @@ impl Member {
         Self {
             id,
             alive: true,
+            parted: false,
             session: 0,
             missed: 0,
             mute: 0,

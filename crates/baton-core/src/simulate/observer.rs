@@ -1,5 +1,6 @@
 //! Watches a simulation from outside, with knowledge that no actor has, and names the invariant that breaks.
 
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -33,14 +34,24 @@ struct Truth {
     committed: u16,
     /// Those that it has ever tried.
     tried: u16,
+    alive: bool,
+    /// Whether it has a slot that it has neither proven the release with nor heard to be void.
+    holds: bool,
+    /// Whether its try with that slot has failed: it waits to try again, and the next deploy does not wait for it.
+    rests: bool,
 }
 
 /// Checks every step against the invariants, in time that does not depend on the size of the fleet.
 pub(super) struct Observer {
     pub now: Millis,
     pub broken: Option<Broken>,
-    /// How many members may be on trial, or down because of it, at once.
-    pub slots: u32,
+    /// Whether a store has forgotten slots that were given, or somebody was cut off for so long that he may count as gone.
+    pub unsure: bool,
+    /// A service that is locked.
+    pub locked: bool,
+    /// How many members may be on trial, or down because of it, at once: what the last slots were given by, or as many as had
+    /// some before. It shrinks with the fleet.
+    slots: u32,
     /// How many generations may run at once.
     pub generations_max: u32,
     /// Since when most of the fleet cannot be heard.
@@ -60,7 +71,15 @@ pub(super) struct Observer {
     down: u32,
     generations: u32,
     busy: u32,
+    /// How many members have slots.
+    holding: u32,
+    alive: u32,
+    /// How many members there were, and until when, as far back as a server may still believe it.
+    were: VecDeque<(Millis, u32)>,
 }
+
+/// A member that is not there any more is believed to be there for no longer than this: its lease, and what it said last on its way.
+const BELIEVED: Millis = Millis(2 * LEASE.0);
 
 /// By then every member that cannot be heard has run out of its lease, and all that it said before has come.
 const SILENCE_SHOWS: Millis = Millis(LEASE.0 + HEARTBEAT.0 + DELAY_MAX.0);
@@ -70,6 +89,8 @@ impl Observer {
         Self {
             now: Millis::ZERO,
             broken: None,
+            unsure: false,
+            locked: false,
             slots: 0,
             generations_max: u32::MAX,
             mass_silence: None,
@@ -85,6 +106,9 @@ impl Observer {
             down: 0,
             generations: 0,
             busy: 0,
+            holding: 0,
+            alive: 0,
+            were: VecDeque::new(),
         }
     }
 
@@ -94,11 +118,32 @@ impl Observer {
         self.exposed += u32::from(release != Release::OLD);
         self.generations += 1;
         self.changed_at = self.now;
+        self.alive += 1;
         let (granted, bake, switched_at) = (Epoch(0), Millis::ZERO, Millis::ZERO);
-        self.members.push(Truth { granted, bake, switched_at, committed: release.bit(), tried: 0 });
+        let committed = release.bit();
+        self.members.push(Truth {
+            granted,
+            bake,
+            switched_at,
+            committed,
+            tried: 0,
+            alive: true,
+            holds: false,
+            rests: false,
+        });
     }
 
-    pub(super) fn left(&mut self, last: Glance) {
+    /// A member is not there any more. Whoever says goodbye in the middle of a try makes room for another one.
+    pub(super) fn left(&mut self, index: usize, last: Glance, goodbye: bool) {
+        self.were.push_back((self.now, self.alive));
+        self.alive -= 1;
+        if let Some(truth) = self.members.get_mut(index) {
+            self.holding -= u32::from(truth.holds);
+            (truth.alive, truth.holds, truth.rests) = (false, false, false);
+        }
+        if let Some(release) = last.trial.filter(|_| goodbye) {
+            self.first[release.index()] += 1;
+        }
         self.on_trial -= u32::from(last.trial.is_some());
         self.down -= u32::from(last.down_for_trial);
         self.busy -= u32::from(last.busy);
@@ -147,6 +192,12 @@ impl Observer {
             self.committed[release.index()] += u32::from(truth.committed & release.bit() == 0);
             truth.committed |= release.bit();
         }
+        let over = after.trial.is_none() && !after.down_for_trial;
+        truth.rests = truth.holds && over && (truth.rests || before.trial.is_some() || before.down_for_trial);
+        if truth.holds && over && (after.committed != before.committed || after.seen > truth.granted) {
+            truth.holds = false;
+            self.holding -= 1;
+        }
         self.members[index] = truth;
         self.count(before, after, member);
     }
@@ -188,7 +239,11 @@ impl Observer {
 
     /// A deploy has begun, by which so many may try a release at once, and so many before any has proven it.
     pub(super) fn begun(&mut self, release: Release, slots: u32, first: u32) {
-        self.slots = self.slots.max(slots);
+        for truth in self.members.iter_mut().filter(|truth| truth.rests) {
+            self.holding -= u32::from(truth.holds);
+            (truth.holds, truth.rests) = (false, false);
+        }
+        self.slots = if self.unsure { self.slots.max(slots) } else { slots.max(self.holding) };
         let tried = self.tried[release.index()];
         let before = &mut self.first[release.index()];
         *before = tried.max(*before) + first;
@@ -196,9 +251,32 @@ impl Observer {
 
     /// Control gave a slot.
     pub(super) fn granted(&mut self, index: usize, epoch: Epoch, bake: Millis) {
-        if let Some(truth) = self.members.get_mut(index) {
+        if let Some(truth) = self.members.get_mut(index).filter(|truth| truth.alive) {
+            self.holding += u32::from(!truth.holds);
             (truth.granted, truth.bake) = (epoch, bake);
+            (truth.holds, truth.rests) = (true, false);
         }
+    }
+
+    /// Control gave slots, of which there are so many in this phase for a fleet as it is now.
+    pub(super) fn gave(&mut self, slots: u32) {
+        if self.unsure {
+            self.slots = self.slots.max(slots);
+            return;
+        }
+        let holding = self.holding;
+        self.must(holding <= slots, "I10 never more slots are given than a fleet of this size has", || {
+            format!("{holding} members have slots, of which there are {slots}")
+        });
+        self.slots = slots;
+    }
+
+    /// How many members there are, as the server knows best that has not heard yet who has left.
+    pub(super) fn believed(&mut self) -> u32 {
+        while self.were.front().is_some_and(|(at, _)| self.now.since(*at) > BELIEVED) {
+            self.were.pop_front();
+        }
+        self.were.iter().map(|(_, alive)| *alive).fold(self.alive, u32::max)
     }
 
     /// Control did something by itself: gave slots, took them back, or proposed a deploy.

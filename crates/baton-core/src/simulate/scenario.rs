@@ -10,11 +10,12 @@ use super::prng::Prng;
 use super::release::{Flaws, Program, Release};
 use super::script::{Cut, Flaw, NamedPolicy, Script, Setup, Step, StoreFault, Until, Way};
 use super::{End, Outcome};
+use crate::costs::Cost;
 use crate::deploy::{PhaseSize, Policy};
 use crate::fleet::LEASE;
 use crate::limits::{Connections, Limits};
 use crate::rollout::slots;
-use crate::target::Amount;
+use crate::target::{Amount, Label, Target};
 use crate::units::{Millis, Share};
 
 /// A rollout to simulate: over which fleet, how, and what goes wrong.
@@ -59,6 +60,18 @@ pub enum Trouble {
     HaltAndResume,
     /// A person deploys something else in the middle.
     Superseded,
+    /// A person rolls back: in the middle, or what is everywhere; now and then twice.
+    TakenBack,
+    /// A person aborts it, and now and then deploys it again.
+    Aborted,
+    /// A person locks the service, which refuses what somebody deploys, until it is unlocked or taken back.
+    Locked,
+    /// It is for a part of the fleet: a share, a number, or who has a label.
+    PartOfTheFleet,
+    /// The release costs more than the one before it, and gates are set.
+    Costly,
+    /// The fleet is made several times larger and a fraction of itself, at once, by a platform that asks members to stop.
+    Scaled,
     /// Several servers share a store, and some of them end and start.
     ServersRestart,
     /// Several servers share a store, and it ends, loses its newest writes, or all of them.
@@ -68,8 +81,8 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
+    /// Those of one server.
+    const ALONE: [Self; 14] = [
         Self::None,
         Self::FlakyStart,
         Self::CrashAtStart,
@@ -79,9 +92,11 @@ impl Trouble {
         Self::MassSilence,
         Self::HaltAndResume,
         Self::Superseded,
-        Self::ServersRestart,
-        Self::StoreForgets,
-        Self::Partitions,
+        Self::TakenBack,
+        Self::Aborted,
+        Self::Locked,
+        Self::PartOfTheFleet,
+        Self::Costly,
     ];
 
     /// The trouble of a seed. One in eight is of several servers: those take about as long to simulate as all the others.
@@ -90,7 +105,7 @@ impl Trouble {
             21 => Self::ServersRestart,
             22 => Self::StoreForgets,
             23 => Self::Partitions,
-            alone => Self::ALL[alone % 9],
+            alone => Self::ALONE[alone % Self::ALONE.len()],
         }
     }
 
@@ -101,12 +116,18 @@ impl Trouble {
             Self::CrashAfterHalfAMinute => {
                 Flaws { crashes_after: Some(Millis::from_secs(30)), ..Flaws::NONE }
             }
+            Self::Costly => Flaws { larger: 60, ..Flaws::NONE },
             Self::None
             | Self::JoinsAndLeaves
             | Self::RefusedMembers
             | Self::MassSilence
             | Self::HaltAndResume
             | Self::Superseded
+            | Self::TakenBack
+            | Self::Aborted
+            | Self::Locked
+            | Self::PartOfTheFleet
+            | Self::Scaled
             | Self::ServersRestart
             | Self::StoreForgets
             | Self::Partitions => Flaws::NONE,
@@ -115,18 +136,12 @@ impl Trouble {
 
     /// Whether it takes several servers.
     const fn is_of_servers(self) -> bool {
-        match self {
-            Self::ServersRestart | Self::StoreForgets | Self::Partitions => true,
-            Self::None
-            | Self::FlakyStart
-            | Self::CrashAtStart
-            | Self::CrashAfterHalfAMinute
-            | Self::JoinsAndLeaves
-            | Self::RefusedMembers
-            | Self::MassSilence
-            | Self::HaltAndResume
-            | Self::Superseded => false,
-        }
+        matches!(self, Self::ServersRestart | Self::StoreForgets | Self::Partitions)
+    }
+
+    /// Whether members come and go, so that nobody could keep to limits that are numbers.
+    const fn moves_members(self) -> bool {
+        matches!(self, Self::JoinsAndLeaves | Self::Scaled)
     }
 }
 
@@ -184,10 +199,35 @@ impl Scenario {
     /// The same with this trouble. While members come and go, nobody could keep to limits that are numbers.
     #[must_use]
     pub fn with(mut self, trouble: Trouble) -> Self {
-        if trouble == Trouble::JoinsAndLeaves {
+        if trouble.moves_members() {
             self.policy.limits = Limits::default();
         }
+        self.policy.gates.clear();
+        if trouble == Trouble::Costly {
+            self.policy.gates.push(Cost::Memory);
+        }
         Self { trouble, flaws: trouble.flaws(), ..self }
+    }
+
+    /// The part of the fleet that it is for, and who has a label.
+    fn draw_part(&self, prng: &mut Prng) -> (Target, Vec<(Label, Amount)>) {
+        let share = |prng: &mut Prng| Share::from_percent(1 + prng.below(99) as u32);
+        let Ok(label) = "zone=a".parse::<Label>() else { return (Target::ALL, Vec::new()) };
+        match prng.below(4) {
+            0 => (share(prng).into(), Vec::new()),
+            1 => {
+                let many = Amount::Members(1 + prng.below(self.members.into()) as u32);
+                (Target { amount: many, label: None }, Vec::new())
+            }
+            2 => {
+                let of = Amount::Share(share(prng));
+                (Target { label: Some(label.clone()), ..Target::ALL }, alloc::vec![(label, of)])
+            }
+            _ => {
+                let (amount, of) = (Amount::Share(share(prng)), Amount::Share(share(prng)));
+                (Target { amount, label: Some(label.clone()) }, alloc::vec![(label, of)])
+            }
+        }
     }
 
     /// What happens in it, drawn from a seed.
@@ -196,8 +236,14 @@ impl Scenario {
         let servers = if self.trouble.is_of_servers() { 2 + prng.below(2) as usize } else { 1 };
         let (members, program, overlap) = (self.members, self.program, self.overlap);
         let network = Network::Bad;
-        let setup = Setup { seed, members, servers, network, labels: Vec::new(), program, overlap };
-        let mut steps = alloc::vec![Step::Policy(NamedPolicy::like(&self.policy_name, self.policy.clone()))];
+        let (target, labels) = if self.trouble == Trouble::PartOfTheFleet {
+            self.draw_part(&mut prng)
+        } else {
+            (Target::ALL, Vec::new())
+        };
+        let setup = Setup { seed, members, servers, network, labels, program, overlap };
+        let policy = Policy { target, ..self.policy.clone() };
+        let mut steps = alloc::vec![Step::Policy(NamedPolicy::like(&self.policy_name, policy))];
         steps.extend(Flaw::all_of(&self.flaws).map(|flaw| Step::Flaw(Release::NEW, flaw)));
         if self.trouble == Trouble::RefusedMembers {
             let rate = Share::from_percent(if members >= 100 { 1 } else { 20 });
@@ -239,7 +285,21 @@ impl Scenario {
                 plan.push((at + later(prng, 1, 60), Step::Resume));
             }
             Trouble::Superseded => plan.push((at, deploy(Release::OTHER))),
+            Trouble::TakenBack => {
+                plan.push((at, Step::RollBack(None)));
+                if prng.chance(Share::from_percent(50)) {
+                    plan.push((at + later(prng, 0, 60), Step::RollBack(None)));
+                }
+            }
+            Trouble::Aborted => {
+                plan.push((at, Step::Abort));
+                if prng.chance(Share::from_percent(50)) {
+                    plan.push((at + later(prng, 1, 60), deploy(Release::NEW)));
+                }
+            }
+            Trouble::Locked => plan_lock(prng, at, &mut plan),
             Trouble::JoinsAndLeaves => self.plan_joins(prng, &mut plan),
+            Trouble::Scaled => self.plan_bursts(prng, &mut plan),
             Trouble::ServersRestart => plan_restarts(prng, servers, &mut plan),
             Trouble::StoreForgets => plan_losses(prng, &mut plan),
             Trouble::Partitions => plan_partitions(prng, servers, &mut plan),
@@ -247,9 +307,13 @@ impl Scenario {
             | Trouble::FlakyStart
             | Trouble::CrashAtStart
             | Trouble::CrashAfterHalfAMinute
+            | Trouble::PartOfTheFleet
+            | Trouble::Costly
             | Trouble::RefusedMembers => {}
         }
-        if self.restarts && !self.trouble.is_of_servers() && prng.chance(Share::from_percent(30)) {
+        // A goodbye to nobody is no goodbye.
+        let restarts = self.restarts && !self.trouble.is_of_servers() && self.trouble != Trouble::Scaled;
+        if restarts && prng.chance(Share::from_percent(30)) {
             let at = later(prng, 2, 60);
             plan.push((at, Step::Server { number: 0, up: false }));
             plan.push((at + later(prng, 1, 20), Step::Server { number: 0, up: true }));
@@ -266,6 +330,19 @@ impl Scenario {
         }
         for _ in 0..self.members / 100 {
             plan.push((later(prng, 0, 120), Step::Restart(one)));
+        }
+    }
+
+    /// Many come at once, and many are asked to stop.
+    fn plan_bursts(&self, prng: &mut Prng, plan: &mut Vec<(Millis, Step)>) {
+        for _ in 0..=prng.below(3) {
+            let step = if prng.chance(Share::from_percent(50)) {
+                Step::Join(1 + prng.below(2 * u64::from(self.members)) as u32)
+            } else {
+                let members = Amount::Share(Share::from_percent(10 + prng.below(81) as u32));
+                Step::Leave { members, goodbye: true }
+            };
+            plan.push((later(prng, 0, 90), step));
         }
     }
 
@@ -296,7 +373,15 @@ impl Scenario {
     pub fn check(&self, outcome: &Outcome) -> Result<(), String> {
         let big = self.members >= 1000;
         let ends: &[End] = match self.trouble {
-            Trouble::None | Trouble::HaltAndResume | Trouble::Superseded => &[End::Switched],
+            Trouble::None | Trouble::HaltAndResume | Trouble::Superseded | Trouble::PartOfTheFleet => {
+                &[End::Switched]
+            }
+            // Whoever is asked to stop has not shown that the release fails. Of a handful it may be the one that tries, each time.
+            Trouble::Scaled if self.members >= 100 => &[End::Switched],
+            Trouble::Scaled => &[End::Switched, End::RolledBack],
+            Trouble::TakenBack | Trouble::Costly => &[End::RolledBack],
+            // What was through before is not under way any more; and it may be deployed again.
+            Trouble::Aborted | Trouble::Locked => &[End::Switched, End::RolledBack],
             // Two failed starts in a row on one of a handful of members are a failing release.
             Trouble::FlakyStart if big && !self.is_limited() => &[End::Switched],
             Trouble::FlakyStart => &[End::Switched, End::RolledBack],
@@ -325,6 +410,22 @@ impl Scenario {
 /// A moment within so many seconds.
 fn later(prng: &mut Prng, least: u64, most: u64) -> Millis {
     prng.between(Millis::from_secs(least), Millis::from_secs(most))
+}
+
+/// The service is locked before or after the release is deployed. What else is deployed is refused until it is unlocked.
+fn plan_lock(prng: &mut Prng, at: Millis, plan: &mut Vec<(Millis, Step)>) {
+    let deploy = |release| Step::Deploy { release, again: true };
+    let locked = if prng.chance(Share::from_percent(30)) { Millis::ZERO } else { at };
+    plan.push((locked, Step::Lock("let us see".into())));
+    plan.push((at + later(prng, 0, 30), deploy(Release::OTHER)));
+    if prng.chance(Share::from_percent(50)) {
+        plan.push((at + later(prng, 0, 60), Step::RollBack(None)));
+    }
+    let unlocked = at + later(prng, 30, 90);
+    plan.push((unlocked, Step::Unlock));
+    if prng.chance(Share::from_percent(50)) {
+        plan.push((unlocked + later(prng, 0, 30), deploy(Release::OTHER)));
+    }
 }
 
 /// Servers end and start again, now and then all of them at once.

@@ -115,6 +115,23 @@ fn p17_members_join_and_leave_small_fleets() {
 }
 
 #[test]
+fn f111_f112_people_take_back_abort_and_lock() {
+    small(Trouble::TakenBack);
+    small(Trouble::Aborted);
+    small(Trouble::Locked);
+}
+
+#[test]
+fn a_part_of_the_fleet_gets_the_release_and_no_more() {
+    small(Trouble::PartOfTheFleet);
+}
+
+#[test]
+fn a_release_that_costs_too_much_is_taken_back_in_a_fleet_of_any_size() {
+    small(Trouble::Costly);
+}
+
+#[test]
 fn p12_p16_several_servers_that_end_and_start_keep_every_invariant() {
     small(Trouble::ServersRestart);
 }

@@ -42,7 +42,10 @@ impl World {
                 }
             }
             Step::Cut(cut) => self.cut(*cut),
-            Step::Isolate(server) => self.isolated |= 1 << server,
+            Step::Isolate(server) => {
+                self.isolated |= 1 << server;
+                self.observer.unsure = true;
+            }
             Step::Heal => self.heal(),
             Step::Server { number, up: false } => self.stop_server(*number),
             Step::Server { number, up: true } => self.start_server(*number),
@@ -74,7 +77,7 @@ impl World {
         let alive = self.members.iter().filter(|member| member.alive).count();
         for index in leaving.into_iter().take(alive.saturating_sub(1)) {
             self.members[index].alive = false;
-            self.observer.left(self.members[index].glance());
+            self.observer.left(index, self.members[index].glance(), goodbye);
             if goodbye {
                 let server = self.members[index].session;
                 let delay = self.setup.network.delay(&mut self.prng);
@@ -84,6 +87,7 @@ impl World {
     }
 
     fn cut(&mut self, cut: Cut) {
+        self.observer.unsure = true;
         let servers = cut.server.map_or(u8::MAX, |server| 1 << server);
         for index in self.draw(cut.members) {
             let member = &mut self.members[index];
@@ -133,11 +137,11 @@ impl World {
             StoreFault::Dies => store.up = false,
             StoreFault::Starts => store.up = true,
             StoreFault::Loses(writes) => {
-                self.lossy = true;
+                (self.lossy, self.observer.unsure) = (true, true);
                 store.lose(Some(writes));
             }
             StoreFault::Empties => {
-                self.lossy = true;
+                (self.lossy, self.observer.unsure) = (true, true);
                 store.lose(None);
             }
         }

@@ -5,7 +5,7 @@ use alloc::format;
 use alloc::string::ToString;
 
 use super::{Ask, Asked, Commit, Event, World, index_of, most};
-use crate::deploy::Kind;
+use crate::deploy::{Kind, PhaseSize, Policy};
 use crate::fleet::Grant;
 use crate::history::{ProposeError, Wish};
 use crate::ids::{DeployId, Epoch, MemberId};
@@ -225,8 +225,10 @@ impl World {
                 self.switched = self.accepted.last().copied();
                 self.check_switched(number);
             }
-            Changed::Switched => {}
-            Changed::Begun { again: true } | Changed::Locked => {}
+            Changed::Locked => {
+                self.observer.locked = self.servers[number].history.lock().is_some();
+            }
+            Changed::Begun { again: true } | Changed::Switched => {}
         }
     }
 
@@ -256,6 +258,10 @@ impl World {
         let release = Release::of(deploy.release);
         let first_time = self.lossy || !self.accepted.contains(&id);
         let text = super::tell::of_deploy(deploy);
+        let halted = self.accepted.last().copied().and_then(|last| server.history.find(last));
+        let resumed = halted.is_some_and(|before| matches!(before.kind, Kind::Halt { .. }));
+        let refused = self.observer.locked && forward && !resumed;
+        self.observer.must(!refused, "I7 a lock lets nothing new pass", || text.clone());
         self.observer.begun(release, slots_max, first);
         self.observer.generations_max = runs.map_or(u32::MAX, |most| most.max(self.observer.generations()));
         self.observer.must(follows, "I15 accepted deploys form one order, and none is lost", || {
@@ -272,6 +278,13 @@ impl World {
     fn observe_grants(&mut self, number: usize, epoch: Epoch, members: &[MemberId], grant: Grant) {
         let Some(deploy) = self.servers.get(number).and_then(|server| server.in_force()) else { return };
         let (target, forward) = (deploy.policy.target.clone(), deploy.kind == Kind::Rollout);
+        let start = self.servers[number].fleet.in_force().map_or(0, |in_force| in_force.members_at_start);
+        let Policy { max_unhealthy, phases, limits, .. } = &deploy.policy;
+        let size = phases.get(grant.phase).filter(|_| forward).map(|phase| phase.size);
+        let size = size.unwrap_or(PhaseSize::Share(*max_unhealthy));
+        let believed = self.observer.believed();
+        let n = if start == 0 { believed } else { start.min(believed) };
+        let slots = if limits.singleton { 1 } else { slots(size, *max_unhealthy, n) };
         for id in members {
             let Some(index) = index_of(id) else { continue };
             self.observer.granted(index, epoch, grant.bake);
@@ -279,6 +292,7 @@ impl World {
             self.observer
                 .must(meant || !forward, "I5 nobody tries a release that is not for it", || id.to_string());
         }
+        self.observer.gave(slots);
     }
 
     /// Tells the members what has come of a change.
@@ -345,14 +359,15 @@ impl World {
     fn check_switched(&mut self, number: usize) {
         let Some(deploy) = self.servers.get(number).and_then(|server| server.in_force()) else { return };
         let (release, target) = (Release::of(deploy.release), deploy.policy.target.clone());
-        let known = |member: &Member| self.is_known(member) && target.means(&member.labels);
-        let known = self.members.iter().enumerate().filter(|(_, member)| known(member));
+        let everybody = target.amount == Amount::Share(crate::units::Share::ALL);
+        let meant = |(_, member): &(usize, &Member)| member.alive && target.means(&member.labels);
         let (mut of, mut proven, mut stray) = (0, 0, None);
-        for (index, member) in known {
-            of += 1;
-            if self.observer.has_committed(index, release) {
-                proven += 1;
-            } else {
+        for (index, member) in self.members.iter().enumerate().filter(meant) {
+            let (known, has) = (self.is_known(member), self.observer.has_committed(index, release));
+            of += u32::from(known);
+            // Where some are enough, one that proved it counts though what it said last is still on its way.
+            proven += u32::from(has && (known || !everybody));
+            if known && !has {
                 stray.get_or_insert_with(|| member.describe());
             }
         }
@@ -399,7 +414,7 @@ impl World {
         past.into_iter().any(|past| past.switched && Release::of(past.deploy.release) == release)
     }
 
-    pub(super) fn wish_of(release: Release, again: bool, policy: crate::deploy::Policy) -> Asked {
+    pub(super) fn wish_of(release: Release, again: bool, policy: Policy) -> Asked {
         Asked::Wish(Wish::Rollout { release: release.id(), policy, again })
     }
 }

@@ -49,6 +49,10 @@ impl World {
     pub(super) fn hear(&mut self, number: usize, index: usize, report: Report) {
         let now = self.now();
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
+        // Nothing follows a goodbye in a session, which is one stream.
+        if self.members.get(index).is_some_and(|member| member.parted) {
+            return;
+        }
         let id = report.member.clone();
         let kept = self.store.is_some().then(|| report.clone());
         if let Some(member) = self.members.get_mut(index).filter(|member| member.session == number)
@@ -70,6 +74,7 @@ impl World {
         let now = self.now();
         let Some(member) = self.members.get_mut(index) else { return };
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
+        member.parted = true;
         server.fleet.leave(&member.id);
         if let Some(store) = &mut self.store {
             store.note(number, member.id.clone(), Err(member.next_stamp().life), now);
