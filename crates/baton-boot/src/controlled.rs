@@ -264,7 +264,11 @@ impl Controlled {
 
     /// Says goodbye, if control is there to hear it.
     pub async fn leave(self) {
-        self.saying.send_replace(Saying::Goodbye);
+        self.saying.send_modify(|saying| {
+            if let Saying::Report(last) = saying {
+                *saying = Saying::Goodbye(last.clone());
+            }
+        });
         let _ = tokio::time::timeout(GOODBYE, self.session).await;
     }
 

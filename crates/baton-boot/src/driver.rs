@@ -344,8 +344,7 @@ impl Driver {
         }
         self.world.weigh(&self.machine);
         self.world.note(&self.machine);
-        // That a stopped program serves no more is no news of its health; control is told goodbye.
-        if let Some(controlled) = self.controlled.as_mut().filter(|_| !self.machine.is_stopping()) {
+        if let Some(controlled) = self.controlled.as_mut().filter(|_| self.machine.has_news()) {
             controlled.report(now, self.machine.status(), |id| self.world.last_lines(id));
             controlled.keep_house(&self.machine);
         }

@@ -40,8 +40,8 @@ const CALM: Duration = Duration::from_secs(10);
 pub enum Saying {
     /// How it stands.
     Report(Box<Report>),
-    /// It ends.
-    Goodbye,
+    /// It ends; what it had to say last may not have been said yet, and tells why.
+    Goodbye(Box<Report>),
 }
 
 /// The waits between attempts.
@@ -260,7 +260,9 @@ impl Session {
                             let report = Report { stamp: self.stamp(), ..*report };
                             say(&mut socket, FromMember::Report(report.into())).await?;
                         }
-                        Saying::Report(_) | Saying::Goodbye => {
+                        Saying::Report(report) | Saying::Goodbye(report) => {
+                            let report = Report { stamp: self.stamp(), ..*report };
+                            say(&mut socket, FromMember::Report(report.into())).await?;
                             say(&mut socket, FromMember::Goodbye).await?;
                             // Control closes its side when it has heard.
                             socket.part(&Farewell::new(Reason::DONE, "")).await;

@@ -261,6 +261,8 @@ pub(crate) enum Failure<'a> {
     Silent,
     /// It vanished.
     Gone,
+    /// It was asked to stop in the middle of its try, as more such members were than others.
+    Stopped,
     /// It had proven it and then crashed or lost its health.
     Relapsed,
     /// The release costs it too much.
@@ -329,8 +331,8 @@ impl Moment<'_> {
         match (member.tie, self.deploy.kind) {
             (Tie::Slot(_), _) if relapsed() => Some(Failure::Relapsed),
             (Tie::Slot(grant), _) => match (presence, refusal) {
-                (Presence::Gone, _) => Some(Failure::Gone),
-                (Presence::Live | Presence::Silent { .. }, Some(why)) => Some(Failure::Refused(why)),
+                (_, Some(why)) => Some(Failure::Refused(why)),
+                (Presence::Gone, None) => Some(Failure::Gone),
                 // Another server may have heard of the proof, and written it down, before its member is heard of here.
                 (Presence::Live, None) => (grant.proven && !proven && member.has_committed(self.deploy))
                     .then_some(Failure::Relapsed),

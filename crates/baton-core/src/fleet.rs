@@ -41,6 +41,41 @@ pub struct Fleet {
     restored: Option<Restored>,
     /// The last moment at which most of the fleet was silent, or could not be heard. Nobody's patience runs out during it.
     excused_until: Millis,
+    leavers: Leavers,
+}
+
+/// Members that were asked to stop since the deploy in force has begun, as far as this server has heard since it was started.
+///
+/// One that was in the middle of a try says nothing about the release: a platform stops whom it does not need. But one whose
+/// own checks fail stops whom it holds for ill, and those are the ones with the release. So they count as failures as soon as
+/// more of them are stopped than of all others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Leavers {
+    trying: u32,
+    others: u32,
+    /// The last one that was in the middle of a try.
+    last: Option<MemberId>,
+}
+
+impl Leavers {
+    fn note(&mut self, id: &MemberId, tries: bool) {
+        if tries {
+            self.trying += 1;
+            self.last = Some(id.clone());
+        } else {
+            self.others += 1;
+        }
+    }
+
+    /// How many of them speak against the release.
+    pub(crate) const fn suspect(&self) -> u32 {
+        if self.trying > self.others { self.trying } else { 0 }
+    }
+
+    /// One that speaks against it, if any does.
+    pub(crate) fn first_suspect(&self) -> Option<&MemberId> {
+        self.last.as_ref().filter(|_| self.suspect() > 0)
+    }
 }
 
 /// The deploy in force and what must be remembered of it across a restart of control, beside the grants.
@@ -120,7 +155,7 @@ pub enum Presence {
         /// When it was last heard.
         since: Millis,
     },
-    /// Silent for too long, or it said goodbye in the middle of a try.
+    /// Silent for too long, or it left after the release had failed on it.
     Gone,
 }
 
@@ -315,6 +350,11 @@ impl Fleet {
         self.highest_epoch
     }
 
+    /// Who was asked to stop.
+    pub(crate) const fn leavers(&self) -> &Leavers {
+        &self.leavers
+    }
+
     /// The last moment at which most of the fleet was silent.
     pub(crate) const fn excused_until(&self) -> Millis {
         self.excused_until
@@ -342,6 +382,7 @@ impl Fleet {
             !member.gone
         });
         self.in_force = Some(InForce { deploy, members_at_start: live, switched: false });
+        self.leavers = Leavers::default();
     }
 
     /// What the release in force costs the members that have told so in its deploy.
@@ -363,6 +404,7 @@ impl Fleet {
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
         let id = report.member.clone();
         let known = self.member(&id);
+        let is_known = known.is_some();
         let heard = known.is_some_and(|known| known.presence(now) == Presence::Live);
         let last = known.and_then(Member::report);
         if last.is_some_and(|last| is_stale(&report, last, heard)) {
@@ -371,7 +413,7 @@ impl Fleet {
         let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
         let in_force = self.in_force.as_ref();
         let scene = scene(in_force, self.excused_until, now.max(self.roster.placed_at()));
-        if !self.roster.contains(&id) {
+        if !is_known {
             self.roster.insert(&id, stranger(in_force, &id, now), scene);
         }
         self.roster.change(&id, scene, |member| {
@@ -416,7 +458,9 @@ impl Fleet {
         if !member.report().is_some_and(counts) {
             return Heard::Stale;
         }
-        self.hear_again(id, now, |member| {
+        let at = now.max(self.roster.placed_at());
+        let is_heard = member.presence(at) == Presence::Live;
+        self.hear_again(id, at, is_heard, |member| {
             if let Some(last) = &mut member.report {
                 last.stamp = stamp;
             }
@@ -427,30 +471,40 @@ impl Fleet {
     }
 
     /// Notes that somebody was heard. Where that is what was to be expected, nothing follows from it.
-    fn hear_again(&mut self, id: &MemberId, at: Millis, note: impl FnOnce(&mut Member)) {
-        let at = at.max(self.roster.placed_at());
-        if self.member(id).is_some_and(|member| member.presence(at) == Presence::Live) {
+    fn hear_again(&mut self, id: &MemberId, at: Millis, is_heard: bool, note: impl FnOnce(&mut Member)) {
+        if is_heard {
             self.roster.renew(id, note);
         } else {
             self.roster.change(id, scene(self.in_force.as_ref(), self.excused_until, at), note);
         }
     }
 
-    /// A member said goodbye, or a person says that it will not come back. If it was in the middle of a try, or the release had
-    /// failed on it after its proof, that is remembered: a failing release may be why it left.
-    pub fn leave(&mut self, id: &MemberId) {
+    /// A member said goodbye, or a person says that it will not come back.
+    ///
+    /// Who is asked to stop in the middle of a try, by a platform that wants fewer of them or another machine, has not shown
+    /// that the release fails: its slot is free again. It is counted all the same, see [`Leavers`]. What had failed before
+    /// is remembered, since that may be why it leaves: a refusal, a crash after the proof, or silence.
+    pub fn leave(&mut self, id: &MemberId, now: Millis) {
         let Some(member) = self.member(id) else { return };
         let deploy = self.in_force.as_ref().map(|in_force| &in_force.deploy);
-        let has_failed = deploy.is_some_and(|deploy| member.has_relapsed(deploy));
-        let remembered = match member.tie {
-            Tie::Slot(Grant { proven: false, .. }) => true,
-            Tie::Slot(Grant { proven: true, .. }) | Tie::Found => has_failed,
+        let relapsed = deploy.is_some_and(|deploy| member.has_relapsed(deploy));
+        let refused = deploy.is_some_and(|deploy| member.refusal(deploy).is_some());
+        // One that has got a slot a moment ago may have been asked to stop before.
+        let has_begun = |standing: &Standing| matches!(standing, Standing::Trying | Standing::Proving);
+        let tries = matches!(member.tie, Tie::Slot(Grant { proven: false, .. }))
+            && deploy.and_then(|deploy| member.standing(deploy)).is_some_and(has_begun);
+        let has_failed = match member.tie {
+            Tie::Slot(Grant { proven: false, .. }) => {
+                relapsed || refused || member.presence(now) != Presence::Live
+            }
+            Tie::Slot(Grant { proven: true, .. }) | Tie::Found => relapsed,
             Tie::Leftover | Tie::Nothing => false,
         };
-        if remembered {
+        if has_failed {
             let scene = scene(self.in_force.as_ref(), self.excused_until, self.roster.placed_at());
             self.roster.change(id, scene, |member| member.gone = true);
         } else {
+            self.leavers.note(id, tries);
             self.roster.remove(id);
         }
     }
@@ -516,6 +570,9 @@ impl Fleet {
         let (ours, theirs) = (deploy(self), deploy(stored));
         let same = ours.as_ref().map(|deploy| deploy.id) == theirs.as_ref().map(|deploy| deploy.id);
         self.in_force.clone_from(&stored.in_force);
+        if !same {
+            self.leavers = Leavers::default();
+        }
         self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
         let scene = scene(self.in_force.as_ref(), self.excused_until, now);
         let has_left = |id: &MemberId| before.is_some_and(|before| before.roster.contains(id));
@@ -554,9 +611,12 @@ impl Fleet {
 
     /// Somebody else has heard a member at this moment, of whom a report is known here.
     pub fn renew(&mut self, id: &MemberId, at: Millis) {
-        if self.member(id).is_some_and(|member| member.report.is_some() && !member.gone) {
-            self.hear_again(id, at, |member| member.heard_at = member.heard_at.max(at));
-        }
+        let Some(member) = self.member(id).filter(|member| member.report.is_some() && !member.gone) else {
+            return;
+        };
+        let placed_at = at.max(self.roster.placed_at());
+        let is_heard = member.presence(placed_at) == Presence::Live;
+        self.hear_again(id, placed_at, is_heard, |member| member.heard_at = member.heard_at.max(at));
     }
 
     /// The state store may have lost slots that were given: nothing is granted until one lease has passed, in which whoever

@@ -135,7 +135,8 @@ impl<'a> Rollout<'a> {
             wanted: target.saturating_sub(counts.held),
             limit: deploy.policy.limits.room(deploy.kind, &counts),
             stop: None,
-            broken: verdict::broken_rule(deploy, &counts, window.slots).filter(|_| !in_force.switched),
+            broken: verdict::broken_rule(deploy, &counts, fleet.leavers(), window.slots)
+                .filter(|_| !in_force.switched),
             go: BTreeSet::new(),
             holders: OnceCell::new(),
         };
@@ -421,7 +422,8 @@ impl<'a> Rollout<'a> {
                 self.moment.place(member).failure
             }
         };
-        self.fleet.members().find_map(|(id, member)| Some((id, failure(member)?)))
+        let stopped = || Some((self.fleet.leavers().first_suspect()?, Failure::Stopped));
+        self.fleet.members().find_map(|(id, member)| Some((id, failure(member)?))).or_else(stopped)
     }
 
     /// Members that refuse the release, with or without a slot.

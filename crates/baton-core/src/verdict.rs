@@ -6,6 +6,7 @@ use core::fmt;
 use crate::costs::{COMPARED_MIN, Cost, Costs, MORE_BY_PERCENT};
 use crate::counts::{Counts, Failure};
 use crate::deploy::{Deploy, Kind};
+use crate::fleet::Leavers;
 use crate::ids::MemberId;
 use crate::rollout::Rollout;
 use crate::units::Share;
@@ -118,6 +119,9 @@ impl fmt::Display for Failure<'_> {
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Silent => f.write_str("it fell silent while it tried the release"),
             Self::Gone => f.write_str("it vanished with the release"),
+            Self::Stopped => f.write_str(
+                "its platform stopped it while it tried the release, as it did with more such members than others",
+            ),
             Self::Costly(Cost::Startup, Costs { startup: Some(now), startup_before: Some(was), .. }) => {
                 write!(f, "it took {now} to start, and {was} before")
             }
@@ -170,8 +174,8 @@ fn is_switched(rollout: &Rollout<'_>) -> bool {
 }
 
 /// The rule by which a rollout with so many slots has failed, if it has.
-pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
-    failure_rule(deploy, counts, slots).or_else(|| cost_rule(deploy, counts))
+pub(crate) fn broken_rule(deploy: &Deploy, counts: &Counts, leavers: &Leavers, slots: u32) -> Option<Rule> {
+    failure_rule(deploy, counts, leavers, slots).or_else(|| cost_rule(deploy, counts))
 }
 
 /// The gate that a release does not pass: it costs remarkably more, on enough members to say so.
@@ -186,20 +190,21 @@ fn cost_rule(deploy: &Deploy, counts: &Counts) -> Option<Rule> {
     })
 }
 
-fn failure_rule(deploy: &Deploy, counts: &Counts, slots: u32) -> Option<Rule> {
-    let (failed, tries, limit) = (counts.failed, counts.tries, deploy.policy.failure_limit);
-    let at_least = lower_bound(failed, tries);
-    if failed == 0 {
-        None
-    } else if deploy.kind == Kind::Rollout && tries == 1 {
-        Some(Rule::FirstMember)
-    } else if counts.failed_open >= slots.max(1) {
-        Some(Rule::WindowFailed { slots })
-    } else if failed >= FAILURES_MIN && at_least > limit {
-        Some(Rule::FailureLimit { failed, tries, at_least, limit })
-    } else {
-        None
+fn failure_rule(deploy: &Deploy, counts: &Counts, leavers: &Leavers, slots: u32) -> Option<Rule> {
+    if counts.failed > 0 && deploy.kind == Kind::Rollout && counts.tries == 1 {
+        return Some(Rule::FirstMember);
     }
+    if counts.failed > 0 && counts.failed_open >= slots.max(1) {
+        return Some(Rule::WindowFailed { slots });
+    }
+    let (failed, tries) = (counts.failed + leavers.suspect(), counts.tries + leavers.suspect());
+    let (at_least, limit) = (lower_bound(failed, tries), deploy.policy.failure_limit);
+    (failed >= FAILURES_MIN && at_least > limit).then_some(Rule::FailureLimit {
+        failed,
+        tries,
+        at_least,
+        limit,
+    })
 }
 
 fn only_refused_are_left(rollout: &Rollout<'_>) -> bool {

@@ -110,7 +110,7 @@ impl Scene {
                 let stamp = Stamp { life: 1, sequence: self.sequence };
                 let _ = self.fleet.heartbeat(&id(member), stamp, self.now);
             }
-            Step::Leave(member) => self.fleet.leave(&id(member)),
+            Step::Leave(member) => self.fleet.leave(&id(member), self.now),
             Step::Renewed(member, ago) => self.fleet.renew(&id(member), self.now - Millis(ago)),
             Step::Pass(time) => self.now = self.now + Millis(time),
             Step::Sweep => self.sweep(),
@@ -259,7 +259,7 @@ fn what_is_gone_is_not_remembered_for_ever() {
     for member in 0..10 * CHANGES_SPARE {
         let report = scene.report(member, 0, 0, 0, 0);
         let _ = scene.fleet.apply(report, scene.now);
-        scene.fleet.leave(&id(member));
+        scene.fleet.leave(&id(member), scene.now);
     }
     assert!(scene.fleet.changed_since(&before).is_none(), "it cannot be told any more");
     assert!(scene.fleet.roster().changes.by_number.size() <= CHANGES_SPARE + 1);

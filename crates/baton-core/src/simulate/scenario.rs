@@ -82,7 +82,7 @@ pub enum Trouble {
 
 impl Trouble {
     /// Those of one server.
-    const ALONE: [Self; 14] = [
+    const ALONE: [Self; 15] = [
         Self::None,
         Self::FlakyStart,
         Self::CrashAtStart,
@@ -97,6 +97,7 @@ impl Trouble {
         Self::Locked,
         Self::PartOfTheFleet,
         Self::Costly,
+        Self::Scaled,
     ];
 
     /// The trouble of a seed. One in eight is of several servers: those take about as long to simulate as all the others.

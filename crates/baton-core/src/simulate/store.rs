@@ -346,7 +346,7 @@ fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
         }
         None => {
             if known.is_some_and(|known| known.stamp.life <= said.life) {
-                server.fleet.leave(id);
+                server.fleet.leave(id, now);
             }
             return;
         }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::generation::EndingStep;
 use super::report::{Fact, Reason};
-use super::{Change, Command, Ending, Generation, Scope, State, Supervisor};
+use super::{Change, Command, Ending, Generation, Scope, State, Supervisor, Ticket, TrialState};
 use crate::ids::GenerationId;
 use crate::signal::Signal;
 use crate::units::Millis;
@@ -70,6 +70,14 @@ impl Supervisor {
     /// Whether the member is ending.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_some()
+    }
+
+    /// Whether control is to hear how it stands. That a program serves no more whose member was asked to stop is no news of its
+    /// health, and control is told goodbye; that a release on trial has ended its member is.
+    pub fn has_news(&self) -> bool {
+        let Some(stop) = &self.stop else { return true };
+        let refused = matches!(self.last_trial, Some((Ticket::Deploy { .. }, TrialState::Refused { .. })));
+        stop.asked == 0 && refused
     }
 
     /// When the member ends at the latest, once it is being stopped.

@@ -8,7 +8,7 @@ mod verdicts;
 mod way_back;
 
 use baton_core::deploy::{Deploy, Kind, Policy};
-use baton_core::fleet::{Fleet, Heard};
+use baton_core::fleet::{Fleet, GONE_AFTER, Heard};
 use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use baton_core::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::rollout::Rollout;
@@ -97,6 +97,18 @@ impl Scene {
         self.sequence += 1;
         let report = report(index, self.sequence, &self.deploy, standing);
         assert_eq!(self.fleet.apply(report, self.now), Heard::News);
+    }
+
+    /// A member is not heard any more until it is gone; all others are.
+    fn vanishes(&mut self, gone: usize) {
+        self.now = self.now + GONE_AFTER;
+        let others: Vec<_> = self.fleet.members().map(|(id, _)| id.clone()).collect();
+        for other in others.iter().filter(|other| **other != id(gone)) {
+            self.sequence += 1;
+            let stamp = Stamp { life: 1, sequence: self.sequence };
+            assert_eq!(self.fleet.heartbeat(other, stamp, self.now), Heard::News);
+        }
+        self.fleet.sweep(self.now);
     }
 
     fn rollout(&self) -> Rollout<'_> {

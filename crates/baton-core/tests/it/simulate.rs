@@ -115,6 +115,13 @@ fn p17_members_join_and_leave_small_fleets() {
 }
 
 #[test]
+fn f113_whom_its_platform_stops_in_mid_try_is_no_failure_and_no_burst_opens_slots() {
+    let switched = |(_, outcome): &&(Scenario, Outcome)| outcome.end == End::Switched;
+    assert!(small(Trouble::Scaled).iter().filter(switched).count() >= 9_950);
+    simulate(24, |seed| Scenario::drawn(seed, 1000).with(Trouble::Scaled));
+}
+
+#[test]
 fn f111_f112_people_take_back_abort_and_lock() {
     small(Trouble::TakenBack);
     small(Trouble::Aborted);

@@ -320,7 +320,7 @@ impl Service {
             News::Report(report) => fleet.apply(report, now),
             News::Heartbeat { member, stamp } => fleet.heartbeat(&member, stamp, now),
             News::Left(member) if fleet.member(&member).is_some() => {
-                fleet.leave(&member);
+                fleet.leave(&member, now);
                 Heard::News
             }
             News::Left(_) => Heard::Stale,

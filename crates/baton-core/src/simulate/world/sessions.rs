@@ -75,7 +75,7 @@ impl World {
         let Some(member) = self.members.get_mut(index) else { return };
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
         member.parted = true;
-        server.fleet.leave(&member.id);
+        server.fleet.leave(&member.id, now);
         if let Some(store) = &mut self.store {
             store.note(number, member.id.clone(), Err(member.next_stamp().life), now);
         }

@@ -90,3 +90,23 @@ fn p4_what_is_forwarded_may_be_accepted_for_half_of_the_time_that_there_is_and_n
     assert_eq!(world.limits, [1, 2].map(|id| (GenerationId(id), Millis::from_secs(5))).into());
     assert_eq!(world.asked, [1, 2].map(GenerationId));
 }
+
+#[test]
+fn that_a_release_on_trial_ends_its_member_is_news_and_that_somebody_has_it_stopped_is_none() {
+    let exits = || RunSettings { on_exit: crate::run::OnExit::Exit, ..singleton() };
+    for asked in [false, true] {
+        let mut world = World::working(exits());
+        world.order(Order::Try(launch_of(exits(), 2, 5000)));
+        world.ends(1, Exit::Code(0));
+        world.say(2, Notice::Ready);
+        assert!(world.machine.has_news());
+        if asked {
+            world.order(Order::Stop);
+        }
+        world.ends(2, Exit::Code(1));
+        assert!(world.machine.is_stopping());
+        let trial = world.machine.status().trial;
+        let refused = matches!(trial, Some((_, TrialState::Refused { cause: Cause::Exit, .. })));
+        assert_eq!((world.machine.has_news(), refused), (!asked, !asked), "{trial:?}");
+    }
+}

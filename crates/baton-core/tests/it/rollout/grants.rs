@@ -98,7 +98,7 @@ fn a_target_selects_its_share_rounded_up_and_no_more_when_members_fail_or_vanish
     let first = scene.grant();
     assert_eq!(first.len(), 11);
     scene.stands(first[0], refused());
-    scene.fleet.leave(&id(first[1]));
+    scene.vanishes(first[1]);
     first[2..].iter().for_each(|&index| scene.stands(index, Standing::Proven));
     assert_eq!(scene.grant(), [], "who failed is not made up for by others");
 }
@@ -147,7 +147,7 @@ fn p8_a_member_that_refused_keeps_its_slot_and_so_does_one_that_vanished() {
     let granted = scene.grant();
     assert_eq!(granted.len(), 25);
     scene.stands(granted[0], refused());
-    scene.fleet.leave(&id(granted[1]));
+    scene.vanishes(granted[1]);
     assert_eq!(scene.rollout().counts().open, 25);
     scene.stands(granted[2], Standing::Proven);
     // 99 members are left, of which a quarter is 24: 24 slots are still taken.
@@ -163,7 +163,7 @@ fn p10_the_smaller_fleet_decides_when_members_vanish_or_appear() {
     assert_eq!(scene.rollout().slots(), 25);
     (100..500).for_each(|index| scene.stands(index, Standing::Staged));
     assert_eq!(scene.rollout().slots(), 25, "400 more members open no slots");
-    (40..500).for_each(|index| scene.fleet.leave(&id(index)));
+    (40..500).for_each(|index| scene.fleet.leave(&id(index), scene.now));
     assert_eq!(scene.rollout().slots(), 10);
 }
 
@@ -174,7 +174,7 @@ fn a_member_that_left_in_good_order_makes_room() {
     scene.stands(first, Standing::Proven);
     let second = scene.grant()[0];
     scene.stands(second, Standing::Proven);
-    scene.fleet.leave(&id(first));
+    scene.fleet.leave(&id(first), scene.now);
     assert_eq!(scene.grant().len(), 1);
 }
 
@@ -193,7 +193,7 @@ fn p9_a_member_on_which_the_release_failed_after_its_proof_is_remembered_when_it
             *report = Report { stamp, relapses: 1, healthy: false, ..said };
         });
         // The platform replaces what has crashed, in good order.
-        scene.fleet.leave(&id(*index));
+        scene.fleet.leave(&id(*index), scene.now);
     }
     assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "{:?}", scene.rollout().counts());
 }
@@ -351,7 +351,7 @@ proptest! {
                 1 => scene.stands(index, Standing::Proving),
                 2 | 3 => scene.stands(index, Standing::Proven),
                 4 => scene.stands(index, refused()),
-                5 => scene.fleet.leave(&id(index)),
+                5 => scene.fleet.leave(&id(index), scene.now),
                 6 => scene.now = scene.now + Millis(index as u64 * 300),
                 _ => scene.says(index, |report| report.healthy = false),
             }

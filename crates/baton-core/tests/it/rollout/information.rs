@@ -52,7 +52,7 @@ fn p10_an_earlier_life_counts_again_when_the_later_one_of_another_process_is_not
     assert_eq!(scene.fleet.apply(of_life(9), scene.now), Heard::News);
     assert_eq!(scene.fleet.apply(of_life(8), scene.now), Heard::Stale);
     let mut left = scene.fleet.clone();
-    left.leave(&id(0));
+    left.leave(&id(0), NOW);
     // Killed, it says no goodbye; and of a fleet of one that is silent nobody is ever gone.
     for (mut fleet, now) in [(left, scene.now), (scene.fleet.clone(), scene.now + LEASE)] {
         assert_eq!(fleet.apply(of_life(8), now), Heard::News);
@@ -146,7 +146,7 @@ fn p14_a_person_who_knows_that_the_silent_will_not_come_back_ends_the_silence() 
     }
     scene.fleet.sweep(scene.now);
     assert_eq!((scene.grant(), scene.verdict()), (vec![], Verdict::Continue));
-    others[1..].iter().for_each(|&index| scene.fleet.leave(&id(index)));
+    others[1..].iter().for_each(|&index| scene.fleet.leave(&id(index), scene.now));
     assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "it is found at once that the first one failed");
 }
 

@@ -102,7 +102,7 @@ fn who_has_left_here_does_not_come_back_with_what_another_server_wrote_before_it
     scene.grant();
     let theirs = stored(&scene);
     let mut here = Scene::of(4, Policy::fast());
-    here.fleet.leave(&id(3));
+    here.fleet.leave(&id(3), here.now);
     here.fleet.adopt(&theirs, Some(&before), NOW);
     assert!(here.fleet.member(&id(3)).is_none(), "it said goodbye to this server");
     assert_eq!(here.fleet.grants().count(), scene.fleet.grants().count());

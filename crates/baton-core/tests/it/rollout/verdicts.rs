@@ -116,8 +116,64 @@ fn a_member_that_falls_silent_in_its_try_has_failed_but_not_at_once() {
 fn a_member_that_vanishes_in_its_try_has_failed() {
     let mut scene = Scene::of(5, Policy::safe());
     let first = scene.grant()[0];
-    scene.fleet.leave(&id(first));
+    scene.vanishes(first);
     assert_eq!(rule(&scene.verdict()), Some(Rule::FirstMember));
+}
+
+#[test]
+fn f113_whoever_is_asked_to_stop_in_its_try_has_not_failed_and_another_takes_its_place() {
+    let tries = [Standing::Staged, Standing::Granted, Standing::Trying, Standing::Proving];
+    for (standing, failed) in tries.map(|standing| (standing, false)).into_iter().chain([(refused(), true)]) {
+        let mut scene = Scene::of(5, Policy::safe());
+        let first = scene.grant()[0];
+        scene.stands(first, standing.clone());
+        scene.fleet.leave(&id(first), scene.now);
+        assert_eq!(rule(&scene.verdict()), failed.then_some(Rule::FirstMember), "{standing:?}");
+        assert_eq!(scene.grant().len(), usize::from(!failed), "{standing:?}");
+    }
+    // Nor does it speak against the release where it had not begun to try it.
+    let mut scene = Scene::of(40, Policy::safe());
+    for _ in 0..10 {
+        let [next] = scene.grant()[..] else { panic!("one at a time") };
+        scene.fleet.leave(&id(next), scene.now);
+        assert_eq!(scene.verdict(), Verdict::Continue);
+    }
+    // One that was silent before has failed, whoever says later that it will not come back.
+    let mut scene = Scene::of(5, Policy::safe());
+    let first = scene.grant()[0];
+    scene.now = scene.now + LEASE;
+    (0..5).filter(|&index| index != first).for_each(|index| scene.stands(index, Standing::Staged));
+    scene.fleet.leave(&id(first), scene.now);
+    assert_eq!(rule(&scene.verdict()), Some(Rule::FirstMember));
+}
+
+#[test]
+fn p8_a_platform_that_stops_those_who_try_the_release_and_no_others_ends_the_rollout() {
+    for (others, ends) in [(0, true), (2, true), (3, false), (20, false)] {
+        let mut scene = Scene::of(40, Policy::safe());
+        (0..others).for_each(|index| scene.fleet.leave(&id(index), scene.now));
+        for stopped in 0..3 {
+            assert_eq!(scene.verdict(), Verdict::Continue, "{stopped} are stopped");
+            let [next] = scene.grant()[..] else { panic!("one at a time") };
+            scene.stands(next, Standing::Proving);
+            scene.fleet.leave(&id(next), scene.now);
+        }
+        let limit = Rule::FailureLimit {
+            failed: 3,
+            tries: 3,
+            at_least: Share::from_ppm(438_493).unwrap(),
+            limit: Share::from_percent(5),
+        };
+        assert_eq!(rule(&scene.verdict()), ends.then_some(limit), "{others} others were stopped as well");
+        if let Verdict::RollBack(reason) = scene.verdict() {
+            assert!(reason.failure.contains("its platform stopped it"), "{reason}");
+            assert_eq!(scene.grant(), [], "what has failed gives no slots");
+        }
+        // The next deploy begins anew.
+        let next = Deploy { id: DeployId::from_bytes([9; 16]), epoch: Epoch(3), ..scene.deploy.clone() };
+        scene.fleet.begin(next, scene.now);
+        assert_eq!(scene.verdict(), Verdict::Continue);
+    }
 }
 
 #[test]
@@ -166,7 +222,7 @@ fn p13_complete_means_that_every_live_member_has_proven_the_digest_it_runs() {
             },
             false,
         ),
-        ("one has left", |s| s.fleet.leave(&id(9)), true),
+        ("one has left", |s| s.fleet.leave(&id(9), s.now), true),
         (
             "one has joined",
             |s| {
@@ -190,7 +246,7 @@ fn p13_complete_means_that_every_live_member_has_proven_the_digest_it_runs() {
             (0..9).for_each(|index| scene.stands(index, Standing::Proven));
         }
         let done = scene.verdict() == Verdict::Done { drained: true };
-        // A slot that its holder left with is a failure, but nobody is left who lacks the release.
+        // Who has left in the middle of a try lacks nothing.
         assert_eq!(done, complete, "{what}: {:?}", scene.verdict());
     }
 }
