@@ -8,6 +8,8 @@ use crate::load::Report;
 /// Two moments that different processes noted may be in the wrong order by so much, in ms: what is on a member's disk is looked
 /// at ten times a second, on a machine that is busy.
 const SLACK_MS: u64 = 1_500;
+/// So many ill releases that members have tried cannot all have been superseded before control took one back.
+const TRIED_MIN: usize = 4;
 
 /// A deploy, as any server has told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,7 @@ impl Evidence {
             self.wrong_launches(),
             self.widely_touched(),
             self.ill_and_switched(),
+            self.ill_and_kept(),
             self.epochs_that_fell(),
             self.epochs_with_two_deploys(),
             self.elsewhere_at_the_end(),
@@ -178,10 +181,48 @@ impl Evidence {
     }
 
     fn ill_and_switched(&self) -> Vec<String> {
-        let ill = |deploy: &&Deploy| self.releases.get(&deploy.release).is_some_and(Option::is_some);
+        let ill = |deploy: &&Deploy| self.is_ill(&deploy.release);
         let told =
             |deploy: &Deploy| format!("release {}, which is ill, is switched: {deploy:?}", deploy.release);
         self.deploys.iter().filter(ill).filter(|deploy| deploy.switched).map(told).collect()
+    }
+
+    /// What came after each rollout of an ill release that a member has tried: nothing, if it was never taken back.
+    pub fn after_the_ill(&self) -> Vec<Option<&Deploy>> {
+        let tried = |release: &str| self.launches.iter().any(|launch| launch.what == release);
+        let ill = |deploy: &&Deploy| deploy.kind == "rollout" && self.is_ill(&deploy.release);
+        let next = |deploy: &Deploy| {
+            let later = self.deploys.iter().filter(|later| later.epoch > deploy.epoch);
+            later.min_by_key(|later| later.epoch)
+        };
+        self.deploys.iter().filter(ill).filter(|deploy| tried(&deploy.release)).map(next).collect()
+    }
+
+    /// Ill releases that nobody took back: somebody else's deploy may come first, but not each time.
+    fn ill_and_kept(&self) -> Vec<String> {
+        let after = self.after_the_ill();
+        let mut wrong = Vec::new();
+        if after.iter().any(Option::is_none) {
+            wrong.push(
+                "the last deploy is that of an ill release, which was tried and not taken back".to_owned(),
+            );
+        }
+        let by_control = after.iter().flatten().filter(|next| next.kind != "rollout").count();
+        if by_control == 0 && after.len() >= TRIED_MIN {
+            wrong.push(format!("of {} ill releases that were tried control took none back", after.len()));
+        }
+        let back_to_ill = |deploy: &&Deploy| deploy.kind == "rollback" && self.is_ill(&deploy.release);
+        wrong.extend(
+            self.deploys
+                .iter()
+                .filter(back_to_ill)
+                .map(|back| format!("a way back led to an ill release: {back:?}")),
+        );
+        wrong
+    }
+
+    fn is_ill(&self, release: &str) -> bool {
+        self.releases.get(release).is_some_and(Option::is_some)
     }
 
     fn epochs_that_fell(&self) -> Vec<String> {
@@ -330,6 +371,18 @@ mod tests {
             story.grants.push(noted("b", 20_300, "d2".into()));
         });
         notices("which is ill, is switched", |story| story.deploys[1].switched = true);
+        notices("a way back led to an ill release", |story| {
+            (story.deploys[2].release, story.deploys[2].switched) = ("ill".into(), false);
+        });
+        notices("not taken back", |story| story.deploys.push(deploy(5, "ill", false)));
+        notices("control took none back", |story| {
+            story.deploys.remove(2);
+            // Others were tried later, and others' deploys followed each.
+            for number in 5..=4 + 2 * TRIED_MIN as u64 {
+                let release = if number % 2 == 1 { "ill" } else { "last" };
+                story.deploys.push(deploy(number, release, release == "last"));
+            }
+        });
         notices("b had seen Seen { epoch: 4", |story| story.seen.push(seen("b", 41_000, 3)));
         notices("two deploys of epoch 4", |story| {
             let other = Seen { epoch: 4, deploy: "other".into() };

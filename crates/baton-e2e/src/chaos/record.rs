@@ -39,6 +39,7 @@ any time, and the account of the load:
 | no request is lost | each is answered once, by a release that may answer; but for those that were in flight when their program crashed by itself or its member was killed, and those that found nobody where a whole member was away |
 | nothing is launched that must not be | each launch is of the release that the member has committed to, or one for which it has a slot in a deploy that is not older than the newest it has heard of |
 | an ill release stays where it was tried | one member tries it, where it shows within the bake; it is never *switched* |
+| an ill release is taken back | it is not the last word: where the next deploy does not come first, control takes it back; and no way back leads to an ill one |
 | members obey no older deploy | the epoch that a member has written down never falls, and of two deploys with one epoch members have heard of one |
 | all is well in the end | when nothing is broken any more, every member comes to run what is in force, and then the last release |
 | nothing is left | no process runs when everything was asked to stop |
