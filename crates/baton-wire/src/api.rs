@@ -419,6 +419,9 @@ pub struct MemberStatus {
     pub listens: Vec<String>,
     /// The bootloader's version.
     pub version: String,
+    /// Whether that is newer than control's, which nothing is promised for.
+    #[serde(default)]
+    pub newer: bool,
 }
 
 /// How much of a release has come to a member, of what it did not have on its disk.

@@ -35,7 +35,18 @@ pub fn members(members: &[MemberStatus], width: usize) -> String {
         ]
     };
     let rows: Vec<_> = members.iter().map(row).collect();
-    table(["MEMBER", "HEARD", "STANDING", "RUNNING", "HEALTH", "WHY"], &rows, width)
+    table(["MEMBER", "HEARD", "STANDING", "RUNNING", "HEALTH", "WHY"], &rows, width) + &newer(members)
+}
+
+/// Who runs a bootloader that control does not know yet.
+fn newer(members: &[MemberStatus]) -> String {
+    let newer: Vec<_> = members.iter().filter(|member| member.newer).collect();
+    let Some(first) = newer.first() else { return String::new() };
+    let (member, version, many) = (escape(&first.member), escape(&first.version), newer.len());
+    format!(
+        "\n{many} of them run a bootloader newer than control, such as {member} ({version}): nothing is promised for that, \
+         update control first\n"
+    )
 }
 
 /// How it failed, what is on its way to it, or what it waits for.
@@ -176,7 +187,19 @@ mod tests {
             labels: Vec::new(),
             listens: Vec::new(),
             version: "0.1.0".to_owned(),
+            newer: false,
         }
+    }
+
+    #[test]
+    fn p35_who_runs_a_bootloader_newer_than_control_is_told() {
+        let newer = MemberStatus { version: "9.1.0".to_owned(), newer: true, ..member("web-2") };
+        let text = members(&[member("web-1"), newer], 80);
+        assert!(
+            text.contains("\n\n1 of them run a bootloader newer than control, such as web-2 (9.1.0)"),
+            "{text}"
+        );
+        assert!(!members(&[member("web-1")], 80).contains("newer"));
     }
 
     #[test]

@@ -55,7 +55,18 @@ fn one(
             .map_or_else(Vec::new, |report| report.labels.iter().map(ToString::to_string).collect()),
         listens: hello.map(|hello| hello.listens.clone()).unwrap_or_default(),
         version: hello.map(|hello| hello.version.clone()).unwrap_or_default(),
+        newer: hello.is_some_and(|hello| is_newer(&hello.version, env!("CARGO_PKG_VERSION"))),
     }
+}
+
+/// Whether a version is later than another one. One that is not of three numbers, as of no release, is not compared.
+fn is_newer(version: &str, than: &str) -> bool {
+    let numbers = |text: &str| {
+        let mut parts = text.split('.').map(|part| part.parse::<u64>().ok());
+        let numbers = (parts.next()??, parts.next()??, parts.next()??);
+        parts.next().is_none().then_some(numbers)
+    };
+    numbers(version).zip(numbers(than)).is_some_and(|(version, than)| version > than)
 }
 
 /// How much of a release has come.
@@ -93,5 +104,27 @@ fn refusal(standing: &Standing) -> Option<String> {
         | Standing::Trying
         | Standing::Proving
         | Standing::Proven => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p35_a_version_is_newer_by_its_numbers() {
+        for (version, than, newer) in [
+            ("0.1.0", "0.1.0", false),
+            ("0.1.1", "0.1.0", true),
+            ("0.10.0", "0.9.9", true),
+            ("1.0.0", "0.99.99", true),
+            ("0.9.9", "1.0.0", false),
+            ("", "0.1.0", false),
+            ("0.2", "0.1.0", false),
+            ("0.2.0-dev", "0.1.0", false),
+            ("0.2.0.1", "0.1.0", false),
+        ] {
+            assert_eq!(is_newer(version, than), newer, "{version} beside {than}");
+        }
     }
 }
