@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 use baton_core::ids::ReleaseId;
 use baton_core::retention::{self, Kept};
 
-use super::{ReleasesDir, VerifyError};
+use super::{RecordError, ReleasesDir, VerifyError};
 use crate::disk::{DiskError, failed, remove};
 
 /// What must stay on disk.
@@ -40,6 +40,11 @@ impl ReleasesDir {
     /// Whoever wants a release that is not on disk waits for it; it takes as long as writing a release.
     pub fn upkeep(&self) -> Result<Upkeep, VerifyError> {
         let turn = self.turn();
+        // Where it cannot be read which release must stay, nothing is done, and whoever asked is told. What is damaged is another
+        // matter: it will not be otherwise the next time.
+        if let Err(RecordError::Disk(error)) = self.committed() {
+            return Err(error.into());
+        }
         let surplus = self.surplus();
         // Proven last: the most like the one that is committed.
         let spare = self.make_spare(surplus.last().copied())?;
