@@ -270,7 +270,10 @@ fn strangers_are_not_believed_and_a_flood_holds_nobody_up() {
     }
     boot.wait_for(" serves, ", 1);
     folder.write("speak", "");
-    boot.wait_for("generation 1 names process 1 as its main one; it is not followed", 1);
+    boot.wait_for(
+        "generation 1 names process 1 as its main one, which is none of its own: it is not followed",
+        1,
+    );
     assert!(!boot.log().contains("hangs"), "{}", boot.log());
     boot.stop();
 }

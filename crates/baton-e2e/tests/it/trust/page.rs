@@ -41,7 +41,7 @@ fn what_the_page_on_signing_shows_is_so() {
     let folder = Folder::with_example("python");
     fs::write(folder.path().join(".batonignore"), "*.key\ntrusted-keys\n").unwrap();
     let shell = blocks(PAGE, "sh");
-    let [generate, push, fallback, renew, rotate, revoke] = &shell[..] else { panic!("{shell:?}") };
+    let [generate, push, fallback, renew, rotate, revoke, together] = &shell[..] else { panic!("{shell:?}") };
 
     generate.lines().for_each(|line| alone(&folder, line));
     let list = folder.path().join("trusted-keys");
@@ -76,6 +76,16 @@ fn what_the_page_on_signing_shows_is_so() {
     let revoked = both("ada.key").replace("60s", "2s");
     assert_ne!(at(&fleet, &folder, &revoked, "", ""), Some(0), "its key counts for nothing new");
     all_answer(&fleet, &last);
+
+    // Nothing waits here: what two people do is shown elsewhere. That these are commands is shown here.
+    alone(&folder, "baton key generate grace --signs deploys --trusted others");
+    for line in together.lines() {
+        let command = line.split('#').next().unwrap().trim().replace("9f3a2b", &first);
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        let done = fleet.baton_in(folder.path(), &words);
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(!said.contains("Usage: "), "{command}: {said}");
+    }
 }
 
 /// Pushes as the page has it, and returns the id.
