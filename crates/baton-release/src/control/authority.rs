@@ -51,17 +51,20 @@ impl Believed {
     /// As whoever speaks something else over TLS wants it.
     ///
     /// # Errors
-    /// What is believed cannot be read.
+    /// There is no TLS.
     pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::Public => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Self::Only(pem) => {
-                for item in parse_pem(pem.as_bytes()) {
-                    if let Ok(PemItem::Certificate(certificate)) = item {
-                        roots.add(CertificateDer::from(certificate.der().to_vec()))?;
-                    }
-                }
+                let certificates = parse_pem(pem.as_bytes()).filter_map(|item| match item {
+                    Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                    Ok(_) | Err(_) => None,
+                });
+                // One that cannot be read keeps the others from nothing, here as in the client for HTTP.
+                roots.add_parsable_certificates(
+                    certificates.map(|certificate| CertificateDer::from(certificate.der().to_vec())),
+                );
             }
         }
         let provider = Arc::new(ring::default_provider());
