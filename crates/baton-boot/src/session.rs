@@ -27,8 +27,8 @@ use crate::trust::{Gate, Offer};
 /// How often control hears of a member that has nothing to say: four times in a lease, so that one lost
 /// message does not make it silent.
 pub const HEARTBEAT: Duration = Duration::from_millis(2500);
-/// How long control may take to agree on a key and to begin a session, once it is connected.
-const BEGIN_MAX: Duration = Duration::from_secs(5);
+/// How long it may take to begin a session: to connect, to agree on a key, and to be let in.
+const BEGIN_MAX: Duration = Duration::from_secs(8);
 /// The longest wait before the next attempt. Each is drawn at random from zero to a limit that doubles: after
 /// a restart of control its members must not all come in the same moment.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -131,7 +131,10 @@ impl From<SocketError> for Ended {
             }
             SocketError::Farewell(farewell) => Self::Refused(farewell.to_string()),
             SocketError::Ended => Self::Closed,
-            SocketError::Silent(_) | SocketError::Message(_) | SocketError::Broken(_) => Self::Broken(error),
+            SocketError::Silent(_)
+            | SocketError::Message(_)
+            | SocketError::TooMuch
+            | SocketError::Broken(_) => Self::Broken(error),
         }
     }
 }
@@ -264,9 +267,12 @@ impl Session {
                             let report = Report { stamp: self.stamp(), ..*report };
                             say(&mut socket, FromMember::Report(report.into())).await?;
                             say(&mut socket, FromMember::Goodbye).await?;
-                            // Control closes its side when it has heard.
-                            socket.part(&Farewell::new(Reason::DONE, "")).await;
-                            return Ok(());
+                            // Control closes its side when it has heard. One that was about to end may not have.
+                            let done = Farewell::new(Reason::DONE, "");
+                            return match socket.part(&done).await {
+                                Some(farewell) if farewell != done => Err(SocketError::Farewell(farewell).into()),
+                                Some(_) | None => Ok(()),
+                            };
                         }
                     }
                 },

@@ -44,6 +44,7 @@ use baton_store::secrets::SecretSource;
 use baton_store::state::StateStore;
 use baton_wire::session::PATH as SESSION_PATH;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 use crate::access::doorman::{self, Doorman};
 use crate::access::doors::{Leaves, Needs, Routes};
@@ -103,6 +104,8 @@ pub(crate) struct Shared {
     passes: Arc<Passes>,
     releases: releases::Cache,
     pub(crate) secrets: Desk,
+    /// The sessions, which outlive the requests that they began with.
+    pub(crate) attending: TaskTracker,
     /// None on a server that asks nobody who they are.
     pub(crate) access: Option<Arc<Access>>,
     has_tls: bool,
@@ -162,6 +165,7 @@ impl Shared {
             passes,
             releases,
             secrets,
+            attending: TaskTracker::new(),
             access,
             has_tls,
             given,

@@ -26,7 +26,7 @@ use baton_core::units::Millis;
 use baton_store::state::{EVENTS_MAX, Kind, News, Service, StateError, StateStore};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::api::Refusal;
 use crate::board::{Board, Posted};
@@ -185,7 +185,7 @@ impl Keeper {
             let mut asks = Vec::new();
             // The limits are set inside, where the runtime's clock is.
             let untaken = self.sessions.untaken();
-            let told = async { drop(timeout(TELLING_MAX, untaken.none()).await) };
+            let told = async { untaken.none(TELLING_MAX).await };
             let wait = async { timeout_at(tick, self.inbox.recv_many(&mut asks, BATCH_MAX, told)).await };
             let waited = runtime.block_on(wait);
             if waited == Ok(0) {

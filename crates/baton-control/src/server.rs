@@ -380,6 +380,7 @@ impl Server {
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
         let listener = Incoming::new(listener, tls.map(|tls| tls.config)).map_err(listen)?;
+        let attending = state.attending.clone();
         let gauge = gauge::run(prometheus, state.board_receiver(), inbox.clone(), state.clock);
         let mut app = api::router(state);
         if open {
@@ -432,6 +433,9 @@ impl Server {
         if timeout(CLOSING_MAX, &mut serve).await.is_err() {
             serve.abort();
         }
+        // They have ended with the keeper, and say so.
+        attending.close();
+        let _ = timeout(CLOSING_MAX, attending.wait()).await;
         // What was answered is in the log, and nothing is written to it any more.
         let _ = timeout(CLOSING_MAX, written).await;
         match joined {

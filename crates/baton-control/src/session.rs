@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::mpsc::{self, WeakSender};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::access::{Access, Book, Caller};
 use crate::api::{Refusal, Shared};
@@ -60,7 +60,7 @@ pub(crate) async fn begin(State(shared): State<Shared>, mut request: Request) ->
         clock: shared.clock,
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    shared.attending.spawn(async move {
         // Whoever has hung up meanwhile has none.
         if let Ok(stream) = upgrade.await {
             session.run(Socket::answered(TokioIo::new(stream)).await).await;
@@ -88,11 +88,15 @@ impl From<SocketError> for End {
         let (reason, text) = match &error {
             SocketError::Silent(_) => (Reason::SILENT, "nothing was said for too long".to_owned()),
             SocketError::Message(_) => (Reason::INVALID, error.to_string()),
+            SocketError::TooMuch => (Reason::TOO_MUCH, error.to_string()),
             SocketError::Farewell(_) | SocketError::Ended | SocketError::Broken(_) => return Self::Over,
         };
         Self::Part(Farewell::new(reason, text))
     }
 }
+
+/// How long a member may take to say hello.
+const HELLO_MAX: Duration = Duration::from_secs(10);
 
 /// One session.
 struct Session {
@@ -118,7 +122,7 @@ impl Session {
             end = self.talk(&mut socket) => end,
         };
         if let End::Part(farewell) = end {
-            socket.part(&farewell).await;
+            drop(socket.part(&farewell).await);
         }
     }
 
@@ -127,9 +131,10 @@ impl Session {
         let (out, mut orders) = mpsc::channel(ORDERS_MAX);
         // The keeper alone holds the session open once it has said hello, so that it can end it.
         let weak = out.downgrade();
-        let hello = match self.hello(socket).await {
-            Ok(hello) => hello,
-            Err(end) => return end,
+        let hello = match timeout(HELLO_MAX, self.hello(socket)).await {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(end)) => return end,
+            Err(_) => return Farewell::new(Reason::SILENT, "no hello was said").into(),
         };
         if let Err(farewell) = self.ask(Ask::Hello { hello: hello.clone(), out }).await {
             return farewell.into();
@@ -140,6 +145,7 @@ impl Session {
                 order = orders.recv() => match order.map(Order::take) {
                     Some(Ok(order)) => socket.say(&order).await.map_err(End::from),
                     Some(Err(farewell)) => Err(farewell.into()),
+                    None if self.inbox.is_closed() => Err(stopping().into()),
                     None => Err(Farewell::new(Reason::DONE, "control has ended the session").into()),
                 },
                 message = socket.hear() => match message {
@@ -232,9 +238,12 @@ impl Session {
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Farewell> {
-        let stopping = |_| Farewell::new(Reason::STOPPING, "the server is stopping");
-        self.inbox.send(ask).await.map_err(stopping)
+        self.inbox.send(ask).await.map_err(|_| stopping())
     }
+}
+
+fn stopping() -> Farewell {
+    Farewell::new(Reason::STOPPING, "the server is stopping")
 }
 
 /// Returns once who speaks would not be let in any more: to people, who was revoked is gone at once. Never on a server that asks

@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
@@ -12,6 +13,7 @@ use baton_wire::v1;
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
+use tokio::time::{Instant, timeout_at};
 
 /// When an order is said again to a member whose reports do not show it yet: well above what a report takes,
 /// well below what a person notices.
@@ -47,23 +49,40 @@ impl Order {
 /// How many orders there are that no session has taken. What there is to tell goes before what there is to hear: where thousands
 /// answer at once, the last of them would be told late.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Untaken(Arc<(AtomicUsize, Notify)>);
+pub(crate) struct Untaken(Arc<Way>);
+
+#[derive(Debug, Default)]
+struct Way {
+    count: AtomicUsize,
+    /// When the last one was sent.
+    sent: Mutex<Option<Instant>>,
+    none: Notify,
+}
 
 impl Untaken {
     fn add(&self) -> OnItsWay {
-        self.0.0.fetch_add(1, atomic::Ordering::Relaxed);
+        self.0.count.fetch_add(1, atomic::Ordering::Relaxed);
         OnItsWay(self.clone())
     }
 
-    /// Returns once there is none.
-    pub(crate) async fn none(&self) {
-        loop {
-            let fewer = self.0.1.notified();
-            if self.0.0.load(atomic::Ordering::Relaxed) == 0 {
-                return;
+    fn note_sent(&self) {
+        *self.0.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Returns once there is none, or this long after the last one was sent: one that does not take its order delays the others no
+    /// longer.
+    pub(crate) async fn none(&self, limit: Duration) {
+        let Some(sent) = *self.0.sent.lock().unwrap_or_else(PoisonError::into_inner) else { return };
+        let none = async {
+            loop {
+                let fewer = self.0.none.notified();
+                if self.0.count.load(atomic::Ordering::Relaxed) == 0 {
+                    return;
+                }
+                fewer.await;
             }
-            fewer.await;
-        }
+        };
+        let _ = timeout_at(sent + limit, none).await;
     }
 }
 
@@ -73,9 +92,9 @@ struct OnItsWay(Untaken);
 
 impl Drop for OnItsWay {
     fn drop(&mut self) {
-        let (count, none) = &*self.0.0;
-        if count.fetch_sub(1, atomic::Ordering::Relaxed) == 1 {
-            none.notify_one();
+        let way = &*self.0.0;
+        if way.count.fetch_sub(1, atomic::Ordering::Relaxed) == 1 {
+            way.none.notify_one();
         }
     }
 }
@@ -126,6 +145,7 @@ impl Session {
         // A full queue is a member that does not listen; it is told again later.
         let said = Order { what: Ok(order.to_wire()), _on_its_way: Some(untaken.add()) };
         if self.out.try_send(said).is_ok() {
+            untaken.note_sent();
             self.told = Some((order, now));
         }
     }
@@ -251,8 +271,6 @@ impl AllSessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
-
     use baton_core::ids::DeployId;
     use tokio::sync::mpsc::{Receiver, channel};
     use tokio::time::timeout;
@@ -333,11 +351,13 @@ mod tests {
         assert_eq!(ended(&mut second), Some(Some(Reason::ANEW)));
     }
 
-    #[tokio::test]
+    const LIMIT: Duration = Duration::from_millis(200);
+
+    #[tokio::test(start_paused = true)]
     async fn it_is_known_when_all_have_taken_what_they_are_told_or_are_gone() {
         let mut all = AllSessions::default();
         let (untaken, web) = (all.untaken(), "web".parse().unwrap());
-        let is_none = async || timeout(Duration::ZERO, untaken.none()).await.is_ok();
+        let is_none = async || timeout(Duration::ZERO, untaken.none(LIMIT)).await.is_ok();
         let sessions = all.of(&web);
         let mut heard = open(sessions, 1);
         assert!(is_none().await, "nobody was told anything");
@@ -350,5 +370,10 @@ mod tests {
         assert!(!is_none().await);
         drop(heard);
         assert!(is_none().await, "nobody will take it any more");
+        let _slow = open(sessions, 1);
+        sessions.tell(REPEAT, |_| Some(ToMember::HandBack { deploy }));
+        assert!(!is_none().await);
+        tokio::time::advance(LIMIT).await;
+        assert!(is_none().await, "nobody waits for one that takes nothing");
     }
 }

@@ -47,6 +47,11 @@ impl Inbox {
         lane.send(ask).await
     }
 
+    /// Whether nobody is asked any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.others.is_closed()
+    }
+
     /// Returns when nobody is asked any more.
     pub(crate) async fn closed(&self) {
         self.others.closed().await;
@@ -78,8 +83,12 @@ impl Asked {
         most: usize,
         told: impl Future<Output = ()>,
     ) -> usize {
+        // Where so many wait, those who are to be told are among them, and would be waited for in vain.
+        let is_crowded = self.members.len() > MEMBERS_MAX / 2;
         let of_member = async {
-            told.await;
+            if !is_crowded {
+                told.await;
+            }
             self.members.recv().await
         };
         let first = tokio::select! {

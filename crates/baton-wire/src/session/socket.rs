@@ -39,6 +39,11 @@ const OF_CONTROL_QUIET: Quiet = Quiet { ask: Duration::from_secs(10), lost: Dura
 const OF_MEMBER_QUIET: Quiet = Quiet { ask: Duration::MAX, lost: Duration::from_secs(30) };
 /// How long the other end may take to hear the last word.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
+/// What may wait to be sent, beside the largest message: answers to questions whether this end is there. Who asks and reads no answer
+/// would fill the memory.
+const ANSWERS_BYTES_MAX: usize = 64 << 10;
+/// How often the other end may ask that, or answer, between two messages. Members ask every 10 s, and say something more often.
+const ASIDES_MAX: u32 = 16;
 
 /// Why nothing more is heard, or said.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +60,9 @@ pub enum SocketError {
     /// What was said is no message of a session.
     #[error("what was said is no message of a session")]
     Message(#[source] Option<DecodeError>),
+    /// The other end asks too often whether this one is there.
+    #[error("the other end asks too often whether this one is there")]
+    TooMuch,
     /// The connection does not work.
     #[error("the connection is broken")]
     Broken(#[source] Error),
@@ -107,6 +115,8 @@ pub struct Socket<S> {
     heard: Instant,
     /// Whether the other end was asked whether it is there since it was heard.
     asked: bool,
+    /// How often it has asked or answered since it has said something.
+    asides: u32,
     /// When to look at the time. It is not moved by what is heard: most of that comes long before.
     alarm: Pin<Box<Sleep>>,
 }
@@ -171,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     fn new(stream: WebSocketStream<S>, quiet: Quiet) -> Self {
         let alarm = Box::pin(sleep(quiet.ask.min(quiet.lost)));
-        Self { stream, quiet, heard: Instant::now(), asked: false, alarm }
+        Self { stream, quiet, heard: Instant::now(), asked: false, asides: 0, alarm }
     }
 
     /// Says this. It is on its way when this returns.
@@ -194,12 +204,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     (self.heard, self.asked) = (Instant::now(), false);
                     match frame.ok_or(SocketError::Ended)?? {
                         Message::Binary(bytes) => {
+                            self.asides = 0;
                             return M::decode(bytes).map_err(|error| SocketError::Message(Some(error)));
                         }
                         Message::Text(_) => return Err(SocketError::Message(None)),
                         Message::Close(frame) => return Err(self.parted(frame.as_ref().map(Farewell::from_frame)).await),
+                        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) if self.asides == ASIDES_MAX => {
+                            return Err(SocketError::TooMuch);
+                        }
                         // What asks for an answer gets it when it is looked for what comes next.
-                        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+                        Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => self.asides += 1,
                     }
                 }
                 () = &mut self.alarm => self.look().await?,
@@ -231,18 +245,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         farewell.map_or(SocketError::Ended, SocketError::Farewell)
     }
 
-    /// Ends the session, and gives the other end the time to hear why.
-    pub async fn part(mut self, farewell: &Farewell) {
+    /// Ends the session, and gives the other end the time to hear why. Returns its last word, which is the same where it had said
+    /// none before.
+    pub async fn part(mut self, farewell: &Farewell) -> Option<Farewell> {
         // Whoever is gone does not hear it.
-        if self.stream.close(Some(farewell.to_frame())).await.is_ok() {
-            self.drain().await;
-        }
+        let said = timeout(FAREWELL_MAX, self.stream.close(Some(farewell.to_frame()))).await;
+        if matches!(said, Ok(Ok(()))) { self.drain().await } else { None }
     }
 
-    /// Takes in what is still on its way: a connection that is closed before that is reset, and with it what was said last.
-    async fn drain(&mut self) {
-        let rest = async { while let Some(Ok(_)) = self.stream.next().await {} };
+    /// Takes in what is still on its way: a connection that is closed before that is reset, and with it what was said last. Returns
+    /// the last word, if that is among it.
+    async fn drain(&mut self) -> Option<Farewell> {
+        let mut last = None;
+        let rest = async {
+            while let Some(Ok(frame)) = self.stream.next().await {
+                if let Message::Close(Some(frame)) = frame {
+                    last = Some(Farewell::from_frame(&frame));
+                }
+            }
+        };
         let _ = timeout(FAREWELL_MAX, rest).await;
+        last
     }
 }
 
@@ -251,6 +274,7 @@ fn config(message_bytes_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(0)
+        .max_write_buffer_size(OF_CONTROL_BYTES_MAX + ANSWERS_BYTES_MAX)
         .max_message_size(Some(message_bytes_max))
         .max_frame_size(Some(message_bytes_max))
 }
@@ -327,7 +351,7 @@ mod tests {
         let twin = Farewell::new(Reason::TWIN, "another one");
         // What the member has said meanwhile does not keep it from hearing why.
         member.say(&goodbye).await.unwrap();
-        let ((), heard) = tokio::join!(control.part(&twin), member.hear::<v1::ToMember>());
+        let (_, heard) = tokio::join!(control.part(&twin), member.hear::<v1::ToMember>());
         assert!(matches!(heard, Err(SocketError::Farewell(said)) if said == twin));
     }
 
@@ -353,6 +377,42 @@ mod tests {
         assert!(matches!(control.hear::<v1::FromMember>().await, Err(SocketError::Message(Some(_)))));
         member.stream.send(Message::binary(vec![0; OF_MEMBER_BYTES_MAX + 1])).await.unwrap();
         assert!(matches!(control.hear::<v1::FromMember>().await, Err(SocketError::Broken(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn f58_who_asks_for_ever_and_says_nothing_is_not_heard() {
+        let (mut member, mut control) = pair().await;
+        let ask = async |member: &mut Socket<DuplexStream>| {
+            member.stream.send(Message::Ping(Bytes::new())).await.unwrap();
+        };
+        let goodbye = v1::FromMember { message: Some(v1::from_member::Message::Goodbye(v1::Goodbye {})) };
+        for _ in 0..3 {
+            for _ in 0..ASIDES_MAX {
+                ask(&mut member).await;
+            }
+            member.say(&goodbye).await.unwrap();
+            assert_eq!(control.hear::<v1::FromMember>().await.unwrap(), goodbye);
+        }
+        for _ in 0..=ASIDES_MAX {
+            ask(&mut member).await;
+        }
+        assert!(matches!(control.hear::<v1::FromMember>().await, Err(SocketError::TooMuch)));
+    }
+
+    #[tokio::test]
+    async fn who_ends_a_session_hears_whether_the_other_end_was_about_to() {
+        let (member, control) = pair().await;
+        let done = Farewell::new(Reason::DONE, "");
+        let (heard, ended) = tokio::join!(member.part(&done), async {
+            let mut control = control;
+            control.hear::<v1::FromMember>().await
+        });
+        assert_eq!(heard, Some(done.clone()));
+        assert!(matches!(ended, Err(SocketError::Farewell(said)) if said == done));
+        let (member, control) = pair().await;
+        let stopping = Farewell::new(Reason::STOPPING, "the server is stopping");
+        let (heard, _) = tokio::join!(member.part(&done), control.part(&stopping));
+        assert_eq!(heard, Some(stopping), "what was said to it last may not have been heard");
     }
 
     #[tokio::test]
