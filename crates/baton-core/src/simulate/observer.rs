@@ -74,8 +74,8 @@ pub(super) struct Observer {
     /// How many members have slots.
     holding: u32,
     alive: u32,
-    /// How many members there were, and until when, as far back as a server may still believe it.
-    were: VecDeque<(Millis, u32)>,
+    /// When members have gone, as far back as a server may still believe them to be there.
+    gone: VecDeque<Millis>,
 }
 
 /// A member that is not there any more is believed to be there for no longer than this: its lease, and what it said last on its way.
@@ -108,7 +108,7 @@ impl Observer {
             busy: 0,
             holding: 0,
             alive: 0,
-            were: VecDeque::new(),
+            gone: VecDeque::new(),
         }
     }
 
@@ -135,7 +135,7 @@ impl Observer {
 
     /// A member is not there any more. Whoever says goodbye in the middle of a try makes room for another one.
     pub(super) fn left(&mut self, index: usize, last: Glance, goodbye: bool) {
-        self.were.push_back((self.now, self.alive));
+        self.gone.push_back(self.now);
         self.alive -= 1;
         if let Some(truth) = self.members.get_mut(index) {
             self.holding -= u32::from(truth.holds);
@@ -273,10 +273,11 @@ impl Observer {
 
     /// How many members there are, as the server knows best that has not heard yet who has left.
     pub(super) fn believed(&mut self) -> u32 {
-        while self.were.front().is_some_and(|(at, _)| self.now.since(*at) > BELIEVED) {
-            self.were.pop_front();
+        while self.gone.front().is_some_and(|at| self.now.since(*at) > BELIEVED) {
+            self.gone.pop_front();
         }
-        self.were.iter().map(|(_, alive)| *alive).fold(self.alive, u32::max)
+        // Others may have come since, who are there beside them.
+        self.alive + u32::try_from(self.gone.len()).unwrap_or(u32::MAX)
     }
 
     /// Control did something by itself: gave slots, took them back, or proposed a deploy.
