@@ -3,8 +3,8 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use baton_core::ids::DeployId;
 use baton_core::output::time::UnixMicros;
@@ -23,6 +23,9 @@ const NAME: &str = "running";
 const SETTLED: Duration = Duration::from_millis(100);
 /// How often it is touched though nothing changes: so well is known when the run has ended.
 const ALIVE_EVERY: Duration = Duration::from_secs(60);
+/// How long the end of the run waits for a note that is on its way, and how often it looks.
+const LET_GO: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// More is not read: a program may have written there.
 const BYTES_MAX: u64 = 4096;
 
@@ -147,6 +150,7 @@ impl Mark {
         // What was noted before counts as well.
         notes.mark_changed();
         tokio::spawn(async move {
+            let mut told = false;
             loop {
                 if let Ok(Err(_)) = tokio::time::timeout(ALIVE_EVERY, notes.changed()).await {
                     return;
@@ -155,17 +159,21 @@ impl Mark {
                 let Some(note) = notes.borrow_and_update().clone() else { continue };
                 let (path, ended) = (path.clone(), ended.clone());
                 let written = spawn_blocking(move || put(&path, &note, &ended)).await;
-                if let Ok(Err(error)) = written {
+                if let Ok(Err(error)) = &written
+                    && !told
+                {
                     log::say(format_args!("what runs cannot be noted for the next start: {error}"));
-                    return;
                 }
+                // A disk that is full now may have room when the next note is due.
+                told = matches!(written, Ok(Err(_)));
             }
         });
     }
 
-    /// The run has ended, and says so: there is no note any more, and none comes.
+    /// The run has ended, and says so: there is no note any more, and none comes. A disk that hangs with a note on its way
+    /// holds nobody up; then the next start finds that.
     pub fn end(&self) {
-        let mut ended = lock(&self.ended);
+        let Some(mut ended) = lock_within(&self.ended, LET_GO) else { return };
         *ended = true;
         let _ = fs::remove_file(&self.path);
     }
@@ -184,9 +192,53 @@ fn lock(ended: &Mutex<bool>) -> MutexGuard<'_, bool> {
     ended.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn lock_within(ended: &Mutex<bool>, limit: Duration) -> Option<MutexGuard<'_, bool>> {
+    let until = Instant::now() + limit;
+    loop {
+        match ended.try_lock() {
+            Ok(ended) => return Some(ended),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Waits until this is so, while everything else goes on.
+    async fn until(so: impl Fn() -> bool) {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_note_that_could_not_be_written_is_followed_by_others() {
+        let folder = tempfile::tempdir().unwrap();
+        // Nothing can be put in the place of a folder.
+        let obstacle = folder.path().join(NAME).join("obstacle");
+        fs::create_dir_all(&obstacle).unwrap();
+        let mark = Mark::new(folder.path());
+        mark.note(note("first"));
+        mark.keep();
+        let new = folder.path().join(NAME).with_extension("new");
+        until(|| fs::read_to_string(&new).is_ok_and(|text| text.contains("first"))).await;
+        fs::remove_dir_all(folder.path().join(NAME)).unwrap();
+        mark.note(note("second"));
+        until(|| CutOff::found_in(folder.path()).is_some_and(|found| found.ran.as_str() == "second")).await;
+    }
+
+    #[test]
+    fn the_end_of_a_run_does_not_wait_for_a_disk_that_hangs() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark::new(folder.path());
+        let hangs = lock(&mark.ended);
+        mark.end();
+        assert!(!*hangs);
+    }
 
     fn note(ran: &str) -> Note {
         Note { ran: ran.to_owned(), trial: None, together: false }
