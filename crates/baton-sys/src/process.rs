@@ -164,11 +164,26 @@ pub fn is_child(pid: i32) -> bool {
     !matches!(process::waitid(WaitId::Pid(pid), looking), Err(rustix::io::Errno::CHILD))
 }
 
-/// A descriptor of a process, if it is still the one that was seen: it can be read from when that has ended, whoever reaps it.
+/// Whether a process has ended and was reaped, whoever has done that. Where that cannot be seen, as long as there is no
+/// descriptor to read `/proc` with, it has not.
+pub fn is_gone(of: Process) -> bool {
+    match (started(of.pid), Pid::from_raw(of.pid)) {
+        (Some(started), _) => started != of.started,
+        (None, Some(pid)) => process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH),
+        (None, None) => true,
+    }
+}
+
+/// A descriptor of a process: it can be read from when that has ended, whoever reaps it.
+///
+/// # Errors
+/// [`io::ErrorKind::NotFound`] when it [is gone](is_gone), and no other then. Any other says nothing of the process: there may be
+/// no descriptor left.
 pub fn open(of: Process) -> io::Result<OwnedFd> {
     let pid = Pid::from_raw(of.pid).ok_or(io::ErrorKind::NotFound)?;
-    let open = process::pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    if started(of.pid) == Some(of.started) { Ok(open) } else { Err(io::ErrorKind::NotFound.into()) }
+    // Not even with PIDFD_NONBLOCK, which kernels before 5.10 do not know: nobody reads from it.
+    let open = process::pidfd_open(pid, PidfdFlags::empty());
+    if is_gone(of) { Err(io::ErrorKind::NotFound.into()) } else { Ok(open?) }
 }
 
 /// Lets no process of the same user look into this one: its memory, and the environment that it was started with
@@ -314,6 +329,23 @@ mod tests {
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.number()));
         // Nobody has the pid now, and that is no error.
         signal(seen, Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn only_a_process_that_is_gone_is_not_found() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let seen = Process { pid, started: started(pid).unwrap(), ..all().unwrap()[0] };
+        assert!(!is_gone(seen));
+        assert!(is_gone(Process { started: seen.started - 1, ..seen }), "the pid is somebody else's now");
+        // One that nobody has reaped yet can be waited for, and its end is seen at once.
+        child.kill().unwrap();
+        let open_one = open(seen).unwrap();
+        assert!(!rustix::fs::fcntl_getfl(&open_one).unwrap().contains(rustix::fs::OFlags::NONBLOCK));
+        let mut fds = [rustix::event::PollFd::new(&open_one, rustix::event::PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut fds, None), Ok(1));
+        child.wait().unwrap();
+        assert!(is_gone(seen) && open(seen).is_err_and(|error| error.kind() == io::ErrorKind::NotFound));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use baton_sys::selector;
+use baton_sys::{process, selector};
 
 use super::{
     NotCopied, Program, Report, SpawnError, Trial, is_substituted, listener_on, probe, python, spawn,
@@ -101,6 +101,18 @@ fn a_sandbox_without_a_selector_is_found_by_its_probe() {
         let error = selector::probe().unwrap_err();
         assert_eq!(error.source.raw_os_error(), Some(libc::EPERM));
     });
+}
+
+#[test]
+fn a_process_that_cannot_be_looked_at_is_not_gone() {
+    let own = std::process::id().cast_signed();
+    let this = process::all().unwrap().into_iter().find(|process| process.pid == own).unwrap();
+    for refused in [&[libc::SYS_pidfd_open][..], &[libc::SYS_pidfd_open, libc::SYS_openat]] {
+        without(refused, || {
+            assert!(!process::is_gone(this));
+            assert_eq!(process::open(this).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        });
+    }
 }
 
 #[test]
