@@ -457,7 +457,7 @@ fn bring(release: ReleaseId, gate: &Gate, supply: &Supply, inputs: &mpsc::Unboun
             })
         };
         let allowed = || matches!(answer(), Some(Ok(_)));
-        let fetched = supply.fetch(release, &allowed, &tell);
+        let fetched = supply.fetch(release, &allowed, tell);
         // Whose answer was a panic has gone on with that.
         let Some(papers) = answer() else { unreachable!("whoever asks first has the answer") };
         let papers = papers.as_ref().map_err(Clone::clone)?;

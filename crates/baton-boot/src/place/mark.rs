@@ -199,7 +199,7 @@ fn lock_within(ended: &Mutex<bool>, limit: Duration) -> Option<MutexGuard<'_, bo
             Ok(ended) => return Some(ended),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
             Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_EVERY),
+            Err(TryLockError::WouldBlock) => std::thread::park_timeout(LOOK_EVERY),
         }
     }
 }
