@@ -11,6 +11,7 @@ mod elsewhere;
 mod environment;
 mod errands;
 mod evidence;
+mod followed;
 mod forwarding;
 mod group;
 mod identity;

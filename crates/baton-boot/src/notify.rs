@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::log;
 use crate::outlive::{caught, fault, rest};
-use crate::tree::{self, Root};
+use crate::tree::{self, Main, Root};
 
 /// The longest message that is read; systemd's own limit is a page.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -37,6 +37,8 @@ const BURST: Duration = Duration::from_secs(1);
 /// How many messages may wait in the kernel's queue (`net.unix.max_dgram_qlen`: 10, or 512 where systemd has set it), as far as
 /// they are heard before what follows them is told.
 const QUEUED_MAX: usize = 64;
+/// How often another main process is followed at the most. Of those that are named meanwhile the last one is.
+const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often all processes are looked at for a sender that is not known, at the most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many senders are remembered that do not belong to the generation.
@@ -85,14 +87,7 @@ impl NotifySocket {
         events: mpsc::Sender<Event>,
         mut after: mpsc::UnboundedReceiver<Event>,
     ) {
-        let mut heard = Heard {
-            chorus: Chorus::new(copies),
-            senders: Senders::of(root.clone()),
-            named: None,
-            burst: (Instant::now(), 0),
-            root,
-            events,
-        };
+        let mut heard = Heard::of(root, copies, events);
         while caught(self.hear(&mut heard, &mut after)).await.is_none() {
             rest().await;
         }
@@ -109,6 +104,12 @@ impl NotifySocket {
                     }
                     continue;
                 }
+                () = tokio::time::sleep_until(heard.follows_at), if heard.next.is_some() => {
+                    if !heard.follow().await {
+                        return;
+                    }
+                    continue;
+                }
                 Some(event) = after.recv() => event,
             };
             // What was said before waits already; who goes on talking is not waited for.
@@ -118,7 +119,8 @@ impl NotifySocket {
                     return;
                 }
             }
-            if heard.events.send(event).await.is_err() {
+            // Who was named before may be who goes on.
+            if !heard.follow().await || heard.events.send(event).await.is_err() {
                 return;
             }
         }
@@ -143,13 +145,30 @@ struct Heard {
     chorus: Chorus,
     senders: Senders,
     /// The main process that was named last.
-    named: Option<i32>,
+    named: Option<Main>,
+    /// The same, as long as nobody was told.
+    next: Option<Main>,
+    /// When that may be told at the earliest.
+    follows_at: Instant,
     /// See [`MESSAGES_MAX`].
     burst: (Instant, u32),
     events: mpsc::Sender<Event>,
 }
 
 impl Heard {
+    fn of(root: Root, copies: u32, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            chorus: Chorus::new(copies),
+            senders: Senders::of(root.clone()),
+            named: None,
+            next: None,
+            follows_at: Instant::now(),
+            burst: (Instant::now(), 0),
+            root,
+            events,
+        }
+    }
+
     /// Passes on a message, if the sender is believed; `false` when there is nobody to tell.
     async fn passes_on(&mut self, sender: i32, notices: Vec<Notice>) -> bool {
         let (since, heard) = &mut self.burst;
@@ -160,8 +179,15 @@ impl Heard {
         if *heard > MESSAGES_MAX {
             tokio::time::sleep_until(*since + BURST).await;
         }
-        for notice in notices {
-            if !self.believes(sender, &notice).await || !self.chorus.says(sender, &notice) {
+        for notice in last_main_only(notices) {
+            if let Notice::MainPid(pid) = notice {
+                let named = self.chorus.says(sender, &notice) && self.names(sender, pid).await;
+                if named && !self.follow_in_time().await {
+                    return false;
+                }
+                continue;
+            }
+            if !self.senders.includes(sender).await || !self.chorus.says(sender, &notice) {
                 continue;
             }
             if self.events.send(Event::Said(self.root.generation, notice)).await.is_err() {
@@ -171,26 +197,61 @@ impl Heard {
         true
     }
 
-    async fn believes(&mut self, sender: i32, notice: &Notice) -> bool {
-        let Notice::MainPid(pid) = *notice else { return self.senders.includes(sender).await };
-        // Naming the process that is the main one anyway says nothing.
-        if self.named.map_or_else(|| self.root.is_main(pid), |named| named == pid) {
-            return false;
-        }
+    /// Whether another process is to be followed from now on, because somebody names it who is believed.
+    async fn names(&mut self, sender: i32, pid: i32) -> bool {
         // Who names its successor may have ended since. It can name only one of its own.
-        if !(self.senders.was_main(sender) || self.senders.includes(sender).await) {
+        if !(self.was_main(sender) || self.senders.includes(sender).await) {
             return false;
         }
-        if !self.senders.includes(pid).await {
-            let generation = self.root.generation;
-            log::say(format_args!(
-                "generation {generation} names process {pid} as its main one, which is none of its own: it is not followed"
-            ));
+        let own = self.senders.find(pid).await;
+        let Some(started) = own else {
+            if self.named.is_none_or(|named| named.pid != pid) && !self.root.is_main(pid) {
+                let generation = self.root.generation;
+                log::say(format_args!(
+                    "generation {generation} names process {pid} as its main one, which is none of its own: it is not followed"
+                ));
+            }
             return false;
+        };
+        let main = Main { pid, started: Some(started) };
+        // Naming the process that is the main one anyway says nothing.
+        let known = self.named.map_or_else(|| self.root.mains.contains(&main), |named| named == main);
+        if !known {
+            self.named = Some(main);
+            self.next = Some(main);
         }
-        self.named = Some(pid);
-        true
+        !known
     }
+
+    /// Whether this is the pid of a process that was the main one, by its start or by name, and has ended.
+    fn was_main(&self, pid: i32) -> bool {
+        let was = self.root.is_main(pid) || self.named.is_some_and(|named| named.pid == pid);
+        was && process::started(pid).is_none()
+    }
+
+    /// Tells who is to be followed, if that may be told already; `false` when there is nobody to tell.
+    async fn follow_in_time(&mut self) -> bool {
+        self.follows_at > Instant::now() || self.follow().await
+    }
+
+    /// Tells who is to be followed, if nobody knows yet; `false` when there is nobody to tell.
+    async fn follow(&mut self) -> bool {
+        let Some(Main { pid, started: Some(started) }) = self.next.take() else { return true };
+        self.follows_at = Instant::now() + FOLLOW_EVERY;
+        let generation = self.root.generation;
+        self.events.send(Event::Named { generation, pid, started }).await.is_ok()
+    }
+}
+
+/// The notices without those that name a main process, but for the last one: who names several means that.
+fn last_main_only(notices: Vec<Notice>) -> impl Iterator<Item = Notice> {
+    let names = |notice: &Notice| matches!(notice, Notice::MainPid(_));
+    let last = notices.iter().rposition(names);
+    notices
+        .into_iter()
+        .enumerate()
+        .filter(move |(at, one)| !names(one) || Some(*at) == last)
+        .map(|(_, one)| one)
 }
 
 /// One message and the pid of its sender.
@@ -226,20 +287,27 @@ impl Senders {
         Self { root, known: Known::default(), looked: None }
     }
 
-    /// Whether this is the pid of a main process that has ended.
-    fn was_main(&self, pid: i32) -> bool {
-        self.root.is_main(pid) && process::started(pid).is_none()
-    }
-
     /// Whether the process with this pid belongs to the generation.
     async fn includes(&mut self, pid: i32) -> bool {
-        let Some(started) = process::started(pid) else { return false };
-        if let Some(main) = self.root.mains.iter().find(|main| main.pid == pid) {
-            return Some(started) == main.started;
-        }
-        if let Some(own) = self.known.get(pid, started) {
-            return own;
-        }
+        self.find(pid).await.is_some()
+    }
+
+    /// When the process with this pid was started, if it belongs to the generation.
+    async fn find(&mut self, pid: i32) -> Option<u64> {
+        let started = process::started(pid)?;
+        let own = match self.root.mains.iter().find(|main| main.pid == pid) {
+            Some(main) if Some(started) == main.started => Some(true),
+            _ => self.known.get(pid, started),
+        };
+        let own = match own {
+            Some(own) => own,
+            None => self.look(pid, started).await,
+        };
+        own.then_some(started)
+    }
+
+    /// Looks at all processes, and whether this one is among those of the generation.
+    async fn look(&mut self, pid: i32, started: u64) -> bool {
         if let Some(looked) = self.looked {
             tokio::time::sleep_until(looked + LOOK_EVERY).await;
         }
@@ -274,7 +342,73 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Child;
+
+    use baton_core::ids::GenerationId;
+
     use super::*;
+
+    /// What is heard of a generation whose main process is the one of this test.
+    fn heard() -> (Heard, mpsc::Receiver<Event>) {
+        let (events, told) = mpsc::channel(9);
+        let pid = std::process::id().cast_signed();
+        let root = Root {
+            generation: GenerationId(1),
+            mains: vec![Main { pid, started: process::started(pid) }],
+            former: Vec::new(),
+            sockets: Vec::new(),
+            notify: std::ffi::OsString::new(),
+        };
+        (Heard::of(root, 1, events), told)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nobody reaps this child but the test")]
+    fn child() -> (Child, i32) {
+        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        (child, pid)
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn named(pid: i32) -> Event {
+        Event::Named { generation: GenerationId(1), pid, started: process::started(pid).unwrap() }
+    }
+
+    #[tokio::test]
+    async fn of_many_that_are_named_in_a_moment_the_last_one_is_followed() {
+        let ((mut heard, mut told), own) = (heard(), std::process::id().cast_signed());
+        let ((one, first), (other, second)) = (child(), child());
+        assert!(heard.passes_on(own, vec![Notice::MainPid(second), Notice::MainPid(first)]).await);
+        assert_eq!(told.try_recv(), Ok(named(first)), "one of a message");
+        heard.follows_at += Duration::from_secs(3600);
+        for pid in [second, first, second] {
+            assert!(heard.passes_on(own, vec![Notice::MainPid(pid), Notice::Ready]).await);
+            assert_eq!(told.try_recv(), Ok(Event::Said(GenerationId(1), Notice::Ready)), "{pid}");
+        }
+        assert!(heard.follow().await && heard.follow().await);
+        assert_eq!(told.try_recv(), Ok(named(second)));
+        assert!(told.try_recv().is_err());
+        [one, other].into_iter().for_each(end);
+    }
+
+    #[tokio::test]
+    async fn one_that_was_named_and_has_ended_may_have_named_the_next() {
+        let ((mut heard, mut told), own) = (heard(), std::process::id().cast_signed());
+        let ((one, first), (other, second)) = (child(), child());
+        assert!(heard.passes_on(own, vec![Notice::MainPid(first)]).await);
+        assert_eq!(told.try_recv(), Ok(named(first)));
+        end(one);
+        heard.follows_at = Instant::now();
+        assert!(heard.passes_on(first, vec![Notice::MainPid(second)]).await);
+        assert_eq!(told.try_recv(), Ok(named(second)));
+        assert!(heard.passes_on(own, vec![Notice::MainPid(first)]).await);
+        assert!(told.try_recv().is_err(), "it is gone");
+        end(other);
+    }
 
     #[test]
     fn a_sender_is_known_by_pid_and_start() {

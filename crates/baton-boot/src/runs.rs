@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use baton_core::exit::Exit;
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::followed::Followed;
 use crate::log;
 use crate::memory::Memory;
 use crate::output::LastLines;
@@ -144,7 +144,7 @@ impl Run {
     }
 
     /// Another process is the main one from now on; whether it was not before. Only where there is one copy.
-    fn follow(&mut self, main: Main) -> bool {
+    fn follow(&mut self, main: Main, events: &mpsc::UnboundedSender<Event>) -> bool {
         let before = self.mains().next();
         let runs_on = before.is_some() || self.end_untold;
         if before == Some(main.pid) || self.copies.len() != 1 || !runs_on {
@@ -152,7 +152,7 @@ impl Run {
         }
         self.succeeded |= before.is_none();
         self.copies[0] = Some(main.pid);
-        self.followed = Some(Followed { main, ended: Arc::default() });
+        self.followed = Some(Followed::watch(main, events.clone()));
         if let Some(root) = &mut self.root {
             // One that has ended already is not among those that run.
             let before = before.or_else(|| root.mains.last().map(|main| main.pid));
@@ -171,11 +171,6 @@ impl Run {
         let left = later.send(end).err().map(|unsent| unsent.0);
         self.end_untold |= left.is_none();
         left
-    }
-
-    /// What is set when the process that is followed has ended.
-    pub fn followed_end(&self) -> Option<Arc<AtomicBool>> {
-        Some(self.followed.as_ref()?.ended.clone())
     }
 
     /// A copy was given these sockets, by their inodes.
@@ -233,14 +228,6 @@ impl Run {
         let sent: Vec<io::Result<()>> = self.mains().map(send).collect();
         sent.into_iter().collect()
     }
-}
-
-/// A process that was not started as a main process and is one now.
-#[derive(Debug)]
-struct Followed {
-    main: Main,
-    /// It has ended, whoever reaps it.
-    ended: Arc<AtomicBool>,
 }
 
 /// All generations that are not forgotten.
@@ -389,10 +376,8 @@ impl Runs {
     pub fn followed_ended(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         for (id, run) in &mut self.runs {
-            let ended = |followed: &Followed| followed.ended.load(Ordering::Relaxed);
-            let Some(pid) = run.followed.as_ref().filter(|one| ended(one)).map(|one| one.main.pid) else {
-                continue;
-            };
+            let ended = run.followed.as_ref().filter(|followed| followed.has_ended());
+            let Some(pid) = ended.map(|followed| followed.main.pid) else { continue };
             if process::is_child(pid) || run.copies != [Some(pid)] {
                 continue;
             }
@@ -405,8 +390,28 @@ impl Runs {
     }
 
     /// Follows another main process of a generation; whether it was not the one already.
-    pub fn follow(&mut self, id: GenerationId, main: Main) -> bool {
-        self.get_mut(id).is_some_and(|run| run.follow(main))
+    pub fn follow(&mut self, id: GenerationId, main: Main, events: &mpsc::UnboundedSender<Event>) -> bool {
+        self.get_mut(id).is_some_and(|run| run.follow(main, events))
+    }
+
+    /// Sends to the process that is followed what the one before it was sent, and not before that: where that waits for
+    /// [`Runs::signal_after`], so does this.
+    pub fn ask_followed(&self, id: GenerationId, signal: Signal) {
+        let Some(run) = self.get(id) else { return };
+        let Some(process) = run.followed.as_ref().and_then(|followed| followed.main.process()) else {
+            return;
+        };
+        let latest = run.latest.clone();
+        tokio::spawn(async move {
+            if let Some(latest) = latest {
+                latest.closed().await;
+            }
+            for signal in [signal, Signal::CONT] {
+                if let Err(error) = process::signal(process, signal) {
+                    log::say(format_args!("cannot send {signal} to generation {id}: {error}"));
+                }
+            }
+        });
     }
 
     /// Whether the end of a generation's main process that is told now is that of the generation.

@@ -6,7 +6,6 @@ mod bypass;
 mod launch;
 mod room;
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::GenerationId;
@@ -16,8 +15,6 @@ use baton_core::supervisor::{Command, Event, Scope, Selection, Slot, State, Supe
 use baton_core::units::Millis;
 use baton_core::words::Words;
 use baton_sys::process;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use self::bypass::Bypasses;
@@ -36,7 +33,7 @@ use crate::output::Outlet;
 use crate::place::{Note, Place};
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Onward, Stray};
-use crate::runs::{Run, Runs};
+use crate::runs::Runs;
 use crate::seldom::Seldom;
 use crate::traffic::Traffic;
 use crate::tree::{self, Main};
@@ -124,7 +121,9 @@ impl World {
             Command::Probe { generation, copy, private } => self.probe(generation, copy, private),
             Command::Examine(generation) => self.examine(generation),
             Command::Locate(generation) => self.locate(generation),
-            Command::Follow { generation, pid } => self.follow(generation, pid),
+            Command::Follow { generation, pid, started, ask } => {
+                self.follow(generation, Main { pid, started: Some(started) }, ask);
+            }
             Command::Stop { generation, signal, limit } => self.stop(generation, signal, in_ms(limit)),
             Command::Hurry { generation, limit } => self.runs.hurry(generation, in_ms(limit)),
             Command::Kill { generation, signal, scope } => self.kill(generation, signal, scope),
@@ -180,28 +179,18 @@ impl World {
     }
 
     /// A generation has named another one of its processes as its main one.
-    fn follow(&mut self, id: GenerationId, pid: i32) {
-        let main = Main { pid, started: process::started(pid) };
+    fn follow(&mut self, id: GenerationId, main: Main, ask: Option<Signal>) {
         // One that has ended by now is followed no more.
-        let Some(seen) = main.process().filter(|_| self.runs.follow(id, main)) else { return };
-        let Some(ended) = self.runs.get(id).and_then(Run::followed_end) else { return };
+        let gone = main.process().is_none_or(process::is_gone);
+        if gone || !self.runs.follow(id, main, &self.events) {
+            return;
+        }
+        let pid = main.pid;
         log::say(format_args!(
             "generation {id} is followed at process {pid}, which it names as its main one"
         ));
-        let events = self.events.clone();
-        let watch = move || {
-            // Where it cannot be waited for, it has ended.
-            if let Ok(process) = process::open(seen) {
-                let mut fds = [PollFd::new(&process, PollFlags::IN)];
-                while poll(&mut fds, None) == Err(Errno::INTR) {}
-            }
-            ended.store(true, Ordering::Relaxed);
-            // So that somebody looks. The receiver lives as long as the member.
-            let _ = events.send(Event::Woken);
-        };
-        let thread = std::thread::Builder::new().name("follow".to_owned()).stack_size(128 * 1024);
-        if let Err(error) = thread.spawn(watch) {
-            log::say(format_args!("the end of process {pid} may not be seen: {error}"));
+        if let Some(signal) = ask {
+            self.runs.ask_followed(id, signal);
         }
     }
 

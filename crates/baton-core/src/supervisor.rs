@@ -148,6 +148,7 @@ impl Supervisor {
             Event::Started(id) => self.on_started(now, id),
             Event::FailedToStart(id, exit) => self.on_exit(now, id, exit, true, &mut out),
             Event::Said(id, notice) => self.on_said(now, id, notice, &mut out),
+            Event::Named { generation, pid, started } => self.on_named(generation, pid, started, &mut out),
             Event::Probed(id, found) => self.on_probed(now, id, found, &mut out),
             Event::NotAsked(id) => self.on_not_asked(now, id),
             Event::Examined(id, found) => self.on_examined(id, &found),

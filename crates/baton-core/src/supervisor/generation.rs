@@ -10,6 +10,7 @@ use super::watchdog::Watchdog;
 use crate::exit::Exit;
 use crate::health::Health;
 use crate::ids::GenerationId;
+use crate::signal::Signal;
 use crate::units::{Micros, Millis};
 use crate::words::Words;
 
@@ -349,6 +350,18 @@ impl Generation {
     /// When it is asked to stop, if it was asked to take no new work before.
     pub(super) fn quiesced_by(&self) -> Option<Millis> {
         self.quiesce_until.filter(|_| self.state == State::Quiescing)
+    }
+
+    /// The signal by which its main process was asked last to stop or to take no new work, if its other processes have not had
+    /// it as well.
+    pub(super) fn was_asked(&self) -> Option<Signal> {
+        match &self.ending {
+            Some(ending) => {
+                let main_only = ending.ask_at.is_none() && !ending.tree_asked && self.exit.is_none();
+                main_only.then_some(self.plan.settings.stop_signal)
+            }
+            None => self.plan.settings.quiesce_signal.filter(|_| self.state == State::Quiescing),
+        }
     }
 
     /// When it is asked to stop, if it stands by though its successor is proven.

@@ -26,6 +26,15 @@ pub enum Event {
     FailedToStart(GenerationId, Exit),
     /// The generation said something of itself.
     Said(GenerationId, Notice),
+    /// The generation names one of its processes as its main one, which was looked up.
+    Named {
+        /// Which generation.
+        generation: GenerationId,
+        /// The process.
+        pid: i32,
+        /// When that was started, in kernel ticks since boot: with the pid, its identity.
+        started: u64,
+    },
     /// A probe of the generation has ended, and found this wrong.
     Probed(GenerationId, Result<(), Words>),
     /// It could not be asked how it is, by no fault of its own: nothing is known of it that was not known before.
@@ -195,6 +204,10 @@ pub enum Command {
         generation: GenerationId,
         /// Which.
         pid: i32,
+        /// When that was started, in kernel ticks since boot: with the pid, its identity.
+        started: u64,
+        /// What it is sent, where the main process before it was asked to stop or to take no new work.
+        ask: Option<Signal>,
     },
     /// Send a signal.
     Kill {

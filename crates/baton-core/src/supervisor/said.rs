@@ -26,10 +26,18 @@ impl Supervisor {
             Notice::Alive => self.on_alive(now, id, out),
             Notice::Hangs => self.on_hung(now, id, &Reason::Hung(None), out),
             Notice::Extend(time) => generation.extend(now + time, stopping),
-            Notice::MainPid(pid) => out.push(Command::Follow { generation: id, pid }),
+            // What it names is looked up first: see `on_named`.
+            Notice::MainPid(_) => {}
             Notice::Idle if generation.state == State::Quiescing => self.retire(now, id, out),
             Notice::Idle => {}
         }
+    }
+
+    /// The generation names its main process. One that comes after the other was asked to stop would wait for its kill.
+    pub(super) fn on_named(&mut self, id: GenerationId, pid: i32, started: u64, out: &mut Vec<Command>) {
+        let Some(generation) = self.find(id).filter(|generation| generation.lives()) else { return };
+        let ask = generation.was_asked();
+        out.push(Command::Follow { generation: id, pid, started, ask });
     }
 
     fn on_ready(&mut self, now: Millis, id: GenerationId, out: &mut Vec<Command>) {

@@ -57,6 +57,7 @@ struct World {
     committed: Vec<Running>,
     examined: Vec<GenerationId>,
     quiesced: Vec<GenerationId>,
+    followed: Vec<(i32, Option<Signal>)>,
     asked: Vec<GenerationId>,
     /// How long each may accept what was forwarded to it before it is asked.
     limits: BTreeMap<GenerationId, Millis>,
@@ -158,6 +159,7 @@ impl World {
             committed: Vec::new(),
             examined: Vec::new(),
             quiesced: Vec::new(),
+            followed: Vec::new(),
             asked: Vec::new(),
             limits: BTreeMap::new(),
             asked_copy: 0,
@@ -318,7 +320,8 @@ impl World {
                 return self.elsewhere.clone().map(|hint| Event::ListensElsewhere(id, hint));
             }
             Command::Forget(generation) => drop(self.counted.remove(&generation)),
-            Command::Spare(_) | Command::Follow { .. } | Command::Kill { .. } | Command::Close => {}
+            Command::Follow { pid, ask, .. } => self.followed.push((pid, ask)),
+            Command::Spare(_) | Command::Kill { .. } | Command::Close => {}
         }
         None
     }
@@ -365,6 +368,10 @@ impl World {
 
     fn say(&mut self, id: u32, notice: Notice) {
         self.step(Event::Said(GenerationId(id), notice));
+    }
+
+    fn name(&mut self, id: u32, pid: i32) {
+        self.step(Event::Named { generation: GenerationId(id), pid, started: 1 });
     }
 
     /// The state of a generation that is not gone.

@@ -105,3 +105,42 @@ fn a_main_process_of_somebody_else_is_not_followed() {
     assert_eq!(boot.status()["generations"][0]["pid"], answering(address));
     assert!(boot.stop().success());
 }
+
+/// A program that is succeeded when it is asked to stop: by a child that names itself, and waits to be asked as well.
+const SUCCEEDED: &str = r#"
+import os, signal
+import server
+
+def asked(*_):
+    with open("asked", "w") as file:
+        file.write("the child")
+    os._exit(0)
+
+def succeeded(*_):
+    said, say = os.pipe()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, asked)
+        server.notify(f"MAINPID={os.getpid()}")
+        os.write(say, b"x")
+        while True:
+            signal.pause()
+    os.read(said, 1)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, succeeded)
+server.notify("READY=1")
+while True:
+    signal.pause()
+"#;
+
+#[test]
+fn p19_a_main_process_that_is_named_after_the_stop_began_is_asked_too() {
+    let folder = Folder::with_example("python");
+    folder.write("succeeded.py", SUCCEEDED);
+    let command = "command = [\"python3\", \"succeeded.py\"]";
+    folder.write("baton.toml", &format!("service = \"web\"\n[run]\n{command}\nready = \"notify\"\n"));
+    let boot = Boot::start(&folder, &[], &[]);
+    boot.wait_for(" serves", 1);
+    boot.stop();
+    assert_eq!(folder.read("asked"), "the child");
+}

@@ -249,6 +249,7 @@ fn events() -> Vec<Event> {
             known: Some(Needs::LikeServing(Bytes(1))),
         }));
         events.extend([Event::Started(id), Event::Emptied(id), Event::Examined(id, "it sleeps".into())]);
+        events.push(Event::Named { generation: id, pid: 7, started: 1 });
         events.extend(notices().into_iter().map(|notice| Event::Said(id, notice)));
         events.extend([Event::Probed(id, Ok(())), Event::Probed(id, Err("no".into())), Event::NotAsked(id)]);
         let why = Exit::FailedToStart { why: "no".into(), not_found: true };

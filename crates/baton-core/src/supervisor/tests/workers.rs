@@ -33,6 +33,23 @@ fn a_worker_that_is_never_idle_is_asked_to_stop_at_its_limit() {
 }
 
 #[test]
+fn a_main_process_that_is_named_late_is_asked_what_the_one_before_it_was_asked() {
+    let mut world = World::working(worker());
+    world.name(1, 10);
+    world.order(Order::Try(launch_of(worker(), 2, 0)));
+    world.say(2, Notice::Ready);
+    world.name(1, 11);
+    world.say(1, Notice::Idle);
+    world.name(1, 12);
+    world.processes.get_mut(&GenerationId(1)).unwrap().leaves_children = true;
+    world.crash(1, 0);
+    world.name(1, 13);
+    let (quiesce, stop) = (Some(Signal::USR1), Some(Signal::TERM));
+    // The last one had the signal with all others that the main process has left.
+    assert_eq!(world.followed, [(10, None), (11, quiesce), (12, stop), (13, None)]);
+}
+
+#[test]
 fn p20_a_worker_that_quiesces_does_not_hold_up_the_end_of_the_container() {
     let mut world = World::working(worker());
     world.order(Order::Try(launch_of(worker(), 2, 0)));
