@@ -21,7 +21,10 @@ pub(crate) type Choose =
     Box<dyn FnOnce(&Fleet, Millis, &dyn Fn(&MemberId) -> bool) -> Result<Vec<MemberId>, Refusal> + Send>;
 
 /// What the keeper is asked or told.
-#[expect(clippy::large_enum_variant, reason = "it waits in a queue of a few, is moved a few times, and is kept nowhere")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it waits in a queue of a few, is moved a few times, and is kept nowhere"
+)]
 pub(crate) enum Ask {
     /// A member has connected.
     Hello {
