@@ -482,7 +482,7 @@ impl Fleet {
     /// A member said goodbye, or a person says that it will not come back.
     ///
     /// Who is asked to stop in the middle of a try, by a platform that wants fewer of them or another machine, has not shown
-    /// that the release fails: its slot is free again. It is counted all the same, see [`Leavers`]. What had failed before
+    /// that the release fails: its slot is free again. It is counted all the same. What had failed before
     /// is remembered, since that may be why it leaves: a refusal, a crash after the proof, or silence.
     pub fn leave(&mut self, id: &MemberId, now: Millis) {
         let Some(member) = self.member(id) else { return };
