@@ -7,7 +7,7 @@ use crate::boot::Folder;
 use crate::fleet::Fleet;
 use crate::load::Load;
 use crate::program::Client;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_or_tell};
 
 /// Half of the fleet at a time, with a short bake: for tests that are about something else.
 const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
@@ -267,7 +267,9 @@ fn p28_a_bootloader_that_is_killed_during_a_trial_or_a_bake_comes_back_with_what
         assert_eq!(fleet.deploy(&folder, &["--policy", "fast", "--bake", "10s", "--detach"]), Some(0));
         wait_for(standing, || (fleet.members_now().first()?["standing"] == standing).then_some(()));
         fleet.replace_member(0);
-        wait_for("what was committed", || (fleet.answers(0)? == first).then_some(()));
+        let name = fleet.members[0].member().to_string();
+        let what = || format!("what was committed, {behaviour}: {}", fleet.log(&name));
+        wait_or_tell(what, || (fleet.answers(0)? == first).then_some(()));
         wait_for("the way back", || {
             let status = fleet.status();
             let back = status["deploy"]["kind"] == "rollback" && status["deploy"]["switched"] == true;
