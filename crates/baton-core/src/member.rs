@@ -4,18 +4,21 @@
 //! an epoch down before it acts on it. Orders may come twice, late or not at all: each is obeyed by what it
 //! says, and what was missed is said again by control, which sees from the reports what is still to do.
 
+mod message;
 mod remembered;
+mod staging;
 #[cfg(test)]
 mod tests;
 
 use alloc::format;
 use alloc::vec::Vec;
 
+pub use message::{Action, Input, Purpose, Wish};
 pub use remembered::{Record, Remembered};
+use staging::Staging;
 
 use crate::bake::Bake;
 use crate::costs::Costs;
-use crate::deploy::Kind;
 use crate::ids::{DeployId, Epoch, MemberId, ReleaseId};
 use crate::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use crate::supervisor::{Running, Status, Ticket, TrialState};
@@ -27,163 +30,6 @@ use crate::units::{Bytes, Millis};
 pub const RETRY: Millis = Millis::from_secs(60);
 /// How long it waits before it tries again what it shall run anyway: until then it serves nobody.
 pub const RESTORE_RETRY: Millis = Millis::from_secs(5);
-
-/// The deploy in force, as far as a member must know it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
-    /// Which deploy.
-    pub seen: Seen,
-    /// What it is for.
-    pub purpose: Purpose,
-    /// What to have on disk, and to run once there is a slot.
-    pub release: ReleaseId,
-    /// What a member that has nothing starts without a slot.
-    pub base: Option<ReleaseId>,
-}
-
-/// What a deploy is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Bring a release to the fleet.
-    Rollout,
-    /// Stop a rollout where it is.
-    Halt,
-    /// Go back.
-    Rollback,
-}
-
-impl From<Kind> for Purpose {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Rollout => Self::Rollout,
-            Kind::Halt { .. } => Self::Halt,
-            Kind::Rollback { .. } => Self::Rollback,
-        }
-    }
-}
-
-/// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Control says what is in force, and this member may obey it.
-    Wish(Wish),
-    /// Control says what is in force, and this member does not believe it.
-    Untrusted(Seen, Refusal),
-    /// Control says nothing any more.
-    Parted,
-    /// Control gives a slot.
-    Grant {
-        /// For which deploy.
-        deploy: DeployId,
-        /// What the release must go through after the switch.
-        bake: Bake,
-    },
-    /// Control wants the trial ended.
-    HandBack {
-        /// In which deploy.
-        deploy: DeployId,
-    },
-    /// What was to be remembered is on disk.
-    Remembered(Seen),
-    /// It could not be written down: the deploy is not obeyed, and heard as new when it is said again.
-    NotRemembered(Seen),
-    /// So much of a release has come.
-    Fetching(ReleaseId, Fetching),
-    /// A release is on disk, verified.
-    Staged(ReleaseId),
-    /// A release could not be brought to the disk.
-    NotStaged(ReleaseId, Refusal),
-    /// What was to be committed is on disk.
-    Committed(ReleaseId, Epoch),
-    /// What was to be committed could not be written down: the trial counts as failed.
-    NotCommitted(ReleaseId, Refusal),
-    /// What the member had committed to is not on its disk any more as it was.
-    Lost(ReleaseId),
-    /// What the member shall run without a slot is on its disk, and lacks something for now that it is launched with.
-    Delayed(ReleaseId),
-    /// A release was proven here, and has used so much memory until then; the one that was proven before it used so much.
-    Used(ReleaseId, Bytes, Option<Bytes>),
-    /// The generations stand like this now. The detail of a refusal has the program's last lines.
-    Stands(Status),
-    /// The deadline has passed.
-    Woken,
-}
-
-/// Something to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// Write down that this deploy was seen; [`Input::Remembered`] follows.
-    Remember(Seen),
-    /// Bring a release to the disk; [`Input::Staged`] or [`Input::NotStaged`] follows.
-    Stage(ReleaseId),
-    /// Try a release.
-    Try {
-        /// Which.
-        release: ReleaseId,
-        /// On whose behalf.
-        ticket: Ticket,
-        /// How it bakes.
-        bake: Bake,
-    },
-    /// End the trial under way.
-    HandBack,
-    /// Go back to a release that is kept warm; where it is not there any more, nothing.
-    GoBack {
-        /// Which.
-        release: ReleaseId,
-        /// On whose behalf.
-        ticket: Ticket,
-    },
-}
-
-/// Whether a release is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Staging {
-    Wanted,
-    /// It is on its way; how much of it has come, once that is known.
-    Under(Option<Fetching>),
-    Done,
-    Failed {
-        refusal: Refusal,
-        again_at: Millis,
-    },
-}
-
-impl Staging {
-    /// Whether the release is to be fetched now; it is under way from then on.
-    fn begins(&mut self, now: Millis) -> bool {
-        let begins = match self {
-            Self::Wanted => true,
-            Self::Failed { again_at, .. } => *again_at <= now,
-            Self::Under(_) | Self::Done => false,
-        };
-        if begins {
-            *self = Self::Under(None);
-        }
-        begins
-    }
-
-    /// Takes in how much has come. Said too late, it says nothing any more.
-    fn comes(&mut self, fetching: Fetching) {
-        if let Self::Under(come) = self {
-            *come = Some(fetching);
-        }
-    }
-
-    fn fetching(&self) -> Option<Fetching> {
-        match self {
-            Self::Under(fetching) => *fetching,
-            Self::Wanted | Self::Done | Self::Failed { .. } => None,
-        }
-    }
-
-    fn again_at(&self) -> Option<Millis> {
-        match self {
-            Self::Failed { again_at, .. } => Some(*again_at),
-            Self::Wanted | Self::Under(_) | Self::Done => None,
-        }
-    }
-}
 
 /// A slot, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
