@@ -22,6 +22,7 @@ mod keeper;
 mod listen;
 mod metrics;
 mod order;
+mod outgoing;
 mod preview;
 mod proposal;
 mod reread;

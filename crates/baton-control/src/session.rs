@@ -24,8 +24,8 @@ use crate::clock::{Clock, unix_ms};
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
 use crate::listen::CallerAddress;
+use crate::outgoing::Order;
 use crate::secrets::Desk;
-use crate::sessions::Order;
 
 /// Orders that wait for a member to take them. There are never more than a few, and lost ones are said again.
 const ORDERS_MAX: usize = 16;

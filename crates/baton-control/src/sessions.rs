@@ -2,102 +2,18 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::sync::atomic::{self, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::units::Millis;
 use baton_wire::session::{Farewell, Hello, Reason, ToMember};
-use baton_wire::v1;
 use rpds::RedBlackTreeMapSync;
-use tokio::sync::Notify;
-use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, timeout_at};
+
+use crate::outgoing::{Order, Outgoing, Untaken, end};
 
 /// When an order is said again to a member whose reports do not show it yet: well above what a report takes,
 /// well below what a person notices.
 const REPEAT: Millis = Millis::from_secs(2);
-
-/// Where a session's orders go.
-pub(crate) type Outgoing = Sender<Order>;
-
-/// What goes there: something to say, or the last word.
-#[derive(Debug)]
-pub(crate) struct Order {
-    what: Result<v1::ToMember, Farewell>,
-    /// None where nobody waits for it.
-    _on_its_way: Option<OnItsWay>,
-}
-
-impl Order {
-    /// Something to say.
-    pub(crate) fn say(order: &ToMember) -> Self {
-        Self { what: Ok(order.to_wire()), _on_its_way: None }
-    }
-
-    fn end(farewell: Farewell) -> Self {
-        Self { what: Err(farewell), _on_its_way: None }
-    }
-
-    /// Takes it, to be said now.
-    pub(crate) fn take(self) -> Result<v1::ToMember, Farewell> {
-        self.what
-    }
-}
-
-/// How many orders there are that no session has taken. What there is to tell goes before what there is to hear: where thousands
-/// answer at once, the last of them would be told late.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Untaken(Arc<Way>);
-
-#[derive(Debug, Default)]
-struct Way {
-    count: AtomicUsize,
-    /// When the last one was sent.
-    sent: Mutex<Option<Instant>>,
-    none: Notify,
-}
-
-impl Untaken {
-    fn add(&self) -> OnItsWay {
-        self.0.count.fetch_add(1, atomic::Ordering::Relaxed);
-        OnItsWay(self.clone())
-    }
-
-    fn note_sent(&self) {
-        *self.0.sent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Returns once there is none, or this long after the last one was sent: one that does not take its order delays the others no
-    /// longer.
-    pub(crate) async fn none(&self, limit: Duration) {
-        let Some(sent) = *self.0.sent.lock().unwrap_or_else(PoisonError::into_inner) else { return };
-        let none = async {
-            loop {
-                let fewer = self.0.none.notified();
-                if self.0.count.load(atomic::Ordering::Relaxed) == 0 {
-                    return;
-                }
-                fewer.await;
-            }
-        };
-        let _ = timeout_at(sent + limit, none).await;
-    }
-}
-
-/// One of those.
-#[derive(Debug)]
-struct OnItsWay(Untaken);
-
-impl Drop for OnItsWay {
-    fn drop(&mut self) {
-        let way = &*self.0.0;
-        if way.count.fetch_sub(1, atomic::Ordering::Relaxed) == 1 {
-            way.none.notify_one();
-        }
-    }
-}
 
 /// What the members of each service know each other by, in this life of the server.
 #[derive(Clone)]
@@ -143,9 +59,7 @@ impl Session {
             return;
         }
         // A full queue is a member that does not listen; it is told again later.
-        let said = Order { what: Ok(order.to_wire()), _on_its_way: Some(untaken.add()) };
-        if self.out.try_send(said).is_ok() {
-            untaken.note_sent();
+        if untaken.send(&self.out, &order) {
             self.told = Some((order, now));
         }
     }
@@ -227,11 +141,6 @@ impl Sessions {
     }
 }
 
-/// Ends a session with the reason. When the queue is full, nobody is there to read it.
-pub(crate) fn end(out: &Outgoing, farewell: Farewell) {
-    let _ = out.try_send(Order::end(farewell));
-}
-
 fn twin(member: &MemberId) -> Farewell {
     Farewell::new(
         Reason::TWIN,
@@ -270,6 +179,8 @@ impl AllSessions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use baton_core::ids::DeployId;
     use tokio::sync::mpsc::{Receiver, channel};
@@ -351,29 +262,17 @@ mod tests {
         assert_eq!(ended(&mut second), Some(Some(Reason::ANEW)));
     }
 
-    const LIMIT: Duration = Duration::from_millis(200);
-
     #[tokio::test(start_paused = true)]
-    async fn it_is_known_when_all_have_taken_what_they_are_told_or_are_gone() {
+    async fn what_the_members_of_any_service_are_told_is_waited_for() {
         let mut all = AllSessions::default();
-        let (untaken, web) = (all.untaken(), "web".parse().unwrap());
-        let is_none = async || timeout(Duration::ZERO, untaken.none(LIMIT)).await.is_ok();
-        let sessions = all.of(&web);
+        let sessions = all.of(&"web".parse().unwrap());
         let mut heard = open(sessions, 1);
-        assert!(is_none().await, "nobody was told anything");
         let deploy = DeployId::from_bytes([1; 16]);
         sessions.tell(Millis::ZERO, |_| Some(ToMember::HandBack { deploy }));
+        let untaken = all.untaken();
+        let is_none = async || timeout(Duration::ZERO, untaken.none(Duration::MAX)).await.is_ok();
         assert!(!is_none().await);
         assert!(heard.try_recv().unwrap().take().is_ok());
         assert!(is_none().await);
-        sessions.tell(REPEAT, |_| Some(ToMember::HandBack { deploy }));
-        assert!(!is_none().await);
-        drop(heard);
-        assert!(is_none().await, "nobody will take it any more");
-        let _slow = open(sessions, 1);
-        sessions.tell(REPEAT, |_| Some(ToMember::HandBack { deploy }));
-        assert!(!is_none().await);
-        tokio::time::advance(LIMIT).await;
-        assert!(is_none().await, "nobody waits for one that takes nothing");
     }
 }

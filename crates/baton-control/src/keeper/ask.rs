@@ -11,7 +11,7 @@ use baton_wire::session::Hello;
 use tokio::sync::oneshot;
 
 use crate::api::Refusal;
-use crate::sessions::Outgoing;
+use crate::outgoing::Outgoing;
 
 /// What comes of a proposal.
 pub(crate) type Answer = Result<Accepted, Refusal>;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Ask, BATCH_MAX, Keeper, TICK};
 use crate::api::Refusal;
 use crate::chain::chain;
-use crate::sessions::end;
+use crate::outgoing::end;
 
 /// Why nobody gets what they ask for.
 const WAITS: &str = "control waits for its state store";
