@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use baton_release::control::Believed;
+use baton_release::control::{Believed, ControlError};
+use baton_wire::session::{Carrier, prepare};
 use hyper::Uri;
 use rustix::net::sockopt;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -18,17 +18,9 @@ use crate::names::{ANSWER_MAX, Names};
 
 /// How long connecting may take, with the time for the name, for all addresses of a name together.
 const CONNECT: Duration = Duration::from_secs(3);
-/// A connection on which nothing has come for so long is asked whether it still is one, again after this time, and given up
-/// after so many times in vain.
-const KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(2), Duration::from_secs(1), 2);
-/// The same where something was sent, which is at the latest after a heartbeat of 2.5 s: a half-open connection is noticed within
-/// 5 s either way.
+/// A connection is given up on which something was sent and not taken for so long. That something is sent at the latest after a
+/// heartbeat of 2.5 s: a half-open connection is noticed within 5 s.
 const UNTAKEN_MAX: Duration = Duration::from_millis(2500);
-
-/// What carries bytes, encrypted or not.
-pub trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for T {}
 
 /// The address of a control server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,17 +33,12 @@ pub struct Address {
     port: u16,
 }
 
-/// The text is no address.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not the address of a server: write https://HOST:PORT, or http://HOST:PORT on this machine")]
-pub struct InvalidAddress(String);
-
 impl Address {
     /// Reads `http://HOST:PORT` or `https://HOST:PORT`, with a path where control is below one.
     ///
     /// # Errors
     /// It is neither.
-    pub fn parse(base: &str) -> Result<Self, InvalidAddress> {
+    pub fn parse(base: &str) -> Result<Self, ControlError> {
         let read = || {
             let uri: Uri = base.parse().ok()?;
             let tls = match uri.scheme_str()? {
@@ -63,7 +50,7 @@ impl Address {
             let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
             Some(Self { base: base.to_owned(), tls, host, port })
         };
-        read().ok_or_else(|| InvalidAddress(base.to_owned()))
+        read().ok_or_else(|| ControlError::Address(base.to_owned()))
     }
 
     /// As people write it.
@@ -89,6 +76,7 @@ impl Address {
     pub async fn connect(&self, names: &Names, believed: &Believed) -> io::Result<Box<dyn Carrier>> {
         let stream = self.reach(names).await?;
         prepare(&stream);
+        give_up_untaken(&stream);
         if !self.tls {
             return Ok(Box::new(stream));
         }
@@ -124,16 +112,9 @@ impl Address {
 
 const _: () = assert!(ANSWER_MAX.as_millis() < CONNECT.as_millis(), "there is time left to connect");
 
-/// What is said is a few bytes, and must not wait for more of them; and an end that is gone is noticed.
-fn prepare(stream: &TcpStream) {
-    let (idle, interval, count) = KEEP_ALIVE;
-    // A connection that cannot do that is one all the same.
-    drop(stream.set_nodelay(true));
-    let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, idle);
-    let _ = sockopt::set_tcp_keepintvl(stream, interval);
-    let _ = sockopt::set_tcp_keepcnt(stream, count);
+fn give_up_untaken(stream: &TcpStream) {
     let untaken = u32::try_from(UNTAKEN_MAX.as_millis()).unwrap_or(u32::MAX);
+    // A connection that cannot do that is one all the same.
     let _ = sockopt::set_tcp_user_timeout(stream, untaken);
 }
 
@@ -164,13 +145,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn f53_an_end_that_is_gone_is_noticed_within_5_s_whether_or_not_it_was_told_something() {
+    async fn f53_an_end_that_is_gone_is_noticed_within_5_s_by_what_it_is_told() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        prepare(&stream);
-        assert_eq!(sockopt::socket_keepalive(&stream), Ok(true));
-        let again = sockopt::tcp_keepintvl(&stream).unwrap() * sockopt::tcp_keepcnt(&stream).unwrap();
-        assert!(sockopt::tcp_keepidle(&stream).unwrap() + again <= Duration::from_secs(5));
+        give_up_untaken(&stream);
         let heartbeat = crate::session::HEARTBEAT.as_millis();
         let untaken = u128::from(sockopt::tcp_user_timeout(&stream).unwrap());
         assert!(heartbeat + untaken <= 5000, "{heartbeat} {untaken}");

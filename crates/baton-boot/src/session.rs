@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
+use baton_release::control::ControlError;
 use baton_release::peers::{Key, Keyring};
 use baton_wire::session::{
-    CallError, Farewell, FromMember, Hello, InvalidMessage, Reason, Socket, SocketError, ToMember,
+    CallError, Carrier, Farewell, FromMember, Hello, InvalidMessage, Reason, Socket, SocketError, ToMember,
 };
 use baton_wire::v1;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-use crate::address::{Address, Carrier, InvalidAddress};
+use crate::address::Address;
 use crate::identity::{Identity, IdentityError};
 use crate::link::Link;
 use crate::log;
@@ -149,7 +150,7 @@ impl Session {
         heard: mpsc::UnboundedSender<Input>,
         gate: Arc<Gate>,
         keys: Option<Arc<Keyring>>,
-    ) -> Result<Self, InvalidAddress> {
+    ) -> Result<Self, ControlError> {
         let control = identity.server();
         let servers =
             control.bases().iter().map(|base| Address::parse(base)).collect::<Result<Vec<_>, _>>()?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
+use baton_wire::session::prepare;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,7 +23,7 @@ use tokio_util::either::Either;
 use self::doorstep::{Doorstep, Place};
 pub(crate) use self::network::{Network, networks};
 pub(crate) use self::visitor::Visit;
-use self::visitor::{Visitor, prepare};
+use self::visitor::Visitor;
 
 /// How long a client may take to agree on a key, with the time that it waits for its turn: where many come at once, those who
 /// say nothing must not keep it from the others for longer.

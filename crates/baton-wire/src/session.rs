@@ -3,6 +3,7 @@
 //! What arrives is checked here, once: an id of the wrong length or a value that is not known is an error that
 //! names the field, never a default.
 
+mod carrier;
 mod farewell;
 mod socket;
 
@@ -20,6 +21,7 @@ use prost::Message as _;
 
 use crate::v1;
 
+pub use self::carrier::{Carrier, prepare};
 pub use self::farewell::{Farewell, Reason};
 pub use self::socket::{CallError, PATH, Socket, SocketError, answer};
 

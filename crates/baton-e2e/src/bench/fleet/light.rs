@@ -11,13 +11,13 @@ use baton_core::member::{Action, Input, Member};
 use baton_core::report::{Report, Stamp};
 use baton_core::supervisor::{Running, Status, Ticket, TrialState};
 use baton_core::units::Millis;
-use baton_wire::session::{FromMember, Hello, Socket, ToMember};
+use baton_wire::session::{Carrier, FromMember, Hello, Socket, ToMember};
 use baton_wire::v1;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
-use super::way::{Carrier, Way};
+use super::way::Way;
 use crate::bench::moments;
 
 /// The service of all of them.

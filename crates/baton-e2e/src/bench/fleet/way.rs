@@ -9,22 +9,17 @@ use std::time::Duration;
 use anyhow::Context;
 use baton_core::access::Shown;
 use baton_release::control::Believed;
+use baton_wire::session::{Carrier, prepare};
 use http::HeaderValue;
 use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 /// A connection of somebody who waits.
 pub trait Connection: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Connection for T {}
-
-/// A connection of a member.
-pub trait Carrier: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Carrier for T {}
 
 /// How somebody speaks to the servers.
 #[derive(Debug, Clone)]
@@ -93,7 +88,7 @@ impl Way {
     /// When there is none to be had.
     pub async fn join(&self, server: SocketAddr) -> io::Result<Box<dyn Carrier>> {
         let stream = tokio::net::TcpStream::connect(server).await?;
-        stream.set_nodelay(true)?;
+        prepare(&stream);
         let Self::Closed { config, .. } = self else { return Ok(Box::new(stream)) };
         let connector = TlsConnector::from(Arc::clone(config));
         Ok(Box::new(connector.connect(ServerName::from(server.ip()), stream).await?))
