@@ -16,6 +16,13 @@ fn run(dir: &Path, control: &Control, token: &str, arguments: &[&str]) -> Ran {
     baton(dir, &control.url, arguments).env("BATON_TOKEN", token).output().unwrap().into()
 }
 
+/// A new token of this role.
+fn create(dir: &Path, control: &Control, admin: &str, name: &str, role: &str, more: &[&str]) -> String {
+    let ran = run(dir, control, admin, &[&["token", "create", name, "--role", role], more].concat());
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran.stdout.trim().to_owned()
+}
+
 fn start(dir: &Path) -> (Control, String) {
     let control = Control::start_closed(&dir.join("data"), Certificates::Own { names: Vec::new() });
     assert!(control.url.starts_with("https://"), "{}", control.url);
@@ -28,12 +35,8 @@ fn p37_commands_need_a_token_and_do_what_its_role_may() {
     sample_project(dir.path());
     let (control, admin) = start(dir.path());
     let json = ["--output", "json"];
-    let create = |name: &str, role: &str, more: &[&str]| {
-        let arguments = [&["token", "create", name, "--role", role], more].concat();
-        let ran = run(dir.path(), &control, &admin, &arguments);
-        assert_eq!(ran.code, 0, "{ran:?}");
-        ran.stdout.trim().to_owned()
-    };
+    let create =
+        |name: &str, role: &str, more: &[&str]| create(dir.path(), &control, &admin, name, role, more);
     let (viewer, ci) =
         (create("eve", "viewer", &[]), create("ci", "deployer", &["--service", "web", "--ttl", "1h"]));
 
@@ -128,10 +131,7 @@ fn p40_a_deploy_of_a_protected_service_begins_when_a_second_person_lets_it() {
     let dir = tempfile::tempdir().unwrap();
     sample_project(dir.path());
     let (control, admin) = start(dir.path());
-    let create = |name: &str, role: &str| {
-        let ran = run(dir.path(), &control, &admin, &["token", "create", name, "--role", role]);
-        ran.stdout.trim().to_owned()
-    };
+    let create = |name: &str, role: &str| create(dir.path(), &control, &admin, name, role, &[]);
     let (ci, ada) = (create("ci", "deployer"), create("ada", "approver"));
     let protected = run(dir.path(), &control, &admin, &["pending", "protect", "--service", "web"]);
     assert!(protected.code == 0 && protected.stdout.contains("wait for a second person"), "{protected:?}");
@@ -172,10 +172,7 @@ fn p40_two_people_at_two_machines_sign_one_deploy() {
     let dir = tempfile::tempdir().unwrap();
     sample_project(dir.path());
     let (control, admin) = start(dir.path());
-    let create = |name: &str, role: &str| {
-        let ran = run(dir.path(), &control, &admin, &["token", "create", name, "--role", role]);
-        ran.stdout.trim().to_owned()
-    };
+    let create = |name: &str, role: &str| create(dir.path(), &control, &admin, name, role, &[]);
     let (ada, grace) = (create("ada", "deployer"), create("grace", "approver"));
     for name in ["ada", "grace"] {
         let made = run(dir.path(), &control, &admin, &["key", "generate", name]);

@@ -133,19 +133,23 @@ fn a_stopped_bootloader_can_be_started_again_at_once() {
     assert!(again.stop().success());
 }
 
-/// The program is stopped, so that connections stay in its queue, and killed.
-#[test]
-fn p4_connections_that_wait_in_the_queue_of_a_killed_program_are_answered() {
-    let (_folder, boot, address) = serving("python", "50ms");
-    let pid = Client::connect(address).unwrap().get("/").unwrap().pid();
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::STOP).unwrap();
+/// Stops the program, so that connections stay in its queue, and kills it. The next generation answers all of them.
+pub fn kill_with_a_queue(address: SocketAddr) {
+    let program = Client::connect(address).unwrap().get("/").unwrap().pid();
+    let program = Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
+    kill_process(program, Signal::STOP).unwrap();
     let mut waiting: Vec<Client> = (0..50).map(|_| Client::connect(address).unwrap()).collect();
     waiting.iter_mut().for_each(|client| client.send("/"));
-    kill_process(pid, Signal::KILL).unwrap();
+    kill_process(program, Signal::KILL).unwrap();
     for client in &mut waiting {
         assert_eq!(client.answer().unwrap().generation(), "2");
     }
+}
+
+#[test]
+fn p4_connections_that_wait_in_the_queue_of_a_killed_program_are_answered() {
+    let (_folder, boot, address) = serving("python", "50ms");
+    kill_with_a_queue(address);
     assert!(boot.stop().success());
 }
 

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::boot::{Boot, Folder, free_address};
 use crate::handover::{assert_nothing_lost, plan};
 use crate::load::Load;
 use crate::program::Client;
+use crate::reload::kill_with_a_queue;
 use crate::wait::wait_for;
 
 /// What a sandbox refuses, as `refuse.py` takes it: `setsockopt` with these options, and `seccomp`.
@@ -108,19 +109,10 @@ fn p1_a_socket_of_somebody_else_at_a_listener_is_told_and_gets_no_connection() {
     assert!(boot.stop().success());
 }
 
-/// The program is stopped, so that connections stay in its queue, and killed.
 #[test]
 fn p4_f23_without_a_selector_who_waits_at_a_killed_program_is_answered() {
     let (_folder, boot, address) = refused(&[SELECTOR], "auto", true, "30s");
-    let program = Client::connect(address).unwrap().get("/").unwrap().pid();
-    let program = Pid::from_raw(i32::try_from(program).unwrap()).unwrap();
-    kill_process(program, Signal::STOP).unwrap();
-    let mut waiting: Vec<Client> = (0..50).map(|_| Client::connect(address).unwrap()).collect();
-    waiting.iter_mut().for_each(|client| client.send("/"));
-    kill_process(program, Signal::KILL).unwrap();
-    for client in &mut waiting {
-        assert_eq!(client.answer().unwrap().generation(), "2");
-    }
+    kill_with_a_queue(address);
     boot.wait_for("generation 2 (image) serves", 1);
     assert!(boot.stop().success());
 }
