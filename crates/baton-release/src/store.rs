@@ -172,11 +172,14 @@ pub fn complete(
     let outline =
         manifest::unpack_outline(id, outline).map_err(|refused| error(Kind::Corrupt).because(refused))?;
     there(&outline.chunks().iter().map(|chunk| chunk.id).collect::<Vec<_>>())?;
+    if seen.has(id, &outline, losses()) {
+        return Ok(());
+    }
     let mut before = seen.take(&outline, losses());
     match manifest::assemble(id, &outline, &mut before.known, Source::Inside(get)) {
         Ok(assembled) => {
             there(&before.doubtful(&assembled))?;
-            seen.keep(before, assembled);
+            seen.keep(before, id, outline, assembled);
             Ok(())
         }
         Err(ManifestError::Read(ReadError::Store(error))) => Err(error),

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use baton_core::ids::ChunkId;
+use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::outline::Outline;
 
 use crate::manifest::{Assembled, Known, chunk_ids};
@@ -20,6 +20,8 @@ pub struct Seen(Mutex<VecDeque<Release>>);
 
 /// What is remembered of one.
 pub(super) struct Release {
+    /// What it is, once all of it was found to be there.
+    whole: Option<(ReleaseId, Outline)>,
     pub(super) known: Known,
     /// Chunks that the store has as long as it has lost nothing.
     there: HashSet<ChunkId>,
@@ -30,7 +32,7 @@ pub(super) struct Release {
 impl Release {
     /// Nothing is known of a store that has lost something so often.
     pub(super) fn unknown(losses: u64) -> Self {
-        Self { known: Known::default(), there: HashSet::new(), losses }
+        Self { whole: None, known: Known::default(), there: HashSet::new(), losses }
     }
 
     /// The chunks of a release of which it is not known that they are there.
@@ -42,6 +44,14 @@ impl Release {
 }
 
 impl Seen {
+    /// Whether this very release was found to be there, and the store has lost nothing since.
+    pub(super) fn has(&self, id: ReleaseId, outline: &Outline, losses: u64) -> bool {
+        let is_it = |(of, by): &(ReleaseId, Outline)| *of == id && by == outline;
+        self.lock()
+            .iter()
+            .any(|release| release.losses == losses && release.whole.as_ref().is_some_and(is_it))
+    }
+
     /// Takes out the release that is most like the one with this outline, of those since which the store has lost nothing.
     pub(super) fn take(&self, outline: &Outline, losses: u64) -> Release {
         let mut releases = self.lock();
@@ -55,7 +65,8 @@ impl Seen {
     }
 
     /// Remembers a release all of whose chunks are there, and what was known of the one before.
-    pub(super) fn keep(&self, before: Release, Assembled { text, chunks, manifest }: Assembled) {
+    pub(super) fn keep(&self, before: Release, id: ReleaseId, outline: Outline, assembled: Assembled) {
+        let Assembled { text, chunks, manifest } = assembled;
         if text.len() > TEXT_BYTES_MAX {
             return;
         }
@@ -68,7 +79,7 @@ impl Seen {
         let mut known = Known::default();
         known.add_cut(text, &chunks);
         let mut releases = self.lock();
-        releases.push_back(Release { known, there, losses });
+        releases.push_back(Release { whole: Some((id, outline)), known, there, losses });
         while releases.len() > RELEASES_MAX {
             releases.pop_front();
         }

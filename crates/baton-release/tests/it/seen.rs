@@ -48,6 +48,9 @@ fn what_was_found_there_is_not_looked_for_again_until_something_is_lost() {
     assert!(looked > 500 && read > 20, "{looked} looked for, {read} read");
     let (looked, read) = made_sure(second, &store, &seen, 0).unwrap();
     assert!(looked < 60 && read < 8, "{looked} looked for, {read} read");
+    let outline = store.outline(second).unwrap();
+    let other = complete(first, &outline, &seen, || 0, |ids| store.missing(ids), &|ids| store.get(ids));
+    assert_eq!(other.unwrap_err().kind, Kind::Corrupt, "it is seen by its id as well");
 
     let lost = chunk(&content(499)).id;
     store.lose_chunk(lost);
