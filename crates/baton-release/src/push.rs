@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use baton_core::ids::{ReleaseId, ServiceName};
@@ -80,7 +80,7 @@ pub struct Pushed {
     /// The release.
     pub id: ReleaseId,
     /// Its manifest.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// How many files it has.
     pub files: usize,
     /// All files together, in bytes.
@@ -185,7 +185,7 @@ pub struct Prepared {
     dir: PathBuf,
     stat_caches: Option<PathBuf>,
     id: ReleaseId,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     outlined: Outlined,
 }
 
@@ -207,7 +207,7 @@ pub fn prepare(
     reading: &Reading,
     progress: &(dyn Fn(Step) + Sync),
 ) -> Result<Prepared, PushError> {
-    let manifest = read(source, reading, progress)?;
+    let manifest = Arc::new(read(source, reading, progress)?);
     let text = manifest.to_text();
     check(&manifest, &text)?;
     if reading.portable
@@ -234,7 +234,7 @@ impl Prepared {
             dir,
             stat_caches: None,
             id: release::id_of(&text),
-            manifest,
+            manifest: Arc::new(manifest),
             outlined: Outlined::of(&text),
         })
     }
@@ -276,7 +276,7 @@ impl Prepared {
     /// # Errors
     /// The store fails, or somebody has written to the directory since it was read.
     pub fn send(
-        self,
+        &self,
         store: &dyn ArtefactStore,
         progress: &(dyn Fn(Step) + Sync),
     ) -> Result<Pushed, PushError> {
@@ -303,7 +303,7 @@ impl Prepared {
         })?;
         let (files, bytes_total) = (self.manifest.tree.files().count(), self.manifest.tree.bytes());
         let Sent { content: bytes_new, chunks: chunks_new, bytes: bytes_sent, packs } = sent;
-        let Self { id, manifest, .. } = self;
+        let (id, manifest) = (self.id, Arc::clone(&self.manifest));
         Ok(Pushed { id, manifest, files, bytes_total, bytes_new, chunks_new, bytes_sent, packs })
     }
 
@@ -345,11 +345,16 @@ pub(crate) fn read_tree(
 ) -> Result<(Tree, u64), PushError> {
     let began = stat_cache::now();
     let place = stat_caches.and_then(|caches| stat_cache::place(caches, dir));
-    let text = place.as_deref().map(stat_cache::read).unwrap_or_default();
-    let cache = StatCache::parse(&text);
     let own = wanted.own.clone().or_else(|| stat_caches.map(Path::to_owned));
     let wanted = Wanted { own, ..wanted.clone() };
-    let found = walk(dir, &wanted)?;
+    let mut text = String::new();
+    let (cache, found) = thread::scope(|scope| {
+        // What is known is read meanwhile.
+        let cache = scope.spawn(|| place.as_deref().map(|place| stat_cache::read(place, &mut text)));
+        let found = walk(dir, &wanted);
+        (cache.join().ok().flatten().unwrap_or_default(), found)
+    });
+    let found = found?;
     check_external_links(&found, &wanted.external_links)?;
     let newest = found.iter().map(|found| found.stat.modified_ms()).max().unwrap_or(0);
     let cut = cut_all(dir, &found, &cache, progress)?;

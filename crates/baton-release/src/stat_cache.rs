@@ -21,7 +21,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use baton_core::ids::ChunkId;
 use baton_core::release::Chunk;
 
 use crate::cut::{BYTES_AVERAGE, BYTES_MAX, BYTES_MIN};
@@ -84,8 +83,7 @@ pub(crate) struct StatCache<'a>(Vec<Record<'a>>);
 struct Record<'a> {
     path: &'a str,
     stat: Stat,
-    /// The lines of its chunks.
-    chunks: &'a str,
+    chunks: Vec<Chunk>,
     /// All its lines.
     lines: &'a str,
 }
@@ -105,14 +103,15 @@ pub(crate) fn forget(caches: &Path, dir: &Path) {
     }
 }
 
-/// The text of a cache: what lies there, if it is whole and of this version.
-pub(crate) fn read(place: &Path) -> String {
-    let whole = |text: String| {
+/// What the cache says that lies there, if it is whole and of this version. Its text is read into `text`.
+pub(crate) fn read<'a>(place: &Path, text: &'a mut String) -> StatCache<'a> {
+    *text = fs::read_to_string(place).unwrap_or_default();
+    let whole = |text: &'a str| {
         let (hash, rest) = text.split_once('\n')?;
         let is_whole = blake3::hash(rest.as_bytes()).to_hex().as_str() == hash;
-        (is_whole && rest.starts_with(&head())).then(|| rest.to_owned())
+        (is_whole && rest.starts_with(&head())).then_some(rest)
     };
-    fs::read_to_string(place).ok().and_then(whole).unwrap_or_default()
+    whole(text).map(StatCache::parse).unwrap_or_default()
 }
 
 fn head() -> String {
@@ -121,7 +120,7 @@ fn head() -> String {
 
 impl<'a> StatCache<'a> {
     /// What this text says; nothing at all when it says something that makes no sense.
-    pub(crate) fn parse(text: &'a str) -> Self {
+    fn parse(text: &'a str) -> Self {
         Self::files(text).unwrap_or_default()
     }
 
@@ -140,13 +139,17 @@ impl<'a> StatCache<'a> {
             };
             let path = words.next()?;
             rest = after;
-            while rest.starts_with("chunk ") {
-                rest = rest.split_once('\n')?.1;
+            let mut chunks = Vec::new();
+            while let Some(words) = rest.strip_prefix("chunk ") {
+                let (line, after) = words.split_once('\n')?;
+                let (id, bytes) = line.split_once(' ')?;
+                chunks.push(Chunk { id: id.parse().ok()?, bytes: bytes.parse().ok()? });
+                rest = after;
             }
-            if files.last().is_some_and(|last| last.path >= path) {
+            let is_whole = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum::<u64>() == stat.bytes;
+            if !is_whole || files.last().is_some_and(|last| last.path >= path) {
                 return None;
             }
-            let chunks = &after[..after.len() - rest.len()];
             files.push(Record { path, stat, chunks, lines: &all[..all.len() - rest.len()] });
         }
         Some(Self(files))
@@ -181,14 +184,7 @@ impl<'a> InOrder<'_, 'a> {
 
     /// The chunks of a file, if it is the same as it was. It comes after all that was asked for.
     pub(crate) fn chunks(&mut self, path: &str, stat: &Stat) -> Option<Vec<Chunk>> {
-        let chunks = self.find(path, stat)?.chunks;
-        let chunk = |line: &str| {
-            let (id, bytes) = line.strip_prefix("chunk ")?.split_once(' ')?;
-            Some(Chunk { id: id.parse::<ChunkId>().ok()?, bytes: bytes.parse().ok()? })
-        };
-        let chunks: Vec<Chunk> = chunks.lines().map(chunk).collect::<Option<_>>()?;
-        let bytes: u64 = chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
-        (bytes == stat.bytes).then_some(chunks)
+        Some(self.find(path, stat)?.chunks.clone())
     }
 }
 
@@ -235,6 +231,7 @@ pub(crate) fn write(place: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use baton_core::ids::ChunkId;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -276,21 +273,22 @@ mod tests {
     fn what_is_damaged_or_of_another_version_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("cache");
-        assert_eq!(read(&place), "");
+        let known = || read(&place, &mut String::new()).len();
+        assert_eq!(known(), 0);
         let right = text([("a", &STAT, &[chunk(3)][..])].into_iter(), &StatCache::default(), LATER);
         write(&place, &right).unwrap();
-        assert_eq!(read(&place), right);
+        assert_eq!(known(), 1);
         let bytes = fs::read(&place).unwrap();
         for at in 0..bytes.len() {
             let mut altered = bytes.clone();
             altered[at] ^= 1;
             fs::write(&place, &altered).unwrap();
-            assert_eq!(read(&place), "", "{at}");
+            assert_eq!(known(), 0, "{at}");
             fs::write(&place, &bytes[..at]).unwrap();
-            assert_eq!(read(&place), "", "{at}");
+            assert_eq!(known(), 0, "{at}");
         }
         write(&place, &right.replace("cut 4096", "cut 4097")).unwrap();
-        assert_eq!(read(&place), "");
+        assert_eq!(known(), 0);
     }
 
     proptest! {

@@ -1,7 +1,9 @@
 //! `baton push`: a release of a directory, on the server.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ReleaseId, ServiceName};
@@ -140,24 +142,27 @@ impl<'a> Pushing<'a> {
     /// The server cannot be reached, or something has changed meanwhile.
     pub fn end(self, dry_run: bool, keys: &[PrivateKey]) -> Result<View, Failure> {
         let Self { context, dir, prepared, store, in_force, start, progress } = self;
-        let twins = twins(&prepared);
-        let known = prepared.known();
-        let manifest = prepared.manifest().clone();
-        let id = prepared.id();
-        let bytes_new = match dry_run {
-            true => prepared.lacking(&store)?.bytes,
-            false => prepared.send(&store, &|step| show(&progress, step, context))?.bytes_new,
-        };
+        let (brought, changes, twins) = thread::scope(|scope| {
+            // What there is to say of it is found out meanwhile.
+            let changes = scope.spawn(|| in_force.map(|since| changes(since, &prepared, &dir, &store)));
+            let twins = scope.spawn(|| twins(&prepared));
+            let brought = match dry_run {
+                true => prepared.lacking(&store).map(|lacking| lacking.bytes),
+                false => prepared
+                    .send(&store, &|step| show(&progress, step, context))
+                    .map(|pushed| pushed.bytes_new),
+            };
+            (brought, changes.join().ok().flatten(), twins.join().unwrap_or_default())
+        });
         progress.into_inner().unwrap_or_else(PoisonError::into_inner).clear(&context.ui)?;
-        let view = View {
-            release: view(id, &manifest),
-            bytes_new,
-            pushed: !dry_run,
-            difference: in_force.and_then(|since| changes(since, known, &manifest, &dir, &store, context)),
-        };
+        let bytes_new = brought?;
+        // What cannot be found out is no reason not to push.
+        let difference = changes.and_then(|changes| changes.inspect_err(|why| context.ui.remark(why)).ok());
+        let (id, manifest) = (prepared.id(), prepared.manifest());
+        let view = View { release: view(id, manifest), bytes_new, pushed: !dry_run, difference };
         context.ui.text(&told(&view, start.elapsed()))?;
         if !dry_run {
-            sign(id, &manifest, keys, &store, &context.ui)?;
+            sign(id, manifest, keys, &store, &context.ui)?;
         }
         twins.iter().for_each(|twins| context.ui.remark(twins));
         if view.release.files == 0 {
@@ -176,27 +181,17 @@ fn in_force(services: &[ServiceStatus], service: &ServiceName) -> Option<String>
     Some(status.deploy.as_ref()?.release.clone())
 }
 
-/// What changes since a release; nothing when that cannot be found out, which is no reason not to push.
-fn changes(
-    since: String,
-    known: manifest::Known,
-    new: &Manifest,
-    dir: &Path,
-    store: &Remote,
-    context: &Context,
-) -> Option<Difference> {
-    let id: ReleaseId = since.parse().ok()?;
-    match manifest::read(id, store, known) {
-        Ok(old) => Some(difference(since, &old, new, dir, store)),
-        Err(error) => {
-            context.ui.remark(&format!(
-                "what changes since release {} is not known: {}",
-                id.short(),
-                chain(&error)
-            ));
-            None
-        }
+/// What changes since a release, or why that is not known.
+fn changes(since: String, new: &Prepared, dir: &Path, store: &Remote) -> Result<Difference, String> {
+    let unknown = |why: &dyn Error| {
+        format!("what changes since release {} is not known: {}", render::id(&since), chain(why))
+    };
+    let id: ReleaseId = since.parse().map_err(|error| unknown(&error))?;
+    if id == new.id() {
+        return Ok(difference(since, new.manifest(), new.manifest(), dir, store));
     }
+    let old = manifest::read(id, store, new.known()).map_err(|error| unknown(&error))?;
+    Ok(difference(since, &old, new.manifest(), dir, store))
 }
 
 /// What is to be said of paths that are twins.

@@ -91,7 +91,7 @@ impl Releases {
     fn new() -> Self {
         let store = MemoryStore::new();
         let ids = [1, 2, 3, 4].map(|version| {
-            let mut manifest = push_nodes(&tree(version), &store).manifest;
+            let mut manifest = (*push_nodes(&tree(version), &store).manifest).clone();
             // When it was made would give it another id in the child.
             manifest.provenance.created = 1;
             let text = manifest.to_text();
