@@ -79,8 +79,9 @@ impl Baton {
     }
 
     fn deploy(&self) -> anyhow::Result<()> {
-        let options = ["deploy", &self.release, "--service", "web", "--policy", "fast", "--bake", "1ms"];
-        run(self.command().args(options)).map(drop)
+        // Nobody watches: what an operator is shown is not brought to a member.
+        let how = ["--service", "web", "--policy", "fast", "--bake", "1ms", "--detach"];
+        run(self.command().args(["deploy", &self.release]).args(how)).map(drop)
     }
 }
 
@@ -103,7 +104,7 @@ impl Way for Baton {
     }
 
     /// The time is the bootloader's own, from control's wish until the release is durable and can be launched; bytes
-    /// and processor are those of the whole deploy.
+    /// and processor are those of all until then, from the operator's command on.
     fn fetch(&mut self) -> anyhow::Result<Cost> {
         let fresh = self.member.is_none();
         let member = match self.member.take() {
