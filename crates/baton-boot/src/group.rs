@@ -65,29 +65,31 @@ pub struct Group {
 }
 
 impl Group {
-    /// Starts listening, with one socket.
+    /// Starts listening: clients wait at the first of two sockets.
     ///
     /// # Errors
     /// When somebody else listens on the address, among others.
     pub fn open(listen: Listen, address: SocketAddr) -> Result<Self, GroupError> {
         let open = || {
-            let first = socket::first_of_group(address, listen.backlog)?;
-            Ok((first, HeldPorts::hold(address)?))
+            let held = HeldPorts::hold(address)?;
+            let first = Choice { serving: vec![0], private: 0, held: held.first(), rest: None };
+            let sockets = socket::group(address, listen.backlog, |group| selector::attach(group, &first))?;
+            Ok((sockets, held))
         };
-        match open() {
-            Ok((first, held)) => Ok(Self {
-                listen,
-                address,
-                sockets: vec![Arc::new(first)],
-                seating: Seating::new(),
-                held,
-                questions: 0,
-                selection: Selection::of(Slot(0)),
-                asked: 0,
-                spares: 0,
-            }),
-            Err(source) => Err(GroupError::new("opening", &listen, source)),
-        }
+        let (sockets, held) = open().map_err(|source| GroupError::new("opening", &listen, source))?;
+        let mut seating = Seating::new();
+        seating.open();
+        Ok(Self {
+            listen,
+            address,
+            sockets: sockets.map(Arc::new).into(),
+            seating,
+            held,
+            questions: 0,
+            selection: Selection::of(Slot(0)),
+            asked: 0,
+            spares: 0,
+        })
     }
 
     /// What the settings say of the listener.

@@ -38,15 +38,75 @@ pub fn alone(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A new listening socket that joins the group on this address, at the end.
+/// The first two listening sockets of a group that alone has this address, of which the kernel chooses from the first
+/// connection on as `choose` has told it.
+///
+/// It can be told that of two and more, and until then it draws: what it gives to the second one meanwhile, nobody may ever
+/// accept. So that one takes none before. A client that is drawn to it in this moment gets no answer, and its kernel asks
+/// again, mostly a second later.
+///
+/// # Errors
+/// As [`first_of_group`] and `choose`.
+pub fn group(
+    address: SocketAddr,
+    backlog: u16,
+    choose: impl FnOnce(BorrowedFd<'_>) -> io::Result<()>,
+) -> io::Result<[OwnedFd; 2]> {
+    let first = first_of_group(address, backlog)?;
+    let second = sharing(self::address(&first)?)?;
+    // Where that is refused, it is opened as before.
+    let is_deaf = deafen(second.as_fd()).is_ok();
+    listen(second.as_fd(), backlog)?;
+    choose(first.as_fd())?;
+    if is_deaf {
+        undeafen(second.as_fd())?;
+    }
+    Ok([first, second])
+}
+
+/// A new listening socket that joins the group on this address, at the end. It gets connections at once, unless the kernel was
+/// told how to choose.
 pub fn join_group(address: SocketAddr, backlog: u16) -> io::Result<OwnedFd> {
+    let socket = sharing(address)?;
+    listen(socket.as_fd(), backlog)?;
+    Ok(socket)
+}
+
+/// One that is bound to the address of a group, and is none of it before it listens.
+fn sharing(address: SocketAddr) -> io::Result<OwnedFd> {
     let socket = tcp(address)?;
     sockopt::set_socket_reuseport(&socket, true)?;
     // So that its connections in TIME_WAIT do not keep the next process from starting a group.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     net::bind(&socket, &address)?;
-    listen(socket.as_fd(), backlog)?;
     Ok(socket)
+}
+
+/// Lets the kernel drop whatever is sent to a socket (`man 7 socket`, `SO_ATTACH_FILTER`).
+fn deafen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // Nothing of a packet is let through.
+    let mut nothing = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let filter = libc::sock_fprog { len: 1, filter: &raw mut nothing };
+    set_filter(socket, libc::SO_ATTACH_FILTER, &filter)
+}
+
+/// Lets it hear again.
+fn undeafen(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_filter(socket, libc::SO_DETACH_FILTER, &0i32)
+}
+
+fn set_filter<T>(socket: BorrowedFd<'_>, option: i32, value: &T) -> io::Result<()> {
+    // SAFETY: the value has the size that we state, and what it points at lives until the call returns; the kernel copies it.
+    let failed = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const *value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A new TCP socket for this address, bound and not listening, that shares its address with others of the

@@ -228,6 +228,41 @@ fn a_socket_that_is_shut_down_leaves_and_the_last_takes_its_index() {
     assert_eq!((waiting(1), waiting(2)), (0, 10));
 }
 
+/// A client that goes on while its kernel connects.
+fn connecting(to: SocketAddr) -> OwnedFd {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK, None).unwrap();
+    assert!(matches!(connect(&socket, &to), Ok(()) | Err(rustix::io::Errno::INPROGRESS)));
+    socket
+}
+
+#[test]
+fn p4_who_connects_while_a_group_is_opened_waits_where_everybody_does() {
+    let _alone = crate::FORKING.lock().unwrap();
+    for ip in ["127.0.0.1", "::1"] {
+        let mut clients = Vec::new();
+        let address = (ip, 0).to_socket_addrs().unwrap().next().unwrap();
+        let group = socket::group(address, 128, |group| {
+            // There are two by now, and nobody has told the kernel how to choose.
+            let address = socket::address(group)?;
+            clients.extend((0..20).map(|_| connecting(address)));
+            attach(group, &Choice { serving: vec![0], private: 0, held: 0, rest: None })
+        });
+        let [first, second] = group.unwrap();
+        let waiting = |socket: &OwnedFd| socket::queue(socket.as_fd()).unwrap().waiting;
+        let start = std::time::Instant::now();
+        while waiting(&first) < 20 && start.elapsed() < std::time::Duration::from_secs(10) {
+            std::thread::park_timeout(std::time::Duration::from_millis(2));
+        }
+        assert_eq!((waiting(&first), waiting(&second)), (20, 0), "{ip}");
+        // From now on the second one hears as well.
+        attach(first.as_fd(), &Choice { serving: vec![1], private: 1, held: 0, rest: None }).unwrap();
+        let _client = TcpStream::connect(socket::address(&first).unwrap()).unwrap();
+        assert_eq!(waiting(&second), 1, "{ip}");
+    }
+}
+
 #[test]
 fn a_group_never_starts_on_an_address_where_somebody_listens() {
     let group = Group::open("127.0.0.1", 1);
