@@ -17,6 +17,7 @@ use crate::admin::{self, Asked, Request};
 use crate::controlled::Controlled;
 use crate::image::Image;
 use crate::log;
+use crate::notify::News;
 use crate::outlive::{self, caught, outlive};
 use crate::service_manager::ServiceManager;
 use crate::signalled;
@@ -38,6 +39,7 @@ enum Happening {
     Signal(Signal),
     Children,
     Machine(Event),
+    Heard(News),
     Member(Input),
     Asked(Asked),
     Woken,
@@ -48,8 +50,8 @@ pub struct Inbox {
     signals: signalled::Receiver,
     events: mpsc::UnboundedReceiver<Event>,
     inputs: mpsc::UnboundedReceiver<Input>,
-    /// What programs say of themselves.
-    notices: mpsc::Receiver<Event>,
+    /// What programs say of themselves, and that they have ended.
+    notices: mpsc::Receiver<News>,
     asked: mpsc::UnboundedReceiver<Asked>,
 }
 
@@ -59,7 +61,7 @@ impl Inbox {
         signals: signalled::Receiver,
         events: mpsc::UnboundedReceiver<Event>,
         inputs: mpsc::UnboundedReceiver<Input>,
-        notices: mpsc::Receiver<Event>,
+        notices: mpsc::Receiver<News>,
         asked: mpsc::UnboundedReceiver<Asked>,
     ) -> Self {
         Self { signals, events, inputs, notices, asked }
@@ -81,10 +83,10 @@ impl Inbox {
 }
 
 /// What programs can make happen at any rate: neither keeps the other waiting.
-async fn frequent(children: &Notify, notices: &mut mpsc::Receiver<Event>) -> Happening {
+async fn frequent(children: &Notify, notices: &mut mpsc::Receiver<News>) -> Happening {
     tokio::select! {
         () = children.notified() => Happening::Children,
-        Some(notice) = notices.recv() => Happening::Machine(notice),
+        Some(news) = notices.recv() => Happening::Heard(news),
     }
 }
 
@@ -226,6 +228,8 @@ impl Driver {
             Happening::Machine(event) => {
                 Some(event).filter(|event| self.is_wanted(event)).into_iter().collect()
             }
+            Happening::Heard(News::Said(event)) => vec![event],
+            Happening::Heard(News::Ended(ended)) => self.world.end(ended).into_iter().collect(),
             Happening::Member(input) => {
                 self.tell_member(now, input);
                 Vec::new()
@@ -238,12 +242,10 @@ impl Driver {
         }
     }
 
-    /// A launch takes time to prepare, and may come when another deploy is in force; and what a process has said before it
-    /// ended is heard before its end.
-    fn is_wanted(&mut self, event: &Event) -> bool {
+    /// A launch takes time to prepare, and may come when another deploy is in force.
+    fn is_wanted(&self, event: &Event) -> bool {
         match (event, &self.controlled) {
             (Event::Order(order), Some(controlled)) => controlled.wants(order),
-            (Event::Exited { generation, .. }, _) => self.world.take_end(*generation),
             (_, _) => true,
         }
     }
@@ -460,12 +462,12 @@ mod tests {
         assert!(matches!(inbox.next(FAR_AWAY).await, Happening::Children));
         assert!(matches!(inbox.next(Duration::ZERO).await, Happening::Woken), "they were told of");
         // While more and more end, what programs say is heard.
-        notices.send(Event::Woken).await.unwrap();
+        notices.send(News::Said(Event::Woken)).await.unwrap();
         loop {
             sender.send(Signal::CHLD);
             match inbox.next(FAR_AWAY).await {
                 Happening::Children => {}
-                other => break assert!(matches!(other, Happening::Machine(Event::Woken))),
+                other => break assert!(matches!(other, Happening::Heard(News::Said(Event::Woken)))),
             }
         }
         drop(inbox);

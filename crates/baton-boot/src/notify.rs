@@ -14,6 +14,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use baton_core::chorus::Chorus;
+use baton_core::exit::Exit;
+use baton_core::ids::GenerationId;
 use baton_core::notice::{self, Notice};
 use baton_core::supervisor::Event;
 use baton_sys::process;
@@ -35,14 +37,37 @@ const MESSAGES_MAX: u32 = 100;
 /// See [`MESSAGES_MAX`].
 const BURST: Duration = Duration::from_secs(1);
 /// How many messages may wait in the kernel's queue (`net.unix.max_dgram_qlen`: 10, or 512 where systemd has set it), as far as
-/// they are heard before what follows them is told.
+/// they are heard before the end that follows them is told.
 const QUEUED_MAX: usize = 64;
+/// How long that may take: looking for senders that nobody knows takes most of it, and anybody can send. What is left then is
+/// heard after the end; a program that has ended is launched again no later than that, and one look.
+const QUEUED_WITHIN: Duration = Duration::from_millis(200);
 /// How often another main process is followed at the most. Of those that are named meanwhile the last one is.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often all processes are looked at for a sender that is not known, at the most.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How many senders are remembered that do not belong to the generation.
 const STRANGERS_MAX: usize = 64;
+
+/// What is heard of a generation, in the order in which it was: one queue for all of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something that its processes have said.
+    Said(Event),
+    /// A main process has ended, who had said all that came before.
+    Ended(Ended),
+}
+
+/// The end of a main process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose.
+    pub generation: GenerationId,
+    /// Which, by its start too: its number may be another one's by now.
+    pub main: Main,
+    /// How.
+    pub exit: Exit,
+}
 
 /// The socket that one generation's processes write to.
 #[derive(Debug)]
@@ -78,14 +103,14 @@ impl NotifySocket {
         self.address.clone()
     }
 
-    /// Passes on what the generation's processes say, until there is nobody to tell; and what comes `after` that, once all
-    /// that was said before has been heard.
+    /// Passes on what the generation's processes say, until there is nobody to tell; and their ends, each `after` all that was
+    /// said before it.
     pub async fn listen(
         self,
         root: Root,
         copies: u32,
-        events: mpsc::Sender<Event>,
-        mut after: mpsc::UnboundedReceiver<Event>,
+        events: mpsc::Sender<News>,
+        mut after: mpsc::UnboundedReceiver<Ended>,
     ) {
         let mut heard = Heard::of(root, copies, events);
         while caught(self.hear(&mut heard, &mut after)).await.is_none() {
@@ -93,37 +118,46 @@ impl NotifySocket {
         }
     }
 
-    async fn hear(&self, heard: &mut Heard, after: &mut mpsc::UnboundedReceiver<Event>) {
+    async fn hear(&self, heard: &mut Heard, after: &mut mpsc::UnboundedReceiver<Ended>) {
         fault("notify");
         loop {
-            let event = tokio::select! {
-                said = self.next() => {
-                    let Ok((sender, notices)) = said else { return };
-                    if !heard.passes_on(sender, notices).await {
-                        return;
+            let rests_until = heard.rests_until();
+            let goes_on = tokio::select! {
+                said = self.next(), if rests_until.is_none() => match said {
+                    Ok((sender, notices)) => heard.passes_on(sender, notices).await,
+                    // Deaf for good it must never be: an end would wait for ever.
+                    Err(_) => {
+                        rest().await;
+                        true
                     }
-                    continue;
+                },
+                () = tokio::time::sleep_until(rests_until.unwrap_or(heard.follows_at)), if rests_until.is_some() => {
+                    true
                 }
-                () = tokio::time::sleep_until(heard.follows_at), if heard.next.is_some() => {
-                    if !heard.follow().await {
-                        return;
-                    }
-                    continue;
-                }
-                Some(event) = after.recv() => event,
+                () = tokio::time::sleep_until(heard.follows_at), if heard.next.is_some() => heard.follow().await,
+                Some(ended) = after.recv() => self.tell_end(heard, ended).await,
             };
-            // What was said before waits already; who goes on talking is not waited for.
-            for _ in 0..QUEUED_MAX {
-                let Ok((sender, notices)) = self.next_now() else { break };
-                if !heard.passes_on(sender, notices).await {
-                    return;
-                }
-            }
-            // Who was named before may be who goes on.
-            if !heard.follow().await || heard.events.send(event).await.is_err() {
+            if !goes_on {
                 return;
             }
         }
+    }
+
+    /// Passes on what was said before an end, and that; `false` when there is nobody to tell. What was said waits already; who
+    /// goes on talking is not waited for.
+    async fn tell_end(&self, heard: &mut Heard, ended: Ended) -> bool {
+        let until = Instant::now() + QUEUED_WITHIN;
+        for _ in 0..QUEUED_MAX {
+            let Ok((sender, notices)) = self.next_now() else { break };
+            if !heard.passes_on(sender, notices).await {
+                return false;
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        // Who was named before may be who goes on.
+        heard.follow().await && heard.events.send(News::Ended(ended)).await.is_ok()
     }
 
     /// Waits for the next message and tells what of it is known, with the pid that the kernel says sent it.
@@ -152,11 +186,11 @@ struct Heard {
     follows_at: Instant,
     /// See [`MESSAGES_MAX`].
     burst: (Instant, u32),
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<News>,
 }
 
 impl Heard {
-    fn of(root: Root, copies: u32, events: mpsc::Sender<Event>) -> Self {
+    fn of(root: Root, copies: u32, events: mpsc::Sender<News>) -> Self {
         Self {
             chorus: Chorus::new(copies),
             senders: Senders::of(root.clone()),
@@ -169,6 +203,12 @@ impl Heard {
         }
     }
 
+    /// Until when nothing more is heard, because there was too much. An end does not wait for that.
+    fn rests_until(&self) -> Option<Instant> {
+        let (since, heard) = self.burst;
+        (heard >= MESSAGES_MAX).then_some(since + BURST).filter(|until| *until > Instant::now())
+    }
+
     /// Passes on a message, if the sender is believed; `false` when there is nobody to tell.
     async fn passes_on(&mut self, sender: i32, notices: Vec<Notice>) -> bool {
         let (since, heard) = &mut self.burst;
@@ -176,9 +216,6 @@ impl Heard {
             (*since, *heard) = (Instant::now(), 0);
         }
         *heard += 1;
-        if *heard > MESSAGES_MAX {
-            tokio::time::sleep_until(*since + BURST).await;
-        }
         for notice in last_main_only(notices) {
             if let Notice::MainPid(pid) = notice {
                 let named = self.chorus.says(sender, &notice) && self.names(sender, pid).await;
@@ -190,7 +227,7 @@ impl Heard {
             if !self.senders.includes(sender).await || !self.chorus.says(sender, &notice) {
                 continue;
             }
-            if self.events.send(Event::Said(self.root.generation, notice)).await.is_err() {
+            if self.events.send(News::Said(Event::Said(self.root.generation, notice))).await.is_err() {
                 return false;
             }
         }
@@ -239,7 +276,7 @@ impl Heard {
         let Some(Main { pid, started: Some(started) }) = self.next.take() else { return true };
         self.follows_at = Instant::now() + FOLLOW_EVERY;
         let generation = self.root.generation;
-        self.events.send(Event::Named { generation, pid, started }).await.is_ok()
+        self.events.send(News::Said(Event::Named { generation, pid, started })).await.is_ok()
     }
 }
 
@@ -342,14 +379,15 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Child;
-
-    use baton_core::ids::GenerationId;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
+    /// Longer than anything takes here: reaching it is a failure.
+    const LIMIT: Duration = Duration::from_secs(60);
+
     /// What is heard of a generation whose main process is the one of this test.
-    fn heard() -> (Heard, mpsc::Receiver<Event>) {
+    fn heard() -> (Heard, mpsc::Receiver<News>) {
         let (events, told) = mpsc::channel(9);
         let pid = std::process::id().cast_signed();
         let root = Root {
@@ -374,8 +412,77 @@ mod tests {
         child.wait().unwrap();
     }
 
-    fn named(pid: i32) -> Event {
-        Event::Named { generation: GenerationId(1), pid, started: process::started(pid).unwrap() }
+    fn named(pid: i32) -> News {
+        let started = process::started(pid).unwrap();
+        News::Said(Event::Named { generation: GenerationId(1), pid, started })
+    }
+
+    fn ready() -> News {
+        News::Said(Event::Said(GenerationId(1), Notice::Ready))
+    }
+
+    fn end_of(pid: i32) -> Ended {
+        let main = Main { pid, started: process::started(pid) };
+        Ended { generation: GenerationId(1), main, exit: Exit::Code(0) }
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_an_end_is_heard_before_it_and_a_flood_keeps_no_end_waiting() {
+        let ((mut heard, mut told), own) = (heard(), std::process::id().cast_signed());
+        let folder = tempfile::tempdir().unwrap();
+        let socket = NotifySocket::open(Some(folder.path())).unwrap();
+        let say = || StdDatagram::unbound().unwrap().send_to(b"READY=1", socket.address()).unwrap();
+        let (ends, mut after) = mpsc::unbounded_channel();
+        // So much was said that nothing more is heard for an hour.
+        heard.burst = (Instant::now() + Duration::from_secs(3600), MESSAGES_MAX);
+        for _ in 0..3 {
+            say();
+        }
+        ends.send(end_of(own)).unwrap();
+        say();
+        let hears = async {
+            tokio::select! {
+                () = socket.hear(&mut heard, &mut after) => panic!("somebody listens"),
+                news = async {
+                    let mut news = Vec::new();
+                    while !matches!(news.last(), Some(News::Ended(_))) {
+                        news.extend(told.recv().await);
+                    }
+                    news
+                } => news,
+            }
+        };
+        let news = tokio::time::timeout(LIMIT, hears).await.unwrap();
+        assert_eq!(news, [ready(), ready(), ready(), ready(), News::Ended(end_of(own))]);
+    }
+
+    /// One that says that it is ready and lives on, until its input ends.
+    #[expect(clippy::disallowed_methods, reason = "nobody reaps this child but the test")]
+    fn talker(address: &str) -> Child {
+        let script = "import socket, sys; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+                      s.sendto(b'READY=1', sys.argv[1]); print(flush=True); sys.stdin.read()";
+        let mut command = Command::new("python3");
+        command.args(["-c", script, address]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut output = io::BufReader::new(child.stdout.take().unwrap());
+        io::BufRead::read_line(&mut output, &mut line).unwrap();
+        child
+    }
+
+    #[tokio::test]
+    async fn an_end_does_not_wait_until_everybody_has_been_looked_for() {
+        let ((mut heard, mut told), own) = (heard(), std::process::id().cast_signed());
+        let folder = tempfile::tempdir().unwrap();
+        let socket = NotifySocket::open(Some(folder.path())).unwrap();
+        // Who is not known is looked for, and not too often.
+        let child = talker(&socket.address());
+        StdDatagram::unbound().unwrap().send_to(b"STATUS=one more", socket.address()).unwrap();
+        heard.senders.looked = Some(Instant::now() + QUEUED_WITHIN);
+        assert!(socket.tell_end(&mut heard, end_of(own)).await);
+        assert_eq!((told.try_recv(), told.try_recv()), (Ok(ready()), Ok(News::Ended(end_of(own)))));
+        assert!(told.try_recv().is_err());
+        end(child);
     }
 
     #[tokio::test]
@@ -387,7 +494,7 @@ mod tests {
         heard.follows_at += Duration::from_secs(3600);
         for pid in [second, first, second] {
             assert!(heard.passes_on(own, vec![Notice::MainPid(pid), Notice::Ready]).await);
-            assert_eq!(told.try_recv(), Ok(Event::Said(GenerationId(1), Notice::Ready)), "{pid}");
+            assert_eq!(told.try_recv(), Ok(ready()), "{pid}");
         }
         assert!(heard.follow().await && heard.follow().await);
         assert_eq!(told.try_recv(), Ok(named(second)));

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::followed::Followed;
 use crate::log;
 use crate::memory::Memory;
+use crate::notify::Ended;
 use crate::output::LastLines;
 use crate::probe::Surroundings;
 use crate::tree::{self, Main, Root, signal_all};
@@ -81,20 +82,31 @@ pub struct Run {
     pub serves: bool,
     /// It was proven: what it uses from now on is no part of what a start takes.
     pub proven: bool,
-    /// The main process of each copy, until it has been reaped: then its pid may be somebody else's.
-    copies: Vec<Option<i32>>,
+    /// The main process of each copy, until it is told that it has ended.
+    copies: Vec<Option<Current>>,
     /// The process that it has named as its main one, if it has.
     followed: Option<Followed>,
-    /// Is told what its end means when all has been heard that it said before: it may have named another main process.
-    pub after_said: Option<mpsc::UnboundedSender<Event>>,
-    /// Its main process has ended, and nobody was told yet.
-    end_untold: bool,
-    /// Another one has taken the place of that.
-    succeeded: bool,
+    /// Takes the ends of its main processes, and tells each when all has been heard that was said before: it may have named
+    /// another main process.
+    pub after_said: Option<mpsc::UnboundedSender<Ended>>,
     /// We have killed it.
     killed: bool,
     /// No process is left.
     empty: bool,
+}
+
+/// The main process of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Current {
+    main: Main,
+    /// It has ended, and that is still to be told: its pid may be somebody else's.
+    has_ended: bool,
+}
+
+impl Current {
+    fn running(main: Main) -> Self {
+        Self { main, has_ended: false }
+    }
 }
 
 impl Run {
@@ -120,8 +132,6 @@ impl Run {
             copies: Vec::new(),
             followed: None,
             after_said: None,
-            end_untold: false,
-            succeeded: false,
             killed: false,
             empty: false,
         }
@@ -133,7 +143,7 @@ impl Run {
         if self.copies.len() <= index {
             self.copies.resize(index + 1, None);
         }
-        self.copies[index] = Some(main.pid);
+        self.copies[index] = Some(Current::running(main));
         self.empty = false;
         if let Some(root) = &mut self.root {
             // Of one that is gone there may be others left in its session, for a while.
@@ -143,34 +153,35 @@ impl Run {
         }
     }
 
-    /// Another process is the main one from now on; whether it was not before. Only where there is one copy.
+    /// Another process is the main one from now on; whether it was not before. Only where there is one copy, and as long as
+    /// nobody was told that this one has ended.
     fn follow(&mut self, main: Main, events: &mpsc::UnboundedSender<Event>) -> bool {
-        let before = self.mains().next();
-        let runs_on = before.is_some() || self.end_untold;
-        if before == Some(main.pid) || self.copies.len() != 1 || !runs_on {
+        let [Some(before)] = self.copies[..] else { return false };
+        if before.main == main {
             return false;
         }
-        self.succeeded |= before.is_none();
-        self.copies[0] = Some(main.pid);
+        self.copies[0] = Some(Current::running(main));
         self.followed = Some(Followed::watch(main, events.clone()));
         if let Some(root) = &mut self.root {
-            // One that has ended already is not among those that run.
-            let before = before.or_else(|| root.mains.last().map(|main| main.pid));
-            root.follow(before, main);
+            root.follow(before.main, main);
         }
         true
     }
 
-    /// Leaves an end to be told when all was heard that was said before, or gives it back to be told at once: where nobody is
-    /// left who could be the main process, and none is to be told before it.
-    fn told_later(&mut self, end: Event, empty: bool) -> Option<Event> {
-        if empty && !self.end_untold {
-            return Some(end);
+    /// This copy's main process has ended: that is told in its turn. Given back where nobody hears what is said before.
+    fn tell_later(&mut self, generation: GenerationId, copy: usize, exit: Exit) -> Option<Ended> {
+        let current = self.copies.get_mut(copy)?.as_mut()?;
+        current.has_ended = true;
+        let ended = Ended { generation, main: current.main, exit };
+        match &self.after_said {
+            Some(later) => later.send(ended).err().map(|unheard| unheard.0),
+            None => Some(ended),
         }
-        let Some(later) = &self.after_said else { return Some(end) };
-        let left = later.send(end).err().map(|unsent| unsent.0);
-        self.end_untold |= left.is_none();
-        left
+    }
+
+    /// The copy whose main process this is, and has not ended.
+    fn copy_of(&self, pid: i32) -> Option<usize> {
+        self.copies.iter().position(|copy| copy.is_some_and(|one| one.main.pid == pid && !one.has_ended))
     }
 
     /// A copy was given these sockets, by their inodes.
@@ -180,14 +191,14 @@ impl Run {
         root.sockets.extend(new);
     }
 
-    /// The main processes that have not been reaped.
+    /// The main processes that have not ended.
     pub fn mains(&self) -> impl Iterator<Item = i32> {
-        self.copies.iter().copied().flatten()
+        self.copies.iter().flatten().filter(|current| !current.has_ended).map(|current| current.main.pid)
     }
 
-    /// Every main process has been reaped.
+    /// It was told that every main process has ended.
     fn is_reaped(&self) -> bool {
-        self.root.is_some() && self.mains().next().is_none()
+        self.root.is_some() && self.copies.iter().all(Option::is_none)
     }
 
     fn is_empty(&self) -> bool {
@@ -268,14 +279,17 @@ impl Runs {
         self.runs.iter().map(|(id, run)| (*id, run))
     }
 
-    /// Takes the exit status of every child that has ended, and tells what that means; `None` when none has.
-    pub fn reap(&mut self, memory: &Memory) -> Option<Vec<Event>> {
-        let (mut events, mut ended) = (Vec::new(), false);
+    /// Takes the exit status of every child that has ended: `None` when none has, else the ends that are told at once, as
+    /// nobody hears any more what was said before.
+    pub fn reap(&mut self, memory: &Memory) -> Option<Vec<Ended>> {
+        let (mut unheard, mut ended) = (Vec::new(), false);
         loop {
+            // Asked before it is reaped: until then a child's number is its own.
+            let elsewhere = self.followed_elsewhere();
             match process::reap() {
                 Ok(Some(Waited::Ended(pid, exit))) => {
                     ended = true;
-                    events.extend(self.ended(pid, exit, memory));
+                    unheard.extend(self.ended(pid, exit, &elsewhere, memory));
                 }
                 Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
                 Ok(None) => break,
@@ -285,7 +299,13 @@ impl Runs {
                 }
             }
         }
-        ended.then_some(events)
+        ended.then_some(unheard)
+    }
+
+    /// The numbers of main processes that are followed and not our children: a child of ours that has one got it later.
+    fn followed_elsewhere(&self) -> Vec<i32> {
+        let followed = self.runs.values().filter_map(|run| run.followed.as_ref());
+        followed.filter(|followed| !is_our_child(followed.main)).map(|followed| followed.main.pid).collect()
     }
 
     /// Who stops a program at our terminal means us too.
@@ -350,43 +370,53 @@ impl Runs {
         exit
     }
 
-    fn ended(&mut self, pid: i32, exit: Exit, memory: &Memory) -> Option<Event> {
+    fn ended(&mut self, pid: i32, exit: Exit, elsewhere: &[i32], memory: &Memory) -> Option<Ended> {
         if let Some(waits) = self.awaited.remove(&pid) {
             // Whoever asked may have lost patience.
             let _ = waits.send(exit);
             return None;
         }
-        let (id, run) = self.runs.iter_mut().find(|(_, run)| run.mains().any(|main| main == pid))?;
-        let copy = run.copies.iter().position(|copy| *copy == Some(pid))?;
+        if elsewhere.contains(&pid) {
+            return None;
+        }
+        let (id, run, copy) =
+            self.runs.iter_mut().find_map(|(id, run)| run.copy_of(pid).map(|copy| (id, run, copy)))?;
+        let exit = if run.killed { exit } else { memory.explain(exit) };
+        run.tell_later(*id, copy, exit)
+    }
+
+    /// Takes note of main processes that have ended and were not ours to reap: how they ended only their parents know. Gives
+    /// back what is told at once, as [`Runs::reap`] does.
+    pub fn followed_ended(&mut self) -> Vec<Ended> {
+        let mut unheard = Vec::new();
+        for (id, run) in &mut self.runs {
+            let ended = run.followed.as_ref().filter(|followed| followed.has_ended());
+            let Some(main) = ended.map(|followed| followed.main) else { continue };
+            if run.copies != [Some(Current::running(main))] || is_our_child(main) {
+                continue;
+            }
+            unheard.extend(run.tell_later(*id, 0, Exit::Code(0)));
+        }
+        unheard
+    }
+
+    /// What it means that a main process has ended, when that is told: nothing, if another one has taken its place.
+    pub fn end(&mut self, ended: Ended) -> Option<Event> {
+        let Ended { generation, main, exit } = ended;
+        let run = self.get_mut(generation)?;
+        let told = Some(Current { main, has_ended: true });
+        let copy = run.copies.iter().position(|copy| *copy == told)?;
         run.copies[copy] = None;
         run.empty = run.is_empty();
         if run.empty {
             // Nobody writes any more: its last words are on their way, and belong to what is told now.
             run.lines.wait_for_end();
         }
-        let (generation, empty) = (*id, run.empty);
-        let exit = if run.killed { exit } else { memory.explain(exit) };
+        let empty = run.empty;
         Some(match u32::try_from(copy) {
             Ok(copy) if run.plan.settings.workers > 1 => Event::CopyExited { generation, copy, exit, empty },
-            _ => run.told_later(Event::Exited { generation, exit, empty }, empty)?,
+            _ => Event::Exited { generation, exit, empty },
         })
-    }
-
-    /// Tells which generations have lost a main process that was not ours to reap: how it ended only its parent knows.
-    pub fn followed_ended(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for (id, run) in &mut self.runs {
-            let ended = run.followed.as_ref().filter(|followed| followed.has_ended());
-            let Some(pid) = ended.map(|followed| followed.main.pid) else { continue };
-            if process::is_child(pid) || run.copies != [Some(pid)] {
-                continue;
-            }
-            run.copies[0] = None;
-            run.empty = run.is_empty();
-            let exited = Event::Exited { generation: *id, exit: Exit::Code(0), empty: run.empty };
-            events.extend(run.told_later(exited, run.empty));
-        }
-        events
     }
 
     /// Follows another main process of a generation; whether it was not the one already.
@@ -414,20 +444,13 @@ impl Runs {
         });
     }
 
-    /// Whether the end of a generation's main process that is told now is that of the generation.
-    pub fn take_end(&mut self, id: GenerationId) -> bool {
-        let Some(run) = self.get_mut(id) else { return true };
-        run.end_untold = false;
-        !std::mem::take(&mut run.succeeded)
-    }
-
     /// Tells which generations have lost their last process since.
     pub fn emptied(&mut self) -> Vec<Event> {
         let mut emptied = Vec::new();
         for (id, run) in &mut self.runs {
             if run.is_reaped() && !run.empty && run.is_empty() {
                 run.empty = true;
-                emptied.extend(run.told_later(Event::Emptied(*id), true));
+                emptied.push(Event::Emptied(*id));
             }
         }
         emptied
@@ -529,6 +552,11 @@ impl Runs {
     }
 }
 
+/// Whether this very process, and not another one with its number, is a child of ours that was not reaped.
+fn is_our_child(main: Main) -> bool {
+    process::is_child(main.pid) && main.process().is_none_or(|process| !process::is_gone(process))
+}
+
 /// Waits for an end, but not longer than until the latest moment, which may come nearer meanwhile.
 async fn end_or_latest(end: impl Future<Output = ()>, mut latest: watch::Receiver<Instant>) {
     let passed = async {
@@ -545,3 +573,6 @@ async fn end_or_latest(end: impl Future<Output = ()>, mut latest: watch::Receive
         () = passed => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

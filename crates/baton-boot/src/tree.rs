@@ -43,8 +43,8 @@ impl Root {
     }
 
     /// From now on another process is the main one in the place of one that was, which belongs to it as before.
-    pub fn follow(&mut self, from: Option<i32>, to: Main) {
-        let left = |main: &mut Main| Some(main.pid) == from;
+    pub fn follow(&mut self, from: Main, to: Main) {
+        let left = |main: &mut Main| *main == from;
         self.former.extend(self.mains.extract_if(.., left));
         let surplus = self.former.len().saturating_sub(FORMER_KEPT);
         self.former.drain(..surplus);
@@ -258,7 +258,7 @@ mod tests {
         let found = members(&copies, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(found, [10, 11, 12, 20, 21], "of each copy");
         let mut named = root.clone();
-        named.follow(Some(10), main(20, 0));
+        named.follow(main(10, 0), main(20, 0));
         assert!(named.is_main(20) && !named.is_main(10));
         let found = members(&named, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(found, [10, 11, 12, 20, 21], "of the one before as well");

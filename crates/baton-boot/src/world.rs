@@ -28,6 +28,7 @@ use crate::interception::Interception;
 use crate::listeners::Listeners;
 use crate::log;
 use crate::memory::Memory;
+use crate::notify::{Ended, News};
 use crate::outlive::{caught, caught_now, fault, rest};
 use crate::output::Outlet;
 use crate::place::{Note, Place};
@@ -56,7 +57,7 @@ pub struct World {
     watching: Watching,
     outlet: Outlet,
     events: mpsc::UnboundedSender<Event>,
-    notices: mpsc::Sender<Event>,
+    notices: mpsc::Sender<News>,
     onward: Onward,
     bypasses: Bypasses,
     /// It is looked whether generations without a main process have lost their last one, which takes a list of all
@@ -65,12 +66,12 @@ pub struct World {
 }
 
 impl World {
-    /// A world without any process; what happens in it goes to `events`, what programs say to `notices`.
+    /// A world without any process; what happens in it goes to `events`, what programs say and that they end to `notices`.
     pub fn new(
         config: Config,
         place: Place,
         events: mpsc::UnboundedSender<Event>,
-        notices: mpsc::Sender<Event>,
+        notices: mpsc::Sender<News>,
         outlet: Outlet,
     ) -> Self {
         let (strays, found) = mpsc::unbounded_channel();
@@ -148,10 +149,23 @@ impl World {
 
     /// Takes the exit status of every child that has ended.
     pub fn reap(&mut self) {
-        let Some(events) = self.runs.reap(&self.memory) else { return };
-        events.into_iter().for_each(|event| self.tell(event));
+        let Some(unheard) = self.runs.reap(&self.memory) else { return };
+        unheard.into_iter().for_each(|ended| self.end_now(ended));
         self.emptied.want();
         self.look();
+    }
+
+    /// What it means that a main process has ended; nothing, if another one has taken its place.
+    pub fn end(&mut self, ended: Ended) -> Option<Event> {
+        // Who is left behind may have ended before this was told.
+        self.emptied.want();
+        self.runs.end(ended)
+    }
+
+    fn end_now(&mut self, ended: Ended) {
+        if let Some(event) = self.end(ended) {
+            self.tell(event);
+        }
     }
 
     /// In how long it is to be looked again who has lost its last process, if it is.
@@ -162,7 +176,7 @@ impl World {
 
     /// Looks who has lost its last process, if that is due.
     pub fn look(&mut self) {
-        self.runs.followed_ended().into_iter().for_each(|event| self.tell(event));
+        self.runs.followed_ended().into_iter().for_each(|ended| self.end_now(ended));
         let emptied = self.emptied.take(Instant::now, || self.runs.emptied());
         emptied.into_iter().flatten().for_each(|event| self.tell(event));
     }
@@ -171,11 +185,6 @@ impl World {
     pub fn note(&self, machine: &Supervisor) {
         let together = || self.memory.usage().is_some_and(|usage| usage.together);
         self.place.note(|| Note::of(machine, together()));
-    }
-
-    /// Whether the end of a generation's main process is that of the generation: it may have named another one before.
-    pub fn take_end(&mut self, id: GenerationId) -> bool {
-        self.runs.take_end(id)
     }
 
     /// A generation has named another one of its processes as its main one.

@@ -24,7 +24,7 @@ use crate::environment::{Given, GivenListener, environment};
 use crate::interception::Passed;
 use crate::listeners::{Launching, ListenError};
 use crate::log;
-use crate::notify::NotifySocket;
+use crate::notify::{Ended, NotifySocket};
 use crate::output::{Ends, LastLines};
 use crate::place::PlaceError;
 use crate::probe::Surroundings;
@@ -80,7 +80,7 @@ struct Launched {
     root: Root,
     told: Told,
     notices: JoinHandle<()>,
-    after_said: mpsc::UnboundedSender<Event>,
+    after_said: mpsc::UnboundedSender<Ended>,
     beacon: Option<JoinHandle<()>>,
     surroundings: Surroundings,
     lowered: Option<Lowered>,
