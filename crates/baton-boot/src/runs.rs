@@ -310,9 +310,12 @@ impl Runs {
 
     /// Who stops a program at our terminal means us too.
     fn stopped(&self, pid: i32) {
-        // Those that we kill we suspend ourselves.
-        let main = |run: &&Run| !run.killed && run.mains().any(|main| main == pid);
-        let foreground = |run: &Run| run.on_terminal && terminal::foreground() == Some(pid);
+        // Those that we kill we suspend ourselves. Of one that has named another one only that one's parent may hear.
+        let main = |run: &&Run| {
+            let was_main = run.root.iter().flat_map(|root| &root.former).any(|main| main.pid == pid);
+            !run.killed && (was_main || run.mains().any(|main| main == pid))
+        };
+        let foreground = |run: &Run| run.on_terminal && terminal::foreground() == Some(group_of(pid));
         if self.runs.values().find(main).is_some_and(foreground)
             && let Err(error) = terminal::stop_too()
         {
@@ -323,7 +326,7 @@ impl Runs {
     /// The generations at our terminal, and their process groups.
     fn on_terminal(&self) -> impl Iterator<Item = (GenerationId, i32)> {
         let on_terminal = self.runs.iter().filter(|(_, run)| run.on_terminal);
-        on_terminal.flat_map(|(id, run)| run.mains().map(|main| (*id, main)))
+        on_terminal.flat_map(|(id, run)| run.mains().map(|main| (*id, group_of(main))))
     }
 
     /// Whether a generation that is launched now may read from our terminal, and whether it is in its foreground
@@ -550,6 +553,12 @@ impl Runs {
         let gone = || self.last_words.iter().find(|(gone, _)| *gone == id).map(|(_, lines)| lines);
         living.or_else(gone).map(LastLines::get).unwrap_or_default()
     }
+}
+
+/// The process group of a main process at our terminal: its own, if we have started it, and one that was named may have that
+/// of the one before.
+fn group_of(main: i32) -> i32 {
+    terminal::group_of(main).unwrap_or(main)
 }
 
 /// Whether this very process, and not another one with its number, is a child of ours that was not reaped.

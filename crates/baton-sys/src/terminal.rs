@@ -5,7 +5,7 @@
 
 use std::io;
 
-use rustix::process::{Pid, Signal, getpgrp, getpid, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, getpid, kill_process, kill_process_group};
 use rustix::stdio::stdin;
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
@@ -18,6 +18,12 @@ pub fn foreground() -> Option<i32> {
 /// Our own process group.
 pub fn own_group() -> i32 {
     getpgrp().as_raw_nonzero().get()
+}
+
+/// The process group of a process; nothing, where it has been reaped.
+pub fn group_of(pid: i32) -> Option<i32> {
+    let group = getpgid(Some(Pid::from_raw(pid)?)).ok()?;
+    Some(group.as_raw_nonzero().get())
 }
 
 /// Puts a process group of our session in the foreground: what is typed is for it.

@@ -166,6 +166,8 @@ def until(text):
     while text not in seen:
         seen += os.read(terminal, 1000)
     seen = seen.split(text, 1)[1]
+# Who hears of nothing says nothing.
+signal.alarm(60)
 until(b"ready")
 os.write(terminal, b"hello\n")
 until(b"got hello")
@@ -280,6 +282,25 @@ fn a_job_in_the_background_leaves_the_terminal_alone() {
 #[test]
 fn p18_a_program_on_a_terminal_is_in_its_foreground_and_stopped_and_interrupted_by_keys() {
     at_a_terminal(AT_A_TERMINAL, "echo ready; while read line; do echo got $line; done");
+}
+
+/// A program whose child names itself as its main process, reads on in the group of its parent, and survives it.
+const NAMES_ITS_CHILD: &str = r#"exec python3 -c '
+import os, socket, sys
+said, say = os.pipe()
+if os.fork():
+    os.read(said, 1)
+    os._exit(0)
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"MAINPID=%d" % os.getpid(), os.environ["NOTIFY_SOCKET"])
+os.write(say, b"x")
+for line in sys.stdin:
+    print("got", line.strip(), flush=True)
+'"#;
+
+#[test]
+fn p18_a_main_process_that_was_named_is_at_the_terminal_with_the_group_that_it_is_in() {
+    let script = AT_A_TERMINAL.replace("until(b\"ready\")", "until(b\"is followed at process\")");
+    at_a_terminal(&script, NAMES_ITS_CHILD);
 }
 
 #[test]
