@@ -1,6 +1,6 @@
 //! Which processes belong to a generation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ pub fn among(all: &[Process], root: &Root) -> Vec<Process> {
     let ours = adopters.len() == 1;
     let told = |process: &Process| process::started_with(process.pid, "NOTIFY_SOCKET");
     let started_with = |process: &Process| process::started_with(process.pid, "BATON_GENERATION");
-    members(root, all, |process| {
+    members(root, all, ours, |process| {
         // This process has all sockets itself.
         adopters.contains(&process.parent)
             && !adopters.contains(&process.pid)
@@ -115,17 +115,36 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or_default()
 }
 
-fn members(root: &Root, all: &[Process], marked: impl Fn(&Process) -> bool) -> Vec<Process> {
+/// `ours`: orphans come to this process, so that nobody belongs to a generation who does not descend from it.
+fn members(root: &Root, all: &[Process], ours: bool, marked: impl Fn(&Process) -> bool) -> Vec<Process> {
     // While a session has members its number is not given away, so a stranger with it means there are none.
     let reused = |main: &&Main| {
         all.iter().any(|process| process.pid == main.pid && Some(process.started) != main.started)
     };
     let leaders: Vec<i32> =
         root.mains.iter().chain(&root.former).filter(|main| !reused(main)).map(|main| main.pid).collect();
+    let parents: BTreeMap<i32, i32> = all.iter().map(|process| (process.pid, process.parent)).collect();
     closure(all, |process| {
         let led = [process.pid, process.group, process.session].iter().any(|id| leaders.contains(id));
-        led || marked(process)
+        // The stranger who had the number since may have left others in a session of his own.
+        led && !(ours && descends_from_another(process, &parents)) || marked(process)
     })
+}
+
+/// Whether a process certainly does not descend from this one. An ancestor that is not among them may have ended while they
+/// were listed.
+fn descends_from_another(process: &Process, parents: &BTreeMap<i32, i32>) -> bool {
+    let (me, mut above) = (own_pid(), process.parent);
+    // Listed one after the other, they may seem to go round: no more steps than there are processes.
+    for _ in 0..=parents.len() {
+        match parents.get(&above) {
+            _ if above == me => return false,
+            _ if above == 0 => return true,
+            Some(parent) => above = *parent,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The living among those that belong and their descendants.
@@ -225,6 +244,16 @@ mod tests {
         Process { pid, parent, group: session, session, started: 0, zombie: false }
     }
 
+    fn root() -> Root {
+        Root {
+            generation: GenerationId(1),
+            mains: Vec::new(),
+            former: Vec::new(),
+            sockets: Vec::new(),
+            notify: OsString::new(),
+        }
+    }
+
     #[test]
     fn members_are_found_by_session_descent_and_mark() {
         let all = [
@@ -241,29 +270,49 @@ mod tests {
             Process { zombie: true, ..process(15, 10, 10) },
         ];
         let main = |pid, started| Main { pid, started: Some(started) };
-        let root = Root {
-            generation: GenerationId(1),
-            mains: vec![main(10, 0)],
-            former: Vec::new(),
-            sockets: Vec::new(),
-            notify: OsString::new(),
-        };
+        let root = Root { mains: vec![main(10, 0)], ..root() };
         let found = |marked: &[i32]| {
-            let found = members(&root, &all, |process| marked.contains(&process.pid));
+            let found = members(&root, &all, false, |process| marked.contains(&process.pid));
             found.iter().map(|process| process.pid).collect::<Vec<_>>()
         };
         assert_eq!(found(&[]), [10, 11, 12]);
         assert_eq!(found(&[13]), [10, 11, 12, 13, 14]);
         let copies = Root { mains: vec![main(10, 0), main(20, 0)], ..root.clone() };
-        let found = members(&copies, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
+        let found =
+            members(&copies, &all, false, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(found, [10, 11, 12, 20, 21], "of each copy");
         let mut named = root.clone();
         named.follow(main(10, 0), main(20, 0));
         assert!(named.is_main(20) && !named.is_main(10));
-        let found = members(&named, &all, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
+        let found =
+            members(&named, &all, false, |_| false).iter().map(|process| process.pid).collect::<Vec<_>>();
         assert_eq!(found, [10, 11, 12, 20, 21], "of the one before as well");
         let stranger = Root { mains: vec![main(10, 7)], ..root.clone() };
-        assert_eq!(members(&stranger, &all, |_| false), []);
+        assert_eq!(members(&stranger, &all, false, |_| false), []);
+    }
+
+    #[test]
+    fn f21_who_is_left_of_a_stranger_with_the_number_of_a_main_process_belongs_to_nobody_here() {
+        let me = own_pid();
+        let (ours, init) = (me.max(1000) + 1, 0);
+        let all = [
+            process(init + 1, 0, init + 1),
+            process(me, init + 1, me),
+            // The main process 10 has ended. Of its session there is one, and one whose parent ended meanwhile.
+            process(ours, me, 10),
+            process(ours + 1, ours + 7, 10),
+            // Somebody else had the number since, and has ended too.
+            process(ours + 2, init + 1, 10),
+            process(ours + 3, ours + 2, 10),
+        ];
+        let root = Root { mains: vec![Main { pid: 10, started: Some(1) }], ..root() };
+        let found = |ours| {
+            let found = members(&root, &all, ours, |_| false);
+            found.iter().map(|process| process.pid - me.max(1000)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(true), [1, 2]);
+        // Where orphans go elsewhere they cannot be told apart by that.
+        assert_eq!(found(false), [1, 2, 3, 4]);
     }
 
     #[test]
