@@ -396,6 +396,7 @@ mod tests {
             former: Vec::new(),
             sockets: Vec::new(),
             notify: std::ffi::OsString::new(),
+            user: 0,
         };
         (Heard::of(root, 1, events), told)
     }

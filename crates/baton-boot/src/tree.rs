@@ -25,6 +25,8 @@ pub struct Root {
     pub sockets: Vec<u64>,
     /// What its `NOTIFY_SOCKET` is: no other generation on the machine has the same.
     pub notify: OsString,
+    /// The real user that it was started as.
+    pub user: u32,
 }
 
 /// A main process: the leader of its session or, on a terminal, of its process group.
@@ -79,18 +81,24 @@ pub fn of(root: &Root) -> std::io::Result<Vec<Process>> {
 /// The same among processes that were listed already.
 pub fn among(all: &[Process], root: &Root) -> Vec<Process> {
     let adopters = adopters(all);
-    // Among the orphans of other bootloaders there are generations of the same number.
     let ours = adopters.len() == 1;
-    let told = |process: &Process| process::started_with(process.pid, "NOTIFY_SOCKET");
-    let started_with = |process: &Process| process::started_with(process.pid, "BATON_GENERATION");
     members(root, all, ours, |process| {
         // This process has all sockets itself.
         adopters.contains(&process.parent)
             && !adopters.contains(&process.pid)
-            && (started_with(process).is_some_and(|id| id == root.generation.to_string())
-                && (ours || told(process).is_some_and(|notify| *root.notify == *notify))
-                || holds_any(process, &root.sockets))
+            && (is_marked(process, root, ours) || holds_any(process, &root.sockets))
     })
+}
+
+/// Whether an orphan was started with the generation. Where those of others are among them, there are generations of the same
+/// number, and anybody may have copied an environment: only that of somebody of the same user is read.
+fn is_marked(process: &Process, root: &Root, ours: bool) -> bool {
+    if !ours && process::real_user(process.pid) != Some(root.user) {
+        return false;
+    }
+    let told = || process::started_with(process.pid, "NOTIFY_SOCKET");
+    process::started_with(process.pid, "BATON_GENERATION").is_some_and(|id| id == root.generation.to_string())
+        && (ours || told().is_some_and(|notify| *root.notify == *notify))
 }
 
 /// Who gets the children of those that have ended: this process, or else one of those above it.
@@ -251,6 +259,7 @@ mod tests {
             former: Vec::new(),
             sockets: Vec::new(),
             notify: OsString::new(),
+            user: 0,
         }
     }
 
@@ -313,6 +322,32 @@ mod tests {
         assert_eq!(found(true), [1, 2]);
         // Where orphans go elsewhere they cannot be told apart by that.
         assert_eq!(found(false), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "nobody reaps this child but the test")]
+    fn an_environment_of_another_user_is_no_proof_where_orphans_of_others_are() {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("60").env("BATON_GENERATION", "1").env("NOTIFY_SOCKET", "/here");
+        let mut child = command.spawn().unwrap();
+        let started = process::started(child.id().cast_signed()).unwrap();
+        let copied = Process { started, ..process(child.id().cast_signed(), own_pid(), own_pid()) };
+        let user = rustix::process::getuid().as_raw();
+        let root = Root { notify: "/here".into(), user, ..root() };
+        let other = Root { user: user + 1, ..root.clone() };
+        let elsewhere = Root { notify: "/there".into(), ..root.clone() };
+        for (root, ours, expected) in [
+            (&root, false, true),
+            (&elsewhere, false, false),
+            (&other, false, false),
+            // What comes to this process can only have left it.
+            (&other, true, true),
+            (&elsewhere, true, true),
+        ] {
+            assert_eq!(is_marked(&copied, root, ours), expected, "{root:?}, {ours}");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

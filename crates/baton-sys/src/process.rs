@@ -129,6 +129,13 @@ pub fn started_with(pid: i32, variable: &str) -> Option<String> {
     })
 }
 
+/// The real user of a process (`man 5 proc`, `Uid` of `/proc/<pid>/status`).
+pub fn real_user(pid: i32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Whether any of these processes has the socket with this inode open; `None` where that cannot be read.
 pub fn holds_socket(pids: &[i32], inode: u64) -> Option<bool> {
     let wanted = format!("socket:[{inode}]");
@@ -353,5 +360,6 @@ mod tests {
         let me = i32::try_from(std::process::id()).unwrap();
         assert!(all().unwrap().iter().any(|process| process.pid == me));
         assert_eq!(started_with(me, "PATH"), std::env::var("PATH").ok());
+        assert_eq!(real_user(me), Some(process::getuid().as_raw()));
     }
 }

@@ -24,7 +24,7 @@ impl Fixture {
         let (events, happened) = mpsc::unbounded_channel();
         let mut run = Run::new(plan.into(), Slot(0));
         let (mains, former, sockets, notify) = (Vec::new(), Vec::new(), Vec::new(), OsString::new());
-        run.root = Some(Root { generation: ID, mains, former, sockets, notify });
+        run.root = Some(Root { generation: ID, mains, former, sockets, notify, user: 0 });
         run.after_said = Some(ending);
         run.add_copy(0, main);
         let mut runs = Runs::default();

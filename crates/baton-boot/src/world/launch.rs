@@ -242,7 +242,9 @@ impl World {
         let mut environment = surroundings.environment.iter();
         let notify = environment.find(|(name, _)| name == "NOTIFY_SOCKET").map(|(_, value)| value.clone());
         let notify = notify.unwrap_or_default();
-        Ok(Root { generation: id, mains: vec![main], former: Vec::new(), sockets: inodes, notify })
+        let user = surroundings.attributes.user.as_ref();
+        let user = user.map_or_else(|| rustix::process::getuid().as_raw(), |user| user.uid);
+        Ok(Root { generation: id, mains: vec![main], former: Vec::new(), sockets: inodes, notify, user })
     }
 
     /// The command and the environment of one copy of a program, whose listeners are there.
