@@ -21,6 +21,7 @@ mod link;
 mod listener;
 mod listeners;
 mod log;
+mod marks;
 mod memory;
 mod names;
 mod notify;

@@ -8,6 +8,8 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
+use crate::marks;
+
 /// How many former main processes are remembered: who is forgotten is known by what it was started with.
 const FORMER_KEPT: usize = 16;
 
@@ -93,12 +95,14 @@ pub fn among(all: &[Process], root: &Root) -> Vec<Process> {
 /// Whether an orphan was started with the generation. Where those of others are among them, there are generations of the same
 /// number, and anybody may have copied an environment: only that of somebody of the same user is read.
 fn is_marked(process: &Process, root: &Root, ours: bool) -> bool {
-    if !ours && process::real_user(process.pid) != Some(root.user) {
+    if process.zombie || !ours && process::real_user(process.pid) != Some(root.user) {
         return false;
     }
-    let told = || process::started_with(process.pid, "NOTIFY_SOCKET");
-    process::started_with(process.pid, "BATON_GENERATION").is_some_and(|id| id == root.generation.to_string())
-        && (ours || told().is_some_and(|notify| *root.notify == *notify))
+    let of_root = |mark: marks::Mark| {
+        let told = || mark.notify.is_some_and(|notify| *root.notify == *notify);
+        mark.generation == root.generation.to_string() && (ours || told())
+    };
+    marks::of(process).is_some_and(of_root)
 }
 
 /// Who gets the children of those that have ended: this process, or else one of those above it.
