@@ -3,8 +3,10 @@
 //! Who publishes, deploys or keeps the outputs of a build step holds [`Publishing`]; the last look and the removal hold it
 //! alone. So nothing can come to need what is being removed, and what was removed a moment before is missed by name.
 
+mod turn;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::Json;
@@ -16,10 +18,11 @@ use baton_core::ids::{PackId, PendingId, ReleaseId, ServiceName};
 use baton_core::units::Millis;
 use baton_release::collect::{self, Needed};
 use baton_release::store::{Custody, Kind, StoreError};
-use baton_store::state::{PRUNE_TURN, Pruning as Turns, StateStore};
+use baton_store::state::{Pruning as Turns, StateStore};
 use baton_wire::api::{Prune, Pruned, PrunedPack, PrunedRelease};
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 
+use self::turn::Turn;
 use super::extract::Sent;
 use super::releases::{Cache, refused};
 use super::{Records, Refusal, Shared, blocking};
@@ -77,49 +80,6 @@ async fn pruning(shared: &Shared) -> Result<Turns, Refusal> {
     Ok(blocking(move || states.pruning()).await??)
 }
 
-/// The turn to prune of this server.
-struct Turn {
-    states: Arc<dyn StateStore>,
-    begun: u64,
-    renewed: StdMutex<Instant>,
-}
-
-impl Turn {
-    /// Takes it, where no other server has it. Blocks.
-    fn begin(states: Arc<dyn StateStore>) -> Result<Self, Refusal> {
-        let renewed = StdMutex::new(Instant::now());
-        match states.begin_prune(PRUNE_TURN)? {
-            Some(begun) => Ok(Self { states, begun, renewed }),
-            None => Err(Refusal::unavailable(
-                "another server is removing releases, or was killed while it did, a minute ago at most: try again",
-            )),
-        }
-    }
-
-    /// Whether it has not ended. Blocks.
-    fn holds(&self) -> Result<(), StoreError> {
-        let lost =
-            || StoreError::new(Kind::Unavailable, "go on with removing: another server may have begun");
-        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        if renewed.elapsed() < PRUNE_TURN / 10 {
-            return Ok(());
-        }
-        let now = Instant::now();
-        if !self.states.go_on_pruning(self.begun, PRUNE_TURN).map_err(|error| lost().because(error))? {
-            return Err(lost());
-        }
-        *renewed = now;
-        Ok(())
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        // Where that fails, it ends by itself.
-        let _ = self.states.end_prune(self.begun);
-    }
-}
-
 /// What was found and what shall be done about it.
 struct Look {
     releases: Vec<(Stored, Option<Why>)>,
@@ -169,13 +129,21 @@ pub(super) async fn prune(
     let closed = Arc::clone(&shared.publishing).write_owned().await;
     let states = Arc::clone(&shared.states);
     let turn = blocking(move || Turn::begin(states)).await??;
-    let last = look(&shared, rules, needed).await?;
+    let last = match look(&shared, rules, needed).await {
+        Ok(last) => last,
+        Err(refusal) => {
+            blocking(move || turn.end()).await?;
+            return Err(refusal);
+        }
+    };
     let done = view(&last, &repacked, false);
     let (artefacts, gone) = (Arc::clone(&shared.artefacts), last.gone());
     blocking(move || {
         // To its end, whether or not anybody still waits for the answer.
         let _held = (alone, closed);
-        last.remove(&*artefacts, &turn)
+        let done = last.remove(&*artefacts, &turn);
+        turn.end();
+        done
     })
     .await?
     .map_err(|error| refused(&error))?;
