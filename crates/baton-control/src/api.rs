@@ -60,7 +60,6 @@ use crate::session;
 use crate::tls::Given;
 
 pub(crate) use artefacts::Line;
-pub(crate) use builds::Records;
 use pass::Passes;
 use pending::Deciding;
 use prune::{Pruning, Publishing};
@@ -94,7 +93,6 @@ pub(crate) struct Shared {
     board: watch::Receiver<Arc<Board>>,
     states: Arc<dyn StateStore>,
     artefacts: Arc<dyn Custody>,
-    builds: Records,
     /// The artefact store could not keep something, and has not shown since that it can.
     artefacts_doubtful: Arc<AtomicBool>,
     pub(crate) clock: Clock,
@@ -125,7 +123,6 @@ pub(crate) struct Shared {
 pub(crate) struct Kept {
     pub states: Arc<dyn StateStore>,
     pub artefacts: Arc<dyn Custody>,
-    pub builds: Records,
     /// None on a server that asks nobody who they are.
     pub access: Option<Arc<Access>>,
     /// Whether what is sent is encrypted here.
@@ -144,7 +141,7 @@ impl Shared {
         inbox: Inbox,
         heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, builds, access, has_tls, given, measures, allowed, audit }: Kept,
+        Kept { states, artefacts, access, has_tls, given, measures, allowed, audit }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -158,7 +155,6 @@ impl Shared {
             board,
             states,
             artefacts,
-            builds,
             artefacts_doubtful,
             clock,
             room: Room::default(),

@@ -310,7 +310,6 @@ impl Server {
             Artefacts::Folder => Arc::new(FolderStore::open(&data_dir.join("artefacts"))?),
             Artefacts::Bucket { url, variables } => Arc::new(BucketStore::open(&url, variables)?),
         };
-        let builds = api::Records::open(&data_dir.join("builds"))?;
         let secrets = SecretSource::new(secrets)?;
         let (inbox, asked) = inbox();
         let (post, board) = watch::channel(Arc::new(Board::default()));
@@ -321,7 +320,6 @@ impl Server {
         let kept = api::Kept {
             states,
             artefacts,
-            builds,
             access,
             has_tls: tls.is_some(),
             given: tls.as_ref().and_then(|tls| tls.given.clone()),

@@ -5,6 +5,7 @@
 //! releases become unknown, and last their packs go. Writing can be done before, while others push: it only adds.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use baton_core::collection::{Fate, Pack};
@@ -18,13 +19,14 @@ use crate::pack;
 use crate::parallel;
 use crate::read::ReadError;
 use crate::record::Record;
-use crate::store::{ArtefactStore, Custody, Kind, StoreError, StoredPack};
+use crate::store::{ArtefactStore, Custody, Kind, StoreError, StoredPack, StoredRecord};
 
 /// Chunks that are needed. What was counted once is not read again.
 #[derive(Debug, Default)]
 pub struct Needed {
     chunks: HashSet<ChunkId>,
     counted: BTreeSet<ReleaseId>,
+    records: BTreeSet<StoredRecord>,
 }
 
 impl Needed {
@@ -41,8 +43,33 @@ impl Needed {
         Ok(())
     }
 
-    /// Counts all that the record of a build step leads to. One that leads to what is not there any more is worth nothing.
-    pub fn count_record(&mut self, record: &Record, store: &dyn ArtefactStore) -> Result<(), StoreError> {
+    /// Counts all that the records of build steps lead to, whoever has kept them.
+    ///
+    /// # Errors
+    /// When that cannot be read: then nobody knows what they need, and nothing may be removed.
+    pub fn count_records(&mut self, store: &dyn Custody) -> Result<(), StoreError> {
+        let mut new = store.records()?;
+        new.retain(|stored| !self.records.contains(stored));
+        let found = Mutex::new(Vec::with_capacity(new.len()));
+        parallel::for_each(&new, |stored| {
+            let text = match store.record(stored.key) {
+                Err(error) if error.kind == Kind::Missing => return Ok(()),
+                text => text?,
+            };
+            // What a disk has spoiled is not there.
+            let record = Record::parse(&text).map(|record| (*stored, record));
+            found.lock().unwrap_or_else(PoisonError::into_inner).extend(record);
+            Ok(())
+        })?;
+        for (stored, record) in found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            self.count_record(&record, store)?;
+            self.records.insert(stored);
+        }
+        Ok(())
+    }
+
+    /// The same for one of them. One that leads to what is not there any more is worth nothing.
+    fn count_record(&mut self, record: &Record, store: &dyn ArtefactStore) -> Result<(), StoreError> {
         if self.counted.contains(&record.id) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, PackId, ReleaseId};
 use baton_core::release::pack::{Frame, Index};
 
 use crate::manifest::{self, ManifestError};
@@ -115,6 +115,22 @@ pub trait Custody: ArtefactStore {
     /// missing from then on, so that the next push of it brings it again. One that is not there is no error.
     fn salvage(&self, id: PackId) -> Result<(), StoreError>;
 
+    /// Keeps where the outputs of a build step are, under the step's key and in the place of what was kept there: the text of a
+    /// [record](crate::record), which the store does not look at.
+    ///
+    /// On return it is durable. Unlike all else it says nothing of itself that could be checked, and is no promise: what it leads
+    /// to may have gone.
+    fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError>;
+
+    /// What was given to [`Custody::keep_record`] last for a key.
+    fn record(&self, key: BuildKey) -> Result<String, StoreError>;
+
+    /// The keys under which there is a record, in no order.
+    fn records(&self) -> Result<Vec<StoredRecord>, StoreError>;
+
+    /// Forgets what is kept under a key. One that is not there is no error.
+    fn remove_record(&self, key: BuildKey) -> Result<(), StoreError>;
+
     /// Whether something could be added now. A store that cannot tell without adding says that it could.
     fn ready(&self) -> Result<(), StoreError> {
         Ok(())
@@ -149,6 +165,15 @@ pub struct StoredRelease {
     /// Which.
     pub id: ReleaseId,
     /// When it was last published, by the clock of whoever keeps it.
+    pub since: SystemTime,
+}
+
+/// The record of a build step in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredRecord {
+    /// Of which step.
+    pub key: BuildKey,
+    /// When it was last kept, by the clock of whoever keeps it.
     pub since: SystemTime,
 }
 

@@ -1,102 +1,54 @@
-//! Where the outputs of build steps are: records that are kept under the step's key.
+//! Where the outputs of build steps are: records that are kept under the step's key, in the artefact store, so that all servers
+//! that share one have the same.
 //!
-//! The outputs themselves are chunks in the artefact store. A record is no promise: when chunks of it are gone, whoever asked
-//! runs the step. As with the artefact store, a refusal is one line of text.
+//! The outputs themselves are chunks there. A record is no promise: when chunks of it are gone, whoever asked runs the step. As
+//! with the artefact store, a refusal is one line of text.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::extract::{Extension, Path as Part, State};
 use baton_core::access::Scope;
 use baton_core::ids::BuildKey;
-use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::pack_outline;
 use baton_release::record::{RECORD_BYTES_MAX, Record};
-use baton_release::store::{self, ArtefactStore, Kind, Seen, StoreError};
+use baton_release::store::{self, Custody, Kind, Seen, StoreError};
 
 use super::artefacts::Line;
-use super::{Shared, blocking};
+use super::{Shared, blocking, prune};
 use crate::access::Caller;
 
 /// Most records that are kept: years of one that is made anew every hour. The oldest go first.
 const RECORDS_MAX: usize = 20_000;
 
-/// The folder with the records.
-#[derive(Clone)]
-pub(crate) struct Records(Arc<PathBuf>);
-
-impl Records {
-    /// Those in this folder, which is made if it is not there.
-    pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
-        fs::create_dir_all(dir).map_err(failed("create", dir))?;
-        Ok(Self(Arc::new(dir.to_owned())))
+/// What is kept under a key.
+fn find(key: BuildKey, artefacts: &dyn Custody) -> Result<String, StoreError> {
+    let text = artefacts.record(key)?;
+    // What a disk has spoiled is not there.
+    match Record::parse(&text) {
+        Some(_) => Ok(text),
+        None => Err(StoreError::new(Kind::Missing, format!("read the outputs of build {key}"))),
     }
+}
 
-    fn get(&self, key: BuildKey) -> Result<String, StoreError> {
-        let error = |kind| StoreError::new(kind, format!("read the outputs of build {key}"));
-        match fs::read_to_string(self.0.join(key.to_string())) {
-            // What a disk has spoiled is not there.
-            Ok(text) if Record::parse(&text).is_some() => Ok(text),
-            Ok(_) => Err(error(Kind::Missing)),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => Err(error(Kind::Missing)),
-            Err(cause) => Err(error(Kind::Unavailable).because(cause)),
-        }
-    }
+/// Keeps a record when all of what it tells of is in the store.
+fn keep(key: BuildKey, text: &str, artefacts: &dyn Custody) -> Result<(), StoreError> {
+    let error = |kind| StoreError::new(kind, format!("keep the outputs of build {key}"));
+    let record = Record::parse(text).ok_or_else(|| error(Kind::Corrupt))?;
+    let outline = pack_outline(&record.outline).map_err(|cause| error(Kind::Unavailable).because(cause))?;
+    let missing = |ids: &[_]| artefacts.missing(ids);
+    // Steps are seldom run, and their outputs are not like a release.
+    store::complete(record.id, &outline, &Seen::default(), || 0, missing, &|ids| artefacts.get(ids))?;
+    artefacts.keep_record(key, text)?;
+    make_room(RECORDS_MAX, artefacts);
+    Ok(())
+}
 
-    /// All that are kept. What a disk has spoiled is not there.
-    ///
-    /// # Errors
-    /// When that is not known: then nobody may count on there being no others.
-    pub(super) fn all(&self) -> Result<Vec<Record>, StoreError> {
-        let failed = |cause: io::Error| {
-            StoreError::new(Kind::Unavailable, "read the outputs of builds").because(cause)
-        };
-        let mut records = Vec::new();
-        for entry in fs::read_dir(&*self.0).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let key = entry.file_name().to_str().and_then(|name| name.parse::<BuildKey>().ok());
-            match key.map(|key| self.get(key)) {
-                Some(Ok(text)) => records.extend(Record::parse(&text)),
-                Some(Err(error)) if error.kind != Kind::Missing => return Err(error),
-                Some(Err(_)) | None => {}
-            }
-        }
-        Ok(records)
-    }
-
-    /// Keeps a record when all of what it tells of is in the store.
-    fn put(&self, key: BuildKey, text: &str, artefacts: &dyn ArtefactStore) -> Result<(), StoreError> {
-        let error = |kind| StoreError::new(kind, format!("keep the outputs of build {key}"));
-        let record = Record::parse(text).ok_or_else(|| error(Kind::Corrupt))?;
-        let outline =
-            pack_outline(&record.outline).map_err(|cause| error(Kind::Unavailable).because(cause))?;
-        let missing = |ids: &[_]| artefacts.missing(ids);
-        // Steps are seldom run, and their outputs are not like a release.
-        store::complete(record.id, &outline, &Seen::default(), || 0, missing, &|ids| artefacts.get(ids))?;
-        let place = self.0.join(key.to_string());
-        disk::replace(&place, text.as_bytes()).map_err(|cause| {
-            let full =
-                [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::ReadOnlyFilesystem];
-            let kind = if full.contains(&cause.source.kind()) { Kind::Storage } else { Kind::Unavailable };
-            error(kind).because(cause)
-        })?;
-        self.make_room();
-        Ok(())
-    }
-
-    /// Removes the oldest records beyond what is kept. What cannot be removed is tried again with the next one.
-    fn make_room(&self) {
-        let Ok(entries) = fs::read_dir(&*self.0) else { return };
-        let mut all: Vec<_> = entries
-            .flatten()
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
-            .collect();
-        if all.len() > RECORDS_MAX {
-            all.sort_unstable();
-            all.iter().take(all.len() - RECORDS_MAX).for_each(|(_, path)| drop(fs::remove_file(path)));
-        }
+/// Removes the oldest records beyond so many. What cannot be removed is tried again with the next one.
+fn make_room(max: usize, artefacts: &dyn Custody) {
+    let Ok(mut all) = artefacts.records() else { return };
+    if let Some(beyond) = all.len().checked_sub(max) {
+        all.sort_unstable_by_key(|record| record.since);
+        all.iter().take(beyond).for_each(|record| drop(artefacts.remove_record(record.key)));
     }
 }
 
@@ -108,11 +60,11 @@ pub(super) async fn get(
     Part(key): Part<String>,
     Extension(caller): Extension<Caller>,
 ) -> Result<String, Line> {
-    let (key, records): (BuildKey, Records) = (key.parse()?, shared.builds.clone());
+    let (key, artefacts): (BuildKey, _) = (key.parse()?, Arc::clone(&shared.artefacts));
     let own = own_key(key, &caller);
     // What is kept for everybody comes from who may change every service.
-    let get = move || match records.get(own) {
-        Err(error) if own != key && error.kind == Kind::Missing => records.get(key),
+    let get = move || match find(own, &*artefacts) {
+        Err(error) if own != key && error.kind == Kind::Missing => find(key, &*artefacts),
         found => found,
     };
     Ok(blocking(get).await??)
@@ -144,14 +96,33 @@ pub(super) async fn put(
     Extension(caller): Extension<Caller>,
     body: String,
 ) -> Result<(), Line> {
-    let (key, records): (BuildKey, Records) = (key.parse()?, shared.builds.clone());
-    let key = own_key(key, &caller);
+    let key = own_key(key.parse()?, &caller);
     let artefacts = Arc::clone(&shared.artefacts);
-    let held = Arc::clone(&shared.publishing).read_owned().await;
+    let held = prune::needing(&shared).await?;
     let put = move || {
         // Also when nobody waits for the answer any more.
         let _held = held;
-        records.put(key, &body, &*artefacts)
+        keep(key, &body, &*artefacts)
     };
     Ok(blocking(put).await??)
+}
+
+#[cfg(test)]
+mod tests {
+    use baton_release::store::memory::MemoryStore;
+
+    use super::*;
+
+    #[test]
+    fn beyond_the_most_the_oldest_records_go() {
+        let store = MemoryStore::new();
+        let keys = [3, 1, 2].map(|seed| BuildKey::from_bytes([seed; 32]));
+        keys.iter().for_each(|key| store.keep_record(*key, "a record").unwrap());
+        make_room(3, &store);
+        assert_eq!(store.records().unwrap().len(), 3);
+        make_room(2, &store);
+        let mut left: Vec<BuildKey> = store.records().unwrap().iter().map(|record| record.key).collect();
+        left.sort_unstable();
+        assert_eq!(left, [keys[1], keys[2]]);
+    }
 }

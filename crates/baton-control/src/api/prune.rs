@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock};
 use self::turn::Turn;
 use super::extract::Sent;
 use super::releases::{Cache, refused};
-use super::{Records, Refusal, Shared, blocking};
+use super::{Refusal, Shared, blocking};
 use crate::access::Pending;
 use crate::audit::Effect;
 use crate::chain::chain;
@@ -170,11 +170,10 @@ async fn look(shared: &Shared, rules: Rules, needed: Needed) -> Result<Look, Ref
     let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
     shared.known()?;
     let (states, now) = (Arc::clone(&shared.states), shared.clock.now());
-    let (artefacts, records) = (Arc::clone(&shared.artefacts), shared.builds.clone());
-    let cache = shared.releases.clone();
+    let (artefacts, cache) = (Arc::clone(&shared.artefacts), shared.releases.clone());
     blocking(move || {
         let references = References::of(&*states, now, pending)?;
-        Look::at(&*artefacts, &records, &cache, &references, rules, needed)
+        Look::at(&*artefacts, &cache, &references, rules, needed)
     })
     .await?
 }
@@ -212,7 +211,6 @@ impl References {
 impl Look {
     fn at(
         store: &dyn Custody,
-        records: &Records,
         cache: &Cache,
         references: &References,
         rules: Rules,
@@ -250,9 +248,7 @@ impl Look {
                 ))
             })?;
         }
-        for record in records.all().map_err(failed)? {
-            needed.count_record(&record, store).map_err(failed)?;
-        }
+        needed.count_records(store).map_err(failed)?;
         Ok(Self { releases, packs: collect::packs(store).map_err(failed)?, needed, rules })
     }
 

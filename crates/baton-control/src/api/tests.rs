@@ -71,7 +71,6 @@ impl Bare {
         let kept = Kept {
             states,
             artefacts: Arc::new(FolderStore::open(&dir.path().join("artefacts")).unwrap()),
-            builds: Records::open(&dir.path().join("builds")).unwrap(),
             access: Some(Arc::clone(&access)),
             has_tls: true,
             given: None,

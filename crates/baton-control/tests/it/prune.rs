@@ -267,20 +267,40 @@ async fn push_until_there(server: &Running, number: u64) -> ReleaseId {
     }
 }
 
+/// Keeps a small release as what a build step has made, too. Returns the path of its record, and what the release is made known by.
+async fn keep_outputs(server: &Running, id: ReleaseId) -> (String, Vec<u8>) {
+    let outline = with(server, move |remote| remote.outline(id).unwrap()).await;
+    let record = Record { id, outline: unpack_outline(id, &outline).unwrap() };
+    let path = format!("/v1/builds/{}", BuildKey::from_bytes([7; 32]));
+    let text = record.to_text().into_bytes();
+    assert_eq!(server.call("PUT", &path, Some(text)).await.status, 200);
+    (path, outline)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_build_steps_have_made_at_another_server_is_had_and_stays_here_too() {
+    let redis = Redis::start();
+    let [one, other] = two_servers(&redis);
+    let id = push_until_there(&other, 1).await;
+    let (path, outline) = keep_outputs(&other, id).await;
+    assert_eq!(one.call("GET", &path, None).await.status, 200, "one builds, and all others have it");
+    let done = prune(&one, &ALL).await;
+    assert_eq!((going(&done).len(), done.packs.len()), (1, 0));
+    with(&other, move |remote| remote.publish(id, &outline).unwrap()).await;
+    one.stop().await;
+    other.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_build_steps_have_made_stays() {
     let server = Running::start();
     let id = server.push(1).await;
-    let outline = with(&server, move |remote| remote.outline(id).unwrap()).await;
-    let record = Record { id, outline: unpack_outline(id, &outline).unwrap() };
-    let key = BuildKey::from_bytes([7; 32]);
-    let text = record.to_text().into_bytes();
-    assert_eq!(server.call("PUT", &format!("/v1/builds/{key}"), Some(text)).await.status, 200);
+    let (_, outline) = keep_outputs(&server, id).await;
     let done = prune(&server, &ALL).await;
     assert_eq!((going(&done).len(), done.packs.len()), (1, 0));
     // All of it is there: only its name is gone.
     with(&server, move |remote| remote.publish(id, &outline).unwrap()).await;
-    fs::remove_dir_all(server.data_dir().join("builds")).unwrap();
+    fs::remove_dir_all(server.data_dir().join("artefacts/builds")).unwrap();
     let refused = server.post("/v1/releases/prune", &ALL).await;
     assert_eq!(refused.status, 503, "nobody knows what the records lead to: {}", refused.text());
     server.stop().await;

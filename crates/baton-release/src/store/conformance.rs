@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, PackId, ReleaseId};
 use baton_core::release::outline::Outlined;
 use baton_core::release::pack::{Frame, PACK_BYTES_MAX};
 use baton_core::release::{self, Chunk, Entry, EntryKind, File, Manifest, Provenance, Tree};
@@ -28,6 +28,7 @@ pub fn run_custody<S: Custody>(make: impl Fn() -> S) -> Result<(), Failure> {
     a_removed_release_is_unknown_and_can_be_published_again(&make())?;
     a_removed_pack_is_missing_where_no_other_has_its_chunks(&make())?;
     a_pack_that_is_set_aside_is_replaced_by_what_is_right_of_it(&make())?;
+    the_record_of_a_build_step_is_the_last_that_was_kept(&make())?;
     make().ready()?;
     run(make)
 }
@@ -281,6 +282,26 @@ fn a_removed_pack_is_missing_where_no_other_has_its_chunks(store: &dyn Custody) 
     store.remove_pack(PackId::of(&both))?;
     store.remove_pack(PackId::of(&other))?;
     assert_eq!(store.packs()?, []);
+    Ok(())
+}
+
+fn the_record_of_a_build_step_is_the_last_that_was_kept(store: &dyn Custody) -> Result<(), Failure> {
+    let [one, other] = [1, 2].map(|seed| BuildKey::from_bytes([seed; 32]));
+    let keys = || Ok::<_, StoreError>(store.records()?.iter().map(|record| record.key).collect::<Vec<_>>());
+    assert_eq!((keys()?, kind(store.record(one))), (Vec::new(), Some(Kind::Missing)));
+    store.keep_record(one, "first\n")?;
+    let first = store.records()?;
+    store.keep_record(one, "of another length\n")?;
+    store.keep_record(one, "third\n")?;
+    assert_eq!(store.record(one)?, "third\n");
+    let now = store.records()?;
+    assert!(now.len() == 1 && now[0] >= first[0], "it is as young as what was kept last: {first:?}, {now:?}");
+    store.keep_record(other, "other\n")?;
+    assert_eq!(keys()?.len(), 2);
+    store.remove_record(one)?;
+    store.remove_record(one)?;
+    assert_eq!((keys()?, kind(store.record(one))), (vec![other], Some(Kind::Missing)));
+    assert_eq!(store.list()?, [], "it is no release");
     Ok(())
 }
 

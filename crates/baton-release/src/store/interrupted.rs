@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use baton_core::ids::{ChunkId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, PackId, ReleaseId};
 
-use super::{ArtefactStore, Custody, Granted, StoreError, StoredPack, StoredRelease};
+use super::{ArtefactStore, Custody, Granted, StoreError, StoredPack, StoredRecord, StoredRelease};
 
 /// A store to which something happens before one of its calls.
 pub struct Interrupted {
@@ -97,5 +97,21 @@ impl Custody for Interrupted {
 
     fn salvage(&self, id: PackId) -> Result<(), StoreError> {
         self.call().salvage(id)
+    }
+
+    fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError> {
+        self.call().keep_record(key, record)
+    }
+
+    fn record(&self, key: BuildKey) -> Result<String, StoreError> {
+        self.call().record(key)
+    }
+
+    fn records(&self) -> Result<Vec<StoredRecord>, StoreError> {
+        self.call().records()
+    }
+
+    fn remove_record(&self, key: BuildKey) -> Result<(), StoreError> {
+        self.call().remove_record(key)
     }
 }

@@ -5,11 +5,14 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::pack::{Frame, Index};
 use baton_core::release::reading;
 
-use super::{ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete};
+use super::{
+    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRecord, StoredRelease,
+    complete,
+};
 use crate::pack::{self, Pack};
 use crate::signing::{self, APPROVALS_MAX};
 
@@ -26,6 +29,7 @@ struct State {
     places: BTreeMap<ChunkId, (PackId, usize)>,
     outlines: BTreeMap<ReleaseId, (Vec<u8>, SystemTime)>,
     approvals: BTreeMap<ReleaseId, BTreeMap<KeyId, String>>,
+    records: BTreeMap<BuildKey, (String, SystemTime)>,
     calls: u64,
     failures: BTreeMap<u64, Kind>,
     /// What is answered to whoever asks for this chunk.
@@ -260,6 +264,28 @@ impl Custody for MemoryStore {
         if !whole.is_empty() {
             state.add(whole);
         }
+        Ok(())
+    }
+
+    fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError> {
+        let mut state = self.call(&format!("keep the outputs of build {key}"))?;
+        state.records.insert(key, (record.to_owned(), SystemTime::now()));
+        Ok(())
+    }
+
+    fn record(&self, key: BuildKey) -> Result<String, StoreError> {
+        let attempted = format!("read the outputs of build {key}");
+        let found = self.call(&attempted)?.records.get(&key).map(|(record, _)| record.clone());
+        found.ok_or_else(|| StoreError::new(Kind::Missing, attempted))
+    }
+
+    fn records(&self) -> Result<Vec<StoredRecord>, StoreError> {
+        let state = self.call("list the outputs of builds")?;
+        Ok(state.records.iter().map(|(key, (_, since))| StoredRecord { key: *key, since: *since }).collect())
+    }
+
+    fn remove_record(&self, key: BuildKey) -> Result<(), StoreError> {
+        self.call(&format!("forget the outputs of build {key}"))?.records.remove(&key);
         Ok(())
     }
 }

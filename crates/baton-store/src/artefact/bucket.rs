@@ -1,9 +1,9 @@
 //! An artefact store in a bucket: S3 and what speaks like it, Google Cloud Storage, Azure Blob Storage.
 //!
-//! The objects have the names of a folder's files: `packs/2d3a…`, `manifests/2d3a…`, `signatures/2d3a…/9f…`, `corrupt/…`, each
-//! behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one request: no pack
-//! is long enough to gain from several. Only the outline of a release that is pushed again is written over by itself, so that
-//! its age says so. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among
+//! The objects have the names of a folder's files: `packs/2d3a…`, `manifests/2d3a…`, `signatures/2d3a…/9f…`, `builds/2d3a…`,
+//! `corrupt/…`, each behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one
+//! request: no pack is long enough to gain from several. Only the outline of a release that is pushed again is written over by
+//! itself, so that its age says so, and the record of a build step by a later one. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among
 //! those that are known, and before a release is published. What is in them is read from their beginnings, and held in memory.
 //!
 //! Members read straight from the bucket, by addresses that are signed for a while; so this holds no more than what is read
@@ -19,16 +19,18 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::grant::PACKS_MAX;
 use baton_core::release::pack::{Frame, Index};
 use baton_core::release::{Fault, TextError, reading};
 use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
+use baton_release::record::RECORD_BYTES_MAX;
 use baton_release::signing::{self, APPROVALS_MAX};
 use baton_release::store::{
-    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete,
+    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRecord, StoredRelease,
+    complete,
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -284,6 +286,10 @@ impl Bucket {
 
     fn signature(&self, id: ReleaseId, key: KeyId) -> Path {
         self.path("signatures", &id.to_string()).join(key.to_string())
+    }
+
+    fn build(&self, key: BuildKey) -> Path {
+        self.path("builds", &key.to_string())
     }
 
     async fn list_packs(&self) -> Result<Vec<Listed>, Error> {
@@ -561,6 +567,36 @@ impl Custody for BucketStore {
 
     fn salvage(&self, id: PackId) -> Result<(), StoreError> {
         self.set_pack_aside(id)
+    }
+
+    fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError> {
+        let (bucket, content) = (self.bucket.clone(), PutPayload::from(record.to_owned()));
+        self.background.wait(&format!("keep the outputs of build {key}"), async move {
+            bucket.objects.put(&bucket.build(key), content).await.map(drop)
+        })
+    }
+
+    fn record(&self, key: BuildKey) -> Result<String, StoreError> {
+        let bucket = self.bucket.clone();
+        let read = async move { bucket.read_start(&bucket.build(key), RECORD_BYTES_MAX as u64 + 1).await };
+        let found = self.background.wait(&format!("read the outputs of build {key}"), read)?;
+        Ok(String::from_utf8_lossy(&found).into_owned())
+    }
+
+    fn records(&self) -> Result<Vec<StoredRecord>, StoreError> {
+        let bucket = self.bucket.clone();
+        self.background.wait("list the outputs of builds", async move {
+            let found = bucket.objects.list(Some(&bucket.prefix.clone().join("builds")));
+            let records = found.try_filter_map(async |object| {
+                let key = object.location.filename().and_then(|name| name.parse().ok());
+                Ok(key.map(|key| StoredRecord { key, since: object.last_modified.into() }))
+            });
+            records.try_collect().await
+        })
+    }
+
+    fn remove_record(&self, key: BuildKey) -> Result<(), StoreError> {
+        self.remove(&format!("forget the outputs of build {key}"), self.bucket.build(key))
     }
 
     fn ready(&self) -> Result<(), StoreError> {

@@ -4,11 +4,13 @@
 //! packs/2d3a…        the pack 2d3a…
 //! manifests/2d3a…    the packed outline of the manifest of release 2d3a…
 //! signatures/2d3a…/9f… the approval of release 2d3a… by the key 9f…
+//! builds/2d3a…       where the outputs of the build step 2d3a… are
 //! corrupt/           what was found to be damaged, for whoever wants to know why
 //! tmp/               what is being written
 //! ```
 //!
-//! A name appears when what it names is complete and durable, and never changes. So several processes can use one
+//! A name appears when what it names is complete and durable, and never changes, but for what is in `builds/`, which is replaced
+//! whole. So several processes can use one
 //! folder, and what a crash leaves behind is in `tmp/` only. Which chunk is in which pack is read from the packs when the
 //! folder is opened, and held in memory: it is written nowhere else, so it cannot differ.
 
@@ -24,7 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use baton_core::ids::{ChunkId, KeyId, PackId, ReleaseId};
+use baton_core::ids::{BuildKey, ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::grant::PACKS_MAX;
 use baton_core::release::pack::{FRAME_BYTES_MAX, Frame, PACK_BYTES_MAX};
 use baton_core::release::{Fault, TextError, reading};
@@ -32,9 +34,11 @@ use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::disk::{self, DiskError, failed};
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
 use baton_release::pack::{self, Pack, PackError};
+use baton_release::record::RECORD_BYTES_MAX;
 use baton_release::signing::{self, APPROVALS_MAX};
 use baton_release::store::{
-    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRelease, complete,
+    ArtefactStore, Custody, Granted, Kind, Seen, StoreError, StoredPack, StoredRecord, StoredRelease,
+    complete,
 };
 
 use super::held::{Held, Place};
@@ -60,7 +64,8 @@ pub struct FolderStore {
 impl FolderStore {
     /// The store in this folder, which is created if needed.
     pub fn open(path: &Path) -> Result<Self, DiskError> {
-        for dir in ["packs", "manifests", "signatures", "corrupt", "tmp"].map(|dir| path.join(dir)) {
+        for dir in ["packs", "manifests", "signatures", "builds", "corrupt", "tmp"].map(|dir| path.join(dir))
+        {
             fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
         disk::sync_dir(path)?;
@@ -132,6 +137,10 @@ impl FolderStore {
 
     fn signatures(&self, id: ReleaseId) -> PathBuf {
         self.path.join(format!("signatures/{id}"))
+    }
+
+    fn build(&self, key: BuildKey) -> PathBuf {
+        self.path.join(format!("builds/{key}"))
     }
 
     /// The keys of which there is a signature of a release.
@@ -463,6 +472,39 @@ impl Custody for FolderStore {
 
     fn salvage(&self, id: PackId) -> Result<(), StoreError> {
         self.set_pack_aside(id).map_err(disk_failed(format!("salvage pack {id}")))
+    }
+
+    fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError> {
+        let written = self.write(&self.build(key), record.as_bytes());
+        let written = written.and_then(|()| disk::sync_dir(&self.path.join("builds")));
+        written.map_err(disk_failed(format!("keep the outputs of build {key}")))
+    }
+
+    fn record(&self, key: BuildKey) -> Result<String, StoreError> {
+        let found = read(&self.build(key), RECORD_BYTES_MAX + 1);
+        let found = found.map_err(disk_failed(format!("read the outputs of build {key}")))?;
+        Ok(String::from_utf8_lossy(&found).into_owned())
+    }
+
+    fn records(&self) -> Result<Vec<StoredRecord>, StoreError> {
+        let dir = self.path.join("builds");
+        // Also without the folder nobody may count on there being none.
+        let unknown = |error: DiskError| {
+            StoreError::new(Kind::Unavailable, "list the outputs of builds").because(error)
+        };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(failed("list", &dir)).map_err(unknown)? {
+            let entry = entry.map_err(failed("list", &dir)).map_err(unknown)?;
+            let key = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // One that another process removes at this moment is not there.
+            let since = entry.metadata().and_then(|found| found.modified()).ok();
+            records.extend(key.zip(since).map(|(key, since)| StoredRecord { key, since }));
+        }
+        Ok(records)
+    }
+
+    fn remove_record(&self, key: BuildKey) -> Result<(), StoreError> {
+        remove(&self.build(key)).map_err(disk_failed(format!("forget the outputs of build {key}")))
     }
 
     fn ready(&self) -> Result<(), StoreError> {
