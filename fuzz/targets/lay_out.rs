@@ -1,23 +1,24 @@
 //! Laying a release out: what lies on the disk afterwards is the manifest's tree and nothing else, or nothing is left; and
 //! nothing outside has changed. The first byte says whether the rest is lines of a manifest as they stand, or a list of what to
-//! put into one that is fine.
+//! put into one that is fine. Lines of the latter that are `---` part several releases: each is made of the tree of the one before
+//! the last, in which its program has left something.
 
 #![no_main]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use baton_core::ids::{ChunkId, ReleaseId};
+use baton_core::ids::{ChunkId, Epoch, ReleaseId};
 use baton_core::release::outline::Outlined;
 use baton_core::release::{self, Chunk, Entry, EntryKind, Manifest, Provenance, Tree, TreePath};
 use baton_core::run::RunSettings;
-use baton_release::fetch::fetch;
+use baton_release::fetch::{Way, fetch};
 use baton_release::manifest::pack_outline;
 use baton_release::pack;
-use baton_release::releases::ReleasesDir;
+use baton_release::releases::{Keep, ReleasesDir};
 use baton_release::store::ArtefactStore;
 use baton_release::store::memory::MemoryStore;
 use libfuzzer_sys::fuzz_target;
@@ -35,6 +36,9 @@ type Nodes = BTreeMap<Vec<u8>, Node>;
 fuzz_target!(|input: &[u8]| {
     let Some((how, rest)) = input.split_first() else { return };
     let lines = &*String::from_utf8_lossy(rest);
+    if how % 2 == 0 && lines.contains(PART) {
+        return one_after_the_other(lines.split(PART).take(RELEASES_MAX), *how);
+    }
     let (manifest, contents) = fine(lines);
     let fine_text = manifest.to_text();
     let text = match how % 2 {
@@ -52,6 +56,62 @@ fuzz_target!(|input: &[u8]| {
     store.plant_outline(id, pack_outline(&top).expect("memory"));
     lay_out(id, &text, &store, &contents, *how % 2 == 0);
 });
+
+/// What parts two releases.
+const PART: &str = "\n---\n";
+/// Most releases of one member.
+const RELEASES_MAX: usize = 4;
+
+/// A member that runs one release after the other, and keeps the last one only: trees are patched.
+fn one_after_the_other<'a>(releases: impl Iterator<Item = &'a str>, how: u8) {
+    let dir = room();
+    let outside = dir.join("outside");
+    fs::create_dir_all(&outside).expect("room");
+    fs::write(outside.join("kept"), "untouched").expect("room");
+    let (store, member) = (MemoryStore::new(), ReleasesDir::open(&dir.join("state")).expect("room"));
+    for (number, lines) in (1..).zip(releases) {
+        let (manifest, contents) = fine(lines);
+        contents.iter().for_each(|content| keep(&store, content));
+        let text = manifest.to_text();
+        let Outlined { top, listing, manifest: parts } = Outlined::of(&text);
+        listing.iter().chain(&parts).for_each(|part| keep(&store, &part.content));
+        let id = release::id_of(&text);
+        store.plant_outline(id, pack_outline(&top).expect("memory"));
+        member.keep(Keep { held: BTreeSet::from([id]), proven: 0 });
+        let fetched = fetch(id, &store, &member, &|_| {}).expect("what is fine");
+        let (mut there, promised) = (found(&member.path(id)), promised(&manifest, &contents));
+        if fetched.way == Way::There {
+            // What the program of a release has left beside its files does no harm.
+            there.retain(|name, _| promised.contains_key(name));
+        }
+        assert_eq!(there, promised);
+        member.verify_full(id).expect("what was just laid out");
+        member.commit(id, Epoch(number)).expect("room");
+        leave(&member.path(id), how, &outside);
+        // What was left in it is no reason to stop: a tree that is not as it was is made of nothing else.
+        let _ = member.upkeep();
+    }
+    let kept = [(b"kept".to_vec(), Node::File(false, b"untouched".to_vec()))];
+    assert_eq!(found(&outside), kept.into());
+    drop(member);
+    fs::remove_dir_all(&dir).expect("room");
+}
+
+/// What a program may do to its own tree.
+fn leave(tree: &Path, how: u8, outside: &Path) {
+    if how & 2 != 0 {
+        fs::create_dir_all(tree.join("__pycache__/a")).expect("room");
+        fs::write(tree.join("__pycache__/a/b"), "left").expect("room");
+    }
+    let Some(first) = fs::read_dir(tree).expect("a tree").flatten().map(|entry| entry.path()).min() else { return };
+    if how & 4 != 0 && first.is_dir() && !first.is_symlink() {
+        // Whoever followed it would write, or remove, what is not of the release.
+        fs::rename(&first, tree.join("moved")).expect("room");
+        symlink(outside, &first).expect("room");
+    } else if how & 8 != 0 && first.is_file() && !first.is_symlink() {
+        fs::write(&first, "altered").expect("room");
+    }
+}
 
 /// Lays out what a store has, and looks at what is there then.
 fn lay_out(id: ReleaseId, text: &str, store: &MemoryStore, contents: &[Vec<u8>], is_fine: bool) {
