@@ -2,6 +2,8 @@
 
 .PHONY: demo test check build bench bench-boot bench-format bench-release bench-fleet bench-swarm chaos crash-points endurance conformance guides deployments fuzz sanitize simulate setup
 MUSL = x86_64-unknown-linux-musl
+# With the tests that need more than a build. The whole workspace, so that nothing else is compiled anew.
+EXTRAS = --workspace --features baton-e2e/guides,baton-e2e/deployments --locked
 
 ## demo: the whole product in a minute and a half, on this machine
 demo: build
@@ -80,8 +82,8 @@ conformance: build
 guides: setup
 	@scripts/setup guides
 	cargo build --workspace --locked
-	cargo build --package baton-e2e --features guides --example axum --locked
-	cargo test --package baton-e2e --features guides --test it --locked guides:: -- --nocapture --test-threads 1
+	cargo build $(EXTRAS) --example axum
+	cargo test $(EXTRAS) --test it guides:: -- --nocapture --test-threads 1
 
 ## fuzz: every fuzz target for a minute; SECONDS=600 for longer
 SECONDS = 60
@@ -94,9 +96,11 @@ sanitize: setup
 	scripts/sanitize
 
 ## deployments: the files of docs/how-to, checked; those of Docker run with a real engine, for which it must be root
-deployments: build
+deployments: setup
 	@scripts/setup deployments
-	cargo test --package baton-e2e --features deployments --test it --locked deployments:: -- --nocapture --test-threads 1
+	cargo build --workspace --locked
+	cargo build --package baton-boot --target $(MUSL) --locked
+	cargo test $(EXTRAS) --test it deployments:: -- --nocapture --test-threads 1
 
 ## simulate: 10,000 rollouts of 4,000 members; SEEDS=1000 for fewer
 SEEDS = 10000

@@ -15,7 +15,7 @@ const STEPS: [&[&str]; 4] = [
         "--workspace",
         "--all-targets",
         "--features",
-        "baton-e2e/guides",
+        "baton-e2e/guides,baton-e2e/deployments",
         "--locked",
         "--",
         "--deny",
