@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use crate::bench::sample::Sample;
 use crate::load::{Plan, Report};
-use crate::process::Footprint;
+use crate::process::{Footprint, Processors};
 
 /// How many descriptors more than soon after the start there may be for each client, at any later time: a connection
 /// that is forwarded has two.
@@ -16,6 +16,15 @@ const DESCRIPTORS_A_CLIENT: usize = 2;
 /// How much more memory than soon after the start may be resident at any later time: what an allocator keeps for itself
 /// comes and goes in pieces of this order.
 const GROWTH_KIB_MAX: u64 = 512;
+
+/// How much load there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As much as leaves the machine time for what else runs on it: 50 requests a second of each client at most.
+    Modest,
+    /// As much as the machine bears: each client sends its next request when it has the answer to the last one.
+    Full,
+}
 
 /// Where the programs are that take part.
 #[derive(Debug, Clone)]
@@ -54,6 +63,8 @@ pub struct Round {
     pub report: Report,
     /// How many clients there were.
     pub clients: usize,
+    /// Which share of their time all processors of the machine were at work, whatever for.
+    pub busy: f64,
     /// What the supervisor took up; of those after some reload, the first is what later ones are compared with.
     pub looks: Vec<Look>,
 }
@@ -102,13 +113,22 @@ impl Round {
 }
 
 /// Clients that know HTTP/1.1 only, as every peer does.
-fn plain(target: &str) -> anyhow::Result<Plan> {
-    Ok(Plan::mixed(vec![target.parse()?]))
+fn plain(target: &str, pace: Pace) -> anyhow::Result<Plan> {
+    let modest = Plan::mixed(vec![target.parse()?]);
+    Ok(match pace {
+        Pace::Modest => modest,
+        Pace::Full => Plan { rate: 0, ..modest },
+    })
 }
 
 /// The same, and clients of everything else.
-fn everything(target: &str) -> anyhow::Result<Plan> {
-    Ok(Plan { http2: 3, grpc: 3, websocket: 4, ..plain(target)? })
+fn everything(target: &str, pace: Pace) -> anyhow::Result<Plan> {
+    Ok(Plan { http2: 3, grpc: 3, websocket: 4, ..plain(target, pace)? })
+}
+
+/// How busy the machine has been since then.
+fn busy_since(then: Processors) -> anyhow::Result<f64> {
+    Ok(Processors::now()?.busy_since(then))
 }
 
 /// What is to be told of rounds, as tables.
@@ -126,7 +146,15 @@ mod tests {
             footprint: Footprint { pss_kib: kib, rss_kib: kib, anonymous_kib: kib, descriptors },
         };
         let looks = looks.iter().map(look).collect();
-        Round { name: "x".into(), reloads: 10, reload_ms: Sample::default(), report, clients: 8, looks }
+        Round {
+            name: "x".into(),
+            reloads: 10,
+            reload_ms: Sample::default(),
+            report,
+            clients: 8,
+            busy: 0.0,
+            looks,
+        }
     }
 
     #[test]

@@ -68,6 +68,40 @@ impl Footprint {
     }
 }
 
+/// What all processors of this machine have done since it started, in ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processors {
+    working: u64,
+    resting: u64,
+}
+
+impl Processors {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// If the kernel tells it in another way than `proc(5)` says.
+    pub fn now() -> anyhow::Result<Self> {
+        Self::read(&fs::read_to_string("/proc/stat")?).context("no line of all processors in /proc/stat")
+    }
+
+    fn read(stat: &str) -> Option<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        // Time of guests, at the end, is contained in that of users, at the beginning.
+        let times = line.split_whitespace().take(8).map(str::parse);
+        let times: [u64; 8] = times.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()?;
+        let [user, nice, system, idle, waiting, interrupts, soft_interrupts, stolen] = times;
+        let working = user + nice + system + interrupts + soft_interrupts + stolen;
+        Some(Self { working, resting: idle + waiting })
+    }
+
+    /// Which share of the time since then they were at work, from 0 to 1.
+    pub fn busy_since(self, then: Self) -> f64 {
+        let working = self.working.saturating_sub(then.working) as f64;
+        let resting = self.resting.saturating_sub(then.resting) as f64;
+        working / (working + resting).max(1.0)
+    }
+}
+
 /// The CPU time of a process and of its children that have ended, to a tick.
 ///
 /// # Errors
@@ -109,5 +143,18 @@ mod tests {
         );
         assert!(cpu_seconds(std::process::id()).unwrap() > 0.0);
         assert!(Footprint::of(0).is_err() && cpu_seconds(0).is_err());
+    }
+
+    #[test]
+    fn what_processors_did_is_told_apart_from_their_rest() {
+        let then = Processors::read("cpu  10 1 5 100 4 1 1 1 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n").unwrap();
+        let now = Processors::read("cpu  20 2 10 120 14 2 2 2 90 0\n").unwrap();
+        assert_eq!(then, Processors { working: 19, resting: 104 });
+        assert_eq!(now.busy_since(then), 19.0 / 49.0);
+        assert_eq!(now.busy_since(now), 0.0);
+        assert!(Processors::now().unwrap().working > 0);
+        for other in ["", "cpu0 1 2 3 4 5 6 7 8\n", "cpu 1 2 3\n", "cpu 1 2 3 x 5 6 7 8\n"] {
+            assert_eq!(Processors::read(other), None, "{other:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use baton_e2e::bench::program;
-use baton_e2e::endurance::{Places, Round, boot, peer, report};
+use baton_e2e::endurance::{Pace, Places, Round, boot, peer, report};
 use clap::Parser;
 
 /// Peers take seconds for a reload: so many times fewer.
@@ -25,6 +25,9 @@ struct Args {
     /// Only this way of baton-boot: auto, inherit or proxy
     #[arg(long)]
     way: Option<String>,
+    /// With 50 requests a second of each client at most, in the place of as many as the machine bears
+    #[arg(long)]
+    modest: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -37,10 +40,11 @@ fn main() -> anyhow::Result<ExitCode> {
         python: here.join("../../target/guides/python/bin"),
         pm2: here.join("../../target/peers/node_modules/.bin"),
     };
+    let pace = if args.modest { Pace::Modest } else { Pace::Full };
     let mut rounds: Vec<Round> = Vec::new();
     let ways = boot::WAYS.into_iter().filter(|way| args.way.as_deref().is_none_or(|only| only == *way));
     for way in ways {
-        rounds.push(told(boot::round(&places, way, args.reloads, &boot::looks_of(args.reloads))?));
+        rounds.push(told(boot::round(&places, way, pace, args.reloads, &boot::looks_of(args.reloads))?));
     }
     ensure!(!rounds.is_empty(), "--way is one of {}", boot::WAYS.join(", "));
     let mut faults: Vec<String> = rounds
@@ -50,7 +54,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if !args.alone {
         for peer in peer::Peer::ALL {
             // What was measured before is told all the same.
-            match peer::round(&places, peer, args.reloads.div_ceil(FEWER)) {
+            match peer::round(&places, peer, pace, args.reloads.div_ceil(FEWER)) {
                 Ok(round) => rounds.push(told(round)),
                 Err(error) => faults.push(format!("{} could not be measured: {error:#}", peer.name())),
             }

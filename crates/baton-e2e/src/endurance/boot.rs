@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
-use super::{Look, Places, Round, everything};
+use super::{Look, Pace, Places, Round, busy_since, everything};
 use crate::bench::sample::Sample;
 use crate::load::Driven;
 use crate::member::{Member, Settings};
 use crate::ports::free_address;
-use crate::process::Footprint;
+use crate::process::{Footprint, Processors};
 
 /// The ways to hand over.
 pub const WAYS: [&str; 3] = ["auto", "inherit", "proxy"];
@@ -20,16 +20,23 @@ pub fn looks_of(reloads: u64) -> [u64; 4] {
 ///
 /// # Errors
 /// If a generation is refused. What was lost is told by the round.
-pub fn round(places: &Places, way: &'static str, reloads: u64, look_after: &[u64]) -> anyhow::Result<Round> {
+pub fn round(
+    places: &Places,
+    way: &'static str,
+    pace: Pace,
+    reloads: u64,
+    look_after: &[u64],
+) -> anyhow::Result<Round> {
     let folder = tempfile::tempdir()?;
     let address = free_address();
     Settings { web: places.web.clone(), address, handover: way, bake: "50ms" }.write(folder.path())?;
     let mut member = Member::start(&places.boot, folder.path(), &[])?;
     member.proven()?;
     let target = address.to_string();
-    let plan = everything(&target)?;
+    let plan = everything(&target, pace)?;
     let clients = plan.clients();
     let load = Driven::start(plan)?;
+    let then = Processors::now()?;
     let mut looks = Vec::new();
     let mut reload_ms = Sample::default();
     for reload in 0..=reloads {
@@ -40,9 +47,10 @@ pub fn round(places: &Places, way: &'static str, reloads: u64, look_after: &[u64
             looks.push(Look { after: reload, footprint: Footprint::settled(member.pid())? });
         }
     }
+    let busy = busy_since(then)?;
     let report = load.stop()?;
     member.stop()?;
-    Ok(Round { name: format!("baton-boot, `{way}`"), reloads, reload_ms, report, clients, looks })
+    Ok(Round { name: format!("baton-boot, `{way}`"), reloads, reload_ms, report, clients, busy, looks })
 }
 
 /// One reload; returns how many ms it took.

@@ -10,10 +10,11 @@ use anyhow::{Context, ensure};
 use baton_sys::process;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Places, Round, plain};
+use super::{Pace, Places, Round, busy_since, plain};
 use crate::bench::sample::Sample;
 use crate::load::Driven;
 use crate::ports::free_address;
+use crate::process::Processors;
 
 /// How many workers each has.
 const WORKERS: usize = 2;
@@ -67,13 +68,14 @@ impl Peer {
 ///
 /// # Errors
 /// If it does not start, or a reload does not end.
-pub fn round(places: &Places, peer: Peer, reloads: u64) -> anyhow::Result<Round> {
+pub fn round(places: &Places, peer: Peer, pace: Pace, reloads: u64) -> anyhow::Result<Round> {
     let folder = tempfile::tempdir()?;
     let address = free_address();
     let running = Running::start(places, peer, folder.path(), address)?;
-    let plan = plain(&address.to_string())?;
+    let plan = plain(&address.to_string(), pace)?;
     let clients = plan.clients();
     let load = Driven::start(plan)?;
+    let then = Processors::now()?;
     let start = Instant::now();
     let mut reload_ms = Sample::default();
     while (reload_ms.count() as u64) < reloads && start.elapsed() < LONGEST {
@@ -84,9 +86,10 @@ pub fn round(places: &Places, peer: Peer, reloads: u64) -> anyhow::Result<Round>
         reload_ms.add(start.elapsed().as_secs_f64() * 1000.0);
         std::thread::park_timeout(REST);
     }
+    let busy = busy_since(then)?;
     let report = load.stop()?;
     let reloads = reload_ms.count() as u64;
-    Ok(Round { name: peer.name().into(), reloads, reload_ms, report, clients, looks: Vec::new() })
+    Ok(Round { name: peer.name().into(), reloads, reload_ms, report, clients, busy, looks: Vec::new() })
 }
 
 /// A running peer, with what it needs beside it. They end with the value.

@@ -6,15 +6,15 @@ use crate::load::{Habit, Kind, Loss, Phase};
 /// What was lost, and how long answers took.
 pub fn losses(rounds: &[Round]) -> String {
     let mut text = "| reloaded by | reloads | one takes, ms | requests | lost | died | idle closes \
-                    | p50 between, during, ms | p99 between, during, ms |\n\
-                    | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+                    | p50 between, during, ms | p99 between, during, ms | processors busy |\n\
+                    | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
         .to_owned();
     for round in rounds {
         let report = &round.report;
         let [between, during] = [Phase::Between, Phase::During].map(|phase| report.latency(phase));
         let ms = |us: u64| us as f64 / 1000.0;
         text.push_str(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {:.2}, {:.2} | {:.2}, {:.2} |\n",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.2}, {:.2} | {:.2}, {:.2} | {:.0} % |\n",
             round.name,
             round.reloads,
             round.reload_ms,
@@ -26,6 +26,7 @@ pub fn losses(rounds: &[Round]) -> String {
             ms(during.p50_us),
             ms(between.p99_us),
             ms(during.p99_us),
+            round.busy * 100.0,
         ));
     }
     text

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use baton_e2e::endurance::{Places, boot};
+use baton_e2e::endurance::{Pace, Places, boot};
 use baton_e2e::load::Habit;
 
 use crate::boot::binary;
@@ -20,7 +20,7 @@ fn twenty_reloads(way: &'static str) {
         python: nowhere(),
         pm2: nowhere(),
     };
-    let round = boot::round(&places, way, RELOADS, &LOOKS).unwrap();
+    let round = boot::round(&places, way, Pace::Modest, RELOADS, &LOOKS).unwrap();
     // An allocator has not settled after so few: memory is for `make endurance` to look at.
     for faults in [round.losses(), round.leaks()] {
         assert!(faults.is_empty(), "{faults:#?}\n{:#?}\n{:?}", round.report, round.looks);
