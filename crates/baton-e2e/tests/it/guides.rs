@@ -2,6 +2,7 @@
 
 mod build_steps;
 mod diagnosed;
+mod variants;
 
 use std::fs::{self, Permissions};
 use std::net::{SocketAddr, TcpStream};
@@ -9,13 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use baton_e2e::load::Plan;
+use baton_e2e::load::{Plan, Report};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::boot::{Boot, Folder, binary, free_address};
 use crate::handover::assert_nothing_lost;
 use crate::load::Load;
-use crate::wait::wait_for;
+use crate::wait::{wait_for, wait_or_tell};
 
 /// How often each program is reloaded, unless `RELOADS` says more: `make guides RELOADS=20` measures what the guides
 /// tell.
@@ -23,6 +24,8 @@ const RELOADS: usize = 3;
 
 /// So many requests for each reload at least, however fast the program starts.
 const REQUESTS: u64 = 50;
+/// And so many tasks for each reload of a worker.
+const TASKS: usize = 20;
 
 /// Ended by the SIGTERM that the bootloader sends.
 const ENDED_BY_TERM: i32 = 128 + 15;
@@ -101,6 +104,13 @@ fn reload(boot: &Boot, wait_for_its_time: impl Fn(u64)) {
 
 /// Starts a program, reloads it under load and stops it. Returns how it ended.
 fn story(name: &str, folder: &Folder, target: &str) -> Option<i32> {
+    let (report, ended) = measured(name, folder, target);
+    assert_nothing_lost(&report);
+    ended
+}
+
+/// The same, whatever is lost.
+fn measured(name: &str, folder: &Folder, target: &str) -> (Report, Option<i32>) {
     let boot = start(folder);
     let load = Load::start(Plan::mixed(vec![target.parse().unwrap()]));
     reload(&boot, |nth| load.run_until(|report| report.answered >= nth * REQUESTS));
@@ -112,8 +122,7 @@ fn story(name: &str, folder: &Folder, target: &str) -> Option<i32> {
         report.lost,
         report.idle_closes
     );
-    assert_nothing_lost(&report);
-    boot.stop().code()
+    (report, boot.stop().code())
 }
 
 /// The story of a program that needs nothing but its files.
@@ -264,44 +273,99 @@ fn php_fpm() {
     assert_eq!(story("php-fpm", &folder, &address.to_string()), Some(0));
 }
 
-/// Reloads a worker while tasks are sent, and counts what became of them.
-fn worker(name: &str, program: &str, sender: [&str; 2]) {
-    let folder = app(name);
-    build(program, &["--version"], &folder);
-    let redis = relocate(&folder, 6379);
-    let port = redis.port().to_string();
-    let server = command("redis-server", &["--bind", "127.0.0.1", "--port", &port, "--save", ""], &folder);
-    let _server = Beside::start(server, redis);
-    let boot = start(&folder);
+/// A worker that takes its work from a Redis of its own.
+struct Worker {
+    folder: Folder,
+    redis: SocketAddr,
+    boot: Boot,
+    _server: Beside,
+}
 
-    let mut tasks = command(sender[0], &[sender[1]], &folder);
-    tasks.env("REDIS_URL", format!("redis://{redis}/0"));
+impl Worker {
+    fn start(name: &str, changes: &[(&str, String, String)]) -> Self {
+        let folder = app(name);
+        changes.iter().for_each(|(file, from, to)| folder.change(file, from, to));
+        let redis = relocate(&folder, 6379);
+        let port = redis.port().to_string();
+        let server =
+            command("redis-server", &["--bind", "127.0.0.1", "--port", &port, "--save", ""], &folder);
+        let _server = Beside::start(server, redis);
+        let boot = start(&folder);
+        Self { folder, redis, boot, _server }
+    }
+
+    /// A program that sends it tasks.
+    fn sender(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut sender = command(program, arguments, &self.folder);
+        sender.env("REDIS_URL", format!("redis://{}/0", self.redis));
+        sender
+    }
+
+    fn asked(&self, question: &[&str]) -> Vec<usize> {
+        let port = self.redis.port().to_string();
+        let answer = command("redis-cli", &[&["-p", &port], question].concat(), &self.folder).output();
+        let answer = String::from_utf8(answer.unwrap().stdout).unwrap();
+        answer.split_whitespace().map(|number| number.parse().unwrap()).collect()
+    }
+
+    /// How often each of these tasks was done, once all of them are.
+    fn all_done(&self, sent: usize) -> Vec<usize> {
+        wait_or_tell(
+            || format!("{sent} tasks to be done; {} are\n{}", self.times_done().len(), self.boot.log()),
+            || Some(self.times_done()).filter(|done| done.len() == sent),
+        )
+    }
+
+    fn times_done(&self) -> Vec<usize> {
+        self.asked(&["hvals", "done"])
+    }
+}
+
+/// Reloads a worker while tasks are sent, and counts what became of them. Some may be done twice, as many as that in each
+/// reload.
+fn worker(name: &str, program: &str, sender: [&str; 2], twice_max: usize) {
+    let worker = Worker::start(name, &[]);
+    build(program, &["--version"], &worker.folder);
+    let mut tasks = worker.sender(sender[0], &[sender[1]]);
     let mut tasks = tasks.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let times_done = || {
-        let answer = command("redis-cli", &["-p", &port, "hvals", "done"], &folder).output().unwrap();
-        let counts = String::from_utf8(answer.stdout).unwrap();
-        counts.split_whitespace().map(|times| times.parse().unwrap()).collect::<Vec<usize>>()
-    };
-    wait_for("the first task to be done", || times_done().first().copied());
-    reload(&boot, |_| {});
+    // A worker that does not say when it is ready counts as healthy after a second, and may not have begun to work.
+    reload(&worker.boot, |nth| {
+        wait_for("tasks to be done", || (worker.times_done().len() >= nth as usize * TASKS).then_some(()));
+    });
     // It sends for as long as its standard input is open, and says how many.
     drop(tasks.stdin.take());
     let sent = tasks.wait_with_output().unwrap();
     let sent = String::from_utf8(sent.stdout).unwrap().trim().parse::<usize>().unwrap();
-    wait_for("the last task to be done", || (times_done().len() == sent).then_some(()));
-    assert_eq!(boot.stop().code(), Some(0));
+    let done = worker.all_done(sent);
+    assert_eq!(worker.boot.stop().code(), Some(0));
 
-    let twice = times_done().iter().filter(|times| **times != 1).count();
+    let twice = done.iter().filter(|times| **times != 1).count();
     println!("{name}: {} reloads, {sent} tasks, 0 lost, {twice} done twice", reloads());
-    assert_eq!(twice, 0);
+    assert!(twice <= twice_max * reloads(), "{done:?}");
 }
 
 #[test]
 fn celery() {
-    worker("celery", "celery", ["python3", "send.py"]);
+    // It gives back what it has not acknowledged, which may be what has just been done: at the most what ran.
+    worker("celery", "celery", ["python3", "send.py"], 4);
 }
 
 #[test]
 fn sidekiq() {
-    worker("sidekiq", "sidekiq", ["ruby", "send.rb"]);
+    worker("sidekiq", "sidekiq", ["ruby", "send.rb"], 0);
+}
+
+/// Longer than half of the drain, when all processes of a generation are asked to stop unless something else is said.
+#[test]
+fn celery_with_long_tasks() {
+    let limits = ["drain   =", "stop_tree_after ="];
+    let shorter = limits.map(|limit| ("baton.toml", format!("{limit} \"60s\""), format!("{limit} \"12s\"")));
+    let worker = Worker::start("celery", &shorter);
+    let send = "from tasks import work; [work.delay(n, 8000) for n in range(4)]";
+    assert!(worker.sender("python3", &["-c", send]).status().unwrap().success());
+    wait_for("the tasks to run", || (worker.asked(&["scard", "begun"]) == [4]).then_some(()));
+    worker.boot.signal(Signal::HUP);
+    worker.boot.wait_for(" is gone: ", 1);
+    assert_eq!(worker.all_done(4), [1; 4]);
+    assert_eq!(worker.boot.stop().code(), Some(0));
 }
