@@ -34,6 +34,7 @@ mod render;
 mod sample;
 mod secrets;
 mod signed;
+mod soname;
 mod table;
 mod ui;
 

@@ -33,7 +33,7 @@ use alloc::vec::Vec;
 pub use diff::{Diff, SettingChange, diff};
 pub use external::{EXTERNAL_LINKS_MAX, ExternalFault, ExternalLinks, check_external};
 pub use fault::{Fault, Text, TextError};
-pub use libraries::LibraryChange;
+pub use libraries::{LibraryChange, Sonames, library_changes};
 pub use patch::Patch;
 pub use path::{DEPTH_MAX, LinkFault, NAME_BYTES_MAX, PATH_BYTES_MAX, PathFault, TreePath};
 pub use program::ProgramFault;

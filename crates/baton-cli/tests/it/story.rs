@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -163,6 +163,17 @@ fn a_directory_that_is_named_is_pushed_and_rolled_out() {
     }
 }
 
+/// A native library whose file does not say which version it is.
+fn library(place: &Place, version: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("answer.c");
+    fs::write(&source, "int answer(void) { return 42; }\n").unwrap();
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-nostdlib", "-fPIC", &format!("-Wl,-soname,libanswer.so.{version}"), "-o"]);
+    let done = compiler.args([&place.dir.path().join("libanswer.so"), &source]).status();
+    assert!(done.expect("this test needs a C compiler: scripts/setup").success());
+}
+
 #[test]
 fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
     let place = Place::new();
@@ -172,6 +183,7 @@ fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
     };
     write("package-lock.json", &lock("4.18.2"));
     write("libpq.so.5.9", "one");
+    library(&place, "1");
     let tried = place.must(&["push", "--dry-run", "--output", "json"]).json();
     assert_eq!((&tried["pushed"], &tried["difference"]), (&false.into(), &serde_json::Value::Null));
     assert_eq!(place.must(&["releases", "--output", "json"]).json().as_array().unwrap().len(), 0);
@@ -183,6 +195,7 @@ fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
 
     write("package-lock.json", &lock("4.19.0"));
     write("libpq.so.5.17", "two");
+    library(&place, "2");
     fs::remove_file(place.dir.path().join("libpq.so.5.9")).unwrap();
     let toml = fs::read_to_string(place.dir.path().join("baton.toml")).unwrap();
     write("baton.toml", &toml.replace("[run]", "[push]\nexclude = [\"*.map\"]\n[run]\ndrain = \"5s\""));
@@ -190,12 +203,12 @@ fn a_push_tells_what_changes_and_a_dry_one_uploads_nothing() {
     let told = place.must(&["push", "--dry-run"]).stdout;
     for line in [
         "would push release",
-        "  2 paths changed: baton.toml, package-lock.json\n",
+        "  3 paths changed: baton.toml, libanswer.so, package-lock.json\n",
         "  1 path added: libpq.so.5.17\n",
         "  1 path removed: libpq.so.5.9\n",
         "  run.drain 30000 → 5000\n",
         "  package-lock.json: express 4.18.2 → 4.19.0\n",
-        "  native libraries: libpq 5.9 → 5.17\n",
+        "  native libraries: libanswer 1 → 2, libpq 5.9 → 5.17\n",
     ] {
         assert!(told.contains(line), "{line}: {told}");
     }

@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Entry, LibraryChange, Manifest, TreePath, libraries, run_lines};
+use super::{Entry, Manifest, TreePath, run_lines};
 
 /// What changes from one release to another; empty lists mean that nothing does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -16,8 +16,6 @@ pub struct Diff {
     pub changed: Vec<TreePath>,
     /// Run settings that differ, and where links may lead outside.
     pub settings: Vec<SettingChange>,
-    /// Native libraries whose versions differ.
-    pub libraries: Vec<LibraryChange>,
 }
 
 impl Diff {
@@ -54,7 +52,6 @@ pub fn diff(old: &Manifest, new: &Manifest) -> Diff {
         removed: without(old, new),
         changed: new.tree.entries().iter().filter(changed).map(path).collect(),
         settings: settings(old, new),
-        libraries: libraries::changes(&old.tree, &new.tree),
     }
 }
 

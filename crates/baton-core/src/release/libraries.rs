@@ -1,12 +1,16 @@
-//! Native libraries in a tree, by the names of their files: `libpq.so.5.9` is version 5.9 of libpq.
+//! Native libraries in a tree, by the names of their files and the names that they give themselves: `libpq.so.5.9` is version 5.9
+//! of libpq, and a file that calls itself `libpq.so.5` is version 5 of it whatever its own name is.
 //!
-//! The loader finds them by these names, so they say the version that counts, and nothing has to be read for it.
+//! The loader finds them by these names, so they say the version that counts.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::Tree;
+use super::{Tree, TreePath};
+
+/// What native libraries call themselves, by their paths: `libpq.so.5`. Of those that nobody has read the file's name counts.
+pub type Sonames = BTreeMap<TreePath, String>;
 
 /// A native library whose versions differ.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,9 +23,12 @@ pub struct LibraryChange {
     pub new: Vec<String>,
 }
 
-/// The libraries whose versions differ, by name.
-pub(super) fn changes(old: &Tree, new: &Tree) -> Vec<LibraryChange> {
-    let (old, new) = (libraries(old), libraries(new));
+/// The libraries whose versions differ, by name. Who has read what libraries call themselves says so for both trees.
+pub fn library_changes(
+    (old, old_sonames): (&Tree, &Sonames),
+    (new, new_sonames): (&Tree, &Sonames),
+) -> Vec<LibraryChange> {
+    let (old, new) = (libraries(old, old_sonames), libraries(new, new_sonames));
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let versions = |of: &BTreeMap<String, BTreeSet<Version>>, name: &str| -> Vec<String> {
         of.get(name).into_iter().flatten().map(|version| version.0.clone()).collect()
@@ -43,10 +50,11 @@ struct Version(String);
 
 /// Every library with its versions. Of names that lead to one another, such as `libpq.so.5` and `libpq.so.5.9`, the longest
 /// says which version it is.
-fn libraries(tree: &Tree) -> BTreeMap<String, BTreeSet<Version>> {
+fn libraries(tree: &Tree, sonames: &Sonames) -> BTreeMap<String, BTreeSet<Version>> {
     let mut found: BTreeMap<String, BTreeSet<Version>> = BTreeMap::new();
     for entry in tree.entries() {
-        if let Some((name, version)) = library(entry.path.name()) {
+        let soname = sonames.get(&entry.path).map(String::as_str);
+        if let Some((name, version)) = named(entry.path.name(), soname) {
             found.entry(name.to_string()).or_default().insert(Version(version.to_string()));
         }
     }
@@ -61,6 +69,19 @@ fn libraries(tree: &Tree) -> BTreeMap<String, BTreeSet<Version>> {
         versions.retain(|version| !is_short(version));
     }
     found
+}
+
+/// The name and the version of a library by the name of its file and by what it calls itself. The latter counts, and the former says
+/// more where it goes on from there: `libpq.so.5.9` calls itself `libpq.so.5`.
+fn named<'a>(file: &'a str, soname: Option<&'a str>) -> Option<(&'a str, &'a str)> {
+    let by_file = library(file);
+    let Some((name, version)) = soname.and_then(library) else { return by_file };
+    let goes_on =
+        |said: &str| said.strip_prefix(version).is_some_and(|more| more.is_empty() || more.starts_with('.'));
+    match by_file {
+        Some((same, said)) if same == name && (version.is_empty() || goes_on(said)) => Some((name, said)),
+        Some(_) | None => Some((name, version)),
+    }
 }
 
 /// The name and the version of a library in the name of its file; the version is empty when it says none.
@@ -122,9 +143,39 @@ mod tests {
     }
 
     #[test]
+    fn what_a_library_calls_itself_counts_and_its_file_may_say_more() {
+        for (file, soname, expected) in [
+            ("libpq.so", Some("libpq.so.5"), Some(("libpq", "5"))),
+            ("libpq.so.5.9", Some("libpq.so.5"), Some(("libpq", "5.9"))),
+            ("libpq.so.6.9", Some("libpq.so.5"), Some(("libpq", "5"))),
+            ("libpq.so.50", Some("libpq.so.5"), Some(("libpq", "5"))),
+            ("other.so", Some("libpq.so.5"), Some(("libpq", "5"))),
+            ("libother.so.7", Some("libpq.so.5"), Some(("libpq", "5"))),
+            ("libpq-9b38f5e3.so.5.17", Some("libpq-9b38f5e3.so.5.17"), Some(("libpq", "5.17"))),
+            ("libfoo.so.3", Some("libfoo.so"), Some(("libfoo", "3"))),
+            ("libfoo.so.3", Some("_native.so"), Some(("libfoo", "3"))),
+            ("_native.so", Some("_native.so"), None),
+            ("libfoo.so.3", None, Some(("libfoo", "3"))),
+        ] {
+            assert_eq!(named(file, soname), expected, "{file} {soname:?}");
+        }
+        let (old, new) = (tree(&["libpq.so"]), tree(&["libpq.so"]));
+        let called = |soname: &str| Sonames::from([("libpq.so".parse().unwrap(), soname.to_string())]);
+        let told = library_changes((&old, &called("libpq.so.5")), (&new, &called("libpq.so.6")));
+        let expected = LibraryChange {
+            name: "libpq".to_string(),
+            old: vec!["5".to_string()],
+            new: vec!["6".to_string()],
+        };
+        assert_eq!(told, [expected]);
+    }
+
+    #[test]
     fn only_versions_that_differ_are_told_and_links_count_as_what_they_lead_to() {
         let change = |old: &[&str], new: &[&str]| -> Vec<(String, Vec<String>, Vec<String>)> {
-            changes(&tree(old), &tree(new)).into_iter().map(|c| (c.name, c.old, c.new)).collect()
+            let nothing = Sonames::new();
+            let changes = library_changes((&tree(old), &nothing), (&tree(new), &nothing));
+            changes.into_iter().map(|c| (c.name, c.old, c.new)).collect()
         };
         let told = |name: &str, old: &[&str], new: &[&str]| {
             let texts = |all: &[&str]| all.iter().map(|text| text.to_string()).collect::<Vec<_>>();
