@@ -403,7 +403,7 @@ mod tests {
 
     #[expect(clippy::disallowed_methods, reason = "nobody reaps this child but the test")]
     fn child() -> (Child, i32) {
-        let child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = child.id().cast_signed();
         (child, pid)
     }
