@@ -269,3 +269,25 @@ fn a_group_never_starts_on_an_address_where_somebody_listens() {
     let taken = socket::first_of_group(group.address, 1).unwrap_err();
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
 }
+
+#[test]
+fn of_two_who_open_a_group_at_once_never_both_have_it() {
+    let _alone = crate::FORKING.lock().unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let both = std::sync::Barrier::new(2);
+    for round in 0..5000 {
+        let open = || {
+            both.wait();
+            let opened = socket::first_of_group(address, 8);
+            // Nobody lets go of it before the other one has tried.
+            both.wait();
+            opened.is_ok()
+        };
+        let have_it = std::thread::scope(|scope| {
+            let other = scope.spawn(open);
+            usize::from(open()) + usize::from(other.join().unwrap())
+        });
+        // The kernel refuses both where each finds the other one about to listen.
+        assert!(have_it <= 1, "both in round {round}");
+    }
+}

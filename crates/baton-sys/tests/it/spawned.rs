@@ -1,12 +1,15 @@
 //! Programs started by `spawn` and ended by `signal`.
 
 use std::ffi::OsString;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use baton_core::exit::Exit;
+use baton_core::signal::Signal;
 use baton_sys::attributes::{Attributes, Limit, User};
+use baton_sys::process;
 use baton_sys::spawn::{Spawn, SpawnError, Stdin, pipe, spawn};
 
 fn environment(entries: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -20,9 +23,51 @@ pub fn wait(pid: i32) -> Exit {
         rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap().unwrap();
     match status.exit_status() {
         Some(code) => Exit::Code(u8::try_from(code).unwrap()),
-        None => Exit::Signal(
-            baton_core::signal::Signal::from_number(status.terminating_signal().unwrap()).unwrap(),
-        ),
+        None => Exit::Signal(Signal::from_number(status.terminating_signal().unwrap()).unwrap()),
+    }
+}
+
+/// Starts a shell script that writes here.
+fn start(script: &str, write: &OwnedFd) -> i32 {
+    let command = ["sh".to_owned(), "-c".to_owned(), script.to_owned()];
+    let what = Spawn {
+        command: &command,
+        directory: Path::new("/"),
+        mount: None,
+        environment: &environment(&[("PATH", "/usr/bin:/bin")]),
+        sockets: &[],
+        stdout: write.as_fd(),
+        stderr: write.as_fd(),
+        stdin: Stdin::Null,
+        attributes: &Attributes::default(),
+    };
+    spawn(&what).unwrap()
+}
+
+#[test]
+fn f2_a_program_is_asked_to_end_when_whoever_started_it_has_ended() {
+    let started = std::thread::spawn(|| {
+        let (_read, write) = pipe().unwrap();
+        start("exec sleep 60", &write)
+    });
+    assert_eq!(wait(started.join().unwrap()), Exit::Signal(Signal::TERM));
+}
+
+#[test]
+fn a_group_is_killed_with_all_that_is_in_it() {
+    let (read, write) = pipe().unwrap();
+    let leader = start("sleep 60 & echo $!; wait", &write);
+    let mut line = String::new();
+    BufReader::new(std::fs::File::from(read)).read_line(&mut line).unwrap();
+    let other: i32 = line.trim().parse().unwrap();
+    let lives = || process::all().unwrap().iter().any(|one| one.pid == other && !one.zombie);
+    assert!(lives());
+    process::kill_group(leader).unwrap();
+    assert_eq!(wait(leader), Exit::Signal(Signal::KILL));
+    let begun = Instant::now();
+    while lives() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "its child lives on");
+        std::thread::yield_now();
     }
 }
 
