@@ -1,5 +1,6 @@
 //! Faults, put into real processes on purpose. Each test is named by its row in docs/reliability.md.
 
+mod clocks;
 mod half_open;
 mod launches;
 mod limits;

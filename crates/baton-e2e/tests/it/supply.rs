@@ -113,6 +113,30 @@ fn a_member_that_fetches_says_how_much_has_come_and_can_write_nowhere_else() {
     assert_eq!(privileges(fleet.members[0].pid()).0, 0, "nothing of it is left");
 }
 
+#[test]
+fn f73_where_a_member_gets_nothing_the_rollout_goes_on_with_the_others() {
+    let (copy, held) = (Folder::empty(), Arc::new(Held::after(0)));
+    let mirror = format!("http://{}", mirror(copy.path().join("artefacts"), Some(Arc::clone(&held))));
+    let mut fleet = Fleet::of_workers("worker", 3);
+    fleet.add_member_told(&[("BATON_MIRRORS", mirror.as_str())]);
+    std::os::unix::fs::symlink(fleet.path("control/artefacts"), copy.path().join("artefacts")).unwrap();
+    wait_for("four members", || (fleet.members_now().len() == 4).then_some(()));
+    let folder = Folder::empty();
+    write(&folder, 1);
+    thread::scope(|scope| {
+        let deploy = scope.spawn(|| fleet.deploy(&folder, &QUICK));
+        let members = wait_for("the others to have proven it", || {
+            let members = fleet.members_now();
+            let proven = members.iter().filter(|member| member["standing"] == "proven").count();
+            (proven == 3).then_some(members)
+        });
+        let last = members.iter().find(|member| member["member"] == "worker-3").unwrap();
+        assert!(last["running"].is_null(), "it waits for the mirror: {last}");
+        held.let_go();
+        assert_eq!(deploy.join().unwrap(), Some(0));
+    });
+}
+
 /// How many threads of a process can gain no rights, and how many can.
 fn privileges(pid: u32) -> (usize, usize) {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();

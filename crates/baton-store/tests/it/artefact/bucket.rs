@@ -209,6 +209,25 @@ fn f73_a_range_that_stalls_is_given_up_and_read_on_from_there() {
 }
 
 #[test]
+fn f73_a_range_that_drips_is_given_up_and_read_on_from_there() {
+    let scene = Scene::new();
+    let (files, state) = (scene.dir.path().join("source"), tempfile::tempdir().unwrap());
+    let releases = ReleasesDir::open(state.path()).unwrap();
+    let bring = |release| fetch(release, &remote(scene.control.address), &releases, &|_| {}).unwrap();
+    bring(scene.release);
+    // One file is lacking, of which more is left than comes in the time that is given.
+    let noise = (0..2048_u32).flat_map(|n| *ChunkId::of(&n.to_le_bytes()).as_bytes());
+    fs::write(files.join("large"), noise.collect::<Vec<u8>>()).unwrap();
+    let release = push_dir(&files, 1, &*scene.store).unwrap().id;
+    scene.bucket.act_on(GRANTED, 1, Act::Drip);
+    bring(release);
+    releases.verify_full(release).unwrap();
+    let granted = scene.granted();
+    assert!(granted.len() == 2 && granted[0] != granted[1], "what has come is not read again: {granted:?}");
+    assert!(!scene.came_through_control());
+}
+
+#[test]
 fn f71_members_that_cannot_reach_the_bucket_read_through_control() {
     let scene = Scene::new();
     scene.bucket.act_on(GRANTED, usize::MAX, Act::Close);

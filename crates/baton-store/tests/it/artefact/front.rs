@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::http::read_message;
 
@@ -21,6 +22,8 @@ pub enum Act {
     Halve,
     /// The second half of the body never comes.
     Stall,
+    /// A kilobyte of the body comes in a second.
+    Drip,
     /// One bit of the body is another one.
     Flip,
     /// The body goes on, and its length says so.
@@ -121,6 +124,18 @@ fn serve(
             stream.write_all(&[head.as_bytes(), &body[..body.len() / 2]].concat())?;
             // Until the client has had enough.
             return stream.read(&mut [0]).map(drop);
+        }
+        Act::Drip => {
+            stream.write_all(head.as_bytes())?;
+            for part in body.chunks(1000) {
+                stream.write_all(part)?;
+                // Until the client has had enough. What goes by meanwhile is the fault itself.
+                stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+                if stream.read(&mut [0]).is_ok() {
+                    break;
+                }
+            }
+            return Ok(());
         }
         Act::Halve => body.truncate(body.len() / 2),
         Act::Flip => *body.last_mut().unwrap() ^= 1,
