@@ -20,6 +20,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use baton_core::ids::{ChunkId, ReleaseId};
@@ -80,20 +81,53 @@ pub struct Tally {
 /// The members that are asked for chunks of a release, for one fetch of it.
 pub struct Peers<'a> {
     release: ReleaseId,
-    named: Vec<SocketAddr>,
+    /// Tells whom to ask. It may take as long as control does.
+    who: Box<dyn Fn() -> Vec<SocketAddr> + Sync + 'a>,
+    named: OnceLock<Named>,
     key: Key,
     pace: &'a Pace,
     agent: Agent,
-    search: Mutex<Search>,
+    /// Differs from member to member.
+    seed: u64,
     /// Since when something is looked for: a fetch may have to wait for its turn first.
     begun: OnceLock<Instant>,
     bytes: AtomicU64,
     failed: Mutex<Vec<(SocketAddr, String)>>,
 }
 
+/// Whom to ask, and how they did.
+struct Named {
+    addresses: Vec<SocketAddr>,
+    search: Mutex<Search>,
+}
+
 impl<'a> Peers<'a> {
     /// These, at this pace. `seed` differs from member to member.
     pub fn new(release: ReleaseId, named: Vec<SocketAddr>, key: Key, seed: u64, pace: &'a Pace) -> Self {
+        Self::told_by(Box::new(move || named.clone()), release, key, seed, pace)
+    }
+
+    /// Does something with those whom `ask` finds out meanwhile. They are waited for where something is wanted of them: what does not
+    /// depend on them does not wait.
+    pub fn asking<T>(
+        ask: impl FnOnce() -> Vec<SocketAddr> + Send,
+        (release, key, seed, pace): (ReleaseId, Key, u64, &Pace),
+        act: impl FnOnce(&Peers<'_>) -> T,
+    ) -> T {
+        thread::scope(|scope| {
+            let asking = Mutex::new(Some(scope.spawn(ask)));
+            let answer = || lock(&asking).take()?.join().ok();
+            act(&Peers::told_by(Box::new(move || answer().unwrap_or_default()), release, key, seed, pace))
+        })
+    }
+
+    fn told_by(
+        who: Box<dyn Fn() -> Vec<SocketAddr> + Sync + 'a>,
+        release: ReleaseId,
+        key: Key,
+        seed: u64,
+        pace: &'a Pace,
+    ) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -104,11 +138,12 @@ impl<'a> Peers<'a> {
             .build();
         Self {
             release,
-            search: Mutex::new(Search::new(named.len(), seed, Millis::ZERO)),
-            named,
+            who,
+            named: OnceLock::new(),
             key,
             pace,
             agent: Agent::new_with_config(config),
+            seed,
             begun: OnceLock::new(),
             bytes: AtomicU64::new(0),
             failed: Mutex::default(),
@@ -123,9 +158,10 @@ impl<'a> Peers<'a> {
     /// These chunks or the first of them from a peer, as a pack that was checked; `None` when the store is to be asked.
     pub(crate) fn find(&self, ids: &[ChunkId]) -> Option<Vec<u8>> {
         let mut wanted = Wanted::new(*ids.first()?);
+        let Named { addresses, search } = self.named.get_or_init(|| self.find_out());
         loop {
             // Not to be held while somebody is asked.
-            let step = lock(&self.search).step(&mut wanted, self.now());
+            let step = lock(search).step(&mut wanted, self.now());
             let peer = match step {
                 Step::Store => return None,
                 Step::Wait(pause) => {
@@ -134,7 +170,7 @@ impl<'a> Peers<'a> {
                 }
                 Step::Ask(peer) => peer,
             };
-            let address = *self.named.get(peer)?;
+            let address = *addresses.get(peer)?;
             let asked = Instant::now();
             let reply = self.ask(address, &ids[..ids.len().min(IDS_MAX)]);
             let answer = match &reply {
@@ -144,7 +180,7 @@ impl<'a> Peers<'a> {
                 Ok(Reply::Lacks) => Answer::Lacks,
                 Err(_) => Answer::Failed,
             };
-            lock(&self.search).told(&mut wanted, peer, answer, self.now());
+            lock(search).told(&mut wanted, peer, answer, self.now());
             match reply {
                 Ok(Reply::Pack(pack)) => {
                     self.bytes.fetch_add(pack.len() as u64, Ordering::Relaxed);
@@ -162,6 +198,12 @@ impl<'a> Peers<'a> {
                 }
             }
         }
+    }
+
+    fn find_out(&self) -> Named {
+        let addresses = (self.who)();
+        let search = Mutex::new(Search::new(addresses.len(), self.seed, Millis::ZERO));
+        Named { addresses, search }
     }
 
     fn ask(&self, address: SocketAddr, ids: &[ChunkId]) -> Result<Reply, Failed> {
@@ -215,7 +257,7 @@ fn path(release: ReleaseId) -> String {
 
 #[expect(clippy::disallowed_methods, reason = "a pause between attempts waits for nothing but time")]
 fn wait(pause: Millis) {
-    std::thread::sleep(Duration::from_millis(pause.0));
+    thread::sleep(Duration::from_millis(pause.0));
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -58,7 +58,7 @@ impl Peering {
         Arc::clone(&self.keys)
     }
 
-    /// Fetches a release, and says which other members to ask first where these may have it.
+    /// Fetches a release, and asks meanwhile which other members may have it, who are asked for it first.
     pub(super) fn fetch(
         &self,
         release: ReleaseId,
@@ -66,16 +66,12 @@ impl Peering {
         fetch: impl FnOnce(Option<&Peers<'_>>) -> Result<Fetched, FetchError>,
     ) -> Result<Fetched, FetchError> {
         let _awaited = self.shelf.awaits(release);
-        let named = match self.shelf.has(release) {
-            // Nothing will be fetched, as far as it can be seen.
-            true => Vec::new(),
-            // Who cannot be told whom to ask, asks the store.
-            false => remote.peers(release, &self.service, &self.member).unwrap_or_default(),
-        };
-        let Some(key) = self.keys.newest().filter(|_| !named.is_empty()) else { return fetch(None) };
-        let peers = Peers::new(release, named, key, self.seed, pace);
-        let fetched = fetch(Some(&peers));
-        let Tally { bytes, failed } = peers.tally();
+        // Where it is there, nothing will be fetched, as far as it can be seen.
+        let Some(key) = self.keys.newest().filter(|_| !self.shelf.has(release)) else { return fetch(None) };
+        // Who cannot be told whom to ask, asks the store.
+        let ask = || remote.peers(release, &self.service, &self.member).unwrap_or_default();
+        let (fetched, Tally { bytes, failed }) =
+            Peers::asking(ask, (release, key, self.seed, pace), |peers| (fetch(Some(peers)), peers.tally()));
         for (peer, why) in failed {
             log::say(format_args!(
                 "the member at {peer} is not asked for release {}: {why}",

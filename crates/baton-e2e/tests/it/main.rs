@@ -53,6 +53,7 @@ mod shared;
 mod sharing;
 mod split;
 mod supply;
+mod trips;
 mod trust;
 mod unix;
 mod wait;

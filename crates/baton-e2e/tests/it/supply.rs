@@ -9,7 +9,9 @@ use std::thread;
 
 use crate::boot::Folder;
 use crate::fleet::Fleet;
-use crate::wait::wait_for;
+use crate::trips::Trips;
+use crate::trust::Keys;
+use crate::wait::{wait_for, wait_or_tell};
 
 /// Content that cannot be compressed, in bytes.
 const RELEASE_BYTES: usize = 8 << 20;
@@ -56,6 +58,25 @@ fn f77_a_release_leaves_the_store_for_a_few_of_twenty_members() {
     let log = |member| fleet.log(&format!("worker-{member}"));
     let given = (0..MEMBERS).filter(|member| log(*member).contains("came from other members")).count();
     assert!(given >= MEMBERS - 4, "{given}");
+}
+
+#[test]
+fn p24_a_member_with_keys_and_peers_needs_no_more_trips_than_one_without() {
+    let keys = Keys::new();
+    let mut fleet = Fleet::start_trusting(&keys.trusted(), "web", 0);
+    let peers = ("BATON_PEERS", "127.0.0.1:0");
+    fleet.add_member_told(&[peers]);
+    let folder = Folder::with_example("python");
+    assert_eq!(keys.deploy(&fleet, &folder, &["ci", "ada"], &[]), Some(0));
+    let release = fleet.release();
+    let front = Trips::before(fleet.control(), &["/outline", "/approvals", "/peers"]);
+    let server = format!("http://{}", front.address);
+    fleet.add_member_told(&[peers, ("BATON_SERVER", &server)]);
+    let told = || format!("the second one to answer: {:?}\n{}", front.asked(), fleet.log("web-1"));
+    wait_or_tell(told, || fleet.answers(1).filter(|answer| *answer == release));
+    assert!(fleet.log("web-1").contains("came from other members"), "{}", fleet.log("web-1"));
+    let asked = front.asked();
+    assert!(asked.len() == 3 && asked.iter().all(|(_, before)| *before == 0), "all at once: {asked:?}");
 }
 
 #[test]

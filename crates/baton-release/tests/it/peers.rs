@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::peers::PATIENCE_WITHOUT_HOPE;
@@ -25,6 +25,8 @@ use crate::sample::{Nodes, file, nodes, noise, open, push_nodes, read};
 
 const KEY: Key = Key::from_bytes([7; KEY_BYTES]);
 const FAST: Bytes = Bytes(1 << 30);
+/// Far longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A store that counts what it is asked for.
 pub struct Counted<'a> {
@@ -33,6 +35,7 @@ pub struct Counted<'a> {
     before: Box<dyn Fn(usize) + Send + Sync + 'a>,
     answers: AtomicUsize,
     bytes: AtomicUsize,
+    outlines: AtomicUsize,
 }
 
 impl<'a> Counted<'a> {
@@ -41,8 +44,8 @@ impl<'a> Counted<'a> {
     }
 
     fn doing(store: &'a MemoryStore, before: impl Fn(usize) + Send + Sync + 'a) -> Self {
-        let [answers, bytes] = [0, 0].map(AtomicUsize::new);
-        Self { store, before: Box::new(before), answers, bytes }
+        let [answers, bytes, outlines] = [0, 0, 0].map(AtomicUsize::new);
+        Self { store, before: Box::new(before), answers, bytes, outlines }
     }
 
     pub fn bytes(&self) -> usize {
@@ -83,6 +86,7 @@ impl ArtefactStore for Counted<'_> {
     }
 
     fn outline_since(&self, id: ReleaseId, here: &[ReleaseId]) -> Result<(Vec<u8>, Vec<u8>), StoreError> {
+        self.outlines.fetch_add(1, Ordering::SeqCst);
         self.store.outline_since(id, here)
     }
 
@@ -363,6 +367,29 @@ fn what_has_come_of_a_release_is_given_on_before_the_rest_is_there() {
     });
     assert_eq!((counted.bytes(), peers.tally().failed), (0, vec![]));
     assert_eq!(second.tree(release), nodes);
+}
+
+#[test]
+fn whom_to_ask_is_found_out_while_the_manifest_comes() {
+    let store = MemoryStore::default();
+    let release = push_nodes(&many(), &store).id;
+    let (first, second) = (Member::having(release, &store), Member::new(FAST));
+    let (counted, pace) = (Counted::new(&store), Pace::unlimited());
+    let asked = Instant::now();
+    let ask = || {
+        // Control answers this not before it is asked for the manifest.
+        while counted.outlines.load(Ordering::SeqCst) == 0 && asked.elapsed() < LIMIT {
+            thread::yield_now();
+        }
+        let is_asked = counted.outlines.load(Ordering::SeqCst) > 0;
+        Vec::from_iter(is_asked.then_some(first.address))
+    };
+    let fetched = Peers::asking(ask, (release, KEY, 1, &pace), |peers| {
+        fetch(release, &Nearest::new(&counted, None, Some(peers)), &second.releases, &|_| {}).unwrap();
+        peers.tally()
+    });
+    assert_eq!((counted.bytes(), fetched.failed), (0, vec![]), "all of it comes from the peer");
+    assert_eq!(second.tree(release), many());
 }
 
 #[test]
