@@ -121,6 +121,14 @@ pub enum Tie {
 }
 
 impl Tie {
+    /// What of it a state store keeps: what was found is found again with the first report.
+    pub(crate) const fn as_stored(self) -> Self {
+        match self {
+            Self::Found | Self::Nothing => Self::Nothing,
+            Self::Leftover | Self::Slot(_) => self,
+        }
+    }
+
     /// This tie, as a state store has it, with what reports have added to it here.
     const fn known_here_as(self, here: Self) -> Self {
         match (self, here) {
@@ -269,6 +277,27 @@ impl Member {
         }
     }
 
+    /// Takes in what it says, as it is now.
+    fn take_in(&mut self, report: Report, deploy: Option<&Deploy>, now: Millis) -> Heard {
+        let heard = self.presence(now) == Presence::Live;
+        if self.report.as_ref().is_some_and(|last| is_stale(&report, last, heard)) {
+            return Heard::Stale;
+        }
+        self.report = Some(report);
+        // What another server has heard long ago makes nobody gone whom this one knows since it has started.
+        self.heard_at = self.heard_at.max(now);
+        self.gone = false;
+        self.tie = deploy.map_or(self.tie, |deploy| self.tied_by(self.tie, deploy));
+        Heard::News
+    }
+
+    /// It was heard at this moment. Tells whether anything follows: nothing does where it was heard anyway.
+    fn hear_again(&mut self, placed_at: Millis, at: Millis) -> bool {
+        let was_heard = self.presence(placed_at) == Presence::Live;
+        self.heard_at = self.heard_at.max(at);
+        !was_heard
+    }
+
     /// The tie that is left of it when another deploy takes the place of `deploy`.
     fn leave_behind(&self, deploy: &Deploy) -> Tie {
         match self.tie {
@@ -316,6 +345,11 @@ impl Fleet {
     /// Everybody who is known, in the order of their names.
     pub fn members(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
         self.roster.members()
+    }
+
+    /// The same in no order, in less time.
+    pub(crate) fn in_no_order(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.roster.in_no_order()
     }
 
     /// One member.
@@ -389,7 +423,7 @@ impl Fleet {
     pub fn learnt(&self) -> Learnt {
         let deploy = self.in_force.as_ref().map(|in_force| &in_force.deploy);
         let told = |member: &&Member| deploy.is_some_and(|deploy| member.standing(deploy).is_some());
-        let told = self.members().map(|(_, member)| member).filter(told);
+        let told = self.in_no_order().map(|(_, member)| member).filter(told);
         Learnt::of(told.filter_map(Member::report).map(|report| &report.costs))
     }
 
@@ -403,28 +437,22 @@ impl Fleet {
     /// Takes in a report that has just arrived.
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
         let id = report.member.clone();
-        let known = self.member(&id);
-        let is_known = known.is_some();
-        let heard = known.is_some_and(|known| known.presence(now) == Presence::Live);
-        let last = known.and_then(Member::report);
-        if last.is_some_and(|last| is_stale(&report, last, heard)) {
-            return Heard::Stale;
-        }
         let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
         let in_force = self.in_force.as_ref();
         let scene = scene(in_force, self.excused_until, now.max(self.roster.placed_at()));
-        if !is_known {
-            self.roster.insert(&id, stranger(in_force, &id, now), scene);
+        let heard = self.roster.change_or_insert(
+            &id,
+            scene,
+            || stranger(in_force, &id, now),
+            |member| {
+                let heard = member.take_in(report, scene.deploy, now);
+                (heard == Heard::News, heard)
+            },
+        );
+        if heard == Heard::News {
+            self.raise(epoch);
         }
-        self.roster.change(&id, scene, |member| {
-            member.report = Some(report);
-            // What another server has heard long ago makes nobody gone whom this one knows since it has started.
-            member.heard_at = member.heard_at.max(now);
-            member.gone = false;
-            member.tie = scene.deploy.map_or(member.tie, |deploy| member.tied_by(member.tie, deploy));
-        });
-        self.raise(epoch);
-        Heard::News
+        heard
     }
 
     /// A member has seen this epoch, so that the next deploy is numbered above it. Where it is far from the deploy in force it
@@ -445,38 +473,26 @@ impl Fleet {
     fn common(&self, epoch: Epoch) -> Option<Epoch> {
         let seen = |member: &Member| Some(member.report.as_ref()?.seen?.epoch);
         let is_about = |seen: &Epoch| seen.0.abs_diff(epoch.0) <= LEAP_MAX;
-        let about = || self.members().filter_map(|(_, member)| seen(member)).filter(is_about);
-        let is_most = 2 * about().count() > self.members().count();
+        let about = || self.in_no_order().filter_map(|(_, member)| seen(member)).filter(is_about);
+        let is_most = 2 * about().count() > self.in_no_order().count();
         if is_most { about().max() } else { None }
     }
 
     /// Takes in a sign of life of a member that has nothing new to say. It counts only from somebody whose
     /// report is known.
     pub fn heartbeat(&mut self, id: &MemberId, stamp: Stamp, now: Millis) -> Heard {
-        let Some(member) = self.member(id) else { return Heard::Stale };
-        let counts = |last: &Report| !member.gone && stamp > last.stamp;
-        if !member.report().is_some_and(counts) {
-            return Heard::Stale;
-        }
         let at = now.max(self.roster.placed_at());
-        let is_heard = member.presence(at) == Presence::Live;
-        self.hear_again(id, at, is_heard, |member| {
-            if let Some(last) = &mut member.report {
-                last.stamp = stamp;
-            }
+        let scene = scene(self.in_force.as_ref(), self.excused_until, at);
+        let hear = |member: &mut Member| {
+            let gone = member.gone;
+            let Some(last) = member.report.as_mut().filter(|last| !gone && stamp > last.stamp) else {
+                return (false, Heard::Stale);
+            };
+            last.stamp = stamp;
             // It may have come before a report that was taken in first.
-            member.heard_at = member.heard_at.max(now);
-        });
-        Heard::News
-    }
-
-    /// Notes that somebody was heard. Where that is what was to be expected, nothing follows from it.
-    fn hear_again(&mut self, id: &MemberId, at: Millis, is_heard: bool, note: impl FnOnce(&mut Member)) {
-        if is_heard {
-            self.roster.renew(id, note);
-        } else {
-            self.roster.change(id, scene(self.in_force.as_ref(), self.excused_until, at), note);
-        }
+            (member.hear_again(at, now), Heard::News)
+        };
+        self.roster.change_if(id, scene, hear).unwrap_or(Heard::Stale)
     }
 
     /// A member said goodbye, or a person says that it will not come back.
@@ -585,7 +601,7 @@ impl Fleet {
             let theirs = stored.member(id);
             // Another server may have let somebody go who is silent here, and does not know yet who has just come.
             let stays = theirs.is_some() || member.presence(now) == Presence::Live;
-            let theirs = theirs.map_or(Tie::Nothing, |theirs| theirs.tie);
+            let theirs = theirs.map_or(Tie::Nothing, |theirs| theirs.tie.as_stored());
             let tie = if same { theirs.known_here_as(member.tie) } else { theirs };
             stays.then(|| scene.deploy.map_or(tie, |deploy| member.tied_by(tie, deploy)))
         };
@@ -611,12 +627,12 @@ impl Fleet {
 
     /// Somebody else has heard a member at this moment, of whom a report is known here.
     pub fn renew(&mut self, id: &MemberId, at: Millis) {
-        let Some(member) = self.member(id).filter(|member| member.report.is_some() && !member.gone) else {
-            return;
-        };
         let placed_at = at.max(self.roster.placed_at());
-        let is_heard = member.presence(placed_at) == Presence::Live;
-        self.hear_again(id, placed_at, is_heard, |member| member.heard_at = member.heard_at.max(at));
+        let scene = scene(self.in_force.as_ref(), self.excused_until, placed_at);
+        self.roster.change_if(id, scene, |member| {
+            let is_known = member.report.is_some() && !member.gone;
+            (is_known && member.hear_again(placed_at, at), ())
+        });
     }
 
     /// The state store may have lost slots that were given: nothing is granted until one lease has passed, in which whoever

@@ -388,14 +388,26 @@ impl<'a> Rollout<'a> {
     /// needed. In a rollback the members whose standby is the release, or who still try another one beside
     /// it; in the halt of a failing release all that are on trial.
     pub fn hand_backs(&self) -> Vec<MemberId> {
-        let back = self.fleet.members().filter(|(_, member)| self.hands_back(member));
-        back.map(|(id, _)| id.clone()).collect()
+        if self.nobody_hands_back() {
+            return Vec::new();
+        }
+        let back = self.fleet.in_no_order().filter(|(_, member)| self.hands_back(member));
+        let mut back: Vec<_> = back.map(|(id, _)| id.clone()).collect();
+        back.sort_unstable();
+        back
+    }
+
+    /// Whether no member does, whatever it says.
+    fn nobody_hands_back(&self) -> bool {
+        let deploy = self.deploy();
+        let forward = matches!(deploy.kind, Kind::Rollout | Kind::Halt { hand_back: false, .. });
+        forward || self.counts.silence().is_mass() || self.fleet.highest_epoch() > deploy.epoch
     }
 
     /// Whether a member shall go back at once, see [`Rollout::hand_backs`].
     pub fn hands_back(&self, member: &Member) -> bool {
         let deploy = self.deploy();
-        if self.counts.silence().is_mass() || self.fleet.highest_epoch() > deploy.epoch {
+        if self.nobody_hands_back() {
             return false;
         }
         let Some(report) = &member.report else { return false };
@@ -404,7 +416,7 @@ impl<'a> Rollout<'a> {
                 report.standing.on_trial() && member.standing(deploy).is_none()
             }
             Kind::Rollback { .. } => report.standby == Some(deploy.release),
-            Kind::Halt { hand_back, .. } => hand_back && report.standing.on_trial(),
+            Kind::Halt { .. } => report.standing.on_trial(),
             Kind::Rollout => false,
         };
         back && member.presence(self.moment.now) == Presence::Live

@@ -3,7 +3,7 @@
 
 use alloc::collections::BTreeSet;
 
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{HashTrieMapSync, ListSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::counts::{Counts, OVERDUE_AFTER, Part, Scene, Tally};
 use crate::fleet::{GONE_AFTER, LEASE, Member, Tie};
@@ -11,13 +11,16 @@ use crate::ids::MemberId;
 use crate::report::Standing;
 use crate::units::Millis;
 
-/// How many changes of members that are gone are remembered, whatever the size of the fleet.
+/// How many more changes than members are remembered at the least.
 const CHANGES_SPARE: usize = 64;
 
 /// Members by name. A copy shares all that is not changed afterwards.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
-    entries: RedBlackTreeMapSync<MemberId, Entry>,
+    /// In no order: finding a member is most of what a report costs.
+    entries: HashTrieMapSync<MemberId, Entry>,
+    /// The same in order, which changes only when somebody comes or goes.
+    names: RedBlackTreeSetSync<MemberId>,
     sums: Sums,
     changes: Changes,
 }
@@ -28,21 +31,20 @@ struct Sums {
     tally: Tally,
     /// The latest moment of which the sums are.
     placed_at: Millis,
-    /// When time alone may change where a member stands: not later than that, maybe earlier.
-    due: RedBlackTreeSetSync<(Millis, MemberId)>,
+    /// When time alone may change where a member stands: not later than that, maybe earlier. Only whose entry says so is due.
+    due: RedBlackTreeMapSync<Millis, ListSync<MemberId>>,
     /// Who waits for a slot with the release on its disk, in the order of the deploy.
     staged: RedBlackTreeSetSync<(u64, MemberId)>,
 }
 
-/// Who was changed last.
+/// Who was changed last, the latest first. Who was changed often is there as often.
 #[derive(Debug, Clone, Default)]
 struct Changes {
-    /// By the number of the change.
-    by_number: RedBlackTreeMapSync<u64, MemberId>,
-    /// The number of the last change.
+    /// How many changes there were.
     revision: u64,
-    /// The changes up to this one are not remembered.
-    forgotten: u64,
+    latest: ListSync<MemberId>,
+    /// Those before, until there are as many newer ones.
+    before: ListSync<MemberId>,
 }
 
 #[derive(Debug, Clone)]
@@ -54,14 +56,13 @@ struct Entry {
     due: Option<Millis>,
     /// Where it is in `staged`.
     staged: Option<u64>,
-    /// Where it is in the changes.
-    revision: u64,
 }
 
 /// The same members, of whom the same is known: all else follows from that.
 impl PartialEq for Roster {
     fn eq(&self, other: &Self) -> bool {
-        self.members().eq(other.members())
+        self.entries.size() == other.entries.size()
+            && self.in_no_order().all(|(id, member)| other.get(id) == Some(member))
     }
 }
 
@@ -70,6 +71,11 @@ impl Eq for Roster {}
 impl Roster {
     /// Everybody, in the order of their names.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
+        self.names.iter().filter_map(|id| Some((id, self.get(id)?)))
+    }
+
+    /// Everybody, in no order, in less time.
+    pub(crate) fn in_no_order(&self) -> impl Iterator<Item = (&MemberId, &Member)> {
         self.entries.iter().map(|(id, entry)| (id, &entry.member))
     }
 
@@ -100,40 +106,48 @@ impl Roster {
         if scene.now < self.sums.placed_at {
             return self.fold(scene);
         }
-        let due = |(at, _): &&(Millis, MemberId)| *at <= scene.now;
-        let mut due = self.sums.due.iter().take_while(due).peekable();
-        if due.peek().is_none() {
+        let due = self.due(scene.now);
+        if due.is_empty() {
             return self.sums.tally.counts();
         }
         let mut tally = self.sums.tally.clone();
-        for entry in due.filter_map(|(_, id)| self.entries.get(id)) {
+        for entry in due.into_iter().filter_map(|id| self.entries.get(id)) {
             tally.take_off(&entry.part);
             tally.add(&Part::of(&entry.member, scene));
         }
         tally.counts()
     }
 
+    /// Who is due by then, each once.
+    fn due(&self, now: Millis) -> BTreeSet<&MemberId> {
+        let due = self.sums.due.iter().take_while(|(at, _)| **at <= now);
+        let listed = due.flat_map(|(at, ids)| ids.iter().map(move |id| (*at, id)));
+        let is_due = |(at, id): &(Millis, &MemberId)| {
+            self.entries.get(*id).is_some_and(|entry| entry.due == Some(*at))
+        };
+        listed.filter(is_due).map(|(_, id)| id).collect()
+    }
+
     /// The same, counted one by one.
     pub(crate) fn fold(&self, scene: Scene<'_>) -> Counts {
         let mut tally = Tally::default();
-        self.members().for_each(|(_, member)| tally.add(&Part::of(member, scene)));
+        self.in_no_order().for_each(|(_, member)| tally.add(&Part::of(member, scene)));
         tally.counts()
     }
 
     /// Who was changed since `before`, an earlier state of the same fleet, or is not there any more; none when that is not
     /// known. What a heartbeat renews is no change.
     pub(crate) fn changed_since(&self, before: &Self) -> Option<BTreeSet<&MemberId>> {
-        let (ours, theirs) = (&self.changes, before.changes.revision);
-        let known = (ours.forgotten..=ours.revision).contains(&theirs);
-        known.then(|| ours.by_number.range(theirs + 1..).map(|(_, id)| id).collect())
+        self.changes.since(before.changes.revision).map(Iterator::collect)
     }
 
     /// Adds somebody who is not there yet.
     pub(crate) fn insert(&mut self, id: &MemberId, member: Member, scene: Scene<'_>) {
-        let mut entry = Entry { member, part: Part::default(), due: None, staged: None, revision: 0 };
-        self.changes.note(id, &mut entry, self.entries.size() + 1);
+        let mut entry = Entry { member, part: Part::default(), due: None, staged: None };
+        self.changes.note(id, self.entries.size() + 1);
         self.sums.place(id, &mut entry, scene);
         self.entries.insert_mut(id.clone(), entry);
+        self.names.insert_mut(id.clone());
     }
 
     /// Changes a member, if it is there.
@@ -143,31 +157,57 @@ impl Roster {
         scene: Scene<'_>,
         change: impl FnOnce(&mut Member) -> T,
     ) -> Option<T> {
+        self.change_if(id, scene, |member| (true, change(member)))
+    }
+
+    /// Changes a member, if it is there. `change` says whether anything follows from that: nothing does where it was heard, as
+    /// was to be expected, and nothing is new but the time and the stamp.
+    pub(crate) fn change_if<T>(
+        &mut self,
+        id: &MemberId,
+        scene: Scene<'_>,
+        change: impl FnOnce(&mut Member) -> (bool, T),
+    ) -> Option<T> {
         let members = self.entries.size();
-        // One look for all three: looking for a member is most of what a report costs.
+        // One look for all: looking for a member is most of what a report costs.
         let entry = self.entries.get_mut(id)?;
-        let answer = change(&mut entry.member);
-        self.changes.note(id, entry, members);
-        self.sums.place(id, entry, scene);
+        let (follows, answer) = change(&mut entry.member);
+        if follows {
+            self.changes.note(id, members);
+            self.sums.place(id, entry, scene);
+        }
         Some(answer)
     }
 
-    /// Changes nothing of a member but when it was heard and its stamp, while it is heard all the same.
-    pub(crate) fn renew<T>(&mut self, id: &MemberId, renew: impl FnOnce(&mut Member) -> T) -> Option<T> {
-        self.entries.get_mut(id).map(|entry| renew(&mut entry.member))
+    /// Changes a member, or adds it as `new` says and changes that. `change` says whether anything follows from that.
+    pub(crate) fn change_or_insert<T>(
+        &mut self,
+        id: &MemberId,
+        scene: Scene<'_>,
+        new: impl FnOnce() -> Member,
+        change: impl FnOnce(&mut Member) -> (bool, T),
+    ) -> T {
+        let members = self.entries.size();
+        let Some(entry) = self.entries.get_mut(id) else {
+            let mut member = new();
+            let (_, answer) = change(&mut member);
+            self.insert(id, member, scene);
+            return answer;
+        };
+        let (follows, answer) = change(&mut entry.member);
+        if follows {
+            self.changes.note(id, members);
+            self.sums.place(id, entry, scene);
+        }
+        answer
     }
 
     pub(crate) fn remove(&mut self, id: &MemberId) {
-        let Some(mut entry) = self.entries.get(id).cloned() else { return };
-        self.changes.note(id, &mut entry, self.entries.size());
+        let Some(entry) = self.entries.get(id) else { return };
+        self.sums.take_off(id, entry);
+        self.changes.note(id, self.entries.size());
         self.entries.remove_mut(id);
-        self.sums.tally.take_off(&entry.part);
-        if let Some(at) = entry.due {
-            self.sums.due.remove_mut(&(at, id.clone()));
-        }
-        if let Some(rank) = entry.staged {
-            self.sums.staged.remove_mut(&(rank, id.clone()));
-        }
+        self.names.remove_mut(id);
     }
 
     /// Changes everybody, and lets those go for whom `change` says no.
@@ -176,33 +216,33 @@ impl Roster {
         scene: Scene<'_>,
         mut change: impl FnMut(&MemberId, &mut Member) -> bool,
     ) {
-        let revision = self.changes.revision + 1;
-        let entries = core::mem::take(self).entries;
-        (self.changes.revision, self.changes.forgotten) = (revision, revision);
-        for (id, entry) in &entries {
-            let mut member = entry.member.clone();
+        let before = core::mem::take(self);
+        for (id, member) in before.members() {
+            let mut member = member.clone();
             if change(id, &mut member) {
                 self.insert(id, member, scene);
             }
         }
         // Whoever is gone is in no list of changes.
-        self.changes.forgotten = self.changes.revision;
+        self.changes = Changes { revision: before.changes.revision + 1, ..Changes::default() };
     }
 
     /// Takes everybody for whom time has changed something by now as they stand now. Returns who of them cannot be waited
     /// for any longer, as far as silence alone says so.
     pub(crate) fn settle(&mut self, scene: Scene<'_>) -> BTreeSet<MemberId> {
         let (mut lost, members) = (BTreeSet::new(), self.entries.size());
-        while let Some(due) = self.sums.due.first().filter(|(at, _)| *at <= scene.now).cloned() {
-            self.sums.due.remove_mut(&due);
-            let (_, id) = due;
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.due = None;
-            if is_lost(&entry.member, scene) {
-                lost.insert(id.clone());
-            }
-            if self.sums.place(&id, entry, scene) {
-                self.changes.note(&id, entry, members);
+        while let Some((at, ids)) = self.sums.take_due(scene.now) {
+            for id in &ids {
+                let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.due == Some(at)) else {
+                    continue;
+                };
+                entry.due = None;
+                if is_lost(&entry.member, scene) {
+                    lost.insert(id.clone());
+                }
+                if self.sums.place(id, entry, scene) {
+                    self.changes.note(id, members);
+                }
             }
         }
         lost
@@ -234,30 +274,54 @@ impl Sums {
         let early = entry.due.filter(|at| due.is_some_and(|due| *at <= due));
         let due = early.or(due);
         if due != entry.due {
-            if let Some(at) = entry.due {
-                self.due.remove_mut(&(at, id.clone()));
-            }
             if let Some(at) = due {
-                self.due.insert_mut((at, id.clone()));
+                self.note_due(at, id);
             }
             entry.due = due;
         }
         moved
     }
+
+    fn note_due(&mut self, at: Millis, id: &MemberId) {
+        if let Some(ids) = self.due.get_mut(&at) {
+            ids.push_front_mut(id.clone());
+        } else {
+            self.due.insert_mut(at, ListSync::new_sync().push_front(id.clone()));
+        }
+    }
+
+    /// Those that are listed first, where that is due by then.
+    fn take_due(&mut self, now: Millis) -> Option<(Millis, ListSync<MemberId>)> {
+        let (at, ids) = self.due.first().filter(|(at, _)| **at <= now)?;
+        let due = (*at, ids.clone());
+        self.due.remove_mut(&due.0);
+        Some(due)
+    }
+
+    /// Takes off all that follows from a member.
+    fn take_off(&mut self, id: &MemberId, entry: &Entry) {
+        self.tally.take_off(&entry.part);
+        if let Some(rank) = entry.staged {
+            self.staged.remove_mut(&(rank, id.clone()));
+        }
+    }
 }
 
 impl Changes {
     /// A member has changed, one of so many.
-    fn note(&mut self, id: &MemberId, entry: &mut Entry, members: usize) {
+    fn note(&mut self, id: &MemberId, members: usize) {
         self.revision += 1;
-        self.by_number.remove_mut(&entry.revision);
-        self.by_number.insert_mut(self.revision, id.clone());
-        entry.revision = self.revision;
-        while self.by_number.size() > members + CHANGES_SPARE {
-            let Some(first) = self.by_number.first().map(|(revision, _)| *revision) else { return };
-            self.by_number.remove_mut(&first);
-            self.forgotten = first;
+        if self.latest.len() >= members + CHANGES_SPARE {
+            self.before = core::mem::take(&mut self.latest);
         }
+        self.latest.push_front_mut(id.clone());
+    }
+
+    /// Who was changed after so many changes; none when that is not remembered.
+    fn since(&self, revision: u64) -> Option<impl Iterator<Item = &MemberId>> {
+        let newer = usize::try_from(self.revision.checked_sub(revision)?).ok()?;
+        let known = newer <= self.latest.len() + self.before.len();
+        known.then(|| self.latest.iter().chain(self.before.iter()).take(newer))
     }
 }
 

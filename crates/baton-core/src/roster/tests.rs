@@ -262,7 +262,8 @@ fn what_is_gone_is_not_remembered_for_ever() {
         scene.fleet.leave(&id(member), scene.now);
     }
     assert!(scene.fleet.changed_since(&before).is_none(), "it cannot be told any more");
-    assert!(scene.fleet.roster().changes.by_number.size() <= CHANGES_SPARE + 1);
+    let changes = &scene.fleet.roster().changes;
+    assert!(changes.latest.len() + changes.before.len() <= 2 * (CHANGES_SPARE + 1));
     let before = scene.fleet.clone();
     let report = scene.report(1, 0, 0, 0, 0);
     let _ = scene.fleet.apply(report, scene.now);

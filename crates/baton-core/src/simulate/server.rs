@@ -220,8 +220,12 @@ impl Server {
 
     /// What a member is to be told, beside handing back.
     pub(super) fn order(&self, id: &MemberId) -> Option<Order> {
+        self.order_for(self.fleet.member(id))
+    }
+
+    fn order_for(&self, member: Option<&Member>) -> Option<Order> {
         let deploy = self.in_force()?;
-        Some(match decision::Order::of(deploy, self.fleet.member(id), false)? {
+        Some(match decision::Order::of(deploy, member, false)? {
             decision::Order::Wish => self.wish()?,
             decision::Order::Grant { deploy, bake } => Order::Grant { deploy, bake },
             decision::Order::HandBack { deploy } => Order::HandBack { deploy },
@@ -237,8 +241,11 @@ impl Server {
 
     /// What members must be told again: orders get lost.
     pub(super) fn reminders(&self, now: Millis) -> Vec<(MemberId, Order)> {
-        let live = self.fleet.members().filter(|(_, member)| member.presence(now) == Presence::Live);
-        live.filter_map(|(id, _)| Some((id.clone(), self.order(id)?))).collect()
+        let live = self.fleet.in_no_order().filter(|(_, member)| member.presence(now) == Presence::Live);
+        let orders = live.filter_map(|(id, member)| Some((id.clone(), self.order_for(Some(member))?)));
+        let mut orders: Vec<_> = orders.collect();
+        orders.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        orders
     }
 
     /// Decides what to do next.

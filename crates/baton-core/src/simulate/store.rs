@@ -1,12 +1,12 @@
 //! The simulated state store that several servers share, and which may forget.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use super::server::Server;
 use super::world::index_of;
-use crate::fleet::{Fleet, Member, Tie};
+use crate::fleet::Fleet;
 use crate::history::{History, Lock, Past, Settled, settle};
 use crate::ids::{Epoch, MemberId};
 use crate::report::Report;
@@ -27,7 +27,7 @@ struct Stored {
     version: Version,
     past: Vec<Past>,
     lock: Option<Lock>,
-    /// The deploy in force, and what ties each member that is known to it.
+    /// The deploy in force, and what ties each member that is known to it: no more than that is read.
     fleet: Fleet,
 }
 
@@ -44,6 +44,13 @@ struct Said {
     count: u64,
 }
 
+/// What the members of one server have said last, and in which order that was written.
+#[derive(Clone, Default)]
+struct Told {
+    by_member: Vec<Option<Said>>,
+    by_count: BTreeMap<u64, u32>,
+}
+
 /// What all servers write to and read.
 pub(super) struct Store {
     pub up: bool,
@@ -53,7 +60,7 @@ pub(super) struct Store {
     before: VecDeque<Option<Rc<Stored>>>,
     writes: u64,
     /// What each server has heard.
-    said: Vec<Vec<Option<Said>>>,
+    said: Vec<Told>,
     links: Vec<Link>,
 }
 
@@ -94,7 +101,7 @@ impl Store {
             stored: None,
             before: VecDeque::new(),
             writes: 0,
-            said: alloc::vec![Vec::new(); servers],
+            said: alloc::vec![Told::default(); servers],
             links: alloc::vec![link; servers],
         }
     }
@@ -106,7 +113,7 @@ impl Store {
             None => {
                 self.stored = None;
                 self.before.clear();
-                self.said.iter_mut().for_each(Vec::clear);
+                self.said.iter_mut().for_each(|told| *told = Told::default());
             }
             Some(writes) => {
                 for _ in 0..writes {
@@ -116,12 +123,7 @@ impl Store {
                 }
                 // What was said since then is gone as well.
                 let last = self.version().write;
-                let lost = |said: &mut Option<Said>| said.as_ref().is_some_and(|said| said.count > last);
-                self.said
-                    .iter_mut()
-                    .flatten()
-                    .filter_map(|said| lost(said).then_some(said))
-                    .for_each(|said| *said = None);
+                self.said.iter_mut().for_each(|told| told.forget_after(last));
             }
         }
     }
@@ -150,7 +152,7 @@ impl Store {
             version,
             past: server.past().to_vec(),
             lock: server.history.lock().cloned(),
-            fleet: stored(&server.fleet),
+            fleet: server.fleet.clone(),
         };
         self.before.push_back(self.stored.replace(Rc::new(stored)));
         if self.before.len() > REMEMBERED {
@@ -220,13 +222,13 @@ impl Store {
             let Some(Some(heard)) = link.heard.get(member as usize) else { continue };
             self.writes += 1;
             link.written = self.writes;
-            place(said, member as usize, Said { count: link.written, ..heard.clone() });
+            said.place(member, Said { count: link.written, ..heard.clone() });
         }
     }
 
     /// Which write was the last by which a server told what it has heard.
     fn last_said(&self, server: usize) -> u64 {
-        self.said[server].iter().flatten().map(|said| said.count).max().unwrap_or(0)
+        self.said[server].last()
     }
 
     fn listen(&mut self, server: &mut Server, now: Millis) {
@@ -239,14 +241,10 @@ impl Store {
 
     /// A server hears what another one has written after this write. Returns which was the last.
     fn hear_all(&self, there: usize, read: u64, server: &mut Server, now: Millis) -> u64 {
-        let mut last = 0;
-        for said in self.said[there].iter().flatten() {
-            last = last.max(said.count);
-            if said.count > read {
-                hear(server, &said.member, said, now);
-            }
+        for said in self.said[there].after(read) {
+            hear(server, &said.member, said, now);
         }
-        last
+        self.said[there].last()
     }
 
     fn compare(&mut self, server: &mut Server, now: Millis) -> Looked {
@@ -292,6 +290,34 @@ impl Store {
     }
 }
 
+impl Told {
+    /// Which write was the last.
+    fn last(&self) -> u64 {
+        self.by_count.last_key_value().map_or(0, |(count, _)| *count)
+    }
+
+    /// What was written after this write, in the order of the members.
+    fn after(&self, read: u64) -> impl Iterator<Item = &Said> {
+        let mut members: Vec<u32> = self.by_count.range(read + 1..).map(|(_, member)| *member).collect();
+        members.sort_unstable();
+        members.into_iter().filter_map(|member| self.by_member.get(member as usize)?.as_ref())
+    }
+
+    fn place(&mut self, member: u32, said: Said) {
+        self.by_count.insert(said.count, member);
+        if let Some(before) = place(&mut self.by_member, member as usize, said) {
+            self.by_count.remove(&before.count);
+        }
+    }
+
+    /// What was written after this write is gone.
+    fn forget_after(&mut self, last: u64) {
+        for member in self.by_count.split_off(&(last + 1)).into_values() {
+            self.by_member[member as usize] = None;
+        }
+    }
+}
+
 impl Link {
     /// Nobody may have heard anything of it: everything is said again.
     fn repeat(&mut self) {
@@ -300,21 +326,10 @@ impl Link {
     }
 }
 
-/// What is stored of a fleet.
-fn stored(fleet: &Fleet) -> Fleet {
-    let tie = |member: &Member| match member.tie() {
-        // What was found is found again with the first report.
-        Tie::Found | Tie::Nothing => Tie::Nothing,
-        tie => tie,
-    };
-    let members = fleet.members().map(|(id, member)| (id.clone(), tie(member)));
-    Fleet::restore(members, fleet.in_force().cloned(), fleet.highest_epoch(), Millis::ZERO)
-}
-
 impl Stored {
     /// The fleet, for a server that starts.
     fn started(&self, now: Millis) -> Fleet {
-        let members = self.fleet.members().map(|(id, member)| (id.clone(), member.tie()));
+        let members = self.fleet.members().map(|(id, member)| (id.clone(), member.tie().as_stored()));
         Fleet::restore(members, self.fleet.in_force().cloned(), self.fleet.highest_epoch(), now)
     }
 
@@ -354,9 +369,10 @@ fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
     server.fleet.renew(id, said.heard_at);
 }
 
-fn place(list: &mut Vec<Option<Said>>, index: usize, said: Said) {
+/// Puts it there, and returns what was there before.
+fn place(list: &mut Vec<Option<Said>>, index: usize, said: Said) -> Option<Said> {
     if list.len() <= index {
         list.resize(index + 1, None);
     }
-    list[index] = Some(said);
+    list[index].replace(said)
 }
