@@ -71,9 +71,7 @@ impl Decision {
             }
         }
         reached.retain(|&milestone| !noted(milestone));
-        // What failed gets no further slots, also when the store does not take the halt at once.
-        let grants = if stop.is_none() { rollout.next_grants() } else { Vec::new() };
-        Self { deploy: rollout.deploy().clone(), stop, reached, grants }
+        Self { deploy: rollout.deploy().clone(), stop, reached, grants: rollout.next_grants() }
     }
 
     /// Whether it cannot be taken back. The store does not check it against what it knows itself, as it does with slots.

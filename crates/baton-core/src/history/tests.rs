@@ -157,6 +157,19 @@ fn a_release_that_was_rolled_back_is_marked_until_it_is_asked_for_again() {
     assert!(!history.is_marked(B));
 }
 
+#[test]
+fn a_rollback_never_goes_to_what_was_rolled_back_not_even_where_that_was_everywhere() {
+    let mut history = history();
+    switch(&mut history, rollout(A));
+    switch(&mut history, rollout(B));
+    switch(&mut history, Wish::RollBack { to: None });
+    let third = deploy(&mut history, rollout(C)).unwrap();
+    assert_eq!(third.fallback, Some(A), "B is newer, and was rolled back");
+    let to_marked = history.propose(proposal(&history, Wish::RollBack { to: Some(B) }), Epoch(0));
+    assert_eq!(to_marked, Err(ProposeError::Marked { release: B }));
+    assert_eq!(deploy(&mut history, Wish::RollBack { to: None }).unwrap().release, A);
+}
+
 proptest! {
     #[test]
     fn what_is_marked_is_the_same_one_by_one_and_in_one_pass(steps in vec((0..4usize, 0..3u8), 0..30)) {

@@ -252,6 +252,8 @@ fn a_halt_grants_nothing_and_a_hand_back_ends_what_is_on_trial() {
     member.step(Millis(2), Input::Wish(halt));
     assert_eq!(member.step(Millis(2), Input::Remembered(halt.seen)), []);
     assert_eq!(member.report().standing, Standing::Proving, "it may finish its bake");
+    let other = Input::HandBack { deploy: wish(2, Purpose::Rollout, NEW).seen.deploy };
+    assert_eq!(member.step(Millis(3), other), [], "it is that of another deploy");
     let back = Input::HandBack { deploy: halt.seen.deploy };
     assert_eq!(member.step(Millis(3), back.clone()), [Action::HandBack]);
     member.step(Millis(4), Input::Stands(with_trial(&serving(OLD), 2, TrialState::Dropped)));

@@ -3,10 +3,10 @@
 use baton_core::bake::Bake;
 use baton_core::decision::Order;
 use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
-use baton_core::fleet::GONE_AFTER;
+use baton_core::fleet::{Fleet, GONE_AFTER, Heard, LEASE, Presence, Tie};
 use baton_core::ids::{DeployId, Epoch};
 use baton_core::laggards::laggards;
-use baton_core::report::{Report, Standing};
+use baton_core::report::{Report, Stamp, Standing};
 use baton_core::rollout::{Inadmissible, order, slots};
 use baton_core::turn::{Turn, Why};
 use baton_core::units::{Millis, Share};
@@ -198,6 +198,32 @@ fn p9_a_member_on_which_the_release_failed_after_its_proof_is_remembered_when_it
     assert!(matches!(scene.verdict(), Verdict::RollBack(_)), "{:?}", scene.rollout().counts());
 }
 
+#[test]
+fn p9_a_member_that_had_the_release_before_and_crashes_counts_on_the_way_there_and_not_on_the_way_back() {
+    let back = Kind::Rollback { of: DeployId::from_bytes([1; 16]) };
+    for (kind, failed) in [(Kind::Rollout, 3), (back, 0)] {
+        let mut scene = Scene::with(40, Deploy { kind, ..deploy(Policy::fast()) });
+        for index in 0..3 {
+            scene.stands(index, Standing::Proven);
+            assert_eq!(scene.fleet.member(&id(index)).unwrap().tie(), Tie::Found, "it needed no slot");
+            let said = report(index, 0, &scene.deploy, Standing::Proven);
+            scene.says(index, |report| *report = Report { stamp: report.stamp, relapses: 1, ..said });
+        }
+        assert_eq!(scene.rollout().counts().failed, failed, "{kind:?}");
+        // Nor is it forgotten when its platform replaces it.
+        (0..3).for_each(|index| scene.fleet.leave(&id(index), scene.now));
+        assert_eq!(scene.rollout().counts().failed, failed, "{kind:?}");
+        assert_eq!(matches!(scene.verdict(), Verdict::RollBack(_)), failed > 0, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_policy_without_phases_goes_one_by_one_and_bakes_a_minute() {
+    let mut scene = Scene::of(3, Policy { phases: Vec::new(), ..Policy::fast() });
+    assert_eq!((scene.rollout().slots(), scene.rollout().grant().bake), (1, Millis::from_secs(60)));
+    assert_eq!(scene.run().iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
 /// A member says that it obeys this epoch.
 fn obeys(scene: &mut Scene, index: usize, epoch: u64) {
     scene.says(index, |report| {
@@ -262,6 +288,20 @@ fn p12_f64_what_most_members_obey_is_believed_however_far_it_is() {
 }
 
 #[test]
+fn p12_the_highest_epoch_that_anybody_has_seen_is_kept_whatever_others_say_and_write() {
+    let mut scene = Scene::of(5, Policy::fast());
+    for (index, epoch) in [(0, 7), (1, 3), (2, 2), (3, 6)] {
+        obeys(&mut scene, index, epoch);
+        assert_eq!(scene.fleet.highest_epoch(), Epoch(7), "after one that has seen {epoch}");
+    }
+    let theirs = Fleet::restore([], scene.fleet.in_force().cloned(), Epoch(2), scene.now);
+    scene.fleet.adopt(&theirs, None, scene.now);
+    assert_eq!(scene.fleet.highest_epoch(), Epoch(7), "who wrote the store has not heard of it");
+    scene.fleet.begin(Deploy { epoch: Epoch(3), ..deploy(Policy::fast()) }, scene.now);
+    assert_eq!(scene.fleet.highest_epoch(), Epoch(7), "nor is it forgotten with another deploy");
+}
+
+#[test]
 fn p12_an_equal_epoch_of_another_deploy_is_not_ours() {
     let mut scene = Scene::of(1, Policy::fast());
     let other = DeployId::from_bytes([9; 16]);
@@ -305,6 +345,35 @@ fn p16_slots_are_refused_for_another_deploy_a_halt_and_members_that_have_one() {
     halt.kind = Kind::Halt { of: halt.id, hand_back: false };
     store.fleet.begin(halt, store.now);
     assert!(matches!(store.rollout().admissible(Epoch(2), &wanted), Err(Inadmissible::Stopped(_))));
+}
+
+#[test]
+fn p10_a_store_gives_no_slot_to_a_member_that_it_does_not_hear() {
+    let mut store = Scene::of(10, Policy::fast());
+    let wanted = store.rollout().next_grants();
+    store.now = store.now + LEASE;
+    let others = (0..10).filter(|index| !wanted.contains(&id(*index)));
+    others.for_each(|index| store.stands(index, Standing::Staged));
+    assert!(store.rollout().room() > 0);
+    assert_eq!(
+        store.rollout().admissible(Epoch(2), &wanted[..1]),
+        Err(Inadmissible::Member { member: wanted[0].clone() })
+    );
+}
+
+#[test]
+fn p10_a_sign_of_life_of_a_member_that_is_gone_does_not_bring_it_back_but_a_report_does() {
+    let mut scene = Scene::of(10, Policy::fast());
+    let first = scene.grant()[0];
+    scene.vanishes(first);
+    let before = scene.fleet.clone();
+    let stamp = Stamp { life: 1, sequence: 1_000 };
+    // So it is asked for all that it has to say.
+    assert_eq!(scene.fleet.heartbeat(&id(first), stamp, scene.now), Heard::Stale);
+    assert_eq!(scene.fleet, before);
+    scene.sequence = 2_000;
+    scene.stands(first, Standing::Proven);
+    assert_eq!(scene.fleet.member(&id(first)).unwrap().presence(scene.now), Presence::Live);
 }
 
 #[test]

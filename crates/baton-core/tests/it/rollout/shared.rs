@@ -3,12 +3,12 @@
 use baton_core::deploy::Policy;
 use baton_core::fleet::{Fleet, GONE_AFTER, InForce, LEASE, Presence, Tie};
 use baton_core::ids::{DeployId, Epoch};
-use baton_core::report::Standing;
+use baton_core::report::{Report, Standing};
 use baton_core::turn::Why;
 use baton_core::units::Millis;
 use baton_core::verdict::Verdict;
 
-use super::{NEW, NOW, Scene, id};
+use super::{NEW, NOW, Scene, id, report};
 
 /// The fleet of a scene as a store has it: who has slots, and what is in force; nothing of what members say.
 fn stored(scene: &Scene) -> Fleet {
@@ -70,6 +70,34 @@ fn p10_a_proof_that_another_server_has_heard_of_before_is_no_relapse_here() {
         });
     }
     assert_eq!(here.rollout().counts().failed as usize, granted.len());
+}
+
+#[test]
+fn a_proof_that_was_heard_here_stays_with_its_slot_whoever_writes_that_slot_anew() {
+    let mut scene = Scene::of(5, Policy::fast());
+    let granted = scene.grant();
+    let theirs = stored(&scene);
+    scene.stands(granted[0], Standing::Proven);
+    let proven = report(granted[0], 0, &scene.deploy, Standing::Proven);
+    scene.says(granted[0], |said| *said = Report { stamp: said.stamp, healthy: false, ..proven });
+    assert_eq!(scene.rollout().counts().failed, 1, "it has lost its health since");
+    scene.fleet.adopt(&theirs, None, NOW);
+    let tie = scene.fleet.member(&id(granted[0])).unwrap().tie();
+    assert!(matches!(tie, Tie::Slot(grant) if grant.proven), "the store has not heard of the proof: {tie:?}");
+}
+
+#[test]
+fn what_another_server_has_found_is_found_here_by_what_its_member_says_here() {
+    let mut there = Scene::of(5, Policy::fast());
+    // The sixth has come there, and nothing was heard of it here.
+    [0, 5].into_iter().for_each(|index| there.stands(index, Standing::Proven));
+    let mut here = Scene::of(5, Policy::fast());
+    let tie = |here: &Scene, index| here.fleet.member(&id(index)).unwrap().tie();
+    here.fleet.adopt(&there.fleet, None, NOW);
+    assert_eq!([0, 5].map(|index| tie(&here, index)), [Tie::Nothing; 2]);
+    here.stands(5, Standing::Proven);
+    here.fleet.adopt(&there.fleet, None, NOW);
+    assert_eq!([0, 5].map(|index| tie(&here, index)), [Tie::Nothing, Tie::Found]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! When a rollout stops, goes back, or is done.
 
 use baton_core::costs::{Cost, Costs};
+use baton_core::decision::Decision;
 use baton_core::deploy::{Deploy, Kind, Policy};
-use baton_core::fleet::{GONE_AFTER, LEASE};
+use baton_core::fleet::{GONE_AFTER, Heard, LEASE};
 use baton_core::ids::{DeployId, Epoch, ReleaseId};
 use baton_core::laggards::laggards;
-use baton_core::report::{Cause, Report, Standing};
+use baton_core::report::{Cause, Report, Stamp, Standing};
 use baton_core::turn::Turn;
 use baton_core::units::{Bytes, Millis, Share};
 use baton_core::verdict::{HaltReason, Rule, Verdict};
@@ -86,6 +87,9 @@ fn p8_a_rollout_that_has_failed_gives_no_slots_even_before_it_is_stopped() {
         "{why}"
     );
     assert_eq!(scene.grant(), []);
+    let decision = Decision::of(&scene.rollout(), |_| false);
+    assert!(decision.stop.is_some());
+    assert_eq!(decision.grants, [], "nothing is given beside a stop");
 }
 
 #[test]
@@ -207,6 +211,20 @@ fn what_fails_after_the_switch_is_not_the_deploys_failure() {
 }
 
 #[test]
+fn who_joins_after_the_switch_gets_the_release_whatever_has_crashed_since() {
+    let mut scene = Scene::of(20, Policy::fast());
+    scene.run();
+    scene.fleet.note_switched();
+    for index in 0..10 {
+        let proven = super::report(index, 0, &scene.deploy, Standing::Proven);
+        scene.says(index, |report| *report = Report { stamp: report.stamp, relapses: 3, ..proven });
+    }
+    scene.stands(20, Standing::Staged);
+    assert_eq!(scene.rollout().stop(), None);
+    assert_eq!(scene.grant(), [20]);
+}
+
+#[test]
 fn p13_complete_means_that_every_live_member_has_proven_the_digest_it_runs() {
     type Change = fn(&mut Scene);
     let last = 9;
@@ -260,6 +278,56 @@ fn done_is_drained_when_no_old_generation_is_left() {
     assert_eq!(scene.verdict(), Verdict::Done { drained: false });
     scene.stands(0, Standing::Proven);
     assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+/// All but this member say again what they have said last, a lease later.
+fn silence(scene: &mut Scene, silent: usize) {
+    scene.now = scene.now + LEASE;
+    let heard: Vec<_> =
+        scene.fleet.members().map(|(id, _)| id.clone()).filter(|id_| *id_ != id(silent)).collect();
+    for heard in heard {
+        scene.sequence += 1;
+        let stamp = Stamp { life: 1, sequence: scene.sequence };
+        assert_eq!(scene.fleet.heartbeat(&heard, stamp, scene.now), Heard::News);
+    }
+}
+
+#[test]
+fn p10_nothing_is_drained_while_a_member_is_silent() {
+    let mut scene = Scene::of(3, Policy::safe());
+    scene.run();
+    scene.fleet.note_switched();
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+    silence(&mut scene, 1);
+    assert_eq!(scene.verdict(), Verdict::Done { drained: false }, "nobody knows what runs there");
+    scene.stands(1, Standing::Proven);
+    assert_eq!(scene.verdict(), Verdict::Done { drained: true });
+}
+
+#[test]
+fn p13_a_rollout_is_not_incomplete_while_a_member_is_silent() {
+    let mut scene = Scene::of(20, Policy::fast());
+    // One has the release already, and another one refuses it.
+    scene.stands(0, Standing::Proven);
+    let refuses = scene.grant()[0];
+    scene.stands(refuses, refused());
+    loop {
+        let tries: Vec<_> =
+            scene.fleet.grants().filter(|(_, grant)| !grant.proven).map(|(id, _)| id.clone()).collect();
+        tries
+            .iter()
+            .map(super::index)
+            .filter(|index| *index != refuses)
+            .for_each(|index| scene.stands(index, Standing::Proven));
+        if scene.grant().is_empty() {
+            break;
+        }
+    }
+    assert_eq!(scene.verdict(), Verdict::Incomplete);
+    silence(&mut scene, 0);
+    assert_eq!(scene.verdict(), Verdict::Continue, "it may come back with anything");
+    scene.stands(0, Standing::Proven);
+    assert_eq!(scene.verdict(), Verdict::Incomplete);
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Halting, resuming, rolling back, superseding.
 
+use baton_core::decision::Order;
 use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::{LEASE, Tie};
 use baton_core::ids::{DeployId, Epoch};
-use baton_core::report::{Seen, Standing};
+use baton_core::report::{Report, Seen, Standing};
 use baton_core::turn::{Turn, Why};
 use baton_core::units::{Millis, Share};
 use baton_core::verdict::Verdict;
@@ -185,6 +186,72 @@ fn p14_nobody_is_handed_back_in_a_mass_silence() {
     assert_eq!(scene.rollout().hand_backs().len(), 25);
     scene.now = scene.now + LEASE;
     assert_eq!(scene.rollout().hand_backs(), []);
+}
+
+/// Half way, and on the way back: who may go back to its standby is not told so as long as too little is known.
+fn on_the_way_back() -> Scene {
+    let mut scene = half_way();
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    scene
+}
+
+#[test]
+fn p14_nobody_who_is_heard_is_handed_back_either_while_most_are_not() {
+    let mut scene = on_the_way_back();
+    let back: Vec<_> = scene.rollout().hand_backs().iter().map(super::index).collect();
+    scene.now = scene.now + LEASE;
+    let beside = (0..100).filter(|index| !back.contains(index));
+    let say = |scene: &mut Scene, index: usize| {
+        let last = scene.fleet.member(&id(index)).and_then(|member| member.report().cloned()).unwrap();
+        scene.says(index, |report| *report = Report { stamp: report.stamp, ..last });
+    };
+    back.iter().chain(&beside.clone().take(24).collect::<Vec<_>>()).for_each(|index| say(&mut scene, *index));
+    assert!(scene.fleet.silence(scene.now).is_mass());
+    assert_eq!(scene.rollout().hand_backs(), []);
+    say(&mut scene, beside.clone().nth(24).unwrap());
+    assert_eq!(scene.rollout().hand_backs().len(), back.len(), "half of them are not most");
+}
+
+#[test]
+fn who_starts_what_it_goes_back_to_is_not_told_to_hand_that_back() {
+    let mut scene = on_the_way_back();
+    let before = scene.rollout().hand_backs();
+    let goes_back = who(&scene, |standing| *standing == Standing::Proven)[0];
+    scene.stands(goes_back, Standing::Proving);
+    assert_eq!(scene.rollout().hand_backs(), before);
+}
+
+#[test]
+fn p12_a_server_that_is_behind_hands_nobody_back() {
+    let mut scene = on_the_way_back();
+    assert_eq!(scene.rollout().hand_backs().len(), 25);
+    let proven = who(&scene, |standing| *standing == Standing::Proven)[0];
+    let ahead = Seen { epoch: Epoch(9), deploy: DeployId::from_bytes([9; 16]) };
+    scene.says(proven, |report| report.seen = Some(ahead));
+    assert_eq!(scene.rollout().hand_backs(), [], "one of them obeys a later deploy");
+}
+
+#[test]
+fn p12_a_member_is_told_what_is_for_the_deploy_that_it_obeys_and_nothing_else() {
+    let mut scene = Scene::of(2, Policy::fast());
+    let first = scene.grant()[0];
+    let (ours, grant) = (scene.deploy.clone(), scene.deploy.bake(scene.rollout().grant().bake));
+    let (give, back) = (Order::Grant { deploy: ours.id, bake: grant }, Order::HandBack { deploy: ours.id });
+    let other = DeployId::from_bytes([9; 16]);
+    for (what, seen, slot, handed) in [
+        ("it has heard of nothing", None, Some(Order::Wish), Some(Order::Wish)),
+        ("it obeys an earlier one", Some((1, other)), Some(Order::Wish), Some(Order::Wish)),
+        ("it obeys this one", Some((2, ours.id)), Some(give), Some(back)),
+        ("it obeys another one of the same number", Some((2, other)), None, None),
+        ("it obeys a later one", Some((3, other)), None, None),
+    ] {
+        let seen = seen.map(|(epoch, deploy)| Seen { epoch: Epoch(epoch), deploy });
+        let life = scene.sequence;
+        scene.says(first, |report| (report.seen, report.stamp.life) = (seen, life));
+        let order = |back| Order::of(&ours, scene.fleet.member(&id(first)), back);
+        assert_eq!((order(false), order(true)), (slot, handed), "{what}");
+    }
 }
 
 #[test]
