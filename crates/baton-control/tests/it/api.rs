@@ -1,6 +1,8 @@
 //! The API in detail, and whatever is not a proper request.
 
-use baton_core::ids::{ChunkId, PackId};
+use std::sync::Arc;
+
+use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::release::grant::Grant;
 use baton_release::manifest::{self, Known};
 use baton_release::pack;
@@ -47,6 +49,65 @@ async fn p16_who_looked_at_an_old_state_gets_a_conflict() {
     let answer = server.propose(&late).await;
     assert_eq!((answer.status, answer.json::<Refused>().code.as_str()), (409, "conflict"));
     server.stop().await;
+}
+
+/// Deploys ten times, each after what it finds in force; whoever was faster is looked at first. Tells what was accepted, and
+/// how often somebody was faster.
+async fn deploy_ten_times(server: &Running, release: ReleaseId, client: usize) -> (Vec<DeployView>, usize) {
+    let (mut accepted, mut overtaken) = (Vec::new(), 0);
+    while accepted.len() < 10 {
+        let known: Vec<DeployView> = server.get("/v1/services/web/deploys").await;
+        let mut asked = rollout(release, 0);
+        (asked.parent, asked.actor) = (Some(known[0].id.clone()), format!("client-{client}"));
+        let answer = server.propose(&asked).await;
+        match answer.status {
+            201 => accepted.push(answer.json()),
+            409 => overtaken += 1,
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    (accepted, overtaken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_f110_a_hundred_deploys_by_ten_clients_at_once_are_one_order_and_the_log_shows_it() {
+    let server = Arc::new(Running::start());
+    let release = server.push(1).await;
+    let first = server.deploy(&rollout(release, 0)).await;
+    let clients: Vec<_> = (0..10)
+        .map(|client| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move { deploy_ten_times(&server, release, client).await })
+        })
+        .collect();
+    let (mut accepted, mut overtaken) = (vec![first], 0);
+    for client in clients {
+        let (deploys, conflicts) = client.await.unwrap();
+        accepted.extend(deploys);
+        overtaken += conflicts;
+    }
+    accepted.sort_by_key(|deploy| deploy.epoch);
+    assert!(accepted.iter().map(|deploy| deploy.epoch).eq(1..=101), "one number each");
+    let follows = |pair: &[DeployView]| pair[1].parent.as_ref() == Some(&pair[0].id);
+    assert!(accepted.windows(2).all(follows), "each follows the one before");
+    let mut known: Vec<DeployView> = server.get("/v1/services/web/deploys").await;
+    known.reverse();
+    assert_eq!(ids(&known), ids(&accepted), "what clients were told is what there is");
+
+    let Ok(server) = Arc::try_unwrap(server) else { panic!("somebody asks still") };
+    let dir = server.stop().await;
+    let log = std::fs::read_to_string(dir.path().join("data/audit.log")).unwrap();
+    let asked: Vec<_> = log.lines().filter(|line| line.contains("POST /v1/services/web/deploys")).collect();
+    let begun: Vec<_> = asked.iter().filter(|line| line.contains("\t201")).collect();
+    assert_eq!((begun.len(), asked.len() - begun.len()), (101, overtaken));
+    for deploy in &accepted {
+        let told = format!("deploy {} {}: ", deploy.epoch, deploy.id);
+        assert_eq!(begun.iter().filter(|line| line.contains(&told)).count(), 1, "{told}");
+    }
+}
+
+fn ids(deploys: &[DeployView]) -> Vec<&str> {
+    deploys.iter().map(|deploy| deploy.id.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

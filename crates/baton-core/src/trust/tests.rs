@@ -220,6 +220,40 @@ fn p38_a_deploy_that_is_heard_of_too_late_is_refused_and_one_that_was_accepted_s
 }
 
 #[test]
+fn f104_a_signed_deploy_that_is_said_again_is_obeyed_by_nobody_whose_clock_is_minutes_off_either() {
+    const MINUTE: u64 = 60_000;
+    let said = signed(warrant(12, 1, None), &[ADA]);
+    let end = said.of.expires;
+    let newer = signed(warrant(13, 2, None), &[ADA]);
+    let seen = Some(Seen { epoch: Epoch(13), deploy: DeployId::from_bytes([13; 16]) });
+    let ask = |service: &str, kept: Option<&Signed<Warrant>>, seen, now| {
+        let (keys, service) = (keys(1), service.parse().unwrap());
+        let judge = Judge { keys: &keys, service: &service, verify: &verify };
+        judge.wish(wish(12, Purpose::Rollout, 1, None), Some(&said.to_text()), kept, seen, now).map(|_| ())
+    };
+    // What the member's own clock says while it is NOW: right, and six minutes off each way.
+    for now in [NOW, NOW - 6 * MINUTE, NOW + 6 * MINUTE] {
+        assert_eq!(ask("web", None, None, now), Ok(()), "the first time");
+        assert!(matches!(ask("web", None, seen, now), Err(Distrust::Old { .. })), "after a later one");
+        assert!(
+            matches!(ask("web", Some(&newer), None, now), Err(Distrust::Old { .. })),
+            "after a later one"
+        );
+        assert!(matches!(ask("mail", None, None, now), Err(Distrust::OtherService { .. })));
+    }
+    // By such clocks its end comes so much earlier or later, with five minutes of grace, and it comes.
+    for off in [-6_i64, 0, 6] {
+        let by_it = |minutes: i64| {
+            let now = end.saturating_add_signed((minutes + off) * MINUTE as i64);
+            ask("web", None, None, now)
+        };
+        let last = 5 - off;
+        assert_eq!(by_it(last), Ok(()), "{off} minutes off");
+        assert!(matches!(by_it(last + 1), Err(Distrust::Expired { .. })), "{off} minutes off");
+    }
+}
+
+#[test]
 fn what_a_revoked_key_has_signed_is_started_again_and_goes_no_further() {
     let limits = Limits { bytes: 1, entries: 1 };
     let approval = |by: &[KeyId]| {

@@ -39,3 +39,23 @@ fn p33_f62_a_server_that_is_told_nothing_finds_what_another_one_has_changed() {
     let address = format!("redis://baton:hunter2@127.0.0.1:{}", redis.port());
     waits_for_another(&open(&address), &open(&address));
 }
+
+#[test]
+fn p33_f62_hints_that_come_twice_in_any_order_or_an_hour_late_change_nothing() {
+    let redis = Redis::start();
+    let (a, b) = (open(&redis.address()), open(&redis.address()));
+    // What other servers publish says only that something has changed: the hint of an hour ago is the one of now.
+    let hints = || (0..20).for_each(|_| drop(redis.cli(&["PUBLISH", "{baton}:hints", ""])));
+    hints();
+    let first = deploy(&a, 1).unwrap();
+    hints();
+    look(&b);
+    let second = deploy(&b, 2).unwrap();
+    assert_eq!(second.parent, Some(first.id));
+    look(&a);
+    let before = [&a, &b].map(|store| (in_force(store), store.changed(0, Duration::ZERO).unwrap()));
+    hints();
+    let after = [&a, &b].map(|store| (in_force(store), store.changed(0, Duration::ZERO).unwrap()));
+    assert_eq!(after, before);
+    assert!(after.iter().all(|(deploy, _)| *deploy == Some(second.id)));
+}
