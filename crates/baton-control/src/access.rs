@@ -8,6 +8,7 @@ pub(crate) mod doorman;
 pub(crate) mod doors;
 mod ledger;
 mod limits;
+mod lineage;
 mod merge;
 mod seal;
 
@@ -32,6 +33,7 @@ pub(crate) use self::book::{Book, Held, Pending};
 use self::ledger::Ledger;
 pub use self::ledger::{LedgerError, Unreadable};
 pub(crate) use self::ledger::{Place, TakenBack};
+use self::lineage::{Lineage, Reused};
 pub use self::seal::SealError;
 pub(crate) use self::seal::SealKey;
 pub(crate) use caller::Caller;
@@ -114,6 +116,7 @@ impl From<LedgerError> for AccessError {
 pub(crate) struct Access {
     ledger: Ledger,
     authority: Option<Authority>,
+    lineage: Lineage,
 }
 
 /// A token that is worth nothing any more.
@@ -174,7 +177,7 @@ impl Access {
             false => authority,
         };
         identity.keep()?;
-        Ok(Self { ledger, authority })
+        Ok(Self { ledger, authority, lineage: Lineage::default() })
     }
 
     /// The authority that vouches for this server, where that is its own.
@@ -414,14 +417,16 @@ impl Access {
                 }
             };
             // Before anybody can revoke it: a later revocation is of this one too.
-            Ok((credential_of(book, service, member, now), is_new))
+            let issued = issued_at(book, service, member, now);
+            self.lineage.begin((service.clone(), member.clone()), issued);
+            Ok((credential_of(book, service, member, issued), is_new))
         })
     }
 
     /// The next credential of a member.
     ///
     /// # Errors
-    /// What it has was revoked since it was let in.
+    /// What it has was revoked since it was let in, or another one of that member was renewed beside it.
     pub(crate) fn renew(&self, credential: &Credential) -> Result<Secret, Refusal> {
         // The time first: a revocation is either seen in the book, or comes later and is of the next one too.
         let now = unix_ms();
@@ -429,7 +434,10 @@ impl Access {
         if is_revoked(&book, credential) {
             return Err(ended());
         }
-        Ok(credential_of(&book, &credential.service, &credential.member, now))
+        let (service, member) = (&credential.service, &credential.member);
+        let next = self.lineage.next(credential, issued_at(&book, service, member, now));
+        let issued = next.map_err(|Reused| reused(service, member))?;
+        Ok(credential_of(&book, service, member, issued))
     }
 
     /// Because of which service deploys of a service wait for a second person: of itself, or of one that it is a flavor of.
@@ -566,13 +574,23 @@ fn is_revoked(book: &Book, credential: &Credential) -> bool {
     book.revoked.get(&whose).is_some_and(|before| credential.issued < *before)
 }
 
-/// A new credential of a member.
-fn credential_of(book: &Book, service: &ServiceName, member: &MemberId, now: u64) -> Secret {
-    let whose = (service.clone(), member.clone());
-    // After a revocation, whatever the clock of who has revoked it says.
-    let issued = book.revoked.get(&whose).map_or(now, |before| now.max(*before));
-    let (service, member) = whose;
-    book.key.seal(&Credential { service, member, issued })
+/// When a credential counts as given that a member gets now: after a revocation, whatever the clock of who has revoked it says.
+fn issued_at(book: &Book, service: &ServiceName, member: &MemberId, now: u64) -> u64 {
+    book.revoked.get(&(service.clone(), member.clone())).map_or(now, |before| now.max(*before))
+}
+
+/// A credential of a member.
+fn credential_of(book: &Book, service: &ServiceName, member: &MemberId, issued: u64) -> Secret {
+    book.key.seal(&Credential { service: service.clone(), member: member.clone(), issued })
+}
+
+/// Somebody else has what this member has.
+fn reused(service: &ServiceName, member: &MemberId) -> Refusal {
+    let text = format!(
+        "another credential of member {member} of {service} was renewed beside this one, so two processes have it: take both back \
+         with `baton token revoke --service {service} --member {member}`, then let the right one join with a new token"
+    );
+    Refusal::new(StatusCode::FORBIDDEN, "credential-reused", text)
 }
 
 fn waits_no_more(id: PendingId) -> Refusal {

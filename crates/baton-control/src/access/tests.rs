@@ -318,6 +318,19 @@ fn p39_who_was_let_in_before_a_revocation_renews_nothing_after_it() {
 }
 
 #[test]
+fn p39_who_shows_a_credential_beside_which_another_one_was_renewed_gets_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let access = open(&dir);
+    let (service, member) = web();
+    let given = |hours: u64| unix_ms() - Duration::from_secs(hours * 60 * 60).as_millis() as u64;
+    let shown = |hours| Credential { service: service.clone(), member: member.clone(), issued: given(hours) };
+    access.lineage.begin((service.clone(), member.clone()), given(1));
+    let refused = access.renew(&shown(9)).unwrap_err();
+    assert_eq!((refused.status, refused.code), (StatusCode::FORBIDDEN, "credential-reused"));
+    assert!(access.renew(&shown(0)).is_ok(), "the newest one goes on");
+}
+
+#[test]
 fn p40_a_service_that_is_protected_is_so_with_its_flavors() {
     let dir = tempfile::tempdir().unwrap();
     let access = open(&dir);
