@@ -304,6 +304,8 @@ struct Image {
     mounting: Option<Mounting>,
     /// On the terminal, and whether in its foreground.
     terminal: Option<bool>,
+    /// This process.
+    parent: i32,
     _input: OwnedFd,
     /// What the child leaves when it could not become the program.
     failure: Option<Failure>,
@@ -373,6 +375,7 @@ impl Image {
                 Stdin::Terminal { foreground } => Some(foreground),
                 Stdin::Null | Stdin::From(_) => None,
             },
+            parent: std::process::id().cast_signed(),
             _input: null,
             failure: None,
         })
@@ -418,6 +421,10 @@ impl Image {
             // A program whose supervisor was killed would keep its port from the next one. After the user was
             // changed, which clears it.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            // Killed before that, it has nobody told: nobody would ever end the program.
+            if libc::getppid() != self.parent {
+                libc::_exit(127);
+            }
             if libc::chdir(self.directory.as_ptr()) < 0 {
                 return failed(1);
             }
@@ -495,6 +502,35 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn f2_a_program_whose_starter_was_killed_meanwhile_does_not_run() {
+        let (_read, write) = pipe().unwrap();
+        let command = ["true".to_owned()];
+        let what = Spawn {
+            command: &command,
+            directory: Path::new("/"),
+            mount: None,
+            environment: &[("PATH".into(), "/usr/bin:/bin".into())],
+            sockets: &[],
+            stdout: write.as_fd(),
+            stderr: write.as_fd(),
+            stdin: Stdin::Null,
+            attributes: &Attributes::default(),
+        };
+        let program = program_of(&what).unwrap();
+        let ended = |image| {
+            let pid = rustix::process::Pid::from_raw(start(image, &program).unwrap());
+            let (_, status) =
+                rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap().unwrap();
+            status.exit_status()
+        };
+        let image = || Image::prepare(&what, &program, None).unwrap();
+        assert_eq!(ended(image()), Some(0));
+        // Its parent is another one by now.
+        assert_eq!(ended(Image { parent: image().parent + 1, ..image() }), Some(127));
+    }
 
     #[test]
     fn a_pid_is_written_as_text() {
