@@ -9,8 +9,9 @@ use std::sync::{Mutex, PoisonError};
 use baton_core::access::Credential;
 use baton_core::ids::{MemberId, ServiceName};
 
-/// For so long the credential before the newest one gets that again: the answer may have been lost.
-const LOST_ANSWER_MS: u64 = 10 * 60 * 1000;
+/// For so long the credential before the newest one gets that again: the answer may have been lost, and the way to control with it.
+/// Well below the time between two renewals.
+const LOST_ANSWER_MS: u64 = 60 * 60 * 1000;
 /// After this long nobody can renew what was the newest.
 const FORGOTTEN_AFTER_MS: u64 = Credential::TTL_MS + Credential::RENEWABLE_MS;
 
@@ -78,10 +79,10 @@ mod tests {
         let (first, eight) = (given(HOUR), 9 * HOUR);
         let second = given(lineage.next(&first, eight).unwrap());
         // Whoever of the two was first: the other one is noticed, and does not go on beside it.
-        assert_eq!(lineage.next(&first, eight + HOUR), Err(Reused));
+        assert_eq!(lineage.next(&first, eight + 2 * HOUR), Err(Reused));
         let third = given(lineage.next(&second, 17 * HOUR).unwrap());
-        assert_eq!(lineage.next(&second, 18 * HOUR), Err(Reused));
-        assert_eq!(lineage.next(&first, 18 * HOUR), Err(Reused));
+        assert_eq!(lineage.next(&second, 19 * HOUR), Err(Reused));
+        assert_eq!(lineage.next(&first, 19 * HOUR), Err(Reused));
         assert_eq!(lineage.next(&third, 25 * HOUR), Ok(25 * HOUR));
         let other = Credential { member: "web-2".parse().unwrap(), ..first };
         assert_eq!(lineage.next(&other, 25 * HOUR), Ok(25 * HOUR), "another member is another matter");
@@ -105,7 +106,7 @@ mod tests {
         // Another server gave this one, by a clock that is ahead.
         let elsewhere = given(17 * HOUR);
         assert_eq!(lineage.next(&elsewhere, 17 * HOUR), Ok(17 * HOUR + 1));
-        assert_eq!(lineage.next(&given(9 * HOUR), 18 * HOUR), Err(Reused));
+        assert_eq!(lineage.next(&given(9 * HOUR), 19 * HOUR), Err(Reused));
         lineage.begin(("web".parse().unwrap(), "web-1".parse().unwrap()), 20 * HOUR);
         assert_eq!(
             lineage.next(&given(17 * HOUR + 1), 25 * HOUR),
