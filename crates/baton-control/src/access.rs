@@ -233,11 +233,13 @@ impl Access {
         }
         let credential =
             self.book().key.open(shown).map_err(|_| unknown("what was sent is no token of this server"))?;
-        match credential.standing(now) {
-            Standing::Valid if !self.is_revoked(&credential) => Ok(Caller::Member(credential)),
-            Standing::Renewable if !self.is_revoked(&credential) => Ok(Caller::Late(credential)),
-            Standing::Valid | Standing::Renewable | Standing::Ended => Err(ended()),
-        }
+        let caller = match credential.standing(now) {
+            Standing::Valid if !self.is_revoked(&credential) => Caller::Member(credential.clone()),
+            Standing::Renewable if !self.is_revoked(&credential) => Caller::Late(credential.clone()),
+            Standing::Valid | Standing::Renewable | Standing::Ended => return Err(ended()),
+        };
+        self.lineage.shown(&credential);
+        Ok(caller)
     }
 
     /// Whether who was let in a while ago still would be: what is open for long is asked so.
