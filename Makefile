@@ -62,7 +62,7 @@ bench-swarm: build
 crash-points: setup
 	BATON_CRASH_STRIDE=1 cargo test --package baton-release --features push --test it --locked crash:: -- --nocapture
 
-## endurance: a thousand reloads in a row under as much load of every kind as the machine bears, and the peers' beside them; about half an hour
+## endurance: a thousand reloads in a row under as much load of every kind as the machine bears, and the peers' beside them; about a quarter of an hour
 endurance: build
 	@scripts/setup endurance
 	target/release/baton-endurance
