@@ -24,6 +24,7 @@ use crate::api;
 use crate::audit::{Audit, AuditError, Note, Writer};
 use crate::board::Board;
 use crate::chain::chain;
+use crate::claim::{Claim, ClaimError};
 use crate::clock::Clock;
 use crate::gauge::{self, InvalidPrometheus, Prometheus, PrometheusLogin};
 use crate::guard;
@@ -139,6 +140,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The data directory is another server's.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
     /// Nobody can tell what there is in the data directory.
     #[error("cannot tell what the data directory has")]
     Identity(#[source] DiskError),
@@ -204,6 +208,7 @@ impl ServerError {
             Self::NotLoopback { .. }
             | Self::Listen { .. }
             | Self::DataDir { .. }
+            | Self::Claim(_)
             | Self::Identity(_)
             | Self::NoSealKey
             | Self::Prometheus(_)
@@ -239,6 +244,8 @@ pub struct Server {
     prometheus: Option<Prometheus>,
     audit: Writer,
     data_dir: PathBuf,
+    /// Held until the server has ended.
+    _claim: Claim,
 }
 
 impl Server {
@@ -280,6 +287,7 @@ impl Server {
             .create(&data_dir)
             .and_then(|()| takes_files(&data_dir))
             .map_err(|source| ServerError::DataDir { path: data_dir.clone(), source })?;
+        let claim = Claim::take(&data_dir)?;
         // Before anything is kept there, also where nobody is asked who they are: another start may ask.
         Identity::open(&data_dir).map_err(ServerError::Identity)?;
         let clock = Clock::start();
@@ -343,6 +351,7 @@ impl Server {
             prometheus,
             audit: writer,
             data_dir,
+            _claim: claim,
         })
     }
 

@@ -3,7 +3,7 @@
 use baton_control::{Artefacts, Callers, Config, Server, ServerError, State};
 use baton_wire::api::Refused;
 
-use crate::running::Running;
+use crate::running::{Running, config};
 
 #[test]
 fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
@@ -35,24 +35,19 @@ fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_server_does_not_get_the_same_directory() {
-    let server = Running::start();
-    let config = Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        callers: Callers::Anybody,
-        data_dir: server.data_dir(),
-        state: State::File,
-        artefacts: Artefacts::Folder,
-        seal_key: None,
-        prometheus: None,
-        prometheus_login: None,
-        secrets: Vec::new(),
-        allowed_secrets: None,
-    };
-    let error = Server::bind(config).err().expect("it is refused");
-    let ServerError::State(cause) = &error else { panic!("{error}") };
-    assert!(cause.to_string().contains("another server has it open"), "{cause}");
-    server.stop().await;
+async fn a_second_server_does_not_get_the_same_directory_whatever_keeps_the_state() {
+    // Nobody has to be there yet.
+    let redis = State::Redis(Box::new("redis://127.0.0.1:1".parse().unwrap()));
+    for state in [State::File, redis] {
+        let dir = tempfile::tempdir().unwrap();
+        let bind = || Server::bind(Config { state: state.clone(), ..config(dir.path()) });
+        let first = bind().ok().expect("nobody has it");
+        let error = bind().err().expect("it is refused");
+        assert!(matches!(error, ServerError::Claim(_)), "{error}");
+        assert!(error.to_string().contains("another server has it open"), "{error}");
+        drop(first);
+        assert!(bind().is_ok(), "it is free again");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
