@@ -149,7 +149,7 @@ pub enum ServerError {
     /// Several servers would each have a list of tokens for itself.
     #[error(
         "servers that share a Redis share who may do what, sealed with a key that Redis has not: make one with \
-         `head -c 32 /dev/urandom | base64 > seal.key`, and give it to every server with --seal-key-file"
+         `(umask 077; head -c 32 /dev/urandom | base64 > seal.key)`, and give it to every server with --seal-key-file"
     )]
     NoSealKey,
     /// Nobody can be asked what is measured.

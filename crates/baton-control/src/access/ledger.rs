@@ -163,9 +163,11 @@ pub enum LedgerError {
 /// What can be done about what does not open, other than to delete it.
 const fn or_else(why: &SealError) -> &'static str {
     match why {
-        SealError::Closed | SealError::Disk(_) | SealError::NoKey | SealError::Randomness(_) => {
-            "give all servers the same key, "
-        }
+        SealError::Closed
+        | SealError::Disk(_)
+        | SealError::NoKey
+        | SealError::Open
+        | SealError::Randomness(_) => "give all servers the same key, ",
         SealError::Elsewhere { .. } => "give this fleet a prefix or a database of its own, ",
         SealError::Old => "start all servers in this version, ",
     }

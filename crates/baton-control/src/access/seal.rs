@@ -10,7 +10,9 @@
 //! is never used twice, and is always zero. The cipher is ChaCha20-Poly1305 (RFC 8439), which tells whether anything was
 //! changed.
 
-use std::fs;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use baton_release::disk::{DiskError, failed};
@@ -25,6 +27,9 @@ const SALT_BYTES: usize = 32;
 const CONTEXT: &str = "baton 2026-11-21 seal of who may do what";
 /// Shortest line that is taken for a key: one of 16 random bytes in Base64. It is no password: nothing makes guessing slow.
 const LINE_BYTES_MIN: usize = 22;
+/// Who may do what with the file that nobody but servers should: its group may read it, since that is how a container's volume
+/// and systemd give a secret to who is not root.
+const OTHERS: u32 = 0o027;
 
 /// The keys that servers share and the store has not. The first one seals; all of them open, so that one can be replaced by
 /// another while servers run.
@@ -54,9 +59,15 @@ pub enum SealError {
     Disk(#[from] DiskError),
     /// There is no key in it.
     #[error(
-        "the file has no key in it: make one with `head -c 32 /dev/urandom | base64`, one line of at least {LINE_BYTES_MIN} characters"
+        "the file has no key in it: make one with `(umask 077; head -c 32 /dev/urandom | base64 > seal.key)`, one line of at \
+         least {LINE_BYTES_MIN} characters"
     )]
     NoKey,
+    /// Others can read the file.
+    #[error(
+        "others may read or change it: run `chmod 600` on it, and replace the key if somebody may have read it"
+    )]
+    Open,
     /// There are no random numbers to be had.
     #[error("the system has no random numbers")]
     Randomness(#[source] getrandom::Error),
@@ -82,9 +93,14 @@ impl SealKey {
     /// Reads the keys in a file, one on each line.
     ///
     /// # Errors
-    /// It cannot be read, or has none.
+    /// It cannot be read, or others can read it too, or it has none.
     pub(crate) fn read(path: &Path) -> Result<Self, SealError> {
-        let text = fs::read_to_string(path).map_err(failed("read", path))?;
+        let mut file = File::open(path).map_err(failed("read", path))?;
+        if file.metadata().map_err(failed("read", path))?.mode() & OTHERS != 0 {
+            return Err(SealError::Open);
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed("read", path))?;
         Self::parse(&text)
     }
 
@@ -185,6 +201,9 @@ fn nonce() -> Nonce {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn key(lines: &str) -> SealKey {
@@ -256,6 +275,21 @@ mod tests {
         assert_eq!(key(FIRST).open_old(&old).unwrap(), opened);
         assert!(key(SECOND).open_old(&old).is_err());
         assert!(key(FIRST).open_old(&key(FIRST).seal("shop", "{}").unwrap()).is_err());
+    }
+
+    #[test]
+    fn p43_a_key_that_others_may_read_or_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("seal.key");
+        fs::write(&path, FIRST).unwrap();
+        for (mode, refused) in
+            [(0o600, false), (0o400, false), (0o440, false), (0o644, true), (0o620, true), (0o404, true)]
+        {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let read = SealKey::read(&path);
+            assert_eq!(matches!(read, Err(SealError::Open)), refused, "{mode:o}: {read:?}");
+            assert!(refused || read.is_ok(), "{mode:o}: {read:?}");
+        }
     }
 
     #[test]

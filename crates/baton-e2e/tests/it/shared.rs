@@ -1,6 +1,7 @@
 //! Several servers that ask who is there and share who may do what, over one Redis that is not trusted.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -26,6 +27,8 @@ impl Shared {
         moto.call("s3", "create_bucket", &json!({ "Bucket": "releases" }));
         let folder = Folder::empty();
         folder.write("seal.key", "rW3JbOtmCWl2ql0xmLZqRg==\n");
+        let only_ours = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(folder.path().join("seal.key"), only_ours).unwrap();
         let mut shared =
             Self { folder, redis: Redis::start(), moto, servers: Vec::new(), members: Vec::new() };
         for server in 0..servers {

@@ -1,5 +1,8 @@
 //! Several servers, each with a data directory, over one store.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use baton_core::access::{Role, Scope, Shown, TOKEN_BYTES, Token};
 use baton_core::ids::{MemberId, PendingId, ServiceName, TokenHash, TokenId};
 use baton_core::units::Millis;
@@ -9,6 +12,12 @@ use tempfile::TempDir;
 use super::super::{Access, Caller, Held, Pending};
 use super::*;
 use crate::small_disk;
+
+/// A file with a key that nobody else may read. In its place, so that it is written on a disk that is full.
+fn write_key(file: &Path, key: &str) {
+    fs::write(file, key).unwrap();
+    fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+}
 
 /// Servers that have never met.
 struct Servers {
@@ -29,7 +38,7 @@ impl Servers {
 
     fn try_open(&self, server: usize, key: &str) -> Result<Access, AccessError> {
         let file = self.dirs[server].path().join("seal.key");
-        fs::write(&file, key).unwrap();
+        write_key(&file, key);
         let key = SealKey::read(&file).unwrap();
         let store = Arc::<MemoryStore>::clone(&self.store);
         Access::open(self.dirs[server].path(), Place::Store { store, key }, true)
@@ -317,7 +326,7 @@ fn a_server_that_started_while_the_store_was_away_seals_the_list_with_its_first_
     while servers.store.access().is_err() {}
     access.refresh().unwrap();
     let file = servers.dirs[0].path().join("new.key");
-    fs::write(&file, OTHER_KEY).unwrap();
+    write_key(&file, OTHER_KEY);
     let new = SealKey::read(&file).unwrap();
     let stored = servers.stored();
     assert!(open(&new, &servers.store.fleet(), &stored).is_ok());
@@ -343,7 +352,7 @@ fn what_cannot_be_used_is_told_with_what_to_do_about_it() {
     let dir = TempDir::new().unwrap();
     let key = |text: &str| {
         let file = dir.path().join("seal.key");
-        fs::write(&file, text).unwrap();
+        write_key(&file, text);
         SealKey::read(&file).unwrap()
     };
     let (key, other) = (key(KEY), key(OTHER_KEY));
