@@ -197,6 +197,7 @@ impl Failure {
                 ServerError::NotLoopback { .. }
                 | ServerError::DataDir { .. }
                 | ServerError::NoSealKey
+                | ServerError::NoStore
                 | ServerError::SealKey { .. }
                 | ServerError::Prometheus(_)
                 | ServerError::Allowed(_)

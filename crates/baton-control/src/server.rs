@@ -152,6 +152,12 @@ pub enum ServerError {
          `(umask 077; head -c 32 /dev/urandom | base64 > seal.key)`, and give it to every server with --seal-key-file"
     )]
     NoSealKey,
+    /// Several servers would each have releases that the others have not.
+    #[error(
+        "servers that share a Redis share their releases, which one server's own folder does not: name a bucket with --store \
+         (s3://BUCKET/PREFIX, gs://… or az://…), the same one at every server"
+    )]
+    NoStore,
     /// Nobody can be asked what is measured.
     #[error(transparent)]
     Prometheus(#[from] InvalidPrometheus),
@@ -211,6 +217,7 @@ impl ServerError {
             | Self::Claim(_)
             | Self::Identity(_)
             | Self::NoSealKey
+            | Self::NoStore
             | Self::Prometheus(_)
             | Self::SealKey { .. }
             | Self::Tls(_)
@@ -274,6 +281,9 @@ impl Server {
         }
         if state != State::File && !open && seal_key.is_none() {
             return Err(ServerError::NoSealKey);
+        }
+        if state != State::File && !open && artefacts == Artefacts::Folder {
+            return Err(ServerError::NoStore);
         }
         let allowed = allowed_secrets.map(Allowed::open).transpose()?;
         let prometheus = Prometheus::new(prometheus.as_deref(), prometheus_login)?;

@@ -1,6 +1,7 @@
 //! What is said to who types something wrong, or asks.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -76,6 +77,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 fn what_a_server_cannot_use_is_told_with_what_it_could_and_is_one_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let server = ["server", "--listen", "127.0.0.1:0"];
+    fs::write(dir.path().join("open"), "rW3JbOtmCWl2ql0xmLZqRg==").unwrap();
+    fs::set_permissions(dir.path().join("open"), fs::Permissions::from_mode(0o644)).unwrap();
     for (arguments, says) in [
         (&["--dev", "--data", "/dev/null"][..], "choose another directory with --data"),
         (&["--dev", "--data", "/proc/x"], "choose another directory with --data"),
@@ -87,7 +90,15 @@ fn what_a_server_cannot_use_is_told_with_what_it_could_and_is_one_exit_code() {
         (&["--dev", "--allowed-secrets", "nowhere"], "which service may have which secret"),
         (&["--cert", "nowhere", "--cert-key", "nowhere"], "nowhere"),
         (&["--state", "redis://127.0.0.1:1"], "--seal-key-file"),
-        (&["--state", "redis://127.0.0.1:1", "--seal-key-file", "nowhere"], "cannot use the key in nowhere"),
+        (&["--state", "redis://127.0.0.1:1", "--seal-key-file", "nowhere"], "--store"),
+        (
+            &["--state", "redis://127.0.0.1:1", "--seal-key-file", "nowhere", "--store", "s3://a/b"],
+            "cannot use the key in nowhere",
+        ),
+        (
+            &["--state", "redis://127.0.0.1:1", "--seal-key-file", "open", "--store", "s3://a/b"],
+            "others may read or change it",
+        ),
     ] {
         let ran = run(dir.path(), NOBODY, &[&server, arguments].concat());
         assert_eq!(ran.code, 2, "{arguments:?}: {ran:?}");
