@@ -37,7 +37,10 @@ const UNAUTHORIZED: u16 = 401;
 /// Most bytes of an answer: the members of the largest fleet, 100,000, each with its last lines of output.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 
-/// Control, as operators see it.
+/// What came back: a status and a body, whatever they are.
+type Answer = Result<(u16, Vec<u8>), ClientError>;
+
+/// Control, as operators see it: one server, or several, any of which will do.
 #[derive(Debug)]
 pub struct Client {
     control: Arc<Control>,
@@ -111,6 +114,16 @@ impl ClientError {
         }
     }
 
+    /// The same where all of these servers were asked.
+    fn of_all(self, bases: &[String]) -> Self {
+        match self {
+            Self::Unreachable { advice, source, .. } => {
+                Self::Unreachable { base: bases.join(", "), advice, source }
+            }
+            other => other,
+        }
+    }
+
     /// What happened, without advice for who has just begun.
     pub fn cause(&self) -> String {
         match self {
@@ -134,7 +147,7 @@ impl Client {
         Self::of(base, None, None)
     }
 
-    /// The control server at this address, to which a token is shown; `authority` is a file with certificates to believe.
+    /// The control server at this address, or several, with commas between, to which a token is shown; `authority` is a file with certificates to believe.
     /// Nothing is sent yet.
     ///
     /// Proxies named in the environment are not used, as with members.
@@ -142,22 +155,12 @@ impl Client {
     /// # Errors
     /// The address is none, or the token could be read on its way.
     pub fn of(base: &str, token: Option<Shown>, authority: Option<PathBuf>) -> Result<Self, ClientError> {
-        let base = base.trim_end_matches('/').to_owned();
-        let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or_default();
-        if host.is_empty() || host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
-            return Err(ClientError::Address { base });
-        }
-        if host.contains('@') {
-            return Err(ClientError::Credentials);
-        }
-        if let Some(port) = port(host).filter(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
-            return Err(ClientError::Port { port: port.to_owned(), base });
-        }
-        let control = Arc::new(Control::new(&base, token, authority)?);
+        base.split(',').try_for_each(|base| check(base.trim().trim_end_matches('/')))?;
+        let control = Arc::new(Control::new(base, token, authority)?.in_order());
         Ok(Self { control, asking: OnceLock::new() })
     }
 
-    /// Its address.
+    /// The address of the one that is asked now.
     pub fn base(&self) -> &str {
         self.control.base()
     }
@@ -184,8 +187,14 @@ impl Client {
         version: u64,
         wait: Duration,
     ) -> Result<ServiceStatus, ClientError> {
-        let wait_ms = wait.as_millis();
-        self.get(&format!("/v1/services/{service}?after={version}&wait_ms={wait_ms}"), wait)
+        let (wait_ms, path) = (wait.as_millis(), format!("/v1/services/{service}"));
+        let newer = format!("{path}?after={version}&wait_ms={wait_ms}");
+        let told_by = self.base().to_owned();
+        self.answer(|agent| {
+            // The versions of another server are others: it says at once how it is.
+            let path = if self.base() == told_by { &newer } else { &path };
+            self.without_body(agent.get(self.url(path)), wait + ANSWER_TIMEOUT)
+        })
     }
 
     /// The members of a service.
@@ -429,11 +438,26 @@ impl Client {
         }
     }
 
+    /// Sends a request to one server after the other until one can work.
+    fn body(&self, send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>) -> Answer {
+        let bases = self.control.bases();
+        let mut answer = self.body_of_one(&send);
+        for _ in 1..bases.len() {
+            if !is_away(&answer) {
+                break;
+            }
+            self.control.go_on();
+            let next = self.body_of_one(&send);
+            // Who answers, and cannot work, says more than who does not answer.
+            if !is_away(&next) || answer.is_err() && next.is_ok() {
+                answer = next;
+            }
+        }
+        answer.map_err(|error| error.of_all(bases))
+    }
+
     /// Sends a request, once more if the connection broke: everything that is sent may arrive twice.
-    fn body(
-        &self,
-        send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>,
-    ) -> Result<(u16, Vec<u8>), ClientError> {
+    fn body_of_one(&self, send: impl Fn(&Agent) -> Result<Response<Body>, ureq::Error>) -> Answer {
         let asking = self.asking()?;
         let read = || {
             let mut response = send(asking)?;
@@ -464,6 +488,29 @@ impl Client {
 
     fn not_understood(&self, source: serde_json::Error) -> ClientError {
         ClientError::NotUnderstood { base: self.base().to_owned(), source }
+    }
+}
+
+/// Whether an address is one of a server.
+fn check(base: &str) -> Result<(), ClientError> {
+    let host = base.strip_prefix("http://").or_else(|| base.strip_prefix("https://")).unwrap_or_default();
+    if host.is_empty() || host.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+        return Err(ClientError::Address { base: base.to_owned() });
+    }
+    if host.contains('@') {
+        return Err(ClientError::Credentials);
+    }
+    match port(host).filter(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
+        Some(port) => Err(ClientError::Port { port: port.to_owned(), base: base.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// Whether another server may be better off.
+fn is_away(answer: &Answer) -> bool {
+    match answer {
+        Ok((status, _)) => Exit::of_status(*status) == Exit::Unreachable,
+        Err(error) => error.is_away(),
     }
 }
 
@@ -504,12 +551,26 @@ mod tests {
 
     #[test]
     fn an_address_is_one_of_http_and_nothing_more() {
-        for good in ["http://127.0.0.1:7400", "http://control/", "http://[::1]:7400", "https://control:7400"]
-        {
+        for good in [
+            "http://127.0.0.1:7400",
+            "http://control/",
+            "http://[::1]:7400",
+            "https://control:7400",
+            "https://a/, https://b:1",
+        ] {
             assert!(Client::new(good).is_ok(), "{good}");
         }
-        for bad in ["", "127.0.0.1:7400", "ftp://control", "http://", "https://", "http://a b", "http://a/b"]
-        {
+        for bad in [
+            "",
+            "127.0.0.1:7400",
+            "ftp://control",
+            "http://",
+            "https://",
+            "http://a b",
+            "http://a/b",
+            "https://a,",
+            "https://a,b",
+        ] {
             assert!(matches!(Client::new(bad), Err(ClientError::Address { .. })), "{bad}");
         }
     }

@@ -16,10 +16,10 @@ use crate::ui::Ui;
 /// What every command works with.
 #[derive(Debug)]
 pub struct Context {
-    /// Control: the first of the addresses that were said.
+    /// Control: any of the servers that were said, the first one first.
     pub client: Client,
-    /// The others, for what each server has for itself.
-    pub others: Vec<Client>,
+    /// Each of them alone, for what each has for itself.
+    pub servers: Vec<Client>,
     /// Where results go.
     pub ui: Ui,
     /// What Ctrl-C says.
@@ -36,9 +36,9 @@ impl Context {
             Interrupt::install().map_err(|source| Failure::System { what: "catch Ctrl-C", source })?;
         let token = token(global.token_file.as_deref(), |name| std::env::var(name).ok())?;
         let client = |base: &str| Client::of(base, token.clone(), global.ca.clone());
-        let (first, others) = addresses(&global.server);
-        let others = others.into_iter().map(client).collect::<Result<_, _>>()?;
-        Ok(Self { client: client(first)?, others, ui, interrupt })
+        let address = address(&global.server);
+        let servers = address.split(',').map(|one| client(one.trim())).collect::<Result<_, _>>()?;
+        Ok(Self { client: client(address)?, servers, ui, interrupt })
     }
 
     /// The service that is meant: the one that was typed, else that of the settings in this directory, else the
@@ -79,14 +79,6 @@ fn token(typed: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Res
 /// Where control is: a variable that is set to nothing is not set, as for members.
 fn address(said: &str) -> &str {
     if said.is_empty() { SERVER } else { said }
-}
-
-/// The address of the server that is asked, and those of the others, as members are told them: with commas between.
-fn addresses(said: &str) -> (&str, Vec<&str>) {
-    match address(said).split_once(',') {
-        Some((first, others)) => (first.trim(), others.split(',').map(str::trim).collect()),
-        None => (address(said), Vec::new()),
-    }
 }
 
 fn only_one(services: &[String]) -> Result<ServiceName, Failure> {
@@ -135,15 +127,6 @@ mod tests {
         assert!(matches!(shown(Some(&path("none")), "baton_text", ""), Err(Failure::Token { .. })));
         let failure = shown(None, "no token", "").unwrap_err();
         assert!(failure.message().starts_with("BATON_TOKEN: "), "{}", failure.message());
-    }
-
-    #[test]
-    fn the_first_of_several_addresses_is_asked() {
-        assert_eq!(addresses("https://a:1"), ("https://a:1", vec![]));
-        assert_eq!(
-            addresses("https://a:1, https://b:2,https://c:3"),
-            ("https://a:1", vec!["https://b:2", "https://c:3"])
-        );
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub fn run(args: &Dev, ui: Ui) -> Result<(), Failure> {
     let to_close = Arc::clone(&stage);
     let leaving = interrupt.before_leaving(move || close(&to_close));
     let done = start(args, &project, &stage, &ui).and_then(|client| {
-        deploy_and_watch(args, &project, &Context { client, others: Vec::new(), ui, interrupt })
+        deploy_and_watch(args, &project, &Context { client, servers: Vec::new(), ui, interrupt })
     });
     close(&stage);
     drop(leaving);

@@ -125,6 +125,12 @@ impl Control {
         Ok(control)
     }
 
+    /// The same, and the first one is asked first: for a person, who has said them in an order.
+    #[must_use]
+    pub fn in_order(self) -> Self {
+        Self { asked: AtomicUsize::new(0), ..self }
+    }
+
     /// The address of the one that is asked now, without a slash at the end.
     pub fn base(&self) -> &str {
         let asked = self.asked.load(Ordering::Relaxed) % self.bases.len().max(1);
@@ -320,6 +326,19 @@ mod tests {
         here.show_token(token(None).unwrap()).unwrap();
         here.show(secret()).unwrap();
         assert_eq!(here.bearer().unwrap().reveal(), "Bearer member_x");
+    }
+
+    #[test]
+    fn servers_are_asked_in_turn_and_for_a_person_the_first_one_first() {
+        for _ in 0..20 {
+            let control = Control::new("https://a/, https://b", None, None).unwrap().in_order();
+            let asked = [(); 3].map(|()| {
+                let base = control.base().to_owned();
+                control.go_on();
+                base
+            });
+            assert_eq!(asked, ["https://a", "https://b", "https://a"]);
+        }
     }
 
     #[test]

@@ -64,24 +64,20 @@ pub fn run(args: Audit, context: &Context) -> Result<(), Failure> {
 /// The last records of all servers that were named, in the order of their times.
 fn list(last: u64, context: &Context) -> Result<(), Failure> {
     let mut found = Vec::new();
-    for client in servers(context) {
+    for client in &context.servers {
         last_of(client, last, name(client, context).as_ref(), &mut found)?;
     }
     // Of one server they stay as they are in its log, whatever its clock has done.
-    if !context.others.is_empty() {
+    if context.servers.len() > 1 {
         found.sort_by_key(|record| record.at_ms);
         found.drain(..found.len().saturating_sub(usize::try_from(last).unwrap_or(usize::MAX)));
     }
     context.ui.result(&found, |found| access::records(found, context.ui.width))
 }
 
-fn servers(context: &Context) -> impl Iterator<Item = &Client> {
-    std::iter::once(&context.client).chain(&context.others)
-}
-
 /// What a server is called where there are several.
 fn name(client: &Client, context: &Context) -> Option<String> {
-    (!context.others.is_empty()).then(|| client.base().to_owned())
+    (context.servers.len() > 1).then(|| client.base().to_owned())
 }
 
 fn last_of(
@@ -130,7 +126,7 @@ fn verify(args: &AuditVerify, context: &Context) -> Result<(), Failure> {
     match &args.file {
         Some(path) => check(None, &mut |verifier| verifier.file(path))?,
         None => {
-            for client in servers(context) {
+            for client in &context.servers {
                 check(name(client, context), &mut |verifier| verifier.server(client))?;
             }
         }

@@ -1,6 +1,6 @@
 //! A server that goes away while somebody follows what happens, and comes back.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout};
 
@@ -91,4 +91,44 @@ fn p33_a_status_is_watched_on_once_the_server_is_back() {
     assert_eq!(scene.stderr.next().unwrap().unwrap(), "baton: control answers again");
     while !scene.line().contains("epoch 2") {}
     scene.stop();
+}
+
+#[test]
+fn any_of_several_servers_will_do_also_while_somebody_looks_on() {
+    let dir = tempfile::tempdir().unwrap();
+    sample_project(dir.path());
+    // Two that know each another deploy, so that it shows which of them answers.
+    let data = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let [second, first] = [1, 0].map(|at| Control::start(data[at].path()));
+    deploy(dir.path(), &first.url);
+    (0..2).for_each(|_| deploy(dir.path(), &second.url));
+
+    let nobody = "http://127.0.0.1:1";
+    let all = format!("{nobody}, {}, {}", first.url, second.url);
+    let epoch =
+        || run(dir.path(), &all, &["status", "--output", "json"]).json()[0]["deploy"]["epoch"].clone();
+    assert_eq!(epoch(), 1, "the first one that is there");
+    for arguments in
+        [&["push"][..], &["releases"], &["members"], &["deploy", "--detach", "--again"], &["halt", "-m", "x"]]
+    {
+        let ran = run(dir.path(), &format!("{nobody},{}", second.url), arguments);
+        assert_eq!(ran.code, 0, "{arguments:?}: {ran:?}");
+    }
+
+    let mut child = baton(dir.path(), &all, &["status", "--watch"]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("epoch 1")));
+    drop(first);
+    let of_the_other = format!("epoch {}", epoch());
+    assert!(lines.any(|line| line.contains(&of_the_other)), "{of_the_other}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(!said.contains("lost the connection"), "nobody was missed: {said}");
+
+    drop(second);
+    let ran = run(dir.path(), &all, &["status"]);
+    assert_eq!(ran.code, 7);
+    assert!(ran.stderr.contains(&format!("unreachable at {all}: ")), "{}", ran.stderr);
 }

@@ -243,6 +243,12 @@ fn p37_p39_p40_what_one_server_is_told_of_who_may_do_what_holds_on_all() {
     let whole = shared.json(0, &["audit", "verify", "--server", &all]);
     assert_eq!(whole.as_array().unwrap().len(), 3, "p42: {whole}");
 
+    // Whoever names all of them is answered while one is dead.
+    shared.kill_server(0);
+    let status = shared.json(1, &["status", "--service", "web", "--server", &all]);
+    assert_eq!(status["service"], "web", "{status}");
+    shared.start_server(0);
+
     // A member that is revoked at one server is shut out of its session with another.
     shared.must(0, &["token", "revoke", "--member", "web-1", "--service", "web"]);
     shared.wait_for_live(2, 0);
