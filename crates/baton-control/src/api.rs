@@ -57,6 +57,7 @@ use crate::keeper::Inbox;
 use crate::metrics;
 use crate::secrets::{Allowed, Desk};
 use crate::session;
+use crate::space::Space;
 use crate::tls::Given;
 
 pub(crate) use artefacts::Line;
@@ -112,6 +113,7 @@ pub(crate) struct Shared {
     /// Whether it knows who measures what rollouts may wait for.
     measures: bool,
     audit: Audit,
+    space: Arc<Space>,
     publishing: Publishing,
     pruning: Pruning,
     deciding: Deciding,
@@ -134,6 +136,8 @@ pub(crate) struct Kept {
     /// Which service may have which secret; none where each may have all.
     pub allowed: Option<Allowed>,
     pub audit: Audit,
+    /// What is kept of the disk for who stops harm.
+    pub space: Space,
 }
 
 impl Shared {
@@ -141,7 +145,7 @@ impl Shared {
         inbox: Inbox,
         heartbeats: Heartbeats,
         board: watch::Receiver<Arc<Board>>,
-        Kept { states, artefacts, access, has_tls, given, measures, allowed, audit }: Kept,
+        Kept { states, artefacts, access, has_tls, given, measures, allowed, audit, space }: Kept,
         clock: Clock,
         secrets: SecretSource,
     ) -> Result<Self, getrandom::Error> {
@@ -167,6 +171,7 @@ impl Shared {
             given,
             measures,
             audit,
+            space: Arc::new(space),
             publishing: Publishing::default(),
             pruning: Pruning::default(),
             deciding: Deciding::default(),

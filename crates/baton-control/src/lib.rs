@@ -36,6 +36,7 @@ mod sessions;
 #[cfg(test)]
 #[path = "../../baton-release/tests/disk/small.rs"]
 mod small_disk;
+mod space;
 mod tls;
 mod view;
 mod watcher;

@@ -34,6 +34,7 @@ use crate::keeper::{Ask, Inbox, Keeper, inbox};
 use crate::listen::{CallerAddress, Incoming};
 use crate::secrets::{Allowed, AllowedError};
 use crate::sessions::PeerKey;
+use crate::space::Space;
 use crate::tls::{self, Certificates, Tls, TlsError};
 use crate::watcher::Watcher;
 
@@ -317,6 +318,10 @@ impl Server {
                 Some(Tls::new(certificates, address, authority)?)
             }
         };
+        let space = Space::of(&data_dir);
+        if let Some(warning) = space.warning() {
+            eprintln!("baton server: {warning}");
+        }
         let watcher = shared.then(|| Watcher::new(Arc::clone(&states), access.clone()));
         let (audit, mut writer) = Audit::open(&data_dir, !open)?;
         if let Some(access) = &access {
@@ -344,6 +349,7 @@ impl Server {
             measures: prometheus.is_some(),
             allowed,
             audit,
+            space,
         };
         let state = api::Shared::new(inbox.clone(), heartbeats, board, kept, clock, secrets)
             .map_err(ServerError::Randomness)?

@@ -29,11 +29,7 @@ impl Reserve {
     /// Keeps as much as the file needs now, as far as there is space; nothing for one that is not there. Blocks; it is quick
     /// where enough is kept.
     pub fn keep(&self) {
-        let Ok(file) = fs::metadata(&self.kept_for) else { return };
-        let needed = file.len().saturating_add(BEYOND);
-        if fs::metadata(&self.path).is_ok_and(|kept| kept.len() >= needed) {
-            return;
-        }
+        let Some(needed) = self.lacking() else { return };
         // A part of it would take space from others and be of no use.
         if self.take(needed).is_err() {
             self.release();
@@ -43,6 +39,18 @@ impl Reserve {
     fn take(&self, bytes: u64) -> io::Result<()> {
         let file = File::options().create(true).append(true).open(&self.path)?;
         Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
+    }
+
+    /// How many bytes should be kept now, where they are not.
+    pub fn lacking(&self) -> Option<u64> {
+        let needed = fs::metadata(&self.kept_for).ok()?.len().saturating_add(BEYOND);
+        let is_kept = fs::metadata(&self.path).is_ok_and(|kept| kept.is_file() && kept.len() >= needed);
+        (!is_kept).then_some(needed)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Gives it away, and says whether there was any.
@@ -63,10 +71,12 @@ mod tests {
         let state = dir.path().join("state.redb");
         let reserve = Reserve::of(&state);
         reserve.keep();
-        assert!(!reserve.release(), "there is no store");
+        assert!(!reserve.release() && reserve.lacking().is_none(), "there is no store");
         for size in [1 << 20, 3 << 20] {
             fs::write(&state, vec![1; size]).unwrap();
+            assert_eq!(reserve.lacking(), Some(size as u64 + BEYOND));
             reserve.keep();
+            assert_eq!(reserve.lacking(), None);
             let kept = fs::metadata(dir.path().join("state.reserve")).unwrap();
             assert!(kept.len() > size as u64 && kept.blocks() * 512 >= kept.len(), "{kept:?}");
         }

@@ -37,6 +37,8 @@ const FILE: &str = "access.json";
 /// What a server has seen last of the list that it shares. It is sealed as that and not for the fleet: whoever brings a server to
 /// another place brings its list along.
 const COPY: &str = "access.sealed";
+/// Where the list is that space is kept for: in one of them.
+pub(crate) const FILES: [&str; 2] = [FILE, COPY];
 /// What becomes of the list of one server that is shared from then on.
 const MOVED: &str = "access.json.shared";
 /// What becomes of what a server has seen last where it does not open.

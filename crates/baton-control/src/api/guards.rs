@@ -48,6 +48,9 @@ pub(super) fn off(shared: &Shared, board: &Board, caller: &Caller) -> Vec<GuardV
     if let Some(warning) = shared.given.as_ref().and_then(|given| given.warning(unix_ms())) {
         add("certificate", None, warning);
     }
+    if let Some(warning) = shared.space.warning() {
+        add("space", None, warning);
+    }
     if let Some(warning) = shared.secrets.warning(caller.covers_all()) {
         add("secrets", None, warning);
     }

@@ -77,6 +77,7 @@ impl Bare {
             measures: false,
             allowed: None,
             audit,
+            space: Space::of(dir.path()),
         };
         let secrets = SecretSource::new(Vec::new()).unwrap();
         let shared = Shared::new(inbox, heartbeats, board, kept, clock, secrets).unwrap();

@@ -1,9 +1,12 @@
-//! Who is not served at all.
+//! Who is not served at all, and what guards a server that does.
+
+use std::fs;
 
 use baton_control::{Artefacts, Callers, Config, Server, ServerError, State};
+use baton_wire::access::GuardView;
 use baton_wire::api::Refused;
 
-use crate::running::{Running, config};
+use crate::running::{Running, config, rollout};
 
 #[test]
 fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
@@ -69,5 +72,23 @@ async fn requests_for_other_hosts_and_from_other_pages_are_refused() {
             assert!(refused.code.starts_with("wrong-"), "{refused:?}");
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p29_space_that_is_not_kept_for_who_stops_harm_is_a_guard_that_is_off() {
+    let server = Running::start();
+    let off = async || {
+        let off: Vec<GuardView> = server.get("/v1/guards").await;
+        off.into_iter().find(|off| off.guard == "space").map(|off| off.text)
+    };
+    assert_eq!(off().await, None);
+    fs::remove_file(server.data_dir().join("state.reserve")).unwrap();
+    let said = off().await.unwrap();
+    assert!(said.contains("state.reserve needs"), "{said}");
+    // There is space again with the next change.
+    let release = server.push(1).await;
+    server.deploy(&rollout(release, 0)).await;
+    assert_eq!(off().await, None);
     server.stop().await;
 }
