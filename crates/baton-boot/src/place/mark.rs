@@ -183,9 +183,14 @@ impl Mark {
 /// power cut needs that, and loses then what it says, not that there was one.
 fn put(path: &Path, note: &Note, ended: &Mutex<bool>) -> io::Result<()> {
     let new = path.with_extension("new");
-    fs::File::create(&new).and_then(|mut file| file.write_all(note.text().as_bytes()))?;
+    let written = fs::File::create(&new).and_then(|mut file| file.write_all(note.text().as_bytes()));
     let ended = lock(ended);
-    if *ended { fs::remove_file(new) } else { fs::rename(new, path) }
+    if *ended {
+        // The folder goes with the run: that nothing can be written there any more is no trouble.
+        let _ = fs::remove_file(new);
+        return Ok(());
+    }
+    written.and_then(|()| fs::rename(new, path))
 }
 
 fn lock(ended: &Mutex<bool>) -> MutexGuard<'_, bool> {
@@ -266,6 +271,16 @@ mod tests {
         put(&mark.path, &note("too late"), &mark.ended).unwrap();
         assert_eq!(CutOff::found_in(folder.path()), None);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_note_that_comes_when_the_run_and_its_folder_are_gone_is_no_trouble() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = Mark::new(folder.path());
+        folder.close().unwrap();
+        assert!(put(&mark.path, &note("there is no folder"), &mark.ended).is_err());
+        mark.end();
+        put(&mark.path, &note("too late"), &mark.ended).unwrap();
     }
 
     #[test]
