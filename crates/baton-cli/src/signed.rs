@@ -8,13 +8,14 @@ use baton_core::units::{Millis, Share};
 use baton_release::signing::PrivateKey;
 use baton_release::store::ArtefactStore;
 use baton_wire::access::PendingView;
-use baton_wire::api::{DeployView, PolicyView, Propose};
+use baton_wire::api::{DeployView, PolicyView, Propose, Refused};
 
 use crate::args::Signing;
 use crate::client::ClientError;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::moment::now_ms;
+use crate::render;
 use crate::ui::Ui;
 
 /// How often a deploy is signed anew because something has changed since it was looked at.
@@ -64,27 +65,60 @@ pub fn propose(
         let proposal = Propose { unsigned: signing.unsigned, ..proposal };
         return Ok(context.client.propose(service, &proposal)?);
     }
+    let (deploy, signed) = sign_until_taken(
+        service,
+        &proposal,
+        keys,
+        signing,
+        |preview| Ok(context.client.preview(service, preview)?.deploy),
+        |proposal| context.client.propose(service, proposal),
+    )?;
+    context.ui.text(&signed_by(&signed))?;
+    Ok(deploy)
+}
+
+/// Signs what control would deploy, and proposes that. What has changed meanwhile is signed anew, as long as it comes after the
+/// deploy that was in force when this began: whoever signs has not seen another one, and does not replace it unawares.
+fn sign_until_taken(
+    service: &ServiceName,
+    proposal: &Propose,
+    keys: &[PrivateKey],
+    signing: &Signing,
+    look: impl Fn(&Propose) -> Result<Option<DeployView>, ClientError>,
+    propose: impl Fn(&Propose) -> Result<DeployView, ClientError>,
+) -> Result<(DeployView, Signed<Warrant>), Failure> {
+    let preview = Propose { dry_run: true, ..proposal.clone() };
+    let look = || {
+        look(&preview)?.ok_or_else(|| {
+            Failure::NotSigned("the server does not say what it would deploy: update it".to_owned())
+        })
+    };
+    let mut would_be = look()?;
     let mut attempt = 1;
     loop {
-        let preview = Propose { dry_run: true, ..proposal.clone() };
-        let would_be = context.client.preview(service, &preview)?.deploy.ok_or_else(|| {
-            Failure::NotSigned("the server does not say what it would deploy: update it".to_owned())
-        })?;
-        let warrant = warrant(service, &would_be, &proposal, signing)?;
-        let mut signed = Signed::new(warrant);
+        let mut signed = Signed::new(warrant(service, &would_be, proposal, signing)?);
         keys.iter().for_each(|key| key.sign(&mut signed));
-        let proposal =
+        let asked =
             Propose { parent: would_be.parent.clone(), warrant: Some(signed.to_text()), ..proposal.clone() };
-        match context.client.propose(service, &proposal) {
-            // Somebody was faster: what would be now is signed instead.
-            Err(ClientError::Refused { status: 409, .. }) if attempt < ATTEMPTS_MAX => attempt += 1,
-            answer => {
-                let deploy = answer?;
-                context.ui.text(&signed_by(&signed))?;
-                return Ok(deploy);
+        match propose(&asked) {
+            Err(ClientError::Refused { status: 409, .. }) if attempt < ATTEMPTS_MAX => {
+                let now = look()?;
+                if now.parent != would_be.parent {
+                    return Err(another_first(&now));
+                }
+                (would_be, attempt) = (now, attempt + 1);
             }
+            answer => return Ok((answer?, signed)),
         }
     }
+}
+
+/// Somebody was faster, or control itself has stopped or taken back what was in force.
+fn another_first(now: &DeployView) -> Failure {
+    let parent = now.parent.as_deref().map_or("none is in force".to_owned(), render::id);
+    let message = format!("another deploy came first ({parent}): look at the status and try again");
+    let refused = Refused { code: "conflict".to_owned(), message };
+    Failure::Client(ClientError::Refused { status: 409, refused })
 }
 
 /// The warrant of a deploy that waits for a second person, signed by these keys too: it is of the release that is named here,
@@ -207,8 +241,11 @@ fn said(warrant: &Warrant, keys: impl Iterator<Item = KeyId>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
     use crate::args::Keys;
+    use crate::exit::Exit;
     use crate::proposal::proposal;
     use crate::sample;
     use baton_wire::api::Wanted;
@@ -222,14 +259,63 @@ mod tests {
         }
     }
 
+    fn rollout_of(release: &str) -> Propose {
+        Propose { release: Some(release.to_owned()), ..proposal(Wanted::Rollout, String::new()).unwrap() }
+    }
+
+    /// What comes of signing where control answers a look after the other with these, and refuses one proposal after the other
+    /// by these words; and how often it was proposed.
+    fn tried(looks: &[DeployView], refusals: &[&str]) -> (Result<DeployView, Failure>, usize) {
+        let (looks, tries) = (RefCell::new(looks.iter()), Cell::new(0));
+        let key = PrivateKey::from_random(&[1; 32]);
+        let done = sign_until_taken(
+            &"web".parse().unwrap(),
+            &rollout_of("9f3a2b"),
+            &[key],
+            &signing(None),
+            |preview| {
+                assert!(preview.dry_run && preview.warrant.is_none());
+                Ok(looks.borrow_mut().next().cloned())
+            },
+            |asked| {
+                assert!(asked.warrant.is_some() && !asked.dry_run);
+                let refusal = refusals.get(tries.replace(tries.get() + 1));
+                let Some(code) = refusal else { return Ok(sample::deploy()) };
+                let refused = Refused { code: (*code).to_owned(), message: format!("it is {code}") };
+                Err(ClientError::Refused { status: 409, refused })
+            },
+        );
+        (done.map(|(deploy, _)| deploy), tries.get())
+    }
+
+    #[test]
+    fn p16_what_has_changed_is_signed_anew_only_after_the_same_deploy() {
+        let after = |parent: &str| DeployView { parent: Some(parent.repeat(16)), ..sample::deploy() };
+        let (one, other) = (after("1a"), after("2b"));
+        let (taken, tries) = tried(&[one.clone(), one.clone()], &["other-warrant"]);
+        assert_eq!((taken.unwrap(), tries), (sample::deploy(), 2));
+        // Somebody else has deployed, halted or gone back meanwhile: that is not replaced.
+        for (looks, refusals) in [
+            (&[one.clone(), other.clone()][..], &["conflict"][..]),
+            (&[one.clone(), other.clone()], &["other-warrant"]),
+            (&[sample::deploy(), other], &["other-warrant"]),
+        ] {
+            let (refused, tries) = tried(looks, refusals);
+            let refused = refused.unwrap_err();
+            assert_eq!((refused.exit(), refused.code(), tries), (Exit::Conflict, "conflict", 1));
+        }
+        let (refused, _) = tried(&[one.clone(), after("2b")], &["other-warrant"]);
+        let named = refused.unwrap_err().message();
+        assert!(named.contains("another deploy came first (2b2b2b2b2b2b)"), "{named}");
+        let (refused, tries) = tried(&std::array::from_fn::<_, 9, _>(|_| one.clone()), &["other-warrant"; 9]);
+        assert_eq!((refused.unwrap_err().exit(), tries), (Exit::Conflict, 5));
+    }
+
     /// What comes of signing this answer of control, when this release was asked for.
     fn signed(would_be: &DeployView, release: &str, fallback: Option<&str>) -> Result<Warrant, String> {
-        let asked = Propose {
-            release: Some(release.to_owned()),
-            ..proposal(Wanted::Rollout, String::new()).unwrap()
-        };
         let service = "web".parse().unwrap();
-        warrant(&service, would_be, &asked, &signing(fallback)).map_err(|failure| failure.message())
+        warrant(&service, would_be, &rollout_of(release), &signing(fallback))
+            .map_err(|failure| failure.message())
     }
 
     #[test]
