@@ -9,6 +9,7 @@ use baton_core::deploy::{Kind, Policy};
 use baton_core::fleet::Fleet;
 use baton_core::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
+use baton_core::run::RunSettings;
 use baton_core::trust::Signed;
 use baton_wire::api::{DeployView, PolicyView, Propose, Wanted};
 use tokio::sync::oneshot;
@@ -158,7 +159,7 @@ async fn check(
         Some(text) => Some(releases::named(shared, text, history, caller).await?),
         None => None,
     };
-    let wish = wish(shared, service, asked, release).await?;
+    let wish = wish(shared, service, asked, release, history).await?;
     let all_at_once = goes_everywhere_at_once(history, parent, &wish)?;
     let backing = match &asked.warrant {
         Some(text) => Backing::Signed(Signed::parse(text)?),
@@ -200,7 +201,8 @@ async fn wish(
     shared: &Shared,
     service: &ServiceName,
     asked: &Propose,
-    release: Option<ReleaseId>,
+    release: Option<releases::Named>,
+    history: Option<&History>,
 ) -> Result<Wish, Refusal> {
     // Only a rollout can be the first that is heard of a service.
     if asked.wanted != Wanted::Rollout {
@@ -215,20 +217,44 @@ async fn wish(
                             or leave out rollout.metric";
                 return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "no-metrics", text));
             }
-            let run = releases::must_be_of(shared, release, service).await?;
-            shared.secrets.check(service, run.secrets.pinned().map(|pinned| &pinned.reference))?;
-            if policy.limits.singleton && run.overlap {
-                return Err(Refusal::invalid(format!(
-                    "the policy says singleton, and release {} runs beside what it replaces: set run.overlap = false",
-                    release.short()
-                )));
+            let run = releases::must_be_deployable(shared, release, service, history).await?;
+            if let Some(run) = &run {
+                shared.secrets.check(service, run.secrets.pinned().map(|pinned| &pinned.reference))?;
+            }
+            let release = release.id;
+            if policy.limits.singleton {
+                must_run_alone(release, run.as_ref(), history)?;
             }
             Ok(Wish::Rollout { release, policy, again: asked.again })
         }
         Wanted::Halt => Ok(Wish::Halt { hand_back: false }),
         Wanted::Resume => Ok(Wish::Resume),
         Wanted::Abort => Ok(Wish::Abort),
-        Wanted::Rollback => Ok(Wish::RollBack { to: release }),
+        Wanted::Rollback => Ok(Wish::RollBack { to: release.map(|release| release.id) }),
+    }
+}
+
+/// Refuses a release that runs beside what it replaces. Where nobody can tell how it wants to be run, one that was deployed so
+/// before does not.
+fn must_run_alone(
+    release: ReleaseId,
+    run: Option<&RunSettings>,
+    history: Option<&History>,
+) -> Result<(), Refusal> {
+    let mut past = history.iter().flat_map(|history| history.past()).map(|past| &past.deploy);
+    match run {
+        Some(run) if run.overlap => Err(Refusal::invalid(format!(
+            "the policy says singleton, and release {} runs beside what it replaces: set run.overlap = false",
+            release.short()
+        ))),
+        None if !past.any(|past| past.release == release && past.policy.limits.singleton) => {
+            Err(Refusal::unavailable(format!(
+                "the policy says singleton, and whether release {} runs beside what it replaces stands in the artefact store, \
+                 which is away: try again when it is back",
+                release.short()
+            )))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -116,15 +116,29 @@ fn view(id: ReleaseId, manifest: &Manifest) -> ReleaseView {
     }
 }
 
+/// A release that a text names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub(super) id: ReleaseId,
+    /// Whether the store was asked which releases there are, and is away: only deploys name it then.
+    is_away: bool,
+}
+
+impl Named {
+    const fn of(id: ReleaseId) -> Self {
+        Self { id, is_away: false }
+    }
+}
+
 /// The release that a text names for a service: one of its tags, or the release's id, or enough digits of that.
 pub(super) async fn named(
     shared: &Shared,
     text: &str,
     history: Option<&History>,
     caller: &Caller,
-) -> Result<ReleaseId, Refusal> {
+) -> Result<Named, Refusal> {
     if let Some(release) = history.and_then(|history| history.tagged(text)) {
-        return Ok(release);
+        return Ok(Named::of(release));
     }
     if let Ok(tag) = text.parse::<TagName>() {
         return Err(Refusal::not_found(format!(
@@ -143,13 +157,13 @@ async fn resolve(
     text: &str,
     also: impl Iterator<Item = ReleaseId>,
     caller: &Caller,
-) -> Result<ReleaseId, Refusal> {
+) -> Result<Named, Refusal> {
     let also: BTreeSet<ReleaseId> = also.collect();
     if let Ok(id) = text.parse() {
         if !also.contains(&id) {
             must_be_seen(shared, id, caller).await?;
         }
-        return Ok(id);
+        return Ok(Named::of(id));
     }
     let digits = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if !digits || !(PREFIX_DIGITS_MIN..64).contains(&text.len()) {
@@ -157,19 +171,22 @@ async fn resolve(
             "{text:?} names no release: write its id, or at least the first {PREFIX_DIGITS_MIN} lowercase digits of it"
         )));
     }
-    let stored: Vec<ReleaseId> = if caller.covers_all() {
-        let artefacts = Arc::clone(&shared.artefacts);
-        blocking(move || artefacts.list()).await?.map_err(|error| refused(&error))?
-    } else {
-        seen(shared, caller).await?.iter().filter_map(|view| view.id.parse().ok()).collect()
+    let stored = stored(shared, caller).await?;
+    let away = stored.as_ref().err().filter(|error| is_away(error)).map(refused);
+    let stored = match stored {
+        Err(error) if away.is_none() => return Err(refused(&error)),
+        stored => stored.unwrap_or_default(),
     };
     let fits = |id: &ReleaseId| id.to_string().starts_with(text);
     let candidates: BTreeSet<_> = stored.into_iter().chain(also).filter(fits).collect();
     let mut found = candidates.iter();
-    match (found.next(), found.next()) {
-        (Some(&id), None) => Ok(id),
-        (None, _) => Err(Refusal::not_found(format!("no release begins with {text}: see `baton releases`"))),
-        (Some(_), Some(_)) => {
+    match (found.next(), found.next(), away) {
+        (Some(&id), None, away) => Ok(Named { id, is_away: away.is_some() }),
+        (None, _, Some(away)) => Err(away),
+        (None, _, None) => {
+            Err(Refusal::not_found(format!("no release begins with {text}: see `baton releases`")))
+        }
+        (Some(_), Some(_), _) => {
             let named = candidates.iter().take(CANDIDATES_MAX).map(ToString::to_string);
             let named = named.collect::<Vec<_>>().join(", ");
             let text = format!("{} releases begin with {text}, write more digits: {named}", candidates.len());
@@ -178,12 +195,56 @@ async fn resolve(
     }
 }
 
+/// The releases of the store that somebody may know of.
+async fn stored(shared: &Shared, caller: &Caller) -> Result<Result<Vec<ReleaseId>, StoreError>, Refusal> {
+    let (artefacts, cache) = (Arc::clone(&shared.artefacts), shared.releases.clone());
+    if caller.covers_all() {
+        return blocking(move || artefacts.list()).await;
+    }
+    let views = blocking(move || read_all(&*artefacts, &cache)).await?;
+    let ids = |views: Vec<ReleaseView>| {
+        let known = views.iter().filter(|view| covers(caller, view));
+        known.filter_map(|view| view.id.parse().ok()).collect()
+    };
+    Ok(views.map(ids))
+}
+
 /// Makes sure that members can fetch a release, and that it was made for this service. Answers how it wants to be run.
 pub(super) async fn must_be_of(
     shared: &Shared,
     id: ReleaseId,
     service: &ServiceName,
 ) -> Result<RunSettings, Refusal> {
+    must_fit(stored_manifest(shared, id).await?, id, service)
+}
+
+/// The same for what is to be deployed. A store that is away hinders nobody where deploys of the service name the release: it was
+/// found to be of the service then, and the members that shall have it again have it on their disks. How it wants to be run
+/// nobody can tell then.
+pub(super) async fn must_be_deployable(
+    shared: &Shared,
+    release: Named,
+    service: &ServiceName,
+    history: Option<&History>,
+) -> Result<Option<RunSettings>, Refusal> {
+    let Named { id, is_away: is_asked_in_vain } = release;
+    if is_asked_in_vain {
+        return Ok(None);
+    }
+    let read = stored_manifest(shared, id).await?;
+    let past = history.iter().flat_map(|history| history.past());
+    let is_deployed = past.map(|past| past.deploy.release).any(|release| release == id);
+    if let Err(ManifestError::Read(ReadError::Store(error))) = &read
+        && is_deployed
+        && is_away(error)
+    {
+        return Ok(None);
+    }
+    must_fit(read, id, service).map(Some)
+}
+
+/// What the store says of a release now.
+async fn stored_manifest(shared: &Shared, id: ReleaseId) -> Result<Result<Manifest, ManifestError>, Refusal> {
     let artefacts = Arc::clone(&shared.artefacts);
     let read = move || {
         // What this server has read before may have been removed by another one.
@@ -192,7 +253,15 @@ pub(super) async fn must_be_of(
         }
         manifest::read(id, &*artefacts, Known::default())
     };
-    match blocking(read).await? {
+    blocking(read).await
+}
+
+fn must_fit(
+    read: Result<Manifest, ManifestError>,
+    id: ReleaseId,
+    service: &ServiceName,
+) -> Result<RunSettings, Refusal> {
+    match read {
         Ok(manifest) if manifest.service == *service => Ok(manifest.run),
         Ok(manifest) => Err(Refusal::invalid(format!(
             "release {} was pushed for service {}: push it with `--service {service}`, or deploy it there",
@@ -207,6 +276,11 @@ pub(super) async fn must_be_of(
             Err(Refusal::unavailable(format!("release {} is damaged here: {}", id.short(), chain(&error))))
         }
     }
+}
+
+/// Whether the store says nothing of what it has.
+const fn is_away(error: &StoreError) -> bool {
+    matches!(error.kind, Kind::Unavailable | Kind::Denied)
 }
 
 pub(super) fn refused(error: &StoreError) -> Refusal {

@@ -38,7 +38,7 @@ pub(super) async fn put(
     let held = needing(&shared).await?;
     let posted = shared.known()?.services.get(&service).cloned();
     let history = posted.as_ref().map(|posted| posted.service.history());
-    let release = releases::named(&shared, &asked.release, history, &caller).await?;
+    let release = releases::named(&shared, &asked.release, history, &caller).await?.id;
     releases::must_be_of(&shared, release, &service).await?;
     let tag = Tag { release, actor: caller.actor(asked.actor), since: unix_ms() };
     let is_same = |known: &&Tag| (known.release, &known.actor) == (release, &tag.actor);

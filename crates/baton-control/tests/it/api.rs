@@ -1,5 +1,6 @@
 //! The API in detail, and whatever is not a proper request.
 
+use std::fs;
 use std::sync::Arc;
 
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
@@ -8,7 +9,7 @@ use baton_release::manifest::{self, Known};
 use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
-use baton_wire::api::{DeployView, EventView, Preview, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::api::{DeployView, EventView, Preview, Propose, Refused, ReleaseView, ServiceStatus, Wanted};
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant};
 
@@ -96,7 +97,7 @@ async fn p16_f110_a_hundred_deploys_by_ten_clients_at_once_are_one_order_and_the
 
     let Ok(server) = Arc::try_unwrap(server) else { panic!("somebody asks still") };
     let dir = server.stop().await;
-    let log = std::fs::read_to_string(dir.path().join("data/audit.log")).unwrap();
+    let log = fs::read_to_string(dir.path().join("data/audit.log")).unwrap();
     let asked: Vec<_> = log.lines().filter(|line| line.contains("POST /v1/services/web/deploys")).collect();
     let begun: Vec<_> = asked.iter().filter(|line| line.contains("\t201")).collect();
     assert_eq!((begun.len(), asked.len() - begun.len()), (101, overtaken));
@@ -187,6 +188,32 @@ async fn releases_are_named_by_enough_digits_and_must_be_there() {
             assert!(refused.message.contains("baton push"), "{refused:?}");
         }
     }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f71_what_deploys_name_is_deployed_again_while_the_artefact_store_is_away() {
+    let server = Running::start();
+    let [deployed, other] = [server.push(0).await, server.push(1).await];
+    server.deploy(&rollout(deployed, 0)).await;
+    // It can neither be listed nor read.
+    let manifests = server.data_dir().join("artefacts/manifests");
+    fs::rename(&manifests, manifests.with_extension("away")).unwrap();
+    fs::write(&manifests, "").unwrap();
+    let again = |named: String| Propose { release: Some(named), again: true, ..rollout(deployed, 0) };
+    for named in [deployed.to_string(), deployed.short()] {
+        assert_eq!(server.deploy(&again(named)).await.release, deployed.to_string());
+    }
+    // What nobody has deployed no member need have.
+    for named in [other.to_string(), other.short()] {
+        let answer = server.propose(&again(named.clone())).await;
+        assert_eq!(answer.status, 503, "{named}: {}", answer.text());
+    }
+    // Whether it runs beside what it replaces cannot be looked up.
+    let mut alone = again(deployed.to_string());
+    alone.policy.as_mut().unwrap().limits.singleton = true;
+    let answer = server.propose(&alone).await;
+    assert!(answer.status == 503 && answer.text().contains("singleton"), "{}", answer.text());
     server.stop().await;
 }
 
