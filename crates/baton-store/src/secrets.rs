@@ -18,6 +18,8 @@ use object_store::path::Path;
 use object_store::{ClientOptions, Error, GetOptions, ObjectStore, RetryConfig};
 use tokio::sync::Semaphore;
 
+use crate::innermost::innermost;
+
 /// How long a request may take, and a connection: members wait for the answer before they launch.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -341,10 +343,6 @@ fn too_long() -> SecretError {
     SecretError::Refused(format!("it is longer than {SECRET_BYTES_MAX} bytes"))
 }
 
-fn away(service: &'static str, error: &dyn StdError) -> SecretError {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    SecretError::Away { service, why: innermost.to_string() }
+fn away(service: &'static str, error: &(dyn StdError + 'static)) -> SecretError {
+    SecretError::Away { service, why: innermost(error).to_string() }
 }

@@ -58,13 +58,19 @@ pub fn block(status: &ServiceStatus, elapsed: Duration, width: usize, paint: Pai
 /// One line that tells everything, for where nothing can be redrawn.
 pub fn change_line(status: &ServiceStatus) -> String {
     let mut text = format!("{}: {}", phase(status), bar::in_words(&status.counts));
-    if let Some(failure) = &status.failure {
-        text.push_str(&format!("; {}", failure_line(failure)));
-    }
-    for waits in waits(status) {
-        text.push_str(&format!("; {waits}"));
+    let waits: Vec<String> = waits(status).collect();
+    let failure = status.failure.as_ref().filter(|failure| !waits.iter().any(|waits| tells(waits, failure)));
+    for why in failure.map(failure_line).into_iter().chain(waits) {
+        text.push_str(&format!("; {why}"));
     }
     text
+}
+
+/// Whether this tells already who failed and how: a failure may be as long as what a store has to say.
+fn tells(waits: &str, failure: &FailureView) -> bool {
+    let member = failure.member.as_ref().map(|member| escape(member)).unwrap_or_default();
+    let how = escape(failure.detail.lines().next().unwrap_or_default());
+    !how.is_empty() && waits.contains(&how) && waits.contains(&member)
 }
 
 /// Why nobody new may try, and who keeps the deploy from its end. Where that is one member for one reason, it is said once.
@@ -360,6 +366,27 @@ mod tests {
         status.waits = Some("1 of 1 slots is taken by hello-1".to_owned());
         let line = change_line(&status);
         assert!(line.ends_with("; waits for hello-1: it is on trial (granted)"), "{line}");
+    }
+
+    #[test]
+    fn a_failure_that_all_wait_for_is_told_once() {
+        let mut status = sample::status("rolling-out");
+        status.failure = Some(failed());
+        status.waits = Some("web-3: not ready within 3 s; it tries again every minute".to_owned());
+        let line = change_line(&status);
+        assert!(
+            line.ends_with("; waits: web-3: not ready within 3 s; it tries again every minute"),
+            "{line}"
+        );
+        assert!(!line.contains("failed on"), "{line}");
+        // Another one's, or another one of the same.
+        for waits in ["web-4: not ready within 3 s", "web-3: it ended", "web-4: it ended"] {
+            status.waits = Some(waits.to_owned());
+            let line = change_line(&status);
+            assert!(
+                line.ends_with(&format!("; failed on web-3 (startup): not ready within 3 s; waits: {waits}"))
+            );
+        }
     }
 
     #[test]

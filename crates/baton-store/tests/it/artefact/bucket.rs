@@ -283,7 +283,10 @@ fn f70_a_bucket_that_fails_is_told_with_what_it_says() {
     front.act(|_| Act::Answer(403, "", "<Error><Code>AccessDenied</Code></Error>"));
     let error = store.put(&pack::of(b"content").unwrap()).unwrap_err();
     assert_eq!(error.kind, Kind::Denied);
-    assert!(chain(&error).contains("AccessDenied"), "{}", chain(&error));
+    let told = chain(&error);
+    let asked = format!("http://{}: ", front.address);
+    assert!(told.contains("AccessDenied") && told.contains(&asked), "{told}");
+    assert_eq!((told.matches("403").count(), told.contains("reach it")), (1, false), "{told}");
     front.act(|_| Act::Answer(503, "", "<Error><Code>SlowDown</Code></Error>"));
     assert_eq!(store.missing(&[id]).unwrap_err().kind, Kind::Unavailable);
     assert!(front.asked().len() > 1, "it is tried again");
@@ -300,7 +303,14 @@ fn f70_a_bucket_that_fails_is_told_with_what_it_says() {
 fn f70_a_store_opens_without_its_bucket_and_works_once_that_is_there() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let store = s3::store(nobody);
-    assert_eq!(store.list().unwrap_err().kind, Kind::Unavailable);
+    let error = store.list().unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+    // Whom it asked, and what happened, once.
+    let told = format!(
+        "cannot list releases: the artefact store is not available: http://{nobody}: Connection refused (os error 111): \
+         is it there, and may this server reach it?"
+    );
+    assert_eq!(chain(&error), told);
 }
 
 #[test]
