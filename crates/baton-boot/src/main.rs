@@ -31,6 +31,7 @@ mod place;
 mod probe;
 mod progress;
 mod proxy;
+mod remedy;
 mod rescue;
 mod runs;
 mod secrets;

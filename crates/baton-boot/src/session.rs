@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
-use baton_release::control::ControlError;
+use baton_release::control::{ControlError, Hindrance};
 use baton_release::peers::{Key, Keyring};
 use baton_wire::session::{
     CallError, Carrier, Farewell, FromMember, Hello, InvalidMessage, Reason, Socket, SocketError, ToMember,
@@ -22,6 +22,7 @@ use crate::link::Link;
 use crate::log;
 use crate::names::Names;
 use crate::outlive::{caught, fault};
+use crate::remedy::remedy;
 use crate::secrets::Ask;
 use crate::trust::{Gate, Offer};
 
@@ -114,6 +115,41 @@ enum Ended {
     Fault,
 }
 
+impl Ended {
+    /// What keeps the server from answering, where that is what has happened.
+    fn hindrance(&self) -> Option<Hindrance> {
+        match self {
+            Self::Connect(error) => Some(Hindrance::of_io(error)),
+            Self::Call(error) => error.is_not_http().then_some(Hindrance::NotHttp),
+            Self::Unknown(IdentityError::Control(error)) => match error {
+                ControlError::Unreachable { source, .. } => Some(Hindrance::of_io(source)),
+                // Whether its certificate is that of the token it says itself.
+                ControlError::Stranger { source, .. } => {
+                    Some(Hindrance::of_io(source)).filter(|found| *found == Hindrance::NotTls)
+                }
+                ControlError::Address(_) | ControlError::InPlain(_) | ControlError::Authority { .. } => None,
+            },
+            Self::Unknown(_)
+            | Self::Refused(_)
+            | Self::Unauthenticated(_)
+            | Self::Invalid(_)
+            | Self::Closed
+            | Self::Broken(_)
+            | Self::Late
+            | Self::Fault => None,
+        }
+    }
+
+    /// What has happened, and what to do about it.
+    fn told(&self, has_authority: bool) -> String {
+        let what = log::chain(self);
+        match self.hindrance().and_then(|hindrance| remedy(hindrance, has_authority)) {
+            Some(remedy) => format!("{what}; {remedy}"),
+            None => what,
+        }
+    }
+}
+
 impl From<CallError> for Ended {
     fn from(error: CallError) -> Self {
         match error {
@@ -197,13 +233,14 @@ impl Session {
             // The next control may be another one, and has not said what was refused.
             self.gate.forget_refused();
             self.tell(Some(Input::Parted));
-            self.link.ends(log::chain(&ended));
+            let why = ended.told(self.identity.server().authority().is_some());
+            self.link.ends(why.clone());
             // One that control closes at once, as for a second member of this name, is no success.
             if begun.elapsed() >= CALM {
                 (waits, told) = (Waits::default(), false);
             }
             if !told {
-                log::say(format_args!("without control: {}", log::chain(&ended)));
+                log::say(format_args!("without control: {why}"));
                 told = true;
             }
             tokio::time::sleep(waits.next(fastrand::f64())).await;
@@ -356,7 +393,73 @@ async fn say(socket: &mut Conversation, message: FromMember) -> Result<(), Ended
 
 #[cfg(test)]
 mod tests {
+    use baton_release::control::Believed;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Somebody at a port who answers everybody so.
+    async fn answering(with: &'static [u8]) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(with).await;
+            }
+        });
+        port
+    }
+
+    /// How a session with control at this address ends.
+    async fn ends(base: &str) -> String {
+        let server = Address::parse(base).unwrap();
+        let ended = match server.connect(&Names::default(), &Believed::Public).await {
+            Err(error) => Ended::Connect(error),
+            Ok(stream) => match Socket::call(stream, server.place(), None).await {
+                Ok(_) => panic!("somebody answers {base}"),
+                Err(error) => Ended::from(error),
+            },
+        };
+        ended.told(false)
+    }
+
+    #[tokio::test]
+    async fn who_has_another_kind_of_address_is_told_which_to_write() {
+        // An alert of TLS, fatal, for a message that is not understood.
+        let tls = answering(b"\x15\x03\x03\0\x02\x02\x32").await;
+        let told = ends(&format!("http://127.0.0.1:{tls}")).await;
+        assert!(told.ends_with("write https:// in BATON_SERVER"), "{told}");
+        let plain = answering(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        let told = ends(&format!("https://127.0.0.1:{plain}")).await;
+        assert!(told.ends_with("write http:// in BATON_SERVER"), "{told}");
+        let told = ends(&format!("http://127.0.0.1:{plain}")).await;
+        assert!(!told.contains("BATON_SERVER"), "{told}");
+    }
+
+    #[test]
+    fn who_believes_nobody_is_told_how_to() {
+        use tokio_rustls::rustls::{CertificateError, Error, InvalidMessage};
+        let io = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let unknown = || io(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        let told = Ended::Connect(unknown()).told(false);
+        let what =
+            "cannot connect: invalid peer certificate: UnknownIssuer; nobody who is known here vouches";
+        assert!(told.starts_with(what) && told.contains("BATON_TOKEN_FILE"), "{told}");
+        let told = Ended::Connect(unknown()).told(true);
+        assert!(told.contains("; the file of BATON_CA"), "{told}");
+        let base = || "https://control".to_owned();
+        let joining = |error| Ended::Unknown(IdentityError::Control(error));
+        let told = joining(ControlError::Unreachable { base: base(), source: unknown() }).told(false);
+        assert!(told.contains("BATON_CA"), "{told}");
+        // It is said already that the token is of another one.
+        let told = joining(ControlError::Stranger { base: base(), source: unknown() }).told(false);
+        assert!(!told.contains("BATON_CA"), "{told}");
+        let plain = io(Error::InvalidMessage(InvalidMessage::InvalidContentType));
+        let told = joining(ControlError::Stranger { base: base(), source: plain }).told(false);
+        assert!(told.ends_with("write http:// in BATON_SERVER"), "{told}");
+    }
 
     /// After an outage of any length the members of a fleet come evenly over the whole wait, and each within it.
     #[test]

@@ -45,6 +45,9 @@ impl Hindrance {
         if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             return Self::of_tls(error);
         }
+        if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<ureq::Error>()) {
+            return Self::of(error);
+        }
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::NobodyThere,
             _ if error.to_string().starts_with(NO_ADDRESS) => Self::NoSuchName,
@@ -70,11 +73,13 @@ impl Hindrance {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 
     use rustls::InvalidMessage;
 
     use super::*;
+    use crate::control::{Control, ControlError};
 
     fn tls(error: rustls::Error) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, error)
@@ -100,5 +105,22 @@ mod tests {
             assert_eq!(Hindrance::of(&ureq::Error::Io(error)), hindrance);
         }
         assert_eq!(Hindrance::of(&ureq::Error::HostNotFound), Hindrance::NoSuchName);
+        assert_eq!(Hindrance::of_io(&ureq::Error::HostNotFound.into_io()), Hindrance::NoSuchName);
+    }
+
+    #[test]
+    fn who_speaks_tls_only_is_found_in_the_error_of_whoever_asks_in_plain() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", server.local_addr().unwrap());
+        let answering = std::thread::spawn(move || {
+            let (mut stream, _) = server.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            // An alert, fatal, for a message that it does not decode.
+            stream.write_all(b"\x15\x03\x03\0\x02\x02\x32").unwrap();
+        });
+        let refused = Control::new(&base, None, None).unwrap().post("/v1/join", b"{}").unwrap_err();
+        answering.join().unwrap();
+        let ControlError::Unreachable { source, .. } = refused else { panic!("{refused:?}") };
+        assert_eq!(Hindrance::of_io(&source), Hindrance::NotHttp, "{source}");
     }
 }

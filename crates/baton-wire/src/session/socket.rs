@@ -95,6 +95,13 @@ pub enum CallError {
     Broken(#[source] Error),
 }
 
+impl CallError {
+    /// Whether whoever answers does not speak HTTP, or within TLS only.
+    pub const fn is_not_http(&self) -> bool {
+        matches!(self, Self::Broken(Error::Protocol(ProtocolError::HttparseError(_))))
+    }
+}
+
 impl From<Error> for CallError {
     fn from(error: Error) -> Self {
         let Error::Http(response) = error else { return Self::Broken(error) };
@@ -413,6 +420,20 @@ mod tests {
         let stopping = Farewell::new(Reason::STOPPING, "the server is stopping");
         let (heard, _) = tokio::join!(member.part(&done), control.part(&stopping));
         assert_eq!(heard, Some(stopping), "what was said to it last may not have been heard");
+    }
+
+    #[tokio::test]
+    async fn who_answers_in_another_protocol_does_not_speak_http() {
+        let refused = async |answer: &[u8]| {
+            let (ours, mut theirs) = duplex(1 << 16);
+            theirs.write_all(answer).await.unwrap();
+            Socket::call(ours, "control:7400", None).await.unwrap_err()
+        };
+        // What a server says within TLS only: an alert, fatal, for a message that it does not decode.
+        assert!(refused(b"\x15\x03\x03\0\x02\x02\x32").await.is_not_http());
+        assert!(refused(b"SSH-2.0-x\r\n").await.is_not_http());
+        let unwilling = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+        assert!(!refused(unwilling).await.is_not_http());
     }
 
     #[tokio::test]
