@@ -5,7 +5,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use baton_core::access::Right;
-use baton_core::deploy::{Kind, Policy};
+use baton_core::deploy::{Deploy, Kind, Policy};
 use baton_core::fleet::Fleet;
 use baton_core::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
@@ -19,6 +19,7 @@ use super::prune::{Needing, needing};
 use super::{Refusal, Shared, pending, releases};
 use crate::access::Caller;
 use crate::audit::{Effect, Note, Purpose};
+use crate::board::Board;
 use crate::clock::unix_ms;
 use crate::keeper::Ask;
 use crate::preview::preview;
@@ -70,6 +71,12 @@ pub(super) async fn propose(
     };
     if pending::exposes(&exact) {
         shared.audit.ready(Purpose::Other).await?;
+    }
+    if pending::waits(&shared, &service, &caller, &exact)
+        && let Err(error @ ProposeError::Unsigned) = judge(&*shared.known()?, &service, proposal.clone())
+    {
+        // A second person can add a signature only to one that is there.
+        return Err(Refusal::from(&error));
     }
     pending::held_back(&shared, &service, &caller, exact).await?;
     let known =
@@ -277,16 +284,22 @@ pub(super) fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refu
 /// Answers what the proposal would do, by the very check that would accept it.
 fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
     let board = shared.known()?;
+    let deploy = judge(&board, service, proposal).map_err(|error| Refusal::from(&error))?;
+    let (nobody, posted) = (Fleet::new(), board.services.get(service));
+    let fleet = posted.map_or(&nobody, |posted| posted.service.fleet());
+    Ok((Extension(Effect::Nothing), Json(preview(fleet, &deploy, shared.clock.now()))).into_response())
+}
+
+/// The deploy that a proposal would be, as things stand.
+fn judge(board: &Board, service: &ServiceName, proposal: Proposal) -> Result<Deploy, ProposeError> {
     let posted = board.services.get(service);
     // Nobody has heard of it: a first deploy is welcome all the same.
     let (nothing, nobody) = (History::new(service.clone(), Vec::new()), Fleet::new());
     let known = posted.map(|posted| (posted.service.history(), posted.service.fleet()));
     let (history, fleet) = known.unwrap_or((&nothing, &nobody));
     let above = board.lock_above(service);
-    let lock = above.map_or(Ok(()), |(base, lock)| history.check_lock(&base, lock, &proposal.wish));
-    let deploy = lock.and_then(|()| history.propose(proposal, fleet.highest_epoch()));
-    let deploy = deploy.map_err(|error| Refusal::from(&error))?;
-    Ok((Extension(Effect::Nothing), Json(preview(fleet, &deploy, shared.clock.now()))).into_response())
+    above.map_or(Ok(()), |(base, lock)| history.check_lock(&base, lock, &proposal.wish))?;
+    history.propose(proposal, fleet.highest_epoch())
 }
 
 #[cfg(test)]

@@ -182,6 +182,12 @@ pub(super) async fn reject(
     Ok((Extension(note), Json(pending.view(id))).into_response())
 }
 
+/// Whether a deploy waits for a second person.
+pub(super) fn waits(shared: &Shared, service: &ServiceName, caller: &Caller, asked: &Propose) -> bool {
+    let is_protected = || shared.access.as_ref().is_some_and(|access| access.protected_by(service).is_some());
+    matches!(caller, Caller::Holder(_)) && exposes(asked) && is_protected()
+}
+
 /// Keeps a deploy of a protected service until a second person lets it begin; none where it needs nobody. It names the deploy
 /// after which it was asked for, so that nothing else begins later than what was seen.
 pub(super) async fn held_back(
@@ -191,7 +197,7 @@ pub(super) async fn held_back(
     mut asked: Propose,
 ) -> Result<(), Refusal> {
     let (Some(access), Caller::Holder(token)) = (&shared.access, caller) else { return Ok(()) };
-    if !exposes(&asked) || access.protected_by(service).is_none() {
+    if !waits(shared, service, caller, &asked) {
         return Ok(());
     }
     let now = unix_ms();

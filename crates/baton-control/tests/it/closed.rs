@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use baton_core::access::{Chain, Fingerprint, Role, Shown, TOKEN_BYTES};
-use baton_core::ids::{MemberId, ReleaseId, ServiceName, TokenHash};
+use baton_core::ids::{Epoch, KeyId, MemberId, ReleaseId, ServiceName, SignatureBytes, TokenHash};
 use baton_core::run::secrets::Secret;
+use baton_core::trust::{Bounds, Signature, Signed, Warrant};
 use baton_release::control::{Control, ControlError};
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
 use baton_wire::access::{AuditPage, GuardView, Join, Joined, MakeToken, PendingView, Protection, TokenView};
-use baton_wire::api::{DeployView, EventView, PhaseView, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::api::{
+    DeployView, EventView, PhaseView, Propose, Refused, ReleaseView, ServiceStatus, Wanted,
+};
 use baton_wire::session::{CallError, FromMember, Hello, Reason, Socket, SocketError};
 use baton_wire::v1;
 use serde::Serialize;
@@ -285,6 +288,38 @@ async fn p11_only_an_operator_sends_a_release_everywhere_at_once() {
     assert_eq!(deployer.post(deploys, &wanted(Wanted::Halt)).await.status, 201);
     assert_eq!(deployer.post(deploys, &wanted(Wanted::Resume)).await.status, 403);
     assert_eq!(operator.post(deploys, &wanted(Wanted::Resume)).await.status, 201);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p40_what_needs_a_signature_waits_for_nobody_before_it_has_one() {
+    let server = Running::start_closed(Arc::new(TempDir::new().unwrap()));
+    let admin = Asker::new(&server, Some(server.first_token()));
+    let deployer = admin.give(&server, 1, Role::Deployer, &["web"]).await;
+    let release = deployer.push("web").await.unwrap();
+    let (deploys, asked) = ("/v1/services/web/deploys", rollout(release, 0));
+    let mut signed = Signed::new(Warrant {
+        service: "web".parse().unwrap(),
+        epoch: Epoch(1),
+        release,
+        fallback: None,
+        bounds: Bounds::of(&asked.policy.as_ref().unwrap().policy().unwrap()),
+        expires: 4_102_444_800_000,
+    });
+    signed.add(Signature { key: KeyId::from_bytes([1; 32]), bytes: SignatureBytes::from_bytes([1; 64]) });
+    let first = Propose { warrant: Some(signed.to_text()), ..asked.clone() };
+    let accepted = deployer.post(deploys, &first).await;
+    assert_eq!(accepted.status, 201, "{}", accepted.text());
+    let protection = Some(serde_json::to_vec(&Protection { protected: true }).unwrap());
+    assert_eq!(admin.call("PUT", "/v1/services/web/protection", protection).await.status, 200);
+
+    let refused: Refused = deployer.post(deploys, &asked).await.json();
+    assert_eq!(refused.code, "unsigned", "{refused:?}");
+    let pending: Vec<PendingView> = admin.call("GET", "/v1/pending", None).await.json();
+    assert_eq!(pending, []);
+    // Who gives signatures up says so, and asks a second person.
+    let held: Refused = deployer.post(deploys, &Propose { unsigned: true, ..asked }).await.json();
+    assert_eq!(held.code, "needs-approval", "{held:?}");
     server.stop().await;
 }
 
