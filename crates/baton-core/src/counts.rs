@@ -43,7 +43,7 @@ sums! {
         silent,
         /// Gone, while they hold a slot.
         gone,
-        /// Known from the state store only.
+        /// Known from the state store only, and not gone.
         unheard,
         /// Live, healthy, and on the release for the whole bake.
         proven,
@@ -135,7 +135,7 @@ impl Counts {
             live: u32::from(presence == Presence::Live),
             silent: u32::from(matches!(presence, Presence::Silent { .. })),
             gone: u32::from(presence == Presence::Gone),
-            unheard: u32::from(member.report.is_none()),
+            unheard: u32::from(member.report.is_none() && presence != Presence::Gone),
             ..Self::default()
         }
     }
@@ -151,7 +151,7 @@ impl Counts {
         let drained = report.is_some_and(|report| report.drained);
         let no_traffic = report.is_some_and(|report| report.bake_connections == 0);
         let mut counts = Self {
-            known_meant: one(meant),
+            known_meant: one(meant && (!gone || slot || found)),
             meant: one(meant && !gone),
             live_meant: one(meant && live),
             proven: one(place.proven),
@@ -312,8 +312,9 @@ impl Moment<'_> {
         let proven = presence == Presence::Live && member.proves(self.deploy);
         let open = match member.tie {
             Tie::Slot(_) => !proven,
-            // Somebody who may still be on trial from an earlier deploy is as unproven as anybody.
-            Tie::Leftover => true,
+            // Somebody who may still be on trial from an earlier deploy is as unproven as anybody, and nobody waits for it any
+            // longer than for anybody.
+            Tie::Leftover => presence != Presence::Gone,
             Tie::Found | Tie::Nothing => presence != Presence::Gone && member.may_be_on_trial(),
         };
         let refusal = member.refusal(self.deploy);

@@ -192,6 +192,11 @@ impl Member {
         self.tie
     }
 
+    /// Whether it is gone: it was silent for too long, or it left after the release had failed on it.
+    pub const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// When it was last heard of.
     pub const fn heard_at(&self) -> Millis {
         self.heard_at
@@ -335,6 +340,17 @@ impl Fleet {
         }
         fleet.restored = Some(Restored { at: now, blind: fleet.roster.is_empty() });
         fleet
+    }
+
+    /// The same, where the state store says that these are gone. Nobody waits for a report of them, and a deploy that follows does
+    /// not wait for what they tried.
+    #[must_use]
+    pub fn without(mut self, gone: impl IntoIterator<Item = MemberId>) -> Self {
+        let scene = scene(self.in_force.as_ref(), self.excused_until, self.roster.placed_at());
+        for id in gone {
+            self.roster.change(&id, scene, |member| member.gone = true);
+        }
+        self
     }
 
     /// The deploy in force.
@@ -516,7 +532,9 @@ impl Fleet {
             Tie::Slot(Grant { proven: true, .. }) | Tie::Found => relapsed,
             Tie::Leftover | Tie::Nothing => false,
         };
-        if has_failed {
+        // Somebody else may hear by now of a later life of it, which may still be at what it was given before.
+        let may_be_back = member.tie == Tie::Leftover && member.report.is_none() && !member.gone;
+        if has_failed || may_be_back {
             let scene = scene(self.in_force.as_ref(), self.excused_until, self.roster.placed_at());
             self.roster.change(id, scene, |member| member.gone = true);
         } else {
@@ -579,8 +597,8 @@ impl Fleet {
     }
 
     /// Takes over from `stored` what a state store keeps that several servers write to: the deploy in force and who has
-    /// slots. What members have said here stays, and counts for it. `before` is what was taken over or written last: who was
-    /// in it and is not here any more has left here, and whoever wrote `stored` did not know that yet.
+    /// slots and who is gone. What members have said here stays, and counts for it. `before` is what was taken over or written
+    /// last: who was in it and is not here any more has left here, and whoever wrote `stored` did not know that yet.
     pub fn adopt(&mut self, stored: &Self, before: Option<&Self>, now: Millis) {
         let deploy = |fleet: &Self| fleet.in_force.as_ref().map(|in_force| in_force.deploy.clone());
         let (ours, theirs) = (deploy(self), deploy(stored));
@@ -597,28 +615,33 @@ impl Fleet {
         for id in strangers.collect::<Vec<_>>() {
             self.roster.insert(id, stranger(self.in_force.as_ref(), id, now), scene);
         }
-        let tie = |id: &MemberId, member: &Member| {
+        let next = |id: &MemberId, member: &Member| {
             let theirs = stored.member(id);
+            let is_heard = member.report.is_some() && member.presence(now) == Presence::Live;
+            let gone = member.gone || (theirs.is_some_and(Member::is_gone) && !is_heard);
             // Another server may have let somebody go who is silent here, and does not know yet who has just come.
             let stays = theirs.is_some() || member.presence(now) == Presence::Live;
             let theirs = theirs.map_or(Tie::Nothing, |theirs| theirs.tie.as_stored());
             let tie = if same { theirs.known_here_as(member.tie) } else { theirs };
-            stays.then(|| scene.deploy.map_or(tie, |deploy| member.tied_by(tie, deploy)))
+            stays.then(|| (scene.deploy.map_or(tie, |deploy| member.tied_by(tie, deploy)), gone))
         };
         if ours == theirs {
             // Few have changed where somebody else has given slots.
-            let moved = self.roster.members().map(|(id, member)| (id, tie(id, member), member.tie));
-            let moved = moved.filter(|(_, next, tie)| *next != Some(*tie));
+            let moved =
+                self.roster.members().map(|(id, member)| (id, next(id, member), (member.tie, member.gone)));
+            let moved = moved.filter(|(_, next, known)| *next != Some(*known));
             for (id, next) in moved.map(|(id, next, _)| (id.clone(), next)).collect::<Vec<_>>() {
                 match next {
-                    Some(tie) => drop(self.roster.change(&id, scene, |member| member.tie = tie)),
+                    Some(next) => {
+                        self.roster.change(&id, scene, |member| (member.tie, member.gone) = next);
+                    }
                     None => self.roster.remove(&id),
                 }
             }
         } else {
             self.roster.change_all(scene, |id, member| {
-                let next = tie(id, member);
-                member.tie = next.unwrap_or(member.tie);
+                let next = next(id, member);
+                (member.tie, member.gone) = next.unwrap_or((member.tie, member.gone));
                 member.rank = scene.deploy.map_or(member.rank, |deploy| rollout::order(deploy.id, id));
                 next.is_some()
             });

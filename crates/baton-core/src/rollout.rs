@@ -97,6 +97,15 @@ impl Window {
     }
 }
 
+/// Who takes slots.
+#[derive(Debug)]
+struct Holders {
+    /// The first few.
+    first: Vec<MemberId>,
+    /// How many of all cannot be heard, and are let go as soon as they are gone.
+    silent: u32,
+}
+
 /// The deploy in force and its progress at one moment: the sums over the fleet, from which every decision
 /// and every explanation follows.
 #[derive(Debug)]
@@ -112,8 +121,8 @@ pub struct Rollout<'a> {
     stop: Option<Why>,
     broken: Option<Rule>,
     go: BTreeSet<&'a MemberId>,
-    /// The first few holders of slots, once somebody has asked.
-    holders: OnceCell<Vec<MemberId>>,
+    /// Who takes slots, once somebody has asked.
+    holders: OnceCell<Holders>,
 }
 
 impl<'a> Rollout<'a> {
@@ -345,14 +354,28 @@ impl<'a> Rollout<'a> {
     }
 
     fn slots_taken(&self) -> Why {
-        let takes = |(id, member): (&MemberId, &Member)| self.moment.place(member).open.then(|| id.clone());
         let taken = self.counts.open + self.go.len() as u32;
-        let next = self.go.iter().map(|&id| id.clone());
         // Thousands may wait for the same ones.
-        let by = self
-            .holders
-            .get_or_init(|| self.fleet.members().filter_map(takes).chain(next).take(NAMED_MAX).collect());
-        Why::SlotsTaken { slots: self.window.slots, taken, by: by.clone() }
+        let Holders { first, silent } = self.holders.get_or_init(|| self.find_holders());
+        Why::SlotsTaken { slots: self.window.slots, taken, by: first.clone(), silent: *silent }
+    }
+
+    fn find_holders(&self) -> Holders {
+        let (mut first, mut silent) = (Vec::new(), 0);
+        for (id, member) in self.fleet.members() {
+            let place = self.moment.place(member);
+            if !place.open {
+                continue;
+            }
+            if first.len() < NAMED_MAX {
+                first.push(id.clone());
+            }
+            let ends_when_gone = !matches!(member.tie, Tie::Slot(_));
+            silent += u32::from(ends_when_gone && matches!(place.presence, Presence::Silent { .. }));
+        }
+        let next = self.go.iter().take(NAMED_MAX - first.len()).map(|&id| id.clone());
+        first.extend(next);
+        Holders { first, silent }
     }
 
     /// The check that a state store makes before it accepts slots, with what it knows itself: whoever asks

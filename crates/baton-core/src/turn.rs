@@ -73,6 +73,8 @@ pub enum Why {
         taken: u32,
         /// The first few of them.
         by: Vec<MemberId>,
+        /// How many of them cannot be heard, and take one only until they are gone.
+        silent: u32,
     },
     /// A limit of the rollout leaves no room for another try.
     Limited(Limit),
@@ -92,7 +94,7 @@ pub enum Why {
         /// Of how many.
         of: u32,
     },
-    /// Control has just started and does not know the fleet yet.
+    /// Control does not know the fleet yet.
     Listening {
         /// How many known members have not reported.
         unheard: u32,
@@ -159,13 +161,21 @@ impl fmt::Display for Why {
             Self::Gone => f.write_str("it is gone"),
             Self::TargetReached { target } => write!(f, "the target of {target} is reached or being tried"),
             Self::NotMeant { label } => write!(f, "the deploy is for members labelled {label}"),
-            Self::SlotsTaken { slots, taken, by } => {
+            Self::SlotsTaken { slots, taken, by, silent } => {
                 write!(
                     f,
                     "{taken} of {slots} {} taken by ",
                     if *slots == 1 { "slot is" } else { "slots are" }
                 )?;
-                write_names(f, by, *taken)
+                write_names(f, by, *taken)?;
+                match silent {
+                    0 => Ok(()),
+                    silent => write!(
+                        f,
+                        "; {silent} of them cannot be heard: if {} will not come back, `baton members forget --silent`",
+                        if *silent == 1 { "it" } else { "they" }
+                    ),
+                }
             }
             Self::Limited(limit) => write!(f, "{limit}"),
             Self::Halted { by, because } if because.is_empty() => {

@@ -97,6 +97,8 @@ pub struct Milestones {
 pub struct MemberRecord {
     /// The slot that it has, or had.
     pub slot: Option<Slot>,
+    /// Whether it is gone.
+    pub gone: bool,
 }
 
 impl MemberRecord {
@@ -109,7 +111,7 @@ impl MemberRecord {
             }
             slot => slot,
         };
-        Self { slot }
+        Self { slot, ..self }
     }
 }
 

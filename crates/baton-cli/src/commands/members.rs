@@ -24,7 +24,7 @@ fn forget(service: &ServiceName, args: &MembersForget, context: &Context) -> Res
     let members = args.members.iter().map(ToString::to_string).collect();
     let forgotten = context.client.forget(service, &Forget { members, silent: args.silent })?;
     context.ui.result(&forgotten, |forgotten| match forgotten.members.as_slice() {
-        [] => format!("every member of {service} can be heard\n"),
+        [] => format!("no member of {service} is silent: nobody waits for one\n"),
         members => format!("nobody waits any more for {}\n", members.join(", ")),
     })
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use baton_core::fleet::{Fleet, Presence};
+use baton_core::fleet::{Fleet, Member, Presence, Tie};
 use baton_core::ids::MemberId;
 use baton_core::units::Millis;
 use baton_wire::api::{Forget, Forgotten};
@@ -53,9 +53,14 @@ fn chosen(
     if asked.members.len() > NAMED_MAX {
         return Err(Refusal::invalid(format!("more than {NAMED_MAX} members in one question")));
     }
-    let is_silent = |presence: Presence| matches!(presence, Presence::Silent { .. });
+    // Whoever is gone with a slot keeps it in its deploy: nothing would follow.
+    let can_go = |member: &Member| match member.presence(now) {
+        Presence::Live => false,
+        Presence::Silent { .. } => true,
+        Presence::Gone => !matches!(member.tie(), Tie::Slot(_) | Tie::Found),
+    };
     if asked.silent {
-        let silent = fleet.members().filter(|(_, member)| is_silent(member.presence(now)));
+        let silent = fleet.members().filter(|(_, member)| can_go(member));
         return Ok(silent.map(|(id, _)| id.clone()).filter(|id| !is_heard(id)).collect());
     }
     let one = |name: &String| {
@@ -74,7 +79,7 @@ fn chosen(
 
 #[cfg(test)]
 mod tests {
-    use baton_core::fleet::{LEASE, Tie};
+    use baton_core::fleet::{Grant, LEASE};
     use baton_core::ids::Epoch;
 
     use super::*;
@@ -83,6 +88,18 @@ mod tests {
         let id = |name: &str| name.parse::<MemberId>().unwrap();
         let members = ["a", "b", "d"].map(|name| (id(name), Tie::Nothing));
         Fleet::restore(members, None, Epoch(0), Millis::ZERO)
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten_with_the_silent_unless_it_keeps_its_slot_all_the_same() {
+        let id = |name: &str| name.parse::<MemberId>().unwrap();
+        let slot = Tie::Slot(Grant { phase: 0, bake: Millis(0), proven: false });
+        let ties = [("slot", slot), ("left", Tie::Leftover), ("live", Tie::Leftover)];
+        let members = ties.map(|(name, tie)| (id(name), tie));
+        let fleet = Fleet::restore(members, None, Epoch(0), Millis::ZERO).without(["slot", "left"].map(id));
+        let asked = Forget { members: Vec::new(), silent: true };
+        let chosen = chosen(&asked, &fleet, Millis::ZERO, &|_| false).map_err(|refusal| refusal.status);
+        assert_eq!(chosen, Ok(vec![id("left")]));
     }
 
     #[test]

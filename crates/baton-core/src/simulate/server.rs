@@ -194,7 +194,8 @@ impl Server {
         };
         let members: Vec<_> = self.fleet.members().map(kept).collect();
         let (in_force, highest) = (self.fleet.in_force().cloned(), self.fleet.highest_epoch());
-        let fleet = Fleet::restore(members, in_force, highest, now);
+        let gone = self.fleet.members().filter(|(_, member)| member.is_gone()).map(|(id, _)| id.clone());
+        let fleet = Fleet::restore(members, in_force, highest, now).without(gone);
         self.start(fleet, self.history.clone(), now);
     }
 

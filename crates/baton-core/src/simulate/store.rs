@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use super::server::Server;
 use super::world::index_of;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Tie};
 use crate::history::{History, Lock, Past, Settled, settle};
 use crate::ids::{Epoch, MemberId};
 use crate::report::Report;
@@ -330,7 +330,8 @@ impl Stored {
     /// The fleet, for a server that starts.
     fn started(&self, now: Millis) -> Fleet {
         let members = self.fleet.members().map(|(id, member)| (id.clone(), member.tie().as_stored()));
-        Fleet::restore(members, self.fleet.in_force().cloned(), self.fleet.highest_epoch(), now)
+        let gone = self.fleet.members().filter(|(_, member)| member.is_gone()).map(|(id, _)| id.clone());
+        Fleet::restore(members, self.fleet.in_force().cloned(), self.fleet.highest_epoch(), now).without(gone)
     }
 
     /// The log that is stored, of the same service as this one.
@@ -352,7 +353,8 @@ fn doubt(link: &mut Link, server: &mut Server, now: Millis) {
 
 /// Takes in what another server has heard of a member.
 fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
-    let known = server.fleet.member(id).and_then(|member| member.report());
+    let member = server.fleet.member(id);
+    let known = member.and_then(|member| member.report());
     match &said.report {
         Some(report) => {
             if known.is_none_or(|known| report.stamp > known.stamp) {
@@ -360,7 +362,8 @@ fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
             }
         }
         None => {
-            if known.is_some_and(|known| known.stamp.life <= said.life) {
+            let left_over = member.is_some_and(|member| !matches!(member.tie(), Tie::Slot(_)));
+            if known.map_or(left_over, |known| known.stamp.life <= said.life) {
                 server.fleet.leave(id, now);
             }
             return;

@@ -109,8 +109,10 @@ impl Service {
             Some(Slot::Leftover) => Tie::Leftover,
             None => Tie::Nothing,
         };
+        let gone = members.iter().filter(|(_, record)| record.gone).map(|(id, _)| id.clone());
+        let gone: Vec<_> = gone.collect();
         let members = members.into_iter().map(|(id, record)| (id, tie(record)));
-        let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened);
+        let fleet = Fleet::restore(members, in_force, service.highest_epoch, opened).without(gone);
         Self {
             history: Arc::new(
                 History::new(name.clone(), log.into_iter().map(past).collect())
@@ -161,7 +163,7 @@ impl Service {
             // What was found is found again with the first report.
             Tie::Found | Tie::Nothing => None,
         };
-        MemberRecord { slot }
+        MemberRecord { slot, gone: member.is_gone() }
     }
 
     /// The number of the deploy in force.

@@ -16,7 +16,7 @@ impl Encoded for MemberRecord {
             Slot::Given { epoch, grant } => member::Slot::Grant(grant_message(epoch, grant)),
             Slot::Leftover => member::Slot::Leftover(member::Leftover {}),
         });
-        v1::Member { slot }
+        v1::Member { slot, gone: self.gone.then_some(true) }
     }
 
     fn from_message(message: v1::Member) -> Result<Self, BadRecord> {
@@ -27,7 +27,7 @@ impl Encoded for MemberRecord {
             Some(member::Slot::Leftover(member::Leftover {})) => Some(Slot::Leftover),
             None => None,
         };
-        Ok(Self { slot })
+        Ok(Self { slot, gone: message.gone.unwrap_or(false) })
     }
 }
 

@@ -76,7 +76,7 @@ fn event() -> Event {
 
 fn given(epoch: Option<Epoch>) -> MemberRecord {
     let grant = Grant { phase: 2, bake: Millis(5000), proven: true };
-    MemberRecord { slot: Some(Slot::Given { epoch, grant }) }
+    MemberRecord { slot: Some(Slot::Given { epoch, grant }), gone: false }
 }
 
 /// What an error says, causes included.
@@ -100,7 +100,8 @@ fn records_come_back_as_they_were() {
     comes_back(&event());
     comes_back(&Event { deploy: None, member: None, text: String::new(), ..event() });
     for slot in [None, Some(Slot::Leftover), given(None).slot, given(Some(Epoch(7))).slot] {
-        comes_back(&MemberRecord { slot });
+        comes_back(&MemberRecord { slot, gone: false });
+        comes_back(&MemberRecord { slot, gone: true });
     }
     let of = DeployId::from_bytes([2; 16]);
     for kind in [Kind::Rollout, Kind::Halt { of, hand_back: false }, Kind::Rollback { of }] {
@@ -143,7 +144,7 @@ fn what_the_first_version_has_written_can_be_read() {
     let unsigned = LoggedDeploy { deploy: Deploy { warrant: None, ..logged.deploy }, ..logged };
     read(include_str!("../../fixtures/stored/v1/logged-deploy.hex"), &unsigned);
     read(include_str!("../../fixtures/stored/v1/member-granted.hex"), &given(None));
-    let leftover = MemberRecord { slot: Some(Slot::Leftover) };
+    let leftover = MemberRecord { slot: Some(Slot::Leftover), gone: false };
     read(include_str!("../../fixtures/stored/v1/member-leftover.hex"), &leftover);
     read(include_str!("../../fixtures/stored/v1/event.hex"), &event());
 }
@@ -152,7 +153,7 @@ fn what_the_first_version_has_written_can_be_read() {
 fn a_slot_ends_with_its_deploy_and_is_left_over_where_it_is_not_known_how() {
     let of = |epoch, proven| {
         let grant = Grant { phase: 0, bake: Millis(0), proven };
-        MemberRecord { slot: Some(Slot::Given { epoch, grant }) }
+        MemberRecord { slot: Some(Slot::Given { epoch, grant }), gone: false }
     };
     let leftover = Some(Slot::Leftover);
     for (record, in_force, slot) in [
@@ -164,8 +165,8 @@ fn a_slot_ends_with_its_deploy_and_is_left_over_where_it_is_not_known_how() {
         (of(None, true), Some(Epoch(7)), None),
         (of(Some(Epoch(7)), false), None, leftover),
         (of(None, false), None, leftover),
-        (MemberRecord { slot: leftover }, Some(Epoch(9)), leftover),
-        (MemberRecord { slot: None }, Some(Epoch(9)), None),
+        (MemberRecord { slot: leftover, gone: false }, Some(Epoch(9)), leftover),
+        (MemberRecord { slot: None, gone: false }, Some(Epoch(9)), None),
     ] {
         assert_eq!(record.under(in_force).slot, slot, "{record:?} {in_force:?}");
     }

@@ -139,6 +139,18 @@ fn who_has_left_here_does_not_come_back_with_what_another_server_wrote_before_it
 }
 
 #[test]
+fn who_is_gone_by_what_another_server_wrote_is_gone_here_unless_it_is_heard() {
+    let mut here = Scene::of(5, Policy::fast());
+    here.grant();
+    let theirs = stored(&here).without([id(0), id(1)]);
+    here.now = NOW + LEASE;
+    (1..5).for_each(|index| here.stands(index, Standing::Staged));
+    here.fleet.adopt(&theirs, None, here.now);
+    let presence = |index: usize| here.fleet.member(&id(index)).unwrap().presence(here.now);
+    assert_eq!([0, 1, 2].map(presence), [Presence::Gone, Presence::Live, Presence::Live]);
+}
+
+#[test]
 fn p10_f50_nobody_is_blamed_for_a_silence_in_which_nobody_could_be_heard() {
     let mut scene = Scene::of(20, Policy::fast());
     let granted = scene.grant();

@@ -2,7 +2,7 @@
 
 use baton_core::decision::Order;
 use baton_core::deploy::{Deploy, Kind, Policy};
-use baton_core::fleet::{LEASE, Tie};
+use baton_core::fleet::{Fleet, LEASE, Presence, Tie};
 use baton_core::ids::{DeployId, Epoch};
 use baton_core::report::{Report, Seen, Standing};
 use baton_core::turn::{Turn, Why};
@@ -178,6 +178,90 @@ fn p16_a_second_deploy_counts_who_is_on_trial_of_the_first_until_they_say_otherw
     assert_eq!(scene.grant().len(), 25);
 }
 
+/// What a store keeps of a scene of so many, as a server reads it that has just started and has heard all but this member.
+fn restarted(scene: &Scene, members: usize, unheard: usize) -> Fleet {
+    let ties = scene.fleet.members().map(|(id, member)| (id.clone(), member.tie()));
+    let gone = scene.fleet.members().filter(|(_, member)| member.is_gone()).map(|(id, _)| id.clone());
+    let in_force = scene.fleet.in_force().cloned();
+    let mut fleet = Fleet::restore(ties, in_force, scene.fleet.highest_epoch(), scene.now).without(gone);
+    for index in (0..members).filter(|index| *index != unheard) {
+        let _ = fleet.apply(report(index, 5000, &scene.deploy, Standing::Staged), scene.now);
+    }
+    fleet
+}
+
+#[test]
+fn a_rollback_does_not_wait_for_who_refused_the_release_and_left_before_the_server_was_restarted() {
+    let mut scene = Scene::of(5, Policy::safe());
+    let [refuses] = scene.grant()[..] else { panic!() };
+    scene.stands(refuses, refused());
+    scene.fleet.leave(&id(refuses), scene.now);
+    scene.fleet = restarted(&scene, 5, refuses);
+    scene.sequence = 6000;
+    assert_eq!(scene.fleet.member(&id(refuses)).unwrap().presence(scene.now), Presence::Gone);
+    let rollout = scene.rollout();
+    let counts = rollout.counts();
+    assert_eq!((counts.unheard, counts.failed, counts.open), (0, 1, 1), "in its deploy it has failed");
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    assert!(scene.fleet.member(&id(refuses)).is_none());
+    (0..5)
+        .filter(|index| *index != refuses)
+        .for_each(|index| scene.says(index, |said| said.running = Some(NEW)));
+    assert_eq!(scene.grant().len(), 1, "nobody holds the slot");
+}
+
+#[test]
+fn what_is_left_of_a_slot_ends_with_whoever_had_it_whichever_server_has_begun_the_rollback() {
+    let mut scene = Scene::of(5, Policy::safe());
+    let [refuses] = scene.grant()[..] else { panic!() };
+    // There nothing was heard of the refusal and of the goodbye.
+    let mut there = Scene { fleet: restarted(&scene, 5, refuses), deploy: scene.deploy.clone(), ..scene };
+    there.sequence = 6000;
+    scene.stands(refuses, refused());
+    scene.fleet.leave(&id(refuses), scene.now);
+    let of = there.deploy.id;
+    begin(&mut there, Kind::Rollback { of }, OLD);
+    assert_eq!(there.fleet.member(&id(refuses)).unwrap().tie(), Tie::Leftover);
+    scene.fleet.adopt(&there.fleet, None, scene.now);
+    scene.deploy = there.deploy.clone();
+    assert_eq!(scene.fleet.member(&id(refuses)).unwrap().tie(), Tie::Leftover);
+    (0..5)
+        .filter(|index| *index != refuses)
+        .for_each(|index| scene.says(index, |said| said.running = Some(NEW)));
+    assert_eq!(scene.grant().len(), 1, "it is known here that it is gone");
+    // The other one hears of the goodbye without what was said before.
+    there.fleet.leave(&id(refuses), there.now);
+    (0..5)
+        .filter(|index| *index != refuses)
+        .for_each(|index| there.says(index, |said| said.running = Some(NEW)));
+    let was_live = there.fleet.clone();
+    assert_eq!(there.grant().len(), 1);
+    // A later life may still be at what it was given before, and is heard.
+    there.fleet = was_live;
+    there.says(refuses, |said| (said.stamp.life, said.seen) = (2, None));
+    assert_eq!(there.fleet.member(&id(refuses)).unwrap().tie(), Tie::Leftover);
+    assert_eq!(there.grant(), []);
+}
+
+#[test]
+fn who_waits_for_somebody_that_is_silent_is_told_how_to_let_it_go() {
+    let mut scene = Scene::of(5, Policy::safe());
+    let [tries] = scene.grant()[..] else { panic!() };
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    scene.now = scene.now + LEASE;
+    let others: Vec<_> = (0..5).filter(|index| *index != tries).collect();
+    others.iter().for_each(|&index| scene.says(index, |said| said.running = Some(NEW)));
+    assert_eq!(scene.grant(), []);
+    let Turn::Wait(why) = scene.rollout().turn(&id(others[0])) else { panic!() };
+    let text = format!(
+        "1 of 1 slot is taken by m{tries}; 1 of them cannot be heard: if it will not come back, \
+         `baton members forget --silent`"
+    );
+    assert_eq!(why.to_string(), text);
+}
+
 #[test]
 fn p14_nobody_is_handed_back_in_a_mass_silence() {
     let mut scene = half_way();
@@ -270,7 +354,7 @@ fn a_member_that_lost_the_release_gets_it_again() {
 fn what_was_seen_of_another_deploy_is_no_standing_in_this_one() {
     let mut scene = Scene::of(1, Policy::fast());
     let seen = Some(Seen { epoch: Epoch(1), deploy: DeployId::from_bytes([1; 16]) });
-    scene.fleet = baton_core::fleet::Fleet::new();
+    scene.fleet = Fleet::new();
     scene.fleet.begin(deploy(Policy::fast()), scene.now);
     scene.says(0, |report| report.seen = seen);
     assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(Why::NotStaged));

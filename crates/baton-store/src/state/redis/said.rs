@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use baton_core::fleet::{GONE_AFTER, LEASE};
+use baton_core::fleet::{GONE_AFTER, LEASE, Member, Tie};
 use baton_core::ids::{MemberId, ServiceName};
 use baton_core::report::Report;
 use baton_core::units::Millis;
@@ -252,8 +252,7 @@ impl Changed {
                 }
                 FromMember::Goodbye => {
                     let known = held.get(service);
-                    let known = known.fleet().member(member).and_then(|member| member.report());
-                    if known.is_some_and(|report| report.stamp.life <= life) {
+                    if known.fleet().member(member).is_some_and(|member| has_left(member, life)) {
                         let _ = held.hear(service, News::Left(member.clone()), now);
                         left.push(place.clone());
                     }
@@ -275,6 +274,12 @@ fn newer(held: &Held, service: &ServiceName, report: &Report) -> bool {
     let known = held.get(service);
     let known = known.fleet().member(&report.member).and_then(|member| member.report());
     known.is_none_or(|known| report.stamp > known.stamp)
+}
+
+/// Whether a goodbye that another server has heard in this life ends what is known of a member. Where that is only that it has a
+/// slot, the row of the member says soon whether it has failed.
+fn has_left(member: &Member, life: u64) -> bool {
+    member.report().map_or_else(|| !matches!(member.tie(), Tie::Slot(_)), |report| report.stamp.life <= life)
 }
 
 /// What a member said, with its life before it.
@@ -313,6 +318,10 @@ pub(super) fn read_count(answer: &Value) -> Result<usize, Unexpected> {
 
 #[cfg(test)]
 mod tests {
+    use baton_core::fleet::{Fleet, Grant};
+    use baton_core::ids::Epoch;
+    use baton_core::report::{Stamp, Standing};
+
     use super::*;
 
     const GONE: Duration = Duration::from_millis(GONE_AFTER.0);
@@ -339,6 +348,30 @@ mod tests {
         assert_eq!(moment(1_000_400, now, 1_000_000), Some(now), "written just now");
         assert_eq!(moment(1_002_000, now, 1_000_000), None, "the clock was put back");
         assert_eq!(moment(1, now, 1_000_000), Some(Millis(0)), "before this server was started");
+    }
+
+    #[test]
+    fn a_goodbye_heard_elsewhere_ends_what_is_left_of_a_slot_and_not_a_slot_that_may_have_failed() {
+        let id: MemberId = "m".parse().unwrap();
+        let grant = Grant { phase: 0, bake: Millis(0), proven: false };
+        let known = |tie, report: Option<u64>| {
+            let mut fleet = Fleet::restore([(id.clone(), tie)], None, Epoch(0), Millis(0));
+            let stamp = |life| Stamp { life, sequence: 1 };
+            let report = report.map(|life| Report::plain(id.clone(), stamp(life), Standing::Behind));
+            if let Some(report) = report {
+                let _ = fleet.apply(report, Millis(0));
+            }
+            has_left(fleet.member(&id).unwrap(), 5)
+        };
+        for (tie, report, left) in [
+            (Tie::Leftover, None, true),
+            (Tie::Nothing, None, true),
+            (Tie::Slot(grant), None, false),
+            (Tie::Slot(grant), Some(5), true),
+            (Tie::Leftover, Some(6), false),
+        ] {
+            assert_eq!(known(tie, report), left, "{tie:?} {report:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What a server finds that starts again.
 
 use baton_core::event::{Event, What};
-use baton_core::fleet::{Grant, Heard, LEASE, Tie};
+use baton_core::fleet::{Grant, Heard, LEASE, Presence, Tie};
 use baton_core::history::Wish;
 use baton_core::ids::{Epoch, MemberId};
-use baton_core::report::{Report, Seen, Stamp, Standing};
+use baton_core::report::{Cause, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::rollout::Rollout;
 use baton_core::turn::Why;
 use baton_core::units::Millis;
@@ -84,6 +84,35 @@ fn p12_what_members_obey_is_remembered_with_the_next_durable_write() {
     let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
     let next = store.propose(&web(), rollout(2, Some(first.id)), NOW).unwrap().deploy;
     assert_eq!(next.epoch, Epoch(42));
+}
+
+#[test]
+fn who_left_after_the_release_had_failed_on_it_is_gone_after_a_restart_and_holds_up_no_deploy() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("state.redb");
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let first = store.propose(&web(), rollout(1, None), NOW).unwrap().deploy;
+    let seen = Some(Seen { epoch: first.epoch, deploy: first.id });
+    for number in 0..4 {
+        assert_eq!(store.hear(&web(), report(number, 1, seen, Standing::Staged), NOW).unwrap(), Heard::News);
+    }
+    store.grant(&web(), first.epoch, &[member(1)], NOW).unwrap();
+    let refusal = Refusal { cause: Cause::Exit, detail: "exit 1 after 0.8 s".to_owned() };
+    let refused = report(1, 2, seen, Standing::Refused(refusal));
+    assert_eq!(store.hear(&web(), refused, NOW).unwrap(), Heard::News);
+    assert_eq!(store.hear(&web(), News::Left(member(1)), NOW).unwrap(), Heard::News);
+    let text = "m-1 has left".to_owned();
+    let left = Event { at: 0, service: web(), deploy: None, member: None, what: What::Left, text };
+    store.append(vec![left]).unwrap();
+    drop(store);
+
+    let store = EmbeddedStore::open(&path, Millis::ZERO).unwrap();
+    let known = store.service(&web(), Millis::ZERO).unwrap();
+    let gone = known.fleet().member(&member(1)).unwrap();
+    assert_eq!(gone.presence(Millis::ZERO), Presence::Gone);
+    assert!(matches!(gone.tie(), Tie::Slot(_)), "in its deploy it has failed");
+    store.propose(&web(), rollout(2, Some(first.id)), Millis::ZERO).unwrap();
+    assert!(store.service(&web(), Millis::ZERO).unwrap().fleet().member(&member(1)).is_none());
 }
 
 #[test]
