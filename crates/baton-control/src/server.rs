@@ -181,7 +181,7 @@ pub enum ServerError {
     #[error("cannot keep the audit log")]
     Audit(#[from] AuditError),
     /// The state store cannot be used.
-    #[error("cannot use the state store")]
+    #[error(transparent)]
     State(#[from] StateError),
     /// The artefact store cannot be used.
     #[error("cannot use the artefact store")]

@@ -95,6 +95,8 @@ struct Restored {
     at: Millis,
     /// The store knew no members, so that nobody can say when all have reported.
     blind: bool,
+    /// It has not started: the store may have lost something.
+    anew: bool,
 }
 
 /// What is known of one member.
@@ -338,7 +340,7 @@ impl Fleet {
             let member = Member { tie, ..stranger(fleet.in_force.as_ref(), &id, now) };
             fleet.roster.insert(&id, member, scene(fleet.in_force.as_ref(), Millis::ZERO, now));
         }
-        fleet.restored = Some(Restored { at: now, blind: fleet.roster.is_empty() });
+        fleet.restored = Some(Restored { at: now, blind: fleet.roster.is_empty(), anew: false });
         fleet
     }
 
@@ -587,6 +589,11 @@ impl Fleet {
         restored.is_some_and(|restored| restored.blind || unheard > 0)
     }
 
+    /// Whether that is so since the store may have lost something, and not since a start.
+    pub(crate) fn listens_anew(&self) -> bool {
+        self.restored.is_some_and(|restored| restored.anew)
+    }
+
     /// Notes slots that the state store has accepted (see [`crate::rollout::Rollout::admissible`]), all with
     /// this grant (see [`crate::rollout::Rollout::grant`]).
     pub fn grant(&mut self, members: &[MemberId], grant: Grant) {
@@ -661,7 +668,7 @@ impl Fleet {
     /// The state store may have lost slots that were given: nothing is granted until one lease has passed, in which whoever
     /// tries the release has said so.
     pub fn listen_anew(&mut self, now: Millis) {
-        self.restored = Some(Restored { at: now, blind: true });
+        self.restored = Some(Restored { at: now, blind: true, anew: true });
     }
 
     pub(crate) fn scene(&self, now: Millis) -> Scene<'_> {

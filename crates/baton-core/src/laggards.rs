@@ -53,7 +53,7 @@ pub fn laggards<'a>(rollout: &Rollout<'a>) -> Vec<(&'a MemberId, Lag)> {
             | Why::NeedsTraffic { .. }
             | Why::Refused(_)
             | Why::CannotStage(_)
-            | Why::NotStaged
+            | Why::NotStaged { .. }
             | Why::Starting
             | Why::Unheard
             | Why::Ahead { .. }

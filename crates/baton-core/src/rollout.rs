@@ -261,7 +261,7 @@ impl<'a> Rollout<'a> {
         } else if let Kind::Halt { .. } = deploy.kind {
             Some(Why::Halted { by: deploy.id, because: deploy.reason.clone() })
         } else if self.fleet.listens(self.counts.unheard, self.moment.now) {
-            Some(Why::Listening { unheard: self.counts.unheard })
+            Some(Why::Listening { unheard: self.counts.unheard, anew: self.fleet.listens_anew() })
         } else if silence.is_mass() {
             Some(Why::Frozen { silent: silence.silent, of: silence.of })
         } else {
@@ -315,7 +315,7 @@ impl<'a> Rollout<'a> {
             (Presence::Live, _) => match self.stop().or_else(|| self.apart(member)) {
                 Some(why) => why,
                 None if standing == Some(&Standing::Proven) => Why::Starting,
-                None if standing != Some(&Standing::Staged) => Why::NotStaged,
+                None if standing != Some(&Standing::Staged) => Why::NotStaged { aware: standing.is_some() },
                 None => self.why_no_room(),
             },
         }

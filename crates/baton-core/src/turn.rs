@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::fleet::LEASE;
 use crate::ids::{DeployId, Epoch, MemberId};
 use crate::limits::Limit;
 use crate::report::Refusal;
@@ -42,8 +43,11 @@ pub enum Why {
     Refused(Refusal),
     /// It could not get the release.
     CannotStage(Refusal),
-    /// It does not have the release on its disk yet, or has not heard of the deploy.
-    NotStaged,
+    /// It does not have the release on its disk yet.
+    NotStaged {
+        /// Whether it has heard of the deploy.
+        aware: bool,
+    },
     /// It has proven the release before, and does not run it healthily now.
     Starting,
     /// This server, which has started since, knows of it from its state store only.
@@ -98,6 +102,8 @@ pub enum Why {
     Listening {
         /// How many known members have not reported.
         unheard: u32,
+        /// It runs for a while: the state store was away, or may have lost something. If not, it has just started.
+        anew: bool,
     },
     /// It obeys a newer deploy than the one in force here, and most of the others do not.
     Ahead {
@@ -120,7 +126,7 @@ impl Why {
             Self::NeedsTraffic { .. } => "needs-traffic",
             Self::Refused(_) => "refused",
             Self::CannotStage(_) => "cannot-stage",
-            Self::NotStaged => "not-staged",
+            Self::NotStaged { .. } => "not-staged",
             Self::Starting => "starting",
             Self::Unheard => "unheard",
             Self::Silent { .. } => "silent",
@@ -154,7 +160,8 @@ impl fmt::Display for Why {
                 write!(f, "it refused the release: {refusal}; it tries again every minute")
             }
             Self::CannotStage(refusal) => write!(f, "{refusal}; it tries again every minute"),
-            Self::NotStaged => f.write_str("it is still fetching the release"),
+            Self::NotStaged { aware: true } => f.write_str("it is still fetching the release"),
+            Self::NotStaged { aware: false } => f.write_str("it has not heard of the deploy yet"),
             Self::Starting => f.write_str("it has the release, and is not healthy on it yet"),
             Self::Unheard => f.write_str("it was not heard of since this server started"),
             Self::Silent { quiet } => write!(f, "it has been silent for {quiet}"),
@@ -188,13 +195,17 @@ impl fmt::Display for Why {
                 "frozen: {silent} of {of} members went silent, so nothing is done until they are back; \
                  look at the network and at this server first"
             ),
-            Self::Listening { unheard: 0 } => {
+            Self::Listening { anew: true, .. } => write!(
+                f,
+                "the state store was away or has lost something: members are listened to for {LEASE} before any gets a slot"
+            ),
+            Self::Listening { unheard: 0, .. } => {
                 f.write_str("this server has just started and listens for members")
             }
-            Self::Listening { unheard: 1 } => {
+            Self::Listening { unheard: 1, .. } => {
                 f.write_str("this server has just started and waits for 1 member to report")
             }
-            Self::Listening { unheard } => {
+            Self::Listening { unheard, .. } => {
                 write!(f, "this server has just started and waits for {unheard} members to report")
             }
             Self::Ahead { epoch } => write!(

@@ -183,7 +183,7 @@ fn p10_a_server_that_has_just_started_listens_before_it_grants() {
     let mut fleet = restored(&scene, (0..100).map(id), NOW);
     let stop = |fleet: &Fleet, now| Rollout::of(fleet, now).unwrap().stop();
     for index in 0..100 {
-        assert_eq!(stop(&fleet, NOW), Some(Why::Listening { unheard: 100 - index as u32 }));
+        assert_eq!(stop(&fleet, NOW), Some(Why::Listening { unheard: 100 - index as u32, anew: false }));
         let standing = if granted.contains(&index) { Standing::Proven } else { Standing::Staged };
         assert_eq!(fleet.apply(report(index, 5000, &scene.deploy, standing), NOW), Heard::News);
     }

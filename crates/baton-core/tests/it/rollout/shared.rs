@@ -211,7 +211,10 @@ fn p10_a_server_that_doubts_its_store_gives_nothing_for_a_lease() {
     let mut scene = Scene::of(5, Policy::fast());
     scene.fleet.listen_anew(NOW);
     assert_eq!(scene.grant(), [0; 0]);
-    assert!(matches!(scene.rollout().stop(), Some(Why::Listening { .. })));
+    let why = scene.rollout().stop().unwrap();
+    assert_eq!(why, Why::Listening { unheard: 0, anew: true });
+    let says = "the state store was away or has lost something: members are listened to for 10 s before any gets a slot";
+    assert_eq!(why.to_string(), says);
     scene.now = NOW + LEASE;
     (0..5).for_each(|index| scene.stands(index, Standing::Staged));
     assert!(!scene.grant().is_empty());

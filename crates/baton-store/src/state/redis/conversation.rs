@@ -70,18 +70,30 @@ impl Conversation {
 
 /// Nothing has come, and nothing will.
 fn ended() -> RedisError {
-    io::Error::from(io::ErrorKind::TimedOut).into()
+    let says = format!("no whole answer within {} s", ALL_MAX.as_secs());
+    io::Error::new(io::ErrorKind::TimedOut, says).into()
+}
+
+/// What has not come in time is told as such: the system says that a resource is unavailable.
+fn in_time<T>(result: RedisResult<T>) -> RedisResult<T> {
+    result.map_err(|error| match error.is_timeout() {
+        true => {
+            let says = format!("no answer within {} s", PART_MAX.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, says).into()
+        }
+        false => error,
+    })
 }
 
 fn converse(client: &Client, asked: &Receiver<Question>, answer: &Sender<RedisResult<Vec<Value>>>) {
-    let (mut connection, mut said) = match open(client) {
+    let (mut connection, mut said) = match in_time(open(client)) {
         Ok(connection) => (connection, Ok(Vec::new())),
         Err(error) => return drop(answer.send(Err(error))),
     };
     // Whoever has given up does not wait for it.
     while answer.send(said).is_ok() {
         let Ok(question) = asked.recv() else { return };
-        said = exchange(&mut connection, &question);
+        said = in_time(exchange(&mut connection, &question));
     }
 }
 
@@ -107,4 +119,22 @@ fn exchange(connection: &mut Connection, question: &Question) -> RedisResult<Vec
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_come_in_time_is_told_as_such_and_all_else_as_it_is() {
+        for (kind, says) in [
+            (io::ErrorKind::WouldBlock, "no answer within 2 s"),
+            (io::ErrorKind::TimedOut, "no answer within 2 s"),
+            (io::ErrorKind::ConnectionReset, "connection reset"),
+        ] {
+            let error = in_time::<()>(Err(io::Error::from(kind).into())).unwrap_err();
+            assert!(error.to_string().contains(says), "{kind}: {error}");
+        }
+        assert!(ended().is_timeout());
+    }
 }

@@ -60,7 +60,7 @@ fn p31_a_server_that_starts_again_finds_everything_that_was_accepted() {
     assert_eq!(store.events(None, 0, 9).unwrap(), events);
     assert_eq!(store.services().unwrap(), [web()]);
     let stop = Rollout::of(after.fleet(), Millis(500)).unwrap().stop();
-    assert_eq!(stop, Some(Why::Listening { unheard: 8 }), "it listens before it grants");
+    assert_eq!(stop, Some(Why::Listening { unheard: 8, anew: false }), "it listens before it grants");
 }
 
 #[test]
