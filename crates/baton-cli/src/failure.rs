@@ -198,6 +198,7 @@ impl Failure {
                 | ServerError::DataDir { .. }
                 | ServerError::NoSealKey
                 | ServerError::NoStore
+                | ServerError::ClosedFleet { .. }
                 | ServerError::SealKey { .. }
                 | ServerError::Prometheus(_)
                 | ServerError::Allowed(_)

@@ -159,6 +159,16 @@ pub enum ServerError {
          (s3://BUCKET/PREFIX, gs://… or az://…), the same one at every server"
     )]
     NoStore,
+    /// It would ask nobody who they are, among servers that ask everybody.
+    #[error(
+        "cannot share {store} with --dev: the servers there ask everybody for a token, and this one would let whoever reaches it \
+         deploy without one; leave --dev out and give it their --seal-key-file, or give it a store of its own (--state, \
+         BATON_STATE)"
+    )]
+    ClosedFleet {
+        /// The state store.
+        store: String,
+    },
     /// Nobody can be asked what is measured.
     #[error(transparent)]
     Prometheus(#[from] InvalidPrometheus),
@@ -219,6 +229,7 @@ impl ServerError {
             | Self::Identity(_)
             | Self::NoSealKey
             | Self::NoStore
+            | Self::ClosedFleet { .. }
             | Self::Prometheus(_)
             | Self::SealKey { .. }
             | Self::Tls(_)
@@ -243,6 +254,8 @@ pub struct Server {
     keeper: Keeper,
     /// Where other servers write as well.
     watcher: Option<Watcher>,
+    /// What it shares with them.
+    shared: Option<String>,
     inbox: Inbox,
     state: api::Shared,
     tls: Option<Tls>,
@@ -302,11 +315,17 @@ impl Server {
         // Before anything is kept there, also where nobody is asked who they are: another start may ask.
         Identity::open(&data_dir).map_err(ServerError::Identity)?;
         let clock = Clock::start();
-        let shared = state != State::File;
+        let shared = match &state {
+            State::File => None,
+            State::Redis(address) => Some(address.to_string()),
+        };
         let states: Arc<dyn StateStore> = match state {
             State::File => Arc::new(EmbeddedStore::open(&data_dir.join(STATE_FILE), clock.now())?),
             State::Redis(address) => Arc::new(open_redis(*address, clock)?),
         };
+        if let Some(store) = shared.as_ref().filter(|_| open && is_closed(&*states)) {
+            return Err(ServerError::ClosedFleet { store: store.clone() });
+        }
         let access = match open {
             true => None,
             false => Some(Arc::new(open_access(&callers, &data_dir, seal_key, &states)?)),
@@ -322,7 +341,7 @@ impl Server {
         if let Some(warning) = space.warning() {
             eprintln!("baton server: {warning}");
         }
-        let watcher = shared.then(|| Watcher::new(Arc::clone(&states), access.clone()));
+        let watcher = shared.as_ref().map(|_| Watcher::new(Arc::clone(&states), access.clone()));
         let (audit, mut writer) = Audit::open(&data_dir, !open)?;
         if let Some(access) = &access {
             let_in(access, &data_dir, &mut writer);
@@ -359,6 +378,7 @@ impl Server {
             listener,
             keeper,
             watcher,
+            shared,
             inbox,
             state,
             tls,
@@ -398,8 +418,20 @@ impl Server {
     /// # Errors
     /// When it cannot go on.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
-        let Self { address, listener, keeper, watcher, inbox, state, tls, open, prometheus, audit, .. } =
-            self;
+        let Self {
+            address,
+            listener,
+            keeper,
+            watcher,
+            shared,
+            inbox,
+            state,
+            tls,
+            open,
+            prometheus,
+            audit,
+            ..
+        } = self;
         let listen = |source| ServerError::Listen { address, source };
         let listener = tokio::net::TcpListener::from_std(listener).map_err(listen)?;
         let listener = Incoming::new(listener, tls.map(|tls| tls.config)).map_err(listen)?;
@@ -425,8 +457,9 @@ impl Server {
             .spawn(move || keeper.run(&runtime))
             .map_err(|error| ServerError::Keeper(Some(error)))?;
 
+        let (closes, closed) = oneshot::channel();
         let watching = watcher
-            .map(|watcher| watcher.start(inbox.downgrade()))
+            .map(|watcher| watcher.start(inbox.downgrade(), closes))
             .transpose()
             .map_err(|error| ServerError::Keeper(Some(error)))?;
 
@@ -441,6 +474,8 @@ impl Server {
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             () = inbox.closed() => Err(ServerError::Keeper(None)),
+            // An error means that nobody watches, or not any more.
+            Ok(()) = closed => Err(ServerError::ClosedFleet { store: shared.unwrap_or_default() }),
             served = &mut serve => return served.map_err(io::Error::other).and_then(|served| served).map_err(ServerError::Serve),
         };
         // The keeper first: with it the sessions and the long polls end, which connections wait for.
@@ -511,6 +546,11 @@ fn open_redis(address: RedisAddress, clock: Clock) -> Result<RedisStore, StateEr
         Err(error) if !error.may_heal() => Err(error),
         Ok(()) | Err(_) => Ok(store),
     }
+}
+
+/// Whether the servers that share this store ask who is there. Where it is away for now, the watcher finds out.
+fn is_closed(states: &dyn StateStore) -> bool {
+    states.access().is_ok_and(|list| list.is_some())
 }
 
 /// The list of who may do what, where this server keeps it.

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use baton_store::state::StateStore;
+use tokio::sync::oneshot;
 
 use crate::access::Access;
 use crate::keeper::WeakInbox;
@@ -36,18 +37,24 @@ impl Watcher {
         Self { store, access }
     }
 
-    /// Begins. It ends when the keeper has ended.
-    pub(crate) fn start(self, inbox: WeakInbox) -> io::Result<JoinHandle<()>> {
-        thread::Builder::new().name("watcher".to_owned()).spawn(move || self.run(&inbox))
+    /// Begins. It ends when the keeper has ended, or, where this server asks nobody who they are, as soon as the others do:
+    /// `closes` tells that.
+    pub(crate) fn start(self, inbox: WeakInbox, closes: oneshot::Sender<()>) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new().name("watcher".to_owned()).spawn(move || self.run(&inbox, closes))
     }
 
-    fn run(self, inbox: &WeakInbox) {
+    fn run(self, inbox: &WeakInbox, closes: oneshot::Sender<()>) {
         let (mut seen, mut told) = (0, Told::default());
         while inbox.is_open() {
             let changed = self.store.changed(seen, WAIT_MAX);
             // Also where nothing is told to have changed: what is known here may not be there any more.
             if changed.is_ok() {
                 self.refresh(&mut told);
+                if self.access.is_none() && self.store.access().is_ok_and(|list| list.is_some()) {
+                    // Whoever does not listen any more stops anyway.
+                    let _ = closes.send(());
+                    return;
+                }
             }
             match changed {
                 Ok(version) if version == seen => {}

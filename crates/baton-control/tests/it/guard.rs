@@ -2,11 +2,19 @@
 
 use std::fs;
 
+use std::sync::Arc;
+
 use baton_control::{Artefacts, Callers, Config, Server, ServerError, State};
+use baton_core::units::Millis;
+use baton_store::state::{RedisStore, StateStore};
 use baton_wire::access::GuardView;
 use baton_wire::api::Refused;
+use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use crate::running::{Running, config, rollout};
+use crate::redis_server::Redis;
+use crate::running::{LIMIT, Running, config, rollout};
 
 #[test]
 fn p37_an_address_that_others_can_reach_needs_tokens_and_tls() {
@@ -51,6 +59,38 @@ async fn a_second_server_does_not_get_the_same_directory_whatever_keeps_the_stat
         drop(first);
         assert!(bind().is_ok(), "it is free again");
     }
+}
+
+/// A server that asks nobody who they are, over this Redis.
+fn open_over(redis: &Redis, dir: &TempDir) -> Config {
+    let state = State::Redis(Box::new(redis.address().parse().unwrap()));
+    Config { state, ..config(dir.path()) }
+}
+
+fn write_a_list(redis: &Redis) {
+    let store = RedisStore::new(redis.address().parse().unwrap(), Millis::ZERO).unwrap();
+    assert!(store.set_access(None, b"sealed").unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p37_a_server_that_asks_nobody_does_not_join_servers_that_ask_everybody() {
+    let (redis, dir) = (Redis::start(), TempDir::new().unwrap());
+    drop(Server::bind(open_over(&redis, &dir)).expect("among its own it is welcome"));
+    write_a_list(&redis);
+    let error = Server::bind(open_over(&redis, &dir)).err().expect("it is refused");
+    let text = error.to_string();
+    assert!(matches!(error, ServerError::ClosedFleet { .. }) && text.contains("leave --dev out"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p37_a_server_that_asks_nobody_ends_as_soon_as_the_others_ask() {
+    let (redis, dir) = (Arc::new(Redis::start()), TempDir::new().unwrap());
+    let server = Server::bind(open_over(&redis, &dir)).unwrap();
+    let running = tokio::spawn(server.run(std::future::pending()));
+    let there = Arc::clone(&redis);
+    spawn_blocking(move || write_a_list(&there)).await.unwrap();
+    let ended = timeout(LIMIT, running).await.expect("it ends").unwrap();
+    assert!(matches!(ended, Err(ServerError::ClosedFleet { .. })), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
