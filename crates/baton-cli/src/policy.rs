@@ -198,6 +198,7 @@ mod tests {
             expected_ms: None,
             bake_connections: 0,
             deploy: None,
+            protected: false,
         };
         let refused = has_room(&policy, &preview(1, &[0, 0])).unwrap_err();
         assert_eq!(refused.exit(), Exit::Usage);

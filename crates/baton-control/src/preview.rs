@@ -28,6 +28,7 @@ pub(crate) fn preview(fleet: &Fleet, deploy: &Deploy, now: Millis) -> Preview {
         startup_ms: startup.map(|startup| startup.0),
         expected_ms: rollout.as_ref().zip(startup).and_then(expected).map(|expected| expected.0),
         order: rollout.as_ref().map_or_else(Vec::new, |rollout| names(rollout, now)),
+        protected: false,
     }
 }
 

@@ -204,6 +204,9 @@ pub struct Preview {
     /// The deploy as it would be, for who signs it. Its id is another one each time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<DeployView>,
+    /// Whether it would wait for a second person, since the service is protected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub protected: bool,
 }
 
 /// One phase of a preview.

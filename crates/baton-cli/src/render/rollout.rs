@@ -229,17 +229,8 @@ pub fn summary(
 
 /// What a deploy would do.
 pub fn preview(preview: &Preview, width: usize) -> String {
-    let members = count(preview.members.into(), "member");
-    let mut text = format!("release {} would go to {members}:\n", id(&preview.release));
-    for (index, phase) in preview.phases.iter().enumerate() {
-        let bake = Millis(phase.bake_ms);
-        let last = if index + 1 == preview.phases.len() { ", to the end" } else { "" };
-        text.push_str(&format!(
-            "  phase {}: {} at once, each healthy for {bake}{last}\n",
-            index + 1,
-            phase.slots
-        ));
-    }
+    let mut text = format!("release {} would go to {}:\n", id(&preview.release), whom(preview));
+    text.push_str(&phases(preview));
     let waits = preview.bake_connections > 0;
     if waits {
         let connections = count(preview.bake_connections.into(), "connection");
@@ -259,6 +250,42 @@ pub fn preview(preview: &Preview, width: usize) -> String {
     if !order.is_empty() {
         text.push_str(&fit(&format!("in this order: {order}"), width));
         text.push('\n');
+    }
+    if preview.protected {
+        text.push_str(
+            "the service is protected: it begins once a second person has let it (`baton pending`)\n",
+        );
+    }
+    text
+}
+
+/// How many members would get it, and of how many where that is not all.
+fn whom(preview: &Preview) -> String {
+    let (gets, members) = (preview.order.len(), preview.members.into());
+    // A halt has no phases, and nobody gets anything.
+    if preview.phases.is_empty() || gets as u64 >= members {
+        return count(members, "member");
+    }
+    match gets {
+        0 => format!("none of {}", count(members, "member")),
+        gets => format!("{gets} of {}", count(members, "member")),
+    }
+}
+
+/// The phases that are reached before everybody has it who shall.
+fn phases(preview: &Preview) -> String {
+    let (mut text, mut left) = (String::new(), preview.order.len());
+    for (index, phase) in preview.phases.iter().enumerate() {
+        // Where nobody can get it yet, all are told.
+        let slots =
+            if preview.order.is_empty() { phase.slots as usize } else { left.min(phase.slots as usize) };
+        left = left.saturating_sub(slots);
+        let ends = index + 1 == preview.phases.len() || (left == 0 && !preview.order.is_empty());
+        let (bake, last) = (Millis(phase.bake_ms), if ends { ", to the end" } else { "" });
+        text.push_str(&format!("  phase {}: {slots} at once, each healthy for {bake}{last}\n", index + 1));
+        if ends {
+            break;
+        }
     }
     text
 }
@@ -445,6 +472,7 @@ mod tests {
             bake_connections: 0,
             expected_ms: Some(37_200),
             deploy: None,
+            protected: false,
         };
         let text = preview(&looked, 80);
         assert_eq!(
@@ -461,5 +489,49 @@ mod tests {
         let waits = "to the end\n  each also waits for 20 connections, 5 min longer at the most\n\
                      about 37.2 s, if it starts as what runs now, in 1.2 s, and connections come in time\n";
         assert!(text.contains(waits), "{text}");
+    }
+
+    #[test]
+    fn a_preview_tells_how_many_get_it_and_only_the_phases_that_are_reached() {
+        let preview_of = |members, gets, protected| {
+            let phase = |(slots, bake_ms)| baton_wire::api::PreviewPhase { slots, bake_ms };
+            let looked = Preview {
+                release: sample::release(),
+                members,
+                phases: [(1, 10_000), (2, 5000)].map(phase).to_vec(),
+                order: (0..gets).map(|n| format!("web-{n}")).collect(),
+                startup_ms: None,
+                bake_connections: 0,
+                expected_ms: None,
+                deploy: None,
+                protected,
+            };
+            preview(&looked, 80)
+        };
+        let head = "release 9f3a2b7c1d5e would go to";
+        let (one, end) = ("phase 1: 1 at once, each healthy for 10 s", ", to the end");
+        for (members, gets, expected) in [
+            (4, 1, format!("{head} 1 of 4 members:\n  {one}{end}\nin this order: web-0\n")),
+            (
+                4,
+                2,
+                format!(
+                    "{head} 2 of 4 members:\n  {one}\n  phase 2: 1 at once, each healthy for 5 s{end}\n\
+                     in this order: web-0, web-1\n"
+                ),
+            ),
+            (
+                4,
+                0,
+                format!(
+                    "{head} none of 4 members:\n  {one}\n  phase 2: 2 at once, each healthy for 5 s{end}\n"
+                ),
+            ),
+            (1, 1, format!("{head} 1 member:\n  {one}{end}\nin this order: web-0\n")),
+        ] {
+            assert_eq!(preview_of(members, gets, false), expected);
+            let protected = preview_of(members, gets, true);
+            assert!(protected.starts_with(&expected) && protected.contains("second person"), "{protected}");
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Reused;
 impl Lineage {
     /// A member got this one by a token: it is the newest, whatever was before.
     pub(super) fn begin(&self, whose: Whose, issued: u64) {
-        self.lock().note(whose, Given { issued, is_shown: true });
+        self.lock().note(whose, Given { issued, is_shown: false });
     }
 
     /// Somebody has this one.
@@ -135,6 +135,7 @@ mod tests {
         assert_eq!(lineage.next(&given(9 * HOUR), 17 * HOUR), Err(Reused));
         assert_eq!(lineage.next(&elsewhere, 17 * HOUR), Ok(17 * HOUR + 1));
         lineage.begin(whose(&elsewhere), 20 * HOUR);
+        lineage.shown(&given(20 * HOUR));
         assert_eq!(
             lineage.next(&given(17 * HOUR + 1), 25 * HOUR),
             Err(Reused),

@@ -324,7 +324,7 @@ fn p39_who_shows_a_credential_beside_which_another_one_was_renewed_gets_none() {
     let (service, member) = web();
     let given = |hours: u64| unix_ms() - Duration::from_secs(hours * 60 * 60).as_millis() as u64;
     let shown = |hours| Credential { service: service.clone(), member: member.clone(), issued: given(hours) };
-    access.lineage.begin((service.clone(), member.clone()), given(2));
+    access.lineage.shown(&shown(2));
     let refused = access.renew(&shown(9)).unwrap_err();
     assert_eq!((refused.status, refused.code), (StatusCode::FORBIDDEN, "credential-reused"));
     assert!(access.renew(&shown(0)).is_ok(), "the newest one goes on");

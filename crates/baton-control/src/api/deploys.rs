@@ -11,7 +11,7 @@ use baton_core::history::{Backing, History, Past, Proposal, ProposeError, Wish};
 use baton_core::ids::{DeployId, ReleaseId, ServiceName};
 use baton_core::run::RunSettings;
 use baton_core::trust::Signed;
-use baton_wire::api::{DeployView, PolicyView, Propose, Wanted};
+use baton_wire::api::{DeployView, PolicyView, Preview, Propose, Wanted};
 use tokio::sync::oneshot;
 
 use super::extract::{Named, Sent};
@@ -61,7 +61,8 @@ pub(super) async fn propose(
         return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
     }
     if asked.dry_run {
-        return look_ahead(&shared, &service, proposal);
+        let protected = pending::waits(&shared, &service, &caller, &asked);
+        return look_ahead(&shared, &service, proposal, protected);
     }
     // What would be refused anyway waits for nobody; and what waits is what was meant, whatever its words mean later.
     let exact = Propose {
@@ -282,12 +283,18 @@ pub(super) fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refu
 }
 
 /// Answers what the proposal would do, by the very check that would accept it.
-fn look_ahead(shared: &Shared, service: &ServiceName, proposal: Proposal) -> Result<Response, Refusal> {
+fn look_ahead(
+    shared: &Shared,
+    service: &ServiceName,
+    proposal: Proposal,
+    protected: bool,
+) -> Result<Response, Refusal> {
     let board = shared.known()?;
     let deploy = judge(&board, service, proposal).map_err(|error| Refusal::from(&error))?;
     let (nobody, posted) = (Fleet::new(), board.services.get(service));
     let fleet = posted.map_or(&nobody, |posted| posted.service.fleet());
-    Ok((Extension(Effect::Nothing), Json(preview(fleet, &deploy, shared.clock.now()))).into_response())
+    let preview = Preview { protected, ..preview(fleet, &deploy, shared.clock.now()) };
+    Ok((Extension(Effect::Nothing), Json(preview)).into_response())
 }
 
 /// The deploy that a proposal would be, as things stand.
