@@ -1,11 +1,13 @@
 //! Checking all that the artefact store has, a part at a time: so nobody waits long for an answer, and who asks sees how far it is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use baton_core::collection::{self, Why};
 use baton_core::ids::{PackId, ReleaseId};
 use baton_release::check;
 use baton_release::store::{Custody, StoreError, StoredPack};
@@ -14,6 +16,7 @@ use baton_wire::api::{DamagedView, Verified, Verify};
 use super::extract::Sent;
 use super::releases::refused;
 use super::{Refusal, Shared, blocking};
+use crate::board::Board;
 use crate::chain::chain;
 
 /// How many bytes of packs are read for one answer: a few seconds of a bucket.
@@ -57,13 +60,32 @@ pub(super) async fn verify(
     Sent(asked): Sent<Verify>,
 ) -> Result<Json<Verified>, Refusal> {
     let after = asked.after.as_deref().map(str::parse).transpose()?;
+    let board = shared.known()?;
+    let named = named(&board);
     let artefacts = Arc::clone(&shared.artefacts);
-    let verified = blocking(move || part(&*artefacts, after)).await?;
+    let verified = blocking(move || part(&*artefacts, &named, after)).await?;
     Ok(Json(verified.map_err(|error| refused(&error))?))
 }
 
-/// Checks packs in the order of their names, and when there are none left, the releases.
-fn part(store: &dyn Custody, after: Option<After>) -> Result<Verified, StoreError> {
+/// The releases that services need, each with the most important reason. What only a member has may have been removed here.
+fn named(board: &Board) -> BTreeMap<ReleaseId, Why> {
+    let mut named = BTreeMap::new();
+    for posted in board.services.values() {
+        let names = collection::named(posted.service.history(), posted.service.fleet());
+        for (release, why) in names.into_iter().filter(|(_, why)| !matches!(why, Why::Member(..))) {
+            named.entry(release).or_insert(why);
+        }
+    }
+    named
+}
+
+/// Checks packs in the order of their names, and when there are none left, the releases: those that are there, and those that
+/// should be.
+fn part(
+    store: &dyn Custody,
+    named: &BTreeMap<ReleaseId, Why>,
+    after: Option<After>,
+) -> Result<Verified, StoreError> {
     let mut all = store.packs()?;
     all.sort_unstable_by_key(|pack| pack.id);
     let length = |pack: &StoredPack| pack.index.to_text().len() as u64 + pack.index.packed();
@@ -77,29 +99,35 @@ fn part(store: &dyn Custody, after: Option<After>) -> Result<Verified, StoreErro
         let (bytes, damage) = check::pack(store, id)?;
         verified.packs += 1;
         verified.bytes += bytes;
-        verified.damaged.extend(damage.map(|damage| damaged("pack", &id, &damage)));
+        verified.damaged.extend(damage.map(|damage| damaged("pack", &id, chain(&damage))));
         if verified.bytes >= BYTES_MAX {
             verified.next = Some(After::Pack(id).to_string());
             return Ok(verified);
         }
     }
     let mut releases = store.list()?;
+    releases.extend(named.keys());
     releases.sort_unstable();
+    releases.dedup();
     for id in releases.into_iter().filter(|id| Some(*id) > release) {
         if verified.releases >= RELEASES_MAX {
             return Ok(verified);
         }
         let damage = check::release(store, id)?;
         verified.releases += 1;
-        verified.damaged.extend(damage.map(|damage| damaged("release", &id, &damage)));
+        verified.damaged.extend(damage.map(|damage| {
+            let why = chain(&damage);
+            let why = named.get(&id).map_or_else(|| why.clone(), |needed| format!("{why} ({needed})"));
+            damaged("release", &id, why)
+        }));
         verified.next = Some(After::Release(id).to_string());
     }
     verified.next = None;
     Ok(verified)
 }
 
-fn damaged(what: &str, id: &impl ToString, damage: &check::Damage) -> DamagedView {
-    DamagedView { what: what.to_owned(), id: id.to_string(), why: chain(damage) }
+fn damaged(what: &str, id: &impl ToString, why: String) -> DamagedView {
+    DamagedView { what: what.to_owned(), id: id.to_string(), why }
 }
 
 #[cfg(test)]

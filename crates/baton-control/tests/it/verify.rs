@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use baton_core::ids::PackId;
+use baton_core::ids::{PackId, ReleaseId};
 use baton_wire::api::{Verified, Verify};
 
-use crate::running::Running;
+use crate::running::{Running, rollout};
 
 /// Asks until everything was checked.
 async fn verify(server: &Running) -> Verified {
@@ -22,6 +22,25 @@ async fn verify(server: &Running) -> Verified {
             return all;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f43_a_release_that_a_deploy_or_a_tag_names_is_missed_where_nothing_of_it_is_left() {
+    let server = Running::start();
+    let (first, second, other) = (server.push(1).await, server.push(2).await, server.push(3).await);
+    server.deploy(&rollout(first, 0)).await;
+    server.deploy(&rollout(second, 1)).await;
+    assert_eq!(verify(&server).await.damaged, []);
+    for release in [first, second, other] {
+        fs::remove_file(server.data_dir().join(format!("artefacts/manifests/{release}"))).unwrap();
+    }
+    let found = verify(&server).await;
+    let missed = |release: ReleaseId| found.damaged.iter().find(|damaged| damaged.id == release.to_string());
+    assert!(missed(second).unwrap().why.contains("in force in web"), "{:?}", found.damaged);
+    assert!(missed(first).is_some(), "where it goes back to");
+    assert_eq!(missed(other), None, "nobody needs it");
+    assert_eq!(found.damaged.len(), 2);
+    server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
