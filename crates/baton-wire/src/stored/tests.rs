@@ -297,7 +297,8 @@ fn p36_other_records_with_bad_fields_are_errors() {
         v1::Service { highest_epoch: Some(1), lock: Some(v1::Lock::default()), ..v1::Service::default() };
     let error = ServiceRecord::from_bytes(&nameless.encode_to_vec()).unwrap_err();
     assert_eq!(says(&error), "its field lock.reason is missing");
-    let empty = v1::Member { slot: Some(v1::member::Slot::Grant(v1::Grant::default())) };
+    let empty =
+        v1::Member { slot: Some(v1::member::Slot::Grant(v1::Grant::default())), ..v1::Member::default() };
     let error = MemberRecord::from_bytes(&empty.encode_to_vec()).unwrap_err();
     assert_eq!(says(&error), "its field grant.phase is missing");
 }
