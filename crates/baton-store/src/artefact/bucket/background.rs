@@ -34,7 +34,7 @@ impl Background {
             runtime.spawn(async move { done.send(work.await) });
         }
         match result.recv() {
-            Ok(result) => result.map_err(|error| failure(attempted, error)),
+            Ok(result) => result.map_err(|error| failure(attempted, &error)),
             Err(gone) => Err(StoreError::new(Kind::Unavailable, attempted).because(gone)),
         }
     }
@@ -49,15 +49,15 @@ impl Drop for Background {
     }
 }
 
-fn failure(attempted: &str, error: Error) -> StoreError {
-    let kind = match &error {
+fn failure(attempted: &str, error: &Error) -> StoreError {
+    let kind = match error {
         Error::NotFound { .. } => Kind::Missing,
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Kind::Denied,
         Error::AlreadyExists { .. } | Error::Precondition { .. } => Kind::Conflict,
         // A server that fails or is away, and what a later version of the client may add.
         _ => Kind::Unavailable,
     };
-    StoreError::new(kind, attempted).because(Cause::of(&error))
+    StoreError::new(kind, attempted).because(Cause::of(error))
 }
 
 /// Why a bucket does not do what was asked. Its client says that four times around what happened.
