@@ -52,7 +52,7 @@ async fn a_second_server_does_not_get_the_same_directory_whatever_keeps_the_stat
     for state in [State::File, redis] {
         let dir = tempfile::tempdir().unwrap();
         let bind = || Server::bind(Config { state: state.clone(), ..config(dir.path()) });
-        let first = bind().ok().expect("nobody has it");
+        let first = bind().expect("nobody has it");
         let error = bind().err().expect("it is refused");
         assert!(matches!(error, ServerError::Claim(_)), "{error}");
         assert!(error.to_string().contains("another server has it open"), "{error}");
