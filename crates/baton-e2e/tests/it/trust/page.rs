@@ -41,7 +41,9 @@ fn what_the_page_on_signing_shows_is_so() {
     let folder = Folder::with_example("python");
     fs::write(folder.path().join(".batonignore"), "*.key\ntrusted-keys\n").unwrap();
     let shell = blocks(PAGE, "sh");
-    let [generate, push, fallback, renew, rotate, revoke, together] = &shell[..] else { panic!("{shell:?}") };
+    let [generate, push, fallback, renew, rotate, revoke, own, together] = &shell[..] else {
+        panic!("{shell:?}")
+    };
 
     generate.lines().for_each(|line| alone(&folder, line));
     let list = folder.path().join("trusted-keys");
@@ -78,14 +80,21 @@ fn what_the_page_on_signing_shows_is_so() {
     all_answer(&fleet, &last);
 
     // Nothing waits here: what two people do is shown elsewhere. That these are commands is shown here.
-    alone(&folder, "baton key generate grace --signs deploys --trusted others");
+    let [own, line] = &own.lines().map(without_comment).collect::<Vec<_>>()[..] else { panic!("{own}") };
+    alone(&folder, own);
+    let found = Command::new("sh").args(["-c", line]).current_dir(folder.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&found.stdout).starts_with("key grace "), "{line}: {found:?}");
     for line in together.lines() {
-        let command = line.split('#').next().unwrap().trim().replace("9f3a2b", &first);
+        let command = without_comment(line).replace("9f3a2b", &first);
         let words: Vec<&str> = command.split(' ').skip(1).collect();
         let done = fleet.baton_in(folder.path(), &words);
         let said = String::from_utf8_lossy(&done.stderr);
         assert!(!said.contains("Usage: "), "{command}: {said}");
     }
+}
+
+fn without_comment(line: &str) -> &str {
+    line.split('#').next().unwrap().trim()
 }
 
 /// Pushes as the page has it, and returns the id.
