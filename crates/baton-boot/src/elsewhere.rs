@@ -34,18 +34,21 @@ pub fn look(root: &Root, asked: &Asked) -> Option<Words> {
         return None;
     }
     let processes = tree::of(root).ok()?;
-    let mut accepts_at: Vec<Address> = processes.iter().flat_map(|process| listening(process.pid)).collect();
+    let pids: Vec<i32> = processes.iter().map(|process| process.pid).collect();
+    let mut accepts_at: Vec<Address> = ports(&pids).chain(pids.iter().copied().flat_map(paths)).collect();
     accepts_at.sort_unstable();
     accepts_at.dedup();
     listens_elsewhere(&asked.address, &asked.to_bind, &accepts_at)
 }
 
-/// Where a process listens. Names that no settings can have are left out.
-fn listening(pid: i32) -> Vec<Address> {
-    let sockets = inspect::connections(pid, SOCKETS_MAX).unwrap_or_default();
-    let ports =
-        sockets.into_iter().filter(|socket| socket.state == "LISTEN").map(|socket| socket.local.into());
+/// The addresses at which processes listen.
+fn ports(pids: &[i32]) -> impl Iterator<Item = Address> {
+    let sockets = inspect::connections(pids, SOCKETS_MAX).into_values().flatten().flatten();
+    sockets.filter(|socket| socket.state == "LISTEN").map(|socket| socket.local.into())
+}
+
+/// The Unix sockets at which a process listens. Names that no settings can have are left out.
+fn paths(pid: i32) -> impl Iterator<Item = Address> {
     let names = inspect::unix_listeners(pid).unwrap_or_default();
-    let paths = names.into_iter().filter_map(|name| name.parse().ok().map(Address::Unix));
-    ports.chain(paths).collect()
+    names.into_iter().filter_map(|name| name.parse().ok().map(Address::Unix))
 }

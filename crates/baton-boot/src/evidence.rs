@@ -8,9 +8,9 @@ use tokio::task::spawn_blocking;
 
 use crate::tree::{self, Root};
 
-/// How long looking may take. Reading `/proc` of a process in trouble can take longer than of others, and what
-/// follows must not wait for it.
-const LIMIT: Duration = Duration::from_millis(400);
+/// How long looking may take. Reading `/proc` of a process in trouble can take longer than of others, and longest where the
+/// machine has no time left, which is when processes hang.
+const LIMIT: Duration = Duration::from_secs(3);
 /// How many processes are told of.
 const PROCESSES_MAX: usize = 16;
 /// How many are looked at, to find those.
@@ -59,6 +59,8 @@ fn look(root: &Root) -> Vec<String> {
     processes.sort_by_key(|(_, threads)| likely(threads));
     processes.truncate(PROCESSES_MAX);
     let several = processes.len() > 1;
+    let told: Vec<i32> = processes.iter().map(|(pid, _)| *pid).collect();
+    let mut connections = inspect::connections(&told, CONNECTIONS_MAX);
     let mut lines = Vec::new();
     for (pid, threads) in processes {
         if several {
@@ -68,9 +70,10 @@ fn look(root: &Root) -> Vec<String> {
             Ok(threads) => lines.extend(threads.iter().map(thread_line)),
             Err(error) => lines.push(format!("the threads of process {pid} cannot be read: {error}")),
         }
-        match inspect::connections(pid, CONNECTIONS_MAX) {
-            Ok(connections) => lines.extend(connections.iter().map(connection_line)),
-            Err(error) => lines.push(format!("the sockets of process {pid} cannot be read: {error}")),
+        match connections.remove(&pid) {
+            Some(Ok(connections)) => lines.extend(connections.iter().map(connection_line)),
+            Some(Err(error)) => lines.push(format!("the sockets of process {pid} cannot be read: {error}")),
+            None => {}
         }
     }
     lines.truncate(LINES_MAX);

@@ -16,6 +16,7 @@ use baton_core::units::Millis;
 use baton_core::words::Words;
 use baton_sys::process;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use self::bypass::Bypasses;
 use crate::admin::{self, Around, Outside};
@@ -326,8 +327,10 @@ impl World {
         if examination.is_none() && settled.is_none() {
             self.runs.signal(id, signal, Scope::Main);
         } else {
+            // Of the time that a program has to stop, most is its own.
+            let examined = examination.map(|examination| timeout(limit / 4, examination));
             let ready = async {
-                tokio::join!(ended(examination), ended(settled));
+                tokio::join!(ended(examined), ended(settled));
             };
             self.runs.signal_after(ready, limit, id, signal);
         }

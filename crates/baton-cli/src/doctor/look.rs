@@ -30,14 +30,12 @@ pub fn below(pid: i32) -> Vec<process::Process> {
 
 /// Everything that these processes listen on, each place once.
 pub fn places(of: &[process::Process]) -> Vec<Place> {
-    let mut places = Vec::new();
-    for process in of {
-        // A process may end while it is looked at.
-        let sockets = inspect::connections(process.pid, SOCKETS_MAX).unwrap_or_default();
-        places
-            .extend(sockets.into_iter().filter(|one| one.state == "LISTEN").map(|one| Place::Tcp(one.local)));
-        places.extend(inspect::unix_listeners(process.pid).unwrap_or_default().into_iter().map(Place::Unix));
-    }
+    let pids: Vec<i32> = of.iter().map(|process| process.pid).collect();
+    // A process may end while it is looked at.
+    let sockets = inspect::connections(&pids, SOCKETS_MAX).into_values().flatten().flatten();
+    let ports = sockets.filter(|one| one.state == "LISTEN").map(|one| Place::Tcp(one.local));
+    let paths = pids.iter().flat_map(|pid| inspect::unix_listeners(*pid).unwrap_or_default());
+    let mut places: Vec<Place> = ports.chain(paths.map(Place::Unix)).collect();
     places.sort_unstable();
     places.dedup();
     places

@@ -92,8 +92,11 @@ pub(super) fn has_signal(status: &str, mask: &str, number: i32) -> bool {
         .is_some_and(|found| found >> (number - 1) & 1 == 1)
 }
 
+/// A TCP socket: its own address, the other side's, and its state.
+pub(super) type Socket = (SocketAddr, SocketAddr, &'static str);
+
 /// One line of `/proc/net/tcp` or `tcp6`: the inode, and what it says of the socket.
-pub(super) fn socket(line: &str) -> Option<(u64, (SocketAddr, SocketAddr, &'static str))> {
+pub(super) fn socket(line: &str) -> Option<(u64, Socket)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let state = usize::from_str_radix(fields.get(3)?, 16).ok()?;
     let state = TCP_STATES.get(state.checked_sub(1)?)?;
