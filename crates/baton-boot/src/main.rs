@@ -138,7 +138,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
              looked for by its session, by what it was started with and by its sockets"
         ));
     }
-    if let Err(error) = process::all() {
+    if let Err(error) = process::seen() {
         log::say(format_args!(
             "processes cannot be seen ({error}): at a stop only main processes are asked and killed before this one ends, \
              and nothing is told of memory and of open files"

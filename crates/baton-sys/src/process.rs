@@ -32,7 +32,7 @@ pub struct Process {
 /// # Errors
 /// Where there is no `/proc`, or only that of other processes.
 pub fn all() -> io::Result<Vec<Process>> {
-    proc_is_ours()?;
+    seen()?;
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
@@ -45,7 +45,7 @@ pub fn all() -> io::Result<Vec<Process>> {
 /// whose siblings ended meanwhile (`man 5 proc`, `/proc/<pid>/task/<tid>/children`). On a machine with many others that
 /// takes much less time than [`all`], which is what comes back from kernels that do not tell.
 pub fn descendants() -> io::Result<Vec<Process>> {
-    proc_is_ours()?;
+    seen()?;
     let (mut found, mut parents) = (Vec::new(), vec![process::getpid().as_raw_pid()]);
     while let Some(parent) = parents.pop() {
         // One that has ended meanwhile has no children any more.
@@ -66,7 +66,10 @@ pub fn descendants() -> io::Result<Vec<Process>> {
 
 /// Whether `/proc` shows the processes that this one has to do with, by the numbers that they have for it. That of another
 /// pid namespace shows others by the same numbers.
-fn proc_is_ours() -> io::Result<()> {
+///
+/// # Errors
+/// It does not, or there is no `/proc`.
+pub fn seen() -> io::Result<()> {
     let why = match std::fs::read_link("/proc/self") {
         Ok(own) if own.to_str() == Some(&process::getpid().to_string()) => return Ok(()),
         Ok(_) => "/proc shows another pid namespace than that of this process: mount the one of this",
@@ -116,7 +119,7 @@ fn parse_stat(line: &str) -> Option<Process> {
 
 /// When a process was started, in kernel ticks since boot; with its pid, its identity.
 pub fn started(pid: i32) -> Option<u64> {
-    proc_is_ours().ok()?;
+    seen().ok()?;
     read_stat(pid).map(|process| process.started)
 }
 
