@@ -39,8 +39,10 @@ impl Mark {
 /// A process by its number and its start.
 type Key = (i32, u64);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Marks {
+    /// How long one that is read is waited for.
+    within: Duration,
     known: Mutex<Known>,
     /// One was read.
     read: Condvar,
@@ -54,7 +56,7 @@ struct Known {
     under_way: BTreeMap<Key, Instant>,
 }
 
-static MARKS: LazyLock<Marks> = LazyLock::new(Marks::default);
+static MARKS: LazyLock<Marks> = LazyLock::new(|| Marks::new(READ_WITHIN));
 
 /// The mark of a process; none, if it has none, or it cannot be read, or not now.
 pub fn of(process: &Process) -> Option<Mark> {
@@ -62,6 +64,10 @@ pub fn of(process: &Process) -> Option<Mark> {
 }
 
 impl Marks {
+    fn new(within: Duration) -> Self {
+        Self { within, known: Mutex::default(), read: Condvar::new() }
+    }
+
     fn of(
         &'static self,
         key: Key,
@@ -88,7 +94,7 @@ impl Marks {
                 now
             }
         };
-        let left = READ_WITHIN.saturating_sub(begun.elapsed());
+        let left = self.within.saturating_sub(begun.elapsed());
         let reading = |known: &mut Known| known.under_way.contains_key(&key);
         let waited = self.read.wait_timeout_while(known, left, reading);
         let (known, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -117,8 +123,8 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::mpsc::channel;
 
-    fn marks() -> &'static Marks {
-        Box::leak(Box::default())
+    fn marks(within: Duration) -> &'static Marks {
+        Box::leak(Box::new(Marks::new(within)))
     }
 
     fn one() -> Mark {
@@ -128,7 +134,7 @@ mod tests {
     #[test]
     fn what_was_read_is_known_by_number_and_start_and_what_has_none_is_read_again() {
         static READ: AtomicU32 = AtomicU32::new(0);
-        let marks = marks();
+        let marks = marks(Duration::from_secs(60));
         let read = |pid| {
             READ.fetch_add(1, Ordering::Relaxed);
             (pid == 7).then(one)
@@ -148,7 +154,7 @@ mod tests {
     #[test]
     fn p21_a_process_that_cannot_be_read_keeps_nobody_waiting() {
         static HANGS: Mutex<()> = Mutex::new(());
-        let (marks, (say, said)) = (marks(), channel());
+        let (marks, (say, said)) = (marks(READ_WITHIN), channel());
         let read = |pid| {
             drop(HANGS.lock().unwrap_or_else(PoisonError::into_inner));
             (pid > 0).then(one)

@@ -18,6 +18,11 @@ pub fn binary(name: &str) -> PathBuf {
     found
 }
 
+/// How often the examples are asked how they are.
+const EVERY_SECOND: &str = "interval        = \"1s\"";
+/// How long they may take to answer.
+const PATIENT: &str = "timeout         = \"20s\"";
+
 /// A folder with an example in it, or empty.
 pub struct Folder {
     directory: tempfile::TempDir,
@@ -28,8 +33,18 @@ impl Folder {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
+    /// A folder with an example in it. On a busy machine its program has time to answer its probes.
     pub fn with_example(name: &str) -> Self {
-        Self::copy_of(&Path::new("../../examples").join(name))
+        let folder = Self::copy_of(&Path::new("../../examples").join(name));
+        if folder.read("baton.toml").contains(EVERY_SECOND) {
+            folder.change("baton.toml", EVERY_SECOND, &format!("{EVERY_SECOND}\n{PATIENT}"));
+        }
+        folder
+    }
+
+    /// The example's program hangs when it has not answered for so long.
+    pub fn hangs_after(&self, timeout: &str) {
+        self.change("baton.toml", PATIENT, &format!("timeout = \"{timeout}\""));
     }
 
     /// A folder with the program of a guide in it.

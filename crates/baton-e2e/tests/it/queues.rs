@@ -18,6 +18,7 @@ fn serving(listen: &str, run: &str) -> (Folder, Boot, SocketAddr) {
     let folder = Folder::with_example("python");
     folder.change("baton.toml", "drain   =", &format!("workers = 3\n{run}\ndrain   ="));
     folder.change("baton.toml", LISTEN, &format!("{LISTEN}per_worker = true\n{listen}\n"));
+    folder.hangs_after("3s");
     let settings = folder.read("baton.toml");
     folder.write("baton.toml", &format!("{settings}\n[rollout]\nbake = \"50ms\"\n"));
     let address = free_address();

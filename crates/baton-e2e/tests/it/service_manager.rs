@@ -92,10 +92,10 @@ fn a_platforms_limit_cuts_a_drain_that_is_longer() {
     folder.write(
         "baton.toml",
         "service = \"web\"\nrun.drain = \"24h\"\n\
-         run.command = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 0.1; done\"]\n",
+         run.command = [\"sh\", \"-c\", \"trap '' TERM; echo > deaf; while :; do sleep 0.1; done\"]\n",
     );
     let boot = Boot::start(&folder, &[], &[("BATON_STOP_LIMIT", "4s")]);
-    boot.wait_for(" serves, ", 1);
+    wait_for("the program", || folder.path().join("deaf").exists().then_some(()));
     boot.wait_for("at a stop there are 2 s; raise the platform's limit, or lower run.drain", 1);
     assert_eq!(boot.stop().code(), Some(137));
 }

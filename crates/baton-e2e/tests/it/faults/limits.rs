@@ -214,6 +214,7 @@ fn f17_a_program_that_leaks_descriptors_is_found_by_its_probes_and_replaced() {
     folder.change("baton.toml", "server.py", "leaks.py");
     folder.change("baton.toml", "[run]", "[run]\nnofile = 24");
     folder.change("baton.toml", "interval        = \"1s\"", "interval = \"50ms\"\nfailures = 2");
+    folder.hangs_after("1s");
     folder.change("baton.toml", "drain   = \"10s\"", "drain = \"500ms\"");
     let boot = Boot::start(&folder, &[], &[]);
     boot.wait_for("generation 1 failed (failed its probes", 1);

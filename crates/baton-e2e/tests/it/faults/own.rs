@@ -35,7 +35,8 @@ fn p21_a_program_lives_through_panics_of_the_bootloader_and_is_supervised_on() {
         folder.change("baton.toml", "127.0.0.1:8080\"", &listen);
         let ready = "[run]\nready = \"notify\"\nprogress = { file = \"beat\", within = \"20s\" }";
         folder.change("baton.toml", "[run]", ready);
-        folder.change("baton.toml", "interval        = \"1s\"", "interval = \"200ms\"\ntimeout = \"1s\"");
+        folder.change("baton.toml", "interval        = \"1s\"", "interval = \"200ms\"");
+        folder.hangs_after("5s");
         let boot = Boot::start(&folder, &[], &[("BATON_TEST_FAULTS", &faults(&names))]);
         boot.wait_for("generation 1 (image) serves", 1);
         if handover == "auto" {

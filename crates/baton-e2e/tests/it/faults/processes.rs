@@ -133,6 +133,7 @@ fn f9_a_program_that_makes_itself_a_daemon_is_refused_and_ended() {
 fn f11_a_stopped_program_fails_its_probes_and_does_not_hold_up_a_stop() {
     let (folder, address) = example("50ms");
     folder.change("baton.toml", "interval        = \"1s\"", "interval = \"200ms\"");
+    folder.hangs_after("2s");
     let boot = Boot::start(&folder, &[], &[]);
     boot.wait_for(" serves, ", 1);
     kill_process(process(address), Signal::STOP).unwrap();
