@@ -12,7 +12,7 @@ use crate::disk::DiskError;
 use crate::manifest::{self, Known, ManifestError, ManifestRefused};
 use crate::parallel;
 use crate::read::{self, ReadError, Source};
-use crate::releases::{Base, NoRoom, Place, ReleasesDir, Staging};
+use crate::releases::{NoRoom, Place, ReleasesDir, Staging};
 use crate::store::{ArtefactStore, Retry};
 
 use sources::Sources;
@@ -161,13 +161,19 @@ pub fn fetch_if(
     if releases.verify(id).is_ok() {
         return Ok(Fetched::default());
     }
-    let ((base, known), answer) = thread::scope(|scope| {
-        // While the store answers, what is here is read.
-        let here = scope.spawn(|| known(id, releases));
+    let goes_on = releases.begun() == Some(id);
+    let (base, answered) = thread::scope(|scope| {
+        // Both manifests may be long: that of what is here is read while the store answers, and beside the new one.
+        let base = scope.spawn(|| if goes_on { None } else { releases.base() });
+        let known = scope.spawn(|| known(id, goes_on, releases));
         let answer = store.outline_since(id, &releases.here());
-        (here.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), answer)
+        let known = joined(known);
+        let answered = answer
+            .map_err(|error| ManifestError::from(ReadError::from(error)))
+            .and_then(|answer| manifest::from_answer(id, store, answer, known));
+        (joined(base), answered)
     });
-    let (manifest, text) = manifest::from_answer(id, store, answer.map_err(ReadError::from)?, known)?;
+    let (manifest, text) = answered?;
     if let Some(service) = releases.refuses(&manifest) {
         let (found, service) = (manifest.service, service.clone());
         return Err(FetchError::OtherService { found, service });
@@ -182,7 +188,7 @@ pub fn fetch_if(
     let filled = thread::scope(|scope| {
         let manifest = scope.spawn(|| staging.write_manifest());
         let filled = fill(&staging, store, releases, progress);
-        manifest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        joined(manifest)?;
         filled
     });
     let (bytes_fetched, bytes_copied) = match filled {
@@ -231,23 +237,18 @@ fn fill(
     Ok((bytes_fetched, bytes_copied))
 }
 
-/// What the release is made from, if there is anything; and the manifest of that, which is the most like it, else those of
-/// all releases on disk. One that cannot be read has nothing to offer. What is left of a fetch of the same release comes first.
-fn known(id: ReleaseId, releases: &ReleasesDir) -> (Option<Base>, Known) {
-    let goes_on = releases.begun() == Some(id);
-    let (mut base, mut known) = (if goes_on { None } else { releases.base() }, Known::default());
-    match &mut base {
-        Some(base) => {
-            let chunks = releases.chunks(base);
-            known.add_cut(base.take_text(), &chunks);
-        }
-        None => {
-            let texts = releases.list().unwrap_or_default().into_iter();
-            texts.filter_map(|id| releases.manifest_text(id).ok()).for_each(|text| known.add(text));
-            releases.staged_manifest_text(id).into_iter().for_each(|text| known.add(text));
-        }
+/// What is known of manifests before the store answers. What is left of a fetch of the same release comes first.
+fn known(id: ReleaseId, goes_on: bool, releases: &ReleasesDir) -> Known {
+    let mut known = Known::default();
+    releases.texts_here().for_each(|(text, chunks)| known.add_cut(text, &chunks));
+    if goes_on {
+        releases.staged_manifest_text(id).into_iter().for_each(|text| known.add(text));
     }
-    (base, known)
+    known
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// A chunk, and everywhere in what is to be written that it belongs.

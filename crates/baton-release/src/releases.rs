@@ -42,7 +42,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::{Manifest, id_of};
 
-pub(crate) use base::Base;
 pub use lock::Held;
 pub use papers::Papers;
 #[cfg(feature = "push")]

@@ -193,6 +193,11 @@ impl Tree {
         &self.entries
     }
 
+    /// The same, for who needs no tree any more.
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.entries
+    }
+
     /// All files with their paths, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&TreePath, &File)> {
         self.entries.iter().filter_map(|entry| match &entry.kind {

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use baton_core::ids::ReleaseId;
-use baton_core::release::{Chunk, EntryKind, Manifest, outline};
+use baton_core::release::{Chunk, EntryKind, Manifest, id_of, outline};
 
 use super::ReleasesDir;
 use super::stamps::Stamps;
@@ -22,7 +22,6 @@ use crate::parallel;
 pub(crate) struct Base {
     id: ReleaseId,
     home: PathBuf,
-    text: String,
     pub(crate) manifest: Manifest,
     pub(crate) stamps: Stamps,
     /// This process has made it or looked through it, and nobody runs from it.
@@ -70,9 +69,18 @@ impl ReleasesDir {
         base.map_or_else(|| self.list().unwrap_or_default(), |id| vec![id])
     }
 
-    /// How the manifest of a base is cut.
-    pub(crate) fn chunks(&self, base: &Base) -> Vec<Chunk> {
-        self.spare_chunks(base.id).unwrap_or_else(|| outline::chunks(&base.text))
+    /// The manifests of [those](ReleasesDir::here), and how each is cut. One that cannot be read, or was altered, has nothing to
+    /// offer.
+    pub(crate) fn texts_here(&self) -> impl Iterator<Item = (String, Vec<Chunk>)> {
+        let spare = self.spare();
+        let text = move |id: ReleaseId| {
+            let text = if spare == Some(id) { self.spare_text(id) } else { self.manifest_text(id) };
+            let text = text.ok().filter(|text| id_of(text) == id)?;
+            let cut = self.spare_chunks(id).filter(|_| spare == Some(id));
+            let chunks = cut.unwrap_or_else(|| outline::chunks(&text));
+            Some((text, chunks))
+        };
+        self.here().into_iter().filter_map(text)
     }
 }
 
@@ -83,7 +91,7 @@ impl Base {
         let manifest = manifest::verified(id, &text).ok()?;
         let record = fs::read(home.join("laid-out")).ok()?;
         let stamps = Stamps::from_bytes(&record, manifest.tree.entries().len())?;
-        Some(Self { id, home, text, manifest, stamps, tidy: false })
+        Some(Self { id, home, manifest, stamps, tidy: false })
     }
 
     /// The base, when its files are what was written down, and their content is known to be right or is read.
@@ -104,21 +112,16 @@ impl Base {
         .is_ok()
     }
 
-    /// The text of its manifest, which only one can have.
-    pub(crate) fn take_text(&mut self) -> String {
-        std::mem::take(&mut self.text)
-    }
-
     /// Moves it to where a release is made: from here on it is nothing any more, durably, before the first file of it goes. What
-    /// is no part of it is put aside. Returns what it was; nothing, where it is a release that has to stay by now.
+    /// is no part of it is put aside. Returns whether it was moved; a release that has to stay by now is not.
     pub(super) fn take(
-        self,
+        &self,
         releases: &ReleasesDir,
         home: &Path,
         aside: &Beneath,
-    ) -> Result<Option<Manifest>, DiskError> {
+    ) -> Result<bool, DiskError> {
         if !releases.take_away(self.id, &self.home, home)? {
-            return Ok(None);
+            return Ok(false);
         }
         strip(home)?;
         if !self.tidy {
@@ -126,7 +129,7 @@ impl Base {
             let tree = Beneath::open(&path).map_err(failed("open", &path))?;
             put_aside_extras(&tree, &self.manifest, aside).map_err(failed("tidy", &path))?;
         }
-        Ok(Some(self.manifest))
+        Ok(true)
     }
 }
 

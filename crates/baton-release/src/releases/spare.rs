@@ -16,7 +16,7 @@ use super::stamps::{Stamp, Stamps, Sum, mode_of};
 use super::verify::has_content;
 use super::{Needs, ReleasesDir, VerifyError, create_dir};
 use crate::beneath::{Beneath, Cursor, DIR_MODE};
-use crate::disk::{self, failed, remove};
+use crate::disk::{self, DiskError, failed, remove};
 
 /// What is known of the spare tree without reading anything: nobody can have left anything in it.
 pub(super) struct SpareKnown {
@@ -40,6 +40,11 @@ impl ReleasesDir {
 
     pub(super) fn spares(&self) -> PathBuf {
         self.path.join("spare")
+    }
+
+    /// What should be the manifest of the spare tree.
+    pub(super) fn spare_text(&self, id: ReleaseId) -> Result<String, DiskError> {
+        super::read_manifest(&self.spare_home(id))
     }
 
     /// What the stamps of the spare tree are known by, which is like this release, when nobody can have left anything in it.
@@ -129,9 +134,10 @@ impl ReleasesDir {
             put_aside_extras(&tree, &base.manifest, &Beneath::open(&gone).ok()?).ok()?;
             Some(base)
         };
-        let looked = looked().map(|mut base| {
-            let text = base.take_text();
+        let looked = looked().and_then(|base| {
+            let text = self.spare_text(id).ok()?;
             self.know_spare(id, &base.stamps, &text);
+            Some(())
         });
         looked.is_some()
     }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use baton_core::ids::ReleaseId;
 use baton_core::release::{self, Entry, EntryKind, Manifest, Patch, TreePath};
@@ -96,18 +97,22 @@ impl Taken {
         manifest: &Manifest,
         home: &Home,
     ) -> Result<Option<Self>, DiskError> {
-        let patch = Patch::between(&base.manifest.tree, &manifest.tree);
-        let mut stamps = vec![Stamp::default(); manifest.tree.entries().len()];
-        patch.keep.iter().for_each(|(old, new)| stamps[*new] = base.stamps.0[*old]);
         let gone = releases.gone();
         create_dir(&gone)?;
         let aside = Beneath::open(&gone).map_err(failed("open", &gone))?;
-        let removed = patch.remove.clone();
-        let taken = base.take(releases, &home.path, &aside)?;
-        Ok(taken.map(|manifest| {
-            let was = manifest.tree.entries().to_vec();
-            Self { patch, stamps, made_of: MadeOf { was, removed, aside } }
-        }))
+        let (patch, taken) = thread::scope(|scope| {
+            // While the disk is waited for.
+            let patch = scope.spawn(|| Patch::between(&base.manifest.tree, &manifest.tree));
+            let taken = base.take(releases, &home.path, &aside);
+            (patch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), taken)
+        });
+        if !taken? {
+            return Ok(None);
+        }
+        let mut stamps = vec![Stamp::default(); manifest.tree.entries().len()];
+        patch.keep.iter().for_each(|(old, new)| stamps[*new] = base.stamps.0[*old]);
+        let (removed, was) = (patch.remove.clone(), base.manifest.tree.into_entries());
+        Ok(Some(Self { patch, stamps, made_of: MadeOf { was, removed, aside } }))
     }
 }
 
