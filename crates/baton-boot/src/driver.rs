@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use baton_core::bake::Bake;
 use baton_core::member::Input;
 use baton_core::signal::Signal;
-use baton_core::supervisor::{Command, Event, Launch, Order, Plan, Supervisor, Ticket, TrialState};
+use baton_core::supervisor::{Command, End, Event, Launch, Order, Plan, Supervisor, Ticket, TrialState};
 use baton_core::units::{Micros, Millis};
 use baton_sys::signals::Signals;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -408,12 +408,20 @@ impl Driver {
         reload
     }
 
+    /// Ends what is left, each part within the time that is left for it.
     async fn leave(&mut self) {
-        let left = self.machine.ends_by().map_or(Millis::ZERO, |at| at.since(self.now()));
-        self.world.leave(Duration::from_millis(left.0)).await;
-        if let Some(controlled) = self.controlled.take() {
-            controlled.leave().await;
-        }
+        let now = self.now();
+        let end = self.machine.ends_by().unwrap_or(End { processes: now, all: now });
+        let left = |at: Millis, driver: &Self| Duration::from_millis(at.since(driver.now()).0);
+        self.world.leave(left(end.processes, self)).await;
+        let controlled = self.controlled.take();
+        let goodbye = async {
+            if let Some(controlled) = controlled {
+                controlled.leave().await;
+            }
+        };
+        tokio::join!(goodbye, self.world.clear());
+        log::end(left(end.all, self));
     }
 
     fn now(&self) -> Millis {

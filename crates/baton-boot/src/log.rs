@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use crate::output::Outlet;
 
@@ -30,10 +31,16 @@ pub fn say_now(what: &str) {
     }
 }
 
-/// Waits until what was said and written is out, if somebody reads it; nothing is said after.
-pub fn end() {
+/// How long what was written at last may take at the end, where nothing else is said: a stop has a second for everything behind
+/// its limit.
+pub const END: Duration = Duration::from_millis(900);
+/// How long it may take where no time is left: what somebody reads is out in much less.
+const END_LEAST: Duration = Duration::from_millis(100);
+
+/// Waits until what was said and written is out, if somebody reads it, for that time at most; nothing is said after.
+pub fn end(limit: Duration) {
     if let Some(outlet) = OUTLET.get() {
-        outlet.end();
+        outlet.end(limit.clamp(END_LEAST, END));
     }
 }
 

@@ -93,7 +93,7 @@ fn main() -> std::process::ExitCode {
         log::say(log::chain(&*error));
         EXIT_USAGE
     });
-    log::end();
+    log::end(log::END);
     code.into()
 }
 
@@ -163,7 +163,7 @@ fn start(signals: Signals) -> Result<u8, Box<dyn Error>> {
             None => driver.run().await,
         };
         // When all that was written has been read, those who follow get the last of it.
-        log::end();
+        log::end(log::END);
         if let Some(followers) = followers {
             followers.end().await;
         }

@@ -37,8 +37,6 @@ use self::source::{Form, Json, Raw, Source};
 const RING_BYTES: usize = 1024 * 1024;
 /// Own lines that may wait for a reader. Later ones are lost, and counted: nothing here waits for a log.
 const OWN_LINES_MAX: usize = 256;
-/// How long what was written at last may take at the end: a stop has a second for everything behind its limit.
-const END: Duration = Duration::from_millis(900);
 
 /// The way out. All clones are the same one.
 #[derive(Debug, Clone)]
@@ -163,14 +161,15 @@ impl Outlet {
         self.0.ring()
     }
 
-    /// Waits until everything that was written is out, as far as somebody reads it; nothing is passed on after.
-    pub fn end(&self) {
+    /// Waits until everything that was written is out, as far as somebody reads it, for that time at most; nothing is passed on
+    /// after.
+    pub fn end(&self, limit: Duration) {
         if self.0.ended.swap(true, Ordering::Relaxed) {
             return;
         }
         let (done, wait) = sync_channel(1);
         self.send(|inbox| inbox.ending = Some(done));
-        let _ = wait.recv_timeout(END);
+        let _ = wait.recv_timeout(limit);
     }
 
     fn names(&self) -> Names<'_> {

@@ -6,11 +6,13 @@ mod scratch;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use baton_core::ids::GenerationId;
 use baton_core::supervisor::Running;
 use baton_release::releases::ReleasesDir;
 use baton_sys::attributes::User;
+use tokio::task::spawn_blocking;
 
 use self::mark::Mark;
 pub use self::mark::{CutOff, Note};
@@ -18,6 +20,9 @@ use self::scratch::Scratch;
 
 /// Where the state is when nothing else is said.
 pub const STATE_DIR_DEFAULT: &str = "/var/lib/baton";
+/// How long the end of a run waits for its files to go: programs may have left many, and disks may be slow. The rest goes at the
+/// next start.
+const REMOVED_WITHIN: Duration = Duration::from_millis(250);
 
 /// A folder that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -136,16 +141,24 @@ impl Place {
         // A folder that stays is removed at the next start of the member.
         let Some(left) = self.scratch_of(id) else { return };
         // It may be large, and the loop must not wait for a disk.
-        tokio::task::spawn_blocking(move || drop(std::fs::remove_dir_all(left)));
+        spawn_blocking(move || drop(std::fs::remove_dir_all(left)));
     }
 
-    /// Removes everything of this run.
-    pub fn leave(&self) {
-        self.mark.iter().for_each(Mark::end);
-        if let Some(scratch) = &self.scratch {
-            scratch.remove();
-        }
+    /// Removes everything of this run, as far as that goes in a moment.
+    pub async fn leave(&mut self) {
+        let (mark, scratch) = (self.mark.take(), self.scratch.take());
+        within(REMOVED_WITHIN, move || {
+            mark.iter().for_each(Mark::end);
+            scratch.iter().for_each(Scratch::remove);
+        })
+        .await;
     }
+}
+
+/// Does something that waits for a disk, and goes on without it when it takes too long.
+async fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    // Whether it has ended or the time has passed, there is nothing to be done about it.
+    let _ = tokio::time::timeout(limit, spawn_blocking(work)).await;
 }
 
 #[cfg(test)]
@@ -153,6 +166,28 @@ mod tests {
     use super::*;
     use crate::notify::NotifySocket;
     use std::os::unix::fs::MetadataExt;
+
+    #[tokio::test]
+    async fn p20_the_end_of_a_run_does_not_wait_for_files_that_take_long_to_go() {
+        let (disk, hangs) = std::sync::mpsc::channel::<()>();
+        let removed = within(Duration::from_millis(1), move || {
+            let _ = hangs.recv();
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(60), removed).await;
+        drop(disk);
+        assert!(ended.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nothing_of_a_run_is_left_behind_it() {
+        let state = tempfile::tempdir().unwrap();
+        let mut place = Place::open(Some(state.path().to_owned()), None).unwrap();
+        let (made, ()) = place.prepare(GenerationId(1), Running::Image, None, |_| ()).unwrap();
+        std::fs::write(made.scratch.unwrap().join("file"), "left").unwrap();
+        place.note(|| Note { ran: "generation 1 (image) serving".into(), ..Note::default() });
+        place.leave().await;
+        assert_eq!(std::fs::read_dir(state.path().join("scratch")).unwrap().count(), 0);
+    }
 
     #[tokio::test]
     async fn f35_the_notify_socket_is_in_the_folder_before_anybody_else_can_put_something_in_its_place() {

@@ -393,13 +393,16 @@ impl World {
         self.runs.last_lines(id)
     }
 
-    /// Ends what is left of this run within the limit: answers on their way, processes that no generation owns,
-    /// and files that only it needed.
+    /// Ends what is left of this run within the limit: answers on their way, and processes that no generation owns.
     pub async fn leave(&mut self, limit: Duration) {
         tokio::join!(forwarding::over(limit), tree::end_strays(limit));
         self.bypasses.end_all();
         self.listeners.close();
-        self.place.leave();
+    }
+
+    /// Removes the files that only this run needed.
+    pub async fn clear(&mut self) {
+        self.place.leave().await;
     }
 }
 

@@ -66,7 +66,7 @@ impl Standing {
             serves: serving.is_some(),
             reloads: machine.is_reloading(),
             judged_by,
-            ends_by: machine.ends_by(),
+            ends_by: machine.ends_by().map(|end| end.all),
             status,
         }
     }

@@ -36,7 +36,7 @@ pub use recycle::{RECYCLE_EVERY, TOO_MUCH_FOR};
 pub use report::{Fact, Reason, Status, TrialState};
 pub use selection::{Selection, Split};
 pub use slots::Slot;
-pub use stop::{Urgency, drain_within, shutdown};
+pub use stop::{End, Urgency, drain_within, shutdown};
 pub use watchdog::Watchdog;
 
 use crate::backoff::{Backoff, Next};

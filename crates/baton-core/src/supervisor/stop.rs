@@ -5,12 +5,16 @@ use alloc::vec::Vec;
 use super::generation::EndingStep;
 use super::report::{Fact, Reason};
 use super::{Change, Command, Ending, Generation, Scope, State, Supervisor, Ticket, TrialState};
+use crate::exit::Exit;
 use crate::ids::GenerationId;
 use crate::signal::Signal;
 use crate::units::Millis;
 
-/// How long after the last limit the bootloader leaves even if the kernel has not buried every process.
-const GIVE_UP_AFTER: Millis = Millis::from_secs(1);
+/// How long after the last limit the bootloader ends, whatever happens.
+const END_AFTER: Millis = Millis::from_secs(1);
+/// How much of that is kept for what the end itself takes: files, goodbyes, the last lines of the log. Until then the kernel may
+/// bury what was killed.
+const END_TAKES: Millis = Millis(400);
 
 /// How much of the platform's limit is kept for what follows the last kill: burying, goodbyes, the last lines of
 /// the log.
@@ -38,6 +42,15 @@ impl Stop {
     pub fn gives_up_at(&self) -> Millis {
         self.gives_up_at
     }
+}
+
+/// When a member that is being stopped ends at the latest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// Until then its processes may end.
+    pub processes: Millis,
+    /// Until then it has ended itself.
+    pub all: Millis,
 }
 
 /// What being asked to stop once more means.
@@ -81,8 +94,9 @@ impl Supervisor {
     }
 
     /// When the member ends at the latest, once it is being stopped.
-    pub fn ends_by(&self) -> Option<Millis> {
-        self.stop.as_ref().map(Stop::gives_up_at)
+    pub fn ends_by(&self) -> Option<End> {
+        let end = |stop: &Stop| End { processes: stop.gives_up_at, all: stop.gives_up_at + END_TAKES };
+        self.stop.as_ref().map(end)
     }
 
     pub(super) fn on_stop(&mut self, now: Millis, out: &mut Vec<Command>) {
@@ -110,7 +124,7 @@ impl Supervisor {
             leader: self.serving.or(candidate),
             code,
             asked: 0,
-            gives_up_at: now + longest + GIVE_UP_AFTER,
+            gives_up_at: now + longest + (END_AFTER - END_TAKES),
         });
         self.trial = None;
         self.restart = None;
@@ -280,6 +294,12 @@ impl Supervisor {
         if let Some(ending) = &mut generation.ending {
             ending.tree_asked = true;
             ending.killed_at = Some(now);
+        }
+        if generation.exit.is_none()
+            && let Some(stop) = self.stop.as_mut().filter(|stop| stop.leader == Some(id))
+        {
+            // Should the kernel not bury it in time, nobody will know better.
+            stop.code = Exit::Signal(Signal::KILL).code();
         }
         out.push(Command::Kill { generation: id, signal: Signal::KILL, scope: Scope::Tree });
     }

@@ -97,8 +97,10 @@ fn p20_a_program_that_ignores_term_is_killed_at_its_limit_and_all_its_processes_
     wait_for("the processes", || (folder.read("pids").lines().count() == 3).then_some(()));
     assert_eq!(boot.stop().code(), Some(137));
     let pids: Vec<i32> = folder.read("pids").lines().map(|pid| pid.parse().unwrap()).collect();
-    let left = baton_sys::process::all().unwrap().into_iter().filter(|p| pids.contains(&p.pid) && !p.zombie);
-    assert_eq!(left.count(), 0);
+    wait_for("their ends", || {
+        let all = baton_sys::process::all().unwrap();
+        (!all.iter().any(|one| pids.contains(&one.pid) && !one.zombie)).then_some(())
+    });
 }
 
 #[test]

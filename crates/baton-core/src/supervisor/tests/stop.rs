@@ -9,12 +9,19 @@ fn p20_stopping_ends_by_its_limit_whatever_the_program_does() {
     assert_eq!(world.exit, None);
     world.pass(Millis::from_secs(30), &[]);
     assert_eq!(world.exit, Some(137));
-    // And a process that the kernel cannot bury holds nobody up.
+    // And a process that the kernel cannot bury holds nobody up: of the second after its limit, a part is left for what
+    // else the end takes. How it ends is known already.
     let mut world = World::serving(1);
+    let stopped = world.now;
     world.order(Order::Stop);
     world.processes.clear();
-    world.pass(Millis::from_secs(31), &[]);
-    assert!(world.exit.is_some());
+    let end = world.machine.ends_by().unwrap();
+    assert_eq!(end.all.since(stopped), Millis::from_secs(31));
+    assert_eq!(end.all.since(end.processes), Millis(400));
+    world.pass(Millis(30_599), &[]);
+    assert_eq!(world.exit, None);
+    world.pass(Millis(1), &[]);
+    assert_eq!(world.exit, Some(137));
 }
 
 #[test]
