@@ -222,7 +222,9 @@ impl Driver {
         match happening {
             Happening::Signal(signal) => self.meaning_of_signal(signal).into_iter().collect(),
             Happening::Children => {
-                self.world.reap();
+                if self.world.reap() {
+                    self.inbox.signals.children.notify_one();
+                }
                 Vec::new()
             }
             Happening::Machine(event) => {

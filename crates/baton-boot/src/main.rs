@@ -3,6 +3,7 @@
 mod address;
 mod admin;
 mod capacity;
+mod children;
 mod config;
 mod controlled;
 mod copying;

@@ -1,5 +1,6 @@
 //! The generations' processes.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::children::a_few;
 use crate::followed::Followed;
 use crate::log;
 use crate::memory::Memory;
@@ -241,6 +243,15 @@ impl Run {
     }
 }
 
+/// What came of taking the exit status of children.
+#[derive(Debug, Default)]
+pub struct Reaped {
+    /// The ends that are told at once, as nobody hears any more what was said before.
+    pub unheard: Vec<Ended>,
+    /// There may be more of them.
+    pub more: bool,
+}
+
 /// All generations that are not forgotten.
 #[derive(Debug, Default)]
 pub struct Runs {
@@ -279,27 +290,27 @@ impl Runs {
         self.runs.iter().map(|(id, run)| (*id, run))
     }
 
-    /// Takes the exit status of every child that has ended: `None` when none has, else the ends that are told at once, as
-    /// nobody hears any more what was said before.
-    pub fn reap(&mut self, memory: &Memory) -> Option<Vec<Ended>> {
-        let (mut unheard, mut ended) = (Vec::new(), false);
-        loop {
-            // Asked before it is reaped: until then a child's number is its own.
-            let elsewhere = self.followed_elsewhere();
-            match process::reap() {
-                Ok(Some(Waited::Ended(pid, exit))) => {
+    /// Takes the exit status of children that have ended; `None` when none has.
+    pub fn reap(&mut self, memory: &Memory) -> Option<Reaped> {
+        let (mut reaped, mut ended) = (Reaped::default(), false);
+        // Asked before each is reaped: until then a child's number is its own.
+        let next = |runs: &Self| {
+            let elsewhere = runs.followed_elsewhere();
+            let waited = process::reap().inspect_err(|error| log::say(format_args!("cannot reap: {error}")));
+            Some((elsewhere, waited.ok().flatten()?))
+        };
+        let this = RefCell::new(self);
+        reaped.more = a_few(
+            || next(&this.borrow()),
+            |(elsewhere, waited)| match waited {
+                Waited::Ended(pid, exit) => {
                     ended = true;
-                    unheard.extend(self.ended(pid, exit, &elsewhere, memory));
+                    reaped.unheard.extend(this.borrow_mut().ended(pid, exit, &elsewhere, memory));
                 }
-                Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
-                Ok(None) => break,
-                Err(error) => {
-                    log::say(format_args!("cannot reap: {error}"));
-                    break;
-                }
-            }
-        }
-        ended.then_some(unheard)
+                Waited::Stopped(pid) => this.borrow().stopped(pid),
+            },
+        );
+        ended.then_some(reaped)
     }
 
     /// The numbers of main processes that are followed and not our children: a child of ours that has one got it later.

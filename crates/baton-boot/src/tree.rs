@@ -8,6 +8,7 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
+use crate::children::a_few;
 use crate::marks;
 
 /// How many former main processes are remembered: who is forgotten is known by what it was started with.
@@ -239,13 +240,18 @@ pub async fn end_strays(limit: Duration) {
 }
 
 fn strays() -> Vec<Process> {
-    while matches!(process::reap(), Ok(Some(_))) {}
+    a_few(|| process::reap().ok().flatten(), drop);
     if process::adopts_orphans() && !process::has_children() {
         return Vec::new();
     }
-    let me = own_pid();
     // Where processes cannot be listed there is nobody to name.
-    closure(&process::all().unwrap_or_default(), |process| process.parent == me)
+    below(&process::all().unwrap_or_default())
+}
+
+/// Those that descend from this process, among processes that were listed.
+pub fn below(all: &[Process]) -> Vec<Process> {
+    let me = own_pid();
+    closure(all, |process| process.parent == me)
 }
 
 #[cfg(test)]

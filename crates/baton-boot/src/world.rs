@@ -35,7 +35,7 @@ use crate::output::Outlet;
 use crate::place::{Note, Place};
 use crate::probe::{self, Check, Question};
 use crate::rescue::{self, Onward, Stray};
-use crate::runs::Runs;
+use crate::runs::{Reaped, Runs};
 use crate::seldom::Seldom;
 use crate::traffic::Traffic;
 use crate::tree::{self, Main};
@@ -148,12 +148,13 @@ impl World {
         }
     }
 
-    /// Takes the exit status of every child that has ended.
-    pub fn reap(&mut self) {
-        let Some(unheard) = self.runs.reap(&self.memory) else { return };
+    /// Takes the exit status of children that have ended; whether there may be more of them.
+    pub fn reap(&mut self) -> bool {
+        let Some(Reaped { unheard, more }) = self.runs.reap(&self.memory) else { return false };
         unheard.into_iter().for_each(|ended| self.end_now(ended));
         self.emptied.want();
         self.look();
+        more
     }
 
     /// What it means that a main process has ended; nothing, if another one has taken its place.
