@@ -1,10 +1,13 @@
 //! Something that may take long and is wanted often: it is done when it is wanted, and never takes more than a part of
 //! the time of whoever does it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How much longer than it took it rests.
 const REST: u32 = 10;
+/// How long it rests at the most. Once it may take long because the whole machine stands still, and whoever wants it then must
+/// not wait for many times that.
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// When it is done.
 #[derive(Debug, Default)]
@@ -33,7 +36,7 @@ impl Seldom {
         self.wanted = false;
         let done = what();
         let ended = now();
-        self.rests_until = Some(ended + ended.duration_since(begun) * REST);
+        self.rests_until = Some(ended + (ended.duration_since(begun) * REST).min(REST_MAX));
         Some(done)
     }
 }
@@ -68,5 +71,16 @@ mod tests {
         // What takes no time is done whenever it is wanted.
         seldom.want();
         assert!(take(&mut seldom, 0));
+    }
+
+    #[test]
+    fn p20_however_long_it_took_once_it_is_done_again_soon() {
+        let start = Instant::now();
+        let clock = Cell::new(start);
+        let mut seldom = Seldom::default();
+        seldom.want();
+        assert!(seldom.take(|| clock.get(), || clock.set(start + Duration::from_secs(6))).is_some());
+        seldom.want();
+        assert_eq!(seldom.due(clock.get()), Some(start + Duration::from_secs(8)));
     }
 }
