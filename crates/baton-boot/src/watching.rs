@@ -1,14 +1,14 @@
 //! What each generation takes up, and the bootloader itself: looked at again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use baton_core::ids::GenerationId;
 use baton_core::supervisor::Event;
 use baton_core::units::Bytes;
-use baton_sys::process;
 use baton_sys::process::usage::{Usage, usage};
+use baton_sys::process::{self, Process};
 use tokio::sync::mpsc;
 
 use crate::log;
@@ -36,6 +36,25 @@ pub struct Watching(Arc<Mutex<Watched>>);
 struct Watched {
     generations: BTreeMap<GenerationId, Generation>,
     own: Option<Found>,
+    others: Others,
+}
+
+/// Processes that descend from the bootloader and belong to no generation.
+#[derive(Debug, Default)]
+struct Others {
+    /// Those of the last look, by pid and start: one may be of a generation that was launched during it.
+    seen: BTreeSet<(i32, u64)>,
+    /// Those that were nobody's at the look before as well.
+    known: Vec<Other>,
+}
+
+/// A process that nothing ties to any generation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its id.
+    pub pid: i32,
+    /// What the kernel calls it.
+    pub name: String,
 }
 
 #[derive(Debug)]
@@ -113,12 +132,23 @@ impl Watching {
         self.lock().own
     }
 
+    /// The processes that belong to no generation, as far as they were seen twice.
+    pub fn others(&self) -> Vec<Other> {
+        self.lock().others.known.clone()
+    }
+
     fn look(&self) {
         let roots: Vec<Root> = self.lock().generations.values().map(|one| one.root.clone()).collect();
+        let alone = roots.is_empty() && !process::has_children();
         // Where processes cannot be listed, nothing is told of them.
-        let all = if roots.is_empty() { Vec::new() } else { process::all().unwrap_or_default() };
+        let all = if alone { Vec::new() } else { process::all().unwrap_or_default() };
+        let mut others: BTreeSet<(i32, u64)> = tree::below(&all).iter().map(identity).collect();
         for root in roots {
-            let pids: Vec<i32> = tree::among(&all, &root).iter().map(|process| process.pid).collect();
+            let members = tree::among(&all, &root);
+            for member in &members {
+                others.remove(&identity(member));
+            }
+            let pids: Vec<i32> = members.iter().map(|process| process.pid).collect();
             let usages: Vec<Usage> = pids.into_iter().filter_map(usage).collect();
             if let Some(generation) = self.lock().generations.get_mut(&root.generation) {
                 generation.found = Some(Found::of(&usages, Instant::now(), generation.found));
@@ -127,10 +157,29 @@ impl Watching {
         let own = i32::try_from(std::process::id()).ok().and_then(usage);
         let mut watched = self.lock();
         watched.own = own.map(|own| Found::of(&[own], Instant::now(), watched.own));
+        watched.others.look(others, name);
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn identity(process: &Process) -> (i32, u64) {
+    (process.pid, process.started)
+}
+
+fn name(pid: i32) -> Option<String> {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
+impl Others {
+    /// Takes in those of a look. One that has no name has ended.
+    fn look(&mut self, found: BTreeSet<(i32, u64)>, name: impl Fn(i32) -> Option<String>) {
+        let again = found.intersection(&self.seen).map(|(pid, _)| *pid);
+        self.known = again.filter_map(|pid| Some(Other { pid, name: name(pid)? })).collect();
+        self.seen = found;
     }
 }
 
@@ -178,6 +227,23 @@ mod tests {
 
     fn usage(cpu: u64, memory: u64, descriptors: u64) -> Usage {
         Usage { cpu: Duration::from_millis(cpu), memory, descriptors }
+    }
+
+    #[test]
+    fn a_process_is_nobodys_when_it_was_so_twice_and_still_is_there() {
+        let mut others = Others::default();
+        let name = |pid| (pid != 9).then(|| format!("program {pid}"));
+        for (found, known) in [
+            (vec![(7, 1), (9, 1)], vec![]),
+            (vec![(7, 1), (8, 1), (9, 1)], vec![7]),
+            // Its number is another one's by now.
+            (vec![(7, 2), (8, 1)], vec![8]),
+            (vec![], vec![]),
+        ] {
+            others.look(found.into_iter().collect(), name);
+            assert_eq!(others.known.iter().map(|one| one.pid).collect::<Vec<_>>(), known);
+            assert!(others.known.iter().all(|one| Some(&one.name) == name(one.pid).as_ref()));
+        }
     }
 
     #[test]

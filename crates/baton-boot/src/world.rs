@@ -374,7 +374,8 @@ impl World {
     /// How everything stands, for the admin socket.
     pub fn status(&self, now: Millis, machine: &Supervisor, settings: Option<String>) -> serde_json::Value {
         let cut_off = self.place.cut_off().cloned();
-        let member = Around { memory: self.memory.usage(), own: self.watching.own(), settings, cut_off };
+        let (memory, own, others) = (self.memory.usage(), self.watching.own(), self.watching.others());
+        let member = Around { memory, own, others, settings, cut_off };
         admin::status(now, machine, &self.listeners, &member, |id| Outside {
             pids: self.runs.get(id).map(|run| run.mains().collect()).unwrap_or_default(),
             found: self.watching.of(id),

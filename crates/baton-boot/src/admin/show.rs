@@ -104,6 +104,11 @@ pub fn status(answer: &Value) -> String {
             let _ = writeln!(text, "generation {id} can bind nothing more ({why}): reload to replace it");
         }
     }
+    for other in each("others") {
+        let (pid, name) = (word(&other["pid"]), word(&other["name"]));
+        let _ =
+            writeln!(text, "process {pid} ({name}) belongs to no generation: it ends with the bootloader");
+    }
     // Mostly the same for all: of the last one.
     if let Some(withheld) = each("generations").last().and_then(|one| one["withheld"].as_array().cloned())
         && !withheld.is_empty()
@@ -233,6 +238,7 @@ mod tests {
                 { "generation": 2, "release": "image", "state": "serving", "healthy": false, "pid": null, "age_ms": 9_999,
                   "withheld": ["BATON_LISTEN", "A\u{1b}B"] },
             ],
+            "others": [{ "pid": 41, "name": "s\u{1b}h" }],
             "listeners": [
                 { "name": "http", "address": "0.0.0.0:80", "handover": "auto", "forwarded": null,
                   "strangers": ["process 71 (python3)"] },
@@ -250,6 +256,7 @@ generation  release      state     healthy  pid      age     memory    cpu    fi
 1           image        standby   yes      7 +1     3 min   85.8 MiB  3 %    12
 2           image        serving   no       -        9 s     -         -      -
 generation 1 can bind nothing more (broken): reload to replace it
+process 41 (s\u{fffd}h) belongs to no generation: it ends with the bootloader
 variables that the program does not get: BATON_LISTEN, A\u{fffd}B
 listener http on 0.0.0.0:80, auto
   process 71 (python3) listens there too

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::listeners::Listeners;
 use crate::place::CutOff;
-use crate::watching::Found;
+use crate::watching::{Found, Other};
 
 /// What only the rim knows of a generation.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,8 @@ pub struct Around {
     pub memory: Option<Usage>,
     /// What the bootloader itself takes up.
     pub own: Option<Found>,
+    /// Processes that belong to no generation.
+    pub others: Vec<Other>,
     /// Where the settings of what the image brought are.
     pub settings: Option<String>,
     /// The run before this one, if it ended without a word.
@@ -75,6 +77,7 @@ pub fn status(
         "stopping": machine.is_stopping(),
         "restarts": machine.restarts(),
         "generations": generations,
+        "others": around.others.iter().map(|other| json!({ "pid": other.pid, "name": other.name })).collect::<Vec<Value>>(),
         "itself": around.own.map(taken_up),
         "memory": around.memory.map(|memory| json!({
             "used_bytes": memory.used,

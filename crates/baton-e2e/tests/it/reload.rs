@@ -204,14 +204,23 @@ fn p5_a_daemon_that_keeps_the_socket_of_its_generation_ends_with_it() {
 }
 
 #[test]
-fn p19_a_process_that_nothing_ties_to_a_generation_ends_with_the_bootloader() {
+fn p19_a_process_that_nothing_ties_to_a_generation_is_named_and_ends_with_the_bootloader() {
     let folder = Folder::empty();
     folder.write(
         "daemon.sh",
         "trap 'sleep 0.3; echo finished > finished; exit' TERM; echo $$ > daemon; while :; do sleep 0.1; done",
     );
-    let leave = "setsid env -i sh daemon.sh & while [ ! -s daemon ]; do :; done; exit 3";
+    let leave = "(setsid env -i sh daemon.sh &); while [ ! -e leave ]; do sleep 0.05; done; exit 3";
     let boot = Boot::start(&folder, &["--", "sh", "-c", leave], &[]);
+    wait_for("its name in the status", || {
+        let daemon: i32 = folder.read("daemon").trim().parse().ok()?;
+        let status = boot.status();
+        let mut others = status["others"].as_array()?.iter();
+        others.any(|other| other["pid"] == daemon && other["name"] == "sh").then_some(())
+    });
+    let (_, shown) = ask(&boot, &["status"]);
+    assert!(shown.contains("(sh) belongs to no generation"), "{shown}");
+    folder.write("leave", "");
     assert_eq!(boot.exit().code(), Some(3));
     assert_eq!(folder.read("finished"), "finished\n", "it had no time to finish");
 }
