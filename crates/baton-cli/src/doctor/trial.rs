@@ -5,10 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use baton_core::doctor::{Given, Reload, ReloadEnd, Seen, Start};
+use baton_core::doctor::{Given, Reaction, Reload, ReloadEnd, Seen, Start};
 use baton_core::run::{Address, Listen, RunSettings};
 use baton_core::settings::Settings;
 use baton_core::units::Millis;
+use baton_sys::process::Process;
 use baton_sys::{listening, unix};
 
 use super::http::Connection;
@@ -132,6 +133,9 @@ fn look_at(member: &mut Member, run: &RunSettings, seen: &mut Seen) -> Result<()
     if let Some(main) = member.program() {
         seen.processes = look::describe(&below, main);
         seen.reaction = look::reaction(main, run.stop_signal);
+        let ends = |one: &&Process| look::reaction(one.pid, run.stop_signal) == Some(Reaction::Ends);
+        let others: Vec<Process> = below.iter().filter(|one| one.pid != main).filter(ends).copied().collect();
+        seen.dropping = look::names(&others);
     }
     seen.listening = look::places(&below);
     let given = std::mem::take(&mut seen.given);

@@ -25,7 +25,27 @@ pub(super) fn findings(run: &RunSettings, seen: &Seen) -> Vec<Finding> {
     all.extend(stop.idle.map(|idle| kept(kind, idle)));
     all.push(ended(run, kind, stop));
     all.extend(left(seen, stop));
+    all.extend(dropped(run, kind, seen));
     all
+}
+
+/// Of processes that end at once when they are asked to stop, as they are when their main process takes long.
+fn dropped(run: &RunSettings, kind: &Kind, seen: &Seen) -> Option<Finding> {
+    let after = run.stop_tree_after.unwrap_or(Millis(run.drain.0 / 2));
+    let who = match seen.drops() {
+        _ if after >= run.drain => return None,
+        Some(names) => format!("{names}: the stop signal ends these processes of it at once"),
+        None if kind.asked_alone => format!("{} has processes that the stop signal ends at once", kind.name),
+        None => return None,
+    };
+    let means = format!(
+        "they get it {after} after the main process (run.stop_tree_after), whatever they work on then"
+    );
+    let set = match (run.drain.0 / 1000, run.drain.0 % 1000) {
+        (seconds, 0) => format!("stop_tree_after = \"{seconds}s\" under [run], as long as run.drain"),
+        _ => format!("stop_tree_after = \"{}ms\" under [run], as long as run.drain", run.drain.0),
+    };
+    Some(Finding::note(Topic::Processes, who, means).set(set))
 }
 
 /// What a program that finishes its work does on this signal, by its kind; none where the settings say it already.

@@ -15,6 +15,8 @@ pub struct Kind {
     words: &'static [&'static str],
     /// The signal at which it finishes what it has.
     pub stop_signal: Signal,
+    /// It finishes what it has in processes of its own, which drop that when they are asked to stop themselves.
+    pub asked_alone: bool,
     /// What keeps it from becoming a daemon.
     pub foreground: &'static str,
     /// What to do where it cuts running requests.
@@ -39,6 +41,7 @@ const OTHER: Kind = Kind {
     guide: None,
     words: &[],
     stop_signal: Signal::TERM,
+    asked_alone: false,
     foreground: FOREGROUND,
     finish: FINISH,
     last_request: LAST_REQUEST,
@@ -107,7 +110,7 @@ const KINDS: [Kind; 18] = [
         foreground: "leave out -D and `daemon`",
         ..OTHER
     },
-    Kind { name: "Celery", guide: Some("celery.md"), words: &["celery"], ..OTHER },
+    Kind { name: "Celery", guide: Some("celery.md"), words: &["celery"], asked_alone: true, ..OTHER },
     Kind { name: "Sidekiq", guide: Some("sidekiq.md"), words: &["sidekiq"], ..OTHER },
     Kind {
         name: "Flask's development server",
@@ -210,6 +213,7 @@ mod tests {
             ("/usr/sbin/php-fpm8.2 --nodaemonize", "PHP-FPM"),
             ("php -S 127.0.0.1:8080 index.php", "PHP's built-in server"),
             ("php artisan queue:work", "a program"),
+            ("/usr/bin/python3 /usr/bin/celery --app tasks worker", "Celery"),
             ("python3 manage.py runserver 8000", "Django's development server"),
             ("python3 -m flask run", "Flask's development server"),
             ("node server.js", "Node"),

@@ -87,7 +87,7 @@ pub fn propose(found: &Found, seen: Option<&Seen>) -> Proposal {
     lines.table("[run]");
     command(&mut lines, found, &listeners);
     ready(&mut lines, found);
-    stop(&mut lines, kind, seen.and_then(|seen| seen.stop.as_ref()));
+    stop(&mut lines, kind, seen);
     for listener in &listeners {
         lines.table("[[run.listen]]");
         listen(&mut lines, found, listener);
@@ -156,7 +156,7 @@ fn ready(lines: &mut Lines, found: &Found) {
     }
 }
 
-fn stop(lines: &mut Lines, kind: &Kind, stop: Option<&Stop>) {
+fn stop(lines: &mut Lines, kind: &Kind, seen: Option<&Seen>) {
     if kind.stop_signal != Signal::TERM {
         lines.say(&format!(
             "{} finishes what it has at {}, and cuts it at SIGTERM.",
@@ -164,12 +164,20 @@ fn stop(lines: &mut Lines, kind: &Kind, stop: Option<&Stop>) {
         ));
         lines.set("stop_signal", &quoted(&short(kind.stop_signal)));
     }
-    if let Some(stop) = stop {
+    if let Some(stop) = seen.and_then(|seen| seen.stop.as_ref()) {
         for seen in seen_at_stop(stop) {
             lines.say(&seen);
         }
     }
     lines.set("drain", &quoted(DRAIN));
+    let drops = seen.and_then(Seen::drops);
+    let drops = drops.or_else(|| kind.asked_alone.then(|| "the processes that do its work".to_string()));
+    if let Some(names) = drops {
+        lines.say(&format!(
+            "As long as the drain: the stop signal ends {names} at once, and the main process lets them finish."
+        ));
+        lines.set("stop_tree_after", &quoted(DRAIN));
+    }
 }
 
 fn seen_at_stop(stop: &Stop) -> Vec<String> {
@@ -312,6 +320,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Reaction;
     use crate::run::{Probe, Ready};
     use crate::settings::{self, Settings};
     use alloc::vec;
@@ -407,7 +416,10 @@ startup_timeout = \"60s\"
         assert_eq!((fcgi.run.stop_signal, fcgi.run.health.unwrap().probe), (Signal::QUIT, Probe::Tcp));
         let worker = read(&propose(&Found { notifies: true, ..found(&["./worker"], &[]) }, None));
         assert_eq!((worker.run.ready, worker.run.health), (Ready::Notify, None));
+        let celery = read(&propose(&found(&["celery", "worker"], &[]), None));
+        assert_eq!(celery.run.stop_tree_after, Some(celery.run.drain));
         let silent = read(&propose(&found(&["./worker"], &[]), None));
+        assert_eq!(silent.run.stop_tree_after, None);
         assert_eq!((silent.run.ready, silent.run.listen), (Ready::Probe, Vec::new()));
     }
 
@@ -430,6 +442,22 @@ startup_timeout = \"60s\"
             assert!(proposal.text.contains(said), "{said}\n{}", proposal.text);
         }
         assert_eq!(read(&proposal).run.startup_timeout, Millis::from_secs(90));
+    }
+
+    #[test]
+    fn processes_that_drop_their_work_are_asked_last_where_their_main_process_lets_them_finish() {
+        let found = found(&["./crew"], &[]);
+        let seen = Seen {
+            reaction: Some(Reaction::Handles),
+            dropping: vec!["hand".into()],
+            ..Seen::of(Start::Healthy(Millis(1000)))
+        };
+        let proposal = propose(&found, Some(&seen));
+        assert!(proposal.text.contains("ends hand at once"), "{}", proposal.text);
+        let settings = read(&proposal);
+        assert_eq!(settings.run.stop_tree_after, Some(settings.run.drain));
+        let shell = Seen { reaction: Some(Reaction::Ends), ..seen };
+        assert_eq!(read(&propose(&found, Some(&shell))).run.stop_tree_after, None);
     }
 
     #[test]

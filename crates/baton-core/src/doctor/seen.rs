@@ -17,6 +17,8 @@ pub struct Seen {
     pub processes: Vec<Process>,
     /// What its main process does at the stop signal, as far as the kernel knows.
     pub reaction: Option<Reaction>,
+    /// The names of its other processes that the stop signal ends at once.
+    pub dropping: Vec<String>,
     /// How it got the socket of each listener, by the listener's name.
     pub given: Vec<(String, Given)>,
     /// Everything that its processes listen on.
@@ -36,12 +38,19 @@ impl Seen {
             start,
             processes: Vec::new(),
             reaction: None,
+            dropping: Vec::new(),
             given: Vec::new(),
             listening: Vec::new(),
             follows_port: None,
             reload: None,
             stop: None,
         }
+    }
+
+    /// The processes that drop their work when they are asked to stop, where their main process, asked alone, lets them finish it.
+    pub(super) fn drops(&self) -> Option<String> {
+        let waits = self.reaction == Some(Reaction::Handles);
+        (waits && !self.dropping.is_empty()).then(|| self.dropping.join(", "))
     }
 }
 

@@ -34,6 +34,7 @@ fn good() -> Seen {
         start: Start::Healthy(Millis(200)),
         processes: vec![process("web")],
         reaction: Some(Reaction::Handles),
+        dropping: Vec::new(),
         given: vec![("http".into(), Given::Bound("0.0.0.0:8080".into()))],
         listening: vec![Place::Tcp("0.0.0.0:8080".parse().unwrap())],
         follows_port: Some(Ok(())),
@@ -213,6 +214,30 @@ fn a_stop_is_judged_by_what_becomes_of_requests_and_by_its_end() {
     let worker = RunSettings::for_command(vec!["work".into()]);
     let told = told(&worker, &Seen { given: Vec::new(), listening: Vec::new(), ..reacts(Reaction::Ends) });
     assert!(told[0].starts_with("stop-signal note: a handler for SIGTERM"), "{told:?}");
+}
+
+#[test]
+fn who_has_processes_that_a_stop_ends_at_once_is_told_to_ask_them_last() {
+    let told_to = "processes note: stop_tree_after = \"30s\" under [run]";
+    let quiet = || Seen { given: Vec::new(), listening: Vec::new(), follows_port: None, ..good() };
+    let crew = || Seen { dropping: vec!["hand".into()], ..quiet() };
+    let celery = Seen { processes: vec![process("celery worker")], ..quiet() };
+    let worker = RunSettings::for_command(vec!["work".into()]);
+    for (seen, expected) in [
+        (quiet(), None),
+        (crew(), Some(told_to)),
+        // Its children may have come later than anybody looked.
+        (celery.clone(), Some(told_to)),
+        // Nobody waits for them in any case.
+        (Seen { reaction: Some(Reaction::Ignores), ..crew() }, None),
+    ] {
+        let all = told(&worker, &seen);
+        let found = all.iter().find(|told| told.starts_with("processes"));
+        assert_eq!(found.is_some(), expected.is_some(), "{all:?}");
+        assert!(found.is_none_or(|told| told.starts_with(expected.unwrap())), "{all:?}");
+    }
+    let settled = RunSettings { stop_tree_after: Some(worker.drain), ..worker };
+    assert!(told(&settled, &crew()).is_empty() && told(&settled, &celery).is_empty());
 }
 
 #[test]

@@ -136,6 +136,38 @@ fn a_worker_is_judged_by_its_start_its_reload_and_its_end() {
     assert_eq!(topics, ["start", "reload", "stop-signal", "end"]);
 }
 
+/// It lets its child finish when it is asked to stop, and the child drops its work when it is asked itself: as Celery does.
+const CREW: &str = "import os, signal\n\
+    import server\n\
+    child = os.fork()\n\
+    if child == 0:\n    \
+        while True: signal.pause()\n\
+    def stop(*_):\n    \
+        os.kill(child, signal.SIGKILL)\n    \
+        os.waitpid(child, 0)\n    \
+        os._exit(0)\n\
+    signal.signal(signal.SIGTERM, stop)\n\
+    server.notify('READY=1')\n\
+    while True: signal.pause()\n";
+
+#[test]
+fn a_worker_whose_processes_a_stop_would_end_is_told_to_ask_them_last() {
+    let folder = Folder::with_example("python");
+    folder.write("crew.py", CREW);
+    let settings = "service = \"crew\"\n[run]\ncommand = [\"python3\", \"crew.py\"]\nready = \"notify\"\ndrain = \"9s\"\n";
+    folder.write("baton.toml", &format!("{settings}[rollout]\nbake = \"100ms\"\n"));
+    let found = Found::of(&folder, PATH, &[]);
+    assert_eq!(found.code, Some(0), "{found:#?}");
+    found.says("processes", "note", "stop_tree_after = \\\"9s\\\" under [run]");
+    let settled = settings.replace("drain =", "stop_tree_after = \"9s\"\ndrain =");
+    folder.write("baton.toml", &format!("{settled}[rollout]\nbake = \"100ms\"\n"));
+    Found::of(&folder, PATH, &[]).is_fine();
+    std::fs::remove_file(folder.path().join("baton.toml")).unwrap();
+    let ran = baton(&folder, PATH, &["init", "--", "python3", "crew.py"]).output().unwrap();
+    assert_eq!(ran.status.code(), Some(0), "{ran:?}");
+    assert!(folder.read("baton.toml").contains("\nstop_tree_after = \"30s\"\n"), "{ran:?}");
+}
+
 #[test]
 fn a_program_that_ignores_the_stop_signal_is_found_out() {
     let found = Found::of(&misbehaving("ignore-term"), PATH, &[]);
