@@ -291,3 +291,17 @@ fn of_two_who_open_a_group_at_once_never_both_have_it() {
         assert!(have_it <= 1, "both in round {round}");
     }
 }
+
+#[test]
+fn an_address_is_free_unless_somebody_listens_there() {
+    let _alone = crate::FORKING.lock().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    assert!(!socket::is_free(address));
+    // Whoever closes first has the connection in TIME_WAIT, which is no obstacle.
+    drop(listener.accept().unwrap());
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop((client, listener));
+    assert!(socket::is_free(address));
+}

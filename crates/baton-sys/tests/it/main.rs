@@ -5,6 +5,7 @@
 mod group;
 mod intercepted;
 mod mounted;
+mod own;
 mod spawned;
 
 /// Held by tests that fork and by those that count on `close` being the last: between fork and exec the child

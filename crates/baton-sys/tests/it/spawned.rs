@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use baton_core::exit::Exit;
@@ -44,13 +46,47 @@ fn start(script: &str, write: &OwnedFd) -> i32 {
     spawn(&what).unwrap()
 }
 
+/// Starts a shell script that nobody listens to.
+pub fn started(script: &str) -> i32 {
+    let (_read, write) = pipe().unwrap();
+    start(script, &write)
+}
+
 #[test]
 fn f2_a_program_is_asked_to_end_when_whoever_started_it_has_ended() {
-    let started = std::thread::spawn(|| {
-        let (_read, write) = pipe().unwrap();
-        start("exec sleep 60", &write)
-    });
-    assert_eq!(wait(started.join().unwrap()), Exit::Signal(Signal::TERM));
+    let asked = std::thread::spawn(|| started("exec sleep 60"));
+    assert_eq!(wait(asked.join().unwrap()), Exit::Signal(Signal::TERM));
+}
+
+#[test]
+fn a_child_that_another_program_starts_is_asked_to_end_with_whoever_started_it() {
+    let start = || baton_sys::parent::end_with_parent(Command::new("sleep").arg("60")).spawn();
+    let mut child = std::thread::spawn(start).join().unwrap().unwrap();
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::TERM.number()));
+}
+
+#[test]
+fn p18_a_child_gets_the_signal_that_is_meant_for_it() {
+    for signal in [Signal::TERM, Signal::USR1, Signal::from_number(40).unwrap()] {
+        let pid = started("exec sleep 60");
+        // Once more, when it may have ended: nobody has reaped it, and it is no error.
+        process::signal_child(pid, signal).unwrap();
+        process::signal_child(pid, signal).unwrap();
+        assert_eq!(wait(pid), Exit::Signal(signal));
+    }
+}
+
+#[test]
+fn how_soon_a_process_ends_for_want_of_memory_is_set() {
+    let pid = started("exec sleep 60");
+    let score = || std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    // Above what it has from us, as raising it needs no right.
+    let wanted = score().trim().parse::<i16>().unwrap().max(500) + 7;
+    process::set_oom_score_adj(pid, wanted).unwrap();
+    assert_eq!(score().trim(), wanted.to_string());
+    process::signal_child(pid, Signal::KILL).unwrap();
+    wait(pid);
+    assert!(process::set_oom_score_adj(pid, wanted).is_err());
 }
 
 #[test]
@@ -72,7 +108,7 @@ fn a_group_is_killed_with_all_that_is_in_it() {
 }
 
 /// Runs a shell script to its end and returns what it wrote.
-fn output(script: &str, sockets: usize) -> String {
+pub fn output(script: &str, sockets: usize) -> String {
     output_with(script, sockets, &[], &Attributes::default())
 }
 
