@@ -205,9 +205,10 @@ impl Teller {
                      fails; reload to replace it"
                 ));
             }
-            // Containers mostly refuse it, and programs that need none never notice.
+            // Containers mostly refuse it, and programs that need none never notice; or it is what they hear anyway.
             Report::OptionsNotCopied { why: NotCopied::Unreadable(_), .. }
             | Report::AlreadyOurs { .. }
+            | Report::InUse { .. }
             | Report::Gone => {}
         }
     }

@@ -13,23 +13,26 @@ pub(crate) mod filter;
 mod matching;
 mod notify;
 mod probe;
+mod taken;
 mod told;
 mod user;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use baton_core::run::SocketOptions;
 use rustix::event::EventfdFlags;
+use rustix::io::Errno;
 
 use self::caller::Caller;
 use self::matching::{Decision, Ours, Socket};
 use self::notify::{Call, Notify, Woken};
 pub use self::probe::{ProbeError, is_passing, probe};
+use self::taken::Descriptors;
 use self::told::Flags;
 use crate::options::{copy, set};
 use crate::socket;
@@ -76,6 +79,14 @@ pub enum Report {
     AlreadyOurs {
         /// Which one.
         listener: usize,
+    },
+    /// The program has this listener's socket already, and another of its descriptors cannot have it too: it was told that the
+    /// address is in use, as it would be without us.
+    InUse {
+        /// Which one.
+        listener: usize,
+        /// What the program asked for.
+        asked: SocketAddr,
     },
     /// The socket that the program gets lacks options that the program set before `bind`. Comes before
     /// [`Report::Substituted`].
@@ -158,7 +169,8 @@ impl Interceptor {
         let ours = listeners.iter().map(ours).collect::<io::Result<Vec<_>>>()?;
         let notify = Notify::new(notify)?;
         let stop = Arc::new(rustix::event::eventfd(0, EventfdFlags::CLOEXEC)?);
-        let desk = Desk { notify, stop: stop.clone(), listeners, ours, report };
+        let desk =
+            Desk { notify, stop: stop.clone(), listeners, ours, taken: Descriptors::default(), report };
         let thread = thread::Builder::new().name("intercept".to_owned()).spawn(move || desk.serve())?;
         Ok(Self { stop, thread })
     }
@@ -178,6 +190,7 @@ struct Desk<R> {
     stop: Arc<OwnedFd>,
     listeners: Vec<Listener>,
     ours: Vec<Ours>,
+    taken: Descriptors,
     report: R,
 }
 
@@ -247,10 +260,15 @@ impl<R: Fn(Report)> Desk<R> {
                 }
                 Err(error) => refuse(listener, Refusal::NotMoved(error))?,
             },
-            Decision::Substitute(listener) => match self.substitute(call, caller, listener, socket, flags) {
-                Ok(()) => {
+            Decision::Substitute(listener) => match self.give(call, caller, (asked, listener), socket, flags)
+            {
+                Ok(true) => {
                     self.notify.succeed(call)?;
                     (self.report)(Report::Substituted { listener, asked });
+                }
+                Ok(false) => {
+                    self.notify.fail(call, Errno::ADDRINUSE)?;
+                    (self.report)(Report::InUse { listener, asked });
                 }
                 Err(error) => refuse(listener, Refusal::NotGiven(error))?,
             },
@@ -258,20 +276,35 @@ impl<R: Fn(Report)> Desk<R> {
         Ok(())
     }
 
-    /// Puts our socket in the place of the program's. Two calls, this and the answer: the kernel's call for both
-    /// would return the descriptor's number from `bind`.
-    fn substitute(
+    /// Gives a program the socket of the listener that it means, unless another of its descriptors has it: then `false`.
+    fn give(
         &self,
         call: Call,
         caller: Caller,
-        listener: usize,
+        (asked, listener): (SocketAddr, usize),
         theirs: Socket,
         flags: Flags,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let Listener { given, options, .. } = self.listeners.get(listener).ok_or(io::ErrorKind::NotFound)?;
-        let Given::Socket(socket) = given else { return Err(io::ErrorKind::NotFound.into()) };
-        let ours = socket.as_fd();
-        let not_copied = match caller.borrow(theirs) {
+        let Given::Socket(ours) = given else { return Err(io::ErrorKind::NotFound.into()) };
+        let (ours, theirs) = (ours.as_fd(), caller.borrow(theirs));
+        // Where it cannot be looked at, it is not known what the kernel would say.
+        let claim = theirs.as_ref().ok().and_then(|theirs| taken::claim(asked, theirs.as_fd()));
+        if claim.is_some_and(|claim| self.taken.forbid(caller, listener, ours, claim)) {
+            return Ok(false);
+        }
+        self.copy_options(listener, theirs, ours);
+        set(ours, options)?;
+        socket::set_blocking(ours, !flags.nonblocking)?;
+        // Two calls, this and the answer: the kernel's call for both would return the descriptor's number from `bind`.
+        self.notify.replace(call, caller.fd(), ours, flags.close_on_exec)?;
+        claim.into_iter().for_each(|claim| self.taken.add(caller, listener, ours, claim));
+        Ok(true)
+    }
+
+    /// Copies the options of the program's socket, and tells which could not be.
+    fn copy_options(&self, listener: usize, theirs: io::Result<OwnedFd>, ours: BorrowedFd<'_>) {
+        let not_copied = match theirs {
             Ok(socket) => match copy(socket.as_fd(), ours) {
                 refused if refused.is_empty() => None,
                 refused => Some(NotCopied::Forbidden(refused)),
@@ -281,9 +314,6 @@ impl<R: Fn(Report)> Desk<R> {
         if let Some(why) = not_copied {
             (self.report)(Report::OptionsNotCopied { listener, why });
         }
-        set(ours, options)?;
-        socket::set_blocking(ours, !flags.nonblocking)?;
-        Ok(self.notify.replace(call, caller.fd(), ours, flags.close_on_exec)?)
     }
 
     /// Binds the program's own socket to another address. Whatever it has done with it before, it stays what it is.

@@ -182,10 +182,23 @@ const TCP_LISTEN: u8 = 10;
 /// The state of the accept queue (`TCP_INFO`: of a listening socket, `tcpi_unacked` is the queue's length). Of a
 /// Unix socket the kernel only tells whether any wait: `waiting` is 1 then.
 pub fn queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
+    match tcp_info(socket) {
+        Ok(info) => Ok(Queue { listening: info.tcpi_state == TCP_LISTEN, waiting: info.tcpi_unacked }),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => unix_queue(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many connections may wait at a listening TCP socket (`tcpi_sacked`): what was said in `listen` last, by whoever.
+pub fn backlog(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    Ok(tcp_info(socket)?.tcpi_sacked)
+}
+
+fn tcp_info(socket: BorrowedFd<'_>) -> io::Result<libc::tcp_info> {
     let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
     let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the buffer has the size we state, and any bytes are a valid `tcp_info`.
-    let info = unsafe {
+    unsafe {
         let failed = libc::getsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_TCP,
@@ -193,15 +206,8 @@ pub fn queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {
             info.as_mut_ptr().cast(),
             &raw mut size,
         );
-        if failed != 0 {
-            return match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::EOPNOTSUPP) => unix_queue(socket),
-                error => Err(error),
-            };
-        }
-        info.assume_init()
-    };
-    Ok(Queue { listening: info.tcpi_state == TCP_LISTEN, waiting: info.tcpi_unacked })
+        if failed == 0 { Ok(info.assume_init()) } else { Err(io::Error::last_os_error()) }
+    }
 }
 
 fn unix_queue(socket: BorrowedFd<'_>) -> io::Result<Queue> {

@@ -39,6 +39,17 @@ impl Caller {
         self.fd
     }
 
+    /// The process that the thread belongs to.
+    pub(super) fn process(self) -> io::Result<i32> {
+        Ok(self.status()?.process)
+    }
+
+    /// The inode behind a descriptor of a process of the same program; `None` if it is closed, or cannot be seen.
+    pub(super) fn inode_of(self, process: i32, fd: RawFd) -> Option<u64> {
+        let found = self.permitted(|| fs::metadata(format!("/proc/{process}/fd/{fd}")));
+        found.ok().flatten().map(|file| file.ino())
+    }
+
     /// The address that the program asks for; `None` if it is no IP address, or cannot be read by the program
     /// itself either.
     ///

@@ -99,6 +99,29 @@ pub(super) fn decide(asked: SocketAddr, socket: Socket, listener: usize, listene
     Decision::Substitute(listener)
 }
 
+/// A socket as the kernel sees it beside another one of the same port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// What was asked for.
+    pub(super) asked: SocketAddr,
+    /// `SO_REUSEADDR` was set.
+    pub(super) reuse_address: bool,
+    /// `SO_REUSEPORT` was set.
+    pub(super) reuse_port: bool,
+    /// It listens, as far as that is known.
+    pub(super) listens: bool,
+}
+
+/// Whether the kernel would say of two sockets of one program, both of its own, that the address of the second one is in use
+/// (`man 7 socket`). Of different families they get along: a program that serves both has its IPv6 socket for IPv6 alone.
+pub(super) fn is_in_use(first: Claim, second: Claim) -> bool {
+    let (one, other) = (first.asked.ip(), second.asked.ip());
+    let meets = one == other || one.is_unspecified() || other.is_unspecified();
+    let reuses = first.reuse_address && second.reuse_address && !first.listens;
+    let shares = first.reuse_port && second.reuse_port;
+    one.is_ipv4() == other.is_ipv4() && meets && !reuses && !shares
+}
+
 /// An IPv4 program would take the IPv6 addresses of its connections for IPv4 ones.
 fn cannot_have(asked: SocketAddr, ours: SocketAddr) -> bool {
     asked.is_ipv4() && ours.is_ipv6()
@@ -173,6 +196,37 @@ mod tests {
             ("127.0.0.1:80", "[::1]:80 0.0.0.0:80", Some(1)),
         ] {
             assert_eq!(meant(asked.parse().unwrap(), &ours(listeners)), expected, "{asked} of {listeners}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_in_use_where_the_kernel_would_say_so() {
+        let claim = |text: &str| {
+            let (asked, options) = text.split_once(' ').unwrap_or((text, ""));
+            let has = |option| options.contains(option);
+            Claim {
+                asked: asked.parse().unwrap(),
+                reuse_address: has("address"),
+                reuse_port: has("port"),
+                listens: has("listens"),
+            }
+        };
+        for (first, second, expected) in [
+            ("127.0.0.1:80", "127.0.0.1:80", true),
+            ("0.0.0.0:80", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "0.0.0.0:80", true),
+            ("127.0.0.1:80", "127.0.0.2:80", false),
+            ("0.0.0.0:80", "[::]:80", false),
+            ("[::]:80", "[::1]:80", true),
+            ("127.0.0.1:80 address", "127.0.0.1:80 address", false),
+            ("127.0.0.1:80 address listens", "127.0.0.1:80 address", true),
+            ("127.0.0.1:80 address", "127.0.0.1:80", true),
+            ("127.0.0.1:80", "127.0.0.1:80 address", true),
+            ("127.0.0.1:80 port listens", "127.0.0.1:80 port", false),
+            ("127.0.0.1:80", "127.0.0.1:80 port", true),
+            ("127.0.0.1:80 port", "127.0.0.1:80", true),
+        ] {
+            assert_eq!(is_in_use(claim(first), claim(second)), expected, "{first}, {second}");
         }
     }
 

@@ -126,17 +126,22 @@ impl Notify {
 
     /// The call returns 0, and the kernel does nothing.
     pub(super) fn succeed(&self, call: Call) -> Result<(), Errno> {
-        self.answer(call, 0)
+        self.answer(call, 0, 0)
+    }
+
+    /// The call fails with this error, and the kernel does nothing.
+    pub(super) fn fail(&self, call: Call, error: Errno) -> Result<(), Errno> {
+        self.answer(call, -error.raw_os_error(), 0)
     }
 
     /// The kernel does what was asked for.
     pub(super) fn let_through(&self, call: Call) -> Result<(), Errno> {
-        self.answer(call, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)
+        self.answer(call, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32)
     }
 
-    fn answer(&self, call: Call, flags: u32) -> Result<(), Errno> {
+    fn answer(&self, call: Call, error: i32, flags: u32) -> Result<(), Errno> {
         let mut room = vec![0u64; self.response_words];
-        let response = libc::seccomp_notif_resp { id: call.id, val: 0, error: 0, flags };
+        let response = libc::seccomp_notif_resp { id: call.id, val: 0, error, flags };
         // SAFETY: `room` is aligned for the record and at least as long.
         unsafe { room.as_mut_ptr().cast::<libc::seccomp_notif_resp>().write(response) };
         match self.ioctl(libc::SECCOMP_IOCTL_NOTIF_SEND, room.as_mut_ptr()) {

@@ -202,6 +202,7 @@ fn obstacle(report: Report) -> Option<(&'static str, io::Error)> {
         | Report::OptionsNotCopied { why: NotCopied::Unreadable(_) | NotCopied::Forbidden(_), .. }
         | Report::Substituted { .. }
         | Report::AlreadyOurs { .. }
+        | Report::InUse { .. }
         | Report::Gone => None,
     }
 }

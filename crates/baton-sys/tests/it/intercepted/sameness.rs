@@ -65,3 +65,49 @@ tell(libc.bind(s.fileno(), address.ljust(128, b'\\0'), 128))";
     assert_eq!(text, "0\n");
     assert!(reports.iter().all(super::is_substituted) && reports.len() == 1, "{reports:?}");
 }
+
+/// What a program hears that binds its port more than once: the same as where nobody answers.
+const MORE_THAN_ONCE: &str = "
+def fresh(*options):
+    s = socket.socket()
+    for option in options: s.setsockopt(socket.SOL_SOCKET, option, 1)
+    return s
+def again(what, *options):
+    s = fresh(*options); tell((what, attempt(s.bind, there))); s.close()
+first = fresh(); first.bind(there); first.listen(7)
+again('beside one that listens')
+again('which lets others in', socket.SO_REUSEPORT)
+again('which takes what is left over', socket.SO_REUSEADDR)
+if os.fork() == 0:
+    again('in a child'); os._exit(0)
+os.wait()
+copy = os.dup(first.fileno()); first.close(); os.close(copy)
+again('when that is closed')
+first = fresh(socket.SO_REUSEADDR); first.bind(there)
+again('beside one that does not listen yet', socket.SO_REUSEADDR)
+again('which wants it alone')
+first.listen(9)
+again('beside one that listens by now', socket.SO_REUSEADDR)
+first.close()
+first = fresh(socket.SO_REUSEPORT); first.bind(there); first.listen(11)
+again('beside one that lets others in', socket.SO_REUSEPORT)
+again('which lets nobody in')
+first.close()
+if os.fork() == 0:
+    first = fresh(); first.bind(there); first.listen(13); os._exit(0)
+os.wait()
+again('when who had it has ended')
+";
+
+#[test]
+fn a_port_that_the_program_has_already_is_in_use_as_it_is_without() {
+    let command = python(MORE_THAN_ONCE);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (pid, _input, mut output) = start(&command, free.port(), spawn).unwrap();
+    let mut without = String::new();
+    output.read_to_string(&mut without).unwrap();
+    wait(pid);
+    assert!(without.lines().count() == 11 && without.contains("EADDRINUSE"), "{without}");
+    let (with, _) = Trial::of(listener_on("127.0.0.1"), &command).end();
+    assert_eq!(with, without);
+}
