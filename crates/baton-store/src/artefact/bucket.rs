@@ -2,7 +2,8 @@
 //!
 //! The objects have the names of a folder's files: `packs/2d3a…`, `manifests/2d3a…`, `signatures/2d3a…/9f…`, `builds/2d3a…`,
 //! `corrupt/…`, each behind the prefix of the store. Each is written once, under the condition that nothing has its name, in one
-//! request: no pack is long enough to gain from several. Only the outline of a release that is pushed again is written over by
+//! request: none is long enough to gain from several. The packs of a push are its parts: several go up at once, each is tried again by
+//! itself, and a condition, which an upload in parts has only at its end, if at all, is on each. Only the outline of a release that is pushed again is written over by
 //! itself, so that its age says so, and the record of a build step by a later one. Several servers can use one bucket: which packs there are is looked at again when a chunk is not among
 //! those that are known, and before a release is published. What is in them is read from their beginnings, and held in memory.
 //!
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use baton_core::ids::{BuildKey, ChunkId, KeyId, PackId, ReleaseId};
 use baton_core::release::grant::PACKS_MAX;
-use baton_core::release::pack::{Frame, Index};
+use baton_core::release::pack::{Frame, Index, PACK_BYTES_MAX};
 use baton_core::release::{Fault, TextError, reading};
 use baton_core::trust::SIGNED_BYTES_MAX;
 use baton_release::manifest::{ManifestRefused, OUTLINE_PACKED_MAX, unpack_outline};
@@ -42,6 +43,9 @@ pub use address::BucketError;
 use background::Background;
 use recent::{Key, Recent};
 
+/// Longest object that is written, in one request: longer ones would gain from several.
+const OBJECT_BYTES_MAX: usize = 8 << 20;
+const _: () = assert!(PACK_BYTES_MAX <= OBJECT_BYTES_MAX && SIGNED_BYTES_MAX <= OBJECT_BYTES_MAX);
 /// How much of a pack is read for its index at first: enough for a push of an ordinary change, and little for a listing of
 /// thousands.
 const INDEX_BYTES: u64 = 16 << 10;
@@ -250,6 +254,17 @@ impl BucketStore {
     }
 }
 
+/// Refuses what is too long for one request: an outline that is an outline's, as every long one is, has a fifth of that.
+fn must_fit(attempted: &str, length: usize) -> Result<(), StoreError> {
+    match length {
+        0..=OBJECT_BYTES_MAX => Ok(()),
+        length => {
+            let why = format!("it has {length} bytes, and at most {OBJECT_BYTES_MAX} are kept");
+            Err(StoreError::new(Kind::Corrupt, attempted).because(why))
+        }
+    }
+}
+
 /// Why a frame is not here.
 enum NotRead {
     Store(StoreError),
@@ -430,6 +445,7 @@ impl ArtefactStore for BucketStore {
 
     fn publish(&self, id: ReleaseId, outline: &[u8]) -> Result<(), StoreError> {
         let attempted = format!("publish release {id}");
+        must_fit(&attempted, outline.len())?;
         // What is said to be there must not have been removed meanwhile.
         self.look(&attempted)?;
         let losses = || self.known().held.losses();
@@ -570,10 +586,11 @@ impl Custody for BucketStore {
     }
 
     fn keep_record(&self, key: BuildKey, record: &str) -> Result<(), StoreError> {
+        let attempted = format!("keep the outputs of build {key}");
+        must_fit(&attempted, record.len())?;
         let (bucket, content) = (self.bucket.clone(), PutPayload::from(record.to_owned()));
-        self.background.wait(&format!("keep the outputs of build {key}"), async move {
-            bucket.objects.put(&bucket.build(key), content).await.map(drop)
-        })
+        self.background
+            .wait(&attempted, async move { bucket.objects.put(&bucket.build(key), content).await.map(drop) })
     }
 
     fn record(&self, key: BuildKey) -> Result<String, StoreError> {

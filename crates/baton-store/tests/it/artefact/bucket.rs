@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 
-use baton_core::ids::{ChunkId, PackId};
+use baton_core::ids::{BuildKey, ChunkId, PackId, ReleaseId};
 use baton_core::release::Chunk;
 use baton_release::fetch::{FetchError, Fetched, fetch};
 use baton_release::pack;
@@ -62,6 +62,22 @@ fn f70_azure_refuses_the_key_of_somebody_else() {
 }
 
 #[test]
+fn p27_nothing_is_written_that_is_too_long_for_one_request() {
+    let server = Checking::start();
+    let bucket = Front::of(server.address);
+    let (store, long) = (s3::store(bucket.address), " ".repeat((8 << 20) + 1));
+    for refused in [
+        store.publish(ReleaseId::from_bytes([7; 32]), long.as_bytes()),
+        store.keep_record(BuildKey::from_bytes([7; 32]), &long),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, Kind::Corrupt);
+        assert!(chain(&refused).contains("it has 8388609 bytes"), "{}", chain(&refused));
+    }
+    assert!(bucket.asked().is_empty(), "{:?}", bucket.asked());
+}
+
+#[test]
 fn a_bucket_behind_http_conforms() -> Result<(), conformance::Failure> {
     let servers = RefCell::new(Vec::new());
     conformance::run(|| {
@@ -77,7 +93,7 @@ struct Scene {
     bucket: Front,
     control: Front,
     store: Arc<BucketStore>,
-    release: baton_core::ids::ReleaseId,
+    release: ReleaseId,
     dir: TempDir,
     _server: Checking,
 }
@@ -351,7 +367,7 @@ fn f76_pushers_at_once_lost_answers_and_a_push_that_ends_halfway_are_harmless() 
 }
 
 /// As `baton push` does it: what may pass is tried again.
-fn push_until_it_works(dir: &TempDir, store: &BucketStore) -> baton_core::ids::ReleaseId {
+fn push_until_it_works(dir: &TempDir, store: &BucketStore) -> ReleaseId {
     (0..9).find_map(|_| Some(push_dir(&dir.path().join("source"), 1, store).ok()?.id)).unwrap()
 }
 
