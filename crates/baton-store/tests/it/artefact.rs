@@ -6,6 +6,7 @@ mod by_hand;
 mod crash;
 mod fixtures;
 mod front;
+mod google;
 mod http;
 mod pruned;
 pub mod s3;

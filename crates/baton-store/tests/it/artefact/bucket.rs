@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use baton_core::ids::{BuildKey, ChunkId, PackId, ReleaseId};
 use baton_core::release::Chunk;
@@ -18,6 +20,7 @@ use tempfile::TempDir;
 
 use super::azure;
 use super::front::{Act, Front};
+use super::google::{self, google};
 use super::http::Server;
 use super::s3::{self, Checking};
 use super::{check_all, push_dir, source};
@@ -75,6 +78,68 @@ fn p27_nothing_is_written_that_is_too_long_for_one_request() {
         assert!(chain(&refused).contains("it has 8388609 bytes"), "{}", chain(&refused));
     }
     assert!(bucket.asked().is_empty(), "{:?}", bucket.asked());
+}
+
+#[test]
+fn a_bucket_of_google_conforms() -> Result<(), conformance::Failure> {
+    conformance::run_custody(google::store)
+}
+
+#[test]
+fn f76_google_is_told_to_write_only_what_is_not_there() {
+    let prefix = google::prefix();
+    let pack = pack::of(b"content").unwrap();
+    // Each of these knows nothing of the other.
+    for store in [google().open(&prefix), google().open(&prefix)] {
+        store.put(&pack).unwrap();
+    }
+    let mut asked = google().asked(&prefix);
+    asked.retain(|(line, ..)| line.starts_with("PUT "));
+    let answered: Vec<(bool, u16)> =
+        asked.iter().map(|(_, conditional, status)| (*conditional, *status)).collect();
+    assert_eq!(answered, [(true, 200), (true, 412)], "{asked:?}");
+    assert_eq!(google().open(&prefix).missing(&[ChunkId::of(b"content")]).unwrap(), []);
+}
+
+#[test]
+fn a_member_without_credentials_reads_from_googles_bucket() {
+    let prefix = google::prefix();
+    let store = Arc::new(google().open(&prefix));
+    let dir = tempfile::tempdir().unwrap();
+    let release = push_dir(&dir.path().join("source"), 1, &*store).unwrap().id;
+    let control = Front::of(Server::start(store).address());
+    let releases = ReleasesDir::open(&dir.path().join("state")).unwrap();
+    fetch(release, &remote(control.address), &releases, &|_| {}).unwrap();
+    releases.verify_full(release).unwrap();
+    let asked = control.asked();
+    assert!(asked.iter().any(|line| line.contains("/v1/chunks/grant")), "{asked:?}");
+    assert!(!asked.iter().any(|line| line.contains("/v1/chunks/pack")), "{asked:?}");
+    let signed = google().asked(&prefix);
+    assert!(
+        signed.iter().any(|(line, _, status)| line.contains("X-Goog-Signature") && *status == 206),
+        "{signed:?}"
+    );
+}
+
+#[test]
+fn f70_google_refuses_the_key_of_somebody_else_and_so_does_an_address_that_it_has_signed() {
+    let prefix = google::prefix();
+    let stranger = google().open_with(&prefix, &google::Key::new());
+    let pack = pack::of(b"content").unwrap();
+    assert_eq!(stranger.put(&pack).unwrap_err().kind, Kind::Denied);
+    let store = google().open(&prefix);
+    store.put(&pack).unwrap();
+    let url =
+        store.grant(&[ChunkId::of(b"content")], Duration::from_secs(60)).unwrap()[0].url.clone().unwrap();
+    let answer = |url: &str| {
+        let path = url.strip_prefix(&format!("http://{}", google().address)).unwrap();
+        let mut stream = TcpStream::connect(google().address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[9..12]).into_owned()
+    };
+    assert_eq!((answer(&url).as_str(), answer(&url.replace("packs", "corrupt")).as_str()), ("200", "403"));
 }
 
 #[test]
