@@ -21,3 +21,4 @@ mod seen;
 #[path = "../disk/small.rs"]
 mod small_disk;
 mod spare;
+mod trips;
