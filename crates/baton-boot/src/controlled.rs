@@ -99,7 +99,9 @@ impl Controlled {
         let keys = supply.peering().map(Peering::keys);
         let (asks, asked) = mpsc::unbounded_channel();
         let secrets = Arc::new(Resolver::new(environment, releases.clone(), asks));
-        let session = Session::new(identity.clone(), hello, said, asked, inputs.clone(), gate.clone(), keys)?;
+        let given = (keys, supply.shelf());
+        let session =
+            Session::new(identity.clone(), hello, said, asked, inputs.clone(), gate.clone(), given)?;
         let (link, session) = (session.link(), tokio::spawn(session.run()));
         Ok(Self {
             member,

@@ -1,5 +1,7 @@
 //! The session with control: kept up as long as the member lives, never waited for.
 
+mod lending;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +9,7 @@ use std::time::Duration;
 use baton_core::member::Input;
 use baton_core::report::{Report, Stamp};
 use baton_release::control::{ControlError, Hindrance};
-use baton_release::peers::{Key, Keyring};
+use baton_release::peers::{Key, Keyring, Shelf};
 use baton_wire::session::{
     CallError, Carrier, Farewell, FromMember, Hello, InvalidMessage, Reason, Socket, SocketError, ToMember,
 };
@@ -16,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
+use self::lending::Lending;
 use crate::address::Address;
 use crate::identity::{Identity, IdentityError};
 use crate::link::Link;
@@ -76,6 +79,7 @@ pub struct Session {
     heard: mpsc::UnboundedSender<Input>,
     gate: Arc<Gate>,
     keys: Option<Arc<Keyring>>,
+    lending: Lending,
     identity: Arc<Identity>,
     link: Arc<Link>,
     /// Getting the next credential, while that takes.
@@ -185,7 +189,7 @@ impl Session {
         asks: mpsc::UnboundedReceiver<Ask>,
         heard: mpsc::UnboundedSender<Input>,
         gate: Arc<Gate>,
-        keys: Option<Arc<Keyring>>,
+        (keys, shelf): (Option<Arc<Keyring>>, Arc<Shelf>),
     ) -> Result<Self, ControlError> {
         let control = identity.server();
         let servers =
@@ -200,6 +204,7 @@ impl Session {
             heard,
             gate,
             keys,
+            lending: Lending::of(shelf),
             identity,
             link: Arc::default(),
             renewing: None,
@@ -288,6 +293,8 @@ impl Session {
         // Control knows nothing of this member yet: whatever there is to say is news.
         self.saying.mark_changed();
         self.forget_late();
+        // What was asked in another session is not answered in this one.
+        self.lending.forget();
         for ask in &self.asked {
             say(&mut socket, FromMember::SecretsWanted(ask.release)).await?;
         }
@@ -323,10 +330,12 @@ impl Session {
                         say(&mut socket, FromMember::SecretsWanted(release)).await?;
                     }
                 }
+                lent = self.lending.next() => say(&mut socket, FromMember::ContentLent(lent)).await?,
                 _ = heartbeat.tick() => {
                     let stamp = self.stamp();
                     say(&mut socket, FromMember::Heartbeat(stamp)).await?;
                     self.renew();
+                    self.lending.rest();
                     // Somebody may have changed whom this member trusts.
                     if self.gate.has_refused() {
                         let input = self.judged(None).await;
@@ -354,6 +363,10 @@ impl Session {
                     // Whoever waits no longer has said so already.
                     let _ = ask.reply.try_send(told.clone());
                 }
+                None
+            }
+            Some(ToMember::ContentWanted(wanted)) => {
+                self.lending.ask(wanted);
                 None
             }
             Some(ToMember::PeerKey(key)) => {

@@ -13,7 +13,7 @@ use baton_release::control::Control as Server;
 use baton_release::fetch::{FetchError, Fetched, fetch_if};
 use baton_release::nearest::Nearest;
 use baton_release::pace::Pace;
-use baton_release::peers::Peers;
+use baton_release::peers::{Peers, Shelf};
 use baton_release::releases::ReleasesDir;
 use baton_release::remote::Remote;
 
@@ -30,6 +30,7 @@ pub struct Supply {
     cache: Option<Cache>,
     peering: Option<Peering>,
     releases: Arc<ReleasesDir>,
+    shelf: Arc<Shelf>,
     confinement: Confinement,
 }
 
@@ -44,8 +45,9 @@ impl Supply {
                 .inspect_err(|error| log::say(format_args!("no cache is shared: {}", log::chain(error))))
                 .ok()
         });
+        let shelf = Arc::new(Shelf::new(Arc::clone(&releases)));
         let peering = settings.peers.as_ref().and_then(|peers| {
-            let opened = Peering::open(peers, control, Arc::clone(&releases));
+            let opened = Peering::open(peers, control, Arc::clone(&shelf));
             let sorry = |error: &_| {
                 log::say(format_args!("nothing is given to or taken from other members: {error}"));
             };
@@ -54,12 +56,17 @@ impl Supply {
         let remote = Remote::of(server).at(Arc::clone(&pace)).behind(settings.mirrors.clone());
         let cache_dir = settings.cache.as_ref().filter(|_| cache.is_some()).map(|cache| cache.path.clone());
         let confinement = Confinement::to(std::iter::once(releases.dir().to_owned()).chain(cache_dir));
-        Self { remote, pace, cache, peering, releases, confinement }
+        Self { remote, pace, cache, peering, releases, shelf, confinement }
     }
 
     /// The store itself.
     pub const fn remote(&self) -> &Remote {
         &self.remote
+    }
+
+    /// What this member has to give, to others and to control.
+    pub fn shelf(&self) -> Arc<Shelf> {
+        Arc::clone(&self.shelf)
     }
 
     /// What this member has to do with others, if anything.

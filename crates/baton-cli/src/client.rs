@@ -15,8 +15,8 @@ use baton_wire::access::{
 };
 use baton_wire::api::{
     DeployView, EventView, Forget, Forgotten, LockView, Locking, MemberStatus, Preview, Propose, Prune,
-    Pruned, References, Refused, ReleaseView, ServiceStatus, TagView, Tagging, Unlocked, Verified, Verify,
-    Versions,
+    Pruned, References, Refused, ReleaseView, Repair, Repaired, ServiceStatus, TagView, Tagging, Unlocked,
+    Verified, Verify, Versions,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -225,6 +225,11 @@ impl Client {
     /// Checks a part of what the server keeps, and says where to go on.
     pub fn verify(&self, asked: &Verify) -> Result<Verified, ClientError> {
         self.send("/v1/releases/verify", asked, LONG_TIMEOUT)
+    }
+
+    /// Has it given back what it has lost of some releases, from members that are connected to it.
+    pub fn repair(&self, asked: &Repair) -> Result<Repaired, ClientError> {
+        self.send("/v1/releases/repair", asked, LONG_TIMEOUT)
     }
 
     /// Some of the events after this number, oldest first; waits for the first for as long as `wait`.

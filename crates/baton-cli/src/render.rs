@@ -6,6 +6,7 @@ pub mod difference;
 pub mod doctor;
 pub mod lists;
 pub mod pruned;
+pub mod regained;
 pub mod repaired;
 pub mod rollout;
 pub mod service;

@@ -16,6 +16,7 @@ mod pending;
 mod prune;
 mod refusal;
 mod releases;
+mod repair;
 mod secrets;
 mod services;
 mod tags;
@@ -54,6 +55,7 @@ use crate::board::{Board, Posted};
 use crate::clock::Clock;
 use crate::heartbeats::Heartbeats;
 use crate::keeper::Inbox;
+use crate::lenders::Lenders;
 use crate::metrics;
 use crate::secrets::{Allowed, Desk};
 use crate::session;
@@ -78,7 +80,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// What there is, for who asks for something else.
 const PATHS: &str = "/v1/services, /v1/services/{service}, /v1/services/{service}/members, \
-    /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/secrets/versions, \
+    /v1/services/{service}/deploys, /v1/releases, /v1/releases/prune, /v1/releases/verify, /v1/releases/repair, /v1/secrets/versions, \
     /v1/events, /v1/chunks/missing, /v1/chunks/grant, /v1/chunks/pack, /v1/packs/{id}, /v1/releases/{id}/outline, \
     /v1/releases/{id}/approvals, /v1/releases/{id}/peers, /v1/manifests, \
     /v1/builds/{key}, /v1/tokens, /v1/tokens/{id}, /v1/join, /v1/renew, /v1/audit, /v1/guards, \
@@ -103,6 +105,8 @@ pub(crate) struct Shared {
     passes: Arc<Passes>,
     releases: releases::Cache,
     pub(crate) secrets: Desk,
+    /// The members that are connected here, who may have what the artefact store has lost.
+    pub(crate) lenders: Lenders,
     /// The sessions, which outlive the requests that they began with.
     pub(crate) attending: TaskTracker,
     /// None on a server that asks nobody who they are.
@@ -165,6 +169,7 @@ impl Shared {
             passes,
             releases,
             secrets,
+            lenders: Lenders::default(),
             attending: TaskTracker::new(),
             access,
             has_tls,
@@ -277,6 +282,7 @@ fn api() -> Routes<Shared> {
         .ask("/v1/secrets/versions", Limited(Deploy), secrets::versions)
         .post("/v1/releases/prune", OfAll(Keep), prune::prune)
         .ask("/v1/releases/verify", OfAll(Keep), verify::verify)
+        .post("/v1/releases/repair", OfAll(Keep), repair::repair)
         .get("/v1/releases/{id}/peers", Limited(Attend), peers::of_release)
         .get("/v1/events", Limited(Look), events::list)
         .get("/v1/tokens", OfAll(Administer), tokens::list)

@@ -20,6 +20,7 @@ mod happened;
 mod heartbeats;
 mod identity;
 mod keeper;
+mod lenders;
 mod listen;
 mod metrics;
 mod order;

@@ -23,6 +23,7 @@ use crate::api::{Refusal, Shared};
 use crate::clock::{Clock, unix_ms};
 use crate::heartbeats::Heartbeats;
 use crate::keeper::{Ask, Inbox};
+use crate::lenders::{Lenders, Lending};
 use crate::listen::CallerAddress;
 use crate::outgoing::Order;
 use crate::secrets::Desk;
@@ -53,6 +54,7 @@ pub(crate) async fn begin(State(shared): State<Shared>, mut request: Request) ->
         inbox: shared.inbox,
         heartbeats: shared.heartbeats,
         secrets: shared.secrets,
+        lenders: shared.lenders,
         telling: JoinSet::new(),
         caller,
         access: shared.access,
@@ -103,6 +105,7 @@ struct Session {
     inbox: Inbox,
     heartbeats: Heartbeats,
     secrets: Desk,
+    lenders: Lenders,
     /// Who gets secrets for this member. They end with the session.
     telling: JoinSet<()>,
     caller: Caller,
@@ -139,6 +142,7 @@ impl Session {
         if let Err(farewell) = self.ask(Ask::Hello { hello: hello.clone(), out }).await {
             return farewell.into();
         }
+        let mut lending = self.lenders.join(&hello);
         loop {
             let done = tokio::select! {
                 biased;
@@ -148,8 +152,9 @@ impl Session {
                     None if self.inbox.is_closed() => Err(stopping().into()),
                     None => Err(Farewell::new(Reason::DONE, "control has ended the session").into()),
                 },
+                question = lending.next() => socket.say(&question.to_wire()).await.map_err(End::from),
                 message = socket.hear() => match message {
-                    Ok(message) => self.take(&hello, message, &weak).await.map_err(End::from),
+                    Ok(message) => self.take(&hello, message, &weak, &mut lending).await.map_err(End::from),
                     Err(error) => Err(error.into()),
                 },
             };
@@ -162,7 +167,7 @@ impl Session {
     async fn hello(&mut self, socket: &mut Socket<TokioIo<Upgraded>>) -> Result<Hello, End> {
         loop {
             let message = socket.hear().await?;
-            match self.known(message, None)? {
+            match self.known(message, None, false)? {
                 Some(FromMember::Hello(hello)) if self.caller.is(&hello.service, &hello.member) => {
                     return Ok(hello);
                 }
@@ -174,7 +179,8 @@ impl Session {
                     FromMember::Report(_)
                     | FromMember::Heartbeat(_)
                     | FromMember::Goodbye
-                    | FromMember::SecretsWanted(_),
+                    | FromMember::SecretsWanted(_)
+                    | FromMember::ContentLent(_),
                 ) => return Err(Farewell::new(Reason::INVALID, "a session starts with a hello").into()),
                 None => {}
             }
@@ -187,8 +193,10 @@ impl Session {
         hello: &Hello,
         message: v1::FromMember,
         out: &WeakSender<Order>,
+        lending: &mut Lending,
     ) -> Result<(), Farewell> {
-        let news = match self.known(message, Some(hello))? {
+        let is_awaited = lending.awaits(&message);
+        let news = match self.known(message, Some(hello), is_awaited)? {
             Some(FromMember::Heartbeat(stamp)) => {
                 self.heartbeats.add(&hello.service, &hello.member, stamp, self.clock.now());
                 return Ok(());
@@ -199,6 +207,10 @@ impl Session {
                 self.tell_secrets(hello, release, out.clone());
                 return Ok(());
             }
+            Some(FromMember::ContentLent(lent)) => {
+                lending.take(lent);
+                return Ok(());
+            }
             Some(FromMember::Hello(_)) => {
                 return Err(Farewell::new(Reason::INVALID, "a session has one hello"));
             }
@@ -207,13 +219,14 @@ impl Session {
         self.ask(Ask::News { service: hello.service.clone(), news }).await
     }
 
-    /// A message, if it is of a kind that is known.
+    /// A message, if it is of a kind that is known. What the member was asked for does not count as too much.
     fn known(
         &mut self,
         message: v1::FromMember,
         hello: Option<&Hello>,
+        is_awaited: bool,
     ) -> Result<Option<FromMember>, Farewell> {
-        if !self.bucket.take(MESSAGES, self.clock.now()) {
+        if !is_awaited && !self.bucket.take(MESSAGES, self.clock.now()) {
             return Err(Farewell::new(Reason::TOO_MUCH, "this member says too much"));
         }
         FromMember::from_wire(message, hello.map(|hello| &hello.member))

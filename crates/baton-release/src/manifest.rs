@@ -285,6 +285,35 @@ pub(crate) fn assemble(
     Ok(Assembled { manifest: verified(id, &text)?, text, chunks: outline.chunks().to_vec() })
 }
 
+/// The same where the store lacks parts of it, which `lend` brings as far as they are to be had: they are returned too.
+pub(crate) fn assemble_lent(
+    id: ReleaseId,
+    outline: &Outline,
+    store: &dyn ArtefactStore,
+    lend: &mut dyn FnMut(&[Chunk]) -> Vec<Lent>,
+) -> Result<(Assembled, Vec<Lent>), ManifestError> {
+    let (mut known, mut lent, mut inner) = (Known::default(), Vec::new(), None);
+    loop {
+        let level = inner.as_ref().unwrap_or(outline);
+        let ids: Vec<ChunkId> = level.chunks().iter().map(|chunk| chunk.id).collect();
+        let missing: HashSet<ChunkId> = store.missing(&ids).map_err(ReadError::from)?.into_iter().collect();
+        let lacking = level.chunks().iter().filter(|chunk| missing.contains(&chunk.id)).copied();
+        for (chunk, content) in lend(&lacking.collect::<Vec<_>>()) {
+            known.keep(content.clone(), &[chunk]);
+            lent.push((chunk, content));
+        }
+        // One that lists another one in turn is refused below.
+        if inner.is_some() || level.lists() == Lists::Manifest {
+            return Ok((assemble(id, outline, &mut known, Source::Store(store))?, lent));
+        }
+        let text = listed(level, &mut known, Source::Store(store))?;
+        inner = Some(Outline::parse(&text).map_err(|source| ManifestRefused::Rules { id, source })?);
+    }
+}
+
+/// A chunk with its content, which was found to be that of its name.
+pub(crate) type Lent = (Chunk, Vec<u8>);
+
 /// What the chunks of an outline make up.
 fn listed(outline: &Outline, known: &mut Known, source: Source<'_>) -> Result<String, ReadError> {
     // A chunk that is listed with another length than it has is refused when it arrives.

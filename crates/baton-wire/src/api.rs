@@ -20,6 +20,7 @@
 //! | `POST /v1/secrets/versions` | [`References`] | [`Versions`] |
 //! | `POST /v1/releases/prune` | [`Prune`] | [`Pruned`] |
 //! | `POST /v1/releases/verify` | [`Verify`] | [`Verified`]: a part of the store, and where to go on |
+//! | `POST /v1/releases/repair` | [`Repair`] | [`Repaired`]: some of the releases, and where to go on |
 //! | `GET /v1/events?after=N&service=S&wait_ms=N` | | `[`[`EventView`]`]`, oldest first, at once or when there are any |
 //!
 //! A refusal has the status of its kind and a [`Refused`] body.
@@ -533,6 +534,71 @@ pub struct Verified {
     /// Where to go on; absent when everything was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Give the artefact store back what it has lost of releases, from members that are connected to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Repair {
+    /// Only tell what is lost, and who says that it has it.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Go on there: the `next` of the last answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// What was given back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Repaired {
+    /// Nobody was asked for anything.
+    pub dry_run: bool,
+    /// How many releases were looked up.
+    pub releases: u64,
+    /// Those that lacked something.
+    pub repaired: Vec<RepairedRelease>,
+    /// Where to go on; absent when all were looked up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A release that lacked something, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RepairedRelease {
+    /// Which.
+    pub id: String,
+    /// Of which service; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// What was wrong with it.
+    pub lacked: String,
+    /// Whether it is all there now.
+    pub is_whole: bool,
+    /// There is more to ask for: the next answer has the same release again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
+    /// Whether something of its manifest was given back.
+    pub manifest: bool,
+    /// Chunks of files that were given back, and their bytes.
+    pub chunks: u64,
+    /// See `chunks`.
+    pub bytes: u64,
+    /// The members that gave something, each as `SERVICE/MEMBER`; those that say that they have it where nobody was asked.
+    pub members: Vec<String>,
+    /// The members that were not asked any more, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedLender>,
+    /// Why it is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A member that was asked for content, and not any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedLender {
+    /// `SERVICE/MEMBER`.
+    pub member: String,
+    /// Why.
+    pub why: String,
 }
 
 /// Something that is damaged.

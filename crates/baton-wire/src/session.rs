@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use baton_core::bake::Bake;
 use baton_core::costs::Costs;
-use baton_core::ids::{DeployId, Epoch, MemberId, ReleaseId, ServiceName};
+use baton_core::ids::{ChunkId, DeployId, Epoch, MemberId, ReleaseId, ServiceName};
 use baton_core::report::{Cause, Fetching, Refusal, Report, Seen, Stamp, Standing};
 use baton_core::run::secrets::{Reference, Secret};
 use baton_core::target::{InvalidLabel, LABELS_MAX, Label};
@@ -50,6 +50,30 @@ pub enum FromMember {
     Goodbye,
     /// It is about to launch this release, and lacks the secrets of it that control resolves.
     SecretsWanted(ReleaseId),
+    /// The answer to what control has asked for, or the next part of it.
+    ContentLent(ContentLent),
+}
+
+/// What a member gives control of a release on its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentLent {
+    /// Which question of the session this answers.
+    pub question: u64,
+    /// What is said of it now.
+    pub part: Vec<u8>,
+    /// Whether that is the end of it.
+    pub is_last: bool,
+}
+
+/// What control asks a member for, whose store has lost something of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentWanted {
+    /// Which question of the session this is.
+    pub question: u64,
+    /// Of which release.
+    pub release: ReleaseId,
+    /// Which chunks; none where it is asked how the release begins.
+    pub chunks: Vec<ChunkId>,
 }
 
 /// Who a member is.
@@ -95,6 +119,8 @@ pub enum ToMember {
     },
     /// What the members of this service know each other by.
     PeerKey([u8; 32]),
+    /// The store lacks something that the member may have.
+    ContentWanted(ContentWanted),
 }
 
 pub use baton_core::member::{Purpose, Wish};
@@ -136,6 +162,13 @@ impl ToMember {
                 })
             }
             Self::PeerKey(key) => Message::PeerKey(v1::PeerKey { key: key.to_vec() }),
+            Self::ContentWanted(ContentWanted { question, release, chunks }) => {
+                Message::ContentWanted(v1::ContentWanted {
+                    question: *question,
+                    release: release.as_bytes().to_vec(),
+                    chunks: chunks.iter().map(|id| id.as_bytes().to_vec()).collect(),
+                })
+            }
         };
         v1::ToMember { message: Some(message) }
     }
@@ -167,6 +200,11 @@ impl ToMember {
             Some(Message::PeerKey(v1::PeerKey { key })) => {
                 Self::PeerKey(key.as_slice().try_into().map_err(|_| wrong_length("PeerKey", "key", &key))?)
             }
+            Some(Message::ContentWanted(wanted)) => Self::ContentWanted(ContentWanted {
+                question: wanted.question,
+                release: release_from_wire("ContentWanted", "release", &wanted.release)?,
+                chunks: wanted.chunks.iter().map(|id| chunk_from_wire(id)).collect::<Result<_, _>>()?,
+            }),
         }))
     }
 }
@@ -192,6 +230,13 @@ impl FromMember {
             Self::SecretsWanted(release) => {
                 Message::SecretsWanted(v1::SecretsWanted { release: release.as_bytes().to_vec() })
             }
+            Self::ContentLent(ContentLent { question, part, is_last }) => {
+                Message::ContentLent(v1::ContentLent {
+                    question: *question,
+                    part: part.clone(),
+                    is_last: *is_last,
+                })
+            }
         };
         v1::FromMember { message: Some(message) }
     }
@@ -216,7 +261,18 @@ impl FromMember {
             (Some(Message::SecretsWanted(wanted)), Some(_)) => {
                 Self::SecretsWanted(release_from_wire("SecretsWanted", "release", &wanted.release)?)
             }
-            (Some(Message::Report(_) | Message::Heartbeat(_) | Message::SecretsWanted(_)), None) => {
+            (Some(Message::ContentLent(v1::ContentLent { question, part, is_last })), Some(_)) => {
+                Self::ContentLent(ContentLent { question, part, is_last })
+            }
+            (
+                Some(
+                    Message::Report(_)
+                    | Message::Heartbeat(_)
+                    | Message::SecretsWanted(_)
+                    | Message::ContentLent(_),
+                ),
+                None,
+            ) => {
                 return Err(invalid("FromMember", "message", "a session starts with a hello"));
             }
         }))
@@ -428,6 +484,11 @@ fn release_from_wire(
     Ok(ReleaseId::from_bytes(bytes))
 }
 
+fn chunk_from_wire(bytes: &[u8]) -> Result<ChunkId, InvalidMessage> {
+    let bytes = bytes.try_into().map_err(|_| wrong_length("ContentWanted", "chunks", bytes))?;
+    Ok(ChunkId::from_bytes(bytes))
+}
+
 fn optional_to_wire(release: Option<ReleaseId>) -> Vec<u8> {
     release.map(|release| release.as_bytes().to_vec()).unwrap_or_default()
 }
@@ -513,6 +574,8 @@ mod tests {
             FromMember::Heartbeat(Stamp { life: 1, sequence: 2 }),
             FromMember::Goodbye,
             FromMember::SecretsWanted(ReleaseId::from_bytes([7; 32])),
+            FromMember::ContentLent(ContentLent { question: 3, part: vec![1, 0, 2], is_last: false }),
+            FromMember::ContentLent(ContentLent { question: 3, part: Vec::new(), is_last: true }),
         ]);
         let member = "web-1".parse().unwrap();
         for message in said {
@@ -539,9 +602,15 @@ mod tests {
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Err("no".to_owned()) },
             ToMember::SecretsTold { release: ReleaseId::from_bytes([2; 32]), told: Ok(secrets()) },
             ToMember::PeerKey([9; 32]),
+            ToMember::ContentWanted(wanted(vec![ChunkId::of(b"one"), ChunkId::of(b"two")])),
+            ToMember::ContentWanted(wanted(Vec::new())),
         ] {
             assert_eq!(ToMember::from_wire(message.to_wire()), Ok(Some(message)));
         }
+    }
+
+    fn wanted(chunks: Vec<ChunkId>) -> ContentWanted {
+        ContentWanted { question: 3, release: ReleaseId::from_bytes([2; 32]), chunks }
     }
 
     fn secrets() -> Vec<(Reference, Secret)> {
@@ -578,7 +647,14 @@ mod tests {
             "Report.refusal is not valid: it is missing"
         );
         assert_eq!(ToMember::from_wire(v1::ToMember { message: None }), Ok(None));
-        let early = FromMember::Heartbeat(Stamp::default()).to_wire();
-        assert!(FromMember::from_wire(early, None).is_err());
+        let chunks = vec![vec![1; 32], vec![1; 31]];
+        let short = v1::ContentWanted { question: 1, release: vec![1; 32], chunks };
+        let short = v1::to_member::Message::ContentWanted(short);
+        let refused = ToMember::from_wire(v1::ToMember { message: Some(short) }).unwrap_err().to_string();
+        assert_eq!(refused, "ContentWanted.chunks is not valid: it has 31 bytes");
+        let lent = ContentLent { question: 1, part: Vec::new(), is_last: true };
+        for early in [FromMember::Heartbeat(Stamp::default()), FromMember::ContentLent(lent)] {
+            assert!(FromMember::from_wire(early.to_wire(), None).is_err());
+        }
     }
 }

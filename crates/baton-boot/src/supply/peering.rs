@@ -9,7 +9,6 @@ use baton_core::units::Bytes;
 use baton_release::fetch::{FetchError, Fetched};
 use baton_release::pace::Pace;
 use baton_release::peers::{Keyring, PeerServer, Peers, Shelf, Tally};
-use baton_release::releases::ReleasesDir;
 use baton_release::remote::Remote;
 
 use crate::config::{Control, PeerSettings};
@@ -30,12 +29,8 @@ pub struct Peering {
 
 impl Peering {
     /// Takes the address, and answers there once the runtime has begun: the first program is launched before there are threads.
-    pub(super) fn open(
-        settings: &PeerSettings,
-        control: &Control,
-        releases: Arc<ReleasesDir>,
-    ) -> io::Result<Self> {
-        let (shelf, keys) = (Arc::new(Shelf::new(releases)), Arc::new(Keyring::default()));
+    pub(super) fn open(settings: &PeerSettings, control: &Control, shelf: Arc<Shelf>) -> io::Result<Self> {
+        let keys = Arc::new(Keyring::default());
         let rate = settings.limit.unwrap_or(RATE_DEFAULT);
         let server = PeerServer::bind(&settings.address, rate, Arc::clone(&shelf), Arc::clone(&keys))?;
         let address = server.address();

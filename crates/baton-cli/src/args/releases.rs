@@ -39,7 +39,7 @@ pub enum ReleasesAction {
     Untag(ReleasesUntag),
     /// List the names that releases have
     Tags(ReleasesTags),
-    /// Give the server back what it has lost, from a member's disk
+    /// Give the server back what it has lost, from members' disks
     Repair(ReleasesRepair),
 }
 
@@ -94,17 +94,22 @@ pub struct ReleasesTags {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  baton releases verify; baton releases repair /var/lib/baton
+  baton releases repair --dry-run             what is lost, and who has it
+  baton releases repair                       the server asks its members
   baton releases repair member-1 member-2     copies of two members' directories
 
-For every release in these directories, the server gets what it lacks of it. The
-members may be running: the directories are only read. What travels is what has
-the hash of something missing, so a damaged disk cannot damage the server.
+Without DIR, the server asks the members that are connected to it for what it
+lacks of any release. With DIR, it gets what it lacks of the releases in these
+directories; members may be running: the directories are only read. What counts
+has the hash of something missing, so a damaged disk cannot damage the server.
 Exit code 0 if the server has all of these releases now, 1 if not.")]
 pub struct ReleasesRepair {
-    /// The state directories of members that hold the releases
-    #[arg(value_name = "DIR", required = true)]
+    /// State directories of members that hold the releases [default: the server asks its members]
+    #[arg(value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
+    /// Give nothing back; only tell what is lost, and which members say that they have it
+    #[arg(long, conflicts_with = "dirs")]
+    pub dry_run: bool,
 }
 
 /// `baton releases verify`

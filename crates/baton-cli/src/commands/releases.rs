@@ -1,6 +1,6 @@
 //! `baton releases`: what could be deployed, and what need not be kept.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use baton_core::ids::ReleaseId;
@@ -8,7 +8,7 @@ use baton_release::push::Step;
 use baton_release::remote::Remote;
 use baton_release::repair::{self, RepairError};
 use baton_release::store::Retry;
-use baton_wire::api::{Prune, Tagging, Verified, Verify};
+use baton_wire::api::{Prune, Repair, Repaired as Regained, Tagging, Verified, Verify};
 
 use crate::args::{
     Releases, ReleasesAction, ReleasesPrune, ReleasesRepair, ReleasesTag, ReleasesTags, ReleasesUntag,
@@ -20,7 +20,7 @@ use crate::moment::now_ms;
 use crate::progress::Progress;
 use crate::proposal::actor;
 use crate::render::repaired::Repaired;
-use crate::render::{self, lists, pruned, repaired, verified};
+use crate::render::{self, lists, pruned, regained, repaired, verified};
 
 /// Prints the releases that the server keeps, or does something with them.
 pub fn run(args: &Releases, context: &Context) -> Result<(), Failure> {
@@ -102,13 +102,36 @@ fn verify(context: &Context) -> Result<(), Failure> {
     if all.damaged.is_empty() { Ok(()) } else { Err(Failure::Damaged(all.damaged.len())) }
 }
 
-/// Gives back one release after the other. What one member has damaged another one may have right.
+/// Gives back what is lost: from these directories, else from the members that the server knows.
 fn repair(args: &ReleasesRepair, context: &Context) -> Result<(), Failure> {
+    if args.dirs.is_empty() { regain(args.dry_run, context) } else { repair_from(&args.dirs, context) }
+}
+
+/// Has the server ask its members, for some releases after the other.
+fn regain(dry_run: bool, context: &Context) -> Result<(), Failure> {
+    let mut all = Regained { dry_run, ..Regained::default() };
+    loop {
+        let part = context.client.repair(&Repair { dry_run, from: all.next.take() })?;
+        regained::add(&mut all, part);
+        if all.next.is_none() {
+            break;
+        }
+        context.ui.remark(&regained::so_far(&all));
+    }
+    context.ui.result(&all, regained::text)?;
+    match all.repaired.iter().filter(|one| !one.is_whole).count() {
+        left if left > 0 && !dry_run => Err(Failure::NotRepaired(left)),
+        _ => Ok(()),
+    }
+}
+
+/// Gives back one release after the other. What one member has damaged another one may have right.
+fn repair_from(dirs: &[PathBuf], context: &Context) -> Result<(), Failure> {
     // Says at once that nobody is there; the store's own calls are patient.
     context.client.releases()?;
     let store = Remote::of(context.client.control());
     let mut all: Vec<Repaired> = Vec::new();
-    for dir in &args.dirs {
+    for dir in dirs {
         let ids = repair::releases_in(dir)
             .map_err(|error| Failure::Read { path: dir.clone(), source: error.source })?;
         for id in ids {

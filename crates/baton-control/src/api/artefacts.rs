@@ -215,7 +215,11 @@ pub(super) async fn publish(
 
 /// Publishes a release, and again where another server has begun to remove some meanwhile: what it leads to may have gone then, which
 /// is told as it is told of any release that is not complete.
-async fn publish_while_it_stays(shared: &Shared, id: ReleaseId, body: Bytes) -> Result<Option<Event>, Line> {
+pub(super) async fn publish_while_it_stays(
+    shared: &Shared,
+    id: ReleaseId,
+    body: Bytes,
+) -> Result<Option<Event>, Line> {
     let mut pushed = None;
     for _ in 0..PUBLISH_ATTEMPTS {
         let held = Arc::new(prune::needing(shared).await?);
@@ -294,7 +298,7 @@ fn publish_new(store: &dyn Custody, id: ReleaseId, outline: &[u8]) -> Result<Opt
 }
 
 /// Adds something, and remembers whether that failed for a reason that the next one will meet too.
-async fn add<T: Send + 'static>(
+pub(super) async fn add<T: Send + 'static>(
     shared: &Shared,
     work: impl FnOnce(&dyn Custody) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Line> {

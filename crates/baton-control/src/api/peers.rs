@@ -47,7 +47,7 @@ pub(super) async fn of_release(
 }
 
 /// Whether a member has said that it has a release.
-fn holds(fleet: &Fleet, member: &Member, release: ReleaseId) -> bool {
+pub(super) fn holds(fleet: &Fleet, member: &Member, release: ReleaseId) -> bool {
     let Some(report) = member.report() else { return false };
     let committed = report.committed.map(|(release, _)| release);
     if [committed, report.running, report.standby].contains(&Some(release)) {

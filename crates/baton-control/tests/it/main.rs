@@ -21,6 +21,7 @@ mod prune;
 #[path = "../../../baton-store/tests/redis/server.rs"]
 #[expect(dead_code, reason = "the tests of the store need more of it")]
 mod redis_server;
+mod repaired;
 mod restart;
 mod rollout;
 mod running;

@@ -80,6 +80,38 @@ fn p24_a_member_with_keys_and_peers_needs_no_more_trips_than_one_without() {
 }
 
 #[test]
+fn f74_what_a_store_has_lost_of_the_release_in_force_comes_back_from_its_members() {
+    let mut fleet = Fleet::of_workers("worker", 2);
+    let folder = Folder::empty();
+    write(&folder, 1);
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let release = fleet.release();
+    let lost: Vec<PathBuf> = ["packs", "manifests"]
+        .iter()
+        .flat_map(|name| fs::read_dir(fleet.path(&format!("control/artefacts/{name}"))).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    lost.iter().for_each(|path| fs::remove_file(path).unwrap());
+    assert_eq!(fleet.baton(&["releases", "verify"]).status.code(), Some(1));
+    let would = fleet.baton(&["releases", "repair", "--dry-run"]);
+    let told = String::from_utf8_lossy(&would.stdout).into_owned();
+    assert!(would.status.success() && told.contains("worker/worker-0, worker/worker-1 have it"), "{told}");
+    assert_eq!(fleet.baton(&["releases", "verify"]).status.code(), Some(1), "nothing was given back");
+    let done = fleet.baton(&["releases", "repair"]);
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && told.contains("given back by worker/worker-0"), "{told}");
+    assert_eq!(fleet.baton(&["releases", "verify"]).status.code(), Some(0), "{told}");
+    // Whoever has nothing gets it from there.
+    fleet.add_member();
+    let runs = || {
+        let members = fleet.members_now();
+        let new = members.iter().find(|member| member["member"] == "worker-2")?;
+        (new["running"] == release.as_str()).then_some(())
+    };
+    wait_for("the new member to run it", runs);
+}
+
+#[test]
 fn the_members_of_a_host_share_one_download() {
     let cache = Folder::empty();
     let path = cache.path().join("cache");

@@ -1,4 +1,4 @@
-//! What a member has to give: chunks of the releases on its disk.
+//! What a member has to give to others and to control: chunks of the releases on its disk.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use baton_core::ids::{ChunkId, ReleaseId};
 use baton_core::release::outline::{Outlined, Part};
-use baton_core::release::{Chunk, EntryKind, Manifest};
+use baton_core::release::{Chunk, EntryKind, Manifest, id_of};
 
 use super::{GIVEN_BYTES, lock};
 use crate::beneath::Beneath;
+use crate::lending::Beginning;
 use crate::manifest;
 use crate::pack;
 use crate::releases::ReleasesDir;
@@ -87,8 +88,26 @@ impl Shelf {
         found.and_then(Found::pack).map_or(Given::Later, Given::Pack)
     }
 
+    /// What control is lent of a release, which is as much as another member is given; without chunks it is the [`Beginning`].
+    /// Nothing where nothing of that is here.
+    pub fn lend(&self, release: ReleaseId, ids: &[ChunkId]) -> Vec<u8> {
+        if ids.is_empty() {
+            return self.beginning(release).map(|beginning| beginning.to_bytes()).unwrap_or_default();
+        }
+        match self.give(release, ids) {
+            Given::Pack(pack) => pack,
+            Given::Later | Given::Nothing => Vec::new(),
+        }
+    }
+
+    fn beginning(&self, release: ReleaseId) -> Option<Beginning> {
+        let text = self.releases.manifest_text(release).ok().filter(|text| id_of(text) == release)?;
+        let outline = manifest::pack_outline(&Outlined::of(&text).top).ok()?;
+        Some(Beginning { outline, approvals: self.releases.papers(release).ok()?.approvals })
+    }
+
     /// Nobody has asked for a while: gives the memory back.
-    pub(super) fn rest(&self) {
+    pub fn rest(&self) {
         *lock(&self.index) = None;
     }
 

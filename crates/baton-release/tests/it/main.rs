@@ -12,6 +12,7 @@ mod launch;
 mod mirrors;
 mod peers;
 mod race;
+mod regained;
 mod remembered;
 mod remote;
 mod retention;

@@ -253,7 +253,8 @@ impl Light {
             Some(ToMember::Grant { deploy, bake }) => self.feed(Input::Grant { deploy, bake }),
             Some(ToMember::HandBack { deploy }) => self.feed(Input::HandBack { deploy }),
             // It runs nothing that secrets are for.
-            Some(ToMember::PeerKey(_) | ToMember::SecretsTold { .. }) | None => {}
+            Some(ToMember::PeerKey(_) | ToMember::SecretsTold { .. } | ToMember::ContentWanted(_)) | None => {
+            }
         }
         Ok(())
     }

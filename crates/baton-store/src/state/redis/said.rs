@@ -257,7 +257,10 @@ impl Changed {
                         left.push(place.clone());
                     }
                 }
-                FromMember::Hello(_) | FromMember::Heartbeat(_) | FromMember::SecretsWanted(_) => {}
+                FromMember::Hello(_)
+                | FromMember::Heartbeat(_)
+                | FromMember::SecretsWanted(_)
+                | FromMember::ContentLent(_) => {}
             }
         }
         for (service, member) in self.heard.keys() {
