@@ -383,7 +383,8 @@ async fn metrics(
     let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
     let pending: Vec<ServiceName> = pending.into_iter().map(|(_, pending)| pending.service).collect();
     let chunk_bytes = shared.sent.load(Ordering::Relaxed);
-    let beside = metrics::Beside { chunk_bytes, off: &off, pending: &pending };
+    let clock_ahead_ms = shared.states.clock_ahead_ms();
+    let beside = metrics::Beside { chunk_bytes, clock_ahead_ms, off: &off, pending: &pending };
     let text = metrics::text(&board, shared.clock.now(), &beside);
     // It is written to memory.
     let text = text.map_err(|_| Refusal::unavailable("the metrics cannot be written"))?;

@@ -37,6 +37,7 @@ use crate::happened::{self, Look};
 use crate::heartbeats::{Heard, Heartbeats};
 use crate::order::Orders;
 use crate::sessions::{AllSessions, PeerKey};
+use crate::skew::Skew;
 use crate::view::status::{self, Face};
 
 pub(crate) use ask::{Ask, Choose};
@@ -74,6 +75,7 @@ pub(crate) struct Keeper {
     events: Vec<Event>,
     /// What was last complained about, so that it is said once.
     complaint: String,
+    skew: Skew,
 }
 
 /// What is remembered of a service between two rounds.
@@ -158,6 +160,7 @@ impl Keeper {
             started: unix_ms(),
             events: Vec::new(),
             complaint: String::new(),
+            skew: Skew::default(),
         };
         match keeper.take_over() {
             Err(error) if error.may_heal() => keeper.tell_unread(&error),
@@ -404,6 +407,9 @@ impl Keeper {
         self.events.append(&mut round.events);
         let any = self.keep_events() || round.others;
         let trouble = self.trouble();
+        if let Some(told) = self.skew.see(self.store.clock_ahead_ms(), self.clock.now()) {
+            eprintln!("baton server: {told}");
+        }
         self.board.send_if_modified(|board| {
             // The board's own changes were made silently, one service after the other.
             let board = Arc::make_mut(board);

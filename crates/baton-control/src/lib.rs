@@ -34,6 +34,7 @@ mod secrets;
 mod server;
 mod session;
 mod sessions;
+mod skew;
 #[cfg(test)]
 #[path = "../../baton-release/tests/disk/small.rs"]
 mod small_disk;

@@ -87,12 +87,15 @@ struct Metrics {
     locked: Family<ServiceLabel, Gauge>,
     pending: Family<ServiceLabel, Gauge>,
     store_trouble: Gauge,
+    clock_ahead: Fraction,
 }
 
 /// What is told beside the board.
 pub(crate) struct Beside<'a> {
     /// How much was sent since this server began.
     pub chunk_bytes: u64,
+    /// By how much this server's clock is ahead of that of the state store.
+    pub clock_ahead_ms: i64,
     /// The guards that are switched off.
     pub off: &'a [GuardView],
     /// The services of the deploys that wait for a second person, one for each.
@@ -119,6 +122,7 @@ pub(crate) fn text(board: &Board, now: Millis, beside: &Beside<'_>) -> Result<St
         locked: Family::default(),
         pending: Family::default(),
         store_trouble: Gauge::default(),
+        clock_ahead: Fraction::default(),
     };
     for GuardView { guard, service, .. } in beside.off {
         let service = service.clone().unwrap_or_default();
@@ -126,6 +130,7 @@ pub(crate) fn text(board: &Board, now: Millis, beside: &Beside<'_>) -> Result<St
     }
     metrics.chunk_bytes.inc_by(beside.chunk_bytes);
     metrics.store_trouble.set(board.trouble.is_some().into());
+    metrics.clock_ahead.set(beside.clock_ahead_ms as f64 / 1e3);
     for (name, posted) in &board.services {
         metrics.begin(name.as_str());
         metrics.add(name.as_str(), posted, now);
@@ -194,6 +199,12 @@ impl Metrics {
             "state_store_trouble",
             "Nothing is decided, since the state store cannot be used",
             self.store_trouble.clone(),
+        );
+        registry.register_with_unit(
+            "clock_ahead",
+            "By how much this server's clock is ahead of that of the state store, below 0: behind it",
+            Unit::Seconds,
+            self.clock_ahead.clone(),
         );
         registry.register_with_unit(
             "chunks_sent",
@@ -278,13 +289,14 @@ mod tests {
     #[test]
     fn that_the_state_store_cannot_be_used_and_what_waits_of_a_service_that_is_not_known_is_told() {
         let pending = ["web", "api", "web"].map(|service| service.parse().unwrap());
-        let beside = Beside { chunk_bytes: 7, off: &[], pending: &pending };
+        let beside = Beside { chunk_bytes: 7, clock_ahead_ms: -1500, off: &[], pending: &pending };
         for (trouble, number) in [(None, 0), (Some("it is away".to_owned()), 1)] {
             let board = Board { trouble, ..Board::default() };
             let text = text(&board, Millis(0), &beside).unwrap();
             for sample in [
                 &format!("baton_state_store_trouble {number}\n"),
                 "baton_chunks_sent_bytes_total 7\n",
+                "baton_clock_ahead_seconds -1.5\n",
                 "baton_pending_deploys{service=\"web\"} 2\n",
                 "baton_pending_deploys{service=\"api\"} 1\n",
             ] {

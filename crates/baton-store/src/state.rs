@@ -49,6 +49,12 @@ pub trait StateStore: Send + Sync {
         FLEET.to_owned()
     }
 
+    /// By how many milliseconds this machine's clock is ahead of that of the store, below 0: behind it, as far as that was found when
+    /// the store was looked at last; 0 where the store has no clock of its own. It does not block.
+    fn clock_ahead_ms(&self) -> i64 {
+        0
+    }
+
     /// Whether the store can be written. On return it can, and has all that is known here: what an earlier
     /// failure has left unusable was mended.
     fn ready(&self) -> Result<(), StateError>;

@@ -12,6 +12,7 @@ use super::{Refusal, Shared};
 use crate::access::Caller;
 use crate::board::Board;
 use crate::clock::unix_ms;
+use crate::skew;
 
 pub(super) async fn list(
     State(shared): State<Shared>,
@@ -50,6 +51,9 @@ pub(super) fn off(shared: &Shared, board: &Board, caller: &Caller) -> Vec<GuardV
     }
     if let Some(warning) = shared.space.warning() {
         add("space", None, warning);
+    }
+    if let Some(warning) = skew::warning(shared.states.clock_ahead_ms()) {
+        add("clock", None, warning);
     }
     if let Some(warning) = shared.secrets.warning(caller.covers_all()) {
         add("secrets", None, warning);

@@ -42,6 +42,7 @@ async fn what_has_not_happened_yet_is_0_and_not_absent() {
         r#"baton_service_locked{service="web"}"#,
         r#"baton_pending_deploys{service="web"}"#,
         "baton_state_store_trouble",
+        "baton_clock_ahead_seconds",
     ] {
         assert_eq!(samples.get(sample), Some(&0.0), "{sample}: {samples:#?}");
     }
@@ -72,10 +73,11 @@ async fn metrics_have_a_help_text_a_type_a_prefix_and_the_right_numbers() {
         ("baton_service_locked", "gauge"),
         ("baton_pending_deploys", "gauge"),
         ("baton_state_store_trouble", "gauge"),
+        ("baton_clock_ahead_seconds", "gauge"),
     ] {
         assert_eq!(types.get(name).map(String::as_str), Some(kind), "{name}");
     }
-    assert_eq!(types.len(), 14, "{types:?}");
+    assert_eq!(types.len(), 15, "{types:?}");
     for (sample, value) in [
         (r#"baton_members{service="web",presence="live"}"#, 2.0),
         (

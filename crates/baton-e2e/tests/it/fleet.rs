@@ -304,13 +304,18 @@ impl Fleet {
 
     /// A number that control tells to monitoring systems.
     pub fn metric(&self, name: &str) -> u64 {
+        self.sample(name).parse().unwrap()
+    }
+
+    /// The same as it is written.
+    pub fn sample(&self, name: &str) -> String {
         let address = self.control();
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        value.and_then(|value| value.trim().parse().ok()).unwrap()
+        value.unwrap_or_else(|| panic!("{name}: {text}")).trim().to_owned()
     }
 
     /// The release that the deploy in force brings.

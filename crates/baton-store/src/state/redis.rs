@@ -21,6 +21,7 @@ mod rows;
 mod said;
 mod servers;
 mod shared;
+mod skew;
 mod unsaved;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,7 @@ use baton_core::units::Millis;
 pub use self::address::{InvalidAddress, RedisAddress};
 use self::link::Hints;
 use self::shared::{Looked, Shared};
+use self::skew::Skew;
 use super::held::Held;
 use super::{Accepted, Backup, Kept, Milestone, News, Numbered, Pruning, Service, StateError, StateStore};
 
@@ -53,6 +55,7 @@ pub struct RedisStore {
     hints: Mutex<Hints>,
     channel: String,
     fleet: String,
+    skew: Skew,
 }
 
 impl RedisStore {
@@ -64,8 +67,8 @@ impl RedisStore {
     pub fn new(address: RedisAddress, now: Millis) -> Result<Self, StateError> {
         let fleet = address.fleet();
         let shared = Shared::new(address, now)?;
-        let channel = shared.channel();
-        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet })
+        let (channel, skew) = (shared.channel(), shared.skew());
+        Ok(Self { shared: Mutex::new(shared), hints: Mutex::default(), channel, fleet, skew })
     }
 
     /// Opens the store at this address, at the moment `now`, and reads all that is there.
@@ -172,6 +175,10 @@ impl RedisStore {
 impl StateStore for RedisStore {
     fn fleet(&self) -> String {
         self.fleet.clone()
+    }
+
+    fn clock_ahead_ms(&self) -> i64 {
+        self.skew.ahead_ms()
     }
 
     fn ready(&self) -> Result<(), StateError> {

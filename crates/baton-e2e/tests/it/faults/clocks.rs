@@ -7,9 +7,11 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::boot::Folder;
 use crate::fleet::Fleet;
+use crate::redis_server::Redis;
 use crate::wait::wait_for;
 
 const QUICK: [&str; 6] = ["--policy", "fast", "--max-unhealthy", "50%", "--bake", "100ms"];
@@ -138,6 +140,34 @@ fn f48_a_fleet_deploys_on_both_sides_of_the_end_of_31_bits_of_seconds() {
     let events = fleet.baton(&["events", "--service", "web"]);
     let events = String::from_utf8_lossy(&events.stdout).into_owned();
     assert!(events.contains("2038-01-19T03:14:"), "in UTC: {events}");
+}
+
+#[test]
+fn f46_a_server_whose_clock_is_not_that_of_redis_says_so_once_while_it_hops() {
+    let (redis, clock) = (Redis::start(), Clock::off("+2d"));
+    let state = ("BATON_STATE".to_owned(), redis.address());
+    let fleet = Fleet::over(1, 0, clock.variables().into_iter().chain([state]).collect());
+    let guard = || {
+        let off = fleet.baton(&["guards", "--output", "json"]);
+        let off: Vec<Value> = serde_json::from_slice(&off.stdout).unwrap();
+        let clock = off.iter().find(|off| off["guard"] == "clock");
+        clock.map(|off| off["text"].as_str().unwrap().to_owned())
+    };
+    let ahead = || fleet.sample("baton_clock_ahead_seconds").parse::<f64>().unwrap();
+    let says = |side: &'static str| guard().filter(|text| text.contains(side)).map(drop);
+    let agrees = || if guard().is_none() { Some(()) } else { None };
+    wait_for("the guard", || says("ahead of that of the state store"));
+    // As far as it is sure: what an answer takes is not in it.
+    assert!((86_400.0..=172_800.0).contains(&ahead()), "{}", ahead());
+    clock.jump("+0");
+    wait_for("the clocks to agree", agrees);
+    assert!(ahead().abs() <= 5.0, "{}", ahead());
+    clock.jump("-2d");
+    wait_for("the guard of a clock that is behind", || says("behind that of the state store"));
+    assert!(ahead() < 0.0, "{}", ahead());
+    let log = fleet.log("control");
+    assert_eq!(log.matches("this server's clock is").count(), 1, "{log}");
+    assert!(!log.contains("agrees"), "{log}");
 }
 
 /// The processes of a member: its bootloader, and those that this one has started.

@@ -5,7 +5,7 @@ mod repair;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use baton_core::event::{Event, What};
 use baton_core::fleet::{Heard, LEASE};
@@ -24,6 +24,7 @@ use super::log::{self, Ends, GAP, Told};
 use super::rows::{self, Glance, Read, Since, Stored, Version, Wrong};
 use super::said::{self, Changed, Ours, Theirs};
 use super::servers::Servers;
+use super::skew::{Skew, unix_ms};
 use super::unsaved::Unsaved;
 use crate::state::events::EventLog;
 use crate::state::held::Held;
@@ -54,6 +55,7 @@ pub(super) struct Shared {
     schema: Option<u64>,
     opened: (Instant, Millis),
     looked: Option<Instant>,
+    skew: Skew,
     /// It was away when this server wanted to know first what is there.
     is_late: bool,
 }
@@ -113,6 +115,7 @@ impl Shared {
             schema: None,
             opened: (Instant::now(), now),
             looked: None,
+            skew: Skew::default(),
             is_late: false,
         })
     }
@@ -123,6 +126,11 @@ impl Shared {
             self.look(None)?;
         }
         Ok(())
+    }
+
+    /// How the clock of this machine differs from that of Redis.
+    pub(super) fn skew(&self) -> Skew {
+        self.skew.clone()
     }
 
     pub(super) fn channel(&self) -> String {
@@ -268,9 +276,11 @@ impl Shared {
             names.dedup();
             let servers: Vec<String> = self.theirs.keys().cloned().collect();
             // Whatever takes long, nobody was heard later than he was.
-            let now = self.now();
+            let (now, before) = (self.now(), unix_ms());
             let answers = self.ask(&self.questions(&names, &servers))?;
+            let after = unix_ms();
             let survey = self.read_survey(now, &names, &servers, &answers)?;
+            self.skew.see(before, survey.store_now, after);
             let new = |name: &&ServiceName| !names.contains(*name);
             let unknown: Vec<_> = survey.services.iter().filter(new).cloned().collect();
             for ended in &survey.servers.ended {
@@ -429,8 +439,14 @@ impl Shared {
     }
 
     fn tell(&mut self, service: &ServiceName, what: What, text: String) {
-        let at = said::millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-        self.tales.push(Event { at, service: service.clone(), deploy: None, member: None, what, text });
+        self.tales.push(Event {
+            at: unix_ms(),
+            service: service.clone(),
+            deploy: None,
+            member: None,
+            what,
+            text,
+        });
     }
 
     /// What was granted may be lost, and what was said here as well. So may events be that other servers have told.
