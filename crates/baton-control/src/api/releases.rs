@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -14,6 +15,7 @@ use baton_release::manifest::{self, Known, ManifestError};
 use baton_release::read::ReadError;
 use baton_release::store::{Custody, Kind, StoreError};
 use baton_wire::api::ReleaseView;
+use tokio::time::timeout;
 
 use super::{Refusal, Shared, blocking};
 use crate::access::Caller;
@@ -21,6 +23,9 @@ use crate::chain::chain;
 
 /// Fewest digits of a release's id that name it: what people read off a screen, and rarely the same by chance.
 const PREFIX_DIGITS_MIN: usize = 4;
+/// How long the store is asked about what deploys of the service name: what it would say was found when they were asked for. A
+/// bucket that is away is tried again for many times as long, and one that hangs for minutes.
+const KNOWN_PATIENCE: Duration = Duration::from_secs(3);
 /// How many candidates a refusal names.
 const CANDIDATES_MAX: usize = 5;
 
@@ -171,13 +176,15 @@ async fn resolve(
             "{text:?} names no release: write its id, or at least the first {PREFIX_DIGITS_MIN} lowercase digits of it"
         )));
     }
-    let stored = stored(shared, caller).await?;
-    let away = stored.as_ref().err().filter(|error| is_away(error)).map(refused);
-    let stored = match stored {
-        Err(error) if away.is_none() => return Err(refused(&error)),
-        stored => stored.unwrap_or_default(),
-    };
     let fits = |id: &ReleaseId| id.to_string().starts_with(text);
+    let stored = stored(shared, caller);
+    let stored = if also.iter().any(fits) { soon(stored).await? } else { Some(stored.await?) };
+    let (stored, away) = match stored {
+        Some(Ok(stored)) => (stored, None),
+        Some(Err(error)) if is_away(&error) => (Vec::new(), Some(refused(&error))),
+        Some(Err(error)) => return Err(refused(&error)),
+        None => (Vec::new(), Some(Refusal::unavailable("the artefact store does not answer"))),
+    };
     let candidates: BTreeSet<_> = stored.into_iter().chain(also).filter(fits).collect();
     let mut found = candidates.iter();
     match (found.next(), found.next(), away) {
@@ -231,9 +238,11 @@ pub(super) async fn must_be_deployable(
     if is_asked_in_vain {
         return Ok(None);
     }
-    let read = stored_manifest(shared, id).await?;
     let past = history.iter().flat_map(|history| history.past());
     let is_deployed = past.map(|past| past.deploy.release).any(|release| release == id);
+    let read = stored_manifest(shared, id);
+    let read = if is_deployed { soon(read).await? } else { Some(read.await?) };
+    let Some(read) = read else { return Ok(None) };
     if let Err(ManifestError::Read(ReadError::Store(error))) = &read
         && is_deployed
         && is_away(error)
@@ -241,6 +250,11 @@ pub(super) async fn must_be_deployable(
         return Ok(None);
     }
     must_fit(read, id, service).map(Some)
+}
+
+/// What the store answers, if it does so before long. It goes on with what it was asked.
+async fn soon<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Result<Option<T>, Refusal> {
+    timeout(KNOWN_PATIENCE, answer).await.ok().transpose()
 }
 
 /// What the store says of a release now.

@@ -1,8 +1,13 @@
 //! The API in detail, and whatever is not a proper request.
 
 use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::spawn;
 
+use baton_control::{Artefacts, Config};
 use baton_core::ids::{ChunkId, PackId, ReleaseId};
 use baton_core::release::grant::Grant;
 use baton_release::manifest::{self, Known};
@@ -215,6 +220,63 @@ async fn f71_what_deploys_name_is_deployed_again_while_the_artefact_store_is_awa
     alone.policy.as_mut().unwrap().limits.singleton = true;
     let answer = server.propose(&alone).await;
     assert!(answer.status == 503 && answer.text().contains("singleton"), "{}", answer.text());
+    server.stop().await;
+}
+
+/// Where a bucket should be and takes connections, which answers nobody before it is dropped, and then refuses everybody.
+struct Mute {
+    address: SocketAddr,
+    refuses: Option<Sender<()>>,
+}
+
+impl Mute {
+    fn listen() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (refuses, refused) = channel::<()>();
+        let (connected, connections) = channel();
+        spawn(move || listener.incoming().flatten().try_for_each(|stream| connected.send(stream)));
+        spawn(move || {
+            let _ = refused.recv();
+            while let Ok(mut stream) = connections.recv() {
+                let answer = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        Self { address, refuses: Some(refuses) }
+    }
+
+    fn artefacts(&self) -> Artefacts {
+        let variables = [
+            ("AWS_ENDPOINT_URL", format!("http://{}", self.address)),
+            ("AWS_ALLOW_HTTP", "true".to_owned()),
+            ("AWS_REGION", "eu-west-1".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+        Artefacts::Bucket { url: "s3://releases".to_owned(), variables }
+    }
+}
+
+impl Drop for Mute {
+    fn drop(&mut self) {
+        drop(self.refuses.take());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f71_what_deploys_name_is_deployed_again_while_the_artefact_store_answers_nobody() {
+    let server = Running::start();
+    let deployed = server.push(0).await;
+    server.deploy(&rollout(deployed, 0)).await;
+    let (dir, mute) = (server.stop().await, Mute::listen());
+    let server = Running::start_so(dir, |config| Config { artefacts: mute.artefacts(), ..config });
+    for named in [deployed.to_string(), deployed.short()] {
+        let again = Propose { release: Some(named), again: true, ..rollout(deployed, 0) };
+        assert_eq!(server.deploy(&again).await.release, deployed.to_string());
+    }
+    drop(mute);
     server.stop().await;
 }
 
