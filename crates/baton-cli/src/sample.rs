@@ -26,6 +26,7 @@ pub fn deploy() -> DeployView {
         switched: false,
         accepted: "durable".to_owned(),
         warrant: None,
+        replaces: None,
         costs: None,
     }
 }

@@ -4,11 +4,11 @@ pub(crate) mod member;
 pub(crate) mod status;
 
 use baton_core::deploy::{Deploy, Kind};
-use baton_core::history::{Lock, Past};
+use baton_core::history::{History, Lock, Past};
 use baton_core::ids::ServiceName;
 use baton_core::trust::Signed;
 use baton_store::state::Numbered;
-use baton_wire::api::{DeployView, EventView, LockView, PolicyView};
+use baton_wire::api::{DeployName, DeployView, EventView, LockView, PolicyView};
 
 /// The word of a kind.
 pub(crate) const fn kind(kind: Kind) -> &'static str {
@@ -49,8 +49,25 @@ pub(crate) fn deploy_at(deploy: &Deploy, switched: bool) -> DeployView {
         switched,
         accepted: "durable".to_owned(),
         warrant: deploy.warrant.as_ref().map(Signed::to_text),
+        replaces: None,
         costs: None,
     }
+}
+
+/// Which deploy.
+pub(crate) fn name(deploy: &Deploy) -> DeployName {
+    DeployName {
+        id: deploy.id.to_string(),
+        epoch: deploy.epoch.0,
+        kind: kind(deploy.kind).to_owned(),
+        release: deploy.release.to_string(),
+        actor: deploy.actor.clone(),
+    }
+}
+
+/// The deploy that was in force before this one.
+pub(crate) fn replaced(history: &History, deploy: &Deploy) -> Option<DeployName> {
+    history.find(deploy.parent?).map(name)
 }
 
 /// A lock.

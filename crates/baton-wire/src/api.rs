@@ -253,9 +253,27 @@ pub struct DeployView {
     /// The signed text that it stands on: its own, or, for a halt or a return by control, that of the deploy before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warrant: Option<String>,
+    /// In the answer to a proposal and in a status: the deploy that was in force before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<DeployName>,
     /// In a list of deploys: what the release had cost the members when it had switched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<CostsView>,
+}
+
+/// Which deploy, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployName {
+    /// Its id.
+    pub id: String,
+    /// Its number.
+    pub epoch: u64,
+    /// `rollout`, `halt` or `rollback`.
+    pub kind: String,
+    /// What members shall run.
+    pub release: String,
+    /// Who asked for it.
+    pub actor: String,
 }
 
 /// How a service stands.

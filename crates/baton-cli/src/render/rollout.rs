@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use baton_core::bake::TRAFFIC_PATIENCE;
 use baton_core::units::{Micros, Millis};
-use baton_wire::api::{CostsView, DeployView, FailureView, Preview, ServiceStatus};
+use baton_wire::api::{CostsView, DeployName, DeployView, FailureView, Preview, ServiceStatus};
 
 use super::{bar, bytes, count, id};
 use crate::course::Stage;
@@ -153,7 +153,28 @@ pub fn accepted(deploy: &DeployView) -> String {
     };
     let (service, kept) = (escape(&deploy.service), escape(&deploy.accepted));
     let (release, epoch) = (id(&deploy.release), deploy.epoch);
-    format!("{service} {what} release {release}: deploy {} (epoch {epoch}, {kept})\n", id(&deploy.id))
+    let replaces = replaces(deploy);
+    format!(
+        "{service} {what} release {release}: deploy {} (epoch {epoch}, {kept})\n{replaces}",
+        id(&deploy.id)
+    )
+}
+
+/// What was in force before, on a line of its own, where that is known.
+pub fn replaces(deploy: &DeployView) -> String {
+    let before = deploy.replaces.as_ref();
+    before.map_or_else(String::new, |before| format!("it takes the place of {}\n", named(before)))
+}
+
+/// A deploy, on part of a line.
+pub fn named(deploy: &DeployName) -> String {
+    let DeployName { id: deploy, epoch, kind, release, actor } = deploy;
+    let what = match kind.as_str() {
+        "halt" => "halt at",
+        "rollback" => "rollback to",
+        _ => "rollout of",
+    };
+    format!("deploy {} (epoch {epoch}, {what} release {} by {})", id(deploy), id(release), escape(actor))
 }
 
 /// How it ended, and how long that took, where anybody has seen it.
@@ -422,6 +443,40 @@ mod tests {
             accepted(&sample::deploy()),
             "web goes to release 9f3a2b7c1d5e: deploy 7c1d5e9f3a2b (epoch 5, durable)\n"
         );
+        // In other words, which are new.
+        status.waits = Some(format!("web-4: {long}; it tries again every minute"));
+        let line = show(&status);
+        assert!(!line.contains(&shown) && line.ends_with("…; it tries again every minute"), "{line}");
+        let other = format!("web-5: {}", "1".repeat(200));
+        status.waits = Some(other.clone());
+        assert!(show(&status).contains(&other));
+        status.counts.refused += 1;
+        let line = show(&status);
+        assert!(!line.contains(&other) && line.contains("waits: web-5: 111"), "{line}");
+        // What fits on a line stays as it is.
+        status.waits = Some("web-6: it ended".to_owned());
+        assert_eq!((show(&status), show(&status)), (show(&status), show(&status)));
+        assert!(show(&status).ends_with("waits: web-6: it ended"));
+    }
+
+    #[test]
+    fn what_was_accepted_is_named_and_whose_place_it_takes() {
+        let mut deploy = sample::deploy();
+        let first = "web goes to release 9f3a2b7c1d5e: deploy 7c1d5e9f3a2b (epoch 5, durable)\n";
+        assert_eq!(accepted(&deploy), first);
+        for (kind, what) in [("rollout", "rollout of"), ("rollback", "rollback to"), ("halt", "halt at")] {
+            deploy.replaces = Some(DeployName {
+                id: "1a".repeat(16),
+                epoch: 4,
+                kind: kind.to_owned(),
+                release: "2b".repeat(32),
+                actor: "bob\x1b".to_owned(),
+            });
+            let place = format!(
+                "it takes the place of deploy 1a1a1a1a1a1a (epoch 4, {what} release 2b2b2b2b2b2b by bob\\x1b)\n"
+            );
+            assert_eq!(accepted(&deploy), format!("{first}{place}"));
+        }
     }
 
     #[test]

@@ -124,7 +124,7 @@ async fn put_in_force(
     proposal: Proposal,
     held: Option<Needing>,
 ) -> Result<Response, Refusal> {
-    let (reply, answer) = oneshot::channel();
+    let (name, (reply, answer)) = (service.clone(), oneshot::channel());
     let begun = held.as_ref().map(|held| held.begun);
     let ask = Ask::Propose { service, proposal, begun, reply };
     shared.inbox.send(ask).await.map_err(|_| Refusal::stopping())?;
@@ -136,7 +136,10 @@ async fn put_in_force(
     let accepted = known.await.ok().and_then(Result::ok).ok_or_else(Refusal::stopping)??;
     let view = view::deploy_at(&accepted.deploy, false);
     let note = Note(format!("deploy {} {}: {} of release {}", view.epoch, view.id, view.kind, view.release));
-    let view = DeployView { accepted: accepted.kept.to_string(), ..view };
+    let board = shared.board();
+    let history = board.services.get(&name).map(|posted| posted.service.history());
+    let replaces = history.and_then(|history| view::replaced(history, &accepted.deploy));
+    let view = DeployView { accepted: accepted.kept.to_string(), replaces, ..view };
     Ok((StatusCode::CREATED, Extension(note), Json(view)).into_response())
 }
 

@@ -15,9 +15,9 @@ use baton_core::units::Millis;
 use baton_core::verdict::{Verdict, verdict};
 use baton_core::words::Words;
 use baton_store::state::{Kept, Service};
-use baton_wire::api::{CostsView, CountsView, FailureView, Fetching, LaggardView, ServiceStatus};
+use baton_wire::api::{CostsView, CountsView, DeployView, FailureView, Fetching, LaggardView, ServiceStatus};
 
-use super::deploy_at;
+use super::{deploy_at, replaced};
 
 /// All of a status that does not take a look at every member: while it stays the same, nobody who waits is woken.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,7 +76,10 @@ pub(crate) fn of(name: &ServiceName, service: &Service, now: Millis) -> ServiceS
     ServiceStatus {
         service: name.to_string(),
         version: 0,
-        deploy: Some(deploy_at(deploy, rollout.switched())),
+        deploy: Some(DeployView {
+            replaces: replaced(service.history(), deploy),
+            ..deploy_at(deploy, rollout.switched())
+        }),
         state: state(&rollout, &verdict, service).to_owned(),
         needs_person: needs_person(service),
         trouble: None,

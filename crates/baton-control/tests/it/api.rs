@@ -14,7 +14,9 @@ use baton_release::manifest::{self, Known};
 use baton_release::pack;
 use baton_release::remote::Remote;
 use baton_release::store::{ArtefactStore, Kind};
-use baton_wire::api::{DeployView, EventView, Preview, Propose, Refused, ReleaseView, ServiceStatus, Wanted};
+use baton_wire::api::{
+    DeployName, DeployView, EventView, Preview, Propose, Refused, ReleaseView, ServiceStatus, Wanted,
+};
 use tokio::task::spawn_blocking;
 use tokio::time::{Duration, Instant};
 
@@ -40,6 +42,23 @@ async fn p32_a_proposal_that_is_sent_again_with_its_key_is_made_once() {
     other.idempotency_key = Some("build-17".into());
     let answer = server.propose(&other).await;
     assert_eq!((answer.status, answer.json::<Refused>().code.as_str()), (422, "key-taken"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p16_a_deploy_names_the_one_whose_place_it_takes() {
+    let server = Running::start();
+    let (one, two) = (server.push(1).await, server.push(2).await);
+    let first = server.deploy(&rollout(one, 0)).await;
+    assert_eq!(first.replaces, None);
+    let second = server.deploy(&rollout(two, 0)).await;
+    let DeployView { id, epoch, kind, release, actor, .. } = first;
+    let replaces = Some(DeployName { id, epoch, kind, release, actor });
+    assert_eq!(second.replaces, replaces);
+    let is_second =
+        |status: &ServiceStatus| status.deploy.as_ref().is_some_and(|deploy| deploy.id == second.id);
+    let status = server.wait_for("the second", is_second).await;
+    assert_eq!(status.deploy.unwrap().replaces, replaces);
     server.stop().await;
 }
 
