@@ -12,7 +12,7 @@ use crate::course::{self, Course, Stage};
 use crate::end::End;
 use crate::failure::Failure;
 use crate::patience::Pauses;
-use crate::render::rollout::{block, change_line, phase_line, summary};
+use crate::render::rollout::{Told, block, change_line, phase_line, summary};
 use crate::table::fit;
 use crate::ui::{Live, Ui};
 use crate::{moment, render};
@@ -187,6 +187,7 @@ struct Show {
     /// The status that was shown last, and when.
     last: Option<(ServiceStatus, Duration)>,
     line: String,
+    told: Told,
 }
 
 impl Show {
@@ -203,7 +204,9 @@ impl Show {
         if self.line == line {
             return Ok(());
         }
-        ui.text(&format!("{}  {line}\n", moment::stamp(moment::now_ms())))?;
+        let short = self.told.cut(&line);
+        ui.text(&format!("{}  {short}\n", moment::stamp(moment::now_ms())))?;
+        self.told.note(status);
         self.line = line;
         Ok(())
     }

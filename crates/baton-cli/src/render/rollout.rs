@@ -1,5 +1,6 @@
 //! A rollout under way, and how it ended.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use baton_core::bake::TRAFFIC_PATIENCE;
@@ -64,6 +65,33 @@ pub fn change_line(status: &ServiceStatus) -> String {
         text.push_str(&format!("; {why}"));
     }
     text
+}
+
+/// From how many characters on something that was told is not told in full again.
+const LONG_CHARS: usize = 100;
+/// How much of it is.
+const SHORT_CHARS: usize = 60;
+
+/// What was told in full: a failure may be as long as what a store has to say, and stands on every line from then on.
+#[derive(Debug, Default)]
+pub struct Told(BTreeSet<String>);
+
+impl Told {
+    /// A line, in which what was told in full before is short.
+    pub fn cut(&self, line: &str) -> String {
+        self.0.iter().fold(line.to_owned(), |line, told| {
+            let short: String = told.chars().take(SHORT_CHARS).collect();
+            line.replace(told, &format!("{short}…"))
+        })
+    }
+
+    /// The line of this status was shown.
+    pub fn note(&mut self, status: &ServiceStatus) {
+        let failure = status.failure.as_ref().and_then(|failure| failure.detail.lines().next());
+        let lags = status.laggards.iter().map(|one| one.why.as_str());
+        let told = failure.into_iter().chain(status.waits.as_deref()).chain(lags).map(escape);
+        self.0.extend(told.filter(|told| told.chars().count() > LONG_CHARS));
+    }
 }
 
 /// Whether this tells already who failed and how: a failure may be as long as what a store has to say.
@@ -438,10 +466,24 @@ mod tests {
     }
 
     #[test]
-    fn what_was_accepted_is_named() {
-        assert_eq!(
-            accepted(&sample::deploy()),
-            "web goes to release 9f3a2b7c1d5e: deploy 7c1d5e9f3a2b (epoch 5, durable)\n"
+    fn a_long_failure_is_told_in_full_once_and_short_from_then_on() {
+        let long = format!("cannot read chunk \x1b{}", "0".repeat(300));
+        let shown = escape(&long);
+        let mut status = sample::status("rolling-out");
+        status.waits = None;
+        status.failure = Some(FailureView { detail: format!("{long}\nmore"), ..failed() });
+        let mut told = Told::default();
+        let mut show = |status: &ServiceStatus| {
+            let line = told.cut(&change_line(status));
+            told.note(status);
+            line
+        };
+        assert!(show(&status).contains(&shown), "the first time");
+        status.counts.refused += 1;
+        let line = show(&status);
+        assert!(
+            !line.contains(&shown) && line.contains("failed on web-3 (startup): cannot read chunk"),
+            "{line}"
         );
         // In other words, which are new.
         status.waits = Some(format!("web-4: {long}; it tries again every minute"));
