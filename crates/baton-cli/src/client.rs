@@ -343,9 +343,9 @@ impl Client {
     }
 
     /// Lets one of them begin.
-    pub fn approve(&self, pending: &PendingView, warrant: Option<&str>) -> Result<DeployView, ClientError> {
+    pub fn approve(&self, pending: &PendingView, approving: &Approving) -> Result<DeployView, ClientError> {
         let path = format!("/v1/services/{}/pending/{}", pending.service, pending.id);
-        self.post(&path, &Approving { warrant: warrant.map(str::to_owned) })
+        self.post(&path, approving)
     }
 
     /// Lets one of them wait no more.

@@ -358,6 +358,7 @@ mod tests {
             approved_by: None,
             decided_ms: None,
             asked,
+            overtaken_by: None,
         };
         let keys = std::slice::from_ref(&grace);
         let both = sign_too(&pending, "9f3a2b", keys).unwrap();

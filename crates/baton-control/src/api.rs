@@ -277,7 +277,8 @@ fn api() -> Routes<Shared> {
         .put("/v1/services/{service}/protection", OfService(Administer), Leaves::Change, pending::protect)
         .get("/v1/pending", Limited(Look), pending::list)
         .post("/v1/services/{service}/pending/{id}", OfService(Approve), pending::approve)
-        .delete("/v1/services/{service}/pending/{id}", OfService(Approve), pending::reject)
+        // Who has asked for it as well, which is seen behind the door.
+        .delete("/v1/services/{service}/pending/{id}", OfService(Look), pending::reject)
         .get("/v1/releases", Limited(Look), releases::list)
         .ask("/v1/secrets/versions", Limited(Deploy), secrets::versions)
         .post("/v1/releases/prune", OfAll(Keep), prune::prune)
@@ -380,8 +381,9 @@ async fn metrics(
 ) -> Result<Response, Refusal> {
     let board = shared.known()?;
     let off = guards::off(&shared, &board, &caller);
-    let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
-    let pending: Vec<ServiceName> = pending.into_iter().map(|(_, pending)| pending.service).collect();
+    // Who approves what was overtaken lets nothing begin.
+    let waiting = pending::waiting(&shared).into_iter().filter(|(_, view)| view.overtaken_by.is_none());
+    let pending: Vec<ServiceName> = waiting.map(|(pending, _)| pending.service).collect();
     let chunk_bytes = shared.sent.load(Ordering::Relaxed);
     let clock_ahead_ms = shared.states.clock_ahead_ms();
     let beside = metrics::Beside { chunk_bytes, clock_ahead_ms, off: &off, pending: &pending };

@@ -23,7 +23,7 @@ use baton_core::access::{Role, Scope, Token};
 use baton_core::ids::ServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::api::Propose;
+use crate::api::{DeployName, Propose};
 
 pub use stored::{
     BadBook, StoredAuthority, StoredBook, StoredEnd, StoredGone, StoredJoin, StoredProtection,
@@ -157,6 +157,9 @@ pub struct Approving {
     /// Its warrant, with the signature of whoever lets it begin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warrant: Option<String>,
+    /// Whether fewer keys than those of the deploy in force are enough.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_signed: bool,
 }
 
 /// A deploy that waits for a second person.
@@ -180,6 +183,9 @@ pub struct PendingView {
     pub decided_ms: Option<u64>,
     /// What was asked for, with the deploy that was in force then.
     pub asked: Propose,
+    /// What has come into force since, so that it cannot begin any more. It is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overtaken_by: Option<DeployName>,
 }
 
 /// Something that keeps mistakes and strangers from the fleet, and is switched off.

@@ -27,7 +27,7 @@ pub struct Pending {
 pub enum PendingAction {
     /// Let somebody else's deploy begin
     Approve(PendingApprove),
-    /// Let a deploy wait no more
+    /// Let a deploy wait no more: somebody else's, or what you have asked for yourself
     Reject(PendingOne),
     /// Let deploys of a service wait for a second person
     Protect(PendingProtect),
@@ -49,7 +49,8 @@ Examples:
   baton pending approve 3f2a9c1d5e7b --key grace.key --release 9f3a2b
 
 With --release and a key it is signed as well, where members want the signatures of
-two: with the key of who has asked for it, and with yours.")]
+two: with the key of who has asked for it, and with yours. What fewer keys have signed
+than the deploy in force waits on, unless --as-signed says that they are enough.")]
 pub struct PendingApprove {
     /// Which one.
     #[command(flatten)]
@@ -60,6 +61,9 @@ pub struct PendingApprove {
     /// Sign it too, if this is the release that it brings
     #[arg(long, value_name = "RELEASE")]
     pub release: Option<String>,
+    /// Let it begin with the signatures that it has, though the deploy in force has more
+    #[arg(long, conflicts_with = "release")]
+    pub as_signed: bool,
     /// Wait for its end, as `baton deploy` does; until it is switched if nothing else is said
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "switched")]
     pub wait: Option<Until>,

@@ -2,7 +2,7 @@
 
 use baton_core::ids::ServiceName;
 use baton_core::trust::Signed;
-use baton_wire::access::{PendingView, Protection, ProtectionView};
+use baton_wire::access::{Approving, PendingView, Protection, ProtectionView};
 
 use crate::args::{Pending, PendingAction, PendingApprove, PendingOne, PendingProtect, Wait};
 use crate::context::Context;
@@ -11,6 +11,7 @@ use crate::follow::follow;
 use crate::keys;
 use crate::moment::now_ms;
 use crate::render::access;
+use crate::render::rollout::replaces;
 use crate::signed::{sign_too, signed_by};
 
 /// Shows what waits, or does something about it.
@@ -32,12 +33,18 @@ pub fn run(args: Pending, context: &Context) -> Result<(), Failure> {
 /// Lets one begin, and waits for its end if that is wanted.
 fn approve(args: &PendingApprove, context: &Context) -> Result<(), Failure> {
     let pending = one(&args.one, context)?;
+    let keys = keys::read(&args.keys)?;
     let warrant = match &args.release {
-        Some(release) => Some(sign_too(&pending, release, &keys::read(&args.keys)?)?),
+        Some(release) => Some(sign_too(&pending, release, &keys)?),
+        None if !keys.is_empty() && !args.as_signed && pending.asked.warrant.is_some() => {
+            let text = "there is a key, and nothing says what it signs: name the release with --release, or let it begin with the \
+                        signatures that it has, by --as-signed";
+            return Err(Failure::Usage(text.to_owned()));
+        }
         None => None,
     };
-    let text = warrant.as_ref().map(Signed::to_text);
-    let deploy = context.client.approve(&pending, text.as_deref())?;
+    let approving = Approving { warrant: warrant.as_ref().map(Signed::to_text), as_signed: args.as_signed };
+    let deploy = context.client.approve(&pending, &approving)?;
     if let Some(warrant) = &warrant {
         context.ui.text(&signed_by(warrant))?;
     }
@@ -47,8 +54,9 @@ fn approve(args: &PendingApprove, context: &Context) -> Result<(), Failure> {
     }
     context.ui.result(&deploy, |deploy| {
         format!(
-            "deploy {} of {service} has begun: wait for its end with `baton wait --service {service}`\n",
-            deploy.epoch
+            "deploy {} of {service} has begun: wait for its end with `baton wait --service {service}`\n{}",
+            deploy.epoch,
+            replaces(deploy)
         )
     })
 }

@@ -50,7 +50,7 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
         [
             escape(&pending.id),
             escape(&pending.service),
-            format!("{what}{}", risks(asked)),
+            format!("{what}{}{}", risks(asked), overtaken(pending)),
             asked.release.as_deref().map_or_else(|| "-".to_owned(), id),
             escape(&pending.asked_by),
             ago(pending.at_ms, now_ms),
@@ -59,6 +59,14 @@ pub fn pending(pending: &[PendingView], now_ms: u64, width: usize) -> String {
     };
     let rows: Vec<_> = pending.iter().map(row).collect();
     table(["ID", "SERVICE", "KIND", "RELEASE", "BY", "WHEN", "WHY"], &rows, width)
+}
+
+/// That it cannot begin any more, and why.
+fn overtaken(pending: &PendingView) -> String {
+    let by = pending.overtaken_by.as_ref();
+    by.map_or_else(String::new, |by| {
+        format!(", overtaken by {} {} of {}", by.kind, by.epoch, escape(&by.actor))
+    })
 }
 
 /// What whoever lets it begin should know.
@@ -101,7 +109,10 @@ pub fn records(records: &[RecordView], width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use baton_wire::api::DeployName;
+
     use super::*;
+    use crate::proposal::proposal;
 
     #[test]
     fn tokens_are_a_table_without_secrets() {
@@ -125,6 +136,32 @@ mod tests {
         let text = tokens(&[token, join], 60_000, 80);
         assert!(text.contains("0123456789ab  ci      deployer  web,api"), "{text}");
         assert!(text.contains("web/web-1"), "{text}");
+    }
+
+    #[test]
+    fn what_was_overtaken_says_by_what() {
+        let mut waits = PendingView {
+            id: "0123456789ab".to_owned(),
+            service: "web".to_owned(),
+            asked_by: "ada".to_owned(),
+            at_ms: 0,
+            ends_ms: 1,
+            approved_by: None,
+            decided_ms: None,
+            asked: proposal(Wanted::Rollout, String::new()).unwrap(),
+            overtaken_by: None,
+        };
+        let text = pending(std::slice::from_ref(&waits), 0, 120);
+        assert!(text.contains("rollout ") && !text.contains("overtaken"), "{text}");
+        waits.overtaken_by = Some(DeployName {
+            id: "1a".repeat(16),
+            epoch: 20,
+            kind: "rollback".to_owned(),
+            release: "2b".repeat(32),
+            actor: "bob\x1b".to_owned(),
+        });
+        let text = pending(&[waits], 0, 120);
+        assert!(text.contains("rollout, overtaken by rollback 20 of bob\\x1b"), "{text}");
     }
 
     #[test]

@@ -128,13 +128,14 @@ impl Pending {
             approved_by,
             decided_ms: decided,
             asked,
+            overtaken_by: None,
         }
     }
 
     /// Reads what [`Pending::view`] has written.
     fn read(view: PendingView) -> Result<(PendingId, Self), BadBook> {
-        let PendingView { id, service, asked_by, at_ms: at, ends_ms: ends, approved_by, decided_ms, asked } =
-            view;
+        let PendingView { id, service, asked_by, approved_by, decided_ms, asked, .. } = view;
+        let (at, ends) = (view.at_ms, view.ends_ms);
         let (service, decided) = (service.parse()?, decided_ms.unwrap_or_default());
         Ok((id.parse()?, Self { service, asked_by, at, ends, approved_by, decided, asked }))
     }

@@ -10,10 +10,12 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use baton_core::access::Right;
+use baton_core::history::History;
 use baton_core::ids::{PendingId, ServiceName};
 use baton_core::trust::{Signature, Signed, Warrant};
 use baton_wire::access::{Approving, PendingView, Protection, ProtectionView};
-use baton_wire::api::{Propose, Wanted};
+use baton_wire::api::{DeployName, Propose, Wanted};
 use tokio::sync::Mutex;
 
 use super::deploys;
@@ -49,10 +51,23 @@ pub(super) async fn list(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Vec<PendingView>>, Refusal> {
+    let mut waiting = waiting(&shared);
+    waiting.retain(|(pending, _)| caller.covers(&pending.service));
+    Ok(Json(waiting.into_iter().map(|(_, view)| view).collect()))
+}
+
+/// All that waits; some of it may have been overtaken.
+pub(super) fn waiting(shared: &Shared) -> Vec<(Pending, PendingView)> {
     // Where nobody is asked who they are, nothing waits for a second person.
-    let Some(access) = &shared.access else { return Ok(Json(Vec::new())) };
-    let pending = access.pending().into_iter().filter(|(_, pending)| caller.covers(&pending.service));
-    Ok(Json(pending.map(|(id, pending)| pending.view(id)).collect()))
+    let pending = shared.access.as_ref().map(|access| access.pending()).unwrap_or_default();
+    let board = shared.board();
+    let view = |(id, pending): (PendingId, Pending)| {
+        let history = board.services.get(&pending.service).map(|posted| posted.service.history());
+        let overtaken_by = history.and_then(|history| overtaken_by(history, id, &pending));
+        let view = PendingView { overtaken_by, ..pending.view(id) };
+        (pending, view)
+    };
+    pending.into_iter().map(view).collect()
 }
 
 pub(super) async fn approve(
@@ -61,7 +76,7 @@ pub(super) async fn approve(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let Approving { warrant } = approving(&body)?;
+    let Approving { warrant, as_signed } = approving(&body)?;
     let _alone = shared.deciding.lock().await;
     let found = match found(&shared, &service, &id) {
         // Asked again, since the answer was lost.
@@ -78,6 +93,12 @@ pub(super) async fn approve(
         return Err(Refusal::new(StatusCode::FORBIDDEN, "second-person", text));
     }
     let warrant = signed_by_both(pending.asked.warrant.as_deref(), warrant.as_deref())?;
+    if !as_signed {
+        let board = shared.known()?;
+        let posted = board.services.get(&pending.service);
+        let in_force = posted.and_then(|posted| posted.service.history().in_force()?.warrant.as_ref());
+        enough_signed(id, in_force, warrant.as_deref())?;
+    }
     // First, so that no other server rejects what this one lets begin.
     let (by, asked) = (token.holder.to_string(), Arc::clone(&access));
     let mut pending = blocking(move || asked.approve(id, &by)).await??;
@@ -129,6 +150,39 @@ fn signed_by_both(known: Option<&str>, more: Option<&str>) -> Result<Option<Stri
     Ok(Some(Signed::<Warrant>::parse(&all.to_text())?.to_text()))
 }
 
+/// Refuses what fewer keys have signed than the deploy in force: members may want as many, and what was let begin waits for no
+/// further signature.
+fn enough_signed(
+    id: PendingId,
+    in_force: Option<&Signed<Warrant>>,
+    warrant: Option<&str>,
+) -> Result<(), Refusal> {
+    let Some((in_force, warrant)) = in_force.zip(warrant) else { return Ok(()) };
+    let signed = Signed::<Warrant>::parse(warrant)?;
+    let (have, before) = (signed.signatures().len(), in_force.signatures().len());
+    if have >= before {
+        return Ok(());
+    }
+    let text = format!(
+        "{have} of {before} keys have signed it, counted as in the deploy in force: members that want as many would refuse it;          sign it too, with `{}`, or let it begin with --as-signed where that is enough by now",
+        approve_signed(id, &signed.of)
+    );
+    Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "too-few-signatures", text))
+}
+
+/// How a second person signs what waits.
+fn approve_signed(id: PendingId, warrant: &Warrant) -> String {
+    format!("baton pending approve {id} --key KEY --release {}", warrant.release.short())
+}
+
+/// What has come into force since it was asked for, so that it cannot begin any more.
+fn overtaken_by(history: &History, id: PendingId, pending: &Pending) -> Option<DeployName> {
+    let in_force = history.in_force()?;
+    let is_next = pending.asked.parent.as_ref() == Some(&in_force.id.to_string());
+    let has_begun = || history.find(id_of_key(&pending.service, &key(id))).is_some();
+    (!is_next && !has_begun()).then(|| view::name(in_force))
+}
+
 /// Puts in force what has waited, once.
 async fn let_begin(
     shared: &Shared,
@@ -174,9 +228,20 @@ impl Outcome {
 pub(super) async fn reject(
     State(shared): State<Shared>,
     Path((service, id)): Path<(String, String)>,
+    Extension(caller): Extension<Caller>,
 ) -> Result<Response, Refusal> {
     let _alone = shared.deciding.lock().await;
-    let (access, id, _) = found(&shared, &service, &id)?;
+    let (access, id, pending) = found(&shared, &service, &id)?;
+    let has_asked = matches!(&caller, Caller::Holder(token) if token.holder.as_str() == pending.asked_by);
+    if !has_asked && !caller.may(Right::Approve) {
+        let text = format!(
+            "a {} rejects what they have asked for themselves, and {} has asked for this: ask them, or somebody with the role \
+             approver",
+            caller.role(),
+            pending.asked_by
+        );
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "not-allowed", text));
+    }
     let pending = blocking(move || access.reject(id)).await??;
     let note = Note(format!("pending {id} of {} by {}", pending.service, pending.asked_by));
     Ok((Extension(note), Json(pending.view(id))).into_response())
@@ -205,15 +270,22 @@ pub(super) async fn held_back(
     // Let begin again, it is the same deploy.
     asked.idempotency_key = Some(key(id));
     let asked_by = token.holder.to_string();
+    let signed = asked.warrant.as_deref().map(Signed::<Warrant>::parse).transpose()?;
     let (service_name, ends) = (service.clone(), now.saturating_add(WAIT_MS));
     let pending =
         Pending { service: service_name, asked_by, at: now, ends, approved_by: None, decided: 0, asked };
     let access = Arc::clone(access);
     let Waits { id, is_new } = blocking(move || access.hold(id, &pending)).await??;
     let note = Note(format!("pending {id} of {service}"));
+    let how = match signed {
+        Some(signed) => format!(
+            "with `{}`, or without --key and --release where members want no second signature",
+            approve_signed(id, &signed.of)
+        ),
+        None => format!("with `baton pending approve {id}`"),
+    };
     let text = format!(
-        "service {service} is protected: somebody else with the role approver has to let this begin within a day, \
-         with `baton pending approve {id}`"
+        "service {service} is protected: somebody else with the role approver has to let this begin within a day, {how}"
     );
     let refusal = Refusal::new(StatusCode::FORBIDDEN, "needs-approval", text);
     Err(if is_new { refusal.after(note) } else { refusal })
@@ -264,28 +336,99 @@ fn found(shared: &Shared, service: &str, id: &str) -> Result<(Arc<Access>, Pendi
 #[cfg(test)]
 mod tests {
     use baton_core::deploy::Policy;
-    use baton_core::ids::{Epoch, KeyId, ReleaseId, SignatureBytes};
+    use baton_core::history::{Backing, Proposal, Wish};
+    use baton_core::ids::{DeployId, Epoch, KeyId, ReleaseId, SignatureBytes};
     use baton_core::trust::Bounds;
 
     use super::*;
 
+    /// A warrant with a signature of each of these keys.
+    fn signed(epoch: u64, keys: &[(u8, u8)]) -> Signed<Warrant> {
+        let mut signed = Signed::new(Warrant {
+            service: "web".parse().unwrap(),
+            epoch: Epoch(epoch),
+            release: ReleaseId::from_bytes([1; 32]),
+            fallback: None,
+            bounds: Bounds::of(&Policy::safe()),
+            expires: 7,
+        });
+        for &(key, bytes) in keys {
+            let bytes = SignatureBytes::from_bytes([bytes; 64]);
+            signed.add(Signature { key: KeyId::from_bytes([key; 32]), bytes });
+        }
+        signed
+    }
+
+    #[test]
+    fn p40_what_fewer_keys_have_signed_than_the_deploy_in_force_does_not_begin() {
+        let id = "0123456789ab".parse().unwrap();
+        let [one, two] = [signed(5, &[(1, 1)]), signed(5, &[(1, 1), (2, 2)])];
+        for (in_force, waits, code) in [
+            (None, None, None),
+            (None, Some(&one), None),
+            // Who gives signatures up has said so.
+            (Some(&two), None, None),
+            (Some(&one), Some(&one), None),
+            (Some(&one), Some(&two), None),
+            (Some(&two), Some(&two), None),
+            (Some(&two), Some(&one), Some("too-few-signatures")),
+        ] {
+            let text = waits.map(Signed::to_text);
+            let refused = enough_signed(id, in_force, text.as_deref()).err();
+            assert_eq!(refused.map(|refusal| refusal.code), code, "{in_force:?} {waits:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_is_overtaken_by_what_is_in_force_unless_it_follows_that_or_has_begun() {
+        let deploy = |number| DeployId::from_bytes([number; 16]);
+        let mut history = History::new("web".parse().unwrap(), Vec::new());
+        let add = |history: &mut History, id| {
+            let parent = history.in_force().map(|deploy| deploy.id);
+            let wish = Wish::Rollout {
+                release: ReleaseId::from_bytes([1; 32]),
+                policy: Policy::safe(),
+                again: false,
+            };
+            let (reason, actor) = (String::new(), "ada".to_owned());
+            let proposal = Proposal {
+                id,
+                parent,
+                wish,
+                reason,
+                actor,
+                created: 0,
+                backing: Backing::InForce,
+                blame: None,
+            };
+            history.add(history.propose(proposal, Epoch(0)).unwrap());
+        };
+        let id: PendingId = "0123456789ab".parse().unwrap();
+        let waits = |parent: Option<DeployId>| {
+            let asked = serde_json::json!({ "wanted": "rollout", "parent": parent.map(|id| id.to_string()) });
+            Pending {
+                service: "web".parse().unwrap(),
+                asked_by: "ada".to_owned(),
+                at: 0,
+                ends: 1,
+                approved_by: None,
+                decided: 0,
+                asked: serde_json::from_value(asked).unwrap(),
+            }
+        };
+        let by = |history: &History, parent| Some(overtaken_by(history, id, &waits(parent))?.epoch);
+        assert_eq!(by(&history, None), None, "nothing is in force");
+        add(&mut history, deploy(1));
+        assert_eq!((by(&history, None), by(&history, Some(deploy(1)))), (Some(1), None));
+        add(&mut history, deploy(2));
+        assert_eq!(by(&history, Some(deploy(1))), Some(2));
+        add(&mut history, id_of_key(&"web".parse().unwrap(), &key(id)));
+        assert_eq!(by(&history, Some(deploy(2))), None, "it has begun itself");
+    }
+
     #[test]
     fn p40_a_second_person_adds_a_signature_to_what_waits_and_to_nothing_else() {
-        let warrant = |epoch, keys: &[(u8, u8)]| {
-            let mut signed = Signed::new(Warrant {
-                service: "web".parse().unwrap(),
-                epoch: Epoch(epoch),
-                release: ReleaseId::from_bytes([1; 32]),
-                fallback: None,
-                bounds: Bounds::of(&Policy::safe()),
-                expires: 7,
-            });
-            for &(key, bytes) in keys {
-                let bytes = SignatureBytes::from_bytes([bytes; 64]);
-                signed.add(Signature { key: KeyId::from_bytes([key; 32]), bytes });
-            }
-            signed.to_text()
-        };
+        let warrant = |epoch, keys: &[(u8, u8)]| signed(epoch, keys).to_text();
         let known = warrant(5, &[(1, 1)]);
         let both =
             |known: &str, more: &str| signed_by_both(Some(known), Some(more)).map_err(|refusal| refusal.code);
