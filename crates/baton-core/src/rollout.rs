@@ -17,7 +17,7 @@ use crate::ids::{DeployId, Epoch, MemberId};
 use crate::limits::Limit;
 use crate::report::{Refusal, Standing};
 use crate::turn::{Turn, Why};
-use crate::units::{Millis, Share};
+use crate::units::{Bytes, Millis, Share};
 use crate::verdict::{self, Rule};
 
 /// How many holders of slots a reason names: a line of text, not a list.
@@ -315,7 +315,11 @@ impl<'a> Rollout<'a> {
             (Presence::Live, _) => match self.stop().or_else(|| self.apart(member)) {
                 Some(why) => why,
                 None if standing == Some(&Standing::Proven) => Why::Starting,
-                None if standing != Some(&Standing::Staged) => Why::NotStaged { aware: standing.is_some() },
+                None if standing != Some(&Standing::Staged) => {
+                    let fetching = member.report().and_then(|report| report.fetching);
+                    let fetches = fetching.is_some_and(|fetching| fetching.total > Bytes(0));
+                    Why::NotStaged { aware: standing.is_some(), fetches }
+                }
                 None => self.why_no_room(),
             },
         }

@@ -47,6 +47,8 @@ pub enum Why {
     NotStaged {
         /// Whether it has heard of the deploy.
         aware: bool,
+        /// Whether anything of it is on its way there: what lies on its disk is looked through first.
+        fetches: bool,
     },
     /// It has proven the release before, and does not run it healthily now.
     Starting,
@@ -160,8 +162,11 @@ impl fmt::Display for Why {
                 write!(f, "it refused the release: {refusal}; it tries again every minute")
             }
             Self::CannotStage(refusal) => write!(f, "{refusal}; it tries again every minute"),
-            Self::NotStaged { aware: true } => f.write_str("it is still fetching the release"),
-            Self::NotStaged { aware: false } => f.write_str("it has not heard of the deploy yet"),
+            Self::NotStaged { aware: true, fetches: true } => f.write_str("it is still fetching the release"),
+            Self::NotStaged { aware: true, fetches: false } => {
+                f.write_str("it looks through what it has of the release")
+            }
+            Self::NotStaged { aware: false, .. } => f.write_str("it has not heard of the deploy yet"),
             Self::Starting => f.write_str("it has the release, and is not healthy on it yet"),
             Self::Unheard => f.write_str("it was not heard of since this server started"),
             Self::Silent { quiet } => write!(f, "it has been silent for {quiet}"),

@@ -6,10 +6,10 @@ use baton_core::deploy::{Deploy, Kind, Phase, PhaseSize, Policy};
 use baton_core::fleet::{Fleet, GONE_AFTER, Heard, LEASE, Presence, Tie};
 use baton_core::ids::{DeployId, Epoch};
 use baton_core::laggards::laggards;
-use baton_core::report::{Report, Stamp, Standing};
+use baton_core::report::{Fetching, Report, Stamp, Standing};
 use baton_core::rollout::{Inadmissible, order, slots};
 use baton_core::turn::{Turn, Why};
-use baton_core::units::{Millis, Share};
+use baton_core::units::{Bytes, Millis, Share};
 use baton_core::verdict::Verdict;
 use proptest::prelude::*;
 
@@ -387,7 +387,15 @@ fn every_reason_to_wait_reads_as_a_sentence() {
         Turn::Wait(why) => why.to_string(),
     };
     assert_eq!(why(&scene, other), format!("1 of 1 slot is taken by m{first}"));
-    assert_eq!(why(&scene, 7), "it is still fetching the release");
+    // It may have all of it.
+    assert_eq!(why(&scene, 7), "it looks through what it has of the release");
+    for (total, sentence) in
+        [(0, "it looks through what it has of the release"), (9, "it is still fetching the release")]
+    {
+        let fetching = Some(Fetching { fetched: Bytes(0), total: Bytes(total) });
+        scene.says(7, |report| (report.standing, report.fetching) = (Standing::Behind, fetching));
+        assert_eq!(why(&scene, 7), sentence, "{total}");
+    }
     assert_eq!(why(&scene, first), "it has a slot, and has not begun");
     scene.stands(first, refused());
     let refused =

@@ -357,5 +357,5 @@ fn what_was_seen_of_another_deploy_is_no_standing_in_this_one() {
     scene.fleet = Fleet::new();
     scene.fleet.begin(deploy(Policy::fast()), scene.now);
     scene.says(0, |report| report.seen = seen);
-    assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(Why::NotStaged { aware: false }));
+    assert_eq!(scene.rollout().turn(&id(0)), Turn::Wait(Why::NotStaged { aware: false, fetches: false }));
 }
