@@ -218,6 +218,9 @@ impl Member {
     }
 
     /// The tie that is left of it when another deploy takes the place of `deploy`.
+    ///
+    /// A refusal ends a slot where it was heard. A store keeps none: who has refused tries again every minute, so that a server which
+    /// has started since, and has not heard it, takes it for one that may be at it.
     pub(super) fn leave_behind(&self, deploy: &Deploy) -> Tie {
         match self.tie {
             Tie::Leftover => Tie::Leftover,
