@@ -193,6 +193,47 @@ fn services_are_deployed_in_an_order_and_nothing_follows_one_that_fails() {
 }
 
 #[test]
+fn of_two_services_the_second_begins_when_the_first_has_it_and_keeps_what_it_has_when_that_fails() {
+    let mut fleet = Fleet::start("web", 2);
+    fleet.service = "api";
+    fleet.add_member();
+    wait_for("the member of api", || {
+        fleet.members_now().iter().any(|member| member["presence"] == "live").then_some(())
+    });
+    let (web, api) = (Folder::with_example("python"), Folder::with_example("python"));
+    api.change("baton.toml", "service = \"web\"", "service = \"api\"");
+    let paths = [&web, &api].map(|folder| folder.path().to_str().unwrap().to_owned());
+    let both = || fleet.baton(&[&["deploy", &paths[0], "then", &paths[1]], &QUICK[..]].concat());
+    let release =
+        |service: &str| fleet.json(&["status", service])["deploy"]["release"].as_str().unwrap().to_owned();
+    // The program that answers at each member: of web, of web, of api.
+    let answers = || [0, 1, 2].map(|member| fleet.answers(member));
+
+    let done = both();
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let (first_web, first_api) = (release("web"), release("api"));
+    assert_eq!(answers(), [&first_web, &first_web, &first_api].map(|release| Some(release.clone())));
+    let said_of = |what: &str| said(&done).find(what).unwrap_or_else(|| panic!("{what}: {}", said(&done)));
+    let web_ends = said_of(&format!("web runs release {} on 2 of 2 members: switched", &first_web[..12]));
+    assert!(web_ends < said_of(&format!("api goes to release {}", &first_api[..12])), "{}", said(&done));
+    let number = |service: &str, kind: &str| {
+        let events = fleet.json(&["events", "--service", service, "--last", "1000"]);
+        let of_kind = |event: &&Value| event["kind"] == kind;
+        events.as_array().unwrap().iter().find(of_kind).unwrap()["sequence"].as_u64().unwrap()
+    };
+    assert!(number("web", "switched") < number("api", "deployed"), "one after the other");
+
+    web.write("behaviour", "exit-at-start=7\n");
+    api.write("VERSION", "2");
+    let failed = both();
+    assert_eq!(failed.status.code(), Some(3), "{}", said(&failed));
+    assert!(said(&failed).contains("not begun: api"), "{}", said(&failed));
+    assert_eq!((release("web"), release("api")), (first_web, first_api.clone()), "{}", said(&failed));
+    assert_eq!(answers()[2], Some(first_api), "what api has stays");
+    assert_eq!(fleet.json(&["deploys", "--service", "api"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn limits_that_are_numbers_hold_in_a_fleet_and_say_so() {
     let fleet = Fleet::start("web", 3);
     let folder = Folder::with_example("python");
