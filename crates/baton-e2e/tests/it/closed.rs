@@ -10,18 +10,24 @@ use serde_json::Value;
 use crate::boot::{Folder, binary, free_address};
 use crate::wait::wait_for;
 
-/// Control with TLS of its own, and one member at the most. Both end with the value.
+/// Control with TLS, of its own if nothing else is said, and one member, and one more at the most. All end with the value.
 struct Closed {
     folder: Folder,
     address: SocketAddr,
     server: Option<Child>,
     member: Option<Child>,
+    another: Option<Child>,
+    issued: Option<Issued>,
 }
 
 impl Closed {
     fn start() -> Self {
-        let mut closed =
-            Self { folder: Folder::empty(), address: free_address(), server: None, member: None };
+        Self::start_with(None)
+    }
+
+    fn start_with(issued: Option<Issued>) -> Self {
+        let (folder, address) = (Folder::empty(), free_address());
+        let mut closed = Self { folder, address, server: None, member: None, another: None, issued };
         closed.start_control();
         closed
     }
@@ -30,6 +36,7 @@ impl Closed {
         let child = Command::new(binary("baton"))
             .args(["server", "--listen", &self.address.to_string(), "--data"])
             .arg(self.path("control"))
+            .args(self.issued.iter().flat_map(Issued::arguments))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -58,6 +65,7 @@ impl Closed {
             .current_dir(directory)
             .env("BATON_SERVER", format!("https://{}", self.address))
             .env("BATON_TOKEN_FILE", self.path("control/admin.token"))
+            .envs(self.issued.iter().map(Issued::variable))
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -81,19 +89,28 @@ impl Closed {
     }
 
     fn start_member(&mut self, token: &str) {
-        let log = fs::File::options().create(true).append(true).open(self.path("member.log")).unwrap();
-        let child = Command::new(binary("baton-boot"))
+        self.member = Some(self.spawn_member("web-1", "member", token));
+    }
+
+    fn start_another(&mut self, token: &str) {
+        self.another = Some(self.spawn_member("web-2", "another", token));
+    }
+
+    fn spawn_member(&self, name: &str, state: &str, token: &str) -> Child {
+        let log = self.path(&format!("{state}.log"));
+        let log = fs::File::options().create(true).append(true).open(log).unwrap();
+        Command::new(binary("baton-boot"))
             .env("BATON_SERVER", format!("https://{}", self.address))
             .env("BATON_SERVICE", "web")
-            .env("BATON_MEMBER", "web-1")
-            .env("BATON_STATE_DIR", self.path("member"))
+            .env("BATON_MEMBER", name)
+            .env("BATON_STATE_DIR", self.path(state))
             .env("BATON_TOKEN", token)
+            .envs(self.issued.iter().map(Issued::variable))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
-            .unwrap();
-        self.member = Some(child);
+            .unwrap()
     }
 
     fn stop_member(&mut self) {
@@ -122,10 +139,60 @@ impl Closed {
 
 impl Drop for Closed {
     fn drop(&mut self) {
-        for child in [self.member.take(), self.server.take()].iter_mut().flatten() {
+        for child in [self.member.take(), self.another.take(), self.server.take()].iter_mut().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// An authority, and the certificate that it has made for control.
+struct Issued(Folder);
+
+impl Issued {
+    fn by_an_authority() -> Self {
+        let issued = Self(Folder::empty());
+        issued.0.write("names", "subjectAltName=IP:127.0.0.1\n");
+        let new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let authority =
+            ["req", "-x509", "-days", "400", "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"];
+        issued.openssl("-200d", &[&authority[..], &new_key].concat());
+        let request = ["req", "-subj", "/CN=control", "-keyout", "key.pem", "-out", "request.pem"];
+        issued.openssl("+0", &[&request[..], &new_key].concat());
+        issued.renew("-1d");
+        issued
+    }
+
+    /// One for 90 days that was made at this time, put in the place of the one before.
+    fn renew(&self, made: &str) {
+        let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"];
+        let request = ["x509", "-req", "-days", "90", "-in", "request.pem", "-out", "next.pem"];
+        self.openssl(made, &[&request[..], &signed].concat());
+        fs::rename(self.0.path().join("next.pem"), self.0.path().join("chain.pem")).unwrap();
+    }
+
+    /// Runs it by a clock that is so far from the right time.
+    fn openssl(&self, clock: &str, arguments: &[&str]) {
+        let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
+        assert!(Path::new(&library).exists(), "this test needs libfaketime: scripts/setup test");
+        let done = Command::new("openssl")
+            .args(arguments)
+            .current_dir(self.0.path())
+            .envs([("LD_PRELOAD", library.as_str()), ("FAKETIME", clock)])
+            .output()
+            .expect("this test needs openssl: scripts/setup");
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+    }
+
+    /// What control is told.
+    fn arguments(&self) -> [PathBuf; 4] {
+        let path = |name: &str| self.0.path().join(name);
+        ["--cert".into(), path("chain.pem"), "--cert-key".into(), path("key.pem")]
+    }
+
+    /// What its clients are told.
+    fn variable(&self) -> (&'static str, PathBuf) {
+        ("BATON_CA", self.0.path().join("ca.pem"))
     }
 }
 
@@ -184,4 +251,59 @@ fn p39_a_member_that_is_revoked_needs_a_new_token() {
     let token = closed.token(&["--member", "web-1"]);
     closed.start_member(&token);
     closed.wait_until("the member to come back", |member| member["presence"] == "live");
+}
+
+#[test]
+fn f60_a_certificate_that_ends_in_mid_rollout_disturbs_no_program_and_once_renewed_the_rollout_goes_on() {
+    let mut closed = Closed::start_with(Some(Issued::by_an_authority()));
+    let (code, told) = (closed.path("code"), closed.path("told"));
+    fs::create_dir(&code).unwrap();
+    let write = |version: &str| {
+        let script = format!("echo {version} $$ >> {}; exec sleep 1000", told.display());
+        let settings = format!("service = \"web\"\n[run]\ncommand = [\"sh\", \"-c\", \"{script}\"]\n");
+        fs::write(code.join("baton.toml"), settings).unwrap();
+    };
+    // What has been started, by versions.
+    let started = |version: &str| -> Vec<String> {
+        let told = fs::read_to_string(&told).unwrap_or_default();
+        told.lines().filter_map(|line| line.strip_prefix(version)).map(|pid| pid.trim().to_owned()).collect()
+    };
+    let [one, two] = ["web-1", "web-2"].map(|member| closed.token(&["--member", member]));
+    closed.start_member(&one);
+    closed.wait_until("the member to join", |member| member["presence"] == "live");
+    write("first");
+    let deployed = closed.baton_in(&code, &["deploy", "--bake", "0s"]);
+    assert!(deployed.status.success(), "{deployed:?} {}", closed.said());
+    write("second");
+    let begun = closed.baton_in(&code, &["deploy", "--bake", "20s", "--detach"]);
+    assert!(begun.status.success(), "{begun:?} {}", closed.said());
+    closed.wait_until("the member to bake", |member| member["standing"] == "proving");
+
+    let issued = closed.issued.as_ref().unwrap();
+    issued.renew("-100d");
+    let ended = |text: &str| text.to_lowercase().contains("expired").then_some(());
+    wait_for("clients to refuse control", || {
+        let refused = closed.baton(&["status"]);
+        ended(&String::from_utf8_lossy(&refused.stderr)).filter(|()| !refused.status.success())
+    });
+    closed.start_another(&two);
+    let another = || fs::read_to_string(closed.path("another.log")).unwrap_or_default();
+    wait_for("the other member to refuse control", || ended(&another()));
+    let [pid] = &started("second")[..] else { panic!("{:?}", started("second")) };
+    assert!(Path::new("/proc").join(pid).exists(), "what runs is not disturbed");
+
+    closed.issued.as_ref().unwrap().renew("-1d");
+    wait_for(&format!("both to be there: {}", another()), || {
+        let members = closed.baton(&["members", "--service", "web", "--output", "json"]);
+        let members: Value = serde_json::from_slice(&members.stdout).unwrap_or_default();
+        let is_live = |member: usize| members[member]["presence"] == "live";
+        (is_live(0) && is_live(1)).then_some(())
+    });
+    let done = closed.baton(&["wait", "--service", "web"]);
+    assert!(done.status.success(), "{done:?} {} {}", closed.said(), another());
+    // The session has outlived it: what was on trial then has proven itself.
+    let events = closed.json(&["events", "--service", "web"]);
+    let lost = |event: &&Value| event["member"] == "web-1" && event["kind"] == "silent";
+    assert_eq!(events.as_array().unwrap().iter().find(lost), None);
+    assert_eq!((started("second").first(), started("second").len()), (Some(pid), 2), "by both, by each once");
 }
