@@ -116,9 +116,10 @@ impl Supervisor {
         if self.stop.is_some() {
             return;
         }
-        let alive = self.generations.iter().filter(|g| g.state != State::Gone);
         let limit = self.stop_limit;
-        let longest = alive.map(|g| drain_within(g.plan.settings.drain, limit)).max().unwrap_or_default();
+        // Of one that has just ended by itself too: what it left, and nothing ties to it, has the time that it would have had.
+        let drains = self.generations.iter().map(|g| drain_within(g.plan.settings.drain, limit));
+        let longest = drains.max().unwrap_or_default();
         let candidate = self.generations.last().filter(|g| g.is_judged()).map(|g| g.id);
         self.stop = Some(Stop {
             leader: self.serving.or(candidate),

@@ -55,6 +55,15 @@ fn stopping_passes_the_exit_of_the_program_on() {
 }
 
 #[test]
+fn p19_what_a_program_that_ended_by_itself_has_left_has_the_time_that_it_had() {
+    let mut world = World::working(RunSettings { on_exit: crate::run::OnExit::Exit, ..singleton() });
+    let drain = world.machine.generations()[0].plan.settings.drain;
+    world.ends(1, Exit::Code(3));
+    let end = world.machine.ends_by().unwrap();
+    assert_eq!((world.exit, end.all.since(world.now)), (Some(3), drain + Millis::from_secs(1)));
+}
+
+#[test]
 fn a_third_request_to_stop_kills() {
     let mut world = World::serving(1);
     for _ in 0..3 {
