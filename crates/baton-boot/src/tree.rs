@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
@@ -181,13 +181,20 @@ fn closure(all: &[Process], belongs: impl Fn(&Process) -> bool) -> Vec<Process> 
 /// them faster than that is found when the kill is repeated.
 const LOOKS: u32 = 8;
 
+/// For how long it is looked at the most, where each look takes its time: nothing else is done meanwhile, and a kill is
+/// repeated.
+const LOOK_FOR: Duration = Duration::from_millis(200);
+
 /// Kills all processes that `find` finds, those included that are started meanwhile. All are suspended first, as a
 /// suspended one starts no other: one after the other killed, the last one may answer the end of the first.
 pub fn kill(find: impl Fn() -> std::io::Result<Vec<Process>>) -> std::io::Result<()> {
     let mut suspended: Vec<Process> = Vec::new();
     let is = |one: &Process, other: &Process| (one.pid, one.started) == (other.pid, other.started);
-    let mut looked = Ok(());
-    for _ in 0..LOOKS {
+    let (mut looked, begun) = (Ok(()), Instant::now());
+    for look in 0..LOOKS {
+        if look > 0 && begun.elapsed() >= LOOK_FOR {
+            break;
+        }
         let mut new = match find() {
             Ok(found) => found,
             Err(error) => {
@@ -222,6 +229,10 @@ const BURIAL: Duration = Duration::from_millis(500);
 pub async fn end_strays(limit: Duration) {
     let end = tokio::time::Instant::now() + limit;
     for (signal, until) in [(Signal::TERM, end.checked_sub(BURIAL).unwrap_or(end)), (Signal::KILL, end)] {
+        // Without time to finish in, nobody needs to be asked.
+        if signal == Signal::TERM && tokio::time::Instant::now() >= until {
+            continue;
+        }
         let left = strays();
         if left.is_empty() {
             return;
@@ -362,6 +373,22 @@ mod tests {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn p20_a_kill_ends_where_each_look_takes_long_and_finds_somebody_else() {
+        let looks = std::cell::Cell::new(0);
+        // Numbers that nobody has.
+        let find = || {
+            let begun = Instant::now();
+            while begun.elapsed() < LOOK_FOR {
+                std::thread::yield_now();
+            }
+            looks.set(looks.get() + 1);
+            Ok(vec![process(i32::MAX - looks.get(), 1, 1)])
+        };
+        kill(find).unwrap();
+        assert_eq!(looks.get(), 1);
     }
 
     #[test]
