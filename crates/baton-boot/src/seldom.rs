@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// How much longer than it took it rests.
 const REST: u32 = 10;
-/// How long it rests at the most. Once it may take long because the whole machine stands still, and whoever wants it then must
-/// not wait for many times that.
+/// How long it rests at the most, unless it took longer itself. Once it may take long because the whole machine stands still, and
+/// whoever wants it then must not wait for many times that.
 const REST_MAX: Duration = Duration::from_secs(2);
 
 /// When it is done.
@@ -36,7 +36,8 @@ impl Seldom {
         self.wanted = false;
         let done = what();
         let ended = now();
-        self.rests_until = Some(ended + (ended.duration_since(begun) * REST).min(REST_MAX));
+        let took = ended.duration_since(begun);
+        self.rests_until = Some(ended + (took * REST).min(took.max(REST_MAX)));
         Some(done)
     }
 }
@@ -76,11 +77,14 @@ mod tests {
     #[test]
     fn p20_however_long_it_took_once_it_is_done_again_soon() {
         let start = Instant::now();
-        let clock = Cell::new(start);
-        let mut seldom = Seldom::default();
-        seldom.want();
-        assert!(seldom.take(|| clock.get(), || clock.set(start + Duration::from_secs(6))).is_some());
-        seldom.want();
-        assert_eq!(seldom.due(clock.get()), Some(start + Duration::from_secs(8)));
+        for (took, again) in [(1, 3), (2, 4), (6, 12)] {
+            let clock = Cell::new(start);
+            let mut seldom = Seldom::default();
+            seldom.want();
+            let work = || clock.set(start + Duration::from_secs(took));
+            assert!(seldom.take(|| clock.get(), work).is_some());
+            seldom.want();
+            assert_eq!(seldom.due(clock.get()), Some(start + Duration::from_secs(again)));
+        }
     }
 }
