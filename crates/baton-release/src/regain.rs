@@ -127,12 +127,12 @@ impl<'a> Lenders<'a> {
         while let Some(at) = turns.pop_front().filter(|_| !left.is_empty()) {
             let lender = &mut self.all[at];
             let asked = left.iter().filter(|chunk| !lender.lacks.contains(&chunk.id)).take(IDS_MAX);
-            let asked: HashMap<ChunkId, u32> = asked.map(|chunk| (chunk.id, chunk.bytes)).collect();
-            if asked.is_empty() || lender.failed.is_some() {
+            let ids: Vec<ChunkId> = asked.map(|chunk| chunk.id).collect();
+            if ids.is_empty() || lender.failed.is_some() {
                 continue;
             }
-            let in_order = left.iter().map(|chunk| chunk.id).filter(|id| asked.contains_key(id));
-            let found = (self.ask)(at, &in_order.collect::<Vec<_>>()).and_then(|said| given(&said, &asked));
+            let asked: HashSet<ChunkId> = ids.iter().copied().collect();
+            let found = (self.ask)(at, &ids).and_then(|said| given(&said, &asked));
             let found = match found {
                 Ok(found) => found,
                 Err(why) => {
@@ -145,7 +145,7 @@ impl<'a> Lenders<'a> {
             let more: u64 = found.iter().map(|(chunk, _)| u64::from(chunk.bytes)).sum();
             if more < GIVEN_BYTES {
                 // There was room in the answer for more.
-                lender.lacks.extend(asked.into_keys().filter(|id| !came.contains(id)));
+                lender.lacks.extend(asked.difference(&came));
             }
             lender.gave |= !came.is_empty();
             left.retain(|chunk| !came.contains(&chunk.id));
@@ -159,29 +159,20 @@ impl<'a> Lenders<'a> {
     }
 }
 
-/// What an answer holds of what was asked for: these chunks, of these lengths.
-fn given(said: &[u8], asked: &HashMap<ChunkId, u32>) -> Result<Vec<Lent>, String> {
+/// What an answer holds of these chunks. How long each is, its hash says as well.
+fn given(said: &[u8], asked: &HashSet<ChunkId>) -> Result<Vec<Lent>, String> {
     if said.is_empty() {
         return Ok(Vec::new());
     }
     let refused = |error: PackError| format!("what it sends is refused: {}", chain(&error));
     let mut found = HashMap::new();
     for (frame, packed) in Pack::open(said).map_err(refused)?.frames() {
-        if !frame.chunks.iter().any(|chunk| asked.contains_key(&chunk.id)) {
+        if !frame.chunks.iter().any(|chunk| asked.contains(&chunk.id)) {
             continue;
         }
-        for (chunk, content) in unpack(frame, packed).map_err(refused)?.chunks() {
-            match asked.get(&chunk.id) {
-                None => {}
-                Some(bytes) if *bytes == chunk.bytes => {
-                    found.insert(chunk.id, (chunk, content.to_vec()));
-                }
-                Some(expected) => {
-                    let (id, expected, found) = (chunk.id, *expected, chunk.bytes);
-                    return Err(refused(PackError::Length { id, expected, found }));
-                }
-            }
-        }
+        let unpacked = unpack(frame, packed).map_err(refused)?;
+        let wanted = unpacked.chunks().filter(|(chunk, _)| asked.contains(&chunk.id));
+        found.extend(wanted.map(|(chunk, content)| (chunk.id, (chunk, content.to_vec()))));
     }
     if found.is_empty() {
         return Err("it sends something that it was not asked for".to_owned());

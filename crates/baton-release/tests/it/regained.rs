@@ -50,11 +50,14 @@ fn lose_packs(store: &MemoryStore) {
     store.packs().unwrap().iter().for_each(|pack| store.remove_pack(pack.id).unwrap());
 }
 
+/// What a member answers.
+type Lends<'a> = dyn Fn(&[ChunkId]) -> Result<Vec<u8>, String> + 'a;
+
 /// What comes of asking these; each as it says.
 fn regained(
     release: ReleaseId,
     store: &MemoryStore,
-    members: &[&dyn Fn(&[ChunkId]) -> Result<Vec<u8>, String>],
+    members: &[&Lends<'_>],
 ) -> (Result<Regained, RegainError>, Vec<usize>, Vec<String>) {
     let ask = |at: usize, ids: &[ChunkId]| members[at](ids);
     let mut lenders = Lenders::new(members.len(), &ask);
