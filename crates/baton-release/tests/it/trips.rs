@@ -128,8 +128,11 @@ fn little() -> Nodes {
     Nodes::from([("data".to_owned(), file(&noise(1, 1000)))])
 }
 
+/// What a member answers that is asked for these chunks.
+type Gives = fn(&MemoryStore, &[ChunkId]) -> Vec<u8>;
+
 /// What a fetch asks one after the other, where a member is named that answers so, or none.
-fn trips(gives: Option<fn(&MemoryStore, &[ChunkId]) -> Vec<u8>>) -> Vec<(&'static str, usize)> {
+fn trips(gives: Option<Gives>) -> Vec<(&'static str, usize)> {
     let (store, row) = (Arc::new(MemoryStore::default()), Arc::<Row>::default());
     let release = push_nodes(&little(), &*store).id;
     let remote = Remote::new(&format!("http://{}", control(&store, &row)));
