@@ -412,8 +412,9 @@ impl<'a> Rollout<'a> {
     }
 
     /// Who shall go back at once to the generation that still stands by: nothing starts, so no slots are
-    /// needed. In a rollback the members whose standby is the release, or who still try another one beside
-    /// it; in the halt of a failing release all that are on trial.
+    /// needed. In a rollback the members whose standby is the release, who still try another one beside
+    /// it, or who would start it by themselves when the one on trial fails; in the halt of a failing release
+    /// all that are on trial.
     pub fn hand_backs(&self) -> Vec<MemberId> {
         if self.nobody_hands_back() {
             return Vec::new();
@@ -442,7 +443,12 @@ impl<'a> Rollout<'a> {
             Kind::Rollback { .. } if report.running == Some(deploy.release) => {
                 report.standing.on_trial() && member.standing(deploy).is_none()
             }
-            Kind::Rollback { .. } => report.standby == Some(deploy.release),
+            // A worker that runs alone has nothing that stands by: it starts again what it has proven. Its slot is taken as it is.
+            Kind::Rollback { .. } => {
+                let starts = report.committed.map(|(release, _)| release);
+                report.standby == Some(deploy.release)
+                    || report.standing.on_trial() && starts == Some(deploy.release)
+            }
             Kind::Halt { .. } => report.standing.on_trial(),
             Kind::Rollout => false,
         };

@@ -346,6 +346,22 @@ fn p17_a_new_member_starts_what_the_fleet_runs() {
 }
 
 #[test]
+fn p9_a_rollback_does_not_wait_for_the_bake_of_a_worker_that_runs_alone() {
+    let fleet = Fleet::of_workers("worker", 2);
+    let folder = Folder::with_example("worker");
+    folder.change("baton.toml", "drain   =", "overlap = false\ndrain   =");
+    assert_eq!(fleet.deploy(&folder, &QUICK), Some(0));
+    let first = fleet.release();
+    folder.write("VERSION", "2");
+    assert_eq!(fleet.deploy(&folder, &["--policy", "safe", "--bake", "10m", "--detach"]), Some(0));
+    wait_for("the first member", || (fleet.status()["counts"]["proving"] == 1).then_some(()));
+    let rollback = fleet.baton(&["rollback", "--service", "worker"]);
+    assert!(rollback.status.success(), "{}", String::from_utf8_lossy(&rollback.stderr));
+    let back = || fleet.members_now().iter().all(|member| member["running"] == first.as_str());
+    wait_for("both members on the first release", || back().then_some(()));
+}
+
+#[test]
 fn the_node_and_the_worker_example_are_deployed_for_real() {
     for (example, listens) in [("node", true), ("worker", false)] {
         let fleet = if listens { Fleet::start("web", 2) } else { Fleet::of_workers("worker", 2) };

@@ -108,6 +108,26 @@ fn p9_a_rollback_hands_back_at_once_and_starts_the_rest_with_slots() {
 }
 
 #[test]
+fn p9_a_rollback_ends_the_bake_of_a_worker_that_has_nothing_standing_by() {
+    let mut scene = Scene::of(4, Policy::fast());
+    let first = scene.grant()[0];
+    scene.stands(first, Standing::Proving);
+    let of = scene.deploy.id;
+    begin(&mut scene, Kind::Rollback { of }, OLD);
+    let bakes = |scene: &mut Scene, committed| {
+        scene.says(first, |report| {
+            (report.standing, report.running, report.standby) = (Standing::Proving, Some(NEW), None);
+            report.committed = committed;
+        });
+    };
+    bakes(&mut scene, Some((OLD, Epoch(1))));
+    assert_eq!(scene.rollout().hand_backs(), [id(first)], "it starts again what it has proven");
+    // One that would start something else waits for its slot.
+    bakes(&mut scene, None);
+    assert_eq!(scene.rollout().hand_backs(), []);
+}
+
+#[test]
 fn f92_a_rollback_that_fails_too_halts() {
     let mut scene = Scene::of(4, Policy::fast());
     scene.run();
