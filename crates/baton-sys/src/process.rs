@@ -33,12 +33,13 @@ pub struct Process {
 /// Where there is no `/proc`, or only that of other processes.
 pub fn all() -> io::Result<Vec<Process>> {
     seen()?;
-    let mut found = Vec::new();
+    // First all numbers, as that is quick: new ones come at the end of the list, and where they come faster than each could be
+    // looked at, the list would have no end.
+    let mut pids = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-        found.extend(pid.and_then(read_stat));
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
     }
-    Ok(found)
+    Ok(pids.into_iter().filter_map(read_stat).collect())
 }
 
 /// The processes that descend from this one: all that were there all the time, and perhaps not all that came meanwhile, or
