@@ -1,7 +1,7 @@
 //! Children that have ended, a few at a time: they may end faster than they are taken, and nothing else may wait for that.
 
 /// How many are taken before everything else gets its turn.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 512;
 
 /// Takes what comes next until nothing does; whether there may be more.
 pub fn a_few<T>(mut next: impl FnMut() -> Option<T>, mut take: impl FnMut(T)) -> bool {
