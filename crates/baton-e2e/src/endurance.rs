@@ -22,20 +22,8 @@ const GROWTH_KIB_MAX: u64 = 512;
 pub enum Pace {
     /// As much as leaves the machine time for what else runs on it: 50 requests a second of each client at most.
     Modest,
-    /// As much as the machine bears: each client sends its next request when it has the answer to the last one, and there are
-    /// more of them.
+    /// As much as the machine bears: each client sends its next request when it has the answer to the last one.
     Full,
-}
-
-impl Pace {
-    /// How many times as many clients there are as there is work for at a modest pace: every tenth request is a slow one, for
-    /// which its client rests, so that few clients leave the processors idle however fast they are.
-    fn crowd(self) -> usize {
-        match self {
-            Self::Modest => 1,
-            Self::Full => 8,
-        }
-    }
 }
 
 /// Where the programs are that take part.
@@ -127,15 +115,15 @@ impl Round {
 /// Clients that know HTTP/1.1 only, as every peer does.
 fn plain(target: &str, pace: Pace) -> anyhow::Result<Plan> {
     let modest = Plan::mixed(vec![target.parse()?]);
-    let crowd = pace.crowd();
-    let rate = if pace == Pace::Full { 0 } else { modest.rate };
-    Ok(Plan { rate, new: modest.new * crowd, keep: modest.keep * crowd, ..modest })
+    Ok(match pace {
+        Pace::Modest => modest,
+        Pace::Full => Plan { rate: 0, ..modest },
+    })
 }
 
 /// The same, and clients of everything else.
 fn everything(target: &str, pace: Pace) -> anyhow::Result<Plan> {
-    let crowd = pace.crowd();
-    Ok(Plan { http2: 3 * crowd, grpc: 3 * crowd, websocket: 4 * crowd, ..plain(target, pace)? })
+    Ok(Plan { http2: 3, grpc: 3, websocket: 4, ..plain(target, pace)? })
 }
 
 /// How busy the machine has been since then.
