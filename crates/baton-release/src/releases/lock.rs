@@ -41,7 +41,7 @@ impl Drop for Lock {
 
 /// Takes the lock, or says who has it. Where it is a link it is refused: its target would be written to.
 pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
-    take_in_time(path, || thread::sleep(AGAIN))
+    take_in_time(path, || thread::park_timeout(AGAIN))
 }
 
 fn take_in_time(path: &Path, mut pause: impl FnMut()) -> Result<Lock, OpenError> {
