@@ -3,7 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{Entry, Manifest, TreePath, run_lines};
+use super::{Manifest, Patch, Tree, TreePath, run_lines};
 
 /// What changes from one release to another; empty lists mean that nothing does.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,21 +38,14 @@ pub struct SettingChange {
 
 /// What changes from `old` to `new`. Where a release comes from is not compared.
 pub fn diff(old: &Manifest, new: &Manifest) -> Diff {
-    let path = |entry: &Entry| entry.path.clone();
-    let without = |these: &Manifest, others: &Manifest| {
-        let missing = |entry: &&Entry| others.tree.get(entry.path.as_str()).is_none();
-        these.tree.entries().iter().filter(missing).map(path).collect()
-    };
-    let changed = |entry: &&Entry| {
-        let before = old.tree.get(entry.path.as_str());
-        before.is_some_and(|before| before.kind != entry.kind)
-    };
-    Diff {
-        added: without(new, old),
-        removed: without(old, new),
-        changed: new.tree.entries().iter().filter(changed).map(path).collect(),
-        settings: settings(old, new),
-    }
+    // Only what differs is looked up: most of two releases is the same.
+    let Patch { remove, create, keep: _ } = Patch::between(&old.tree, &new.tree);
+    let is_in = |tree: &Tree, path: &TreePath| tree.get(path.as_str()).is_some();
+    let gone = remove.iter().rev().map(|index| &old.tree.entries()[*index].path);
+    let come = create.iter().map(|index| &new.tree.entries()[*index].path);
+    let (changed, added) = come.cloned().partition(|path| is_in(&old.tree, path));
+    let removed = gone.filter(|path| !is_in(&new.tree, path)).cloned().collect();
+    Diff { added, removed, changed, settings: settings(old, new) }
 }
 
 /// What was decided about a release, besides its files, as the manifest spells it.

@@ -86,6 +86,9 @@ fn named<'a>(file: &'a str, soname: Option<&'a str>) -> Option<(&'a str, &'a str
 
 /// The name and the version of a library in the name of its file; the version is empty when it says none.
 fn library(file: &str) -> Option<(&str, &str)> {
+    if !file.starts_with("lib") {
+        return None;
+    }
     let (name, version) = match file.split_once(".so.") {
         Some((_, "")) => return None,
         Some((name, version)) => (name, version),
@@ -93,7 +96,7 @@ fn library(file: &str) -> Option<(&str, &str)> {
     };
     let is_version =
         |text: &str| text.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-    if !name.starts_with("lib") || name.len() == 3 || !(version.is_empty() || is_version(version)) {
+    if name.len() <= 3 || !(version.is_empty() || is_version(version)) {
         return None;
     }
     // Python's wheels carry libraries with a part of their hash in the name: `libpq-9b38f5e3.so.5.17`.
