@@ -50,6 +50,7 @@ pub mod service_manager;
 pub mod settings;
 pub mod signal;
 pub mod simulate;
+pub mod split;
 pub mod supervisor;
 pub mod target;
 pub mod trust;

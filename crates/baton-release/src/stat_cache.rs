@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use baton_core::release::Chunk;
+use baton_core::split::split_once;
 
 use crate::cut::{BYTES_AVERAGE, BYTES_MAX, BYTES_MIN};
 
@@ -126,23 +127,25 @@ impl<'a> StatCache<'a> {
 
     fn files(text: &'a str) -> Option<Self> {
         let mut files: Vec<Record<'a>> = Vec::new();
-        let mut rest = text.split_once('\n').map_or("", |(_, rest)| rest);
+        let mut rest = split_once(text, b'\n').map_or("", |(_, rest)| rest);
         while !rest.is_empty() {
             let all = rest;
-            let (line, after) = rest.strip_prefix("file ")?.split_once('\n')?;
-            let mut words = line.splitn(5, ' ');
+            let (line, after) = split_once(rest.strip_prefix("file ")?, b'\n')?;
+            let (inode, line) = split_once(line, b' ')?;
+            let (bytes, line) = split_once(line, b' ')?;
+            let (modified, line) = split_once(line, b' ')?;
+            let (changed, path) = split_once(line, b' ')?;
             let stat = Stat {
-                inode: words.next()?.parse().ok()?,
-                bytes: words.next()?.parse().ok()?,
-                modified: words.next()?.parse().ok()?,
-                changed: words.next()?.parse().ok()?,
+                inode: inode.parse().ok()?,
+                bytes: bytes.parse().ok()?,
+                modified: modified.parse().ok()?,
+                changed: changed.parse().ok()?,
             };
-            let path = words.next()?;
             rest = after;
             let mut chunks = Vec::new();
             while let Some(words) = rest.strip_prefix("chunk ") {
-                let (line, after) = words.split_once('\n')?;
-                let (id, bytes) = line.split_once(' ')?;
+                let (line, after) = split_once(words, b'\n')?;
+                let (id, bytes) = split_once(line, b' ')?;
                 chunks.push(Chunk { id: id.parse().ok()?, bytes: bytes.parse().ok()? });
                 rest = after;
             }

@@ -6,6 +6,7 @@ use core::str::FromStr;
 
 use super::Chunk;
 use super::fault::{Fault, Text, TextError};
+use crate::split::split_once;
 
 /// The version of the format: of manifests, outlines and packs alike.
 pub(crate) const VERSION: u32 = 1;
@@ -54,7 +55,7 @@ impl<'a> Lines<'a> {
 
     /// The next line, whatever it is.
     pub(crate) fn next(&mut self) -> Result<Words<'a>, TextError> {
-        let Some((line, rest)) = self.rest.split_once('\n') else {
+        let Some((line, rest)) = split_once(self.rest, b'\n') else {
             return Err(self.fault(Fault::Unfinished));
         };
         let words = Words { text: self.text, line: self.number, rest: Some(line) };
@@ -111,10 +112,7 @@ impl<'a> Words<'a> {
     /// The next word, up to a space or the end.
     pub(crate) fn word(&mut self) -> Result<&'a str, TextError> {
         let rest = self.rest.unwrap_or_default();
-        let (word, rest) = match rest.split_once(' ') {
-            Some((word, rest)) => (word, Some(rest)),
-            None => (rest, None),
-        };
+        let (word, rest) = split_once(rest, b' ').map_or((rest, None), |(word, rest)| (word, Some(rest)));
         if word.is_empty() {
             return Err(self.fault(Fault::WordMissing));
         }

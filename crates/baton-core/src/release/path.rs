@@ -4,6 +4,8 @@ use alloc::string::{String, ToString};
 use core::fmt;
 use core::str::FromStr;
 
+use memchr::{memchr_iter, memrchr};
+
 /// Longest path in bytes: leaves a quarter of Linux' `PATH_MAX` for the directory that the release lies in.
 pub const PATH_BYTES_MAX: usize = 3072;
 /// Longest name of one file or directory in bytes: what Linux file systems take.
@@ -55,17 +57,17 @@ impl TreePath {
 
     /// The directory it is in; nothing for what lies at the top.
     pub fn parent(&self) -> Option<&str> {
-        self.0.rsplit_once('/').map(|(parent, _)| parent)
+        memrchr(b'/', self.0.as_bytes()).map(|slash| &self.0[..slash])
     }
 
     /// Its last part.
     pub fn name(&self) -> &str {
-        self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
+        memrchr(b'/', self.0.as_bytes()).map_or(&self.0, |slash| &self.0[slash + 1..])
     }
 
     /// How many directories it is in.
     pub fn depth(&self) -> usize {
-        self.0.matches('/').count()
+        memchr_iter(b'/', self.0.as_bytes()).count()
     }
 
     /// Whether a link at this path may point to `target`, as one that stays inside the release.
@@ -138,7 +140,10 @@ fn check(text: &str) -> Result<(), PathFault> {
             return Err(PathFault::Backslash);
         }
     }
-    for (depth, name) in text.split('/').enumerate() {
+    let mut start = 0;
+    for (depth, end) in memchr_iter(b'/', text.as_bytes()).chain([text.len()]).enumerate() {
+        let name = &text[start..end];
+        start = end + 1;
         match name {
             "" => return Err(PathFault::EmptyName),
             "." | ".." => return Err(PathFault::Dots),

@@ -95,7 +95,9 @@ impl Tree {
         if limits.bytes > RELEASE_BYTES_MAX || limits.entries > ENTRIES_MAX {
             return Err(TreeFault::LimitsTooWide);
         }
-        Ok(Self { limits, external, bytes: 0, entries: Vec::new() })
+        // What is not used of it takes no memory: nobody writes to it.
+        let entries = Vec::with_capacity(limits.entries as usize);
+        Ok(Self { limits, external, bytes: 0, entries })
     }
 
     /// A tree of these entries, with limits that fit exactly, and without a link that leads outside.
@@ -147,11 +149,13 @@ impl Tree {
         let Some(parent) = path.parent() else {
             return Ok(());
         };
-        // Nearly all follow their directory, or something else that is in it.
-        let follows = self.entries.last().is_some_and(|last| {
-            last.path.parent() == Some(parent) || last.kind == EntryKind::Dir && last.path.as_str() == parent
-        });
-        if follows {
+        // Nearly all follow their directory, or something else that is in it, however deep: that was found to be beneath it.
+        let follows = |last: &Entry| match last.path.as_str().strip_prefix(parent) {
+            Some("") => last.kind == EntryKind::Dir,
+            Some(rest) => rest.starts_with('/'),
+            None => false,
+        };
+        if self.entries.last().is_some_and(follows) {
             return Ok(());
         }
         // A parent that is missing may be so because it would be beneath a file or a link: name that one.
