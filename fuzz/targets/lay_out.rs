@@ -170,7 +170,7 @@ fn fine(lines: &str) -> (Manifest, Vec<Vec<u8>>) {
             "l" => EntryKind::Link { target: rest.to_owned() },
             _ => {
                 let content = rest.as_bytes().to_vec();
-                let chunks = if content.is_empty() { Vec::new() } else { vec![chunk(&content)] };
+                let chunks = if content.is_empty() { Vec::new() } else { vec![chunk(&content)] }.into();
                 contents.push(content);
                 EntryKind::File(release::File { executable: kind == "x", chunks })
             }

@@ -140,7 +140,7 @@ mod tests {
             path: path.parse().unwrap(),
             kind: EntryKind::File(File {
                 executable: *executable,
-                chunks: vec![Chunk { id: ChunkId::of(content.as_bytes()), bytes: content.len() as u32 }],
+                chunks: [Chunk { id: ChunkId::of(content.as_bytes()), bytes: content.len() as u32 }].into(),
             }),
         };
         Tree::of(files.iter().map(entry).collect()).unwrap()

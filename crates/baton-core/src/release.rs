@@ -28,7 +28,8 @@ mod text;
 mod tree;
 
 use alloc::string::String;
-use alloc::vec::Vec;
+
+use smallvec::SmallVec;
 
 pub use diff::{Diff, SettingChange, diff};
 pub use external::{EXTERNAL_LINKS_MAX, ExternalFault, ExternalLinks, check_external};
@@ -115,13 +116,17 @@ pub enum EntryKind {
     },
 }
 
+/// What a file consists of. Most files are one chunk, and a release has tens of thousands of them: that one takes no memory of
+/// its own.
+pub type Chunks = SmallVec<[Chunk; 1]>;
+
 /// A regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Whether it may be executed.
     pub executable: bool,
     /// Its content in order; none when it is empty.
-    pub chunks: Vec<Chunk>,
+    pub chunks: Chunks,
 }
 
 impl File {

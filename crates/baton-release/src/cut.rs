@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use baton_core::ids::ChunkId;
-use baton_core::release::Chunk;
+use baton_core::release::{Chunk, Chunks};
 use fastcdc::v2020::{Error, StreamCDC};
 
 // A change costs about one average chunk, and a chunk costs a line of the manifest: see docs/format for what other
@@ -18,7 +18,7 @@ pub(crate) const BYTES_AVERAGE: u32 = 16 << 10;
 pub(crate) const BYTES_MAX: u32 = 64 << 10;
 
 /// The chunks of a file.
-pub(crate) fn cut(path: &Path) -> io::Result<Vec<Chunk>> {
+pub(crate) fn cut(path: &Path) -> io::Result<Chunks> {
     let mut file = File::open(path)?;
     let mut start = Vec::new();
     file.by_ref().take(u64::from(BYTES_MIN) + 1).read_to_end(&mut start)?;
@@ -55,7 +55,7 @@ mod tests {
         noise
     }
 
-    fn cut_content(content: &[u8]) -> Vec<Chunk> {
+    fn cut_content(content: &[u8]) -> Chunks {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), content).unwrap();
         cut(file.path()).unwrap()

@@ -9,7 +9,7 @@ use std::thread;
 use baton_core::ids::{ReleaseId, ServiceName};
 use baton_core::release::outline::Outlined;
 use baton_core::release::{
-    self, Chunk, Entry, EntryKind, ExternalLinks, MANIFEST_BYTES_MAX, Manifest, ProgramFault, TextError,
+    self, Chunks, Entry, EntryKind, ExternalLinks, MANIFEST_BYTES_MAX, Manifest, ProgramFault, TextError,
     Tree, TreeFault, TreePath, check_external,
 };
 use baton_core::run::RunSettings;
@@ -396,7 +396,7 @@ fn check_external_links(found: &[Found], allowed: &ExternalLinks) -> Result<(), 
 
 /// The chunks of everything that was found; none for what is not a file.
 struct Cut {
-    chunks: Vec<Vec<Chunk>>,
+    chunks: Vec<Chunks>,
     /// How many files had to be read.
     anew: usize,
 }
@@ -410,9 +410,9 @@ fn cut_all(
     let mut cache = cache.in_order();
     let mut known = |found: &Found| match found.is_file() {
         true => cache.chunks(found.path.as_str(), &found.stat),
-        false => Some(Vec::new()),
+        false => Some(Chunks::new()),
     };
-    let results: Vec<(&Found, OnceLock<Vec<Chunk>>)> =
+    let results: Vec<(&Found, OnceLock<Chunks>)> =
         found.iter().map(|found| (found, known(found).map_or_else(OnceLock::new, OnceLock::from))).collect();
     let unknown: Vec<_> = results.iter().filter(|(_, chunks)| chunks.get().is_none()).collect();
     progress(Step::Found { bytes: unknown.iter().map(|(found, _)| found.stat.bytes()).sum() });

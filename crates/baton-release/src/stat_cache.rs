@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use baton_core::release::Chunk;
+use baton_core::release::{Chunk, Chunks};
 use baton_core::split::split_once;
 
 use crate::cut::{BYTES_AVERAGE, BYTES_MAX, BYTES_MIN};
@@ -84,7 +84,7 @@ pub(crate) struct StatCache<'a>(Vec<Record<'a>>);
 struct Record<'a> {
     path: &'a str,
     stat: Stat,
-    chunks: Vec<Chunk>,
+    chunks: Chunks,
     /// All its lines.
     lines: &'a str,
 }
@@ -142,7 +142,7 @@ impl<'a> StatCache<'a> {
                 changed: changed.parse().ok()?,
             };
             rest = after;
-            let mut chunks = Vec::new();
+            let mut chunks = Chunks::new();
             while let Some(words) = rest.strip_prefix("chunk ") {
                 let (line, after) = split_once(words, b'\n')?;
                 let (id, bytes) = split_once(line, b' ')?;
@@ -186,7 +186,7 @@ impl<'a> InOrder<'_, 'a> {
     }
 
     /// The chunks of a file, if it is the same as it was. It comes after all that was asked for.
-    pub(crate) fn chunks(&mut self, path: &str, stat: &Stat) -> Option<Vec<Chunk>> {
+    pub(crate) fn chunks(&mut self, path: &str, stat: &Stat) -> Option<Chunks> {
         Some(self.find(path, stat)?.chunks.clone())
     }
 }
@@ -250,7 +250,7 @@ mod tests {
         let chunks = [chunk(1), chunk(2)];
         let text = text([("a b", &STAT, &chunks[..])].into_iter(), &StatCache::default(), LATER);
         let cache = StatCache::parse(&text);
-        assert_eq!(cache.in_order().chunks("a b", &STAT), Some(chunks.to_vec()));
+        assert_eq!(cache.in_order().chunks("a b", &STAT), Some(chunks.into_iter().collect()));
         assert_eq!(cache.in_order().chunks("a", &STAT), None);
         for other in [
             Stat { inode: 2, ..STAT },
@@ -308,7 +308,7 @@ mod tests {
             prop_assert_eq!(cache.len(), files.len());
             let mut known = cache.in_order();
             for (path, (stat, chunks)) in &files {
-                prop_assert_eq!(known.chunks(path, stat), Some(chunks.clone()));
+                prop_assert_eq!(known.chunks(path, stat), Some(chunks.clone().into()));
             }
             prop_assert_eq!(text(all.clone(), &cache, i64::MAX), first.as_str());
             let odd = |(at, _): &(usize, _)| at % 2 == 1;

@@ -32,7 +32,7 @@ const PART_BYTES: usize = 4_000;
 async fn push(server: &Running, files: &[(&str, Vec<u8>)]) -> ReleaseId {
     let chunk = |content: &[u8]| Chunk { id: ChunkId::of(content), bytes: content.len() as u32 };
     let entry = |(path, content): &(&str, Vec<u8>)| {
-        let kind = EntryKind::File(File { executable: false, chunks: vec![chunk(content)] });
+        let kind = EntryKind::File(File { executable: false, chunks: [chunk(content)].into() });
         Entry { path: path.parse().unwrap(), kind }
     };
     let manifest = Manifest {

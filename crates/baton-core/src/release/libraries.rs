@@ -112,13 +112,13 @@ fn library(file: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::{Entry, EntryKind, File};
+    use crate::release::{Chunks, Entry, EntryKind, File};
     use std::vec;
 
     fn tree(names: &[&str]) -> Tree {
         let file = |name: &&str| Entry {
             path: name.parse().unwrap(),
-            kind: EntryKind::File(File { executable: false, chunks: vec![] }),
+            kind: EntryKind::File(File { executable: false, chunks: Chunks::new() }),
         };
         let mut entries: Vec<Entry> = names.iter().map(file).collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));

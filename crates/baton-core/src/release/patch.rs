@@ -67,7 +67,7 @@ mod tests {
 
     fn any_kind() -> impl Strategy<Value = EntryKind> {
         let file = |(executable, content): (bool, u8)| {
-            let chunks = vec![Chunk { id: ChunkId::from_bytes([content; 32]), bytes: 1 }];
+            let chunks = [Chunk { id: ChunkId::from_bytes([content; 32]), bytes: 1 }].into();
             EntryKind::File(File { executable, chunks })
         };
         prop_oneof![

@@ -39,14 +39,14 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::{Entry, File, Provenance, Tree};
+    use crate::release::{Chunks, Entry, File, Provenance, Tree};
     use crate::run::RunSettings;
     use alloc::vec::Vec;
 
     #[test]
     fn a_program_of_the_release_is_there_and_executable() {
         let entry = |path: &str, kind| Entry { path: path.parse().unwrap(), kind };
-        let file = |executable| EntryKind::File(File { executable, chunks: Vec::new() });
+        let file = |executable| EntryKind::File(File { executable, chunks: Chunks::new() });
         let tree = Tree::of(Vec::from([
             entry("bin", EntryKind::Dir),
             entry("bin/data", file(false)),

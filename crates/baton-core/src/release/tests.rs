@@ -234,7 +234,7 @@ fn any_kind() -> impl Strategy<Value = EntryKind> {
             let path: TreePath = "a".parse().unwrap();
             path.may_link_to(&target).is_ok().then_some(EntryKind::Link { target })
         }),
-        file.prop_map(|(executable, chunks)| EntryKind::File(File { executable, chunks })),
+        file.prop_map(|(executable, chunks)| EntryKind::File(File { executable, chunks: chunks.into() })),
     ]
 }
 
@@ -375,9 +375,9 @@ fn a_manifest_reads_as_documented() {
         run,
         tree: Tree::of(Vec::from([
             entry("static", EntryKind::Dir),
-            entry("static/app.js", file(false, Vec::from([chunk]))),
+            entry("static/app.js", file(false, [chunk].into())),
             entry("static/current", EntryKind::Link { target: "app.js".to_string() }),
-            entry("tool", file(true, Vec::new())),
+            entry("tool", file(true, Chunks::new())),
         ]))
         .unwrap(),
     };

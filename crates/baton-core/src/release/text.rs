@@ -21,14 +21,13 @@
 //! nothing else, so a hash names one release and no two readers can see different ones in the same bytes.
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::fmt::Write;
 
 use super::external::ExternalLinks;
 use super::fault::{Fault, Text, TextError};
 use super::lines::{Lines, VERSION, Words, quote};
 use super::tree::Tree;
-use super::{Chunk, Commit, Entry, EntryKind, File, Limits, Manifest, Provenance, run_lines};
+use super::{Chunk, Chunks, Commit, Entry, EntryKind, File, Limits, Manifest, Provenance, run_lines};
 use crate::ids::ServiceName;
 
 /// Largest manifest in bytes: holds a large tree ten times over, and can be held in memory by a small member.
@@ -171,8 +170,7 @@ fn read_file<'a>(
 ) -> Result<(&'a str, EntryKind), TextError> {
     let bytes: u64 = words.number()?;
     let path = words.remainder()?;
-    // Most files are one chunk, and a manifest has tens of thousands of them: none takes more memory than it needs.
-    let mut chunks = Vec::with_capacity(usize::from(bytes > 0));
+    let mut chunks = Chunks::new();
     while let Some(mut words) = lines.take("chunk")? {
         chunks.push(words.chunk()?);
     }

@@ -349,7 +349,7 @@ fn outline_of(text: &str) -> Result<Vec<u8>, Failure> {
 /// The id, the packed outline and the text of a release with a file for each of these contents.
 fn release_of(contents: &[&[u8]]) -> Result<(ReleaseId, Vec<u8>, String), Failure> {
     let entry = |(index, content): (usize, &&[u8])| {
-        let chunks = vec![chunk(content)];
+        let chunks = [chunk(content)].into();
         let kind = EntryKind::File(File { executable: false, chunks });
         Ok(Entry { path: format!("file-{index}").parse()?, kind })
     };
