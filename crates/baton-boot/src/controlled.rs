@@ -34,6 +34,9 @@ use crate::trust::Gate;
 
 /// How long a goodbye may take. Control learns of the end anyway, a lease later.
 const GOODBYE: Duration = Duration::from_millis(300);
+/// How long after a release was committed the disk is put in order: members of the same host that are still to have it need the
+/// processors and the disk for that.
+const UPKEEP_AFTER: Millis = Millis::from_secs(2);
 
 /// What a member brings along.
 pub struct Start {
@@ -70,6 +73,8 @@ pub struct Controlled {
     keep: Keep,
     /// Old releases are to be removed, and the next one prepared for, once nothing is tried.
     upkeep_due: bool,
+    /// When that will be so.
+    upkeep_at: Option<Millis>,
 }
 
 impl Controlled {
@@ -121,6 +126,7 @@ impl Controlled {
             status: Status::default(),
             keep: Keep { held: BTreeSet::new(), proven: keep },
             upkeep_due: true,
+            upkeep_at: None,
         })
     }
 
@@ -158,7 +164,10 @@ impl Controlled {
 
     /// Takes in what happened and does what follows.
     pub fn step(&mut self, now: Millis, input: Input) {
-        self.upkeep_due |= matches!(input, Input::Committed(..));
+        if matches!(input, Input::Committed(..)) {
+            self.upkeep_at = Some(now + UPKEEP_AFTER);
+        }
+        self.upkeep_due |= self.upkeep_at.take_if(|at| *at <= now).is_some();
         let lost = matches!(input, Input::Lost(_));
         let actions = self.member.step(now, input);
         self.hold_more();
@@ -210,7 +219,7 @@ impl Controlled {
 
     /// When to call [`Controlled::step`] with [`Input::Woken`].
     pub fn deadline(&self) -> Option<Millis> {
-        self.member.deadline()
+        [self.member.deadline(), self.upkeep_at].into_iter().flatten().min()
     }
 
     /// Takes in how the generations stand, and tells control when anything has changed. `last_lines` gives what

@@ -21,8 +21,9 @@ use crate::process::cpu_with_children;
 pub const NAME: &str = "Baton";
 /// How long a member may take for anything.
 const LIMIT: Duration = Duration::from_secs(120);
-/// A member that has computed for less than this in this time has nothing to do but to look after its program.
-const IDLE: Duration = Duration::from_secs(1);
+/// A member that has computed for less than this in this time has nothing to do but to look after its program: it puts its disk in
+/// order two seconds after a release was committed.
+const IDLE: Duration = Duration::from_secs(3);
 const IDLE_CPU: Duration = Duration::from_millis(30);
 
 /// Baton, with one member.
