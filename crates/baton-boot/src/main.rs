@@ -3,7 +3,6 @@
 mod address;
 mod admin;
 mod capacity;
-mod children;
 mod config;
 mod controlled;
 mod copying;

@@ -1,6 +1,5 @@
 //! The generations' processes.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::PathBuf;
@@ -18,14 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::children::a_few;
 use crate::followed::Followed;
 use crate::log;
 use crate::memory::Memory;
 use crate::notify::Ended;
 use crate::output::LastLines;
 use crate::probe::Surroundings;
-use crate::tree::{self, Main, Root, signal_all};
+use crate::tree::{self, Main, REAPED_AT_ONCE, Root, signal_all};
 
 /// Of how many generations that are gone the last lines are kept: their failure is reported when they are.
 const LAST_WORDS: usize = 4;
@@ -290,27 +288,35 @@ impl Runs {
         self.runs.iter().map(|(id, run)| (*id, run))
     }
 
-    /// Takes the exit status of children that have ended; `None` when none has.
+    /// Takes the exit status of children that have ended, a few at a time; `None` when none has.
     pub fn reap(&mut self, memory: &Memory) -> Option<Reaped> {
-        let (mut reaped, mut ended) = (Reaped::default(), false);
-        // Asked before each is reaped: until then a child's number is its own.
-        let next = |runs: &Self| {
-            let elsewhere = runs.followed_elsewhere();
-            let waited = process::reap().inspect_err(|error| log::say(format_args!("cannot reap: {error}")));
-            Some((elsewhere, waited.ok().flatten()?))
-        };
-        let this = RefCell::new(self);
-        reaped.more = a_few(
-            || next(&this.borrow()),
-            |(elsewhere, waited)| match waited {
-                Waited::Ended(pid, exit) => {
-                    ended = true;
-                    reaped.unheard.extend(this.borrow_mut().ended(pid, exit, &elsewhere, memory));
+        self.reap_from(process::reap, memory)
+    }
+
+    fn reap_from(
+        &mut self,
+        mut next: impl FnMut() -> io::Result<Option<Waited>>,
+        memory: &Memory,
+    ) -> Option<Reaped> {
+        let (mut reaped, mut any) = (Reaped::default(), false);
+        for _ in 0..REAPED_AT_ONCE {
+            // Asked before each is reaped: until then a child's number is its own.
+            let elsewhere = self.followed_elsewhere();
+            match next() {
+                Ok(Some(Waited::Ended(pid, exit))) => {
+                    any = true;
+                    reaped.unheard.extend(self.ended(pid, exit, &elsewhere, memory));
                 }
-                Waited::Stopped(pid) => this.borrow().stopped(pid),
-            },
-        );
-        ended.then_some(reaped)
+                Ok(Some(Waited::Stopped(pid))) => self.stopped(pid),
+                Ok(None) => return any.then_some(reaped),
+                Err(error) => {
+                    log::say(format_args!("cannot reap: {error}"));
+                    return any.then_some(reaped);
+                }
+            }
+        }
+        reaped.more = true;
+        Some(reaped)
     }
 
     /// The numbers of main processes that are followed and not our children: a child of ours that has one got it later.

@@ -8,8 +8,10 @@ use baton_core::ids::GenerationId;
 use baton_core::signal::Signal;
 use baton_sys::process::{self, Process};
 
-use crate::children::a_few;
 use crate::marks;
+
+/// How many children that have ended are taken before everything else gets its turn: they may end faster than that.
+pub const REAPED_AT_ONCE: usize = 512;
 
 /// How many former main processes are remembered: who is forgotten is known by what it was started with.
 const FORMER_KEPT: usize = 16;
@@ -251,7 +253,11 @@ pub async fn end_strays(limit: Duration) {
 }
 
 fn strays() -> Vec<Process> {
-    a_few(|| process::reap().ok().flatten(), drop);
+    for _ in 0..REAPED_AT_ONCE {
+        if !matches!(process::reap(), Ok(Some(_))) {
+            break;
+        }
+    }
     if process::adopts_orphans() && !process::has_children() {
         return Vec::new();
     }

@@ -126,3 +126,18 @@ async fn where_nobody_listens_an_end_is_told_at_once() {
     let unheard = fixture.runs.ended(first.pid, Exit::Code(7), &[], &fixture.memory).unwrap();
     assert_eq!(fixture.runs.end(unheard), Some(exited(Exit::Code(7))));
 }
+
+#[tokio::test]
+async fn p20_f7_children_that_end_faster_than_they_are_taken_are_taken_a_few_at_a_time() {
+    let Fixture { mut runs, memory, .. } = Fixture::with(Main { pid: i32::MAX, started: Some(1) });
+    let mut taken = 0;
+    let orphan = || {
+        taken += 1;
+        assert!(taken <= REAPED_AT_ONCE, "everything else waits");
+        Ok(Some(Waited::Ended(1, Exit::Code(0))))
+    };
+    assert!(runs.reap_from(orphan, &memory).unwrap().more);
+    let mut few = vec![Waited::Ended(1, Exit::Code(0)); 3];
+    assert!(!runs.reap_from(|| Ok(few.pop()), &memory).unwrap().more);
+    assert!(few.is_empty() && runs.reap_from(|| Ok(None), &memory).is_none());
+}
