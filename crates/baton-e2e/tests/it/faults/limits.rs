@@ -225,13 +225,13 @@ fn f17_a_program_that_leaks_descriptors_is_found_by_its_probes_and_replaced() {
 }
 
 #[test]
-fn f20_with_a_fiftieth_of_a_processor_nothing_is_taken_for_dead() {
+fn f20_with_a_hundredth_of_a_processor_nothing_is_taken_for_dead() {
     let cpu = Group::of_processors();
     let (folder, address) = example("1s");
     folder.change("baton.toml", "startup_timeout = \"10s\"", "startup_timeout = \"60s\"");
     let boot = start_in(&cpu, &folder, &[]);
     boot.wait_for(" is proven", 1);
-    cpu.limit_processors(Some(2000));
+    cpu.limit_processors(Some(1000));
     boot.signal(Signal::HUP);
     boot.wait_for("generation 2 (image) is proven", 1);
     assert_eq!(generation(address), "2");
