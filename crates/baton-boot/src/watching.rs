@@ -18,8 +18,8 @@ use crate::tree::{self, Root};
 
 /// How often it is looked at.
 const EVERY: Duration = Duration::from_secs(1);
-/// How much longer than a look the time from one to the next is at the least: a machine with thousands of processes
-/// is looked at less often, and never for more than half a hundredth of a processor's time.
+/// How much longer than the processor's time that a look took the time to the next one is at the least: a machine with
+/// thousands of processes is looked at less often, and never for more than half a hundredth of a processor's time.
 const COST_MAX: u32 = 200;
 
 /// For how long what a generation uses counts as what its start takes.
@@ -99,10 +99,11 @@ impl Watching {
                 loop {
                     // First of all, as a start has better things to do.
                     std::thread::park_timeout(pause);
-                    let begun = Instant::now();
-                    looking.look();
-                    looking.lock().tell(Bytes(memory.most()), &events);
-                    pause = EVERY.max(begun.elapsed() * COST_MAX);
+                    let cost = cost_of(|| {
+                        looking.look();
+                        looking.lock().tell(Bytes(memory.most()), &events);
+                    });
+                    pause = EVERY.max(cost * COST_MAX);
                 }
             });
         };
@@ -163,6 +164,18 @@ impl Watching {
     fn lock(&self) -> MutexGuard<'_, Watched> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The processor's time that this thread takes for something. By the clock on the wall a look at a machine that stands still
+/// takes long, and costs nothing.
+fn cost_of(work: impl FnOnce()) -> Duration {
+    let taken = || {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(time).unwrap_or_default()
+    };
+    let before = taken();
+    work();
+    taken().saturating_sub(before)
 }
 
 fn identity(process: &Process) -> (i32, u64) {
@@ -227,6 +240,24 @@ mod tests {
 
     fn usage(cpu: u64, memory: u64, descriptors: u64) -> Usage {
         Usage { cpu: Duration::from_millis(cpu), memory, descriptors }
+    }
+
+    /// Computes for so long.
+    fn compute(time: Duration) {
+        let mut spent = Duration::ZERO;
+        while spent < time {
+            spent += cost_of(|| {
+                let _ = std::hint::black_box((0..1000).sum::<u64>());
+            });
+        }
+    }
+
+    #[test]
+    fn a_look_costs_what_it_computes_and_not_how_long_it_waits() {
+        let time = Duration::from_millis(20);
+        assert!(cost_of(|| compute(time)) >= time);
+        let waits = || std::thread::scope(|scope| drop(scope.spawn(|| compute(time)).join()));
+        assert!(cost_of(waits) < time, "it was another one who computed");
     }
 
     #[test]
