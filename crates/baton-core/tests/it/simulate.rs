@@ -153,6 +153,13 @@ fn p10_p13_a_partition_lets_nobody_more_try_and_nothing_count_as_done() {
     small(Trouble::Partitions);
 }
 
+/// Who is cut off for a minute counts as gone, and runs on.
+#[test]
+fn a_limit_has_room_for_those_that_nobody_can_know_to_be_there() {
+    let scenario = Scenario::drawn(7775, 10).with(Trouble::Partitions);
+    simulate::check(7775, &scenario).unwrap();
+}
+
 #[test]
 fn p13_members_that_refuse_are_left_over_or_end_the_rollout() {
     small(Trouble::RefusedMembers);

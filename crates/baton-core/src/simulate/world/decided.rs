@@ -9,6 +9,7 @@ use crate::deploy::{Kind, PhaseSize, Policy};
 use crate::fleet::Grant;
 use crate::history::{ProposeError, Wish};
 use crate::ids::{DeployId, Epoch, MemberId};
+use crate::limits::Limits;
 use crate::rollout::slots;
 use crate::simulate::End;
 use crate::simulate::member::{Member, Order};
@@ -248,10 +249,7 @@ impl World {
             (Kind::Rollout | Kind::Rollback { .. }, _) => slots_max,
             (Kind::Halt { .. }, _) => 0,
         };
-        let by_connections =
-            limits.connections.map(|connections| connections.budget / connections.each.max(1));
-        let runs = [limits.never_more_than, by_connections].into_iter().flatten().min();
-        let runs = runs.filter(|_| !limits.singleton);
+        let runs = most_generations(limits);
         let last = self.accepted.last().copied();
         let follows = self.lossy || deploy.parent == last;
         let (id, parent) = (deploy.id, deploy.parent);
@@ -285,6 +283,15 @@ impl World {
         let believed = self.observer.believed();
         let n = if start == 0 { believed } else { start.min(believed) };
         let slots = if limits.singleton { 1 } else { slots(size, *max_unhealthy, n) };
+        if let Some(most) = most_generations(limits).filter(|_| self.observer.unsure) {
+            // Who is cut off for so long that he counts as gone may run on, beside what there is room for.
+            let known = &self.servers[number].fleet;
+            let counts = |member: &Member| known.member(&member.id).is_some_and(|known| !known.is_gone());
+            let others = self.members.iter().filter(|member| member.alive && !counts(member));
+            let others: u32 = others.map(|member| member.glance().generations).sum();
+            let before = self.observer.generations_max;
+            self.observer.generations_max = before.max(most.saturating_add(others));
+        }
         for id in members {
             let Some(index) = index_of(id) else { continue };
             self.observer.granted(index, epoch, grant.bake);
@@ -417,6 +424,13 @@ impl World {
     pub(super) fn wish_of(release: Release, again: bool, policy: Policy) -> Asked {
         Asked::Wish(Wish::Rollout { release: release.id(), policy, again })
     }
+}
+
+/// How many generations may run at once by the limits that are numbers.
+fn most_generations(limits: &Limits) -> Option<u32> {
+    let by_connections = limits.connections.map(|connections| connections.budget / connections.each.max(1));
+    let most = [limits.never_more_than, by_connections].into_iter().flatten().min();
+    most.filter(|_| !limits.singleton)
 }
 
 /// What people give as their reason.
