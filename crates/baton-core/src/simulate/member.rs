@@ -314,3 +314,25 @@ impl Member {
         format!("{}: {:?}, serves {serves}, committed {committed} in epoch {epoch}", self.id, self.activity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulate::script::NO_FLAWS;
+
+    #[test]
+    fn a_wish_that_is_known_is_not_answered() {
+        let mut prng = Prng::new(1);
+        let mut fate = Fate { prng: &mut prng, program: Program::QUICK, flaws: &NO_FLAWS, overlap: true };
+        let mut member = Member::new("m-1".parse().unwrap(), Release::OLD, 1);
+        let seen = Seen { epoch: Epoch(2), deploy: DeployId::from_bytes([2; 16]) };
+        let mut hear = |seen| {
+            let mut effects = Vec::new();
+            member.obey(Order::Wish { seen, release: Release::NEW }, &mut fate, &mut effects);
+            effects.iter().any(|effect| matches!(effect, Effect::Report))
+        };
+        assert!(hear(seen), "it is news");
+        assert!(!hear(seen), "it is not, and control would say it again to whoever is behind");
+        assert!(!hear(Seen { epoch: Epoch(1), ..seen }), "an earlier one is none either");
+    }
+}

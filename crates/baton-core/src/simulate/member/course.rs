@@ -39,10 +39,9 @@ impl Member {
         match order {
             Order::Wish { seen, release } => {
                 let before = self.seen.map_or(Epoch(0), |seen| seen.epoch);
+                // What it knows changes nothing, and only what has changed is told.
                 if seen.epoch > before {
                     self.take_up(seen, release, fate, effects);
-                } else {
-                    effects.push(Effect::Report);
                 }
             }
             Order::Grant { deploy, bake } => {
