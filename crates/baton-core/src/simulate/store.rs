@@ -1,6 +1,6 @@
 //! The simulated state store that several servers share, and which may forget.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
@@ -48,7 +48,8 @@ struct Said {
 #[derive(Clone, Default)]
 struct Told {
     by_member: Vec<Option<Said>>,
-    by_count: BTreeMap<u64, u32>,
+    /// Which write was of which member, the oldest first. Those count that were their member's last, as the last of all is.
+    writes: VecDeque<(u64, u32)>,
 }
 
 /// What all servers write to and read.
@@ -293,27 +294,42 @@ impl Store {
 impl Told {
     /// Which write was the last.
     fn last(&self) -> u64 {
-        self.by_count.last_key_value().map_or(0, |(count, _)| *count)
+        self.writes.back().map_or(0, |(count, _)| *count)
     }
 
     /// What was written after this write, in the order of the members.
     fn after(&self, read: u64) -> impl Iterator<Item = &Said> {
-        let mut members: Vec<u32> = self.by_count.range(read + 1..).map(|(_, member)| *member).collect();
+        let first = self.writes.partition_point(|(count, _)| *count <= read);
+        let counts = self.writes.range(first..).filter(|write| self.counts(write));
+        let mut members: Vec<u32> = counts.map(|(_, member)| *member).collect();
         members.sort_unstable();
         members.into_iter().filter_map(|member| self.by_member.get(member as usize)?.as_ref())
     }
 
     fn place(&mut self, member: u32, said: Said) {
-        self.by_count.insert(said.count, member);
-        if let Some(before) = place(&mut self.by_member, member as usize, said) {
-            self.by_count.remove(&before.count);
+        self.writes.push_back((said.count, member));
+        place(&mut self.by_member, member as usize, said);
+        if self.writes.len() > 2 * self.by_member.len() {
+            let mut writes = core::mem::take(&mut self.writes);
+            writes.retain(|write| self.counts(write));
+            self.writes = writes;
         }
+    }
+
+    /// Whether a write was the last of its member.
+    fn counts(&self, (count, member): &(u64, u32)) -> bool {
+        let said = self.by_member.get(*member as usize).and_then(Option::as_ref);
+        said.is_some_and(|said| said.count == *count)
     }
 
     /// What was written after this write is gone.
     fn forget_after(&mut self, last: u64) {
-        for member in self.by_count.split_off(&(last + 1)).into_values() {
+        let stays = self.writes.partition_point(|(count, _)| *count <= last);
+        for (_, member) in self.writes.split_off(stays) {
             self.by_member[member as usize] = None;
+        }
+        while self.writes.back().is_some_and(|write| !self.counts(write)) {
+            self.writes.pop_back();
         }
     }
 }
@@ -372,10 +388,41 @@ fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
     server.fleet.renew(id, said.heard_at);
 }
 
-/// Puts it there, and returns what was there before.
-fn place(list: &mut Vec<Option<Said>>, index: usize, said: Said) -> Option<Said> {
+/// Puts it there.
+fn place(list: &mut Vec<Option<Said>>, index: usize, said: Said) {
     if list.len() <= index {
         list.resize(index + 1, None);
     }
-    list[index].replace(said)
+    list[index] = Some(said);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(count: u64) -> Said {
+        let member = "m-1".parse().unwrap();
+        Said { member, report: None, life: 1, heard_at: Millis::ZERO, count }
+    }
+
+    fn after(told: &Told, read: u64) -> Vec<u64> {
+        told.after(read).map(|said| said.count).collect()
+    }
+
+    #[test]
+    fn what_a_member_said_last_is_read_once_and_what_is_lost_is_gone() {
+        let mut told = Told::default();
+        for (count, member) in [(1, 0), (2, 1), (5, 0), (6, 2), (7, 1)] {
+            told.place(member, said(count));
+        }
+        assert_eq!((after(&told, 0), told.last()), (std::vec![5, 7, 6], 7), "in the order of the members");
+        assert_eq!((after(&told, 5), after(&told, 7)), (std::vec![7, 6], Vec::new()));
+        told.forget_after(5);
+        assert_eq!((after(&told, 0), told.last()), (std::vec![5], 5), "of the second one nothing is left");
+        told.forget_after(1);
+        assert_eq!((after(&told, 0), told.last()), (Vec::new(), 0));
+        (1..1000).for_each(|count| told.place(count as u32 % 3, said(count)));
+        assert!(told.writes.len() <= 6, "{:?}", told.writes);
+        assert_eq!(after(&told, 0), [999, 997, 998]);
+    }
 }
