@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod bake;
 pub mod blame;
 pub mod build;
+mod chain;
 pub mod chorus;
 pub mod collection;
 pub mod costs;

@@ -3,8 +3,9 @@
 
 use alloc::collections::BTreeSet;
 
-use rpds::{HashTrieMapSync, ListSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
+use crate::chain::Chain;
 use crate::counts::{Counts, OVERDUE_AFTER, Part, Scene, Tally};
 use crate::fleet::{GONE_AFTER, LEASE, Member, Tie};
 use crate::ids::MemberId;
@@ -32,7 +33,7 @@ struct Sums {
     /// The latest moment of which the sums are.
     placed_at: Millis,
     /// When time alone may change where a member stands: not later than that, maybe earlier. Only whose entry says so is due.
-    due: RedBlackTreeMapSync<Millis, ListSync<MemberId>>,
+    due: RedBlackTreeMapSync<Millis, Chain<MemberId>>,
     /// Who waits for a slot with the release on its disk, in the order of the deploy.
     staged: RedBlackTreeSetSync<(u64, MemberId)>,
 }
@@ -42,9 +43,9 @@ struct Sums {
 struct Changes {
     /// How many changes there were.
     revision: u64,
-    latest: ListSync<MemberId>,
+    latest: Chain<MemberId>,
     /// Those before, until there are as many newer ones.
-    before: ListSync<MemberId>,
+    before: Chain<MemberId>,
 }
 
 #[derive(Debug, Clone)]
@@ -232,7 +233,7 @@ impl Roster {
     pub(crate) fn settle(&mut self, scene: Scene<'_>) -> BTreeSet<MemberId> {
         let (mut lost, members) = (BTreeSet::new(), self.entries.size());
         while let Some((at, ids)) = self.sums.take_due(scene.now) {
-            for id in &ids {
+            for id in ids.iter() {
                 let Some(entry) = self.entries.get_mut(id).filter(|entry| entry.due == Some(at)) else {
                     continue;
                 };
@@ -284,14 +285,16 @@ impl Sums {
 
     fn note_due(&mut self, at: Millis, id: &MemberId) {
         if let Some(ids) = self.due.get_mut(&at) {
-            ids.push_front_mut(id.clone());
+            ids.push(id.clone());
         } else {
-            self.due.insert_mut(at, ListSync::new_sync().push_front(id.clone()));
+            let mut ids = Chain::default();
+            ids.push(id.clone());
+            self.due.insert_mut(at, ids);
         }
     }
 
     /// Those that are listed first, where that is due by then.
-    fn take_due(&mut self, now: Millis) -> Option<(Millis, ListSync<MemberId>)> {
+    fn take_due(&mut self, now: Millis) -> Option<(Millis, Chain<MemberId>)> {
         let (at, ids) = self.due.first().filter(|(at, _)| **at <= now)?;
         let due = (*at, ids.clone());
         self.due.remove_mut(&due.0);
@@ -314,7 +317,7 @@ impl Changes {
         if self.latest.len() >= members + CHANGES_SPARE {
             self.before = core::mem::take(&mut self.latest);
         }
-        self.latest.push_front_mut(id.clone());
+        self.latest.push(id.clone());
     }
 
     /// Who was changed after so many changes; none when that is not remembered.
