@@ -209,6 +209,11 @@ pub(crate) struct Part {
 }
 
 impl Part {
+    /// Whether it is one that was heard of within the lease.
+    pub(crate) const fn is_live(&self) -> bool {
+        self.counts.live > 0
+    }
+
     /// As it is seen from there.
     pub(crate) fn of(member: &Member, scene: Scene<'_>) -> Self {
         let Some(moment) = scene.moment() else {

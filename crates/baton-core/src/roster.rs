@@ -7,7 +7,7 @@ use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::chain::Chain;
 use crate::counts::{Counts, OVERDUE_AFTER, Part, Scene, Tally};
-use crate::fleet::{GONE_AFTER, LEASE, Member, Tie};
+use crate::fleet::{GONE_AFTER, LEASE, Member, Presence, Tie};
 use crate::ids::MemberId;
 use crate::report::Standing;
 use crate::units::Millis;
@@ -238,6 +238,9 @@ impl Roster {
                     continue;
                 };
                 entry.due = None;
+                if self.sums.is_heard_on(id, entry, scene) {
+                    continue;
+                }
                 if is_lost(&entry.member, scene) {
                     lost.insert(id.clone());
                 }
@@ -281,6 +284,21 @@ impl Sums {
             entry.due = due;
         }
         moved
+    }
+
+    /// Whether time has changed nothing for a member, since it was heard meanwhile as it was before. It is due again.
+    ///
+    /// That is so for nearly all of a fleet, in each lease once.
+    fn is_heard_on(&mut self, id: &MemberId, entry: &mut Entry, scene: Scene<'_>) -> bool {
+        let is_heard = entry.member.presence(scene.now) == Presence::Live;
+        if is_heard && entry.part.is_live() {
+            self.placed_at = self.placed_at.max(scene.now);
+            let due = entry.member.heard_at + LEASE;
+            self.note_due(due, id);
+            entry.due = Some(due);
+            return true;
+        }
+        false
     }
 
     fn note_due(&mut self, at: Millis, id: &MemberId) {
