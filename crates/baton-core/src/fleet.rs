@@ -82,9 +82,10 @@ impl Fleet {
     ) -> Self {
         let mut fleet = Self { in_force, ..Self::default() };
         fleet.highest_epoch = highest_epoch.min(Epoch(EPOCH_MAX));
+        let scene = scene(fleet.in_force.as_ref(), Millis::ZERO, now);
         for (id, tie) in members {
-            let member = Member { tie, ..stranger(fleet.in_force.as_ref(), &id, now) };
-            fleet.roster.insert(&id, member, scene(fleet.in_force.as_ref(), Millis::ZERO, now));
+            let member = Member { tie, ..stranger(scene.deploy, &id, now) };
+            fleet.roster.insert(&id, member, scene);
         }
         fleet.restored = Some(Restored { at: now, blind: fleet.roster.is_empty(), anew: false });
         fleet
@@ -202,12 +203,12 @@ impl Fleet {
     pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
         let id = report.member.clone();
         let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
-        let in_force = self.in_force.as_ref();
-        let scene = scene(in_force, self.excused_until, now.max(self.roster.placed_at()));
+        let at = now.max(self.roster.placed_at());
+        let scene = scene(self.in_force.as_ref(), self.excused_until, at);
         let heard = self.roster.change_or_insert(
             &id,
             scene,
-            || stranger(in_force, &id, now),
+            || stranger(scene.deploy, &id, now),
             |member| {
                 let heard = member.take_in(report, scene.deploy, now);
                 (heard == Heard::News, heard)
@@ -363,13 +364,7 @@ impl Fleet {
         self.highest_epoch = self.highest_epoch.max(stored.highest_epoch);
         let scene = scene(self.in_force.as_ref(), self.excused_until, now);
         let has_left = |id: &MemberId| before.is_some_and(|before| before.roster.contains(id));
-        let is_stranger = |id: &&MemberId| !self.roster.contains(id) && !has_left(id);
-        let strangers = stored.members().map(|(id, _)| id).filter(is_stranger);
-        for id in strangers.collect::<Vec<_>>() {
-            self.roster.insert(id, stranger(self.in_force.as_ref(), id, now), scene);
-        }
-        let next = |id: &MemberId, member: &Member| {
-            let theirs = stored.member(id);
+        let next = |member: &Member, theirs: Option<&Member>| {
             let is_heard = member.report.is_some() && member.presence(now) == Presence::Live;
             let gone = member.gone || (theirs.is_some_and(Member::is_gone) && !is_heard);
             // Another server may have let somebody go who is silent here, and does not know yet who has just come.
@@ -378,25 +373,44 @@ impl Fleet {
             let tie = if same { theirs.known_here_as(member.tie) } else { theirs };
             stays.then(|| (scene.deploy.map_or(tie, |deploy| member.tied_by(tie, deploy)), gone))
         };
-        if ours == theirs {
-            // Few have changed where somebody else has given slots.
-            let moved =
-                self.roster.members().map(|(id, member)| (id, next(id, member), (member.tie, member.gone)));
-            let moved = moved.filter(|(_, next, known)| *next != Some(*known));
-            for (id, next) in moved.map(|(id, next, _)| (id.clone(), next)).collect::<Vec<_>>() {
-                match next {
-                    Some(next) => {
-                        self.roster.change(&id, scene, |member| (member.tie, member.gone) = next);
-                    }
-                    None => self.roster.remove(&id),
+        // Few have changed where somebody else has given slots. Looking for each in the other fleet is what this costs.
+        let moves = |member: &Member, theirs: Option<&Member>| {
+            let next = next(member, theirs);
+            (next != Some((member.tie, member.gone))).then_some(next)
+        };
+        let (mut both, mut strangers, mut moved) = (0, Vec::new(), Vec::new());
+        for (id, theirs) in stored.in_no_order() {
+            match self.roster.get(id) {
+                Some(member) => {
+                    both += 1;
+                    moved.extend(moves(member, Some(theirs)).map(|next| (id.clone(), next)));
                 }
+                None if has_left(id) => {}
+                None => strangers.push((id, theirs)),
             }
-        } else {
+        }
+        if both < self.roster.size() {
+            let only_here = self.roster.in_no_order().filter(|(id, _)| !stored.roster.contains(id));
+            moved.extend(only_here.filter_map(|(id, member)| Some((id.clone(), moves(member, None)?))));
+        }
+        for (id, theirs) in strangers {
+            let member = stranger(scene.deploy, id, now);
+            let (tie, gone) = next(&member, Some(theirs)).unwrap_or((member.tie, member.gone));
+            self.roster.insert(id, Member { tie, gone, ..member }, scene);
+        }
+        for (id, next) in moved {
+            match next {
+                Some(next) => {
+                    self.roster.change(&id, scene, |member| (member.tie, member.gone) = next);
+                }
+                None => self.roster.remove(&id),
+            }
+        }
+        if ours != theirs {
+            // Everybody stands elsewhere in another deploy.
             self.roster.change_all(scene, |id, member| {
-                let next = next(id, member);
-                (member.tie, member.gone) = next.unwrap_or((member.tie, member.gone));
                 member.rank = scene.deploy.map_or(member.rank, |deploy| rollout::order(deploy.id, id));
-                next.is_some()
+                true
             });
         }
     }
@@ -427,8 +441,8 @@ fn scene(in_force: Option<&InForce>, excused_until: Millis, now: Millis) -> Scen
 }
 
 /// Somebody of whom nothing is known.
-fn stranger(in_force: Option<&InForce>, id: &MemberId, now: Millis) -> Member {
-    let rank = in_force.map_or(0, |in_force| rollout::order(in_force.deploy.id, id));
+fn stranger(deploy: Option<&Deploy>, id: &MemberId, now: Millis) -> Member {
+    let rank = deploy.map_or(0, |deploy| rollout::order(deploy.id, id));
     Member { rank, ..Member::new(now) }
 }
 

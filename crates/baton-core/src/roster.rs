@@ -2,6 +2,7 @@
 //! to count, to copy, and to tell what has changed since, does not grow with the fleet.
 
 use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -95,6 +96,11 @@ impl Roster {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// How many there are.
+    pub(crate) fn size(&self) -> usize {
+        self.entries.size()
     }
 
     /// Members that wait for a slot with the release on their disk, first those whose turn is first. Some may be silent.
@@ -217,15 +223,18 @@ impl Roster {
         scene: Scene<'_>,
         mut change: impl FnMut(&MemberId, &mut Member) -> bool,
     ) {
-        let before = core::mem::take(self);
-        for (id, member) in before.members() {
-            let mut member = member.clone();
-            if change(id, &mut member) {
-                self.insert(id, member, scene);
+        // In place: who is there and in which order stays as it is, but for few.
+        let everybody: Vec<MemberId> = self.entries.keys().cloned().collect();
+        for id in &everybody {
+            let Some(entry) = self.entries.get_mut(id) else { continue };
+            if change(id, &mut entry.member) {
+                self.sums.place(id, entry, scene);
+            } else {
+                self.remove(id);
             }
         }
-        // Whoever is gone is in no list of changes.
-        self.changes = Changes { revision: before.changes.revision + 1, ..Changes::default() };
+        // No list has everybody.
+        self.changes = Changes { revision: self.changes.revision + 1, ..Changes::default() };
     }
 
     /// Takes everybody for whom time has changed something by now as they stand now. Returns who of them cannot be waited
