@@ -283,7 +283,7 @@ impl Keeper {
     /// The stamp of what a member has said last.
     fn stamp(&self, service: &ServiceName, member: &MemberId) -> Option<Stamp> {
         let known = self.store.service(service, self.clock.now()).ok()?;
-        known.fleet().member(member)?.report().map(|report| report.stamp)
+        known.fleet().member(member)?.stamp()
     }
 
     /// What was measured of a deploy that is not in force any more is of no use.

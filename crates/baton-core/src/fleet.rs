@@ -4,6 +4,7 @@ mod leavers;
 mod member;
 
 use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::costs::Learnt;
@@ -200,7 +201,8 @@ impl Fleet {
     }
 
     /// Takes in a report that has just arrived.
-    pub fn apply(&mut self, report: Report, now: Millis) -> Heard {
+    pub fn apply(&mut self, report: impl Into<Arc<Report>>, now: Millis) -> Heard {
+        let report = report.into();
         let id = report.member.clone();
         let epoch = report.seen.map_or(Epoch(0), |seen| seen.epoch);
         let at = now.max(self.roster.placed_at());
@@ -249,11 +251,10 @@ impl Fleet {
         let at = now.max(self.roster.placed_at());
         let scene = scene(self.in_force.as_ref(), self.excused_until, at);
         let hear = |member: &mut Member| {
-            let gone = member.gone;
-            let Some(last) = member.report.as_mut().filter(|last| !gone && stamp > last.stamp) else {
+            if member.gone || member.stamp().is_none_or(|last| stamp <= last) {
                 return (false, Heard::Stale);
-            };
-            last.stamp = stamp;
+            }
+            member.stamp = stamp;
             // It may have come before a report that was taken in first.
             (member.hear_again(at, now), Heard::News)
         };
@@ -415,14 +416,16 @@ impl Fleet {
         }
     }
 
-    /// Somebody else has heard a member at this moment, of whom a report is known here.
-    pub fn renew(&mut self, id: &MemberId, at: Millis) {
+    /// Somebody else has heard a member at this moment, of whom a report is known here. Returns the stamp of what it said last, as
+    /// far as is known here.
+    pub fn renew(&mut self, id: &MemberId, at: Millis) -> Option<Stamp> {
         let placed_at = at.max(self.roster.placed_at());
         let scene = scene(self.in_force.as_ref(), self.excused_until, placed_at);
-        self.roster.change_if(id, scene, |member| {
+        let stamp = self.roster.change_if(id, scene, |member| {
             let is_known = member.report.is_some() && !member.gone;
-            (is_known && member.hear_again(placed_at, at), ())
+            (is_known && member.hear_again(placed_at, at), member.stamp())
         });
+        stamp.flatten()
     }
 
     /// The state store may have lost slots that were given: nothing is granted until one lease has passed, in which whoever

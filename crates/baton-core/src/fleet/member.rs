@@ -1,10 +1,11 @@
 //! What is known of one member: what it said last, when it was heard, and what ties it to the deploy in force.
 
+use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use crate::deploy::Deploy;
 use crate::ids::{Epoch, ReleaseId};
-use crate::report::{Refusal, Report, Seen, Standing};
+use crate::report::{Refusal, Report, Seen, Stamp, Standing};
 use crate::target::Target;
 use crate::units::Millis;
 
@@ -14,7 +15,10 @@ pub const LEASE: Millis = Millis::from_secs(10);
 /// What is known of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    pub(crate) report: Option<Report>,
+    /// Shared with whoever else has it: copies of a fleet are many.
+    pub(crate) report: Option<Arc<Report>>,
+    /// Of what it said last, be that only that it lives. Where it has said nothing it means nothing.
+    pub(crate) stamp: Stamp,
     pub(crate) heard_at: Millis,
     pub(crate) gone: bool,
     pub(crate) rank: u64,
@@ -93,12 +97,17 @@ pub enum Heard {
 
 impl Member {
     pub(super) fn new(heard_at: Millis) -> Self {
-        Self { report: None, heard_at, gone: false, rank: 0, tie: Tie::Nothing }
+        Self { report: None, stamp: Stamp::default(), heard_at, gone: false, rank: 0, tie: Tie::Nothing }
     }
 
     /// Its last report; none when it is known from the state store only.
-    pub const fn report(&self) -> Option<&Report> {
-        self.report.as_ref()
+    pub fn report(&self) -> Option<&Report> {
+        self.report.as_deref()
+    }
+
+    /// The stamp of what it said last, a report or a sign of life; none where it has said nothing.
+    pub fn stamp(&self) -> Option<Stamp> {
+        self.report.is_some().then_some(self.stamp)
     }
 
     /// What ties it to the deploy in force.
@@ -197,11 +206,12 @@ impl Member {
     }
 
     /// Takes in what it says, as it is now.
-    pub(super) fn take_in(&mut self, report: Report, deploy: Option<&Deploy>, now: Millis) -> Heard {
+    pub(super) fn take_in(&mut self, report: Arc<Report>, deploy: Option<&Deploy>, now: Millis) -> Heard {
         let heard = self.presence(now) == Presence::Live;
-        if self.report.as_ref().is_some_and(|last| is_stale(&report, last, heard)) {
+        if self.report.as_ref().is_some_and(|last| is_stale(&report, (self.stamp, last.seen), heard)) {
             return Heard::Stale;
         }
+        self.stamp = report.stamp;
         self.report = Some(report);
         // What another server has heard long ago makes nobody gone whom this one knows since it has started.
         self.heard_at = self.heard_at.max(now);
@@ -235,14 +245,14 @@ const fn seen(deploy: &Deploy) -> Seen {
     Seen { epoch: deploy.epoch, deploy: deploy.id }
 }
 
-/// Whether a report tells nothing new after `last`. Within one life of a bootloader the epoch it has seen
+/// Whether a report tells nothing new after what was said last, with this stamp, by who had seen that. Within one life of a bootloader the epoch it has seen
 /// never falls; a new life may have lost its disk. When who said it is not `heard` any more, an earlier life that still
 /// speaks is another process of that name, or the machine's clock was put back.
-fn is_stale(report: &Report, last: &Report, heard: bool) -> bool {
-    let epoch = |report: &Report| report.seen.map(|seen| seen.epoch);
-    match report.stamp.life.cmp(&last.stamp.life) {
+fn is_stale(report: &Report, (last, seen): (Stamp, Option<Seen>), heard: bool) -> bool {
+    let epoch = |seen: Option<Seen>| seen.map(|seen| seen.epoch);
+    match report.stamp.life.cmp(&last.life) {
         Ordering::Less => heard,
-        Ordering::Equal => report.stamp <= last.stamp || epoch(report) < epoch(last),
+        Ordering::Equal => report.stamp <= last || epoch(report.seen) < epoch(seen),
         Ordering::Greater => false,
     }
 }

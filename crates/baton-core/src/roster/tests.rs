@@ -111,7 +111,9 @@ impl Scene {
                 let _ = self.fleet.heartbeat(&id(member), stamp, self.now);
             }
             Step::Leave(member) => self.fleet.leave(&id(member), self.now),
-            Step::Renewed(member, ago) => self.fleet.renew(&id(member), self.now - Millis(ago)),
+            Step::Renewed(member, ago) => {
+                let _ = self.fleet.renew(&id(member), self.now - Millis(ago));
+            }
             Step::Pass(time) => self.now = self.now + Millis(time),
             Step::Sweep => self.sweep(),
             Step::Grant => {
@@ -222,7 +224,7 @@ fn check_changes((before, then): (&Fleet, Millis), (after, now): (&Fleet, Millis
     let of = |fleet: &Fleet, at: Millis| {
         let quiet = fleet.members().filter(|(id, _)| !changed.contains(*id));
         let known = |(id, member): (&MemberId, &Member)| {
-            let mut report = member.report.clone();
+            let mut report = member.report().cloned();
             report.iter_mut().for_each(|report| report.stamp = Stamp::default());
             let (live, gone) = (member.presence(at) == Presence::Live, member.gone);
             (id.clone(), report, live, gone, member.rank, member.tie)

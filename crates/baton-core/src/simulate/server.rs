@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::End;
@@ -211,7 +212,7 @@ impl Server {
     }
 
     /// Takes in a report, and returns whether that was news and what its sender must be told (again).
-    pub(super) fn hear(&mut self, report: Report, now: Millis) -> (Heard, Option<Order>) {
+    pub(super) fn hear(&mut self, report: Arc<Report>, now: Millis) -> (Heard, Option<Order>) {
         let id = report.member.clone();
         match self.fleet.apply(report, now) {
             Heard::News => (Heard::News, self.order(&id)),

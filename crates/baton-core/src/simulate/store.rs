@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::rc::Rc;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::server::Server;
@@ -36,7 +37,7 @@ struct Stored {
 struct Said {
     member: MemberId,
     /// Its report; none when it said goodbye.
-    report: Option<Rc<Report>>,
+    report: Option<Arc<Report>>,
     /// In which life it said goodbye.
     life: u64,
     heard_at: Millis,
@@ -179,10 +180,16 @@ impl Store {
     }
 
     /// A member has said something to a server, that the others are to hear of: a report, or goodbye in this life.
-    pub(super) fn note(&mut self, server: usize, member: MemberId, said: Result<Report, u64>, now: Millis) {
+    pub(super) fn note(
+        &mut self,
+        server: usize,
+        member: MemberId,
+        said: Result<Arc<Report>, u64>,
+        now: Millis,
+    ) {
         let (Some(link), Some(index)) = (self.links.get_mut(server), index_of(&member)) else { return };
         let (report, life) = match said {
-            Ok(report) => (Some(Rc::new(report)), 0),
+            Ok(report) => (Some(report), 0),
             Err(life) => (None, life),
         };
         place(&mut link.heard, index, Said { member, report, life, heard_at: now, count: 0 });
@@ -369,23 +376,19 @@ fn doubt(link: &mut Link, server: &mut Server, now: Millis) {
 
 /// Takes in what another server has heard of a member.
 fn hear(server: &mut Server, id: &MemberId, said: &Said, now: Millis) {
-    let member = server.fleet.member(id);
-    let known = member.and_then(|member| member.report());
-    match &said.report {
-        Some(report) => {
-            if known.is_none_or(|known| report.stamp > known.stamp) {
-                let _ = server.fleet.apply(Report::clone(report), said.heard_at.min(now));
-            }
+    if let Some(report) = &said.report {
+        let known = server.fleet.renew(id, said.heard_at);
+        if known.is_none_or(|known| report.stamp > known) {
+            let _ = server.fleet.apply(report.clone(), said.heard_at.min(now));
         }
-        None => {
-            let left_over = member.is_some_and(|member| !matches!(member.tie(), Tie::Slot(_)));
-            if known.map_or(left_over, |known| known.stamp.life <= said.life) {
-                server.fleet.leave(id, now);
-            }
-            return;
-        }
+        return;
     }
-    server.fleet.renew(id, said.heard_at);
+    let member = server.fleet.member(id);
+    let left_over = member.is_some_and(|member| !matches!(member.tie(), Tie::Slot(_)));
+    let known = member.and_then(|member| member.stamp());
+    if known.map_or(left_over, |known| known.life <= said.life) {
+        server.fleet.leave(id, now);
+    }
 }
 
 /// Puts it there.

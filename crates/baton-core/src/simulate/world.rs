@@ -8,6 +8,7 @@ mod tell;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::member::{Effect, Fate, Member, Order};
@@ -37,7 +38,7 @@ enum Event {
     Wake { member: usize, token: u32 },
     Crash { member: usize, launch: u32 },
     ToMember { member: usize, server: usize, order: Box<Order> },
-    ToServer { member: usize, server: usize, report: Box<Report> },
+    ToServer { member: usize, server: usize, report: Arc<Report> },
     Goodbye { member: usize, server: usize },
     Report { member: usize },
     Decide { server: usize },
@@ -194,7 +195,7 @@ impl World {
         self.queue = Queue::new();
         for index in 0..self.members.len() {
             let report = self.members[index].report();
-            self.hear(self.members[index].session, index, report);
+            self.hear(self.members[index].session, index, report.into());
         }
         (0..self.servers.len()).for_each(|server| self.look(server));
         (0..self.servers.len()).for_each(|server| self.look(server));
@@ -310,7 +311,7 @@ impl World {
                     self.act(member, |m, fate, effects| m.obey(*order, fate, effects));
                 }
             }
-            Event::ToServer { member, server, report } => self.hear(server, member, *report),
+            Event::ToServer { member, server, report } => self.hear(server, member, report),
             Event::Report { member } => self.report(member, Millis::ZERO),
             Event::Goodbye { member, server } => self.hear_goodbye(server, member),
             Event::Heartbeats => self.heartbeats(),

@@ -1,6 +1,7 @@
 //! What members and servers say to each other.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use super::{Event, World, index_of};
 use crate::fleet::Heard;
@@ -20,7 +21,7 @@ impl World {
     pub(super) fn report(&mut self, index: usize, after: Millis) {
         let network = self.setup.network;
         let Some(member) = self.members.get_mut(index) else { return };
-        let report = Box::new(member.report());
+        let report = Arc::new(member.report());
         member.heard = None;
         let server = member.session;
         if !member.reaches(server) {
@@ -46,7 +47,7 @@ impl World {
     }
 
     /// A server hears a report.
-    pub(super) fn hear(&mut self, number: usize, index: usize, report: Report) {
+    pub(super) fn hear(&mut self, number: usize, index: usize, report: Arc<Report>) {
         let now = self.now();
         let Some(server) = self.servers.get_mut(number).filter(|server| server.up) else { return };
         // Nothing follows a goodbye in a session, which is one stream.

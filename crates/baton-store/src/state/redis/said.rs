@@ -275,14 +275,14 @@ impl Changed {
 /// Whether a report of another server says more than what is known.
 fn newer(held: &Held, service: &ServiceName, report: &Report) -> bool {
     let known = held.get(service);
-    let known = known.fleet().member(&report.member).and_then(|member| member.report());
-    known.is_none_or(|known| report.stamp > known.stamp)
+    let known = known.fleet().member(&report.member).and_then(|member| member.stamp());
+    known.is_none_or(|known| report.stamp > known)
 }
 
 /// Whether a goodbye that another server has heard in this life ends what is known of a member. Where that is only that it has a
 /// slot, the row of the member says soon whether it has failed.
 fn has_left(member: &Member, life: u64) -> bool {
-    member.report().map_or_else(|| !matches!(member.tie(), Tie::Slot(_)), |report| report.stamp.life <= life)
+    member.stamp().map_or_else(|| !matches!(member.tie(), Tie::Slot(_)), |stamp| stamp.life <= life)
 }
 
 /// What a member said, with its life before it.

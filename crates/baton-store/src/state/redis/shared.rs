@@ -212,11 +212,7 @@ impl Shared {
             News::Report(Report { stamp, .. }) | News::Heartbeat { stamp, .. } => Some(stamp.life),
             News::Left(member) => {
                 let known = self.held.get(service);
-                known
-                    .fleet()
-                    .member(member)
-                    .and_then(|member| member.report())
-                    .map(|report| report.stamp.life)
+                known.fleet().member(member).and_then(|member| member.stamp()).map(|stamp| stamp.life)
             }
         };
         let heard = self.held.hear(service, news.clone(), now);
