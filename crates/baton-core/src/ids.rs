@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::str::FromStr;
 
 /// Why a text is not a valid id or name.
@@ -43,23 +44,57 @@ pub(crate) fn valid_name(text: &str) -> bool {
         && text.bytes().all(allowed)
 }
 
+/// A name with its hash, which is computed once: nothing is looked for as often as members are by their names.
+#[derive(Clone, Eq, PartialOrd, Ord)]
+struct Name {
+    text: Arc<str>,
+    hash: u64,
+}
+
+impl Name {
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), hash: hash_of(text) }
+    }
+}
+
+impl PartialEq for Name {
+    /// Names that differ mostly differ in their hashes, which are at hand.
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.text == other.text
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Nobody finds many names of one hash.
+#[expect(deprecated, reason = "the one that took its place is not in core")]
+fn hash_of(text: &str) -> u64 {
+    let mut hasher = core::hash::SipHasher::new();
+    hasher.write(text.as_bytes());
+    hasher.finish()
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(Arc<str>);
+        pub struct $type(Name);
 
         impl $type {
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.0.text
             }
         }
         impl FromStr for $type {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 if valid_name(text) {
-                    Ok(Self(text.into()))
+                    Ok(Self(Name::new(text)))
                 } else {
                     Err(InvalidId::Name { kind: $kind, text: text.to_string(), max: NAME_BYTES_MAX })
                 }
@@ -67,12 +102,12 @@ macro_rules! name {
         }
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.as_str())
             }
         }
     };
@@ -83,6 +118,13 @@ name!(
     MemberId,
     "member"
 );
+impl MemberId {
+    /// A hash of the name.
+    pub(crate) const fn digest(&self) -> u64 {
+        self.0.hash
+    }
+}
+
 name!(
     /// A named program that runs many times.
     ServiceName,
@@ -91,7 +133,7 @@ name!(
 impl ServiceName {
     /// The service that this one is a flavor of, as its name has it: `web` of `web.taskworker`. None of a name without a dot.
     pub fn base(&self) -> Option<Self> {
-        let (base, _) = self.0.rsplit_once('.')?;
+        let (base, _) = self.as_str().rsplit_once('.')?;
         base.parse().ok()
     }
 

@@ -37,6 +37,7 @@ pub mod metric;
 pub mod notice;
 pub mod openings;
 pub mod output;
+mod pages;
 pub mod passing;
 pub mod peers;
 pub mod placeholder;

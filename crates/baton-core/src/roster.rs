@@ -4,12 +4,13 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use rpds::{HashTrieMapSync, RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
 use crate::chain::Chain;
 use crate::counts::{Counts, OVERDUE_AFTER, Part, Scene, Tally};
 use crate::fleet::{GONE_AFTER, LEASE, Member, Presence, Tie};
 use crate::ids::MemberId;
+use crate::pages::Pages;
 use crate::report::Standing;
 use crate::units::Millis;
 
@@ -20,7 +21,7 @@ const CHANGES_SPARE: usize = 64;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Roster {
     /// In no order: finding a member is most of what a report costs.
-    entries: HashTrieMapSync<MemberId, Entry>,
+    entries: Pages<Entry>,
     /// The same in order, which changes only when somebody comes or goes.
     names: RedBlackTreeSetSync<MemberId>,
     sums: Sums,
@@ -86,7 +87,7 @@ impl Roster {
     }
 
     pub(crate) fn contains(&self, id: &MemberId) -> bool {
-        self.entries.contains_key(id)
+        self.entries.get(id).is_some()
     }
 
     /// The latest moment of which the sums are. What is known of an earlier one is no reason to go back.
@@ -95,7 +96,7 @@ impl Roster {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.size() == 0
     }
 
     /// How many there are.
@@ -153,7 +154,7 @@ impl Roster {
         let mut entry = Entry { member, part: Part::default(), due: None, staged: None };
         self.changes.note(id, self.entries.size() + 1);
         self.sums.place(id, &mut entry, scene);
-        self.entries.insert_mut(id.clone(), entry);
+        self.entries.insert(id, entry);
         self.names.insert_mut(id.clone());
     }
 
@@ -213,7 +214,7 @@ impl Roster {
         let Some(entry) = self.entries.get(id) else { return };
         self.sums.take_off(id, entry);
         self.changes.note(id, self.entries.size());
-        self.entries.remove_mut(id);
+        self.entries.remove(id);
         self.names.remove_mut(id);
     }
 
@@ -224,7 +225,7 @@ impl Roster {
         mut change: impl FnMut(&MemberId, &mut Member) -> bool,
     ) {
         // In place: who is there and in which order stays as it is, but for few.
-        let everybody: Vec<MemberId> = self.entries.keys().cloned().collect();
+        let everybody: Vec<MemberId> = self.entries.iter().map(|(id, _)| id.clone()).collect();
         for id in &everybody {
             let Some(entry) = self.entries.get_mut(id) else { continue };
             if change(id, &mut entry.member) {
