@@ -52,6 +52,7 @@ pub mod service_manager;
 pub mod settings;
 pub mod signal;
 pub mod simulate;
+mod sorted;
 pub mod split;
 pub mod supervisor;
 pub mod target;

@@ -4,7 +4,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::RedBlackTreeMapSync;
 
 use crate::chain::Chain;
 use crate::counts::{Counts, OVERDUE_AFTER, Part, Scene, Tally};
@@ -12,6 +12,7 @@ use crate::fleet::{GONE_AFTER, LEASE, Member, Presence, Tie};
 use crate::ids::MemberId;
 use crate::pages::Pages;
 use crate::report::Standing;
+use crate::sorted::Sorted;
 use crate::units::Millis;
 
 /// How many more changes than members are remembered at the least.
@@ -23,7 +24,7 @@ pub(crate) struct Roster {
     /// In no order: finding a member is most of what a report costs.
     entries: Pages<Entry>,
     /// The same in order, which changes only when somebody comes or goes.
-    names: RedBlackTreeSetSync<MemberId>,
+    names: Sorted<MemberId>,
     sums: Sums,
     changes: Changes,
 }
@@ -37,7 +38,7 @@ struct Sums {
     /// When time alone may change where a member stands: not later than that, maybe earlier. Only whose entry says so is due.
     due: RedBlackTreeMapSync<Millis, Chain<MemberId>>,
     /// Who waits for a slot with the release on its disk, in the order of the deploy.
-    staged: RedBlackTreeSetSync<(u64, MemberId)>,
+    staged: Sorted<(u64, MemberId)>,
 }
 
 /// Who was changed last, the latest first. Who was changed often is there as often.
@@ -155,7 +156,7 @@ impl Roster {
         self.changes.note(id, self.entries.size() + 1);
         self.sums.place(id, &mut entry, scene);
         self.entries.insert(id, entry);
-        self.names.insert_mut(id.clone());
+        self.names.insert(id.clone());
     }
 
     /// Changes a member, if it is there.
@@ -215,7 +216,7 @@ impl Roster {
         self.sums.take_off(id, entry);
         self.changes.note(id, self.entries.size());
         self.entries.remove(id);
-        self.names.remove_mut(id);
+        self.names.remove(id);
     }
 
     /// Changes everybody, and lets those go for whom `change` says no.
@@ -276,10 +277,10 @@ impl Sums {
         }
         if staged != entry.staged {
             if let Some(rank) = entry.staged {
-                self.staged.remove_mut(&(rank, id.clone()));
+                self.staged.remove(&(rank, id.clone()));
             }
             if let Some(rank) = staged {
-                self.staged.insert_mut((rank, id.clone()));
+                self.staged.insert((rank, id.clone()));
             }
             entry.staged = staged;
         }
@@ -333,7 +334,7 @@ impl Sums {
     fn take_off(&mut self, id: &MemberId, entry: &Entry) {
         self.tally.take_off(&entry.part);
         if let Some(rank) = entry.staged {
-            self.staged.remove_mut(&(rank, id.clone()));
+            self.staged.remove(&(rank, id.clone()));
         }
     }
 }
