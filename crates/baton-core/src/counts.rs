@@ -23,12 +23,23 @@ macro_rules! sums {
         }
 
         impl $name {
-            fn add(&mut self, one: &Self) {
-                $(self.$sum += one.$sum;)*
+            /// How many sums there are.
+            const SUMS: usize = [$(stringify!($sum)),*].len();
+
+            /// Of one member: to which sums it adds, one bit each, the first one last.
+            fn bits(&self) -> u32 {
+                const { assert!(Self::SUMS <= u32::BITS as usize) };
+                [$(self.$sum),*].into_iter().rev().fold(0, |bits, sum| bits << 1 | sum)
             }
 
-            fn take_off(&mut self, one: &Self) {
-                $(self.$sum -= one.$sum;)*
+            fn add(&mut self, bits: u32) {
+                let mut next = one_by_one(bits);
+                $(self.$sum += next();)*
+            }
+
+            fn take_off(&mut self, bits: u32) {
+                let mut next = one_by_one(bits);
+                $(self.$sum -= next();)*
             }
         }
     };
@@ -200,10 +211,20 @@ impl Counts {
     }
 }
 
-/// What one member adds to the counts.
+/// Bits, the last one first.
+fn one_by_one(mut bits: u32) -> impl FnMut() -> u32 {
+    move || {
+        let bit = bits & 1;
+        bits >>= 1;
+        bit
+    }
+}
+
+/// What one member adds to the counts. There are as many of these as members, so they are small.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Part {
-    counts: Counts,
+    /// To which sums it adds.
+    bits: u32,
     /// The phase in which it was given a slot.
     phase: Option<usize>,
 }
@@ -211,16 +232,17 @@ pub(crate) struct Part {
 impl Part {
     /// Whether it is one that was heard of within the lease.
     pub(crate) const fn is_live(&self) -> bool {
-        self.counts.live > 0
+        // The first of the sums.
+        self.bits & 1 == 1
     }
 
     /// As it is seen from there.
     pub(crate) fn of(member: &Member, scene: Scene<'_>) -> Self {
         let Some(moment) = scene.moment() else {
-            return Self { counts: Counts::known(member, member.presence(scene.now)), phase: None };
+            return Self { bits: Counts::known(member, member.presence(scene.now)).bits(), phase: None };
         };
         let phase = if let Tie::Slot(grant) = member.tie { Some(grant.phase) } else { None };
-        Self { counts: Counts::of(member, &moment.place(member), moment.deploy), phase }
+        Self { bits: Counts::of(member, &moment.place(member), moment.deploy).bits(), phase }
     }
 }
 
@@ -234,7 +256,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) fn add(&mut self, part: &Part) {
-        self.counts.add(&part.counts);
+        self.counts.add(part.bits);
         if let Some(phase) = part.phase {
             *self.phases.entry(phase).or_default() += 1;
         }
@@ -242,7 +264,7 @@ impl Tally {
 
     /// Takes off what was added.
     pub(crate) fn take_off(&mut self, part: &Part) {
-        self.counts.take_off(&part.counts);
+        self.counts.take_off(part.bits);
         let Some(phase) = part.phase else { return };
         let Some(slots) = self.phases.get_mut(&phase) else { return };
         *slots -= 1;
