@@ -27,14 +27,18 @@ impl<T> Chain<T> {
 
     pub(crate) fn push(&mut self, value: T) {
         self.len += 1;
-        // What a copy has too stays as it is.
-        let own = self.front.as_mut().and_then(Arc::get_mut);
-        if let Some(link) = own.filter(|link| link.values.len() < LINK_MAX) {
-            link.values.push(value);
-            return;
+        // What a copy has too stays as it is, and after a copy few come.
+        let mut room = 1;
+        if let Some(link) = self.front.as_mut().and_then(Arc::get_mut) {
+            if link.values.len() < LINK_MAX {
+                link.values.push(value);
+                return;
+            }
+            room = LINK_MAX;
         }
-        let link = Link { values: alloc::vec![value], next: self.front.take() };
-        self.front = Some(Arc::new(link));
+        let mut values = Vec::with_capacity(room);
+        values.push(value);
+        self.front = Some(Arc::new(Link { values, next: self.front.take() }));
     }
 
     /// All of them, the latest first.

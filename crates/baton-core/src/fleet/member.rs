@@ -193,14 +193,13 @@ impl Member {
 
     /// What becomes of a tie by the last report.
     pub(super) fn tied_by(&self, tie: Tie, deploy: &Deploy) -> Tie {
-        let proves = self.proves(deploy);
-        let runs_other = self.report.as_ref().and_then(|report| report.running) != Some(deploy.release);
+        let runs_other = || self.report.as_ref().and_then(|report| report.running) != Some(deploy.release);
         match tie {
-            Tie::Slot(grant) => Tie::Slot(Grant { proven: grant.proven || proves, ..grant }),
+            Tie::Slot(grant) => Tie::Slot(Grant { proven: grant.proven || self.proves(deploy), ..grant }),
             Tie::Leftover if self.standing(deploy).is_none() => Tie::Leftover,
-            Tie::Leftover | Tie::Nothing if proves => Tie::Found,
+            Tie::Leftover | Tie::Nothing if self.proves(deploy) => Tie::Found,
             Tie::Leftover | Tie::Nothing => Tie::Nothing,
-            Tie::Found if runs_other && self.standing(deploy).is_some() => Tie::Nothing,
+            Tie::Found if self.standing(deploy).is_some() && runs_other() => Tie::Nothing,
             Tie::Found => Tie::Found,
         }
     }
@@ -245,9 +244,9 @@ const fn seen(deploy: &Deploy) -> Seen {
     Seen { epoch: deploy.epoch, deploy: deploy.id }
 }
 
-/// Whether a report tells nothing new after what was said last, with this stamp, by who had seen that. Within one life of a bootloader the epoch it has seen
-/// never falls; a new life may have lost its disk. When who said it is not `heard` any more, an earlier life that still
-/// speaks is another process of that name, or the machine's clock was put back.
+/// Whether a report tells nothing new after what was said last, with this stamp, by who had seen that. Within one life of a
+/// bootloader the epoch it has seen never falls; a new life may have lost its disk. When who said it is not `heard` any more, an
+/// earlier life that still speaks is another process of that name, or the machine's clock was put back.
 fn is_stale(report: &Report, (last, seen): (Stamp, Option<Seen>), heard: bool) -> bool {
     let epoch = |seen: Option<Seen>| seen.map(|seen| seen.epoch);
     match report.stamp.life.cmp(&last.life) {
