@@ -102,7 +102,7 @@ deployments: setup
 	cargo build --package baton-boot --target $(MUSL) --locked
 	cargo test $(EXTRAS) --test it deployments:: -- --nocapture --test-threads 1
 
-## simulate: 10,000 rollouts of 4,000 members; SEEDS=1000 for fewer
+## simulate: 10,000 rollouts of 4,000 members; SEEDS=1000 for fewer, SEEDS=10000..20000 for others
 SEEDS = 10000
 simulate:
 	cargo run --release --quiet --package xtask -- simulate $(SEEDS)

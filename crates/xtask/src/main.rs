@@ -4,11 +4,11 @@ mod bench;
 mod check;
 mod simulate;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 const HELP: &str = "\
 cargo xtask check            format, lints, structure, documentation
-cargo xtask simulate SEEDS   rollouts of a simulated fleet
+cargo xtask simulate SEEDS   rollouts of a simulated fleet: the first so many seeds, or FROM..TO
 cargo xtask bench [boot]     speed, against peers (after make build)";
 
 fn main() -> anyhow::Result<()> {
@@ -16,7 +16,7 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["check"] => check::run(),
-        ["simulate", seeds] => simulate::run(seeds.parse().context("SEEDS is a number")?),
+        ["simulate", seeds] => simulate::run(&simulate::seeds(seeds)?),
         ["bench", ref parts @ ..] => bench::run(parts),
         _ => bail!("what is to be done?\n{HELP}"),
     }
