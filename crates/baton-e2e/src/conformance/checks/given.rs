@@ -177,7 +177,10 @@ pub const ENVIRONMENT: Check = Check {
         let setting = Setting { variables: odd_variables(), ..Setting::default() };
         let mut run = bench.run_with(&["sleep", "1000"], setting)?;
         let program = run.program("sleep")?.pid;
-        let found = std::fs::read(format!("/proc/{program}/environ"))?;
+        // It has its name a moment before it has its variables.
+        let found = run.wait_for("the program got no environment", |_| {
+            std::fs::read(format!("/proc/{program}/environ")).ok().filter(|found| !found.is_empty())
+        })?;
         let found: Vec<&[u8]> = found.split(|byte| *byte == 0).collect();
         let lost = odd_variables().into_iter().filter(|(name, value)| {
             let entry = [name.as_encoded_bytes(), b"=", value.as_encoded_bytes()].concat();
