@@ -186,6 +186,11 @@ pub enum ConfigError {
          write for example http=127.0.0.1:8080 or http=unix:/run/app.sock"
     )]
     Listen(String),
+    /// `BATON_TRUSTED_KEYS` names nothing.
+    #[error(
+        "BATON_TRUSTED_KEYS is empty; name the list of trusted keys, or leave it out for a member that asks for no signature"
+    )]
+    NoKeys,
     /// `BATON_STOP_LIMIT` cannot be read.
     #[error("BATON_STOP_LIMIT is {0:?}; write a time with its unit, such as 30s")]
     StopLimit(String),
@@ -264,6 +269,10 @@ impl Config {
             Typed::Run { settings, typed, command } => (settings, typed, command),
         };
         known::check(&environment)?;
+        // Else a variable that something else was to fill would have this member believe everybody.
+        if environment.iter().any(|(name, value)| name == "BATON_TRUSTED_KEYS" && value.is_empty()) {
+            return Err(ConfigError::NoKeys);
+        }
         let variable = |name: &str| {
             debug_assert!(!name.starts_with("BATON_") || known::OWN.contains(&name), "{name} is not listed");
             let found = environment.iter().find(|(known, _)| known == name);
@@ -612,5 +621,7 @@ mod tests {
             let error = parse(&[], &[("BATON_STOP_LIMIT", bad)]).unwrap_err();
             assert!(matches!(error, ConfigError::StopLimit(_)), "{bad}");
         }
+        let error = parse(&[], &[("BATON_TRUSTED_KEYS", "")]).unwrap_err();
+        assert!(matches!(error, ConfigError::NoKeys), "nobody is trusted by leaving a variable empty");
     }
 }

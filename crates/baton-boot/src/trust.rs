@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +23,9 @@ use baton_release::store::ArtefactStore;
 
 use crate::config::Control;
 use crate::log;
+
+/// What of a file's mode lets others write to it.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Something that control says, and that a member must be allowed to obey.
 #[derive(Debug, Clone)]
@@ -48,6 +52,13 @@ pub enum KeysError {
     /// It cannot be read.
     #[error("whom this member trusts cannot be read (BATON_TRUSTED_KEYS)")]
     Disk(#[from] DiskError),
+    /// Somebody else could name keys there.
+    #[error("others may write to {}, and so choose whom this member trusts (BATON_TRUSTED_KEYS); run `chmod go-w` on it",
+        path.display())]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+    },
     /// It has a mistake.
     #[error("{} has a mistake", path.display())]
     Mistake {
@@ -271,6 +282,10 @@ fn unsigned_names(secrets: &Secrets) -> Option<String> {
 fn read_keys(path: &Path) -> Result<TrustedKeys, KeysError> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed("open", path))?;
+    // Of what was opened, whatever lies there by now.
+    if file.metadata().map_err(failed("look at", path))?.mode() & OTHERS_WRITE != 0 {
+        return Err(KeysError::Unsafe { path: path.to_owned() });
+    }
     // One byte more than there may be is enough to see that there is too much.
     file.take(TRUSTED_KEYS_BYTES_MAX as u64 + 1).read_to_end(&mut text).map_err(failed("read", path))?;
     let text = String::from_utf8_lossy(&text);
@@ -293,7 +308,23 @@ fn disk(error: &(dyn std::error::Error + 'static)) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use baton_core::run::secrets::Reference;
+
+    #[test]
+    fn p47_a_list_of_keys_that_others_may_write_to_is_refused() {
+        let keys = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(keys.path(), "baton-trusted-keys 1\nthreshold releases 1\nthreshold deploys 0\n")
+            .unwrap();
+        for (mode, is_safe) in [(0o600, true), (0o444, true), (0o644, true), (0o664, false), (0o646, false)] {
+            std::fs::set_permissions(keys.path(), Permissions::from_mode(mode)).unwrap();
+            let read = read_keys(keys.path());
+            assert_eq!(read.is_ok(), is_safe, "{mode:o}: {read:?}");
+            assert!(is_safe || read.unwrap_err().to_string().contains("run `chmod go-w` on it"));
+        }
+    }
 
     #[test]
     fn p38_who_trusts_keys_takes_no_names_of_variables_from_control_or_from_the_disk() {
