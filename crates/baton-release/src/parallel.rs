@@ -10,11 +10,11 @@ use std::thread;
 /// not depend on the number of processors; a store must bear it from thousands of members.
 const THREADS: usize = 8;
 
-/// How many packs are worked on at once: each is in memory, and a bootloader has little of it.
-const PACKS: usize = 4;
+/// How many packs are worked on at once: each is in memory, up to twice while it is read, and a bootloader has little of it.
+const PACKS: usize = 2;
 
 /// How many ranges are read at once for each of those packs. A member has not more than 16 connections for them.
-const RANGES: usize = 4;
+const RANGES: usize = 8;
 
 /// Does `work` on every item; stops at the first error and returns it.
 pub(crate) fn for_each<T: Sync, E: Send>(
