@@ -215,7 +215,7 @@ impl ReleasesDir {
     fn take_away(&self, id: ReleaseId, home: &Path, to: &Path) -> Result<bool, DiskError> {
         {
             let _taking = self.taking();
-            if home == self.home(id) && !self.surplus().contains(&id) {
+            if home == self.home(id) && !self.surplus()?.contains(&id) {
                 return Ok(false);
             }
             fs::rename(home, to).map_err(failed("move away", home))?;

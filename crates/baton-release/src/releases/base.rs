@@ -43,7 +43,7 @@ impl ReleasesDir {
     pub(crate) fn base(&self) -> Option<Base> {
         let spare = self.spare().and_then(|id| self.spare_base(id, Unread::Read));
         // Proven last: the most like what comes.
-        let surplus = || self.surplus().into_iter().rev();
+        let surplus = || self.surplus().unwrap_or_default().into_iter().rev();
         spare.or_else(|| surplus().find_map(|id| self.release_base(id, Unread::Read)))
     }
 
@@ -65,7 +65,7 @@ impl ReleasesDir {
     /// The releases whose manifests are known when a release is fetched, as far as that can be told without reading them: that
     /// of the [base](ReleasesDir::base), else all on disk.
     pub(crate) fn here(&self) -> Vec<ReleaseId> {
-        let base = self.spare().or_else(|| self.surplus().pop());
+        let base = self.spare().or_else(|| self.surplus().ok()?.pop());
         base.map_or_else(|| self.list().unwrap_or_default(), |id| vec![id])
     }
 

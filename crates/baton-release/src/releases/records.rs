@@ -104,14 +104,23 @@ impl ReleasesDir {
         }
     }
 
-    /// The epoch in which a release was last proven here, if it ever was. What is damaged is as good as what was never
-    /// written.
+    /// The epoch in which a release was last proven here, if it ever was. What is damaged, or cannot be read, is as good as what
+    /// was never written.
     pub fn proven(&self, release: ReleaseId) -> Option<Epoch> {
+        self.read_proven(release).ok().flatten()
+    }
+
+    /// The same, where what cannot be read is no reason to take a release for one that was never proven.
+    pub(super) fn read_proven(&self, release: ReleaseId) -> Result<Option<Epoch>, DiskError> {
         let record = read_in(&self.home(release), "proven", |[of, epoch]| {
             let of: ReleaseId = of.strip_prefix("release ")?.parse().ok()?;
             Some((of, Epoch(epoch.strip_prefix("epoch ")?.parse().ok()?)))
         });
-        record.ok().flatten().filter(|(of, _)| *of == release).map(|(_, epoch)| epoch)
+        match record {
+            Ok(record) => Ok(record.filter(|(of, _)| *of == release).map(|(_, epoch)| epoch)),
+            Err(RecordError::Disk(error)) => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// How much memory a release has used here at the most until it was proven. What is damaged is as good as what was

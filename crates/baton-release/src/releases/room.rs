@@ -55,7 +55,7 @@ impl ReleasesDir {
         if self.room(needs)?.is_err() {
             self.empty_gone()?;
         }
-        let mut surplus = self.surplus().into_iter();
+        let mut surplus = self.surplus()?.into_iter();
         loop {
             let Err(short) = self.room(needs)? else { return Ok(Ok(())) };
             let (id, goes) = match self.spare() {

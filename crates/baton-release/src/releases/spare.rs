@@ -14,7 +14,7 @@ use super::base::{Base, Unread, put_aside_extras, strip};
 use super::durable::{BESIDE, New, make_durable};
 use super::stamps::{Stamp, Stamps, Sum, mode_of};
 use super::verify::has_content;
-use super::{Needs, ReleasesDir, VerifyError, create_dir};
+use super::{Needs, RecordError, ReleasesDir, VerifyError, create_dir};
 use crate::beneath::{Beneath, Cursor, DIR_MODE};
 use crate::disk::{self, DiskError, failed, remove};
 
@@ -71,8 +71,10 @@ impl ReleasesDir {
     /// kept, or as a copy where there is room for that. Returns which release that is, if it was not so already.
     /// The caller has the turn.
     pub(super) fn make_spare(&self, surplus: Option<ReleaseId>) -> Result<Option<ReleaseId>, VerifyError> {
-        let Some(id) = self.committed().ok().flatten().map(|committed| committed.release) else {
-            return Ok(None);
+        let id = match self.committed() {
+            Ok(Some(committed)) => committed.release,
+            Err(RecordError::Disk(error)) => return Err(error.into()),
+            Ok(None) | Err(_) => return Ok(None),
         };
         if self.spare() == Some(id) && (self.spare_sum(id).is_some() || self.look_through(id)) {
             return Ok(None);

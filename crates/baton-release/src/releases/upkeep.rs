@@ -40,12 +40,7 @@ impl ReleasesDir {
     /// Whoever wants a release that is not on disk waits for it; it takes as long as writing a release.
     pub fn upkeep(&self) -> Result<Upkeep, VerifyError> {
         let turn = self.turn();
-        // Where it cannot be read which release must stay, nothing is done, and whoever asked is told. What is damaged is another
-        // matter: it will not be otherwise the next time.
-        if let Err(RecordError::Disk(error)) = self.committed() {
-            return Err(error.into());
-        }
-        let surplus = self.surplus();
+        let surplus = self.surplus()?;
         // Proven last: the most like the one that is committed.
         let spare = self.make_spare(surplus.last().copied())?;
         for release in surplus.iter().filter(|release| self.has(**release)) {
@@ -67,22 +62,26 @@ impl ReleasesDir {
     }
 
     /// The releases that may go, those first that shall go first. The caller has the turn.
-    pub(super) fn surplus(&self) -> Vec<ReleaseId> {
+    ///
+    /// # Errors
+    /// The disk does not say which there are, or which must stay. What is damaged is another matter: it will not be otherwise
+    /// the next time.
+    pub(super) fn surplus(&self) -> Result<Vec<ReleaseId>, DiskError> {
         let Some(keep) = self.keep.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let committed = match self.committed() {
             Ok(committed) => committed.map(|committed| committed.release),
+            Err(RecordError::Disk(error)) => return Err(error),
             // Which one must stay is not known.
-            Err(_) => return Vec::new(),
+            Err(_) => return Ok(Vec::new()),
         };
-        let kept = |release| Kept {
-            release,
-            proven: self.proven(release),
-            held: keep.held.contains(&release) || committed == Some(release),
+        let kept = |release| {
+            let held = keep.held.contains(&release) || committed == Some(release);
+            Ok(Kept { release, proven: self.read_proven(release)?, held })
         };
-        let on_disk: Vec<Kept> = self.list().unwrap_or_default().into_iter().map(kept).collect();
-        retention::surplus(&on_disk, keep.proven)
+        let on_disk: Vec<Kept> = self.list()?.into_iter().map(kept).collect::<Result<_, DiskError>>()?;
+        Ok(retention::surplus(&on_disk, keep.proven))
     }
 
     /// Removes what is about to go.

@@ -41,6 +41,11 @@ fn stride() -> usize {
     asked.filter(|stride| *stride > 0).unwrap_or(STRIDE)
 }
 
+/// How many points there must have been: so many, and all together no fewer than are promised.
+fn least(few: usize) -> usize {
+    if stride() == 1 { 300 } else { few }
+}
+
 /// Tries the points of each course by `point`, which is told the calls and which of them, and says whether there was one
 /// left. Returns how many were tried.
 fn each_point(mut point: impl FnMut(Course, &str, usize) -> bool) -> usize {
@@ -76,7 +81,10 @@ fn f40_killed_at_any_call_a_member_has_the_old_releases_or_the_new_one_too() {
     });
     println!("killed at {tried} points; from {goes_on} of them the fetch went on with what had come");
     assert!(goes_on > 0);
-    assert!(before > 0 && after > 0 && tried >= 10, "{tried} points, {before} before the release was there");
+    assert!(
+        before > 0 && after > 0 && tried >= least(10),
+        "{tried} points, {before} before the release was there"
+    );
 }
 
 #[test]
@@ -102,5 +110,5 @@ fn f38_a_disk_that_fails_at_any_call_is_a_reason_and_leaves_nothing_half_done() 
         });
     }
     println!("failed at {tried} points");
-    assert!(tried >= 30, "{tried}");
+    assert!(tried >= least(30), "{tried}");
 }

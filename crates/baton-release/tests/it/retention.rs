@@ -65,6 +65,27 @@ fn a_member_whose_record_is_damaged_removes_nothing() {
     assert!(releases.has(id));
 }
 
+#[test]
+fn a_member_whose_disk_does_not_say_what_was_proven_removes_nothing_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, releases) = (MemoryStore::new(), open(dir.path()));
+    let ids = [1, 2, 3].map(|seed| push_nodes(&nodes(seed), &store).id);
+    for (id, epoch) in ids.iter().zip(1..) {
+        fetch(*id, &store, &releases, &|_| {}).unwrap();
+        releases.commit(*id, Epoch(epoch)).unwrap();
+    }
+    releases.keep(Keep { held: BTreeSet::new(), proven: 1 });
+    let record = dir.path().join(format!("releases/{}/proven", ids[1]));
+    fs::remove_file(&record).unwrap();
+    fs::create_dir(&record).unwrap();
+    releases.upkeep().unwrap_err();
+    assert!(ids.iter().all(|id| releases.has(*id)));
+
+    // What was never written down is another matter.
+    fs::remove_dir(&record).unwrap();
+    assert_eq!(releases.upkeep().unwrap().gone, [ids[1]]);
+}
+
 /// A member that has committed to one release and has another one on disk that need not be kept, and its store.
 fn member_with_a_surplus(state: &Path) -> (Arc<MemoryStore>, Arc<ReleasesDir>, [ReleaseId; 2]) {
     let (store, releases) = (Arc::new(MemoryStore::new()), Arc::new(open(state)));
