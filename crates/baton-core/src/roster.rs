@@ -131,9 +131,8 @@ impl Roster {
     fn due(&self, now: Millis) -> BTreeSet<&MemberId> {
         let due = self.sums.due.iter().take_while(|(at, _)| **at <= now);
         let listed = due.flat_map(|(at, ids)| ids.iter().map(move |id| (*at, id)));
-        let is_due = |(at, id): &(Millis, &MemberId)| {
-            self.entries.get(*id).is_some_and(|entry| entry.due == Some(*at))
-        };
+        let is_due =
+            |(at, id): &(Millis, &MemberId)| self.entries.get(id).is_some_and(|entry| entry.due == Some(*at));
         listed.filter(is_due).map(|(_, id)| id).collect()
     }
 

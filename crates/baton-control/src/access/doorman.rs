@@ -34,13 +34,13 @@ impl Doorman {
         Self { doors: Arc::new(doors), access, audit, limits: Arc::default(), clock }
     }
 
-    /// Who asks, if it may ask this.
+    /// Who asks, if it may ask this; else who that was, if that is known, and why not.
     fn judge(
         &self,
         door: Option<&Door>,
         request: &Request,
         from: IpAddr,
-    ) -> Result<Caller, (Option<Caller>, Refusal)> {
+    ) -> Result<Caller, (Option<String>, Refusal)> {
         let Some(access) = &self.access else { return Ok(Caller::Anybody) };
         let now = self.clock.now();
         let caller = match access.identify(request.headers()) {
@@ -51,11 +51,11 @@ impl Doorman {
             Err(refusal) => return Err((None, refusal)),
         };
         if !self.limits.admit(&caller, now) {
-            return Err((Some(caller), too_often()));
+            return Err((Some(caller.to_string()), too_often()));
         }
         match door.map_or(Ok(()), |door| allowed(&caller, door, request)) {
             Ok(()) => Ok(caller),
-            Err(refusal) => Err((Some(caller), refusal)),
+            Err(refusal) => Err((Some(caller.to_string()), refusal)),
         }
     }
 }
@@ -87,7 +87,7 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
     let judged = match judged {
         Ok(caller) if leaves.changes() => match doorman.audit.ready(purpose(leaves)).await {
             Ok(()) => Ok(caller),
-            Err(refusal) => Err((Some(caller), refusal)),
+            Err(refusal) => Err((Some(caller.to_string()), refusal)),
         },
         judged => judged,
     };
@@ -97,7 +97,7 @@ async fn pass(doorman: Doorman, door: Option<Door>, mut request: Request, next: 
             request.extensions_mut().insert(caller);
             (Some(who), next.run(request).await)
         }
-        Err((caller, refusal)) => (caller.map(|caller| caller.to_string()), refused(door.as_ref(), refusal)),
+        Err((caller, refusal)) => (caller, refused(door.as_ref(), refusal)),
     };
     // Who is refused for asking too often would fill the disk by it, and so would who is refused without being known.
     let too_often = response.status() == StatusCode::TOO_MANY_REQUESTS;
